@@ -1,0 +1,67 @@
+"""What a cascade reads: some requests with their candidates, as tensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+import torch
+from torch import Tensor
+
+from cascaderank.errors import ShapeError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestBatch:
+    """Some requests with their candidates, padded to the longest list of the batch.
+
+    Categories are int64 codes (0 = out of vocabulary), numbers are float32 (NaN = missing).
+    What lies under ``False`` of a mask means nothing.
+    """
+
+    mask: Tensor
+    """``[batch, list]`` bool, ``True`` for a real candidate."""
+    items: Mapping[str, Tensor]
+    """Features of candidates by name, each ``[batch, list]``."""
+    request: Mapping[str, Tensor] = field(default_factory=dict)
+    """Features of requests by name, each ``[batch]``."""
+    history: Mapping[str, Tensor] = field(default_factory=dict)
+    """Features of histories by name, each ``[batch, length]``; oldest first."""
+    history_mask: Mapping[str, Tensor] = field(default_factory=dict)
+    """Masks of histories by the name of their sequence, each ``[batch, length]`` bool."""
+    labels: Tensor | None = None
+    """``[batch, list]`` float, higher is better; ``None`` when serving."""
+    levels: Tensor | None = None
+    """``[batch, list]`` int64, how far the candidate got when it was logged, 0 lowest."""
+    rows: Tensor | None = None
+    """``[batch]`` int64, where in its data set each request is."""
+
+    def __post_init__(self) -> None:
+        if self.mask.dim() != 2 or self.mask.dtype is not torch.bool:
+            raise ShapeError(
+                f"mask must be bool [batch, list]; got {self.mask.dtype} {list(self.mask.shape)}"
+            )
+        lists, (requests, _) = self.mask.shape, self.mask.shape
+        for name, tensor in self.items.items():
+            if tensor.shape[:2] != lists:
+                raise ShapeError(
+                    f"item feature '{name}' must be [batch, list] = {list(lists)}; "
+                    f"got {list(tensor.shape)}"
+                )
+        for name, tensor in {**self.request, **self.history, **self.history_mask}.items():
+            if tensor.shape[:1] != (requests,):
+                raise ShapeError(
+                    f"feature '{name}' must have {requests} requests; got {list(tensor.shape)}"
+                )
+
+    def __len__(self) -> int:
+        return self.mask.shape[0]
+
+    def to(self, device: torch.device | str) -> "RequestBatch":
+        """Return the batch on another device."""
+        moved: dict[str, object] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Mapping):
+                moved[f.name] = {k: v.to(device, non_blocking=True) for k, v in value.items()}
+            elif value is not None:
+                moved[f.name] = value.to(device, non_blocking=True)
+        return RequestBatch(**moved)  # type: ignore[arg-type]

@@ -1,0 +1,31 @@
+"""The one door to optional packages."""
+
+import importlib
+from types import ModuleType
+
+from cascaderank.errors import MissingExtraError
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import an optional module, or say which ``pip`` command brings it.
+
+    Args:
+        module: dotted name of the module to import.
+        extra: name of the extra of this package that installs it.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MissingExtraError: if it is not installed.
+
+    Example:
+        >>> require("json", extra="none").dumps([1])
+        '[1]'
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{module} is not installed; run: pip install 'cascaderank[{extra}]'"
+        ) from error

@@ -1,0 +1,104 @@
+"""Names of losses, metrics, stages and the like, found by folder.
+
+A registry belongs to a package. Every module of that package is imported when a name is first
+asked for, and every module registers one thing under its own file name. Other distributions add
+theirs through the entry-point group that has the package's name.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from cascaderank.errors import ConfigError, did_you_mean
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+class Registry(Generic[T]):
+    """A mapping from names to functions or classes, filled by the modules of one package.
+
+    Args:
+        kind: what the things are called in messages, such as ``"loss"``.
+        package: the package whose modules register; pass ``__name__``.
+        suffix: what function names end with and registered names do not, such as ``"_loss"``.
+    """
+
+    def __init__(self, kind: str, package: str, *, suffix: str = "") -> None:
+        self.kind = kind
+        self._package = package
+        self._suffix = suffix
+        self._known: dict[str, T] = {}
+        self._loaded = False
+
+    def register(self, thing: T) -> T:
+        """Register a function under its name less the suffix, a class under its module's name.
+
+        Raises:
+            ConfigError: if the name is taken, or a function's name lacks the suffix.
+        """
+        name = thing.__name__
+        if inspect.isclass(thing):
+            name = thing.__module__.rpartition(".")[2]
+        elif not name.endswith(self._suffix):
+            raise ConfigError(f"a {self.kind} is called something{self._suffix}; got {name}")
+        name = name.removesuffix(self._suffix)
+        if name in self._known and self._known[name] is not thing:
+            raise ConfigError(f"there is a {self.kind} called '{name}' already")
+        self._known[name] = thing
+        return thing
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        return iter(sorted(self._known))
+
+    def __contains__(self, name: str) -> bool:
+        self._load()
+        return name in self._known
+
+    def __getitem__(self, name: str) -> T:
+        """Return what is registered under ``name``.
+
+        Raises:
+            ConfigError: if there is no such name; the nearest one is suggested.
+        """
+        self._load()
+        if name not in self._known:
+            raise ConfigError(
+                f"no {self.kind} called '{name}'{did_you_mean(name, self._known)}; "
+                f"there are {', '.join(self) or 'none'}"
+            )
+        return self._known[name]
+
+    def options(self, name: str) -> dict[str, inspect.Parameter]:
+        """Return the keyword-only parameters of ``name`` by their names."""
+        parameters = inspect.signature(self[name]).parameters
+        return {k: p for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+    def option_mistakes(self, name: str, options: Mapping[str, object]) -> list[str]:
+        """Return one sentence for each option that ``name`` does not take."""
+        known = self.options(name)
+        return [
+            f"{self.kind} '{name}' has no option '{option}'{did_you_mean(option, known)}; "
+            f"it takes {', '.join(known) or 'none'}"
+            for option in options
+            if option not in known
+        ]
+
+    def attribute(self, name: str) -> T:
+        """Look up a module attribute such as ``bce_loss``; for a package's ``__getattr__``."""
+        if self._suffix and name.endswith(self._suffix) and name.removesuffix(self._suffix) in self:
+            return self[name.removesuffix(self._suffix)]
+        raise AttributeError(f"module '{self._package}' has no attribute '{name}'")
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True  # first, so that a module may ask for names while it registers
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
+        for entry_point in entry_points(group=self._package):
+            entry_point.load()

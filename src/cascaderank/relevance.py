@@ -1,0 +1,72 @@
+"""Which candidates are ground truth: the best of a list, or all that reach a threshold."""
+
+import torch
+from torch import Tensor
+
+from cascaderank.errors import ConfigError
+from cascaderank.tensors import check_mask
+
+
+def check_ground_truth(k: int | None, threshold: float | None) -> None:
+    """Check that exactly one way to tell the ground truth is given.
+
+    Raises:
+        ConfigError: if both or none are given, or ``k`` is not a positive integer.
+    """
+    if (k is None) == (threshold is None):
+        raise ConfigError(
+            "say what the ground truth is by one of: the top k by label, or a label threshold; "
+            f"got k={k} and threshold={threshold}"
+        )
+    if k is not None and (not isinstance(k, int) or isinstance(k, bool) or k < 1):
+        raise ConfigError(f"the size of the ground truth must be a positive integer; got {k}")
+
+
+def ground_truth(
+    labels: Tensor,
+    *,
+    k: int | None = None,
+    threshold: float | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Mark the ground truth of each list.
+
+    With ``k``, candidates of equal label that compete for the last places share them: two that
+    tie for one place get one half each. So the marks always add up to ``k`` (or to the number of
+    real candidates, if there are fewer), and the order of the list never matters.
+
+    Args:
+        labels: ``[..., list]``, higher is better.
+        k: the ground truth is the top ``k`` by label.
+        threshold: the ground truth is every label of at least this.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Returns:
+        ``[..., list]`` of the labels' dtype (float32 for integers), in [0, 1]; 0 under the mask.
+
+    Raises:
+        ConfigError: unless exactly one of ``k`` and ``threshold`` is given.
+
+    Example:
+        >>> ground_truth(torch.tensor([3.0, 1.0, 2.0, 1.0]), k=3)
+        tensor([1.0000, 0.5000, 1.0000, 0.5000])
+        >>> ground_truth(torch.tensor([3.0, 1.0, 2.0, 1.0]), threshold=2)
+        tensor([1., 0., 1., 0.])
+
+    Source: this project.
+    """
+    check_ground_truth(k, threshold)
+    labels = labels if labels.is_floating_point() else labels.float()
+    mask = check_mask(labels, mask)
+    if threshold is not None:
+        return ((labels >= threshold) & mask).to(labels.dtype)
+    labels = labels.detach().masked_fill(~mask, -torch.inf)
+    if labels.shape[-1] == 0:
+        return torch.zeros_like(labels)
+    descending = labels.sort(dim=-1, descending=True).values
+    last = descending[..., min(k or 1, labels.shape[-1]) - 1 :][..., :1]  # the k-th best label
+    # A list with fewer than k real candidates has -inf here, and every real one is above it.
+    better, tied = (labels > last) & mask, (labels == last) & mask
+    left = (k or 1) - better.sum(-1, keepdim=True)
+    share = left.to(labels.dtype) / tied.sum(-1, keepdim=True).clamp(min=1)
+    return better.to(labels.dtype) + tied * share.clamp(max=1.0)

@@ -1,0 +1,214 @@
+"""What a data set holds: the features of requests, candidates and histories.
+
+A :class:`Schema` says what there is, before anything was learnt from it. A :class:`FittedSchema`
+adds what was learnt from the training requests: vocabularies, means and deviations. The first
+travels with the data, the second with the model.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cascaderank.errors import DataError, SchemaError, did_you_mean
+
+RESERVED = ("request_id", "timestamp", "level", "position", "label", "feedback")
+"""Columns of a request log that are not features."""
+
+
+class Role(StrEnum):
+    """Whom a feature describes."""
+
+    REQUEST = "request"
+    """The request: the user, the query, the context. One value per request."""
+    ITEM = "item"
+    """The candidate, or the pair of request and candidate. One value per candidate."""
+    HISTORY = "history"
+    """What came before the request, oldest first. A list per request, of any length."""
+
+
+class Kind(StrEnum):
+    """What the values of a feature are."""
+
+    CATEGORICAL = "categorical"
+    """Integers or strings without an order."""
+    NUMERIC = "numeric"
+    """Finite numbers."""
+
+
+class Transform(StrEnum):
+    """What is done to a numeric feature before a model sees it."""
+
+    NONE = "none"
+    LOG1P = "log1p"
+    """Signed: sign(x) log(1 + |x|)."""
+    STANDARDISE = "standardise"
+    """Less the mean, over the standard deviation, both of the training requests."""
+    LOG1P_STANDARDISE = "log1p_standardise"
+
+
+class Feature(BaseModel):
+    """One column of a request log.
+
+    Example:
+        >>> Feature(name="video", role="item", kind="categorical", buckets=1000).size
+        1001
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    role: Role
+    kind: Kind
+    transform: Transform = Transform.STANDARDISE
+    """Numeric features only."""
+    missing: bool = False
+    """May be null. A model then sees a second input that says so; a null category is out of
+    vocabulary."""
+    vocabulary: str = ""
+    """Categorical features only: features of one vocabulary share their codes, as the items of a
+    history share those of the candidates. Empty: the feature's own name."""
+    buckets: int | None = Field(None, ge=1)
+    """Categorical features only: hash into so many buckets instead of keeping a vocabulary."""
+    min_count: int = Field(1, ge=1)
+    """Categorical features only: values seen less often in training are out of vocabulary."""
+    sequence: str = "history"
+    """History features only: features of one sequence have one length per request."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_vocabulary(cls, data: object) -> object:
+        if isinstance(data, dict) and data.get("kind") == Kind.CATEGORICAL:
+            return {**data, "vocabulary": data.get("vocabulary") or data.get("name")}
+        return data
+
+    @model_validator(mode="after")
+    def _name_is_free(self) -> Self:
+        if self.name in RESERVED:
+            raise ValueError(f"'{self.name}' is a column of its own; rename the feature")
+        return self
+
+    @property
+    def size(self) -> int | None:
+        """Codes of a hashed feature, slot 0 (null) included; ``None`` if not hashed."""
+        return None if self.buckets is None else self.buckets + 1
+
+
+class Schema(BaseModel):
+    """The features of a data set, in order, with unique names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: tuple[Feature, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [f.name for f in self.features]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"features named twice: {', '.join(twice)}")
+        for vocabulary in {f.vocabulary for f in self.features if f.kind is Kind.CATEGORICAL}:
+            members = [f for f in self.features if f.vocabulary == vocabulary]
+            if len({(f.buckets, f.min_count) for f in members}) > 1:
+                raise ValueError(
+                    f"features of vocabulary '{vocabulary}' must agree on buckets and min_count: "
+                    f"{', '.join(f.name for f in members)}"
+                )
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all features, in order."""
+        return tuple(f.name for f in self.features)
+
+    def __getitem__(self, name: str) -> Feature:
+        """Return one feature.
+
+        Raises:
+            SchemaError: if there is none of that name.
+        """
+        for feature in self.features:
+            if feature.name == name:
+                return feature
+        raise SchemaError(f"no feature '{name}'{did_you_mean(name, self.names)}")
+
+    def of(self, role: Role, kind: Kind | None = None) -> tuple[Feature, ...]:
+        """Return the features of a role, and of a kind if one is given."""
+        return tuple(
+            f for f in self.features if f.role is role and (kind is None or f.kind is kind)
+        )
+
+    def select(self, patterns: Sequence[str]) -> tuple[Feature, ...]:
+        """Return the features that match any of the patterns, in the order of the schema.
+
+        Args:
+            patterns: names, or shell patterns such as ``"bm25*"``.
+
+        Raises:
+            SchemaError: if a pattern matches nothing.
+
+        Example:
+            >>> schema = Schema(features=(Feature(name="a1", role="item", kind="numeric"),))
+            >>> [f.name for f in schema.select(["a*"])]
+            ['a1']
+        """
+        for pattern in patterns:
+            if not any(fnmatchcase(n, pattern) for n in self.names):
+                raise SchemaError(
+                    f"no feature '{pattern}'{did_you_mean(pattern, self.names)}; "
+                    f"there are {abridged(self.names)}"
+                )
+        return tuple(f for f in self.features if any(fnmatchcase(f.name, p) for p in patterns))
+
+
+class Moments(BaseModel):
+    """Mean and standard deviation of a numeric feature over the training requests."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float
+    deviation: float = Field(gt=0)
+
+
+class FittedSchema(Schema):
+    """A schema with what was learnt from the training requests."""
+
+    vocabularies: dict[str, tuple[int, ...] | tuple[str, ...]] = {}
+    """Values by vocabulary; the code of the i-th is i + 1, and 0 is out of vocabulary."""
+    moments: dict[str, Moments] = {}
+    """By feature, of those that are standardised; taken after log1p if there is one."""
+
+    def codes(self, feature: Feature) -> int:
+        """Return how many codes a categorical feature has, slot 0 included."""
+        return feature.size or len(self.vocabularies[feature.vocabulary]) + 1
+
+    def plain(self) -> Schema:
+        """Return the schema without what was learnt."""
+        return Schema(features=self.features)
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(self.model_dump_json(indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "FittedSchema":
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: if the file is missing or is not a fitted schema.
+        """
+        try:
+            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, json.JSONDecodeError, ValidationError) as error:
+            raise DataError(f"{path}: not a fitted schema: {error}") from None
+
+
+def abridged(names: Iterable[str], most: int = 12) -> str:
+    """Join names with commas; of more than ``most``, the first ones and how many follow."""
+    names = list(names)
+    shown = ", ".join(names[:most]) or "none"
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

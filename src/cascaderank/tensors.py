@@ -1,0 +1,142 @@
+"""Shape checks at the boundary, and reductions that know about padding.
+
+The checks read shapes and dtypes only, never values: they cost nothing and wait for no device.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cascaderank.errors import ConfigError, ShapeError, did_you_mean
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+def check_lists(scores: Tensor, labels: Tensor, mask: Tensor | None) -> Tensor:
+    """Check lists of candidates and return their mask.
+
+    Args:
+        scores: ``[..., list]`` floating point.
+        labels: ``[..., list]``.
+        mask: ``[..., list]`` bool, or ``None`` if every candidate is real.
+
+    Returns:
+        The mask, ``[..., list]`` bool.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+    """
+    if labels.shape != scores.shape:
+        raise ShapeError(
+            f"scores and labels must have one shape [..., list]; "
+            f"got {list(scores.shape)} and {list(labels.shape)}"
+        )
+    return check_mask(scores, mask)
+
+
+def check_mask(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Check scores ``[..., list]`` and their mask, and return the mask.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+    """
+    if scores.dim() < 1 or not scores.is_floating_point():
+        raise ShapeError(
+            f"scores must be floating point [..., list]; got {scores.dtype} {list(scores.shape)}"
+        )
+    if mask is None:
+        return torch.ones_like(scores, dtype=torch.bool)
+    if mask.dtype is not torch.bool or mask.shape != scores.shape:
+        raise ShapeError(
+            f"mask must be bool {list(scores.shape)}, True for a real candidate; "
+            f"got {mask.dtype} {list(mask.shape)}"
+        )
+    return mask
+
+
+def check_cascade(
+    scores: Tensor, labels: Tensor, quotas: Sequence[int] | None, mask: Tensor | None
+) -> Tensor:
+    """Check the scores of a cascade and return its mask.
+
+    Args:
+        scores: ``[stages, batch, list]`` floating point, first stage first.
+        labels: ``[batch, list]``.
+        quotas: how many candidates each stage passes on, one per stage; ``None`` if not needed.
+        mask: ``[batch, list]`` bool, or ``None`` if every candidate is real.
+
+    Returns:
+        The mask, ``[batch, list]`` bool.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+        ConfigError: if quotas are not positive or grow.
+    """
+    if scores.dim() != 3 or scores.shape[0] < 1:
+        raise ShapeError(f"scores must be [stages, batch, list]; got {list(scores.shape)}")
+    if labels.shape != scores.shape[1:]:
+        raise ShapeError(
+            f"labels must be [batch, list] = {list(scores.shape[1:])}; got {list(labels.shape)}"
+        )
+    if quotas is not None:
+        check_quotas(quotas, stages=scores.shape[0])
+    return check_mask(scores[0], mask)
+
+
+def check_quotas(quotas: Sequence[int], *, stages: int) -> tuple[int, ...]:
+    """Return the quotas as a tuple, one positive integer per stage, never growing.
+
+    Raises:
+        ShapeError: if there is not one quota per stage.
+        ConfigError: if a quota is not a positive integer, or a later stage keeps more.
+
+    Example:
+        >>> check_quotas([30, 20], stages=2)
+        (30, 20)
+    """
+    quotas = tuple(quotas)
+    if len(quotas) != stages:
+        raise ShapeError(f"one quota per stage: got {len(quotas)} quotas for {stages} stages")
+    whole = all(isinstance(q, int) and not isinstance(q, bool) and q >= 1 for q in quotas)
+    if not whole or any(a < b for a, b in zip(quotas, quotas[1:], strict=False)):
+        raise ConfigError(f"quotas must be positive and never grow; got {list(quotas)}")
+    return quotas
+
+
+def reduce_lists(per_list: Tensor, reduction: Reduction) -> Tensor:
+    """Reduce one value per list to what a loss returns.
+
+    Args:
+        per_list: one value per list, any shape.
+        reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives ``per_list`` back.
+
+    Raises:
+        ConfigError: if the reduction is unknown.
+    """
+    if reduction == "mean":
+        # An empty batch costs nothing; torch would say NaN.
+        return per_list.mean() if per_list.numel() else per_list.sum()
+    if reduction == "sum":
+        return per_list.sum()
+    if reduction == "none":
+        return per_list
+    known = ("mean", "sum", "none")
+    raise ConfigError(
+        f"no reduction called '{reduction}'{did_you_mean(str(reduction), known)}; "
+        f"there are {', '.join(known)}"
+    )
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the last axis of what the mask marks; 0 where it marks nothing.
+
+    ``values`` must be finite under the mask: fill inputs before they are computed with, since a
+    NaN that is masked here would still reach the gradient.
+
+    Example:
+        >>> masked_mean(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False]))
+        tensor(2.)
+    """
+    return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1)
