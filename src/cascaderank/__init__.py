@@ -1,1 +1,73 @@
-"""x"""
+"""cascaderank: train, judge, explain and serve a cascade ranking system as one network.
+
+Everything public is here or in the packages ``losses``, ``metrics`` and ``sorting``; nothing is
+imported before it is used, so that ``import cascaderank`` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cascaderank import losses as losses
+    from cascaderank import metrics as metrics
+    from cascaderank import sorting as sorting
+    from cascaderank.batch import RequestBatch as RequestBatch
+    from cascaderank.cascade import Cascade as Cascade
+    from cascaderank.cascade import build_stage as build_stage
+    from cascaderank.config import RunSettings as RunSettings
+    from cascaderank.config import read_settings as read_settings
+    from cascaderank.data.loader import RequestLoader as RequestLoader
+    from cascaderank.data.request_log import RequestLog as RequestLog
+    from cascaderank.data.request_log import RequestLogWriter as RequestLogWriter
+    from cascaderank.errors import CascadeRankError as CascadeRankError
+    from cascaderank.evaluation import evaluate as evaluate
+    from cascaderank.objectives import build_objective as build_objective
+    from cascaderank.relevance import ground_truth as ground_truth
+    from cascaderank.schema import Feature as Feature
+    from cascaderank.schema import FittedSchema as FittedSchema
+    from cascaderank.schema import Schema as Schema
+    from cascaderank.training.run import load_run as load_run
+    from cascaderank.training.run import train_run as train_run
+    from cascaderank.training.trainer import Trainer as Trainer
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Cascade": "cascade",
+    "CascadeRankError": "errors",
+    "Feature": "schema",
+    "FittedSchema": "schema",
+    "RequestBatch": "batch",
+    "RequestLoader": "data.loader",
+    "RequestLog": "data.request_log",
+    "RequestLogWriter": "data.request_log",
+    "RunSettings": "config",
+    "Schema": "schema",
+    "Trainer": "training.trainer",
+    "build_objective": "objectives",
+    "build_stage": "cascade",
+    "evaluate": "evaluation",
+    "ground_truth": "relevance",
+    "load_run": "training.run",
+    "read_settings": "config",
+    "train_run": "training.run",
+}
+_PACKAGES = ("losses", "metrics", "sorting")
+
+__all__ = [  # noqa: PLE0604 - all are strings
+    *_HOME,
+    *_PACKAGES,
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"cascaderank.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"cascaderank.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'cascaderank' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,7 +10,9 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from cascaderank.errors import ConfigError, did_you_mean
 
@@ -78,14 +80,40 @@ class Registry(Generic[T]):
         return {k: p for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
     def option_mistakes(self, name: str, options: Mapping[str, object]) -> list[str]:
-        """Return one sentence for each option that ``name`` does not take."""
-        known = self.options(name)
-        return [
-            f"{self.kind} '{name}' has no option '{option}'{did_you_mean(option, known)}; "
-            f"it takes {', '.join(known) or 'none'}"
-            for option in options
-            if option not in known
-        ]
+        """Return one sentence for each option that ``name`` does not take, or not with this value."""
+        known, mistakes = self.options(name), []
+        for option, value in options.items():
+            if option not in known:
+                mistakes.append(
+                    f"{self.kind} '{name}' has no option '{option}'{did_you_mean(option, known)}; "
+                    f"it takes {', '.join(known) or 'none'}"
+                )
+                continue
+            try:
+                self._adapter(name, option).validate_python(value)
+            except ValidationError as error:
+                told = "; ".join(e["msg"] for e in error.errors())
+                mistakes.append(f"{self.kind} '{name}': {option}={value!r}: {told}")
+        return mistakes
+
+    def checked_options(self, name: str, options: Mapping[str, object]) -> dict[str, Any]:
+        """Return the options as the types that ``name`` declares, such as lists as tuples.
+
+        Raises:
+            ConfigError: if there is no such name, or it does not take an option.
+        """
+        mistakes = self.option_mistakes(name, options)
+        if mistakes:
+            raise ConfigError("; ".join(mistakes))
+        return {
+            option: self._adapter(name, option).validate_python(value)
+            for option, value in options.items()
+        }
+
+    def _adapter(self, name: str, option: str) -> TypeAdapter[Any]:
+        thing = self[name]
+        hints = get_type_hints(thing.__init__ if inspect.isclass(thing) else thing)
+        return TypeAdapter(hints.get(option, Any))
 
     def attribute(self, name: str) -> T:
         """Look up a module attribute such as ``bce_loss``; for a package's ``__getattr__``."""

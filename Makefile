@@ -1,0 +1,41 @@
+# `make demo` and `make test` need nothing but Python 3.11 or later and git; they set up what they use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test test-all bench docs clean
+
+help:  ## show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
+
+setup: $(READY)  ## make the virtual environment
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)  ## simulate a funnel, train LCRON and a baseline, print the table
+	$(BIN)/cascaderank demo
+
+check: $(READY)  ## lint, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: $(READY)  ## tests, doctests and architecture
+	$(BIN)/python -m pytest
+
+test-all: $(READY)  ## the same with the slow ones
+	$(BIN)/python -m pytest -m 'not bench'
+
+bench: $(READY)  ## measure, and print ratios against peers and naive versions
+	$(BIN)/python benchmarks/run.py
+
+docs: $(READY)  ## build the pages under site/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+clean:  ## remove what was made, except runs and data sets
+	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

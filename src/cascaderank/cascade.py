@@ -1,0 +1,104 @@
+"""A cascade: named stages with quotas, trained and judged as one network."""
+
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from cascaderank.batch import RequestBatch
+from cascaderank.errors import ConfigError
+from cascaderank.schema import FittedSchema, Role
+from cascaderank.selection import select
+from cascaderank.stages import STAGES
+from cascaderank.tensors import check_quotas
+
+
+@final
+class Cascade(nn.Module):
+    """Stages that rank one after the other, each passing on its quota of candidates.
+
+    Calling a cascade scores every candidate by every stage, which is what training and
+    evaluation need; :meth:`select` then walks the cascade as a server would.
+
+    Args:
+        stages: modules from :class:`~cascaderank.batch.RequestBatch` to scores ``[batch, list]``,
+            by name, first and cheapest first.
+        quotas: how many candidates each stage passes on; never grows.
+
+    Raises:
+        ConfigError: if there is no stage, or quotas are not positive or grow.
+        ShapeError: if there is not one quota per stage.
+
+    Example:
+        >>> from cascaderank.stages.linear import Linear
+        >>> from cascaderank.schema import Feature
+        >>> schema = FittedSchema(features=(Feature(name="x", role="item", kind="numeric"),))
+        >>> stages = {n: Linear(schema, schema.features) for n in ("retrieval", "ranking")}
+        >>> cascade = Cascade(stages, quotas=(2, 1))
+        >>> batch = RequestBatch(items={"x": torch.rand(1, 3)}, mask=torch.ones(1, 3).bool())
+        >>> scores = cascade(batch)
+        >>> scores.shape
+        torch.Size([2, 1, 3])
+        >>> cascade.select(scores, batch.mask).sum(-1).flatten().tolist()
+        [2, 1]
+    """
+
+    def __init__(self, stages: Mapping[str, nn.Module], quotas: Sequence[int]) -> None:
+        super().__init__()
+        if not stages:
+            raise ConfigError("a cascade needs at least one stage; got none")
+        self.quotas = check_quotas(quotas, stages=len(stages))
+        try:
+            self.stages = nn.ModuleDict(stages)
+        except KeyError as error:
+            raise ConfigError(f"a stage cannot have this name: {error.args[0]}") from None
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """Names of the stages, first stage first."""
+        return tuple(self.stages)
+
+    def forward(self, batch: RequestBatch) -> Tensor:
+        """Return the scores of every stage for every candidate, ``[stages, batch, list]``."""
+        return torch.stack([stage(batch) for stage in self.stages.values()])
+
+    def select(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Walk the cascade: each stage ranks what the one before it kept.
+
+        Args:
+            scores: ``[stages, batch, list]``, higher is better; of equals the earlier wins.
+            mask: ``[batch, list]`` bool, ``True`` for a real candidate.
+
+        Returns:
+            ``[stages, batch, list]`` bool: what is alive after each stage.
+        """
+        return select(scores, self.quotas, mask)
+
+
+def build_stage(
+    name: str,
+    schema: FittedSchema,
+    *,
+    features: Sequence[str] = ("*",),
+    options: Mapping[str, object] | None = None,
+) -> nn.Module:
+    """Build a registered stage on some of the features.
+
+    Args:
+        name: a name that ``cascaderank ls stages`` lists.
+        schema: fitted to the training requests.
+        features: names or shell patterns of the features that the stage may use.
+        options: options of the stage.
+
+    Raises:
+        ConfigError: if the stage or an option is unknown, or no candidate feature is chosen.
+        SchemaError: if a pattern matches no feature.
+    """
+    values = STAGES.checked_options(name, options or {})
+    chosen = schema.select(features)
+    if not any(f.role is Role.ITEM for f in chosen):
+        raise ConfigError(
+            f"a stage needs a feature of the candidates; got only {[f.name for f in chosen]}"
+        )
+    return STAGES[name](schema, chosen, **values)

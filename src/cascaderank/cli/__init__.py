@@ -1,0 +1,29 @@
+"""The command line: one command per file, registered here.
+
+Results go to stdout, talk and progress bars to stderr. Exit code 0 is done, 2 is the user's
+mistake told in one line, 1 is a bug. Nothing heavy is imported before a command runs.
+"""
+
+import typer
+
+from cascaderank.cli.compare import compare
+from cascaderank.cli.demo import demo
+from cascaderank.cli.evaluate import evaluate
+from cascaderank.cli.ls import ls
+from cascaderank.cli.prepare import prepare
+from cascaderank.cli.train import train
+
+app = typer.Typer(
+    name="cascaderank",
+    help="Train, judge and explain a cascade ranking system as one network.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+for command in (demo, prepare, train, evaluate, compare, ls):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,46 @@
+"""``cascaderank compare``: methods beside one another."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cascaderank.cli.shell import Bars, emit, emit_json, say, user_errors
+
+
+@user_errors
+def compare(
+    config: Annotated[Path, typer.Argument(help="Settings of the runs, a TOML file.")],
+    objectives: Annotated[
+        str | None, typer.Option(help="Names, with commas; those of the config if not given.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Runs per objective; that of the config if not given.")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder of all runs; runs/NAME-compare of the config if not given."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Replace a setting, such as train.epochs=3; may be given again."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, no table.")] = False,
+) -> None:
+    """Train objectives with equal budgets and seeds, and print them beside the baselines.
+
+    A comparison that was killed goes on where it stopped when the same command is given again.
+    """
+    from cascaderank.config import read_settings
+    from cascaderank.experiments.compare import compare as run_comparison
+    from cascaderank.experiments.tables import comparison_table
+
+    settings = read_settings(config, changes or [])
+    folder = run or Path("runs") / f"{config.stem}-compare"
+    names = [n.strip() for n in objectives.split(",") if n.strip()] if objectives else None
+    result = run_comparison(settings, folder, objectives=names, seeds=seeds, progress=Bars())
+    if as_json:
+        emit_json(result.to_json())
+        return
+    emit(comparison_table(result))
+    say(f"the runs are in {folder}")

@@ -1,0 +1,38 @@
+"""``cascaderank demo``: the whole path in one command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cascaderank.cli.shell import Bars, emit, emit_json, say, user_errors
+
+
+@user_errors
+def demo(
+    run: Annotated[Path, typer.Option(help="Folder of the demo.")] = Path("runs/demo"),
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Replace a setting, such as train.epochs=3; may be given again."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, no table.")] = False,
+) -> None:
+    """Simulate a funnel, train LCRON and a baseline with equal budgets, and print the table."""
+    from cascaderank.config import read_settings
+    from cascaderank.data.sources import SOURCES
+    from cascaderank.experiments.compare import compare
+    from cascaderank.experiments.tables import comparison_table
+
+    log = run / "log"
+    settings = read_settings(
+        Path(__file__).with_name("demo.toml"), [f"data.path={log}", *(changes or [])]
+    )
+    if not (log / "manifest.json").exists():
+        say("simulating a funnel of two stages ...")
+        SOURCES["synthetic"](None, log, requests=12_000)
+    result = compare(settings, run / "runs", progress=Bars())
+    if as_json:
+        emit_json(result.to_json())
+        return
+    emit(comparison_table(result))
+    say(f"the log is in {log}, the runs in {run / 'runs'}")

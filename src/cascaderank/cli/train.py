@@ -1,0 +1,39 @@
+"""``cascaderank train``: from a config to a run folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cascaderank.cli.shell import Bars, emit, emit_json, say, user_errors
+
+
+@user_errors
+def train(
+    config: Annotated[Path, typer.Argument(help="Settings of the run, a TOML file.")],
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/NAME of the config if not given.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Replace a setting, such as train.seed=3; may be given again."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, no table.")] = False,
+) -> None:
+    """Train a cascade as one network, and judge it on the test requests.
+
+    A run that was killed goes on where it stopped when the same command is given again.
+    """
+    from cascaderank.config import read_settings
+    from cascaderank.evaluation.tables import report_tables
+    from cascaderank.training.run import train_run
+    from cascaderank.training.run_folder import read_json
+
+    settings = read_settings(config, changes or [])
+    folder = run or Path("runs") / config.stem
+    result = train_run(settings, folder, progress=Bars())
+    if as_json:
+        emit_json(read_json(folder / "report.json"))
+        return
+    emit(*report_tables(result.test))
+    say(f"the run is in {folder}")

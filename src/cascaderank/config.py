@@ -1,0 +1,276 @@
+"""Settings of a run: read once, checked at once, never changed."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cascaderank.data.labels import TARGETS
+from cascaderank.data.split import RequestSplit, SplitSettings
+from cascaderank.errors import ConfigError, ShapeError, did_you_mean
+from cascaderank.objectives import OBJECTIVES
+from cascaderank.stages import STAGES
+from cascaderank.tensors import check_quotas
+
+
+class Settings(BaseModel):
+    """Frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(Settings):
+    """Which request log, and what is taken from it."""
+
+    path: Path = Field(description="Folder that `cascaderank prepare` wrote.")
+    target: str = Field("funnel", description="What the labels are made of: see data/labels.py.")
+    split: SplitSettings = Field(RequestSplit(), description="Which requests train and test.")
+    history_length: int = Field(50, ge=1, description="Latest entries of a history that are kept.")
+
+    @model_validator(mode="after")
+    def _target_exists(self) -> Self:
+        if self.target not in TARGETS:
+            raise ValueError(
+                f"no target called '{self.target}'{did_you_mean(self.target, TARGETS)}; "
+                f"there are {', '.join(TARGETS)}"
+            )
+        return self
+
+
+class RelevanceSettings(Settings):
+    """What counts as ground truth: the top of each list, or labels from a threshold up."""
+
+    top: int | None = Field(None, ge=1, description="The so many best by label.")
+    threshold: float | None = Field(None, description="Every label of at least this.")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.top is None) == (self.threshold is None):
+            raise ValueError("give one of top and threshold, and not both")
+        return self
+
+
+class Choice(Settings):
+    """A registered thing by name, with its options beside the name."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was given beyond the fields above."""
+        return dict(self.model_extra or {})
+
+
+class StageSettings(Choice):
+    """One stage of the cascade; further keys are options of its model."""
+
+    model: str = Field(description="What `cascaderank ls stages` lists.")
+    quota: int = Field(ge=1, description="How many candidates the stage passes on.")
+    features: tuple[str, ...] = Field(
+        ("*",), min_length=1, description="Features it may use; shell patterns."
+    )
+
+    @model_validator(mode="after")
+    def _model_takes_options(self) -> Self:
+        _raise_all(STAGES, self.model, self.options)
+        return self
+
+
+class ObjectiveSettings(Choice):
+    """What is minimised; further keys are options of the objective."""
+
+    name: str = Field("lcron", description="What `cascaderank ls objectives` lists.")
+
+    @model_validator(mode="after")
+    def _objective_takes_options(self) -> Self:
+        _raise_all(OBJECTIVES, self.name, self.options)
+        return self
+
+
+class TrainSettings(Settings):
+    """How long and how fast to learn."""
+
+    epochs: int = Field(10, ge=1, description="Passes over the training requests, at most.")
+    batch_size: int = Field(64, ge=1, description="Requests per step.")
+    learning_rate: float = Field(1e-3, gt=0, lt=10, description="Adam's step size.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay (AdamW).")
+    clip_norm: float = Field(10.0, gt=0, description="Longest gradient that is not cut down.")
+    patience: int = Field(3, ge=1, description="Epochs without a better validation before the end.")
+    seed: int = Field(0, ge=0, description="Equal seeds give equal bits on CPU.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
+    checkpoint_every: int = Field(200, ge=1, description="Steps between checkpoints.")
+
+
+class EvaluationSettings(Settings):
+    """How to judge."""
+
+    batch_size: int = Field(256, ge=1, description="Requests per step; changes no result.")
+    bootstrap: int = Field(1_000, ge=1, description="Resamples behind the 95 % intervals.")
+    seed: int = Field(0, ge=0, description="Of the resampling.")
+
+
+class CompareSettings(Settings):
+    """What `cascaderank compare` runs beside one another."""
+
+    objectives: tuple[str, ...] = Field(("bce", "lcron"), min_length=1)
+    seeds: int = Field(3, ge=1, description="Runs per objective, seeded 0, 1, 2, ...")
+    baselines: tuple[str, ...] = Field(
+        ("random",), description="Scorers without training: see experiments/baselines.py."
+    )
+    options: dict[str, dict[str, Any]] = Field(
+        {}, description="By objective: settings that differ, such as objective.temperature."
+    )
+    grid: dict[str, dict[str, tuple[Any, ...]]] = Field(
+        {}, description="By objective: values to try; the best on validation requests is judged."
+    )
+
+
+class RunSettings(Settings):
+    """One run, whole."""
+
+    data: DataSettings
+    relevance: RelevanceSettings
+    stages: dict[str, StageSettings] = Field(min_length=1)
+    objective: ObjectiveSettings = ObjectiveSettings()
+    train: TrainSettings = TrainSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    compare: CompareSettings = CompareSettings()
+
+    @model_validator(mode="after")
+    def _quotas_never_grow(self) -> Self:
+        try:
+            check_quotas(self.quotas, stages=len(self.stages))
+        except (ConfigError, ShapeError) as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def quotas(self) -> tuple[int, ...]:
+        """Of each stage, first stage first."""
+        return tuple(stage.quota for stage in self.stages.values())
+
+    def changed(self, changes: Mapping[str, object]) -> "RunSettings":
+        """Return a copy with settings replaced by their dotted names.
+
+        Raises:
+            ConfigError: if a changed setting is wrong.
+
+        Example:
+            >>> settings.changed({"train.seed": 3}).train.seed  # doctest: +SKIP
+            3
+        """
+        return check_settings(_with(self.model_dump(mode="json", exclude_none=True), changes))
+
+    def to_toml(self) -> str:
+        """Write all settings, defaults included, as TOML."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def read_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:
+    """Read a TOML file; every mistake in it is reported in one error.
+
+    Args:
+        path: the file.
+        changes: settings to replace, each as ``"train.seed=3"``; the value is TOML, or a string
+            if it is not TOML.
+
+    Raises:
+        ConfigError: if the file cannot be read, or for everything that is wrong in it.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    try:
+        return check_settings(_with(values, dict(parsed_change(c) for c in changes)))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def check_settings(values: Mapping[str, object]) -> RunSettings:
+    """Check nested settings.
+
+    Raises:
+        ConfigError: for everything that is wrong, in one message.
+    """
+    try:
+        return RunSettings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_told(e, values) for e in error.errors())) from None
+
+
+def parsed_change(change: str) -> tuple[str, object]:
+    """Split ``"a.b=value"`` into its dotted name and its value.
+
+    Raises:
+        ConfigError: if there is no ``=``.
+
+    Example:
+        >>> parsed_change("train.seed=3"), parsed_change("objective.name=bce")
+        (('train.seed', 3), ('objective.name', 'bce'))
+    """
+    name, equals, value = change.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"--set takes name=value, such as train.seed=3; got '{change}'")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
+
+
+def _with(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
+    result = dict(values)
+    for name, value in changes.items():
+        head, _, rest = name.partition(".")
+        if rest:
+            inner = result.get(head, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"'{head}' is a value, not a table; cannot set '{name}'")
+            result[head] = _with(inner, {rest: value})
+        else:
+            result[head] = value
+    return result
+
+
+def _raise_all(registry: Any, name: str, options: Mapping[str, object]) -> None:
+    mistakes = registry.option_mistakes(name, options)
+    if mistakes:
+        raise ValueError("; ".join(mistakes))
+
+
+def _told(error: Any, values: Mapping[str, object]) -> str:
+    """One mistake as a sentence that starts with the dotted name of the setting."""
+    where = [str(part) for part in error["loc"] if part not in ("request", "fold", "day")]
+    name = ".".join(where) or "settings"
+    if error["type"] == "missing":
+        return f"missing setting {name}"
+    if error["type"] == "extra_forbidden":
+        return f"unknown setting {name}{did_you_mean(where[-1], _fields(where[:-1]))}"
+    message = error["msg"].removeprefix("Value error, ")
+    found = error["input"]
+    shown = f"; got {found!r}" if isinstance(found, (str, int, float, bool, list)) else ""
+    return f"{name}: {message}{shown}"
+
+
+def _fields(where: Sequence[str]) -> list[str]:
+    """Names of the settings of one table; of a choice of tables, those of all of them."""
+    models: list[type[BaseModel]] = [RunSettings]
+    for part in where:
+        models = [
+            inner
+            for model in models
+            if part in model.model_fields
+            for inner in _models(model.model_fields[part].annotation)
+        ]
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models(inner)]

@@ -1,0 +1,1 @@
+"""Experiments: methods beside one another, on equal terms."""

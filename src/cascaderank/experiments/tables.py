@@ -1,0 +1,54 @@
+"""A comparison as a table that fits 100 columns."""
+
+from rich.table import Table
+
+from cascaderank.experiments.compare import Comparison
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Lay out a comparison: a row per method, a column per stage.
+
+    Args:
+        comparison: what :func:`~cascaderank.experiments.compare.compare` gave.
+
+    Returns:
+        A table for ``rich`` to print.
+    """
+    c = comparison
+    first = next((m.name for m in c.methods if m.gain is None and m.seconds is not None), "")
+    table = Table(
+        title=f"{c.dataset}: {c.requests} test requests, {c.folds} fold(s), {c.seeds} seed(s)",
+        caption=(
+            "Recall of the ground truth. [..]: 95 % interval over requests; ±: deviation over "
+            f"seeds.\nStage columns: in the stage's own top over the whole list. Gain: over {first}."
+            + (f"\n{c.undefined} requests without ground truth are left out." if c.undefined else "")
+        ),
+        title_justify="left",
+        caption_justify="left",
+        width=100,
+    )
+    table.add_column("method", no_wrap=True)
+    table.add_column("joint recall", justify="right", no_wrap=True)
+    table.add_column("±", justify="right", no_wrap=True)
+    stages = list(c.methods[0].stage_recall) if c.methods else []
+    for stage in stages:
+        table.add_column(stage, justify="right")
+    table.add_column("of ceiling", justify="right")
+    table.add_column("gain", justify="right")
+    table.add_column("s", justify="right", no_wrap=True)
+    for m in c.methods:
+        gain = ""
+        if m.gain is not None:
+            gain = f"{m.gain:+.4f}\n[{m.gain_low:+.3f}, {m.gain_high:+.3f}]"
+        table.add_row(
+            m.name,
+            f"{m.joint_recall:.4f} [{m.low:.3f}, {m.high:.3f}]".replace("[", r"\["),
+            "" if m.seed_deviation is None else f"{m.seed_deviation:.4f}",
+            *(f"{m.stage_recall[stage]:.4f}" for stage in stages),
+            "" if m.share_of_ceiling is None else f"{m.share_of_ceiling:.1%}",
+            gain.replace("[", r"\["),
+            "" if m.seconds is None else f"{m.seconds:.0f}",
+        )
+    table.add_section()
+    table.add_row(f"ceiling ({c.ceiling_kind})", f"{c.ceiling:.4f}", *[""] * (len(stages) + 4))
+    return table

@@ -1,0 +1,1 @@
+"""Parts that stages are built of."""

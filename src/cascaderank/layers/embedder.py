@@ -1,0 +1,94 @@
+"""From named features to vectors: one of each request, one of each candidate."""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from cascaderank.batch import RequestBatch
+from cascaderank.errors import ConfigError
+from cascaderank.schema import Feature, FittedSchema, Kind, Role
+
+_SPREAD = 0.05  # of fresh embeddings: small, so that numbers lead at first
+
+
+@final
+class Embedder(nn.Module):
+    """Look up categories, lay numbers beside them, and pool histories by their mean.
+
+    Features of one vocabulary share one table, so a history speaks of the same items as the
+    candidates do. The vector of values never seen in training starts at zero. A feature that may
+    be missing gives two numbers: its value (0 if missing) and whether it is missing.
+
+    Args:
+        schema: fitted to the training requests.
+        features: those to use, of any role.
+        dim: length of the vector of a category.
+
+    Example:
+        >>> from cascaderank.schema import Feature
+        >>> schema = FittedSchema(features=(Feature(name="price", role="item", kind="numeric"),))
+        >>> embedder = Embedder(schema, schema.features, dim=8)
+        >>> embedder.request_dim, embedder.item_dim
+        (0, 1)
+    """
+
+    def __init__(self, schema: FittedSchema, features: Sequence[Feature], *, dim: int) -> None:
+        super().__init__()
+        if dim < 1:
+            raise ConfigError(f"dim must be at least 1; got {dim}")
+        self._features = {role: [f for f in features if f.role is role] for role in Role}
+        self.tables = nn.ModuleDict()
+        for feature in features:
+            if feature.kind is Kind.CATEGORICAL and feature.vocabulary not in self.tables:
+                table = nn.Embedding(schema.codes(feature), dim)
+                nn.init.normal_(table.weight, std=_SPREAD)
+                with torch.no_grad():
+                    table.weight[0].zero_()
+                self.tables[feature.vocabulary] = table
+        widths = {
+            role: sum(_width(f, dim) for f in chosen) for role, chosen in self._features.items()
+        }
+        self.request_dim: int = widths[Role.REQUEST] + widths[Role.HISTORY]
+        """Length of a request's vector: its features and its pooled histories."""
+        self.item_dim: int = widths[Role.ITEM]
+        """Length of a candidate's vector."""
+
+    def request(self, batch: RequestBatch) -> Tensor:
+        """Return ``[batch, request_dim]``."""
+        parts = [self._vectors(f, batch.request[f.name]) for f in self._features[Role.REQUEST]]
+        for feature in self._features[Role.HISTORY]:
+            mask = batch.history_mask[feature.sequence]
+            vectors = self._vectors(feature, batch.history[feature.name], mask)
+            share = mask.to(vectors.dtype) / mask.sum(-1, keepdim=True).clamp(min=1)
+            parts.append(torch.einsum("bh,bhd->bd", share, vectors))
+        return _joined(parts, batch.mask.shape[:1], batch.mask.device)
+
+    def items(self, batch: RequestBatch) -> Tensor:
+        """Return ``[batch, list, item_dim]``; zeros and embeddings of slot 0 under the mask."""
+        parts = [
+            self._vectors(f, batch.items[f.name], batch.mask) for f in self._features[Role.ITEM]
+        ]
+        return _joined(parts, batch.mask.shape, batch.mask.device)
+
+    def _vectors(self, feature: Feature, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is not None:
+            values = values.masked_fill(~mask, 0)
+        if feature.kind is Kind.CATEGORICAL:
+            vectors: Tensor = self.tables[feature.vocabulary](values)
+            return vectors
+        if not feature.missing:
+            return values.unsqueeze(-1)
+        missing = values.isnan()
+        return torch.stack((values.masked_fill(missing, 0), missing.to(values.dtype)), dim=-1)
+
+
+def _width(feature: Feature, dim: int) -> int:
+    if feature.kind is Kind.CATEGORICAL:
+        return dim
+    return 2 if feature.missing else 1
+
+
+def _joined(parts: list[Tensor], shape: torch.Size, device: torch.device) -> Tensor:
+    return torch.cat(parts, dim=-1) if parts else torch.zeros((*shape, 0), device=device)

@@ -1,0 +1,93 @@
+"""Multi-layer perceptrons, plain and over pairs of a request and a candidate."""
+
+from collections.abc import Sequence
+from typing import final
+
+from torch import Tensor, nn
+
+from cascaderank.errors import ConfigError
+
+
+def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, dropout: float = 0.0) -> nn.Sequential:
+    """Build linear layers with ReLU and dropout between them.
+
+    Args:
+        inputs: length of the input.
+        hidden: widths of the hidden layers; may be empty.
+        outputs: length of the output, which is linear.
+        dropout: share of hidden units that training leaves out, in [0, 1).
+
+    Raises:
+        ConfigError: if a width is not positive or dropout is out of range.
+
+    Example:
+        >>> mlp(3, [2], 1)
+        Sequential(
+          (0): Linear(in_features=3, out_features=2, bias=True)
+          (1): ReLU()
+          (2): Linear(in_features=2, out_features=1, bias=True)
+        )
+    """
+    check_hidden(hidden, dropout)
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Linear(inputs, width), *_activation(dropout)]
+        inputs = width
+    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+
+
+@final
+class PairMLP(nn.Module):
+    """An MLP over the concatenation of a request's vector and a candidate's.
+
+    The first layer is split in two, so the request's half is computed once per request instead
+    of once per candidate. The function is the same.
+
+    Args:
+        request_dim: length of a request's vector; may be 0.
+        item_dim: length of a candidate's vector.
+        hidden: widths of the hidden layers, at least one.
+        dropout: share of hidden units that training leaves out, in [0, 1).
+
+    Raises:
+        ConfigError: if a width is not positive, none is given, or dropout is out of range.
+    """
+
+    def __init__(
+        self, request_dim: int, item_dim: int, hidden: Sequence[int], *, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        check_hidden(hidden, dropout)
+        if not hidden:
+            raise ConfigError("hidden must name at least one layer; got none")
+        # One matrix, so that both halves start as one layer over all inputs would.
+        self.first = nn.Linear(request_dim + item_dim, hidden[0])
+        self.activation = nn.Sequential(*_activation(dropout))
+        self.rest = mlp(hidden[0], hidden[1:], 1, dropout=dropout)
+        self._request_dim = request_dim
+
+    def forward(self, request: Tensor, items: Tensor) -> Tensor:
+        """Return scores ``[batch, list]`` of ``[batch, request_dim]`` and ``[batch, list, item_dim]``."""
+        request_weight, item_weight = self.first.weight.split(
+            (self._request_dim, self.first.in_features - self._request_dim), dim=1
+        )
+        of_request = nn.functional.linear(request, request_weight, self.first.bias)
+        hidden = of_request.unsqueeze(1) + nn.functional.linear(items, item_weight)
+        scores: Tensor = self.rest(self.activation(hidden))
+        return scores.squeeze(-1)
+
+
+def check_hidden(hidden: Sequence[int], dropout: float) -> None:
+    """Check widths and dropout.
+
+    Raises:
+        ConfigError: if a width is not positive or dropout is out of range.
+    """
+    if any(width < 1 for width in hidden):
+        raise ConfigError(f"hidden must hold positive widths; got {list(hidden)}")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"dropout must be in [0, 1); got {dropout}")
+
+
+def _activation(dropout: float) -> list[nn.Module]:
+    return [nn.ReLU(), nn.Dropout(dropout)] if dropout else [nn.ReLU()]

@@ -1,0 +1,40 @@
+"""Linear stage: a weighted sum, the cheapest ranker there is."""
+
+from collections.abc import Sequence
+from typing import final
+
+from torch import Tensor, nn
+
+from cascaderank.batch import RequestBatch
+from cascaderank.layers.embedder import Embedder
+from cascaderank.schema import Feature, FittedSchema
+from cascaderank.stages import STAGES
+
+
+@STAGES.register
+@final
+class Linear(nn.Module):
+    """Score a candidate by a weighted sum of its numbers and one weight per category.
+
+    Features of the request and of its history shift all candidates of a request alike; they
+    calibrate, and cannot change an order.
+
+    Args:
+        schema: fitted to the training requests.
+        features: those the stage may use.
+
+    Source: this project.
+    """
+
+    def __init__(self, schema: FittedSchema, features: Sequence[Feature]) -> None:
+        super().__init__()
+        # A vector of length one per category is that category's weight.
+        self.embedder = Embedder(schema, features, dim=1)
+        self.of_request = nn.Linear(self.embedder.request_dim, 1)
+        self.of_items = nn.Linear(self.embedder.item_dim, 1, bias=False)
+
+    def forward(self, batch: RequestBatch) -> Tensor:
+        """Return scores ``[batch, list]``; those of padding mean nothing."""
+        request: Tensor = self.of_request(self.embedder.request(batch))
+        items: Tensor = self.of_items(self.embedder.items(batch))
+        return request + items.squeeze(-1)

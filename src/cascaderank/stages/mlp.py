@@ -1,0 +1,48 @@
+"""MLP stage: sees request, pooled history and candidate together."""
+
+from collections.abc import Sequence
+from typing import final
+
+from torch import Tensor, nn
+
+from cascaderank.batch import RequestBatch
+from cascaderank.layers.embedder import Embedder
+from cascaderank.layers.mlp import PairMLP
+from cascaderank.schema import Feature, FittedSchema
+from cascaderank.stages import STAGES
+
+
+@STAGES.register
+@final
+class MLP(nn.Module):
+    """Score a candidate by a multi-layer perceptron over all features the stage may use.
+
+    Args:
+        schema: fitted to the training requests.
+        features: those the stage may use.
+        dim: length of the vector of a category.
+        hidden: widths of the hidden layers.
+        dropout: share of hidden units that training leaves out, in [0, 1).
+
+    Source: the MLP of the LCRON experiments (arXiv 2503.09492), layer widths included.
+    """
+
+    def __init__(
+        self,
+        schema: FittedSchema,
+        features: Sequence[Feature],
+        *,
+        dim: int = 8,
+        hidden: tuple[int, ...] = (128, 64, 32),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.embedder = Embedder(schema, features, dim=dim)
+        self.network = PairMLP(
+            self.embedder.request_dim, self.embedder.item_dim, hidden, dropout=dropout
+        )
+
+    def forward(self, batch: RequestBatch) -> Tensor:
+        """Return scores ``[batch, list]``; those of padding mean nothing."""
+        scores: Tensor = self.network(self.embedder.request(batch), self.embedder.items(batch))
+        return scores

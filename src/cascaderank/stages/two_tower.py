@@ -1,0 +1,64 @@
+"""Two-tower stage: cheap enough to score every candidate."""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from cascaderank.batch import RequestBatch
+from cascaderank.errors import ConfigError
+from cascaderank.layers.embedder import Embedder
+from cascaderank.layers.mlp import check_hidden, mlp
+from cascaderank.schema import Feature, FittedSchema
+from cascaderank.stages import STAGES
+
+
+@STAGES.register
+@final
+class TwoTower(nn.Module):
+    """Score a candidate by the dot product of a request vector and a candidate vector.
+
+    The towers never see each other, so candidate vectors can be computed once and indexed.
+    Histories are pooled by their mean and belong to the request's tower.
+
+    Args:
+        schema: fitted to the training requests.
+        features: those the stage may use; at least one of the request or its history, and one of
+            the candidates.
+        dim: length of the vector of a category.
+        hidden: widths of either tower's layers; the last is the length of the two vectors.
+        dropout: share of hidden units that training leaves out, in [0, 1).
+
+    Raises:
+        ConfigError: if either tower would have nothing to read.
+
+    Source: DSSM as in the LCRON experiments (arXiv 2503.09492), layer widths included.
+    """
+
+    def __init__(
+        self,
+        schema: FittedSchema,
+        features: Sequence[Feature],
+        *,
+        dim: int = 8,
+        hidden: tuple[int, ...] = (128, 64, 32),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_hidden(hidden, dropout)
+        self.embedder = Embedder(schema, features, dim=dim)
+        if not self.embedder.request_dim or not self.embedder.item_dim or not hidden:
+            raise ConfigError(
+                "two_tower needs a feature of the request or its history, a feature of the "
+                f"candidates, and a layer; got {[f.name for f in features]}, hidden={list(hidden)}"
+            )
+        *inner, vector = hidden
+        self.request_tower = mlp(self.embedder.request_dim, inner, vector, dropout=dropout)
+        self.item_tower = mlp(self.embedder.item_dim, inner, vector, dropout=dropout)
+
+    def forward(self, batch: RequestBatch) -> Tensor:
+        """Return scores ``[batch, list]``; those of padding mean nothing."""
+        request = self.request_tower(self.embedder.request(batch))
+        items = self.item_tower(self.embedder.items(batch))
+        return torch.einsum("bd,bld->bl", request, items)

@@ -1,0 +1,1 @@
+"""Training a cascade: the loop, its checkpoints, and the folder it leaves."""

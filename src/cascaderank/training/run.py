@@ -1,0 +1,386 @@
+"""A run from settings to verdict: encode, train, judge, and write it all down."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, final
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from cascaderank.cascade import Cascade, build_stage
+from cascaderank.config import RunSettings, read_settings
+from cascaderank.data.columns import EncodedLog
+from cascaderank.data.encoding import fit_schema
+from cascaderank.data.loader import RequestLoader
+from cascaderank.data.request_log import RequestLog
+from cascaderank.data.split import Split, split_requests
+from cascaderank.errors import CascadeRankError, ConfigError, RunError, SchemaError
+from cascaderank.evaluation import Report, evaluate
+from cascaderank.objectives import OBJECTIVES, Objective, build_objective
+from cascaderank.schema import FittedSchema, abridged
+from cascaderank.training.environment import environment
+from cascaderank.training.progress import Progress, Silent
+from cascaderank.training.run_folder import (
+    RunFolder,
+    read_json,
+    write_atomically,
+    write_json,
+)
+from cascaderank.training.seeding import deterministic, pick_device
+from cascaderank.training.trainer import Trainer
+
+Part = Literal["auto", "all", "train", "validation", "test"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """A request log as a run sees it: split, fitted on its training requests, encoded."""
+
+    log: RequestLog
+    split: Split
+    """Global row numbers; of a log that is judged whole, all of them are test requests."""
+    encoded: EncodedLog
+    schema: FittedSchema
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """How a run ended."""
+
+    folder: RunFolder
+    test: Report
+    validation: float | None
+    """Best joint recall of the validation requests."""
+    seconds: float
+    """Of training, over all sessions of it that were not killed."""
+
+
+@contextmanager
+def run_data(settings: RunSettings, *, progress: Progress | None = None) -> Iterator[RunData]:
+    """Open, split, fit and encode the request log of a run; the encoded columns go at the end.
+
+    Args:
+        settings: of the run.
+        progress: hears how far it is.
+
+    Raises:
+        DataError: if the log is missing, damaged, or cannot be split so.
+    """
+    log = RequestLog.open(settings.data.path)
+    for name, stage in settings.stages.items():
+        try:
+            log.schema.select(stage.features)
+        except SchemaError as error:
+            raise SchemaError(f"stages.{name}.features: {error}") from None
+    split = split_requests(log, settings.data.split)
+    schema = fit_schema(log.schema, _rows_of(log, split.train))
+    with _encoded(log, schema, settings, progress or Silent()) as encoded:
+        yield RunData(log=log, split=split, encoded=encoded, schema=schema)
+
+
+def train_run(
+    settings: RunSettings,
+    folder: Path,
+    *,
+    data: RunData | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Train a cascade and judge it on the test requests; a killed run goes on where it stopped.
+
+    Args:
+        settings: of the run.
+        folder: of the run; made if it is not there. If it holds a complete run of these settings,
+            that is the result.
+        data: what :func:`run_data` gives for these settings, if it is at hand.
+        progress: hears how far it is.
+
+    Returns:
+        How the run ended; the folder holds everything else.
+
+    Raises:
+        RunError: if the folder holds a run of other settings, or training breaks down.
+        DataError: if the request log is not what it must be.
+        ConfigError: if model or objective cannot be built so.
+    """
+    progress = progress or Silent()
+    run = RunFolder(folder)
+    with run.locked():
+        _claim(run, settings)
+        if run.complete:
+            return _read_result(run)
+        if data is not None:
+            return _train(settings, run, data, progress)
+        with run_data(settings, progress=progress) as data:
+            return _train(settings, run, data, progress)
+
+
+def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progress) -> RunResult:
+    started = time.monotonic()
+    device = pick_device(settings.train.device)
+    write_atomically(run.schema, data.schema.model_dump_json(indent=1).encode())
+    write_json(run.environment, environment(seed=settings.train.seed, device=device))
+    with deterministic(settings.train.seed, device):
+        cascade = build_cascade(settings, data.schema)
+        trainer = Trainer(
+            cascade,
+            _build_objective(settings, data.log),
+            train=RequestLoader(
+                data.encoded,
+                data.split.train,
+                batch_size=settings.train.batch_size,
+                seed=settings.train.seed,
+            ),
+            validation=_loader(settings, data.encoded, data.split.validation),
+            relevance=settings.relevance,
+            settings=settings.train,
+            folder=run,
+            device=device,
+            progress=progress,
+        )
+        state = trainer.fit()
+    seconds = time.monotonic() - started
+    report = _judge(settings, cascade, data.encoded, data.split.test, device, progress)
+    _write_per_request(run, report, data.encoded)
+    validation = state.best if state.best >= 0 else None
+    write_json(
+        run.report,
+        {
+            "dataset": {
+                "path": str(settings.data.path),
+                "name": data.log.manifest.name,
+                "fingerprint": data.log.fingerprint,
+            },
+            "requests": {
+                "train": len(data.split.train),
+                "validation": len(data.split.validation),
+                "test": len(data.split.test),
+            },
+            "parameters": {
+                name: sum(p.numel() for p in stage.parameters())
+                for name, stage in cascade.stages.items()
+            },
+            "training": {
+                "epochs": state.epoch,
+                "steps": state.step,
+                "best_epoch": state.best_epoch,
+                "validation_joint_recall": validation,
+                "seconds": round(seconds, 3),
+            },
+            "test": report.to_json(),
+        },
+    )
+    run.checkpoint.unlink(missing_ok=True)
+    return RunResult(folder=run, test=report, validation=validation, seconds=seconds)
+
+
+def build_cascade(settings: RunSettings, schema: FittedSchema) -> Cascade:
+    """Build the cascade of a run, freshly initialised from torch's global generator.
+
+    Raises:
+        ConfigError: if a stage cannot be built so; says which.
+        SchemaError: if a stage names a feature that there is not.
+    """
+    stages = {}
+    for name, stage in settings.stages.items():
+        try:
+            stages[name] = build_stage(
+                stage.model, schema, features=stage.features, options=stage.options
+            )
+        except (ConfigError, SchemaError) as error:
+            raise type(error)(f"stages.{name}: {error}") from None
+    return Cascade(stages, settings.quotas)
+
+
+def load_run(folder: Path) -> tuple[Cascade, FittedSchema, RunSettings]:
+    """Load the cascade of a complete run, ready to judge or to serve.
+
+    Args:
+        folder: what ``train`` wrote.
+
+    Returns:
+        The cascade with its best weights in evaluation mode, the schema that encodes requests for
+        it, and the settings of the run.
+
+    Raises:
+        RunError: if the folder is not that of a complete run.
+    """
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such folder; give one that `cascaderank train` wrote")
+    run = RunFolder(folder)
+    if not run.weights.exists():
+        raise RunError(f"{folder}: no {run.weights.name}, so this run did not come to its end")
+    try:
+        settings, schema = read_settings(run.config), FittedSchema.load(run.schema)
+        cascade = build_cascade(settings, schema)
+        cascade.load_state_dict(load_file(run.weights))
+    except (CascadeRankError, RuntimeError, SafetensorError, OSError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise RunError(f"{folder}: cannot be loaded: {first}") from None
+    return cascade.eval(), schema, settings
+
+
+def evaluate_run(
+    folder: Path, dataset: Path, *, part: Part = "auto", progress: Progress | None = None
+) -> tuple[str, Report]:
+    """Judge a run on a data set.
+
+    Args:
+        folder: of the run.
+        dataset: a request log; its schema must be the one the run was trained with.
+        part: which requests. ``"auto"`` takes the test requests of the data set that the run was
+            trained on, so that nothing is judged that was learnt from, and all requests of any
+            other.
+        progress: hears how far it is.
+
+    Returns:
+        Which requests were judged, and the report.
+
+    Raises:
+        RunError: if the folder is not that of a complete run.
+        SchemaError: if the data set has another schema.
+    """
+    cascade, schema, settings = load_run(folder)
+    log = RequestLog.open(dataset)
+    _check_schema(folder, schema, log)
+    trained_on = read_json(RunFolder(folder).report)["dataset"]["fingerprint"]
+    if part == "auto":
+        part = "test" if trained_on == log.fingerprint else "all"
+    rows = None if part == "all" else getattr(split_requests(log, settings.data.split), part)
+    device = pick_device(settings.train.device)
+    progress = progress or Silent()
+    with _encoded(log, schema, settings, progress) as encoded:
+        rows = np.arange(encoded.requests) if rows is None else rows
+        return part, _judge(settings, cascade.to(device), encoded, rows, device, progress)
+
+
+@contextmanager
+def _encoded(
+    log: RequestLog, schema: FittedSchema, settings: RunSettings, progress: Progress
+) -> Iterator[EncodedLog]:
+    with tempfile.TemporaryDirectory(prefix="cascaderank-") as folder:
+        progress.start("encoding", log.manifest.requests)
+        encoded = EncodedLog.build(
+            log,
+            schema,
+            target=settings.data.target,
+            folder=Path(folder),
+            history_length=settings.data.history_length,
+            progress=progress.advance,
+        )
+        progress.stop()
+        yield encoded
+
+
+def _rows_of(log: RequestLog, rows: np.ndarray) -> Iterator[pl.DataFrame]:
+    """The given requests of a log, part by part."""
+    first = 0
+    for frame in log.frames():
+        inside = rows[(rows >= first) & (rows < first + len(frame))] - first
+        first += len(frame)
+        if len(inside):
+            yield frame[inside]
+
+
+def _check_schema(folder: Path, schema: FittedSchema, log: RequestLog) -> None:
+    """The run's features must all be in the log, as what they were."""
+    wrong = [
+        f.name
+        for f in schema.features
+        if f.name not in log.schema.names or log.schema[f.name] != f
+    ]
+    if wrong:
+        raise SchemaError(
+            f"{log.path} has another schema than {folder} was trained with: "
+            f"missing or of another kind there: {abridged(wrong)}"
+        )
+
+
+def _claim(run: RunFolder, settings: RunSettings) -> None:
+    """Write the settings into a new folder, or check that an old one has the same."""
+    text = settings.to_toml()
+    if not run.config.exists():
+        write_atomically(run.config, text.encode())
+        return
+    before = run.config.read_text(encoding="utf-8")
+    if before != text:
+        old, new = (set(t.splitlines()) for t in (before, text))
+        raise RunError(
+            f"{run.path}: holds a run of other settings "
+            f"(there: {'; '.join(sorted(old - new)) or 'more'}; "
+            f"here: {'; '.join(sorted(new - old)) or 'fewer'}); "
+            "choose another folder with --run, or remove this one"
+        )
+
+
+def _read_result(run: RunFolder) -> RunResult:
+    report = read_json(run.report)
+    return RunResult(
+        folder=run,
+        test=Report.from_json(report["test"]),
+        validation=report["training"]["validation_joint_recall"],
+        seconds=report["training"]["seconds"],
+    )
+
+
+def _build_objective(settings: RunSettings, log: RequestLog) -> Objective:
+    name, options = settings.objective.name, settings.objective.options
+    levels, stages = len(log.manifest.level_names), len(settings.stages)
+    if levels and "entry_levels" in OBJECTIVES.options(name):
+        # Where the log has other levels than the published setting, stages enter evenly spaced.
+        options.setdefault("entry_levels", [t * levels // stages for t in range(stages)])
+    return build_objective(
+        name,
+        stages=list(settings.stages),
+        quotas=settings.quotas,
+        ground_truth=settings.relevance.top,
+        threshold=settings.relevance.threshold,
+        **options,
+    )
+
+
+def _loader(settings: RunSettings, encoded: EncodedLog, rows: np.ndarray) -> RequestLoader:
+    return RequestLoader(encoded, rows, batch_size=settings.evaluation.batch_size)
+
+
+def _judge(
+    settings: RunSettings,
+    cascade: Cascade,
+    encoded: EncodedLog,
+    rows: np.ndarray,
+    device: torch.device,
+    progress: Progress,
+) -> Report:
+    loader = _loader(settings, encoded, rows)
+    progress.start("judging", loader.batches_per_epoch)
+    report = evaluate(
+        cascade,
+        loader,
+        ground_truth=settings.relevance.top,
+        threshold=settings.relevance.threshold,
+        device=device,
+        bootstrap=settings.evaluation.bootstrap,
+        seed=settings.evaluation.seed,
+        progress=progress.advance,
+    )
+    progress.stop()
+    return report
+
+
+def _write_per_request(run: RunFolder, report: Report, encoded: EncodedLog) -> None:
+    values = report.per_request
+    frame = pl.DataFrame(
+        {
+            "request_id": [encoded.request_ids[row] for row in values["row"]],
+            **{name: column for name, column in values.items() if name != "row"},
+        }
+    )
+    frame.write_parquet(run.per_request)

@@ -1,0 +1,150 @@
+"""The folder of a run: what is in it, and how it is written so that no kill can damage it.
+
+::
+
+    config.toml          all settings, defaults included
+    schema.json          features, vocabularies, means: what encodes a request for these weights
+    environment.json     versions, seed, device, state of the git checkout if there is one
+    metrics.jsonl        one line per epoch; the same bytes whether or not the run was killed
+    checkpoint.pt        all that resuming takes; gone once the run is complete
+    weights.safetensors  the weights that did best on the validation requests
+    per_request.parquet  what each test request scored
+    report.json          the verdict on the test requests; there only when the run is complete
+"""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from cascaderank.errors import RunError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where two runs in one folder are not told apart
+    fcntl = None  # type: ignore[assignment]
+
+
+@final
+class RunFolder:
+    """Paths and safe writes of one run's folder.
+
+    Args:
+        path: the folder; made if it is not there.
+
+    Raises:
+        RunError: if the path is a file, or a folder that holds something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path}: a run needs a folder, and this is a file")
+        if path.is_dir() and any(path.iterdir()) and not self.config.exists():
+            raise RunError(
+                f"{path}: holds files and no config.toml, so it is not the folder of a run; "
+                "choose another"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def config(self) -> Path:
+        """All settings."""
+        return self.path / "config.toml"
+
+    @property
+    def schema(self) -> Path:
+        """The fitted schema."""
+        return self.path / "schema.json"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, seed and the like."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One line per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """All that resuming takes."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def weights(self) -> Path:
+        """The best weights."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def per_request(self) -> Path:
+        """What each test request scored."""
+        return self.path / "per_request.parquet"
+
+    @property
+    def report(self) -> Path:
+        """The verdict."""
+        return self.path / "report.json"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run came to its end."""
+        return self.report.exists()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in this folder.
+
+        Raises:
+            RunError: if one does already.
+        """
+        with (self.path / ".lock").open("w") as lock:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise RunError(
+                        f"{self.path}: another process trains here; wait for it or choose another"
+                    ) from None
+            yield
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: beside it first, then moved over it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON whole or not at all; what is not a number becomes null."""
+    write_atomically(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a run folder.
+
+    Raises:
+        RunError: if the file is missing or not JSON.
+    """
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise RunError(f"{path}: missing; is {path.parent} the folder of a complete run?") from None
+    except json.JSONDecodeError as error:
+        raise RunError(f"{path}: not JSON: {error}") from None
+    return value
