@@ -1,0 +1,278 @@
+"""What a frame of requests must be before it enters a request log."""
+
+from typing import final
+
+import polars as pl
+
+from cascaderank.data.ragged import flattened
+from cascaderank.errors import DataError, did_you_mean
+from cascaderank.schema import RESERVED, Feature, Kind, Role, Schema, abridged
+
+CANDIDATE_COLUMNS = ("level", "position", "label", "feedback")
+"""Columns of candidates that are not features, in order."""
+
+_MOST_POSITION = 32767
+_Types = dict[str, pl.DataType]
+
+
+@final
+class FrameCheck:
+    """Check frames of one request log and bring them into the types on disk.
+
+    The first frame settles what the frames after it must agree with: which of the optional columns
+    there are, whether a category is an integer or a string, and whether a number is Float32 (which
+    stays) or Float64 (all else).
+
+    Args:
+        schema: of the log.
+        level_names: lowest first; empty if the log has no levels.
+    """
+
+    def __init__(self, schema: Schema, level_names: tuple[str, ...]) -> None:
+        self._schema = schema
+        self._level_names = level_names
+        self._types: _Types = {}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the log, in order; empty before the first frame."""
+        return tuple(self._types)
+
+    @property
+    def candidate_column(self) -> str:
+        """A column with one value per candidate."""
+        return next(c for c in self._types if self._role(c) is Role.ITEM)
+
+    def __call__(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return the frame with the columns and types of the log.
+
+        Raises:
+            DataError: if it is not one row per request, as the schema says; the message names the
+                column, the request or the number of values.
+        """
+        self._check_columns(frame)
+        for name in frame.columns:
+            if isinstance(frame.schema[name], pl.Array):
+                frame = frame.with_columns(frame[name].arr.to_list())
+        self._check_shapes(frame)
+        self._check_requests(frame)
+        types = self._types or self._settled(frame)
+        self._check_lengths(frame)
+        frame = frame.select(self._cast(frame[name], dtype) for name, dtype in types.items())
+        self._check_values(frame)
+        self._types = types
+        return frame
+
+    def _role(self, column: str) -> Role:
+        if column in CANDIDATE_COLUMNS:
+            return Role.ITEM
+        return Role.REQUEST if column in RESERVED else self._schema[column].role
+
+    def _check_columns(self, frame: pl.DataFrame) -> None:
+        optional = {"timestamp", *CANDIDATE_COLUMNS}
+        needed = ["request_id", *self._schema.names, *(["level"] if self._level_names else [])]
+        if self._types:
+            needed, optional = list(self._types), set()
+        missing = [n for n in needed if n not in frame.columns]
+        extra = [n for n in frame.columns if n not in needed and n not in optional]
+        if missing:
+            hints = "".join(did_you_mean(n, extra) for n in missing[:1])
+            before = " as in the frames before" if self._types else ""
+            raise DataError(
+                f"columns missing{before}: {abridged(missing)}{hints}; "
+                f"found {abridged(frame.columns)}"
+            )
+        if extra:
+            raise DataError(
+                f"columns that are neither features of the schema nor {', '.join(RESERVED)}"
+                f"{' of the frames before' if self._types else ''}: {abridged(extra)}"
+                f"{did_you_mean(extra[0], [*needed, *optional])}; add a feature or drop the column"
+            )
+
+    def _check_shapes(self, frame: pl.DataFrame) -> None:
+        for name, dtype in frame.schema.items():
+            listed = isinstance(dtype, pl.List)
+            if self._role(name) is Role.REQUEST and (listed or dtype.is_nested()):
+                raise DataError(f"column '{name}' must have one value per request; found {dtype}")
+            if self._role(name) is not Role.REQUEST:
+                if not listed:
+                    of = "candidate" if self._role(name) is Role.ITEM else "entry of the history"
+                    raise DataError(
+                        f"column '{name}' must be a list per request, one value per {of}; "
+                        f"found {dtype}"
+                    )
+                if frame[name].null_count():
+                    raise DataError(
+                        f"column '{name}' has {frame[name].null_count()} null lists, first in "
+                        f"request {_first(frame, frame[name].is_null())}; write an empty history, "
+                        "or leave a request without candidates out"
+                    )
+
+    def _check_requests(self, frame: pl.DataFrame) -> None:
+        ids = frame["request_id"]
+        if not (ids.dtype == pl.String or ids.dtype.is_integer()):
+            raise DataError(f"request_id must be strings or integers; found {ids.dtype}")
+        if ids.null_count():
+            raise DataError(f"request_id is null in {ids.null_count()} of {len(ids)} requests")
+        check_unique(ids)
+        if "timestamp" not in frame.columns:
+            return
+        times = frame["timestamp"]
+        if not isinstance(times.dtype, pl.Datetime) or times.dtype.time_zone is None:
+            raise DataError(
+                f"timestamp must be Datetime with a time zone; found {times.dtype}; if it is UTC, "
+                "say so with .dt.replace_time_zone('UTC')"
+            )
+        if times.null_count():
+            raise DataError(
+                f"timestamp is null in {times.null_count()} requests, first in "
+                f"{_first(frame, times.is_null())}; leave them out, or the column for all"
+            )
+
+    def _settled(self, frame: pl.DataFrame) -> _Types:
+        """Types on disk, settled by the first frame."""
+        strings = {
+            f.vocabulary
+            for f in self._schema.features
+            if f.kind is Kind.CATEGORICAL and _is_text(_inner(frame.schema[f.name]))
+        }
+        ids = pl.String() if frame.schema["request_id"] == pl.String else pl.Int64()
+        types: _Types = {"request_id": ids}
+        if "timestamp" in frame.columns:
+            types["timestamp"] = pl.Datetime("us", "UTC")
+        for feature in self._schema.features:
+            inner = _inner(frame.schema[feature.name])
+            kept: pl.DataType
+            if feature.kind is Kind.CATEGORICAL:
+                kept = pl.String() if feature.vocabulary in strings else pl.Int64()
+            else:
+                kept = pl.Float32() if inner == pl.Float32 else pl.Float64()
+            types[feature.name] = kept if feature.role is Role.REQUEST else pl.List(kept)
+        inners = zip(
+            CANDIDATE_COLUMNS, (pl.Int8(), pl.Int16(), pl.Float32(), pl.Float32()), strict=True
+        )
+        types |= {name: pl.List(inner) for name, inner in inners if name in frame.columns}
+        if all(self._role(name) is not Role.ITEM for name in types):
+            raise DataError(
+                "nothing says what the candidates are; the schema needs an item feature, or the "
+                f"frame one of {', '.join(CANDIDATE_COLUMNS)}"
+            )
+        return types
+
+    def _check_lengths(self, frame: pl.DataFrame) -> None:
+        items = [c for c in frame.columns if self._role(c) is Role.ITEM]
+        groups = [("candidates", items)]
+        for sequence in {f.sequence for f in self._schema.of(Role.HISTORY)}:
+            members = [f.name for f in self._schema.of(Role.HISTORY) if f.sequence == sequence]
+            groups.append((f"history '{sequence}'", members))
+        for what, columns in groups:
+            lengths = frame.select(pl.col(c).list.len() for c in columns)
+            unequal = lengths.select(pl.any_horizontal(pl.all() != pl.col(columns[0]))).to_series()
+            if unequal.any():
+                first = lengths.row(int(unequal.arg_true()[0]), named=True)
+                told = ", ".join(f"{name} {length}" for name, length in first.items())
+                raise DataError(
+                    f"{what}: lists of unequal length in {unequal.sum()} requests, first in "
+                    f"request {_first(frame, unequal)}: {told}; expected one value of each per "
+                    "entry"
+                )
+        none = frame[items[0]].list.len() == 0
+        if none.any():
+            raise DataError(
+                f"{none.sum()} requests have no candidates, first {_first(frame, none)}; "
+                "leave them out"
+            )
+
+    def _cast(self, column: pl.Series, dtype: pl.DataType) -> pl.Series:
+        found, wanted, name = _inner(column.dtype), _inner(dtype), column.name
+        if name not in RESERVED or name in CANDIDATE_COLUMNS:
+            fits = _fits(self._schema[name] if name not in RESERVED else None, found, wanted)
+            if not fits:
+                raise DataError(f"column '{name}': expected {_told(wanted)}; found {found}")
+        if name in ("level", "position"):
+            self._check_range(column)
+        try:
+            return column.cast(dtype, strict=True)
+        except pl.exceptions.PolarsError as error:
+            raise DataError(
+                f"column '{name}': not every value fits into {wanted}: {error}"
+            ) from None
+
+    def _check_range(self, column: pl.Series) -> None:
+        if column.name == "level" and not self._level_names:
+            raise DataError("there is a column 'level' but no level names; give level_names")
+        most = _MOST_POSITION if column.name == "position" else len(self._level_names) - 1
+        values = flattened(column)
+        outside = values.filter((values < 0) | (values > most))
+        if len(outside):
+            names = f" ({', '.join(self._level_names)})" if column.name == "level" else ""
+            raise DataError(
+                f"column '{column.name}': expected 0 to {most}{names}; found {outside[0]} and "
+                f"{len(outside) - 1} more outside"
+            )
+
+    def _check_values(self, frame: pl.DataFrame) -> None:
+        nulls, broken = [], []
+        for name in frame.columns[1:]:
+            feature = self._schema[name] if name not in RESERVED else None
+            column = frame[name]
+            values = flattened(column) if column.dtype == pl.List else column
+            if values.null_count() and not (feature and feature.missing):
+                nulls.append(f"{name} ({values.null_count()} of {len(values)})")
+            if values.dtype.is_float():
+                count = int((~values.is_finite()).sum())
+                if count:
+                    broken.append(f"{name} ({count} of {len(values)})")
+        if broken:
+            raise DataError(
+                f"NaN or infinite numbers: {abridged(broken)}; write null where a value is missing "
+                "and set missing=true for the feature"
+            )
+        if nulls:
+            raise DataError(
+                f"null values: {abridged(nulls)}; set missing=true for the feature, or fill them"
+            )
+
+
+def check_unique(ids: pl.Series) -> None:
+    """Check that no request is there twice.
+
+    Raises:
+        DataError: if one is; it is named.
+    """
+    twice = ids.is_duplicated()
+    if twice.any():
+        raise DataError(
+            f"request_id must be unique; {ids.filter(twice).n_unique()} are not, first "
+            f"{ids.filter(twice)[0]!r}; a request is one row, with its candidates in lists"
+        )
+
+
+def _first(frame: pl.DataFrame, where: pl.Series) -> str:
+    return repr(frame["request_id"].filter(where)[0])
+
+
+def _inner(dtype: pl.DataType) -> pl.DataType:
+    inner = dtype.inner if isinstance(dtype, pl.List) else dtype
+    return inner() if isinstance(inner, type) else inner
+
+
+def _is_text(dtype: pl.DataType) -> bool:
+    return isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
+
+
+def _fits(feature: Feature | None, found: pl.DataType, wanted: pl.DataType) -> bool:
+    if isinstance(found, pl.Null):  # a column of nulls or of empty lists only
+        return True
+    if isinstance(wanted, pl.String):
+        return _is_text(found)
+    if wanted.is_integer():
+        whole = found.is_integer()
+        return whole or (feature is not None and isinstance(found, pl.Boolean))
+    return found.is_numeric() or isinstance(found, pl.Boolean)
+
+
+def _told(dtype: pl.DataType) -> str:
+    if isinstance(dtype, pl.String):
+        return "strings"
+    return "integers" if dtype.is_integer() else "numbers"
