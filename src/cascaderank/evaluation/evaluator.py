@@ -1,0 +1,238 @@
+"""Evaluator: judge a cascade batch by batch, with results that no batch size changes."""
+
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cascaderank.errors import ConfigError, DataError, ShapeError
+from cascaderank.evaluation.attribution import attribute
+from cascaderank.evaluation.report import (
+    STAGE_METRICS,
+    WHOLE_METRICS,
+    Report,
+    StageReport,
+    summarise,
+)
+from cascaderank.metrics.ndcg import ndcg_metric
+from cascaderank.metrics.recall import recall_metric
+from cascaderank.relevance import check_ground_truth
+from cascaderank.selection import marks, total
+from cascaderank.tensors import check_cascade, check_quotas
+
+HIGHEST_GRADE = 30
+"""Labels above this are no grades: with gain 2^y - 1 only the best candidate would count."""
+
+
+@final
+class Evaluator:
+    """Collects the values of requests as they come, and reports on all of them.
+
+    Values are worked out per request on the CPU in double precision and put in the order of their
+    rows before they are averaged, so neither the batch size nor the order of the batches changes
+    a single bit of the report.
+
+    Args:
+        quotas: how many candidates each stage passes on, one per stage; never grows.
+        stage_names: one per stage; ``stage_1``, ``stage_2`` and so on if not given.
+        ground_truth: the ground truth is the top so many by label.
+        threshold: the ground truth is every label of at least this; give this or
+            ``ground_truth``.
+
+    Raises:
+        ConfigError: if quotas grow, names are not one per stage and different, or not exactly
+            one of ``ground_truth`` and ``threshold`` is given.
+
+    Example:
+        >>> evaluator = Evaluator(quotas=(2, 1), ground_truth=1)
+        >>> scores = torch.tensor([[[3.0, 2.0, 1.0]], [[1.0, 2.0, 3.0]]])
+        >>> evaluator.update(scores, torch.tensor([[0.0, 1.0, 0.0]]))
+        >>> evaluator.report().metrics["joint_recall"].mean
+        1.0
+
+    Source: this project.
+    """
+
+    def __init__(
+        self,
+        *,
+        quotas: Sequence[int],
+        stage_names: Sequence[str] | None = None,
+        ground_truth: int | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        check_ground_truth(ground_truth, threshold)
+        self.quotas = check_quotas(quotas, stages=len(quotas))
+        if stage_names is None:
+            stage_names = [f"stage_{i}" for i in range(1, len(quotas) + 1)]
+        self.stage_names = tuple(stage_names)
+        if len(self.stage_names) != len(quotas) or len(set(self.stage_names)) != len(quotas):
+            raise ConfigError(
+                f"one name per stage, all different: got {list(self.stage_names)} "
+                f"for {len(quotas)} stages"
+            )
+        self.k, self.threshold = ground_truth, threshold
+        self._batches: list[dict[str, NDArray[np.float64]]] = []
+        self._rows: list[NDArray[np.int64]] = []
+        self._labels_from, self._labels_to = 0.0, 0.0
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows in self._rows)
+
+    def update(
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        *,
+        mask: Tensor | None = None,
+        rows: Tensor | None = None,
+    ) -> None:
+        """Take in some requests.
+
+        Args:
+            scores: ``[stages, batch, list]``, first stage first; higher is better.
+            labels: ``[batch, list]``, higher is better.
+            mask: ``[batch, list]`` bool, ``True`` for a real candidate.
+            rows: ``[batch]`` int64, where in its data set each request is; in the order they come
+                if not given.
+
+        Raises:
+            ShapeError: if the tensors do not agree.
+            DataError: if a score or a label of a real candidate is NaN.
+        """
+        mask = check_cascade(scores, labels, self.quotas, mask).cpu()
+        # Exact: no two scores that differ become equal. Labels stay: see `selection.marks`.
+        scores, labels = scores.detach().to("cpu", torch.float64), labels.detach().cpu()
+        if rows is None:
+            rows = torch.arange(len(self), len(self) + len(labels))
+        elif rows.shape != labels.shape[:1]:
+            raise ShapeError(f"rows must be [batch] = {[len(labels)]}; got {list(rows.shape)}")
+        self._refuse_nan(scores, labels, mask)
+        real = labels[mask]
+        if len(real):
+            self._labels_from = min(self._labels_from, float(real.min()))
+            self._labels_to = max(self._labels_to, float(real.max()))
+        self._rows.append(rows.cpu().numpy().astype(np.int64))
+        values = self._values(scores, labels, mask)
+        self._batches.append({name: value.numpy() for name, value in values.items()})
+
+    def per_request(self) -> dict[str, NDArray[np.int64] | NDArray[np.float64]]:
+        """Return one value per request by name, in the order of the rows; NaN is undefined.
+
+        Returns:
+            ``row``, ``ground_truth`` (how many candidates are, shared places as fractions),
+            ``joint_recall``, ``reachable``, and ``<stage>.<metric>`` for the metrics of a
+            :class:`StageReport`.
+
+        Raises:
+            DataError: if there is no request, or one came twice.
+        """
+        if not len(self):
+            raise DataError("nothing to report on: the evaluator was given no request")
+        rows = np.concatenate(self._rows)
+        order = rows.argsort(kind="stable")
+        rows = rows[order]
+        twice = rows[1:][rows[1:] == rows[:-1]]
+        if len(twice):
+            raise DataError(
+                f"{len(twice)} requests were given more than once, such as row {twice[0]}; "
+                "evaluate each request once, and start a new Evaluator for the next evaluation"
+            )
+        columns = {
+            name: np.concatenate([batch[name] for batch in self._batches])[order]
+            for name in self._batches[0]
+        }
+        return {"row": rows, **columns}
+
+    def report(self, *, bootstrap: int = 1000, seed: int = 0, confidence: float = 0.95) -> Report:
+        """Average over all requests.
+
+        Args:
+            bootstrap: replicates for the intervals; 0 for none, whose ends are then NaN.
+            seed: of the bootstrap; equal seeds give equal intervals.
+            confidence: of the intervals, between 0 and 1.
+
+        Raises:
+            DataError: if there is no request, or one came twice.
+            ConfigError: if ``bootstrap`` or ``confidence`` is out of range.
+        """
+        values = self.per_request()
+        sizes = values["ground_truth"]
+        columns = {n: v.astype(np.float64) for n, v in values.items() if n not in _NO_METRICS}
+        summaries = summarise(columns, bootstrap=bootstrap, seed=seed, confidence=confidence)
+        graded, notes = self._labels_to <= HIGHEST_GRADE, []
+        if not graded:
+            notes.append(
+                f"ndcg_exponential is left out: it is for grades up to {HIGHEST_GRADE}, "
+                f"and there are labels up to {self._labels_to:g}"
+            )
+        if self._labels_from < 0:
+            notes.append(
+                f"NDCG is undefined for requests with a label below 0; there are labels down to "
+                f"{self._labels_from:g}"
+            )
+        stages = {}
+        for name, quota in zip(self.stage_names, self.quotas, strict=True):
+            found = {metric: summaries[f"{name}.{metric}"] for metric in STAGE_METRICS}
+            exponential = found.pop("ndcg_exponential") if graded else None
+            found.pop("ndcg_exponential", None)
+            stages[name] = StageReport(quota=quota, ndcg_exponential=exponential, **found)
+        return Report(
+            requests=len(sizes),
+            without_ground_truth=int((sizes == 0).sum()),
+            k=self.k,
+            threshold=self.threshold,
+            bootstrap=bootstrap,
+            confidence=confidence,
+            metrics={name: summaries[name] for name in WHOLE_METRICS},
+            stages=stages,
+            notes=tuple(notes),
+        )
+
+    def _refuse_nan(self, scores: Tensor, labels: Tensor, mask: Tensor) -> None:
+        candidates = int(mask.sum())
+        bad = int((labels.isnan() & mask).sum())
+        if bad:
+            raise DataError(f"{bad} of {candidates} labels are NaN; a label must be a number")
+        for name, stage in zip(self.stage_names, scores, strict=True):
+            bad = int((stage.isnan() & mask).sum())
+            if bad:
+                raise DataError(
+                    f"stage '{name}' scored {bad} of {candidates} candidates NaN, so they have no "
+                    "rank; if its training diverged, lower the learning rate"
+                )
+
+    def _values(self, scores: Tensor, labels: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        k, threshold, stages = self.k, self.threshold, len(self.quotas)
+        found = attribute(scores, labels, quotas=self.quotas, k=k, threshold=threshold, mask=mask)
+        lists, masks = labels.expand(stages, *labels.shape), mask.expand(stages, *mask.shape)
+        by_stage = {
+            "recall": torch.stack(
+                [
+                    recall_metric(stage, labels, m=quota, k=k, threshold=threshold, mask=mask)
+                    for stage, quota in zip(scores, self.quotas, strict=True)
+                ]
+            ),
+            "ndcg_linear": ndcg_metric(scores, lists, k=k, gain="linear", mask=masks),
+            "ndcg_exponential": ndcg_metric(scores, lists, k=k, gain="exponential", mask=masks),
+            "survival": found.alive,
+            "lost": found.lost,
+            "ceiling_if_perfect": found.ceiling,
+            "depth": found.depth,
+        }
+        size = total(marks(labels, k=k, threshold=threshold, mask=mask))
+        return {
+            "ground_truth": size,
+            "joint_recall": found.joint_recall,
+            "reachable": found.reachable,
+        } | {
+            f"{name}.{metric}": by_stage[metric][stage]
+            for stage, name in enumerate(self.stage_names)
+            for metric in STAGE_METRICS
+        }
+
+
+_NO_METRICS = ("row", "ground_truth")

@@ -1,0 +1,97 @@
+"""Tables of a report for people, at most 100 columns wide."""
+
+import math
+from typing import TYPE_CHECKING
+
+from cascaderank.evaluation.report import Report, Summary
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def funnel_table(report: Report) -> "Table":
+    """Return one line per stage: how it ranks, what it loses, and what mending it is worth.
+
+    Example:
+        >>> import torch
+        >>> from rich.console import Console
+        >>> from cascaderank.evaluation import Evaluator
+        >>> evaluator = Evaluator(quotas=(3, 2), ground_truth=2)
+        >>> scores = torch.tensor([[[4.0, 3.0, 2.0, 1.0]], [[1.0, 3.0, 2.0, 4.0]]])
+        >>> evaluator.update(scores, torch.tensor([[2.0, 0.0, 1.0, 0.0]]))
+        >>> table = funnel_table(evaluator.report())
+        >>> [str(column.header).split() for column in table.columns][2:4]
+        [['recall', '@quota@2'], ['NDCG@2', 'linear']]
+    """
+    from rich.table import Table
+
+    size = "" if report.k is None else f"@{report.k}"
+    table = Table(title="Funnel", title_justify="left", box=None, header_style="bold")
+    table.add_column("\nstage", max_width=24, overflow="fold")
+    for heading in (
+        "\nquota",
+        f"recall\n@quota{size}",
+        f"NDCG{size}\nlinear",
+        f"NDCG{size}\n2^y - 1",
+        "alive\nafter",
+        "lost\nhere",
+        "ranks\nshort",
+        "joint,\nif perfect",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, stage in report.stages.items():
+        table.add_row(
+            name,
+            f"{stage.quota:,}",
+            _number(stage.recall),
+            _number(stage.ndcg_linear),
+            _number(stage.ndcg_exponential),
+            _number(stage.survival),
+            _number(stage.lost),
+            _number(stage.depth, places=1),
+            _number(stage.ceiling_if_perfect),
+        )
+    return table
+
+
+def summary_table(report: Report) -> "Table":
+    """Return the joint recall with its interval, and the best that the quotas allow.
+
+    Below stand how many requests had no ground truth, and what was left out.
+    """
+    from rich.table import Table
+
+    notes = list(report.notes)
+    if report.without_ground_truth:
+        missing, requests = f"{report.without_ground_truth:,}", f"{report.requests:,}"
+        notes.insert(0, f"{missing} of {requests} requests have no ground truth")
+    table = Table(
+        title="Cascade",
+        title_justify="left",
+        box=None,
+        header_style="bold",
+        caption="\n".join(notes) or None,
+        caption_justify="left",
+    )
+    table.add_column("")
+    for heading in ("mean", f"{report.confidence:.0%} interval", "requests", "undefined"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    size = "" if report.k is None else f"@{report.k}"
+    titles = {"joint_recall": f"joint recall{size}", "reachable": "the quotas allow"}
+    for name, summary in report.metrics.items():
+        interval = "-" if math.isnan(summary.low) else f"{summary.low:.4f} to {summary.high:.4f}"
+        table.add_row(
+            titles.get(name, name),
+            _number(summary),
+            interval,
+            f"{summary.requests:,}",
+            f"{summary.undefined:,}",
+        )
+    return table
+
+
+def _number(summary: Summary | None, *, places: int = 4) -> str:
+    """Return a mean, or a dash where it is undefined."""
+    if summary is None or math.isnan(summary.mean):
+        return "-"
+    return f"{summary.mean:,.{places}f}"

@@ -1,0 +1,123 @@
+"""NDCG: discounted gain of a ranking, as a share of the best possible."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cascaderank.errors import ConfigError, did_you_mean
+from cascaderank.metrics import METRICS
+from cascaderank.selection import check_size, result_dtype, total
+from cascaderank.tensors import check_lists
+
+Gain = Literal["exponential", "linear"]
+
+
+@METRICS.register
+def ndcg_metric(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    k: int | None = None,
+    gain: Gain = "exponential",
+    mask: Tensor | None = None,
+) -> Tensor:
+    r"""Normalised discounted cumulative gain, per list, at ``k`` or of the whole list.
+
+    .. math::
+        \text{NDCG} = \frac{\text{DCG}(s)}{\text{DCG}(y)}, \qquad
+        \text{DCG}(s) = \sum_{r=1}^{k} \frac{g(y_{(r)})}{\log_2(1 + r)}
+
+    with :math:`g(y) = 2^y - 1` or :math:`g(y) = y`. Candidates of equal score share their ranks:
+    each counts with the mean discount of the tied places, which is the expectation over all ways
+    to break the tie, so the order of a list never matters. Gains are relative to the best of their
+    list, so large labels do not overflow; but with exponential gain and labels far apart only
+    the very best candidate counts.
+
+    Args:
+        scores: ``[..., list]``, higher is better. NaN ranks last.
+        labels: ``[..., list]``, at least 0; higher is better.
+        k: how many ranks count; ``None`` for all of them.
+        gain: ``"exponential"`` for graded labels, ``"linear"`` for labels that are gains.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Returns:
+        ``[...]`` in [0, 1], float32 (float64 for float64 scores); NaN for a list whose labels are
+        all 0, or of which one is negative.
+
+    Raises:
+        ShapeError: if the tensors do not agree.
+        ConfigError: if ``k`` is not a positive integer or ``gain`` is unknown.
+
+    Example:
+        >>> scores = torch.tensor([[3.0, 2.0, 1.0], [1.0, 1.0, 1.0]])
+        >>> labels = torch.tensor([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
+        >>> ndcg_metric(scores, labels)
+        tensor([0.5869, 0.7825])
+
+    Source: Jarvelin and Kekalainen 2002; exponential gain as in ARF; linear gain and shared ranks
+    as in LCRON's tables (ties after McSherry and Najork 2008).
+    """
+    mask = check_lists(scores, labels, mask)
+    gains = _relative_gains(labels, gain, mask)
+    discounts = _discounts(labels.shape[-1], k, labels.device)
+    ideal = total(gains.sort(dim=-1, descending=True).values * discounts)
+
+    ranked, order = scores.masked_fill(scores.isnan() | ~mask, -torch.inf).sort(
+        dim=-1, descending=True, stable=True
+    )
+    shared = _shared_discounts(ranked, mask.gather(-1, order), discounts)
+    actual = total(gains.gather(-1, order) * shared)
+
+    defined = (ideal > 0) & ~((labels < 0) & mask).any(-1)
+    # A tie of equal gains may round to a little more than the ideal.
+    value = (actual / ideal).clamp(max=1.0).masked_fill(~defined, torch.nan)
+    return value.to(result_dtype(scores))
+
+
+def _relative_gains(labels: Tensor, gain: str, mask: Tensor) -> Tensor:
+    """Gains over ``g(best label)`` or so, ``[..., list]`` float64 in [0, 1]; 0 under the mask."""
+    known = ("exponential", "linear")
+    if gain not in known:
+        raise ConfigError(
+            f"no gain called '{gain}'{did_you_mean(str(gain), known)}; there are {', '.join(known)}"
+        )
+    labels = labels.double().masked_fill(~mask, 0.0)
+    if labels.shape[-1] == 0:
+        return labels
+    best = labels.amax(-1, keepdim=True)
+    if gain == "linear":
+        return labels / best.masked_fill(best == 0, 1.0)
+    # (2^y - 1) / 2^best = 2^(y - best) (1 - 2^-y): no term can overflow or cancel.
+    return torch.exp2(labels - best) * -torch.expm1(-labels * math.log(2))
+
+
+def _discounts(length: int, k: int | None, device: torch.device) -> Tensor:
+    """Weight of each rank, best first, ``[list]`` float64; 0 beyond ``k``."""
+    ranks = torch.arange(1, length + 1, dtype=torch.float64, device=device)
+    discounts = 1 / torch.log2(1 + ranks)
+    return discounts if k is None else discounts * (ranks <= check_size(k, "k"))
+
+
+def _shared_discounts(ranked: Tensor, real: Tensor, discounts: Tensor) -> Tensor:
+    """Mean weight of the ranks that each candidate shares with those of equal score.
+
+    Args:
+        ranked: scores, best first, ``[..., list]``; padding is among the minus infinities.
+        real: ``[..., list]`` bool in the same order; only real candidates take up ranks.
+        discounts: weight of each rank, ``[list]``.
+    """
+    if ranked.shape[-1] == 0:
+        return discounts.expand_as(ranked)
+    cut = torch.ones_like(ranked[..., :1], dtype=torch.bool)
+    changes = ranked[..., 1:] != ranked[..., :-1]
+    starts, ends = torch.cat([cut, changes], -1), torch.cat([changes, cut], -1)
+    through = real.cumsum(-1)  # real candidates up to and including each
+    before = (through - real.long()).masked_fill(~starts, 0).cummax(-1).values
+    after = through.masked_fill(~ends, ranked.shape[-1]).flip(-1).cummin(-1).values.flip(-1)
+    sums = torch.cat([discounts.new_zeros(1), discounts.cumsum(-1)])
+    tied = (after - before).clamp(min=1)
+    # A candidate that ties with none has its own rank's weight exactly.
+    own = discounts[before.clamp(max=ranked.shape[-1] - 1)]
+    return torch.where(tied == 1, own, (sums[after] - sums[before]) / tied)

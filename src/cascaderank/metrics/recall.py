@@ -1,0 +1,58 @@
+"""Recall: the share of the ground truth among the best of one ranking."""
+
+from torch import Tensor
+
+from cascaderank.metrics import METRICS
+from cascaderank.selection import marks, result_dtype, share, top
+from cascaderank.tensors import check_lists
+
+
+@METRICS.register
+def recall_metric(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    m: int,
+    k: int | None = None,
+    threshold: float | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    r"""Share of the ground truth among the ``m`` best by score, per list: Recall@m@k.
+
+    .. math::
+        R = \frac{\sum_j z_j \, [j \in \operatorname{top}_m(s)]}{\sum_j z_j}
+
+    With ``k`` and at least ``k`` candidates the denominator is ``k``; a shorter list is ground
+    truth as a whole. Ties of scores go to the candidate earlier in the list; candidates whose
+    labels tie for the last places of the ground truth share those places.
+
+    Args:
+        scores: ``[..., list]``, higher is better. NaN ranks last.
+        labels: ``[..., list]``, higher is better.
+        m: how many of the best by score are looked at, such as a stage's quota.
+        k: the ground truth is the top ``k`` by label.
+        threshold: the ground truth is every label of at least this; give this or ``k``.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Returns:
+        ``[...]`` in [0, 1], float32 (float64 for float64 scores); NaN for a list without ground
+        truth.
+
+    Raises:
+        ShapeError: if the tensors do not agree.
+        ConfigError: if ``m`` is not a positive integer, or not exactly one of ``k`` and
+            ``threshold`` is given.
+
+    Example:
+        >>> import torch
+        >>> scores = torch.tensor([[4.0, 3.0, 2.0, 1.0]])
+        >>> labels = torch.tensor([[9.0, 0.0, 5.0, 8.0]])
+        >>> recall_metric(scores, labels, m=3, k=2)
+        tensor([0.5000])
+
+    Source: ARF, equation 4, with the ground truth sorted by label; sharing among tied labels,
+    this project.
+    """
+    mask = check_lists(scores, labels, mask)
+    relevant = marks(labels, k=k, threshold=threshold, mask=mask)
+    return share(top(scores, m, mask), relevant).to(result_dtype(scores))

@@ -1,0 +1,166 @@
+"""The hard cascade: which candidates each stage keeps, and how much ground truth they are.
+
+Serving, metrics and evaluation all select with these functions, so that they agree to the last
+tie. The rules, once for all of them:
+
+* higher scores are better, and of equal scores the candidate earlier in the list wins;
+* a real candidate whose score is NaN ranks last, level with one that scores minus infinity;
+* padding is never kept, whatever it scores.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.relevance import check_ground_truth, ground_truth
+from cascaderank.tensors import check_mask, check_quotas
+
+
+def select(scores: Tensor, quotas: Sequence[int], mask: Tensor | None = None) -> Tensor:
+    """Walk the cascade: each stage ranks what the one before it kept, and keeps its quota.
+
+    A stage that gets no more than its quota keeps all of it.
+
+    Args:
+        scores: ``[stages, batch, list]`` floating point, first stage first.
+        quotas: how many candidates each stage passes on, one per stage; never grows.
+        mask: ``[batch, list]`` bool, ``True`` for a real candidate.
+
+    Returns:
+        ``[stages, batch, list]`` bool, ``True`` for what is alive after each stage.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+        ConfigError: if quotas are not positive or grow.
+
+    Example:
+        >>> scores = torch.tensor([[[3.0, 2.0, 1.0]], [[1.0, 2.0, 3.0]]])
+        >>> select(scores, (2, 1)).int().tolist()
+        [[[1, 1, 0]], [[0, 1, 0]]]
+
+    Source: this project.
+    """
+    if scores.dim() != 3 or scores.shape[0] < 1:
+        raise ShapeError(f"scores must be [stages, batch, list]; got {list(scores.shape)}")
+    quotas = check_quotas(quotas, stages=scores.shape[0])
+    alive = check_mask(scores[0], mask)
+    kept = []
+    for order, quota in zip(best_first(scores), quotas, strict=True):
+        alive = keep(order, alive, quota)
+        kept.append(alive)
+    return torch.stack(kept)
+
+
+def top(scores: Tensor, m: int, mask: Tensor | None = None) -> Tensor:
+    """Mark the ``m`` best candidates of each list.
+
+    Args:
+        scores: ``[..., list]`` floating point.
+        m: how many to mark; all real candidates if there are fewer.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Returns:
+        ``[..., list]`` bool.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+        ConfigError: if ``m`` is not a positive integer.
+
+    Example:
+        >>> top(torch.tensor([1.0, 3.0, 1.0, 2.0]), 3).tolist()
+        [True, True, False, True]
+
+    Source: this project.
+    """
+    mask = check_mask(scores, mask)
+    return keep(best_first(scores), mask, check_size(m, "m"))
+
+
+def best_first(scores: Tensor) -> Tensor:
+    """Return the places of the candidates, best first, ``[..., list]`` int64; padding included."""
+    ranked = scores.masked_fill(scores.isnan(), -torch.inf)
+    return ranked.argsort(dim=-1, descending=True, stable=True)
+
+
+def keep(order: Tensor, alive: Tensor, quota: int) -> Tensor:
+    """Mark the first ``quota`` of those alive.
+
+    Args:
+        order: ``[..., list]`` int64, places of the candidates, best first.
+        alive: ``[..., list]`` bool, who takes part.
+        quota: how many to mark.
+
+    Returns:
+        ``[..., list]`` bool.
+    """
+    ranked = alive.gather(-1, order)
+    first = ranked & (ranked.cumsum(-1) <= quota)
+    return torch.zeros_like(alive).scatter(-1, order, first)
+
+
+def marks(labels: Tensor, *, k: int | None, threshold: float | None, mask: Tensor | None) -> Tensor:
+    """Mark the ground truth as :func:`~cascaderank.relevance.ground_truth` does, in float64.
+
+    A threshold is compared in the labels' own precision, where 0.7 equals 0.7; shares of tied
+    candidates are worked out in double precision.
+
+    Args:
+        labels: ``[..., list]``, higher is better.
+        k: the ground truth is the top ``k`` by label.
+        threshold: the ground truth is every label of at least this.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Returns:
+        ``[..., list]`` float64 in [0, 1]; 0 under the mask.
+
+    Raises:
+        ConfigError: unless exactly one of ``k`` and ``threshold`` is given.
+    """
+    check_ground_truth(k, threshold)
+    if threshold is not None:
+        return ground_truth(labels, threshold=threshold, mask=mask).double()
+    return ground_truth(labels.double(), k=k, mask=mask)
+
+
+def share(part: Tensor, ground_truth: Tensor) -> Tensor:
+    """Return which share of the ground truth a part of each list holds.
+
+    Args:
+        part: ``[..., list]`` bool.
+        ground_truth: ``[..., list]`` float64, as :func:`marks` gives it.
+
+    Returns:
+        ``[...]`` float64 in [0, 1]; NaN where there is no ground truth.
+
+    Example:
+        >>> share(torch.tensor([True, False, True]), torch.tensor([1.0, 0.5, 0.5]).double())
+        tensor(0.7500, dtype=torch.float64)
+    """
+    return total(ground_truth * part) / total(ground_truth)
+
+
+def total(values: Tensor) -> Tensor:
+    """Add up the last axis from first to last.
+
+    Zeros at the end change no bit of the result, so that a list has one value however far its
+    batch is padded; the order in which ``sum`` adds depends on the length.
+    """
+    return values.cumsum(-1)[..., -1] if values.shape[-1] else values.sum(-1)
+
+
+def check_size(size: int, name: str) -> int:
+    """Return a count of candidates.
+
+    Raises:
+        ConfigError: if it is not a positive integer.
+    """
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise ConfigError(f"{name} must be a positive integer; got {size!r}")
+    return size
+
+
+def result_dtype(scores: Tensor) -> torch.dtype:
+    """Return what a metric of these scores is given in: float32, or float64 for float64 scores."""
+    return torch.promote_types(scores.dtype, torch.float32)
