@@ -1,0 +1,189 @@
+"""What every stage promises. A new stage is picked up here without being named."""
+
+import pytest
+import torch
+
+from cascaderank.batch import RequestBatch
+from cascaderank.cascade import build_stage
+from cascaderank.schema import Feature, FittedSchema
+from cascaderank.stages import STAGES
+
+SCHEMA = FittedSchema(
+    features=(
+        Feature(name="user", role="request", kind="categorical"),
+        Feature(name="hour", role="request", kind="numeric"),
+        Feature(name="seen", role="history", kind="categorical", vocabulary="video"),
+        Feature(name="seen_for", role="history", kind="numeric"),
+        Feature(name="video", role="item", kind="categorical"),
+        Feature(name="price", role="item", kind="numeric"),
+        Feature(name="score", role="item", kind="numeric", missing=True),
+        Feature(name="unused", role="item", kind="numeric"),
+    ),
+    vocabularies={"user": (1, 2, 3), "video": (1, 2, 3, 4, 5)},
+)
+FEATURES = [name for name in SCHEMA.names if name != "unused"]
+
+
+@pytest.fixture(params=list(STAGES))
+def stage(request):
+    torch.manual_seed(0)
+    return build_stage(request.param, SCHEMA, features=FEATURES)
+
+
+def make_batch(*, lists=3, length=6, history=4, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    mask = torch.arange(length) < torch.tensor([length, 4, 1])[:lists, None]
+    history_mask = torch.arange(history) < torch.tensor([history, 2, 0])[:lists, None]
+    score = torch.randn(lists, length, generator=g)
+    score[:, 0] = torch.nan
+    return RequestBatch(
+        mask=mask,
+        items={
+            "video": torch.randint(0, 6, (lists, length), generator=g),
+            "price": torch.randn(lists, length, generator=g),
+            "score": score,
+            "unused": torch.randn(lists, length, generator=g),
+        },
+        request={
+            "user": torch.randint(0, 4, (lists,), generator=g),
+            "hour": torch.randn(lists, generator=g),
+        },
+        history={
+            "seen": torch.randint(0, 6, (lists, history), generator=g),
+            "seen_for": torch.randn(lists, history, generator=g),
+        },
+        history_mask={"history": history_mask},
+    )
+
+
+def changed(batch, **items):
+    return RequestBatch(
+        mask=batch.mask,
+        items={**batch.items, **items},
+        request=batch.request,
+        history=batch.history,
+        history_mask=batch.history_mask,
+    )
+
+
+def taken(batch, rows, columns=slice(None)):
+    return RequestBatch(
+        mask=batch.mask[rows][:, columns],
+        items={k: v[rows][:, columns] for k, v in batch.items.items()},
+        request={k: v[rows] for k, v in batch.request.items()},
+        history={k: v[rows] for k, v in batch.history.items()},
+        history_mask={k: v[rows] for k, v in batch.history_mask.items()},
+    )
+
+
+def gradients(stage, batch):
+    stage.zero_grad()
+    scores = stage(batch)
+    scores.masked_fill(~batch.mask, 0).square().sum().backward()
+    return scores, [p.grad.clone() for p in stage.parameters() if p.grad is not None]
+
+
+def test_scores_have_the_shape_of_the_lists(stage):
+    batch = make_batch()
+    assert stage(batch).shape == batch.mask.shape
+
+
+@pytest.mark.parametrize("junk", [1e30, float("inf"), float("nan")])
+def test_padding_never_matters(stage, junk):
+    clean = make_batch()
+    dirty = RequestBatch(
+        mask=clean.mask,
+        items={
+            name: v.masked_fill(~clean.mask, 10**6 if v.dtype == torch.int64 else junk)
+            for name, v in clean.items.items()
+        },
+        request=clean.request,
+        history={
+            name: v.masked_fill(
+                ~clean.history_mask["history"], 10**6 if v.dtype == torch.int64 else junk
+            )
+            for name, v in clean.history.items()
+        },
+        history_mask=clean.history_mask,
+    )
+    a, of_a = gradients(stage, clean)
+    b, of_b = gradients(stage, dirty)
+    assert torch.equal(a[clean.mask], b[clean.mask])
+    assert of_a
+    for x, y in zip(of_a, of_b, strict=True):
+        assert torch.equal(x, y)
+
+
+def test_order_of_candidates_only_moves_their_scores(stage):
+    batch, order = make_batch(), torch.tensor([5, 0, 3, 1, 4, 2])
+    torch.testing.assert_close(
+        stage(batch)[:, order], stage(taken(batch, slice(None), order)), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_lists_do_not_see_each_other(stage):
+    batch = make_batch()
+    alone = torch.cat([stage(taken(batch, slice(i, i + 1))) for i in range(3)])
+    torch.testing.assert_close(stage(batch)[batch.mask], alone[batch.mask], rtol=1e-5, atol=1e-6)
+
+
+def test_candidates_do_not_see_each_other(stage):
+    batch = make_batch()
+    price = batch.items["price"].clone()
+    price[0, 1:] += 100
+    other = changed(batch, price=price)
+    torch.testing.assert_close(stage(batch)[0, 0], stage(other)[0, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_features_not_given_are_not_read(stage):
+    batch = make_batch()
+    other = changed(batch, unused=torch.full_like(batch.items["unused"], torch.nan))
+    assert torch.equal(stage(batch)[batch.mask], stage(other)[batch.mask])
+
+
+@pytest.mark.parametrize("name", ["video", "price", "score"])
+def test_features_given_are_read(stage, name):
+    batch = make_batch()
+    values = batch.items[name]
+    moved = (values + 1) % 6 if values.dtype == torch.int64 else values + 1
+    with torch.no_grad():
+        for parameter in stage.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    assert not torch.equal(stage(batch), stage(changed(batch, **{name: moved})))
+
+
+def test_missing_is_not_the_same_as_zero(stage):
+    batch = make_batch()
+    zero = changed(batch, score=batch.items["score"].nan_to_num(0.0))
+    with torch.no_grad():
+        for parameter in stage.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    assert stage(batch)[batch.mask].isfinite().all()
+    assert not torch.equal(stage(batch)[:, 0], stage(zero)[:, 0])
+
+
+def test_a_request_without_history_gets_finite_scores(stage):
+    batch = make_batch()
+    assert not batch.history_mask["history"][2].any()
+    scores, of = gradients(stage, batch)
+    assert scores[2, 0].isfinite()
+    assert all(g.isfinite().all() for g in of)
+
+
+def test_gradient_reaches_every_parameter(stage):
+    _, of = gradients(stage, make_batch())
+    assert len(of) == len(list(stage.parameters()))
+    assert all(g.abs().sum() > 0 for g in of)
+
+
+def test_stages_share_nothing(stage):
+    other = build_stage(type(stage).__module__.rpartition(".")[2], SCHEMA, features=FEATURES)
+    assert not {p.data_ptr() for p in stage.parameters()} & {
+        p.data_ptr() for p in other.parameters()
+    }
+
+
+def test_unknown_option_is_refused_by_name(stage):
+    name = type(stage).__module__.rpartition(".")[2]
+    with pytest.raises(ValueError, match=f"stage '{name}' has no option 'hiden'"):
+        build_stage(name, SCHEMA, features=FEATURES, options={"hiden": (3,)})
