@@ -1,0 +1,183 @@
+"""``cascaderank prepare``: make a data set from files of other layouts, or out of thin air."""
+
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cascaderank.cli.shell import Bars, emit, emit_json, say, user_errors
+from cascaderank.errors import ConfigError, DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@user_errors
+def prepare(
+    source: Annotated[
+        str, typer.Argument(help="What to read; `cascaderank ls sources` lists them.")
+    ],
+    to: Annotated[Path, typer.Option(help="Folder of the data set to write.")],
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="File or folder to read; may be given again."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Option of the source, name=value as in TOML; may be given again."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace the data set at --to, once the new one is whole."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, no table.")] = False,
+) -> None:
+    """Make a data set, and print what is in it."""
+    from cascaderank.data.request_log import RequestLog
+    from cascaderank.data.sources import SOURCES
+    from cascaderank.data.summary import summarise
+
+    options = source_options(source, changes or [])
+    if (to / "manifest.json").is_file() and not overwrite:
+        raise DataError(
+            f"{to}: there is a data set already; choose another folder, or say --overwrite"
+        )
+    started = time.monotonic()
+    takes = SOURCES.options(source)
+    bars = Bars()
+    offered = {"overwrite": overwrite, "progress": _percent(bars)}
+    try:
+        SOURCES[source](
+            tuple(from_ or ()), to, **{k: v for k, v in offered.items() if k in takes}, **options
+        )
+    finally:
+        bars.stop()
+    summary = {
+        "source": source,
+        "path": str(to),
+        **summarise(RequestLog.open(to)),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    if as_json:
+        emit_json(summary)
+        return
+    emit(_table(summary))
+    say(f"the data set is in {to}")
+
+
+def source_options(source: str, changes: Sequence[str]) -> dict[str, Any]:
+    """Read ``name=value`` pairs as options of a source.
+
+    Args:
+        source: name of a registered source.
+        changes: pairs; a value is TOML, or else the text as it stands, so that
+            ``label=is_click`` needs no quotes.
+
+    Returns:
+        The options by name, of the types that the source declares.
+
+    Raises:
+        ConfigError: if there is no such source, or for all that is wrong with the options.
+
+    Example:
+        >>> source_options("letor", ["features=46", "transform=none"])
+        {'features': 46, 'transform': <Transform.NONE: 'none'>}
+    """
+    from cascaderank.data.sources import NOT_OPTIONS, SOURCES
+
+    known = [option for option in SOURCES.options(source) if option not in NOT_OPTIONS]
+    options: dict[str, object] = {}
+    mistakes = []
+    for change in changes:
+        name, equals, text = change.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            mistakes.append(f"--set takes name=value, such as {known[0]}=...; got '{change}'")
+        elif name not in known:
+            mistakes.append(
+                f"source '{source}' has no option '{name}'{did_you_mean(name, known)}; "
+                f"it takes {', '.join(known)}"
+            )
+        else:
+            options[name] = _value(source, name, text.strip())
+    mistakes += SOURCES.option_mistakes(source, options)
+    if mistakes:
+        raise ConfigError("; ".join(mistakes))
+    return SOURCES.checked_options(source, options)
+
+
+def _value(source: str, option: str, text: str) -> object:
+    """Return the text as TOML if it is, or as it stands where only that fits the option."""
+    from cascaderank.data.sources import SOURCES
+
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    if set(parsed) != {"value"} or SOURCES.option_mistakes(source, {option: parsed["value"]}):
+        as_text = not SOURCES.option_mistakes(source, {option: text})
+        return text if as_text or set(parsed) != {"value"} else parsed["value"]
+    return parsed["value"]
+
+
+def _percent(bars: Bars) -> Callable[[int, int], None]:
+    """Return a progress callback that moves one bar from 0 to 100."""
+    shown = -1
+
+    def progress(done: int, total: int) -> None:
+        nonlocal shown
+        if shown < 0:
+            bars.start("percent read", 100)
+            shown = 0
+        percent = 100 * done // max(total, 1)
+        bars.advance(percent - shown)
+        shown = percent
+
+    return progress
+
+
+def _table(summary: Mapping[str, Any]) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=summary["name"], title_justify="left", box=None, width=100)
+    table.show_header = False
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    for name, told in _rows(summary):
+        table.add_row(name, told)
+    return table
+
+
+def _rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "requests", f"{summary['requests']:,}"
+    lengths = summary["list_length"]
+    yield (
+        "candidates",
+        f"{summary['candidates']:,}; {lengths['mean']:.1f} per request, "
+        f"from {lengths['min']:,} to {lengths['max']:,}",
+    )
+    for role, kinds in summary["features"].items():
+        if any(kinds.values()):
+            told = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+            yield f"{role} features", told
+    for what in ("levels", "label", "feedback"):
+        if counts := summary[what]:
+            yield what, ", ".join(f"{key}: {count:,}" for key, count in counts.items())
+    if times := summary["time_range"]:
+        yield "time", f"{times[0]} to {times[1]}, {summary['days']} days with requests"
+    for note, value in (summary["notes"] or {}).items():
+        yield note.replace("_", " "), _told(value)
+    yield "on disk", f"{summary['bytes'] / 2**20:,.1f} MiB, written in {summary['seconds']:.1f} s"
+
+
+def _told(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -1,0 +1,180 @@
+"""TREC runs and judgments: what several retrieval systems found, and what it was worth.
+
+A run is lines of ``query Q0 document rank score tag``, judgments (qrels) are lines of
+``query 0 document grade``. What the systems found for a query is pooled; what each of them
+thought of a document becomes features of the candidate, as in a cascade over real systems.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from cascaderank.data.request_log import RequestLogWriter
+from cascaderank.data.sources import SOURCES, Progress
+from cascaderank.data.sources._files import input_files
+from cascaderank.data.sources._trec_files import read_trec
+from cascaderank.errors import DataError
+from cascaderank.schema import Feature, Kind, Role, Schema, Transform
+
+_PATTERNS = ("*.run", "*.trec", "*.res", "*.txt", "*.tsv", "*.qrels", "qrels*", "run*")
+_LARGEST = float(np.finfo(np.float32).max)
+_REQUESTS_PER_FRAME = 1000
+_KEY = ("query", "document")
+
+
+@SOURCES.register
+def trec_source(
+    from_: Sequence[Path],
+    to: Path,
+    *,
+    order: Literal["score", "rank"] = "score",
+    transform: Transform = Transform.STANDARDISE,
+    judged_only: bool = True,
+    unjudged: float | Literal["drop"] = 0.0,
+    negative_grades: Literal["refuse", "zero"] = "refuse",
+    name: str = "",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Make a request log from TREC runs and judgments, plain or gzipped; a query is a request.
+
+    Files with 6 columns are runs, files with 4 columns judgments. A run belongs to the system
+    that its file name says, up to the first dot: ``bm25.dl19.run.gz`` and ``bm25.dl20.run.gz``
+    are two query sets of ``bm25``. The candidates of a query are what any system found for it,
+    sorted by document. Each system gives two features: ``<system>_score``, null where it did
+    not find the document, and ``<system>_rr``, one over its rank there, 0 where it did not.
+
+    Args:
+        from_: files or folders; of a folder, files called ``*.run``, ``*.trec``, ``*.res``,
+            ``*.txt``, ``*.tsv``, ``*.qrels``, ``qrels*`` or ``run*``, with or without ``.gz``.
+        to: folder of the request log to write.
+        order: what the rank of a document in a run is. ``"score"``: its place by falling
+            score, as trec_eval does it, ties by the rank column and then by document;
+            ``"rank"``: its place by the rank column, ties by score and then by document.
+        transform: what a model does to the scores before it sees them; reciprocal ranks are
+            left as they are.
+        judged_only: leave out queries without any judgment.
+        unjudged: label of a candidate that nobody judged, or ``"drop"`` to leave it out.
+        negative_grades: what to do with grades below 0, as TREC gives spam: ``"refuse"`` them,
+            or make them ``"zero"``.
+        name: of the data set; not given, that of the folder ``to``.
+        overwrite: replace a request log that is there.
+        progress: called with bytes read and bytes in all.
+
+    Raises:
+        DataError: if a file is missing, damaged or not of these layouts (names file and line),
+            there are no runs or no judgments, or they do not speak of the same things.
+
+    Source: this project, for the features; trec_eval, for the layouts and the order.
+    """
+    runs, grades = read_trec(input_files(from_, _PATTERNS, what="runs and qrels"), progress)
+    if negative_grades == "zero":
+        grades = grades.with_columns(pl.col("grade").clip(lower_bound=0.0))
+    elif below := grades.filter(pl.col("grade") < 0).height:
+        raise DataError(
+            f"expected grades that are not negative, found {below:,} below 0; say "
+            "negative_grades='zero' to read them as 0"
+        )
+    pool, notes = _pooled(runs, grades, judged_only=judged_only, unjudged=unjudged)
+    disagreements = 0
+    for system, run in runs.items():
+        ranked = _ranked(run, order)
+        disagreements += _lists_in_two_orders(run)
+        pool = pool.join(
+            ranked.select(
+                *_KEY,
+                pl.col("score").alias(f"{system}_score"),
+                (1 / pl.col("place")).alias(f"{system}_rr"),
+            ),
+            on=_KEY,
+            how="left",
+            maintain_order="left",
+        ).with_columns(pl.col(f"{system}_rr").fill_null(0.0))
+    features = tuple(f for system in runs for f in _features(system, transform))
+    lists = (
+        pool.select(
+            request_id="query",
+            **{f.name: pl.col(f.name).cast(pl.Float32) for f in features},
+            label=pl.col("label").cast(pl.Float32),
+        )
+        .group_by("request_id", maintain_order=True)
+        .agg(pl.all())
+    )
+    schema = Schema(features=features)
+    with RequestLogWriter(to, name=name or to.name, schema=schema, overwrite=overwrite) as writer:
+        for frame in lists.iter_slices(_REQUESTS_PER_FRAME):
+            writer.write(frame)
+        writer.extra["notes"] = {
+            "systems": list(runs),
+            **notes,
+            "lists_where_rank_and_score_disagree": disagreements,
+        }
+
+
+def _features(system: str, transform: Transform) -> Iterator[Feature]:
+    score, rr = f"{system}_score", f"{system}_rr"
+    yield Feature(name=score, role=Role.ITEM, kind=Kind.NUMERIC, transform=transform, missing=True)
+    yield Feature(name=rr, role=Role.ITEM, kind=Kind.NUMERIC, transform=Transform.NONE)
+
+
+def _pooled(
+    runs: dict[str, pl.DataFrame],
+    grades: pl.DataFrame,
+    *,
+    judged_only: bool,
+    unjudged: float | Literal["drop"],
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return query, document and label of every candidate, and counts of what is not there."""
+    pool = pl.concat([run.select(_KEY) for run in runs.values()]).unique().sort(_KEY)
+    queries, judged = set(pool["query"].unique()), set(grades["query"].unique())
+    if not queries & judged:
+        raise DataError(
+            "expected judgments of the queries of the runs, found none: runs have queries like "
+            f"{min(queries)}, qrels like {min(judged)}; give runs and qrels of one query set"
+        )
+    notes = {
+        "queries_without_run": len(judged - queries),
+        "queries_without_judgment": len(queries - judged),
+    }
+    if judged_only:
+        pool = pool.filter(pl.col("query").is_in(list(judged)))
+    pool = pool.join(grades, on=_KEY, how="left", maintain_order="left")
+    labelled = pool["grade"].is_not_null()
+    if not labelled.any():
+        raise DataError(
+            "expected judgments of the documents of the runs, found none: runs have documents "
+            f"like {pool['document'][0]}, qrels like {grades['document'][0]}; give runs and "
+            "qrels of one collection"
+        )
+    positive = grades.filter(pl.col("grade") > 0, pl.col("query").is_in(list(queries)))
+    notes["positive_not_retrieved"] = positive.join(pool, on=_KEY, how="anti").height
+    notes["candidates_unjudged"] = int((~labelled).sum())
+    if unjudged == "drop":
+        pool = pool.filter(labelled)
+    return pool.select(*_KEY, label=pl.col("grade").fill_null(_label(unjudged))), notes
+
+
+def _label(unjudged: float | Literal["drop"]) -> float:
+    label = 0.0 if unjudged == "drop" else float(unjudged)
+    if not 0 <= label <= _LARGEST:
+        raise DataError(f"unjudged must be a label that is not negative, or 'drop'; got {label}")
+    return label
+
+
+def _ranked(run: pl.DataFrame, order: Literal["score", "rank"]) -> pl.DataFrame:
+    """Add the place of each document in the list of its query, from 1."""
+    by = ["query", "score", "rank", "document"]
+    if order == "rank":
+        by = ["query", "rank", "score", "document"]
+    return run.sort(by, descending=[column == "score" for column in by]).with_columns(
+        place=pl.int_range(1, pl.len() + 1).over("query")
+    )
+
+
+def _lists_in_two_orders(run: pl.DataFrame) -> int:
+    """Count the queries whose rank column is not the order of falling scores."""
+    rises = pl.col("score").diff().over("query") > 0
+    return run.sort("query", "rank", maintain_order=True).filter(rises)["query"].n_unique()

@@ -1,0 +1,109 @@
+"""What is in a request log, in a few numbers."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import polars as pl
+from pydantic import JsonValue
+
+from cascaderank.data.ragged import flattened
+from cascaderank.data.request_log import RequestLog
+from cascaderank.data.validation import CANDIDATE_COLUMNS
+from cascaderank.schema import Kind, Role
+
+_MOST_VALUES = 12
+
+
+def summarise(log: RequestLog) -> dict[str, JsonValue]:
+    """Count what a request log holds; reads two or three of its columns, part by part.
+
+    Args:
+        log: a request log that was opened.
+
+    Returns:
+        What goes into JSON: ``name``, ``requests``, ``candidates``, ``list_length`` (``min``,
+        ``mean``, ``max``), ``features`` (how many, by role and kind), ``levels`` (candidates by
+        name of level), ``label`` and ``feedback`` (candidates by value, or ``min``, ``mean``,
+        ``max`` and ``positive`` if there are more than 12 values), ``time_range`` (ISO 8601, UTC),
+        ``days``, ``bytes`` and the ``notes`` of the source. What the log does not have is null.
+
+    Raises:
+        DataError: if a part cannot be read, or is not what was written.
+
+    Source: this project.
+    """
+    manifest = log.manifest
+    counted = [c for c in CANDIDATE_COLUMNS if c in manifest.columns and c != "position"]
+    columns = counted or [f.name for f in manifest.schema_.of(Role.ITEM)][:1] or ["position"]
+    shortest, longest = manifest.candidates, 0
+    tallies = {column: _Tally() for column in counted}
+    for frame in log.frames(columns):
+        lengths = frame[columns[0]].list.len()
+        shortest = min(shortest, int(lengths.to_numpy().min()))
+        longest = max(longest, int(lengths.to_numpy().max()))
+        for column, tally in tallies.items():
+            tally.add(flattened(frame[column]))
+    features: dict[str, JsonValue] = {
+        role.value: {kind.value: len(manifest.schema_.of(role, kind)) for kind in Kind}
+        for role in Role
+    }
+    by_level = tallies.pop("level").values if "level" in tallies else None
+    times = manifest.time_range
+    return {
+        "name": manifest.name,
+        "requests": manifest.requests,
+        "candidates": manifest.candidates,
+        "list_length": {
+            "min": shortest,
+            "mean": manifest.candidates / manifest.requests,
+            "max": longest,
+        },
+        "features": features,
+        "levels": None
+        if by_level is None
+        else {name: by_level[float(i)] for i, name in enumerate(manifest.level_names)},
+        "label": tallies["label"].told() if "label" in tallies else None,
+        "feedback": tallies["feedback"].told() if "feedback" in tallies else None,
+        "time_range": [t.isoformat() for t in times] if times else None,
+        "days": len({part.day for part in manifest.parts}) if times else None,
+        "bytes": sum(part.bytes for part in manifest.parts),
+        "notes": manifest.extra.get("notes"),
+    }
+
+
+@dataclass
+class _Tally:
+    """Counts of values, or their moments once there are too many."""
+
+    values: Counter[float] = field(default_factory=Counter)
+    many: bool = False
+    count: int = 0
+    total: float = 0.0
+    positive: int = 0
+    least: float = float("inf")
+    most: float = float("-inf")
+
+    def add(self, column: pl.Series) -> None:
+        known = column.drop_nulls().cast(pl.Float64)
+        if known.is_empty():
+            return
+        numbers = known.to_numpy()
+        self.count += len(numbers)
+        self.total += float(numbers.sum())
+        self.positive += int((numbers > 0).sum())
+        self.least = min(self.least, float(numbers.min()))
+        self.most = max(self.most, float(numbers.max()))
+        if not self.many:
+            found = known.value_counts()
+            self.values.update(dict(found.iter_rows()))
+            self.many = len(self.values) > _MOST_VALUES
+
+    def told(self) -> dict[str, JsonValue]:
+        if not self.many:
+            return {f"{value:g}": self.values[value] for value in sorted(self.values)}
+        return {
+            "min": self.least,
+            "mean": self.total / self.count,
+            "max": self.most,
+            "positive": self.positive,
+        }
