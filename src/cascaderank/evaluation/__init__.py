@@ -1,11 +1,11 @@
 """Evaluation: judge a cascade as a whole, and say which stage lost what."""
 
 from cascaderank.evaluation.attribution import Attribution, attribute
-from cascaderank.evaluation.bootstrap import bootstrap_interval
+from cascaderank.evaluation.bootstrap import Summary, bootstrap_interval, bootstrap_intervals
 from cascaderank.evaluation.cascade import evaluate
 from cascaderank.evaluation.evaluator import Evaluator
-from cascaderank.evaluation.report import Report, StageReport, Summary
-from cascaderank.evaluation.tables import funnel_table, summary_table
+from cascaderank.evaluation.report import Report, StageReport
+from cascaderank.evaluation.tables import funnel_table, report_tables, summary_table
 
 __all__ = [
     "Attribution",
@@ -15,7 +15,9 @@ __all__ = [
     "Summary",
     "attribute",
     "bootstrap_interval",
+    "bootstrap_intervals",
     "evaluate",
     "funnel_table",
+    "report_tables",
     "summary_table",
 ]

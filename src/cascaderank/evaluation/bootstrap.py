@@ -1,5 +1,10 @@
 """Bootstrap: how far a mean over requests would move if other requests had come."""
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,74 +16,143 @@ _DRAWS_AT_ONCE = 1 << 20
 """Draws held in memory at a time; more only if there are more requests than this."""
 
 
-def bootstrap_interval(
-    values: Floats,
-    *,
-    replicates: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> tuple[Floats, Floats]:
-    """Percentile bootstrap interval of the mean over requests, of each column.
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A mean over the requests where a value is defined, and its bootstrap interval."""
 
-    Whole requests are drawn with replacement, the same ones for all columns. An undefined (NaN)
-    value is left out of every mean it is drawn into; drawing from all requests, not only from
-    those where the column is defined, keeps a column's interval free of the other columns and
-    lets the number of defined values vary as it would.
+    mean: float
+    """NaN if it is defined for no request."""
+    low: float
+    high: float
+    requests: int
+    """How many requests the mean is over."""
+    undefined: int
+    """How many requests have no such value, and are left out."""
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """Return plain numbers; ``None`` for what is undefined, since JSON has no NaN."""
+        ends = {"mean": self.mean, "low": self.low, "high": self.high}
+        numbers = {name: None if math.isnan(x) else x for name, x in ends.items()}
+        return {**numbers, "requests": self.requests, "undefined": self.undefined}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Summary":
+        """Return what :meth:`to_json` was called on."""
+        ends = {n: math.nan if data[n] is None else data[n] for n in ("mean", "low", "high")}
+        return cls(**ends, requests=data["requests"], undefined=data["undefined"])
+
+
+def bootstrap_interval(
+    values: Floats, *, resamples: int = 1000, seed: int = 0, confidence: float = 0.95
+) -> Summary:
+    """Mean over requests with its percentile bootstrap interval.
 
     Args:
-        values: ``[requests, columns]`` float64, one row per request; NaN is undefined.
-        replicates: how many times the requests are drawn anew; positive.
+        values: ``[requests]``; NaN is undefined, and left out and counted.
+        resamples: how many times the requests are drawn anew; 0 for no interval.
         seed: equal seeds give equal intervals.
         confidence: between 0 and 1.
 
-    Returns:
-        Lower and upper ends, ``[columns]`` each; NaN for a column without a defined value.
-
     Raises:
-        ShapeError: if ``values`` is not a matrix.
-        ConfigError: if ``replicates`` or ``confidence`` is out of range.
+        ShapeError: if ``values`` is not a vector.
+        ConfigError: if ``resamples`` or ``confidence`` is out of range.
 
     Example:
-        >>> low, high = bootstrap_interval(np.array([[0.0, 2.0], [1.0, 2.0], [1.0, np.nan]]))
-        >>> low.tolist(), high.tolist()
-        ([0.0, 2.0], [1.0, 2.0])
+        >>> found = bootstrap_interval(np.array([0.0, 1.0, 1.0, np.nan]))
+        >>> f"{found.mean:.3f} in {found.low:.3f} to {found.high:.3f}, {found.undefined} undefined"
+        '0.667 in 0.000 to 1.000, 1 undefined'
 
     Source: Efron 1979, percentile method.
     """
-    if values.ndim != 2:
-        raise ShapeError(f"values must be [requests, columns]; got {list(values.shape)}")
-    if replicates < 1:
-        raise ConfigError(f"replicates must be at least 1; got {replicates}")
+    if values.ndim != 1:
+        raise ShapeError(f"values must be [requests]; got {list(values.shape)}")
+    summaries = bootstrap_intervals(
+        {"values": values}, resamples=resamples, seed=seed, confidence=confidence
+    )
+    return summaries["values"]
+
+
+def bootstrap_intervals(
+    columns: Mapping[str, Floats],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, Summary]:
+    """Mean over requests of each column, with its percentile bootstrap interval.
+
+    Whole requests are drawn with replacement, the same ones for all columns. An undefined value is
+    left out of every mean it is drawn into. Drawing from all requests, not only from those where
+    the column is defined, keeps a column's interval free of the other columns and lets the number
+    of defined values vary as it would.
+
+    Args:
+        columns: by name, ``[requests]`` each; NaN is undefined.
+        resamples: how many times the requests are drawn anew; 0 leaves the ends NaN.
+        seed: equal seeds give equal intervals.
+        confidence: between 0 and 1.
+
+    Raises:
+        ShapeError: if the columns are not of one length.
+        ConfigError: if ``resamples`` or ``confidence`` is out of range.
+
+    Source: Efron 1979, percentile method.
+    """
+    if len({len(column) for column in columns.values()}) > 1:
+        lengths = {name: len(column) for name, column in columns.items()}
+        raise ShapeError(f"columns must have one value per request each; got {lengths}")
+    if resamples < 0:
+        raise ConfigError(f"resamples must be at least 0; got {resamples}")
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence must lie between 0 and 1; got {confidence}")
+    if not columns:
+        return {}
+    values = np.column_stack(list(columns.values())).astype(np.float64)
+    low, high = _ends(values, resamples, np.random.default_rng(seed), (1 - confidence) / 2)
+    summaries = {}
+    for name, column, lower, upper in zip(columns, values.T, low, high, strict=True):
+        # A copy in one piece: numpy adds strided numbers in another order.
+        defined = column[~np.isnan(column)]
+        summaries[name] = Summary(
+            mean=float(defined.mean()) if len(defined) else math.nan,
+            low=float(lower),
+            high=float(upper),
+            requests=len(defined),
+            undefined=len(column) - len(defined),
+        )
+    return summaries
+
+
+def _ends(
+    values: Floats, resamples: int, rng: np.random.Generator, tail: float
+) -> tuple[Floats, Floats]:
+    """Lower and upper ends of the columns of ``[requests, columns]``; NaN if undefined."""
     requests, columns = values.shape
     low, high = np.full(columns, np.nan), np.full(columns, np.nan)
     defined = ~np.isnan(values)
     some = defined.any(axis=0)
-    if not some.any():
+    if not some.any() or not resamples:
         return low, high
 
     # Sums and counts of a draw are one product with how often each request was drawn. Around the
     # first defined value: a constant column then has exactly that constant for its ends.
     centre = values[defined.argmax(axis=0), np.arange(columns)]
     summands = np.hstack([np.where(defined, values - centre, 0.0), defined.astype(np.float64)])
-    means = np.empty((replicates, columns))
-    rng = np.random.default_rng(seed)
+    means = np.empty((resamples, columns))
     step = max(1, _DRAWS_AT_ONCE // requests)
-    for start in range(0, replicates, step):
-        drawn = _times_drawn(rng, min(step, replicates - start), requests) @ summands
+    for start in range(0, resamples, step):
+        drawn = _times_drawn(rng, min(step, resamples - start), requests) @ summands
         with np.errstate(invalid="ignore"):  # 0 / 0: nothing defined was drawn
             means[start : start + step] = drawn[:, :columns] / drawn[:, columns:]
     some &= ~np.isnan(means).all(axis=0)
-    tail = (1 - confidence) / 2
     ends = np.nanquantile(means[:, some], [tail, 1 - tail], axis=0) + centre[some]
     low[some], high[some] = ends
     return low, high
 
 
-def _times_drawn(rng: np.random.Generator, replicates: int, requests: int) -> Floats:
-    """How often each request is drawn in each replicate, ``[replicates, requests]``."""
-    drawn = rng.integers(requests, size=(replicates, requests))
-    drawn += np.arange(replicates)[:, None] * requests
-    times = np.bincount(drawn.ravel(), minlength=replicates * requests)
-    return times.reshape(replicates, requests).astype(np.float64)
+def _times_drawn(rng: np.random.Generator, resamples: int, requests: int) -> Floats:
+    """How often each request is drawn in each replicate, ``[resamples, requests]``."""
+    drawn = rng.integers(requests, size=(resamples, requests))
+    drawn += np.arange(resamples)[:, None] * requests
+    times = np.bincount(drawn.ravel(), minlength=resamples * requests)
+    return times.reshape(resamples, requests).astype(np.float64)

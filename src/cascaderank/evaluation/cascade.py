@@ -67,9 +67,9 @@ def evaluate(
         threshold: the ground truth is every label of at least this; give this or
             ``ground_truth``.
         device: where the batches go; where the cascade is if not given. The cascade stays there.
-        bootstrap: replicates for the intervals; 0 for none.
+        bootstrap: resamples for the intervals; 0 for none.
         seed: of the bootstrap.
-        progress: called after each batch with how many requests it had.
+        progress: called with 1 after each batch.
 
     Returns:
         A report; the same one for any batch size, if the cascade's scores are.
@@ -102,7 +102,7 @@ def evaluate(
                 scores = cascade(batch.to(device))
                 evaluator.update(scores, batch.labels, mask=batch.mask, rows=batch.rows)
                 if progress is not None:
-                    progress(len(batch))
+                    progress(1)
     finally:
         for module, mode in training.items():
             module.training = mode

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from cascaderank.errors import ConfigError, DataError, ShapeError
 from cascaderank.evaluation.attribution import attribute
+from cascaderank.evaluation.bootstrap import bootstrap_intervals
 from cascaderank.evaluation.report import (
     STAGE_METRICS,
     WHOLE_METRICS,
     Report,
     StageReport,
-    summarise,
 )
 from cascaderank.metrics.ndcg import ndcg_metric
 from cascaderank.metrics.recall import recall_metric
@@ -124,7 +124,7 @@ class Evaluator:
 
         Returns:
             ``row``, ``ground_truth`` (how many candidates are, shared places as fractions),
-            ``joint_recall``, ``reachable``, and ``<stage>.<metric>`` for the metrics of a
+            ``joint_recall``, ``reachable``, and ``<metric>/<stage>`` for the metrics of a
             :class:`StageReport`.
 
         Raises:
@@ -151,7 +151,7 @@ class Evaluator:
         """Average over all requests.
 
         Args:
-            bootstrap: replicates for the intervals; 0 for none, whose ends are then NaN.
+            bootstrap: resamples for the intervals; 0 for none, whose ends are then NaN.
             seed: of the bootstrap; equal seeds give equal intervals.
             confidence: of the intervals, between 0 and 1.
 
@@ -162,7 +162,9 @@ class Evaluator:
         values = self.per_request()
         sizes = values["ground_truth"]
         columns = {n: v.astype(np.float64) for n, v in values.items() if n not in _NO_METRICS}
-        summaries = summarise(columns, bootstrap=bootstrap, seed=seed, confidence=confidence)
+        summaries = bootstrap_intervals(
+            columns, resamples=bootstrap, seed=seed, confidence=confidence
+        )
         graded, notes = self._labels_to <= HIGHEST_GRADE, []
         if not graded:
             notes.append(
@@ -176,7 +178,7 @@ class Evaluator:
             )
         stages = {}
         for name, quota in zip(self.stage_names, self.quotas, strict=True):
-            found = {metric: summaries[f"{name}.{metric}"] for metric in STAGE_METRICS}
+            found = {metric: summaries[f"{metric}/{name}"] for metric in STAGE_METRICS}
             exponential = found.pop("ndcg_exponential") if graded else None
             found.pop("ndcg_exponential", None)
             stages[name] = StageReport(quota=quota, ndcg_exponential=exponential, **found)
@@ -190,6 +192,7 @@ class Evaluator:
             metrics={name: summaries[name] for name in WHOLE_METRICS},
             stages=stages,
             notes=tuple(notes),
+            per_request=values,
         )
 
     def _refuse_nan(self, scores: Tensor, labels: Tensor, mask: Tensor) -> None:
@@ -229,7 +232,7 @@ class Evaluator:
             "joint_recall": found.joint_recall,
             "reachable": found.reachable,
         } | {
-            f"{name}.{metric}": by_stage[metric][stage]
+            f"{metric}/{name}": by_stage[metric][stage]
             for stage, name in enumerate(self.stage_names)
             for metric in STAGE_METRICS
         }

@@ -1,13 +1,13 @@
 """Report: what an evaluation found, with intervals; what ``--json`` prints."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascaderank.evaluation.bootstrap import bootstrap_interval
+from cascaderank.evaluation.bootstrap import Summary
 
 STAGE_METRICS = (
     "recall",
@@ -22,26 +22,6 @@ STAGE_METRICS = (
 
 WHOLE_METRICS = ("joint_recall", "reachable")
 """What is reported of the cascade as a whole."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """A mean over the requests where a value is defined, and its bootstrap interval."""
-
-    mean: float
-    """NaN if it is defined for no request."""
-    low: float
-    high: float
-    requests: int
-    """How many requests the mean is over."""
-    undefined: int
-    """How many requests have no such value, and are left out."""
-
-    def to_json(self) -> dict[str, float | int | None]:
-        """Return plain numbers; ``None`` for what is undefined, since JSON has no NaN."""
-        ends = {"mean": self.mean, "low": self.low, "high": self.high}
-        numbers = {name: None if math.isnan(x) else x for name, x in ends.items()}
-        return {**numbers, "requests": self.requests, "undefined": self.undefined}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +56,7 @@ class Report:
     """The ground truth is the top ``k`` by label, or if ``None`` by ``threshold``."""
     threshold: float | None
     bootstrap: int
-    """Replicates behind the intervals; 0 for none."""
+    """Resamples behind the intervals; 0 for none."""
     confidence: float
     metrics: Mapping[str, Summary]
     """Of the cascade as a whole: ``joint_recall`` and ``reachable``."""
@@ -84,6 +64,11 @@ class Report:
     """By name, first stage first."""
     notes: tuple[str, ...] = ()
     """What was left out, and why."""
+    per_request: Mapping[str, NDArray[np.int64] | NDArray[np.float64]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """Values by name, ``[requests]`` each, as :meth:`Evaluator.per_request` gives them; not in the
+    JSON, and empty in a report read from it."""
 
     def to_json(self) -> dict[str, object]:
         """Return the report as what :func:`json.dumps` takes, without NaN; keys never change."""
@@ -91,51 +76,26 @@ class Report:
             "requests": self.requests,
             "without_ground_truth": self.without_ground_truth,
             "ground_truth": {"k": self.k, "threshold": self.threshold},
-            "bootstrap": {"replicates": self.bootstrap, "confidence": self.confidence},
+            "bootstrap": {"resamples": self.bootstrap, "confidence": self.confidence},
             "metrics": {name: summary.to_json() for name, summary in self.metrics.items()},
             "stages": {name: _stage_to_json(stage) for name, stage in self.stages.items()},
             "notes": list(self.notes),
         }
 
-
-def summarise(
-    per_request: Mapping[str, NDArray[np.float64]],
-    *,
-    bootstrap: int,
-    seed: int,
-    confidence: float = 0.95,
-) -> dict[str, Summary]:
-    """Average each column over the requests where it is defined.
-
-    Args:
-        per_request: one value per request by name, all of one length of at least 1; NaN is
-            undefined.
-        bootstrap: replicates for the intervals; 0 leaves the ends NaN.
-        seed: of the bootstrap.
-        confidence: between 0 and 1.
-
-    Example:
-        >>> recall = np.array([1.0, 0.5, np.nan])
-        >>> summarise({"recall": recall}, bootstrap=0, seed=0)["recall"].mean
-        0.75
-    """
-    values = np.column_stack(list(per_request.values()))
-    low, high = np.full((2, values.shape[1]), np.nan)
-    if bootstrap:
-        low, high = bootstrap_interval(
-            values, replicates=bootstrap, seed=seed, confidence=confidence
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Report":
+        """Return the report that :meth:`to_json` was called on, without its values per request."""
+        return cls(
+            requests=data["requests"],
+            without_ground_truth=data["without_ground_truth"],
+            k=data["ground_truth"]["k"],
+            threshold=data["ground_truth"]["threshold"],
+            bootstrap=data["bootstrap"]["resamples"],
+            confidence=data["bootstrap"]["confidence"],
+            metrics={name: Summary.from_json(found) for name, found in data["metrics"].items()},
+            stages={name: _stage_from_json(found) for name, found in data["stages"].items()},
+            notes=tuple(data["notes"]),
         )
-    summaries = {}
-    for i, (name, column) in enumerate(per_request.items()):
-        defined = column[~np.isnan(column)]
-        summaries[name] = Summary(
-            mean=float(defined.mean()) if len(defined) else math.nan,
-            low=float(low[i]),
-            high=float(high[i]),
-            requests=len(defined),
-            undefined=len(column) - len(defined),
-        )
-    return summaries
 
 
 def _stage_to_json(stage: StageReport) -> dict[str, object]:
@@ -143,3 +103,8 @@ def _stage_to_json(stage: StageReport) -> dict[str, object]:
     return {"quota": stage.quota} | {
         name: None if summary is None else summary.to_json() for name, summary in summaries.items()
     }
+
+
+def _stage_from_json(data: Mapping[str, Any]) -> StageReport:
+    found = {name: data[name] and Summary.from_json(data[name]) for name in STAGE_METRICS}
+    return StageReport(quota=data["quota"], **found)

@@ -3,10 +3,16 @@
 import math
 from typing import TYPE_CHECKING
 
-from cascaderank.evaluation.report import Report, Summary
+from cascaderank.evaluation.bootstrap import Summary
+from cascaderank.evaluation.report import Report
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+def report_tables(report: Report) -> tuple["Table", "Table"]:
+    """Return what a person wants to see of a report: the funnel, and the cascade as a whole."""
+    return funnel_table(report), summary_table(report)
 
 
 def funnel_table(report: Report) -> "Table":
