@@ -74,6 +74,12 @@ class RequestLog:
         """The features of the data set."""
         return self.manifest.schema_
 
+    @property
+    def fingerprint(self) -> str:
+        """A checksum of schema and contents: equal for equal data sets, wherever they lie."""
+        said = [self.schema.model_dump_json(), *(f"{p.path} {p.sha256}" for p in self.manifest.parts)]
+        return hashlib.sha256("\n".join(said).encode()).hexdigest()
+
     def read(self, part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Read one part and compare its checksum.
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cascaderank.config import RunSettings
 from cascaderank.data.request_log import RequestLog
 from cascaderank.data.split import FoldSplit
-from cascaderank.errors import ConfigError
+from cascaderank.errors import ConfigError, DataError
 from cascaderank.evaluation import Report, bootstrap_interval, evaluate
 from cascaderank.experiments.baselines import build_baseline
 from cascaderank.data.loader import RequestLoader
@@ -238,6 +238,11 @@ def _summary(
     first = next(iter(objectives))
     reachable = over_seeds(first, "reachable")[0]
     defined = ~np.isnan(reachable)
+    if not defined.any():
+        raise DataError(
+            f"{log.path}: no test request has ground truth to be judged by; look at relevance and "
+            "data.target in the config"
+        )
     ceiling, kind = float(np.nanmean(reachable)), "quotas"
     if planted and _planted_for(settings, planted):
         ceiling, kind = float(planted["joint_recall"]), "planted"
@@ -258,7 +263,7 @@ def _summary(
                 high=interval.high,
                 seed_deviation=float(np.nanmean(joint, 1).std(ddof=1)) if len(joint) > 1 else None,
                 stage_recall={
-                    stage: float(np.nanmean(over_seeds(name, f"recall/{stage}")))
+                    stage: float(np.nanmean(over_seeds(name, f"{stage}.recall")))
                     for stage in settings.stages
                 },
                 share_of_ceiling=interval.mean / ceiling if ceiling else None,

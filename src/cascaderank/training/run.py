@@ -1,10 +1,11 @@
 """A run from settings to verdict: encode, train, judge, and write it all down."""
 
+import io
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, final
 
@@ -323,9 +324,13 @@ def _claim(run: RunFolder, settings: RunSettings) -> None:
 
 def _read_result(run: RunFolder) -> RunResult:
     report = read_json(run.report)
+    values = pl.read_parquet(run.per_request).drop("request_id")
     return RunResult(
         folder=run,
-        test=Report.from_json(report["test"]),
+        test=replace(
+            Report.from_json(report["test"]),
+            per_request={name: values[name].to_numpy() for name in values.columns},
+        ),
         validation=report["training"]["validation_joint_recall"],
         seconds=report["training"]["seconds"],
     )
@@ -376,11 +381,8 @@ def _judge(
 
 
 def _write_per_request(run: RunFolder, report: Report, encoded: EncodedLog) -> None:
-    values = report.per_request
-    frame = pl.DataFrame(
-        {
-            "request_id": [encoded.request_ids[row] for row in values["row"]],
-            **{name: column for name, column in values.items() if name != "row"},
-        }
-    )
-    frame.write_parquet(run.per_request)
+    ids = [encoded.request_ids[row] for row in report.per_request["row"]]
+    frame = pl.DataFrame({"request_id": ids, **report.per_request})
+    content = io.BytesIO()
+    frame.write_parquet(content)
+    write_atomically(run.per_request, content.getvalue())

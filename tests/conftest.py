@@ -1,0 +1,51 @@
+"""What many tests need: small request logs, settings for them, and where the real data lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cascaderank.config import check_settings
+from cascaderank.data.sources import SOURCES
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """The folder of the real data sets; tests that need them skip without."""
+    folder = Path(os.environ.get("CASCADERANK_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is absent; set CASCADERANK_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def funnel(tmp_path_factory):
+    """A small synthetic funnel of two stages; never written to."""
+    path = tmp_path_factory.mktemp("logs") / "funnel"
+    SOURCES["synthetic"](None, path, requests=240, users=50, items=200, seed=3)
+    return path
+
+
+@pytest.fixture
+def settings_for():
+    """Settings of a small two-stage run on a log, with changes by dotted name."""
+
+    def build(path, **changes):
+        settings = check_settings(
+            {
+                "data": {"path": str(path), "split": {"by": "request", "seed": 1}},
+                "relevance": {"top": 10},
+                "stages": {
+                    "retrieval": {"model": "two_tower", "quota": 30, "hidden": [8, 4]},
+                    "ranking": {"model": "mlp", "quota": 20, "hidden": [8], "dropout": 0.1},
+                },
+                "objective": {"name": "lcron"},
+                "train": {"epochs": 3, "batch_size": 32, "checkpoint_every": 2},
+                "evaluation": {"bootstrap": 50},
+            }
+        )
+        return settings.changed({k.replace("__", "."): v for k, v in changes.items()})
+
+    return build

@@ -1,0 +1,140 @@
+"""A killed run goes on where it stopped, and ends with the same bits as one that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cascaderank.errors import RunError
+from cascaderank.training.run import train_run
+
+
+class Stop(Exception):
+    """Stands for whatever ends a process between two steps."""
+
+
+class StopAfter:
+    """Lets so many steps of training pass, then stops."""
+
+    def __init__(self, steps):
+        self.steps = steps
+        self.training = False
+
+    def start(self, what, total):
+        self.training = what.startswith("epoch")
+
+    def advance(self, steps=1, note=""):
+        if self.training and steps == 1:
+            self.steps -= 1
+            if self.steps == 0:
+                raise Stop
+
+    def stop(self, note=""):
+        pass
+
+
+def bits_of(folder):
+    report = json.loads((folder / "report.json").read_text())
+    del report["training"]["seconds"]
+    return {
+        "weights": (folder / "weights.safetensors").read_bytes(),
+        "metrics": (folder / "metrics.jsonl").read_bytes(),
+        "per_request": (folder / "per_request.parquet").read_bytes(),
+        "report": report,
+    }
+
+
+
+
+def test_stopping_after_any_step_changes_no_bit(funnel, settings_for, tmp_path):
+    settings = settings_for(funnel)
+    train_run(settings, tmp_path / "whole")
+    whole = bits_of(tmp_path / "whole")
+    steps = [json.loads(line)["step"] for line in whole["metrics"].splitlines()]
+    assert len(steps) == 3, "the run must have several epochs for this test to mean anything"
+    for stop in range(1, steps[-1] + 1, 2):
+        folder = tmp_path / f"stopped-{stop}"
+        with pytest.raises(Stop):
+            train_run(settings, folder, progress=StopAfter(stop))
+        assert not (folder / "report.json").exists()
+        train_run(settings, folder)
+        assert bits_of(folder) == whole, f"differs when stopped after step {stop}"
+
+
+def test_another_seed_gives_other_bits(funnel, settings_for, tmp_path):
+    train_run(settings_for(funnel), tmp_path / "a")
+    train_run(settings_for(funnel, train__seed=1), tmp_path / "b")
+    assert bits_of(tmp_path / "a")["weights"] != bits_of(tmp_path / "b")["weights"]
+
+
+def test_sigkill_changes_no_bit(funnel, settings_for, tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text(settings_for(funnel, train__epochs=12, train__patience=12).to_toml())
+
+    def start(folder):
+        return subprocess.Popen(
+            [sys.executable, "-m", "cascaderank.cli", "train", str(config), "--run", str(folder)],
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    def lines(folder):
+        metrics = folder / "metrics.jsonl"
+        return metrics.read_bytes().count(b"\n") if metrics.exists() else 0
+
+    def finished(process):
+        _, told = process.communicate(timeout=120)
+        assert process.returncode == 0, told.decode()
+
+    finished(start(tmp_path / "whole"))
+    killed = tmp_path / "killed"
+    for epochs in (2, 6):
+        process = start(killed)
+        try:
+            deadline = time.monotonic() + 60
+            while lines(killed) < epochs and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        assert process.returncode == -signal.SIGKILL, "it must not have come to its end"
+        assert not (killed / "report.json").exists()
+    finished(start(killed))
+    assert bits_of(killed) == bits_of(tmp_path / "whole")
+
+
+def test_a_complete_run_is_not_run_again(funnel, settings_for, tmp_path):
+    first = train_run(settings_for(funnel), tmp_path / "run")
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()}
+    again = train_run(settings_for(funnel), tmp_path / "run")
+    after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()}
+    assert {k: v for k, v in before.items() if k != ".lock"} == {
+        k: v for k, v in after.items() if k != ".lock"
+    }
+    assert again.test.to_json() == first.test.to_json()
+    assert again.seconds == pytest.approx(first.seconds, abs=1e-3)
+
+
+def test_other_settings_do_not_touch_a_run(funnel, settings_for, tmp_path):
+    train_run(settings_for(funnel), tmp_path / "run")
+    before = bits_of(tmp_path / "run")
+    with pytest.raises(RunError, match=r"other settings \(there: seed = 0; here: seed = 1\)"):
+        train_run(settings_for(funnel, train__seed=1), tmp_path / "run")
+    assert bits_of(tmp_path / "run") == before
+
+
+def test_a_damaged_checkpoint_is_told_and_kept(funnel, settings_for, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(Stop):
+        train_run(settings_for(funnel), folder, progress=StopAfter(5))
+    (folder / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(RunError, match=r"checkpoint\.pt: cannot resume .* remove the file"):
+        train_run(settings_for(funnel), folder)
+    assert (folder / "checkpoint.pt").read_bytes() == b"not a checkpoint"
