@@ -1,0 +1,172 @@
+"""Training targets: each a pure function of what the log says about a candidate.
+
+A function names the columns it needs by its parameters, takes them flat (all candidates one after
+another), and returns float32 of the same length, higher is better.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascaderank.errors import ConfigError, DataError, did_you_mean
+
+Numbers = NDArray[Any]
+Labels = NDArray[np.float32]
+
+_POSITIONS = 32768  # one more than the worst position that the format can hold
+
+
+def funnel_target(level: Numbers, position: Numbers) -> Labels:
+    r"""Order of the whole funnel: higher level first, then better position inside the level.
+
+    .. math::
+        y = 32768\,\ell + 32768 - p, \qquad p = 32768 \text{ where the position is unknown}
+
+    Only the order means something. Candidates of one level whose position is unknown tie, after all
+    those of a known one.
+
+    Args:
+        level: ``[n]``, 0 lowest.
+        position: ``[n]``, 1 best, 0 unknown.
+
+    Returns:
+        ``[n]`` whole numbers, at least 0 and below 2^23, so that float32 holds them exactly.
+
+    Example:
+        >>> funnel_target(np.array([1, 1, 0]), np.array([1, 0, 1])).tolist()
+        [65535.0, 32768.0, 32767.0]
+
+    Source: this project; the order is that of LCRON's labels.
+    """
+    level, position = level.astype(np.int64), position.astype(np.int64)
+    known = np.where(position == 0, _POSITIONS, position)
+    return (level * _POSITIONS + _POSITIONS - known).astype(np.float32)
+
+
+def level_target(level: Numbers) -> Labels:
+    """How far the candidate got; all of a level tie.
+
+    Args:
+        level: ``[n]``, 0 lowest.
+
+    Returns:
+        ``[n]``, at least 0.
+
+    Example:
+        >>> level_target(np.array([2, 0], dtype=np.int8)).tolist()
+        [2.0, 0.0]
+
+    Source: this project.
+    """
+    return level.astype(np.float32)
+
+
+def label_target(label: Numbers) -> Labels:
+    """Return the explicit relevance, such as a grade that a person gave.
+
+    Args:
+        label: ``[n]``.
+
+    Returns:
+        ``[n]``.
+
+    Example:
+        >>> label_target(np.array([3, 1])).tolist()
+        [3.0, 1.0]
+
+    Source: this project.
+    """
+    return label.astype(np.float32)
+
+
+def feedback_target(feedback: Numbers) -> Labels:
+    """Return what the user did with the candidate, such as 1 for a click.
+
+    Args:
+        feedback: ``[n]``; 0 where there was none.
+
+    Returns:
+        ``[n]``.
+
+    Example:
+        >>> feedback_target(np.array([0, 1])).tolist()
+        [0.0, 1.0]
+
+    Source: this project.
+    """
+    return feedback.astype(np.float32)
+
+
+TARGETS: dict[str, Callable[..., Labels]] = {
+    "funnel": funnel_target,
+    "level": level_target,
+    "label": label_target,
+    "feedback": feedback_target,
+}
+"""Targets by name."""
+
+
+def needs(target: str, columns: Collection[str], *, where: str = "the data set") -> tuple[str, ...]:
+    """Return the columns that a target is made of, having checked that they are there.
+
+    Args:
+        target: one of :data:`TARGETS`.
+        columns: those that there are.
+        where: what has them, for the message.
+
+    Raises:
+        ConfigError: if there is no such target.
+        DataError: if a column is missing; the targets that could be used are named.
+
+    Example:
+        >>> needs("funnel", ["price", "level", "position"])
+        ('level', 'position')
+    """
+    if target not in TARGETS:
+        raise ConfigError(
+            f"no target called '{target}'{did_you_mean(target, TARGETS)}; "
+            f"there are {', '.join(TARGETS)}"
+        )
+    wanted = _parameters(target)
+    missing = [c for c in wanted if c not in columns]
+    if missing:
+        usable = [t for t in TARGETS if all(c in columns for c in _parameters(t))]
+        raise DataError(
+            f"{where} has no column {' and no column '.join(repr(c) for c in missing)}, which "
+            f"target '{target}' is made of; {_usable(usable)}"
+        )
+    return wanted
+
+
+def labels_of(target: str, columns: Mapping[str, Numbers]) -> Labels:
+    """Return the labels of all candidates.
+
+    Args:
+        target: one of :data:`TARGETS`.
+        columns: by name, each ``[n]``.
+
+    Returns:
+        ``[n]`` float32, higher is better.
+
+    Raises:
+        ConfigError: if there is no such target.
+        DataError: if a column that it is made of is missing.
+
+    Example:
+        >>> labels_of("level", {"level": np.array([1, 0])}).tolist()
+        [1.0, 0.0]
+    """
+    return TARGETS[target](*(columns[c] for c in needs(target, columns)))
+
+
+def _parameters(target: str) -> tuple[str, ...]:
+    return tuple(inspect.signature(TARGETS[target]).parameters)
+
+
+def _usable(targets: list[str]) -> str:
+    if not targets:
+        return "no target can be used: it has none of the columns level, label, feedback"
+    return f"targets that could be used: {', '.join(targets)}"

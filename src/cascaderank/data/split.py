@@ -1,0 +1,188 @@
+"""Which requests train, which validate and which test: by request, by fold or by day.
+
+A request is never divided. A split is a function of the set of request ids and of the settings:
+the order of files and of rows changes nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self, assert_never
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cascaderank.data.hashing import hashed, mix, seeded
+from cascaderank.data.request_log import RequestLog
+from cascaderank.errors import DataError
+
+Rows = NDArray[np.int64]
+
+
+class RequestSplit(BaseModel):
+    """Shares of all requests, drawn by chance."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    by: Literal["request"] = "request"
+    validation: float = Field(0.1, gt=0, lt=1)
+    """Share of requests; rounded, but at least one."""
+    test: float = Field(0.1, gt=0, lt=1)
+    """Share of requests; rounded, but at least one."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation and test must leave requests to train on; got {self.validation} and "
+                f"{self.test}, which add up to 1 or more"
+            )
+        return self
+
+
+class FoldSplit(BaseModel):
+    """Cross-validation: one fold tests, the next one validates, the others train."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    by: Literal["fold"] = "fold"
+    folds: int = Field(5, ge=3)
+    """Their sizes differ by one at most."""
+    fold: int = Field(0, ge=0)
+    """The one that tests, counted from 0."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _there_is_one(self) -> Self:
+        if self.fold >= self.folds:
+            raise ValueError(f"fold must be 0 to {self.folds - 1}; got {self.fold}")
+        return self
+
+
+class DaySplit(BaseModel):
+    """The last days (UTC) test, those before them validate, and all earlier ones train."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    by: Literal["day"] = "day"
+    validation_days: int = Field(1, ge=1)
+    """Of the days that have requests."""
+    test_days: int = Field(1, ge=1)
+    """Of the days that have requests."""
+
+
+SplitSettings = Annotated[RequestSplit | FoldSplit | DaySplit, Field(discriminator="by")]
+"""How to split, told apart by ``by``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Row numbers of a request log, parts in order; each sorted, disjoint, together all."""
+
+    train: Rows
+    validation: Rows
+    test: Rows
+
+
+def split_requests(log: RequestLog, settings: RequestSplit | FoldSplit | DaySplit) -> Split:
+    """Split the requests of a log.
+
+    Args:
+        log: the data set.
+        settings: how.
+
+    Returns:
+        The three sets of rows; none is empty.
+
+    Raises:
+        DataError: if one would be empty, or a split by day has no timestamps to go by; the message
+            says what to change.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from cascaderank.data.request_log import RequestLogWriter
+        >>> from cascaderank.schema import Schema
+        >>> schema = Schema(features=({"name": "price", "role": "item", "kind": "numeric"},))
+        >>> frame = pl.DataFrame({"request_id": range(10), "price": [[1.0, 2.0]] * 10})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with RequestLogWriter(Path(folder) / "shop", name="shop", schema=schema) as writer:
+        ...         writer.write(frame)
+        ...     split = split_requests(RequestLog.open(Path(folder) / "shop"), RequestSplit())
+        >>> len(split.train), len(split.validation), len(split.test)
+        (8, 1, 1)
+
+    Source: this project.
+    """
+    match settings:
+        case RequestSplit():
+            return _by_request(log, settings)
+        case FoldSplit():
+            return _by_fold(log, settings)
+        case DaySplit():
+            return _by_day(log, settings)
+        case _:
+            assert_never(settings)
+
+
+def _by_request(log: RequestLog, settings: RequestSplit) -> Split:
+    rank = _ranks(log, settings.seed)
+    test = max(1, round(len(rank) * settings.test))
+    validation = max(1, round(len(rank) * settings.validation))
+    if test + validation >= len(rank):
+        raise DataError(
+            f"{log.path}: {len(rank)} requests are too few to split by request into train, "
+            f"{validation} to validate and {test} to test; add requests, or lower "
+            "split.validation and split.test"
+        )
+    part = np.where(rank < test, 2, np.where(rank < test + validation, 1, 0))
+    return _split(part)
+
+
+def _by_fold(log: RequestLog, settings: FoldSplit) -> Split:
+    rank = _ranks(log, settings.seed)
+    if len(rank) < settings.folds:
+        raise DataError(
+            f"{log.path}: {len(rank)} requests are too few for {settings.folds} folds; "
+            "lower split.folds, or add requests"
+        )
+    # Counted from the fold that tests: it is 0, the one that validates 1, the others train.
+    after = (rank % settings.folds - settings.fold) % settings.folds
+    return _split(np.where(after == 0, 2, np.where(after == 1, 1, 0)))
+
+
+def _by_day(log: RequestLog, settings: DaySplit) -> Split:
+    parts = log.manifest.parts
+    days = sorted({p.day for p in parts if p.day is not None})
+    if not days:
+        raise DataError(
+            f"{log.path}: the requests have no timestamps to split by day; "
+            'say split.by = "request" instead'
+        )
+    held = settings.validation_days + settings.test_days
+    if len(days) <= held:
+        raise DataError(
+            f"{log.path}: has requests of {len(days)} days; {settings.validation_days} to validate "
+            f"and {settings.test_days} to test leave none to train; lower split.validation_days "
+            'and split.test_days, or say split.by = "request"'
+        )
+    tests, validates = days[-settings.test_days], days[-held]
+    of_part = [2 if p.day and p.day >= tests else int(p.day >= validates) for p in parts if p.day]
+    return _split(np.repeat(of_part, [p.requests for p in parts]))
+
+
+def _ranks(log: RequestLog, seed: int) -> Rows:
+    """Place of each request in an order that ids and seed decide."""
+    ids = pl.concat([frame["request_id"] for frame in log.frames(["request_id"])])
+    keys = mix(hashed(ids) ^ seeded(seed))
+    # Equal hashes of different ids are all but impossible; the id decides them nevertheless.
+    order = pl.DataFrame({"key": keys, "id": ids}).select(pl.arg_sort_by("key", "id")).to_series()
+    rank = np.empty(len(ids), dtype=np.int64)
+    rank[order.to_numpy()] = np.arange(len(ids))
+    return rank
+
+
+def _split(part: NDArray[np.integer]) -> Split:
+    train, validation, test = (np.flatnonzero(part == which) for which in range(3))
+    return Split(train=train, validation=validation, test=test)
