@@ -4,6 +4,7 @@ The checks read shapes and dtypes only, never values: they cost nothing and wait
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -100,7 +101,7 @@ def check_quotas(quotas: Sequence[int], *, stages: int) -> tuple[int, ...]:
     if len(quotas) != stages:
         raise ShapeError(f"one quota per stage: got {len(quotas)} quotas for {stages} stages")
     whole = all(isinstance(q, int) and not isinstance(q, bool) and q >= 1 for q in quotas)
-    if not whole or any(a < b for a, b in zip(quotas, quotas[1:], strict=False)):
+    if not whole or any(a < b for a, b in pairwise(quotas)):
         raise ConfigError(f"quotas must be positive and never grow; got {list(quotas)}")
     return quotas
 
@@ -140,3 +141,13 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
         tensor(2.)
     """
     return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return float32 and float64 as they are and anything narrower as float32, to compute in.
+
+    Example:
+        >>> at_least_float32(torch.ones(2, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
+    return values.to(torch.promote_types(values.dtype, torch.float32))

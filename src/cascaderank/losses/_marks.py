@@ -1,0 +1,36 @@
+"""What the losses of a smooth top-k share: marks, their number, and BCE in log space."""
+
+from torch import Tensor
+
+from cascaderank.relevance import ground_truth
+from cascaderank.tensors import at_least_float32, masked_mean
+
+
+def mark(
+    labels: Tensor, *, k: int | None, threshold: float | None, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the marks of the ground truth ``[..., list]`` and how many there are ``[...]``.
+
+    Ties share marks but the number is whole: it is the k asked for, the length of a shorter
+    list, or the count of labels that reach the threshold.
+    """
+    marks = ground_truth(at_least_float32(labels), k=k, threshold=threshold, mask=mask)
+    return marks, marks.sum(-1).round().long()
+
+
+def log_space_bce(
+    log_kept: Tensor, log_dropped: Tensor, marks: Tensor, *, decided: Tensor, mask: Tensor
+) -> Tensor:
+    """Return ``mean_j [-z_j log p_j - (1 - z_j) log(1 - p_j)]`` for each list, ``[...]``.
+
+    Args:
+        log_kept: ``log p``, ``[..., list]``; -inf only where nothing is decided.
+        log_dropped: ``log(1 - p)``, likewise.
+        marks: ``z``, ``[..., list]`` in [0, 1].
+        decided: ``[...]`` bool; a list where nothing is decided costs 0.
+        mask: ``[..., list]`` bool.
+    """
+    silent = ~(mask & decided[..., None])
+    marks = marks.to(log_kept.dtype)
+    kept, dropped = log_kept.masked_fill(silent, 0.0), log_dropped.masked_fill(silent, 0.0)
+    return masked_mean(-marks * kept - (1 - marks) * dropped, mask)

@@ -1,0 +1,53 @@
+"""Binary cross-entropy: every candidate is a question of its own."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from cascaderank.losses import LOSSES
+from cascaderank.tensors import (
+    Reduction,
+    at_least_float32,
+    check_lists,
+    masked_mean,
+    reduce_lists,
+)
+
+
+@LOSSES.register
+def bce_loss(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Binary cross-entropy of the scores as logits, a mean over the candidates of each list.
+
+    ``mean_j [softplus(s_j) - z_j s_j]``. The labels are the targets, so relevance that is not in
+    [0, 1] goes through :func:`cascaderank.ground_truth` first.
+
+    Args:
+        scores: ``[..., list]`` logits.
+        labels: ``[..., list]`` in [0, 1].
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+
+    Returns:
+        At least 0 (for labels in [0, 1]), of the scores' dtype; 0 for a list without candidates.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+        ConfigError: if the reduction is unknown.
+
+    Example:
+        >>> import torch
+        >>> bce_loss(torch.tensor([0.0, 2.0]), torch.tensor([0.0, 1.0]))
+        tensor(0.4100)
+
+    Source: maximum likelihood of independent Bernoulli labels.
+    """
+    mask = check_lists(scores, labels, mask)
+    logits = at_least_float32(scores.masked_fill(~mask, 0.0))
+    targets = labels.masked_fill(~mask, 0).to(logits.dtype)
+    cost = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return reduce_lists(masked_mean(cost, mask), reduction).to(scores.dtype)

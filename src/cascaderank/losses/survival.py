@@ -1,0 +1,90 @@
+"""Survival loss: the ground truth, and nothing else, is kept by every stage."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cascaderank.losses import LOSSES
+from cascaderank.losses._marks import log_space_bce, mark
+from cascaderank.sorting import Operator, log_top_k_probability
+from cascaderank.tensors import Reduction, at_least_float32, check_cascade, reduce_lists
+
+
+@LOSSES.register
+def survival_loss(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    quotas: Sequence[int] | None = None,
+    k: int | None = None,
+    threshold: float | None = None,
+    operator: str | Operator = "neural_sort",
+    temperature: float | Tensor = 1.0,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Binary cross-entropy between the ground truth and survival of all stages.
+
+    ``mean_j BCE(prod_t p^t_j(q_t), z_j)``, where z marks the ground truth of the list and
+    ``p^t(q)`` is the probability to be among the top q by the scores of stage t, each over the
+    whole list. The product is a lower bound of the probability to survive. This is the
+    end-to-end term of LCRON.
+
+    All in log space: ``log prod_t p^t`` is a sum, and ``log(1 - prod_t p^t)`` adds up the
+    chances to be dropped first by stage t. Beware that with operators that have a permutation,
+    the gradient of the latter flows through the rows below the cut: it raises them. In value it
+    is 1 - prod p exactly (``docs/decisions/0001-log-space-top-k.md``).
+
+    Args:
+        scores: ``[stages, batch, list]``, first stage first; higher is better.
+        labels: ``[batch, list]``, higher is better.
+        quotas: ``q_t``, how many candidates each stage keeps; never grows. ``None`` cuts every
+            stage at the size of each list's ground truth, which is LCRON's choice.
+        k: the ground truth is the top ``k`` by label; candidates that tie for the last places
+            share them. Give either this or ``threshold``.
+        threshold: the ground truth is every label of at least this.
+        operator: the smooth top-k: a name in ``cascaderank.sorting.OPERATORS``, or an operator.
+        temperature: of the operator: positive; a number, or a tensor that spreads to
+            ``[stages, batch]``.
+        mask: ``[batch, list]`` bool, ``True`` for a real candidate.
+        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+
+    Returns:
+        At least 0, of the scores' dtype; ``[batch]`` without reduction. Exactly 0 for a list
+        where there is nothing to decide: no ground truth, or no stage that drops anything.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+        ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if an option is
+            unknown or out of range.
+
+    Example:
+        >>> labels = torch.tensor([[2.0, 1.0, 0.0]])
+        >>> agree = torch.tensor([[[1.0, 0.5, -1.0]], [[1.0, 0.0, -1.0]]])
+        >>> survival_loss(agree, labels, k=1)
+        tensor(0.2754)
+        >>> survival_loss(agree * torch.tensor([1.0, -1.0])[:, None, None], labels, k=1)
+        tensor(1.6098)
+
+    Source: LCRON (arXiv 2503.09492), the end-to-end term; log space is this project's.
+    """
+    mask = check_cascade(scores, labels, quotas, mask)
+    marks, size = mark(labels, k=k, threshold=threshold, mask=mask)
+    cuts = size if quotas is None else size.new_tensor(quotas)[:, None]
+    cuts = cuts.expand(scores.shape[:-1])  # [stages, batch]
+    log_kept, log_dropped = log_top_k_probability(
+        at_least_float32(scores),
+        cuts,
+        operator=operator,
+        temperature=temperature,
+        mask=mask.expand_as(scores),
+    )
+    drops = (cuts < mask.sum(-1)) & (size > 0)  # stages that decide something, [stages, batch]
+    silent = ~(mask & drops[..., None])
+    log_kept = log_kept.masked_fill(silent, 0.0)
+    log_dropped = log_dropped.masked_fill(silent, torch.finfo(log_dropped.dtype).min / 4)
+    reached = torch.cat([torch.zeros_like(log_kept[:1]), log_kept[:-1].cumsum(0)])
+    log_survived, log_lost = log_kept.sum(0), (reached + log_dropped).logsumexp(0)
+    cost = log_space_bce(log_survived, log_lost, marks, decided=drops.any(0), mask=mask)
+    return reduce_lists(cost, reduction).to(scores.dtype)

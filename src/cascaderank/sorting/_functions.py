@@ -1,0 +1,250 @@
+"""The functions that ask any operator, with checked and filled input."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.sorting._interface import (
+    OPERATORS,
+    Operator,
+    PermutationOperator,
+    find_operator,
+)
+from cascaderank.tensors import at_least_float32, check_mask
+
+
+def permutation(
+    scores: Tensor,
+    *,
+    operator: str | Operator = "neural_sort",
+    temperature: float | Tensor = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """How likely each rank goes to each candidate.
+
+    Args:
+        scores: ``[..., list]``, higher is better.
+        operator: a name in ``OPERATORS``, or an operator with options of its own.
+        temperature: positive; one number, or a tensor ``[...]`` with one for each list.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Returns:
+        ``[..., rank, list]`` in [0, 1], of the scores' dtype; row 0 is the best rank. Rows add up
+        to 1. Rows beyond the number of real candidates, and columns under the mask, are 0.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+        ConfigError: if the operator is unknown or knows only the top k, or the temperature is
+            not positive.
+
+    Example:
+        >>> permutation(torch.tensor([1.0, 3.0]), operator="soft_sort", temperature=0.5)
+        tensor([[0.0180, 0.9820],
+                [0.9820, 0.0180]])
+
+    Source: see the operator.
+    """
+    sorter = find_operator(operator)
+    if not isinstance(sorter, PermutationOperator):
+        some = [name for name in OPERATORS if issubclass(OPERATORS[name], PermutationOperator)]
+        raise ConfigError(
+            f"operator '{operator}' tells who is kept, not who has which rank; "
+            f"use top_k_probability, or one of {', '.join(some)}"
+        )
+    filled, mask, temperatures = _prepare(scores, temperature, mask)
+    if not scores.shape[-1]:
+        return filled[..., None, :].to(scores.dtype)
+    log_rows = sorter.log_permutation(filled, temperature=temperatures, mask=mask)
+    rank = torch.arange(scores.shape[-1], device=scores.device)
+    real_rows = rank < mask.sum(-1, keepdim=True)
+    real = real_rows[..., :, None] & mask[..., None, :]
+    return log_rows.exp().masked_fill(~real, 0.0).to(scores.dtype)
+
+
+def top_k_probability(
+    scores: Tensor,
+    k: int | Tensor,
+    *,
+    operator: str | Operator = "neural_sort",
+    temperature: float | Tensor = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """How likely each candidate is to be among the top k of its list.
+
+    Args:
+        scores: ``[..., list]``, higher is better.
+        k: how many are kept: one positive number, or an integer tensor ``[...]`` with one for
+            each list, where 0 keeps nobody.
+        operator: a name in ``OPERATORS``, or an operator with options of its own.
+        temperature: positive; one number, or a tensor ``[...]`` with one for each list.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Returns:
+        ``[..., list]`` in [0, 1], of the scores' dtype; 0 under the mask. Exactly 1 for all
+        candidates of a list that has no more than ``k``.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+        ConfigError: if the operator is unknown, or the temperature or ``k`` is not positive.
+
+    Example:
+        >>> top_k_probability(torch.tensor([1.0, 3.0, 2.0]), 1, temperature=0.5)
+        tensor([2.9917e-04, 8.9183e-01, 1.1622e-01])
+
+    Source: see the operator; for those with a permutation, LCRON (arXiv 2503.09492).
+    """
+    log_kept, _ = _log_top_k(scores, k, operator=operator, temperature=temperature, mask=mask)
+    return log_kept.exp().to(scores.dtype)
+
+
+def log_top_k_probability(
+    scores: Tensor,
+    k: int | Tensor,
+    *,
+    operator: str | Operator = "neural_sort",
+    temperature: float | Tensor = 1.0,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The log-probabilities of being among the top k and of not being, each exact when tiny.
+
+    In value the two probabilities add up to 1. In gradient they may differ: operators that sum
+    the rows of a permutation let ``log dropped`` be learned through the rows below k (see
+    ``docs/decisions/0001-log-space-top-k.md``).
+
+    Args:
+        scores: ``[..., list]``, higher is better.
+        k: how many are kept: one positive number, or an integer tensor ``[...]`` with one for
+            each list, where 0 keeps nobody.
+        operator: a name in ``OPERATORS``, or an operator with options of its own.
+        temperature: positive; one number, or a tensor ``[...]`` with one for each list.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Returns:
+        ``(log kept, log dropped)``, each ``[..., list]``, at most 0, of the scores' dtype. Both
+        are -inf under the mask. A list with no more than ``k`` candidates keeps all: (0, -inf).
+        These entries carry no gradient, but fill them before you multiply: 0 times -inf is NaN.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+        ConfigError: if the operator is unknown, or the temperature or ``k`` is not positive.
+
+    Example:
+        >>> log_kept, log_dropped = log_top_k_probability(torch.tensor([0.0, 20.0, 30.0]), 1)
+        >>> log_kept
+        tensor([-7.0000e+01, -1.0000e+01, -4.5399e-05])
+
+    Source: this project.
+    """
+    log_kept, log_dropped = _log_top_k(
+        scores, k, operator=operator, temperature=temperature, mask=mask
+    )
+    return log_kept.to(scores.dtype), log_dropped.to(scores.dtype)
+
+
+def relative_temperature(
+    scores: Tensor,
+    temperature: float | Tensor = 1.0,
+    *,
+    operator: str | Operator = "neural_sort",
+    mask: Tensor | None = None,
+) -> Tensor:
+    """A temperature for each list that means the same for every length and spread of scores.
+
+    The given temperature is multiplied by the size of the operator's logits: spread of the
+    scores (mean absolute deviation), and for NeuralSort also the number of candidates. The
+    spread is learned through, so that scaling all scores changes nothing.
+
+    Args:
+        scores: ``[..., list]``.
+        temperature: positive; one number, or a tensor ``[...]`` with one for each list.
+        operator: a name in ``OPERATORS``, or an operator with options of its own.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Returns:
+        ``[...]``, positive, to be given as ``temperature`` to the other functions.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+        ConfigError: if the operator is unknown, or the temperature is not positive.
+
+    Example:
+        >>> relative_temperature(torch.tensor([1.0, 2.0, 3.0, 4.0]), 0.5)
+        tensor(2.)
+
+    Source: this project.
+    """
+    filled, mask, temperatures = _prepare(scores, temperature, mask)
+    return temperatures * find_operator(operator).temperature_scale(filled, mask=mask)
+
+
+def check_temperature(temperature: float) -> None:
+    """Check that a temperature is a positive number.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise ConfigError(f"temperature must be a positive number; got {temperature}")
+
+
+def _log_top_k(
+    scores: Tensor,
+    k: int | Tensor,
+    *,
+    operator: str | Operator,
+    temperature: float | Tensor,
+    mask: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Do what log_top_k_probability promises, in at least float32."""
+    sorter = find_operator(operator)
+    filled, mask, temperatures = _prepare(scores, temperature, mask)
+    count = mask.sum(-1)
+    sizes = _check_k(k, count)
+    if not scores.shape[-1]:
+        return filled, filled
+    log_kept, log_dropped = sorter.log_top_k(filled, sizes, temperature=temperatures, mask=mask)
+    all_kept, none_kept = (sizes >= count)[..., None], (sizes <= 0)[..., None]
+    log_kept = log_kept.masked_fill(all_kept, 0.0).masked_fill(~mask | none_kept, -torch.inf)
+    log_dropped = log_dropped.masked_fill(none_kept, 0.0)
+    log_dropped = log_dropped.masked_fill(~mask | (all_kept & ~none_kept), -torch.inf)
+    return log_kept, log_dropped
+
+
+def _prepare(
+    scores: Tensor, temperature: float | Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return scores filled with 0 under the mask, the mask, and a temperature for each list."""
+    mask = check_mask(scores, mask)
+    filled = at_least_float32(scores.masked_fill(~mask, 0.0))
+    lists = scores.shape[:-1]
+    if not isinstance(temperature, Tensor):
+        check_temperature(temperature)
+        # A number beyond float32 is as good as the largest: torch would refuse it.
+        temperature = min(temperature, torch.finfo(filled.dtype).max)
+        return filled, mask, filled.new_full(lists, temperature)
+    if not temperature.is_floating_point() or not _spreads_to(temperature, lists):
+        raise ShapeError(
+            f"temperature must be a number or floating point, one per list {list(lists)}; "
+            f"got {temperature.dtype} {list(temperature.shape)}"
+        )
+    return filled, mask, temperature.to(filled).expand(lists)
+
+
+def _check_k(k: int | Tensor, count: Tensor) -> Tensor:
+    if not isinstance(k, Tensor):
+        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+            raise ConfigError(f"k must be a positive integer; got {k}")
+        return torch.full_like(count, k)
+    kind = k.dtype
+    if kind.is_floating_point or kind.is_complex or kind is torch.bool:
+        raise ShapeError(f"k must be an integer tensor, one number per list; got {kind}")
+    if not _spreads_to(k, count.shape):
+        raise ShapeError(f"k must be one number per list {list(count.shape)}; got {list(k.shape)}")
+    return k.to(count).expand(count.shape)
+
+
+def _spreads_to(tensor: Tensor, shape: torch.Size) -> bool:
+    tail = zip(reversed(tensor.shape), reversed(shape), strict=False)
+    return tensor.dim() <= len(shape) and all(have in (1, want) for have, want in tail)

@@ -1,0 +1,68 @@
+"""What a smooth sorting operator is, and the list of those there are."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from cascaderank.registry import Registry
+
+
+class Operator(ABC):
+    """A smooth top-k: one class per file, its options are the arguments of its constructor.
+
+    An operator is handed checked and filled input: float32 or float64 scores that are 0 under
+    the mask, a positive temperature and a ``k`` for each list. It may say anything finite where
+    there is nothing to say (under the mask, in empty lists, in lists where ``k`` keeps all or
+    none); the functions of :mod:`cascaderank.sorting` put the exact values there.
+    """
+
+    @abstractmethod
+    def log_top_k(
+        self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the log-probabilities to be among the top k, and not to be.
+
+        Args:
+            scores: ``[..., list]``.
+            k: ``[...]`` int64.
+            temperature: ``[...]``.
+            mask: ``[..., list]`` bool.
+
+        Returns:
+            Two tensors ``[..., list]``, at most 0, whose exponentials add up to 1.
+        """
+
+    @abstractmethod
+    def temperature_scale(self, scores: Tensor, *, mask: Tensor) -> Tensor:
+        """Return how large the operator's logits are at temperature 1, ``[...]``, positive.
+
+        A temperature of as much gives lists of any length and any spread of scores about the
+        same softness.
+        """
+
+
+class PermutationOperator(Operator):
+    """An operator that tells the probability of every rank, not only of the top k."""
+
+    @abstractmethod
+    def log_permutation(self, scores: Tensor, *, temperature: Tensor, mask: Tensor) -> Tensor:
+        """Return ``[..., rank, list]``: the log-probability that a rank goes to a candidate.
+
+        Every row is a distribution over the real candidates; row 0 is the best rank.
+        """
+
+
+OPERATORS: Registry[type[Operator]] = Registry("operator", "cascaderank.sorting")
+
+
+def find_operator(operator: str | Operator) -> Operator:
+    """Return the operator of a name, with its default options, or the operator itself.
+
+    Raises:
+        ConfigError: if there is no operator of that name.
+
+    Example:
+        >>> type(find_operator("soft_sort")).__name__
+        'SoftSort'
+    """
+    return operator if isinstance(operator, Operator) else OPERATORS[operator]()

@@ -1,0 +1,48 @@
+"""Top-k probabilities from the rows of a soft permutation."""
+
+import torch
+from torch import Tensor
+
+
+def log_softmax_of_real(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return the log-softmax of ``[..., rank, list]`` over the real candidates of each list.
+
+    What lies under the mask gets a very negative number rather than -inf, so that the rows of an
+    empty list have a gradient (of 0) instead of NaN.
+    """
+    return logits.masked_fill(~mask[..., None, :], _nothing(logits)).log_softmax(-1)
+
+
+def log_top_k_of_rows(log_rows: Tensor, k: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum the first k rows of a soft permutation, and the others, in log space.
+
+    ``kept_j = sum_{i <= k} P_ij / sg(sum_{i <= n} P_ij)``, and ``dropped_j`` the same over the
+    rows below k. The denominator is there because the operators are row-stochastic only, and is
+    a constant to the gradient. So the two add up to 1 in value, but each is learned through its
+    own rows: the gradient of ``log dropped`` raises the lower rows.
+
+    Args:
+        log_rows: ``[..., rank, list]``.
+        k: ``[...]``; how many rows are kept.
+        mask: ``[..., list]`` bool.
+
+    Returns:
+        ``(log kept, log dropped)``, each ``[..., list]`` and at most 0.
+
+    Source: METHODS of LCRON (arXiv 2503.09492), in log space by this project.
+    """
+    rank = torch.arange(log_rows.shape[-2], device=log_rows.device)
+    real = rank < mask.sum(-1, keepdim=True)  # [..., rank]
+    upper = rank < k[..., None]
+    kept = _log_sum(log_rows, real & upper)
+    dropped = _log_sum(log_rows, real & ~upper)
+    total = torch.logaddexp(kept, dropped).detach()
+    return kept - total, dropped - total
+
+
+def _log_sum(log_rows: Tensor, rows: Tensor) -> Tensor:
+    return log_rows.masked_fill(~rows[..., None], _nothing(log_rows)).logsumexp(-2)
+
+
+def _nothing(logits: Tensor) -> float:
+    return torch.finfo(logits.dtype).min / 4

@@ -1,0 +1,49 @@
+"""SoftSort: every rank chooses among the candidates nearest to the score of that rank."""
+
+from typing import final
+
+from torch import Tensor
+
+from cascaderank.sorting._interface import OPERATORS, PermutationOperator
+from cascaderank.sorting._rows import log_softmax_of_real, log_top_k_of_rows
+from cascaderank.sorting._scaling import scale_lists, spread
+from cascaderank.sorting._ties import sorted_values
+
+
+@final
+@OPERATORS.register
+class SoftSort(PermutationOperator):
+    """Relax a permutation by the distance of each score to each sorted score.
+
+    ``P[k, j] = softmax_j(-|s_[k] - s_j| / temperature)``, where ``s_[k]`` is the k-th largest.
+
+    The logits grow with the spread of the scores but not with the length of the list. Rows add
+    up to 1, columns only roughly. Time and memory grow with the square of the list.
+
+    Example:
+        >>> import torch
+        >>> from cascaderank.sorting import permutation
+        >>> permutation(torch.tensor([1.0, 2.0]), operator="soft_sort", temperature=1.0)
+        tensor([[0.2689, 0.7311],
+                [0.7311, 0.2689]])
+
+    Source: Prillo and Eisenschlos 2020 (arXiv 2006.16038), equation 2 with d = absolute value.
+    """
+
+    def log_permutation(self, scores: Tensor, *, temperature: Tensor, mask: Tensor) -> Tensor:
+        """Return ``[..., rank, list]``; see :class:`PermutationOperator`."""
+        unit, gain = scale_lists(scores, temperature, mask)
+        of_rank = sorted_values(unit.masked_fill(~mask, -2.0))  # padding behind everything real
+        distance = (of_rank[..., :, None] - unit[..., None, :]).abs()
+        return log_softmax_of_real(-gain[..., None] * distance, mask)
+
+    def log_top_k(
+        self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return two tensors ``[..., list]``; see :class:`Operator`."""
+        log_rows = self.log_permutation(scores, temperature=temperature, mask=mask)
+        return log_top_k_of_rows(log_rows, k, mask)
+
+    def temperature_scale(self, scores: Tensor, *, mask: Tensor) -> Tensor:
+        """Return the spread of the scores, ``[...]``."""
+        return spread(scores, mask)
