@@ -1,0 +1,45 @@
+"""Features of a synthetic funnel, and which stage may use which."""
+
+from cascaderank.data.funnel.settings import FunnelSettings
+from cascaderank.schema import Feature, Kind, Role, Schema, Transform
+
+
+def late_features(part: int) -> tuple[str, str]:
+    """Return the names of the features that tell a late part of the utility; parts from 0."""
+    return f"match_{part + 1}", f"gap_{part + 1}"
+
+
+def funnel_schema(settings: FunnelSettings) -> Schema:
+    """Return the features of the request log of a synthetic funnel."""
+    category, number = Kind.CATEGORICAL, Kind.NUMERIC
+    log = Transform.LOG1P_STANDARDISE
+    late = [name for part in range(1, settings.stages) for name in late_features(part)]
+    return Schema(
+        features=(
+            *(
+                Feature(name=name, role=Role.REQUEST, kind=category)
+                for name in ("user_id", "segment", "hour", "weekday")
+            ),
+            Feature(name="sensitivity", role=Role.REQUEST, kind=number),
+            Feature(name="account_age", role=Role.REQUEST, kind=number, transform=log),
+            Feature(name="item_id", role=Role.ITEM, kind=category),
+            Feature(name="category", role=Role.ITEM, kind=category),
+            Feature(name="quality", role=Role.ITEM, kind=number),
+            Feature(name="price", role=Role.ITEM, kind=number, transform=log),
+            *(Feature(name=name, role=Role.ITEM, kind=number) for name in late),
+            Feature(name="history_item", role=Role.HISTORY, kind=category, vocabulary="item_id"),
+            Feature(
+                name="history_category", role=Role.HISTORY, kind=category, vocabulary="category"
+            ),
+        )
+    )
+
+
+def stage_features(settings: FunnelSettings) -> tuple[tuple[str, ...], ...]:
+    """Return the features that each stage of the cascade may use."""
+    names = funnel_schema(settings).names
+    hidden = [
+        {n for part in range(1, settings.stages) if part not in seen for n in late_features(part)}
+        for seen in settings.stage_parts
+    ]
+    return tuple(tuple(n for n in names if n not in unseen) for unseen in hidden)

@@ -1,0 +1,230 @@
+"""Requests of a synthetic funnel, and what the logging system does with their candidates."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cascaderank.data.funnel.features import late_features
+from cascaderank.data.funnel.settings import FunnelSettings
+from cascaderank.data.funnel.world import (
+    Floats,
+    Integers,
+    Past,
+    World,
+    duration,
+    late_part,
+    timestamps,
+)
+from cascaderank.data.ragged import offsets_of
+
+CHEAP_DEVIATION = 0.6
+"""Standard deviation of the first part of the utility; of the others it is 1."""
+
+Values = NDArray[Any]
+
+_POOL_ROWS = 200_000
+_HOUR, _DAY = 3_600_000_000, 86_400_000_000
+_PRIOR_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the logging system logged of some requests, best level first.
+
+    Inside a level that positions are known of the best come first, else by chance.
+    """
+
+    columns: Integers
+    """``[requests, list]``: which of the candidates that a request started from."""
+    levels: NDArray[np.int8]
+    """``[requests, list]``."""
+    positions: NDArray[np.int16]
+    """``[requests, list]``: from 1 inside the level; 0 is unknown."""
+    mask: NDArray[np.bool_]
+    """``[requests, list]``: ``True`` for a real candidate."""
+    cuts: Floats
+    """``[logging stages, requests]``: halfway between the worst kept and the best dropped."""
+    rates: Floats
+    """``[logging stages, requests]``: share of what a stage dropped that was logged."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some requests with all there is to know about them."""
+
+    user: Integers
+    time: Integers
+    past: Past
+    items: Integers
+    """``[requests, list]``, of the candidates that were logged; so are the next two."""
+    late: dict[str, Floats]
+    """By name of feature."""
+    parts: Floats
+    """``[parts, requests, list]``: the parts of the utility."""
+    prior: Floats
+    """``[parts, values]``: of candidates before any logging stage, rising."""
+    choice: Choice
+
+
+def block_size(settings: FunnelSettings) -> int:
+    """Return how many requests are drawn at a time: what bounds the memory that is needed."""
+    return max(1, _POOL_ROWS // settings.alive[0])
+
+
+def draw_block(settings: FunnelSettings, world: World, number: int) -> Block:
+    """Draw some requests and pass their candidates through the logging system.
+
+    Args:
+        settings: of the funnel.
+        world: of the same settings.
+        number: which block, from 0; blocks follow each other in time. A block is a function of
+            the settings and its number, so all may be drawn in any order.
+    """
+    rng = np.random.default_rng([settings.seed, 1, number])
+    first = number * block_size(settings)
+    rows = np.arange(first, min(first + block_size(settings), settings.requests))
+    time = ((rows + rng.random(len(rows))) / settings.requests * duration(settings)).astype(int)
+    user = rng.integers(0, settings.users, len(rows))
+    past = world.past(user, time)
+
+    pool = _distinct(rng, (len(rows), settings.alive[0]), settings.items)
+    parts = np.empty((settings.stages, *pool.shape), np.float32)
+    parts[0] = CHEAP_DEVIATION * world.cheap_part(user, pool, past)
+    late: dict[str, Floats] = {}
+    for part in range(1, settings.stages):
+        match, gap = (rng.standard_normal(pool.shape, np.float32) for _ in range(2))
+        late.update(zip(late_features(part), (match, gap), strict=True))
+        parts[part] = late_part(match, gap)
+
+    choice = run_logging(settings, rng, parts)
+    return Block(
+        user=user,
+        time=time,
+        past=past,
+        items=np.take_along_axis(pool, choice.columns, axis=1),
+        late={k: np.take_along_axis(v, choice.columns, axis=1) for k, v in late.items()},
+        parts=np.take_along_axis(parts, choice.columns[None], axis=2),
+        prior=np.sort(parts.reshape(settings.stages, -1)[:, :_PRIOR_ROWS], axis=1),
+        choice=choice,
+    )
+
+
+def run_logging(settings: FunnelSettings, rng: np.random.Generator, parts: Floats) -> Choice:
+    """Pass candidates through all logging stages, and log some of every level.
+
+    Args:
+        settings: of the funnel.
+        rng: for the noise of the stages and the choice of what is logged.
+        parts: ``[parts, requests, candidates]`` of the utility.
+    """
+    requests, candidates = parts.shape[1:]
+    alive = np.broadcast_to(np.arange(candidates), (requests, candidates))
+    columns, positions, masks, cuts, rates = [], [], [], [], []
+    scores = parts[0]
+    for level, (seen, keep) in enumerate(
+        zip(settings.logging_parts, settings.alive[1:], strict=True)
+    ):
+        utility = np.take_along_axis(parts[list(seen)].sum(0), alive, axis=1)
+        scores = utility + np.float32(settings.noise) * rng.standard_normal(
+            utility.shape, np.float32
+        )
+        order = np.argpartition(-scores, (keep - 1, keep), axis=1)
+        edge = np.take_along_axis(scores, order[:, keep - 1 : keep + 1], axis=1)
+        cuts.append(edge.mean(1))
+        order, dropped = order[:, :keep], order[:, keep:]
+
+        lottery = rng.random(dropped.shape, np.float32).argsort(axis=1)
+        logged = np.take_along_axis(dropped, lottery[:, : settings.per_level], axis=1)
+        fewest = 1 if settings.ragged else settings.per_level
+        count = rng.integers(fewest, settings.per_level + 1, size=(requests, 1))
+        mask = np.arange(settings.per_level) < count
+        rates.append((count[:, 0] / dropped.shape[1]).astype(np.float32))
+        if level >= 2:
+            logged = _best_first(logged, np.where(mask, _at(scores, logged), -np.inf))
+        columns.append(_at(alive, logged))
+        positions.append(_positions(mask, known=level >= 2))
+        masks.append(mask)
+        scores, alive = _at(scores, order), _at(alive, order)
+
+    best = np.broadcast_to(np.arange(settings.ground_truth), alive.shape)
+    columns.append(_at(alive, _best_first(best, scores)))
+    masks.append(np.ones(alive.shape, np.bool_))
+    positions.append(_positions(masks[-1], known=True))
+    levels = [np.full(c.shape, level, np.int8) for level, c in enumerate(columns)]
+    return Choice(
+        columns=np.concatenate(columns[::-1], axis=1),
+        levels=np.concatenate(levels[::-1], axis=1),
+        positions=np.concatenate(positions[::-1], axis=1),
+        mask=np.concatenate(masks[::-1], axis=1),
+        cuts=np.stack(cuts),
+        rates=np.stack(rates),
+    )
+
+
+def block_frame(world: World, block: Block, first: int) -> pl.DataFrame:
+    """Return a block as rows of a request log, with request ids from ``first`` on."""
+    mask = block.choice.mask
+    offsets = offsets_of(mask.sum(1))
+    items = block.items[mask]
+    late = {name: values[mask] for name, values in block.late.items()}
+    candidates: dict[str, Values] = {
+        "item_id": items.astype(np.int32),
+        "category": world.category[items].astype(np.int16),
+        "quality": world.quality[items],
+        "price": world.price[items],
+        **late,
+        "level": block.choice.levels[mask],
+        "position": block.choice.positions[mask],
+    }
+    past: dict[str, Values] = {
+        "history_item": block.past.items.astype(np.int32),
+        "history_category": world.category[block.past.items].astype(np.int16),
+    }
+    return pl.DataFrame(
+        {
+            "request_id": np.arange(first, first + len(block.user)),
+            "timestamp": pl.Series(timestamps(block.time)).dt.replace_time_zone("UTC"),
+            "user_id": block.user.astype(np.int32),
+            "segment": world.segment[block.user].astype(np.int16),
+            "hour": (block.time // _HOUR % 24).astype(np.int16),
+            "weekday": (block.time // _DAY % 7).astype(np.int16),
+            "sensitivity": world.sensitivity[block.user],
+            "account_age": world.account_age[block.user],
+            **{name: _lists(values, offsets) for name, values in candidates.items()},
+            **{name: _lists(values, block.past.offsets) for name, values in past.items()},
+        }
+    )
+
+
+def _distinct(rng: np.random.Generator, shape: tuple[int, int], size: int) -> Integers:
+    """Return rows of distinct numbers below ``size``: every so-many-th, from a random one on.
+
+    Items are drawn independently of each other, so that they are evenly spaced says nothing.
+    """
+    steps = np.arange(1, size + 1)
+    steps = steps[np.gcd(steps, size) == 1]
+    start = rng.integers(0, size, (shape[0], 1))
+    step = rng.choice(steps, (shape[0], 1))
+    return np.remainder(start + step * np.arange(shape[1]), size)
+
+
+def _at(values: Values, where: Integers) -> Values:
+    return np.take_along_axis(values, where, axis=1)
+
+
+def _best_first(where: Integers, scores: Values) -> Integers:
+    return _at(where, (-scores).argsort(axis=1, kind="stable"))
+
+
+def _positions(mask: NDArray[np.bool_], *, known: bool) -> NDArray[np.int16]:
+    ranks = np.arange(1, mask.shape[1] + 1) if known else 0
+    return np.where(mask, ranks, 0).astype(np.int16)
+
+
+def _lists(values: Values, offsets: Integers) -> pl.Series:
+    lists = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
+    return pl.Series(lists)

@@ -1,0 +1,168 @@
+"""Users and items of a synthetic funnel: what they are like, and what they liked before."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascaderank.data.funnel.settings import CATEGORIES, FunnelSettings
+from cascaderank.data.ragged import offsets_of
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+HISTORY = 20
+"""Most recent likes that a request knows of."""
+
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+_SEGMENTS = 8
+_FAVOURITES, _FAVOURITE_SHARE = 4, 0.8
+_MOST_LIKES, _DAYS_BEFORE = 60, 30
+_MICROSECONDS_PER_DAY = 86_400_000_000
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the users of some requests liked before, oldest first, one after the other."""
+
+    items: Integers
+    offsets: Integers
+    """``[requests + 1]``: where in ``items`` each request begins."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Users, items and likes. Times are microseconds since :data:`START`."""
+
+    segment: Integers
+    """``[users]``."""
+    sensitivity: Floats
+    """``[users]``: how much a high price puts the user off."""
+    account_age: Floats
+    """``[users]`` in days; means nothing for what is liked."""
+    category: Integers
+    """``[items]``."""
+    quality: Floats
+    """``[items]``: what numbers tell of how good an item is."""
+    appeal: Floats
+    """``[items]``: what only its id tells."""
+    price: Floats
+    """``[items]``."""
+    affinity: Floats
+    """``[segments, categories]``."""
+    like_items: Integers
+    """Of all users, by user and time."""
+    like_keys: Integers
+    """User times :attr:`span` plus time: rises."""
+    like_offsets: Integers
+    """``[users + 1]``: where in the likes each user begins."""
+    span: int
+    """More than any time of a like or a request."""
+    share_deviation: float
+    """Of the share that a category has in a long history."""
+
+    def past(self, user: Integers, time: Integers) -> Past:
+        """Return what users liked before a time, never at it or after; the last ones only."""
+        end = np.searchsorted(self.like_keys, user * self.span + time)
+        start = np.maximum(end - HISTORY, self.like_offsets[user])
+        offsets = offsets_of(end - start)
+        where = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], end - start)
+        return Past(items=self.like_items[where], offsets=offsets)
+
+    def cheap_part(self, user: Integers, items: Integers, past: Past) -> Floats:
+        """Return what the cheap features tell of the utility of candidates.
+
+        Args:
+            user: ``[requests]``.
+            items: ``[requests, candidates]``.
+            past: of the same requests.
+
+        Returns:
+            ``[requests, candidates]`` with a standard deviation of about 1.
+        """
+        # What depends on request and category only is added up before it is looked up.
+        taste = 0.65 * self.affinity[self.segment[user]]
+        taste += 0.53 * (self._shares(past) - 1 / CATEGORIES) / self.share_deviation
+        level = np.log(self.price)
+        deal = (
+            -0.3 * self.sensitivity[user][:, None] * ((level - level.mean()) / level.std())[items]
+        )
+        merit = 0.35 * self.quality + 0.3 * self.appeal
+        rows = np.arange(len(user))[:, None]
+        part: Floats = taste.astype(np.float32)[rows, self.category[items]] + merit[items] + deal
+        return part
+
+    def _shares(self, past: Past) -> NDArray[np.float64]:
+        """Return the share of each category in each history, ``[requests, categories]``."""
+        lengths = np.diff(past.offsets)
+        cells = np.repeat(np.arange(len(lengths)), lengths) * CATEGORIES + self.category[past.items]
+        counts = np.bincount(cells, minlength=len(lengths) * CATEGORIES).reshape(-1, CATEGORIES)
+        return counts / np.maximum(lengths, 1)[:, None]
+
+
+def make_world(settings: FunnelSettings) -> World:
+    """Draw users, items and likes; a function of the settings' users, items, days and seed."""
+    rng = np.random.default_rng([settings.seed, 0])
+    users, items = settings.users, settings.items
+    affinity = rng.standard_normal((_SEGMENTS, CATEGORIES))
+    category = rng.permutation(items) % CATEGORIES  # none is empty
+    favourite = rng.random((users, CATEGORIES)).argsort(axis=1)[:, :_FAVOURITES]
+
+    lengths = rng.integers(0, _MOST_LIKES + 1, users)
+    user = np.repeat(np.arange(users), lengths)
+    likes = len(user)
+    span = (settings.days + _DAYS_BEFORE + 1) * _MICROSECONDS_PER_DAY
+    first = -_DAYS_BEFORE * _MICROSECONDS_PER_DAY
+    time = rng.integers(first, settings.days * _MICROSECONDS_PER_DAY, likes)
+    liked = np.where(
+        rng.random(likes) < _FAVOURITE_SHARE,
+        favourite[user, rng.integers(0, _FAVOURITES, likes)],
+        rng.integers(0, CATEGORIES, likes),
+    )
+    by_category = category.argsort(kind="stable")
+    sizes = np.bincount(category, minlength=CATEGORIES)
+    begins = np.cumsum(sizes) - sizes
+    like_items = by_category[begins[liked] + rng.integers(0, sizes[liked])]
+    keys = user * span + time
+    order = keys.argsort(kind="stable")
+
+    taste = np.full((users, CATEGORIES), (1 - _FAVOURITE_SHARE) / CATEGORIES)
+    np.put_along_axis(taste, favourite, taste[0, 0] + _FAVOURITE_SHARE / _FAVOURITES, axis=1)
+    by_chance = (taste * (1 - taste)).mean() / HISTORY
+    return World(
+        segment=rng.integers(0, _SEGMENTS, users),
+        sensitivity=rng.standard_normal(users, np.float32),
+        account_age=rng.exponential(365.0, users).astype(np.float32),
+        category=category,
+        quality=rng.standard_normal(items, np.float32),
+        appeal=rng.standard_normal(items, np.float32),
+        price=np.exp(3.0 + 0.7 * rng.standard_normal(items)).astype(np.float32),
+        affinity=((affinity - affinity.mean()) / affinity.std()).astype(np.float32),
+        like_items=like_items[order],
+        like_keys=keys[order],
+        like_offsets=offsets_of(lengths),
+        span=span,
+        share_deviation=float(np.sqrt(taste.var() + by_chance)),
+    )
+
+
+def late_part(match: Floats, gap: Floats) -> Floats:
+    """Return a late part of the utility: a good match helps, a gap hurts by its square.
+
+    Both are standard normal, and so the part has mean 0 and variance 1.
+    """
+    part: Floats = np.sqrt(np.float32(0.5)) * match + np.float32(0.5) * (1 - gap * gap)
+    return part
+
+
+def timestamps(time: Integers) -> NDArray[np.datetime64]:
+    """Return microseconds since :data:`START` as UTC date-times."""
+    start = np.datetime64(START.replace(tzinfo=None), "us")
+    stamps: NDArray[np.datetime64] = start + time.astype("timedelta64[us]")
+    return stamps
+
+
+def duration(settings: FunnelSettings) -> int:
+    """Return how long the log runs, in microseconds."""
+    return int(timedelta(days=settings.days) / timedelta(microseconds=1))
