@@ -12,23 +12,18 @@ it got, 0 lowest), ``position`` (rank inside the level from 1; 0 unknown), ``lab
 
 import hashlib
 import io
-import os
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self, final
+from typing import final
 
 import polars as pl
-from pydantic import JsonValue
 
-from cascaderank.data.manifest import MANIFEST, Manifest, Part, read_manifest
-from cascaderank.data.validation import FrameCheck, check_unique
+from cascaderank.data.log_writer import RequestLogWriter
+from cascaderank.data.manifest import Manifest, Part, read_manifest
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import Schema, abridged
+
+__all__ = ["RequestLog", "RequestLogWriter"]
 
 
 @final
@@ -77,7 +72,10 @@ class RequestLog:
     @property
     def fingerprint(self) -> str:
         """A checksum of schema and contents: equal for equal data sets, wherever they lie."""
-        said = [self.schema.model_dump_json(), *(f"{p.path} {p.sha256}" for p in self.manifest.parts)]
+        said = [
+            self.schema.model_dump_json(),
+            *(f"{p.path} {p.sha256}" for p in self.manifest.parts),
+        ]
         return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
     def read(self, part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -134,198 +132,3 @@ class RequestLog:
         """
         for part in self.manifest.parts:
             yield self.read(part, columns)
-
-
-@final
-class RequestLogWriter:
-    """Write a data set, all of it or nothing.
-
-    Parts go into a hidden folder beside ``path``, which takes its place when the ``with`` block
-    ends well. If it does not, or the process is killed, what was at ``path`` is still there.
-
-    Args:
-        path: the folder to make. An empty one may exist.
-        name: what the data set is called in tables.
-        schema: its features.
-        level_names: how far a candidate can get, lowest first; empty if there are no levels.
-        extra: what to remember in the manifest; the attribute may be changed until the end.
-        overwrite: replace the data set that is at ``path``.
-        rows_per_part: requests in one file, at most.
-        candidates_per_part: a file ends once it has so many candidates; what a reader needs memory
-            for.
-
-    Raises:
-        DataError: if there is something at ``path`` already: a data set unless ``overwrite``, or
-            anything else.
-
-    Example:
-        See :class:`RequestLog`.
-    """
-
-    def __init__(
-        self,
-        path: Path | str,
-        *,
-        name: str,
-        schema: Schema,
-        level_names: Sequence[str] = (),
-        extra: Mapping[str, JsonValue] | None = None,
-        overwrite: bool = False,
-        rows_per_part: int = 50_000,
-        candidates_per_part: int = 2_000_000,
-    ) -> None:
-        self.path = Path(path).absolute()
-        self.extra: dict[str, JsonValue] = dict(extra or {})
-        self._name, self._schema, self._level_names = name, schema, tuple(level_names)
-        self._overwrite = overwrite
-        self._rows, self._candidates = rows_per_part, candidates_per_part
-        self._check = FrameCheck(schema, self._level_names)
-        self._waiting: dict[date | None, list[pl.DataFrame]] = {}
-        self._parts: list[Part] = []
-        self._ids: list[pl.Series] = []
-        self._times: list[datetime] = []
-        self._check_target()
-        self._folder = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.partial")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None:
-                self.close()
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def write(self, frame: pl.DataFrame) -> None:
-        """Add requests, one per row.
-
-        Args:
-            frame: ``request_id`` (strings or integers, unique over the log), ``timestamp`` (with a
-                time zone; optional), the features of requests, those of histories and of candidates
-                as lists, and ``level``, ``position``, ``label`` and ``feedback`` as lists where
-                there are any. Categories are integers or strings, numbers are finite.
-
-        Raises:
-            DataError: if the frame is not that; the message names the column and the request.
-        """
-        if not frame.height:
-            return
-        try:
-            frame = self._check(frame)
-        except DataError as error:
-            raise DataError(f"data set '{self._name}': {error}") from None
-        self._ids.append(frame["request_id"])
-        if "timestamp" not in frame.columns:
-            self._waiting.setdefault(None, []).append(frame)
-        else:
-            times = frame["timestamp"]
-            self._times += [t for t in (times.min(), times.max()) if isinstance(t, datetime)]
-            for (day,), rows in frame.group_by(pl.col("timestamp").dt.date(), maintain_order=True):
-                self._waiting.setdefault(day, []).append(rows)
-        while sum(f.height for frames in self._waiting.values() for f in frames) >= self._rows:
-            largest = max(self._waiting, key=lambda d: sum(f.height for f in self._waiting[d]))
-            self._flush(largest)
-
-    def close(self) -> None:
-        """Write what is left and put the data set in its place; the ``with`` block does it.
-
-        Raises:
-            DataError: if nothing was written, or two requests have one id.
-        """
-        if not self._ids:
-            raise DataError(
-                f"data set '{self._name}': no requests were written; is the source empty?"
-            )
-        check_unique(pl.concat(self._ids))
-        for day in list(self._waiting):
-            self._flush(day)
-        parts = sorted(self._parts, key=lambda p: (p.day or date.min, p.path))
-        manifest = Manifest(
-            name=self._name,
-            schema_=self._schema,
-            level_names=self._level_names,
-            columns=self._check.columns,
-            requests=sum(p.requests for p in parts),
-            candidates=sum(p.candidates for p in parts),
-            time_range=(min(self._times), max(self._times)) if self._times else None,
-            parts=tuple(parts),
-            extra=self.extra,
-        )
-        content = manifest.model_dump_json(indent=1, by_alias=True).encode()
-        _write(self._folder / MANIFEST, content)
-        self._check_target()
-        self._swap()
-
-    def _check_target(self) -> None:
-        """Only a data set may be replaced: ``overwrite`` must not cost anyone other files."""
-        if self.path.is_dir() and not any(self.path.iterdir()):
-            return
-        if (self.path / MANIFEST).is_file():
-            if not self._overwrite:
-                raise DataError(
-                    f"{self.path}: there is a data set already; choose another folder, or say "
-                    "overwrite=True to replace it"
-                )
-        elif self.path.exists():
-            raise DataError(
-                f"{self.path}: exists and is not a data set; choose another folder, or remove it"
-            )
-
-    def _swap(self) -> None:
-        old = self._folder.with_suffix(".old")
-        if self.path.exists():
-            self.path.rename(old)
-        try:
-            self._folder.rename(self.path)
-        except OSError:
-            if old.exists():
-                old.rename(self.path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-
-    def _flush(self, day: date | None) -> None:
-        frame = pl.concat(self._waiting.pop(day))
-        counts = frame[self._check.candidate_column].list.len().cast(pl.Int64)
-        # A request belongs to the part that the requests before it have not yet filled.
-        full = (counts.cum_sum() - counts) // self._candidates
-        rows = pl.int_range(frame.height, eager=True) // self._rows
-        changed = (full != full.shift()) | (rows != rows.shift())
-        starts = [0, *changed.fill_null(value=False).arg_true().to_list(), frame.height]
-        for start, end in pairwise(starts):
-            self._write_part(frame[start:end], day)
-
-    def _write_part(self, frame: pl.DataFrame, day: date | None) -> None:
-        folder = "requests" if day is None else f"requests/day={day.isoformat()}"
-        number = sum(p.day == day for p in self._parts)
-        path = f"{folder}/part-{number:05}.parquet"
-        sink = io.BytesIO()
-        frame.write_parquet(sink)
-        content = sink.getvalue()
-        _write(self._folder / path, content)
-        self._parts.append(
-            Part(
-                path=path,
-                requests=frame.height,
-                candidates=int(frame[self._check.candidate_column].list.len().sum()),
-                bytes=len(content),
-                sha256=hashlib.sha256(content).hexdigest(),
-                day=day,
-            )
-        )
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,78 @@
+"""Columns that grow part by part in files, and are then mapped into memory."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascaderank.errors import DataError
+
+
+@final
+class ColumnFiles:
+    """Raw binary files in a folder, one per column.
+
+    Args:
+        folder: where they go; made if it is not there.
+
+    Raises:
+        DataError: if the folder cannot be made.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, ColumnFiles(Path(folder)) as files:
+        ...     files.append("price", np.array([1.0, 2.0]))
+        ...     files.append("price", np.array([3.0]))
+        ...     files.mapped("price").tolist()
+        [1.0, 2.0, 3.0]
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[str, BinaryIO] = {}
+        self._dtypes: dict[str, np.dtype[Any]] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be made: {error.strerror or error}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def append(self, column: str, values: NDArray[Any]) -> None:
+        """Add values to a column; all of a column have one type.
+
+        Raises:
+            DataError: if they cannot be written, as on a full disk.
+        """
+        try:
+            if column not in self._files:
+                # Numbered, since a column may be called anything.
+                path = self._folder / f"column-{len(self._files):05}.bin"
+                self._files[column] = path.open("wb")
+                self._dtypes[column] = values.dtype
+            self._files[column].write(np.ascontiguousarray(values).view(np.uint8).data)
+        except OSError as error:
+            raise DataError(
+                f"{self._folder}: cannot be written: {error.strerror or error}"
+            ) from None
+
+    def mapped(self, column: str) -> NDArray[Any]:
+        """Return all values of a column, read-only, mapped from its file."""
+        file, dtype = self._files[column], self._dtypes[column]
+        file.flush()
+        if not file.tell():  # nothing cannot be mapped
+            return np.zeros(0, dtype=dtype)
+        # As a plain array: indexing a memmap is several times slower.
+        return np.asarray(np.memmap(file.name, dtype=dtype, mode="r"))

@@ -1,0 +1,221 @@
+"""What is learnt from the training requests: vocabularies and moments, part by part."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cascaderank.data.ragged import flattened
+from cascaderank.errors import DataError, SchemaError, did_you_mean
+from cascaderank.schema import (
+    Feature,
+    FittedSchema,
+    Kind,
+    Moments,
+    Role,
+    Schema,
+    Transform,
+    abridged,
+)
+
+_STANDARDISED = (Transform.STANDARDISE, Transform.LOG1P_STANDARDISE)
+_LOGGED = (Transform.LOG1P, Transform.LOG1P_STANDARDISE)
+
+
+def fit_schema(schema: Schema, frames: Iterable[pl.DataFrame]) -> FittedSchema:
+    """Learn vocabularies, means and deviations from the training requests.
+
+    Pass nothing but training requests: what is learnt from others leaks. Frames are read one at a
+    time. Vocabularies are sorted by value, so that the order of requests changes no code.
+
+    Args:
+        schema: the features.
+        frames: of training requests, one row per request, as :meth:`RequestLog.frames` gives them.
+
+    Returns:
+        The schema with its vocabularies (values seen at least ``min_count`` times) and moments (of
+        what the transform's log1p gives; the deviation is that of the population, and 1 for a
+        feature that is constant or always null).
+
+    Raises:
+        SchemaError: if a frame lacks a feature or has it in another type.
+        DataError: if there are no requests, or numbers are NaN or infinite.
+
+    Example:
+        >>> schema = Schema(
+        ...     features=(
+        ...         {"name": "video", "role": "item", "kind": "categorical"},
+        ...         {"name": "price", "role": "item", "kind": "numeric"},
+        ...     )
+        ... )
+        >>> fitted = fit_schema(
+        ...     schema, [pl.DataFrame({"video": [[7, 3], [7]], "price": [[1.0, 2.0], [3.0]]})]
+        ... )
+        >>> fitted.vocabularies["video"], fitted.moments["price"].mean
+        ((3, 7), 2.0)
+
+    Source: this project; moments are merged as in Chan, Golub and LeVeque 1983.
+    """
+    kept = {
+        f.vocabulary: _Vocabulary(f.vocabulary, f.min_count)
+        for f in schema.features
+        if f.kind is Kind.CATEGORICAL and f.buckets is None
+    }
+    moments = {
+        f.name: _RunningMoments()
+        for f in schema.features
+        if f.kind is Kind.NUMERIC and f.transform in _STANDARDISED
+    }
+    requests = 0
+    for frame in frames:
+        requests += frame.height
+        for feature in schema.features:
+            values = feature_values(frame, feature)
+            if feature.kind is Kind.NUMERIC:
+                numbers = finite_numbers(feature, values)
+                if feature.name in moments:
+                    moments[feature.name].add(logged(feature, numbers[~np.isnan(numbers)]))
+            else:
+                check_category(feature, values.dtype)
+                if feature.buckets is None:
+                    kept[feature.vocabulary].add(feature, values)
+    if not requests:
+        raise DataError("there are no training requests to fit the schema to; see [data.split]")
+    return FittedSchema(
+        features=schema.features,
+        vocabularies={name: vocabulary.values() for name, vocabulary in kept.items()},
+        moments={name: running.moments(name) for name, running in moments.items()},
+    )
+
+
+def feature_values(frame: pl.DataFrame, feature: Feature) -> pl.Series:
+    """Return the values of a feature one after another, whatever its role.
+
+    Raises:
+        SchemaError: if the frame does not have it, or not for each request, entry or candidate.
+    """
+    if feature.name not in frame.columns:
+        raise SchemaError(
+            f"feature '{feature.name}' is missing{did_you_mean(feature.name, frame.columns)}; "
+            f"found {abridged(frame.columns)}"
+        )
+    column = frame[feature.name]
+    listed = isinstance(column.dtype, pl.List)
+    if listed is (feature.role is Role.REQUEST):
+        one = "value per request" if feature.role is Role.REQUEST else "list per request"
+        raise SchemaError(f"feature '{feature.name}' must be one {one}; found {column.dtype}")
+    return flattened(column) if listed else column
+
+
+def check_category(feature: Feature, dtype: pl.DataType) -> None:
+    """Check that values are integers, booleans or strings.
+
+    Raises:
+        SchemaError: if not.
+    """
+    text = isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
+    if not (text or dtype.is_integer() or isinstance(dtype, pl.Boolean | pl.Null)):
+        raise SchemaError(
+            f"categorical feature '{feature.name}' must be integers or strings; found {dtype}"
+        )
+
+
+def finite_numbers(feature: Feature, values: pl.Series) -> NDArray[np.float64]:
+    """Return numbers as float64, NaN for null.
+
+    Raises:
+        SchemaError: if they are not numbers.
+        DataError: if some are NaN or infinite; they are counted.
+    """
+    numeric = values.dtype.is_numeric() or isinstance(values.dtype, pl.Boolean | pl.Null)
+    if not numeric:
+        raise SchemaError(f"numeric feature '{feature.name}' must be numbers; found {values.dtype}")
+    numbers = values.cast(pl.Float64)
+    flat = numbers.to_numpy()
+    broken = int((~np.isfinite(flat)).sum()) - values.null_count()
+    if broken:
+        raise DataError(
+            f"feature '{feature.name}': {broken} of {len(flat)} values are NaN or infinite; "
+            "write null where a value is missing and set missing=true for the feature"
+        )
+    return flat
+
+
+def logged(feature: Feature, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return sign(x) log(1 + |x|) of each number if the transform of the feature says so."""
+    if feature.transform not in _LOGGED:
+        return numbers
+    magnitudes: NDArray[np.float64] = np.log1p(np.abs(numbers))
+    return np.copysign(magnitudes, numbers)
+
+
+@final
+class _Vocabulary:
+    """Values of one vocabulary with how often each was seen."""
+
+    def __init__(self, name: str, min_count: int) -> None:
+        self._name, self._min_count = name, min_count
+        self._counts: pl.DataFrame | None = None
+
+    def add(self, feature: Feature, values: pl.Series) -> None:
+        values = values.drop_nulls()
+        if not len(values):
+            return
+        whole = values.dtype.is_integer() or values.dtype == pl.Boolean
+        values = values.cast(pl.Int64 if whole else pl.String).alias("value")
+        counts = values.value_counts(name="count").with_columns(pl.col("count").cast(pl.Int64))
+        if self._counts is not None:
+            if self._counts.schema["value"] != values.dtype:
+                raise SchemaError(
+                    f"feature '{feature.name}' has {values.dtype} values, others of vocabulary "
+                    f"'{self._name}' {self._counts.schema['value']}; use one type"
+                )
+            together = pl.concat([self._counts, counts])
+            counts = together.group_by("value").agg(pl.col("count").sum())
+        self._counts = counts
+
+    def values(self) -> tuple[int, ...] | tuple[str, ...]:
+        if self._counts is None:
+            return ()
+        often = self._counts.filter(pl.col("count") >= self._min_count)
+        return tuple(often["value"].sort().to_list())
+
+
+@dataclass
+class _RunningMoments:
+    """Count, mean and sum of squared deviations of what was added so far."""
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    lowest: float = math.inf
+    highest: float = -math.inf
+
+    def add(self, numbers: NDArray[np.float64]) -> None:
+        if not len(numbers):
+            return
+        mean, count = float(numbers.mean()), len(numbers)
+        squares, total = float(np.square(numbers - mean).sum()), self.count + count
+        apart = mean - self.mean
+        self.squares += squares + apart * apart * self.count * count / total
+        self.mean += apart * count / total
+        self.count = total
+        self.lowest = min(self.lowest, float(numbers.min()))
+        self.highest = max(self.highest, float(numbers.max()))
+
+    def moments(self, name: str) -> Moments:
+        if not self.count:
+            return Moments(mean=0.0, deviation=1.0)
+        if self.lowest == self.highest:  # rounding would leave a deviation near zero
+            return Moments(mean=self.lowest, deviation=1.0)
+        deviation = math.sqrt(self.squares / self.count)
+        if not (math.isfinite(deviation) and deviation > 0):
+            raise DataError(
+                f"feature '{name}' goes from {self.lowest:g} to {self.highest:g}, which has no "
+                'standard deviation in float64; set transform="log1p_standardise"'
+            )
+        return Moments(mean=self.mean, deviation=deviation)

@@ -1,0 +1,162 @@
+"""From flat columns to padded batches: the one place that pads."""
+
+from collections.abc import Iterator
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cascaderank.batch import RequestBatch
+from cascaderank.data.columns import EncodedLog
+from cascaderank.data.ragged import positions_within
+from cascaderank.errors import ConfigError
+
+
+@final
+class RequestLoader:
+    """Batches of requests, shuffled by seed and epoch, that can start anywhere in an epoch.
+
+    Args:
+        log: the encoded requests.
+        rows: which of them, such as the training rows of a split.
+        batch_size: requests per batch; the last batch of an epoch has what is left.
+        seed: of the order; ``None`` for the order of ``rows``.
+
+    Raises:
+        ConfigError: if a row is not in the log, or ``batch_size`` or ``seed`` is out of range.
+
+    Example:
+        >>> import polars as pl
+        >>> from cascaderank.schema import FittedSchema
+        >>> fitted = FittedSchema(
+        ...     features=({"name": "price", "role": "item", "kind": "numeric"},),
+        ...     moments={"price": {"mean": 0.0, "deviation": 1.0}},
+        ... )
+        >>> log = EncodedLog.of_frame(pl.DataFrame({"price": [[1.0, 2.0], [3.0]]}), fitted)
+        >>> loader = RequestLoader(log, np.arange(2), batch_size=2)
+        >>> batch = next(loader.epoch(0))
+        >>> batch.items["price"]
+        tensor([[1., 2.],
+                [3., 0.]])
+        >>> batch.mask
+        tensor([[ True,  True],
+                [ True, False]])
+    """
+
+    def __init__(
+        self,
+        log: EncodedLog,
+        rows: NDArray[np.integer[Any]],
+        *,
+        batch_size: int,
+        seed: int | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1; got {batch_size}")
+        if seed is not None and seed < 0:
+            raise ConfigError(f"seed must be at least 0; got {seed}")
+        self.log = log
+        self.rows = _checked_rows(rows, log.requests)
+        self.batch_size = batch_size
+        self.seed = seed
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches that go once over all rows, the last one included however small."""
+        return -(-len(self.rows) // self.batch_size)
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[RequestBatch]:
+        """Go once over all rows.
+
+        The order is a function of the seed and ``epoch`` alone, so that a run that was killed can
+        go on with the very batch it would have seen next.
+
+        Args:
+            epoch: counted from 0.
+            start: the batch to start with; those before it are skipped at no cost.
+
+        Raises:
+            ConfigError: if ``epoch`` is negative or there is no such batch.
+        """
+        if epoch < 0 or not 0 <= start <= self.batches_per_epoch:
+            raise ConfigError(
+                f"expected an epoch of at least 0 and a start of 0 to {self.batches_per_epoch}; "
+                f"got epoch {epoch} and start {start}"
+            )
+        return self._batches(epoch, start)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[RequestBatch]:
+        rows = self.rows
+        if self.seed is not None:
+            rows = rows[np.random.default_rng([self.seed, epoch]).permutation(len(rows))]
+        for first in range(start * self.batch_size, len(rows), self.batch_size):
+            yield self.collate(rows[first : first + self.batch_size])
+
+    def collate(self, rows: NDArray[np.integer[Any]]) -> RequestBatch:
+        """Pad some requests to the longest of them; histories too, to one entry at least.
+
+        Args:
+            rows: in the log; ``[batch]``.
+
+        Returns:
+            The requests in the order of ``rows``. Padding is 0 everywhere, and ``False`` in masks.
+
+        Raises:
+            ConfigError: if a row is not in the log.
+        """
+        log, rows = self.log, _checked_rows(rows, self.log.requests)
+        candidates = _Padding(log.offsets, rows)
+        entries = {name: _Padding(of, rows, least=1) for name, of in log.history_offsets.items()}
+        return RequestBatch(
+            mask=candidates.mask(),
+            items={name: candidates.padded(values) for name, values in log.items.items()},
+            request={name: _tensor(values[rows]) for name, values in log.request.items()},
+            history={
+                name: entries[log.sequences[name]].padded(values)
+                for name, values in log.history.items()
+            },
+            history_mask={name: padding.mask() for name, padding in entries.items()},
+            labels=None if log.labels is None else candidates.padded(log.labels),
+            levels=None if log.levels is None else candidates.padded(log.levels),
+            rows=torch.from_numpy(rows),
+        )
+
+
+@final
+class _Padding:
+    """Where the values of some rows are in a flat column, and where they go in a padded one."""
+
+    def __init__(
+        self, offsets: NDArray[np.int64], rows: NDArray[np.int64], *, least: int = 0
+    ) -> None:
+        starts = offsets[rows]
+        lengths = offsets[rows + 1] - starts
+        self._shape = (len(rows), max(least, int(lengths.max(initial=0))))
+        within = positions_within(lengths)
+        self._from = within + np.repeat(starts, lengths)
+        self._to = within + np.repeat(np.arange(len(rows)) * self._shape[1], lengths)
+
+    def mask(self) -> torch.Tensor:
+        mask = np.zeros(self._shape, dtype=bool)
+        mask.reshape(-1)[self._to] = True
+        return torch.from_numpy(mask)
+
+    def padded(self, values: NDArray[Any]) -> torch.Tensor:
+        dtype = np.float32 if values.dtype.kind == "f" else np.int64
+        padded = np.zeros(self._shape, dtype=dtype)
+        padded.reshape(-1)[self._to] = values[self._from]
+        return torch.from_numpy(padded)
+
+
+def _tensor(values: NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.float32 if values.dtype.kind == "f" else np.int64))
+
+
+def _checked_rows(rows: NDArray[np.integer[Any]], requests: int) -> NDArray[np.int64]:
+    rows = np.asarray(rows)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+        raise ConfigError(f"rows must be integers [rows]; got {rows.dtype} {list(rows.shape)}")
+    if rows.size and (rows.min() < 0 or rows.max() >= requests):
+        raise ConfigError(f"rows must be 0 to {requests - 1}; got {rows.min()} to {rows.max()}")
+    return rows.astype(np.int64)
