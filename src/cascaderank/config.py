@@ -201,7 +201,7 @@ def check_settings(values: Mapping[str, object]) -> RunSettings:
     try:
         return RunSettings.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("; ".join(_told(e, values) for e in error.errors())) from None
+        raise ConfigError("; ".join(_told(e) for e in error.errors())) from None
 
 
 def parsed_change(change: str) -> tuple[str, object]:
@@ -243,9 +243,11 @@ def _raise_all(registry: Any, name: str, options: Mapping[str, object]) -> None:
         raise ValueError("; ".join(mistakes))
 
 
-def _told(error: Any, values: Mapping[str, object]) -> str:
+def _told(error: Any) -> str:
     """One mistake as a sentence that starts with the dotted name of the setting."""
-    where = [str(part) for part in error["loc"] if part not in ("request", "fold", "day")]
+    place = error["loc"]
+    # A choice of tables adds which of them it took; that is no name of a setting.
+    where = [str(p) for i, p in enumerate(place) if not (i == 2 and place[1] == "split")]
     name = ".".join(where) or "settings"
     if error["type"] == "missing":
         return f"missing setting {name}"

@@ -80,7 +80,7 @@ class Registry(Generic[T]):
         return {k: p for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
     def option_mistakes(self, name: str, options: Mapping[str, object]) -> list[str]:
-        """Return one sentence for each option that ``name`` does not take, or not with this value."""
+        """Return one sentence for each option that ``name`` does not take as it is given."""
         known, mistakes = self.options(name), []
         for option, value in options.items():
             if option not in known:

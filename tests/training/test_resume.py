@@ -13,7 +13,7 @@ from cascaderank.errors import RunError
 from cascaderank.training.run import train_run
 
 
-class Stop(Exception):
+class StoppedError(Exception):
     """Stands for whatever ends a process between two steps."""
 
 
@@ -31,7 +31,7 @@ class StopAfter:
         if self.training and steps == 1:
             self.steps -= 1
             if self.steps == 0:
-                raise Stop
+                raise StoppedError
 
     def stop(self, note=""):
         pass
@@ -48,8 +48,6 @@ def bits_of(folder):
     }
 
 
-
-
 def test_stopping_after_any_step_changes_no_bit(funnel, settings_for, tmp_path):
     settings = settings_for(funnel)
     train_run(settings, tmp_path / "whole")
@@ -58,7 +56,7 @@ def test_stopping_after_any_step_changes_no_bit(funnel, settings_for, tmp_path):
     assert len(steps) == 3, "the run must have several epochs for this test to mean anything"
     for stop in range(1, steps[-1] + 1, 2):
         folder = tmp_path / f"stopped-{stop}"
-        with pytest.raises(Stop):
+        with pytest.raises(StoppedError):
             train_run(settings, folder, progress=StopAfter(stop))
         assert not (folder / "report.json").exists()
         train_run(settings, folder)
@@ -132,7 +130,7 @@ def test_other_settings_do_not_touch_a_run(funnel, settings_for, tmp_path):
 
 def test_a_damaged_checkpoint_is_told_and_kept(funnel, settings_for, tmp_path):
     folder = tmp_path / "run"
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         train_run(settings_for(funnel), folder, progress=StopAfter(5))
     (folder / "checkpoint.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(RunError, match=r"checkpoint\.pt: cannot resume .* remove the file"):

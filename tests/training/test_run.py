@@ -43,9 +43,10 @@ def test_the_folder_says_everything(run):
     }  # fmt: skip
     assert tomllib.loads((folder / "config.toml").read_text())["train"]["epochs"] == 2
     environment = json.loads((folder / "environment.json").read_text())
-    assert environment["packages"]["torch"] == torch.__version__.partition("+")[0] or environment[
-        "packages"
-    ]["torch"] == torch.__version__
+    assert (
+        environment["packages"]["torch"] == torch.__version__.partition("+")[0]
+        or environment["packages"]["torch"] == torch.__version__
+    )
     assert {"seed", "device", "python", "git", "threads"} <= set(environment)
 
 
@@ -106,7 +107,7 @@ def test_a_log_of_another_schema_is_refused(run, tmp_path):
     schema = Schema(features=(Feature(name="price", role="item", kind="numeric"),))
     with RequestLogWriter(tmp_path / "other", name="other", schema=schema) as writer:
         writer.write(pl.DataFrame({"request_id": ["a"], "price": [[1.0, 2.0]]}))
-    with pytest.raises(SchemaError, match="has another schema than .* missing or of another kind"):
+    with pytest.raises(SchemaError, match=r"has another schema than .* missing or of another kind"):
         evaluate_run(run[1], tmp_path / "other")
 
 
@@ -118,14 +119,16 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, funnel):
 
 
 def test_training_learns(funnel, settings_for, tmp_path):
-    few = train_run(settings_for(funnel, train__epochs=1, train__learning_rate=1e-6), tmp_path / "a")
+    few = train_run(
+        settings_for(funnel, train__epochs=1, train__learning_rate=1e-6), tmp_path / "a"
+    )
     many = train_run(
         settings_for(funnel, train__epochs=15, train__patience=15, train__learning_rate=0.01),
         tmp_path / "b",
     )
-    assert (
-        many.test.metrics["joint_recall"].mean > few.test.metrics["joint_recall"].mean + 0.05
-    ), "training must beat fresh weights clearly"
+    assert many.test.metrics["joint_recall"].mean > few.test.metrics["joint_recall"].mean + 0.05, (
+        "training must beat fresh weights clearly"
+    )
 
 
 def test_a_diverging_loss_is_told(funnel, settings_for, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cascaderank.cli.shell import Bars, emit, emit_json, say, user_errors
+from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, say, user_errors
 
 
 @user_errors
@@ -21,11 +21,8 @@ def compare(
         Path | None,
         typer.Option(help="Folder of all runs; runs/NAME-compare of the config if not given."),
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Replace a setting, such as train.epochs=3; may be given again."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, no table.")] = False,
+    changes: Changes = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train objectives with equal budgets and seeds, and print them beside the baselines.
 

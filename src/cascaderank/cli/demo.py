@@ -5,17 +5,14 @@ from typing import Annotated
 
 import typer
 
-from cascaderank.cli.shell import Bars, emit, emit_json, say, user_errors
+from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, say, user_errors
 
 
 @user_errors
 def demo(
     run: Annotated[Path, typer.Option(help="Folder of the demo.")] = Path("runs/demo"),
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Replace a setting, such as train.epochs=3; may be given again."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, no table.")] = False,
+    changes: Changes = None,
+    as_json: AsJson = False,
 ) -> None:
     """Simulate a funnel, train LCRON and a baseline with equal budgets, and print the table."""
     from cascaderank.config import read_settings

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cascaderank.cli.shell import Bars, emit, emit_json, say, user_errors
+from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, say, user_errors
 
 
 @user_errors
@@ -19,7 +19,7 @@ def evaluate(
             "trained on, and all requests of any other."
         ),
     ] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, no table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print how much of the ground truth survives the cascade, and which stage lost the rest."""
     from cascaderank.evaluation.tables import report_tables

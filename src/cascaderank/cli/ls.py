@@ -4,15 +4,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from cascaderank.cli.shell import emit, emit_json, user_errors
+from cascaderank.cli.shell import AsJson, emit, emit_json, user_errors
 
 Shelf = Literal["losses", "metrics", "stages", "objectives", "operators", "sources"]
 
 
 @user_errors
 def ls(
-    what: Annotated[Shelf | None, typer.Argument(help="One kind; all of them if not given.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, no table.")] = False,
+    what: Annotated[
+        Shelf | None, typer.Argument(help="One kind; all of them if not given.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List losses, metrics, stages, objectives, sorting operators and sources."""
     from rich.table import Table

@@ -4,17 +4,26 @@ import functools
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ParamSpec, TypeVar, final
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar, final
 
 import typer
 
 from cascaderank.errors import CascadeRankError
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Replace a setting, such as train.seed=3; may be given again."),
+]
+"""The option that replaces settings of a config."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, no table.")]
+"""The option that asks for a result that programs read."""
 
 
 def user_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -62,8 +71,13 @@ class Bars:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         self._console: Console = Console(stderr=True)
         self._bars = Progress(

@@ -18,6 +18,7 @@ from cascaderank.data.loader import RequestLoader
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.schema import Feature, Kind, Role
+from cascaderank.selection import best_first
 from cascaderank.training.run import RunData
 
 BASELINES = {
@@ -94,10 +95,7 @@ class RankFusion(nn.Module):
         for name in self.features:
             values = batch.items[name]
             there = batch.mask & ~values.isnan()
-            order = values.masked_fill(~there, -torch.inf).argsort(-1, descending=True, stable=True)
-            ranks = torch.empty_like(order).scatter_(
-                -1, order, torch.arange(1, order.shape[-1] + 1, device=order.device).expand_as(order)
-            )
+            ranks = best_first(values.masked_fill(~there, -torch.inf)).argsort(dim=-1) + 1
             total += there / (_FUSION_DEPTH + ranks)
         return total
 
@@ -122,14 +120,12 @@ class RandomOrder(nn.Module):
 
 def _cascade(scorer: nn.Module, settings: RunSettings) -> Cascade:
     # The same scorer in every stage: what the last keeps is the top of the one ranking.
-    return Cascade({name: scorer for name in settings.stages}, settings.quotas)
+    return Cascade(dict.fromkeys(settings.stages, scorer), settings.quotas)
 
 
 def _numeric(data: RunData, pattern: str) -> list[Feature]:
     features = [
-        f
-        for f in data.schema.select([pattern])
-        if f.role is Role.ITEM and f.kind is Kind.NUMERIC
+        f for f in data.schema.select([pattern]) if f.role is Role.ITEM and f.kind is Kind.NUMERIC
     ]
     if not features:
         raise ConfigError(f"'{pattern}' matches no numeric feature of the candidates")

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascaderank.config import RunSettings
+from cascaderank.data.loader import RequestLoader
 from cascaderank.data.request_log import RequestLog
 from cascaderank.data.split import FoldSplit
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.evaluation import Report, bootstrap_interval, evaluate
 from cascaderank.experiments.baselines import build_baseline
-from cascaderank.data.loader import RequestLoader
 from cascaderank.objectives import OBJECTIVES
 from cascaderank.training.progress import Progress, Silent
 from cascaderank.training.run import RunData, run_data, train_run
@@ -81,7 +81,7 @@ class Comparison:
 class _Scores:
     """Per-request values of one method: seed, then metric, then folds in order."""
 
-    values: dict[int, dict[str, list[Floats]]]
+    values: defaultdict[int, defaultdict[str, list[Floats]]]
     seconds: list[float]
     chosen: list[dict[str, Any]]
 
@@ -219,7 +219,7 @@ def _judge_objective(
 def _keep(scores: dict[str, _Scores], name: str, seed: int, report: Report) -> None:
     kept = scores.setdefault(name, _Scores(defaultdict(lambda: defaultdict(list)), [], []))
     for metric, values in report.per_request.items():
-        kept.values[seed][metric].append(values)
+        kept.values[seed][metric].append(values.astype(np.float64))
 
 
 def _summary(

@@ -1,5 +1,6 @@
 """A comparison as a table that fits 100 columns."""
 
+from rich.markup import escape
 from rich.table import Table
 
 from cascaderank.experiments.compare import Comparison
@@ -16,13 +17,15 @@ def comparison_table(comparison: Comparison) -> Table:
     """
     c = comparison
     first = next((m.name for m in c.methods if m.gain is None and m.seconds is not None), "")
+    caption = (
+        "Recall of the ground truth. [..]: 95 % interval over requests; ±: deviation over seeds.\n"
+        f"Stage columns: in the stage's own top over the whole list. Gain: over {first}."
+    )
+    if c.undefined:
+        caption += f"\n{c.undefined} requests without ground truth are left out."
     table = Table(
         title=f"{c.dataset}: {c.requests} test requests, {c.folds} fold(s), {c.seeds} seed(s)",
-        caption=(
-            "Recall of the ground truth. [..]: 95 % interval over requests; ±: deviation over "
-            f"seeds.\nStage columns: in the stage's own top over the whole list. Gain: over {first}."
-            + (f"\n{c.undefined} requests without ground truth are left out." if c.undefined else "")
-        ),
+        caption=escape(caption),
         title_justify="left",
         caption_justify="left",
         width=100,
@@ -42,11 +45,11 @@ def comparison_table(comparison: Comparison) -> Table:
             gain = f"{m.gain:+.4f}\n[{m.gain_low:+.3f}, {m.gain_high:+.3f}]"
         table.add_row(
             m.name,
-            f"{m.joint_recall:.4f} [{m.low:.3f}, {m.high:.3f}]".replace("[", r"\["),
+            escape(f"{m.joint_recall:.4f} [{m.low:.3f}, {m.high:.3f}]"),
             "" if m.seed_deviation is None else f"{m.seed_deviation:.4f}",
             *(f"{m.stage_recall[stage]:.4f}" for stage in stages),
             "" if m.share_of_ceiling is None else f"{m.share_of_ceiling:.1%}",
-            gain.replace("[", r"\["),
+            escape(gain),
             "" if m.seconds is None else f"{m.seconds:.0f}",
         )
     table.add_section()

@@ -67,12 +67,15 @@ class PairMLP(nn.Module):
         self._request_dim = request_dim
 
     def forward(self, request: Tensor, items: Tensor) -> Tensor:
-        """Return scores ``[batch, list]`` of ``[batch, request_dim]`` and ``[batch, list, item_dim]``."""
-        request_weight, item_weight = self.first.weight.split(
-            (self._request_dim, self.first.in_features - self._request_dim), dim=1
-        )
-        of_request = nn.functional.linear(request, request_weight, self.first.bias)
-        hidden = of_request.unsqueeze(1) + nn.functional.linear(items, item_weight)
+        """Return scores ``[batch, list]``.
+
+        Args:
+            request: ``[batch, request_dim]``.
+            items: ``[batch, list, item_dim]``.
+        """
+        weight, split = self.first.weight, self._request_dim
+        of_request = nn.functional.linear(request, weight[:, :split], self.first.bias)
+        hidden = of_request.unsqueeze(1) + nn.functional.linear(items, weight[:, split:])
         scores: Tensor = self.rest(self.activation(hidden))
         return scores.squeeze(-1)
 

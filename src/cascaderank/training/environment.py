@@ -24,7 +24,9 @@ def environment(*, seed: int, device: torch.device) -> dict[str, object]:
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": seed,
-        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device)
+        "device": str(device)
+        if device.type == "cpu"
+        else torch.cuda.get_device_name(device)
         if device.type == "cuda"
         else device.type,
         "threads": torch.get_num_threads(),

@@ -294,9 +294,7 @@ def _rows_of(log: RequestLog, rows: np.ndarray) -> Iterator[pl.DataFrame]:
 def _check_schema(folder: Path, schema: FittedSchema, log: RequestLog) -> None:
     """The run's features must all be in the log, as what they were."""
     wrong = [
-        f.name
-        for f in schema.features
-        if f.name not in log.schema.names or log.schema[f.name] != f
+        f.name for f in schema.features if f.name not in log.schema.names or log.schema[f.name] != f
     ]
     if wrong:
         raise SchemaError(

@@ -15,13 +15,10 @@
 import json
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
-
-import torch
 
 from cascaderank.errors import RunError
 

@@ -185,9 +185,7 @@ class Trainer:
             values.setdefault("joint_recall", []).append(
                 cascade_recall_metric(scores, batch.labels, quotas=quotas, **ask)
             )
-            for name, of_stage, quota in zip(
-                self.cascade.stage_names, scores, quotas, strict=True
-            ):
+            for name, of_stage, quota in zip(self.cascade.stage_names, scores, quotas, strict=True):
                 recall = recall_metric(of_stage, batch.labels, m=quota, **ask)
                 values.setdefault(f"recall/{name}", []).append(recall)
         return {name: _mean(torch.cat(parts)) for name, parts in values.items()}
