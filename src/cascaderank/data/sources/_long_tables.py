@@ -1,0 +1,229 @@
+"""Parquet and CSV files with one row per candidate, as one table that need not fit in memory."""
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from cascaderank.data.sources._files import read_lines, shown
+from cascaderank.errors import DataError, did_you_mean
+from cascaderank.schema import abridged
+
+_INTEGER = r"^-?(0|[1-9][0-9]{0,17})$"  # what reads back as the same text
+_PARQUET_MAGIC = b"PAR1"
+
+
+@dataclass(frozen=True)
+class LongTable:
+    """Rows of several files of one kind, in the order of the files."""
+
+    files: Sequence[Path]
+    is_csv: bool
+    separator: str
+    types: dict[str, pl.DataType]
+    """By column. In CSV files: Int64 if every value is an integer as integers are written,
+    Float64 if every value is a number, else String; an empty field is null."""
+    rows: int
+
+    def scan(self, types: dict[str, pl.DataType] | None = None) -> pl.LazyFrame:
+        """Return the rows, lazily, with the columns and types given, or all of them."""
+        types = self.types if types is None else types
+        if not self.is_csv:
+            return _parquet(self.files).select(list(types))
+        return _csv(self.files, self.separator).select(
+            pl.col(name).replace("", None).cast(dtype) for name, dtype in types.items()
+        )
+
+    def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
+        """Collect what :meth:`scan` began.
+
+        Raises:
+            DataError: if the files cannot be read.
+        """
+        try:
+            return rows.collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataError(
+                f"{abridged(map(str, self.files), 3)}: cannot be read: {_first_line(error)}"
+            ) from None
+
+    def first(self, column: str, wrong: Callable[[str], bool]) -> str:
+        """Return which field of a CSV file is the first wrong one, for a message; else nothing."""
+        if self.is_csv:
+            for path in self.files:
+                rows = _csv_rows(path, self.separator)
+                place = next(rows)[1].index(column)
+                for line, row in rows:
+                    if wrong(row[place]):
+                        return f", first in {path}, line {line}: {shown(row[place])}"
+        return ""
+
+    def check(self, column: str, *, what: str) -> str:
+        """Return the name of a column.
+
+        Raises:
+            DataError: if there is no such column.
+        """
+        if column not in self.types:
+            raise DataError(
+                f"{self.files[0]}: expected a column '{column}' ({what})"
+                f"{did_you_mean(column, self.types)}; found {abridged(self.types)}"
+            )
+        return column
+
+
+def open_long_table(files: Sequence[Path], *, separator: str = ",") -> LongTable:
+    """Open files, all Parquet or all CSV with a header, that have the same columns.
+
+    Every line of CSV files is looked at, for its number of fields and for the types of columns.
+
+    Args:
+        files: at least one; what a file is, its content says.
+        separator: one character between the fields of CSV files.
+
+    Raises:
+        DataError: if a file is damaged or has other columns than the first (names file and line).
+    """
+    if len(separator) != 1:
+        raise DataError(f"separator must be one character; got {separator!r}")
+    kinds = [_is_parquet(path) for path in files]
+    if len(set(kinds)) > 1:
+        odd = files[kinds.index(not kinds[0])]
+        raise DataError(
+            f"{odd}: expected {'Parquet' if kinds[0] else 'CSV'} as {files[0]}, found the other; "
+            "prepare one kind of files at a time"
+        )
+    if kinds[0]:
+        types, rows = _parquet_types(files)
+    else:
+        types, rows = _csv_types(files, separator)
+    if not rows:
+        raise DataError(f"{abridged(map(str, files), 3)}: expected candidates, found no rows")
+    return LongTable(files, not kinds[0], separator, types, rows)
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == _PARQUET_MAGIC
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _same_columns(path: Path, columns: Sequence[str], first: Path, wanted: Sequence[str]) -> None:
+    missing = [c for c in wanted if c not in columns]
+    extra = [c for c in columns if c not in wanted]
+    if missing or extra:
+        told = [f"without {abridged(missing)}"] * bool(missing)
+        told += [f"with {abridged(extra)}"] * bool(extra)
+        raise DataError(
+            f"{path}: expected the columns of {first}, found them {' and '.join(told)}; "
+            "prepare files of one layout at a time"
+        )
+
+
+def _parquet(files: Sequence[Path]) -> pl.LazyFrame:
+    columns = pl.scan_parquet(files[0]).collect_schema().names()
+    return pl.concat(
+        [pl.scan_parquet(path).select(columns) for path in files], how="vertical_relaxed"
+    )
+
+
+def _parquet_types(files: Sequence[Path]) -> tuple[dict[str, pl.DataType], int]:
+    wanted: dict[str, pl.DataType] = {}
+    rows = 0
+    for path in files:
+        try:
+            scan = pl.scan_parquet(path)
+            types = dict(scan.collect_schema())
+            rows += int(scan.select(pl.len()).collect().item())
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataError(
+                f"{path}: damaged Parquet file ({_first_line(error)}); fetch or write it again"
+            ) from None
+        wanted = wanted or types
+        _same_columns(path, list(types), files[0], list(wanted))
+        for column, dtype in types.items():
+            other = wanted[column]
+            if dtype != other and not (dtype.is_numeric() and other.is_numeric()):
+                raise DataError(
+                    f"{path}: expected column '{column}' to hold {other} as in {files[0]}, "
+                    f"found {dtype}; write the files with one type"
+                )
+    return dict(_parquet(files).collect_schema()), rows
+
+
+def _csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the header and the rows that are not blank, each with the number of its last line."""
+    line = 0
+
+    def text() -> Iterator[str]:
+        nonlocal line
+        for line, content in enumerate(read_lines(path), 1):
+            yield content.decode("utf-8-sig" if line == 1 else "utf-8")
+
+    try:
+        for row in csv.reader(text(), delimiter=separator, strict=True):
+            if row:
+                yield line, row
+    except UnicodeDecodeError:
+        raise DataError(f"{path}, line {line}: expected UTF-8 text; recode the file") from None
+    except csv.Error as error:
+        raise DataError(f"{path}, line {line}: broken CSV: {error}") from None
+
+
+def _csv(files: Sequence[Path], separator: str) -> pl.LazyFrame:
+    scans = [
+        pl.scan_csv(path, separator=separator, infer_schema=False).filter(
+            ~pl.all_horizontal(pl.all().is_null())  # blank lines
+        )
+        for path in files
+    ]
+    columns = scans[0].collect_schema().names()
+    return pl.concat([scan.select(columns) for scan in scans])
+
+
+def _csv_types(files: Sequence[Path], separator: str) -> tuple[dict[str, pl.DataType], int]:
+    header: list[str] = []
+    rows = 0
+    for path in files:
+        found: list[str] = []
+        for line, row in _csv_rows(path, separator):
+            if not found:
+                found = row
+                header = header or row
+                if "" in row or len(set(row)) < len(row):
+                    raise DataError(
+                        f"{path}, line {line}: expected a header of unique names, found "
+                        f"{shown(separator.join(row))}"
+                    )
+                _same_columns(path, row, files[0], header)
+            elif len(row) != len(found) or not any(row):
+                told = len(row) if any(row) else "only empty ones"
+                raise DataError(
+                    f"{path}, line {line}: expected {len(found)} fields as in the header, "
+                    f"found {told}: {shown(separator.join(row))}"
+                )
+            else:
+                rows += 1
+        if not found:
+            raise DataError(f"{path}: expected CSV with a header, found no line")
+    values = {name: pl.col(name).replace("", None) for name in header}
+    tests = [v.str.contains(_INTEGER).all().alias(f"integer {n}") for n, v in values.items()]
+    tests += [
+        (v.cast(pl.Float64, strict=False).null_count() == v.null_count()).alias(f"number {n}")
+        for n, v in values.items()
+    ]
+    passed = _csv(files, separator).select(tests).collect().row(0, named=True)
+    types: dict[str, pl.DataType] = {}
+    for name in header:
+        types[name] = pl.Float64() if passed[f"number {name}"] else pl.String()
+        if passed[f"integer {name}"]:
+            types[name] = pl.Int64()
+    return types, rows
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
