@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from cascaderank.batch import RequestBatch
 from cascaderank.data.columns import EncodedLog
-from cascaderank.data.ragged import positions_within
 from cascaderank.errors import ConfigError
 
 
@@ -125,27 +124,26 @@ class RequestLoader:
 
 @final
 class _Padding:
-    """Where the values of some rows are in a flat column, and where they go in a padded one."""
+    """Where in a flat column each place of a padded one is found, for some rows."""
 
     def __init__(
         self, offsets: NDArray[np.int64], rows: NDArray[np.int64], *, least: int = 0
     ) -> None:
         starts = offsets[rows]
         lengths = offsets[rows + 1] - starts
-        self._shape = (len(rows), max(least, int(lengths.max(initial=0))))
-        within = positions_within(lengths)
-        self._from = within + np.repeat(starts, lengths)
-        self._to = within + np.repeat(np.arange(len(rows)) * self._shape[1], lengths)
+        places = np.arange(max(least, int(lengths.max(initial=0))))
+        self._empty = places >= lengths[:, None]
+        self._from = np.where(self._empty, 0, starts[:, None] + places)
 
     def mask(self) -> torch.Tensor:
-        mask = np.zeros(self._shape, dtype=bool)
-        mask.reshape(-1)[self._to] = True
-        return torch.from_numpy(mask)
+        return torch.from_numpy(~self._empty)
 
     def padded(self, values: NDArray[Any]) -> torch.Tensor:
         dtype = np.float32 if values.dtype.kind == "f" else np.int64
-        padded = np.zeros(self._shape, dtype=dtype)
-        padded.reshape(-1)[self._to] = values[self._from]
+        if not len(values):  # no request of the log has a history: there is no place 0 to read
+            return torch.from_numpy(np.zeros(self._from.shape, dtype=dtype))
+        padded = values.take(self._from).astype(dtype, copy=False)
+        padded[self._empty] = 0
         return torch.from_numpy(padded)
 
 
