@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from cascaderank.data.sources import Progress
+from cascaderank.data.sources import Inputs, Progress
 from cascaderank.errors import DataError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _LINES_PER_TICK = 4096
 
 
-def input_files(from_: Sequence[Path], patterns: Sequence[str], *, what: str) -> list[Path]:
+def input_files(from_: Inputs, patterns: Sequence[str], *, what: str) -> list[Path]:
     """Return the files that were named, and those in the folders that were named.
 
     Args:
@@ -29,10 +29,11 @@ def input_files(from_: Sequence[Path], patterns: Sequence[str], *, what: str) ->
         DataError: if nothing was named, something named does not exist, a folder holds no file
             of these patterns, or a file is named twice.
     """
-    if not from_:
+    paths = [from_] if isinstance(from_, str | Path) else [*(from_ or ())]
+    if not paths:
         raise DataError(f"expected {what}, found no file or folder; name one with --from")
     files: list[Path] = []
-    for path in from_:
+    for path in map(Path, paths):
         if path.is_dir():
             inside = [p for p in sorted(path.iterdir()) if p.is_file() and _matches(p, patterns)]
             if not inside:

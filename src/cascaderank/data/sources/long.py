@@ -1,20 +1,15 @@
 """Long tables: Parquet or CSV with one row per candidate, as logs are usually exported."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from cascaderank.data.request_log import RequestLogWriter
-from cascaderank.data.sources import SOURCES, Progress
+from cascaderank.data.sources import SOURCES, Inputs, Progress
 from cascaderank.data.sources._files import input_files
-from cascaderank.data.sources._long_layout import (
-    chosen_features,
-    columns_that_are_no_features,
-    read_schema,
-    typed_columns,
-)
+from cascaderank.data.sources._long_features import chosen_features, read_schema
+from cascaderank.data.sources._long_layout import columns_that_are_no_features, typed_columns
 from cascaderank.data.sources._long_requests import gathered, shares
 from cascaderank.data.sources._long_tables import open_long_table
 from cascaderank.data.sources._timestamps import TimestampUnit
@@ -27,7 +22,7 @@ _REQUESTS_PER_FRAME = 10_000
 
 @SOURCES.register
 def long_source(
-    from_: Sequence[Path],
+    from_: Inputs,
     to: Path,
     *,
     request_id: str = "request_id",

@@ -5,7 +5,7 @@ A run is lines of ``query Q0 document rank score tag``, judgments (qrels) are li
 thought of a document becomes features of the candidate, as in a cascade over real systems.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from cascaderank.data.request_log import RequestLogWriter
-from cascaderank.data.sources import SOURCES, Progress
+from cascaderank.data.sources import SOURCES, Inputs, Progress
 from cascaderank.data.sources._files import input_files
 from cascaderank.data.sources._trec_files import read_trec
 from cascaderank.errors import DataError
@@ -27,7 +27,7 @@ _KEY = ("query", "document")
 
 @SOURCES.register
 def trec_source(
-    from_: Sequence[Path],
+    from_: Inputs,
     to: Path,
     *,
     order: Literal["score", "rank"] = "score",
