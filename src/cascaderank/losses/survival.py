@@ -31,10 +31,10 @@ def survival_loss(
     whole list. The product is a lower bound of the probability to survive. This is the
     end-to-end term of LCRON.
 
-    All in log space: ``log prod_t p^t`` is a sum, and ``log(1 - prod_t p^t)`` adds up the
-    chances to be dropped first by stage t. Beware that with operators that have a permutation,
-    the gradient of the latter flows through the rows below the cut: it raises them. In value it
-    is 1 - prod p exactly (``docs/decisions/0001-log-space-top-k.md``).
+    All in log space: ``log prod_t p^t`` is a sum, and ``1 - prod_t p^t`` adds up the chances to
+    be dropped first by stage t. Beware that the gradient of ``log(1 - prod_t p^t)`` flows through
+    the probabilities to be dropped, which for operators with a permutation are the rows below
+    the cut. In value it is exact (``docs/decisions/0001-log-space-top-k.md``).
 
     Args:
         scores: ``[stages, batch, list]``, first stage first; higher is better.
@@ -84,7 +84,24 @@ def survival_loss(
     silent = ~(mask & drops[..., None])
     log_kept = log_kept.masked_fill(silent, 0.0)
     log_dropped = log_dropped.masked_fill(silent, torch.finfo(log_dropped.dtype).min / 4)
-    reached = torch.cat([torch.zeros_like(log_kept[:1]), log_kept[:-1].cumsum(0)])
-    log_survived, log_lost = log_kept.sum(0), (reached + log_dropped).logsumexp(0)
+    log_survived, log_lost = log_kept.sum(0), _log_any(log_dropped, log_kept.detach())
     cost = log_space_bce(log_survived, log_lost, marks, decided=drops.any(0), mask=mask)
     return reduce_lists(cost, reduction).to(scores.dtype)
+
+
+def _log_any(log_dropped: Tensor, log_kept: Tensor) -> Tensor:
+    """Return ``log(1 - prod_t (1 - d_t))`` over the first axis, learned through d alone.
+
+    The value is the sum of the chances to be dropped by stage t first. Its parts must not be
+    learned through what earlier stages keep, which would raise in them what should be dropped.
+    The derivative with respect to ``log d_t`` is d_t times the chance that all other stages keep
+    the candidate, over the value. It is in [0, 1], but autograd would get there by way of
+    ``d_t / (1 - d_t)``, which overflows; so it is written down.
+    """
+    none = torch.zeros_like(log_kept[:1])
+    before = torch.cat([none, log_kept[:-1].cumsum(0)])
+    after = torch.cat([log_kept[1:].flip(0).cumsum(0).flip(0), none])
+    fixed = log_dropped.detach()
+    value = (fixed + before).logsumexp(0)
+    slope = (fixed + before + after - value).clamp(max=0.0).exp()
+    return value + (slope * (log_dropped - fixed)).sum(0)

@@ -14,6 +14,7 @@ Example:
 """
 
 from cascaderank.sorting._functions import (
+    check_temperature,
     log_top_k_probability,
     permutation,
     relative_temperature,
@@ -25,6 +26,7 @@ __all__ = [
     "OPERATORS",
     "Operator",
     "PermutationOperator",
+    "check_temperature",
     "find_operator",
     "log_top_k_probability",
     "permutation",
