@@ -1,0 +1,173 @@
+"""What every metric promises. A new metric is picked up here without being named."""
+
+import functools
+import inspect
+
+import pytest
+import torch
+
+from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.metrics import METRICS
+
+OPTIONS = {"quotas": (4, 2), "k": 3, "m": 3}
+"""What a metric is given of the options it takes; a new metric may need a new line here."""
+
+LISTS, LENGTH = 4, 24  # torch sorts up to 16 items stably by luck
+REAL = (24, 17, 5, 1)
+
+
+class Metric:
+    """A metric with its options, and the shape of scores that it takes."""
+
+    def __init__(self, name):
+        options = METRICS.options(name)
+        self.name = name
+        self.stages = 2 if "quotas" in options else None
+        given = {option: value for option, value in OPTIONS.items() if option in options}
+        needed = [o for o, p in options.items() if p.default is p.empty and o not in given]
+        assert not needed, f"say in OPTIONS what to give for {needed} of metric '{name}'"
+        self.function = functools.partial(METRICS[name], **given)
+
+    def __call__(self, scores, labels, **options):
+        """Scores of all stages; a metric of one ranking gets those of the first."""
+        return self.function(scores if self.stages else scores[0], labels, **options)
+
+
+@pytest.fixture(params=list(METRICS))
+def metric(request):
+    return Metric(request.param)
+
+
+@pytest.fixture
+def cascade():
+    g = torch.Generator().manual_seed(7)
+    scores = torch.stack([torch.randperm(LENGTH, generator=g) for _ in range(2 * LISTS)])
+    scores = scores.view(2, LISTS, LENGTH).double() / 8  # distinct, and exact in half precision
+    labels = torch.randint(0, 5, (LISTS, LENGTH), generator=g).double()
+    labels[:, 0] = 4.0  # all lists have something to find
+    mask = torch.arange(LENGTH) < torch.tensor(REAL)[:, None]
+    return scores, labels, mask
+
+
+def same(got, want):
+    torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
+
+
+def test_one_value_per_list_in_range(metric, cascade):
+    scores, labels, mask = cascade
+    got = metric(scores, labels, mask=mask)
+    assert got.shape == (LISTS,)
+    assert got.isfinite().all()
+    assert ((got >= -1) & (got <= 1)).all()
+
+
+@pytest.mark.parametrize("junk", [0.0, 1e30, float("inf"), -float("inf"), float("nan")])
+def test_padding_never_matters(metric, cascade, junk):
+    scores, labels, mask = cascade
+    dirty = metric(scores.masked_fill(~mask, junk), labels.masked_fill(~mask, junk), mask=mask)
+    same(dirty, metric(scores, labels, mask=mask))
+
+
+def test_a_padded_list_has_the_bits_of_the_same_list_alone(metric, cascade):
+    scores, labels, mask = cascade
+    whole = metric(scores, labels, mask=mask)
+    for i, n in enumerate(REAL):
+        same(metric(scores[:, i : i + 1, :n], labels[i : i + 1, :n]), whole[i : i + 1])
+
+
+def test_holes_in_the_mask_are_as_good_as_padding_at_the_end(metric, cascade):
+    scores, labels, mask = cascade
+    p = torch.randperm(LENGTH, generator=torch.Generator().manual_seed(1))
+    got = metric(scores[..., p], labels[:, p], mask=mask[:, p])
+    torch.testing.assert_close(got, metric(scores, labels, mask=mask))
+
+
+def test_order_of_candidates_does_not_matter(metric, cascade):
+    scores, labels, _ = cascade
+    p = torch.randperm(LENGTH, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(metric(scores[..., p], labels[:, p]), metric(scores, labels))
+
+
+def test_lists_do_not_see_each_other(metric, cascade):
+    scores, labels, mask = cascade
+    p = [2, 0, 3, 1]
+    same(metric(scores[:, p], labels[p], mask=mask[p]), metric(scores, labels, mask=mask)[p])
+
+
+def test_better_rankings_are_better(metric, cascade):
+    _, labels, _ = cascade
+    ideal = (labels + torch.linspace(0.5, 0, LENGTH)).expand(2, -1, -1)
+    best, worst = metric(ideal, labels), metric(-ideal, labels)
+    assert (best > worst).all()
+
+
+def test_no_mask_means_all_are_real(metric, cascade):
+    scores, labels, mask = cascade
+    same(metric(scores, labels), metric(scores, labels, mask=torch.ones_like(mask)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_precision_is_that_of_the_scores_and_at_least_single(metric, cascade, dtype):
+    scores, labels, mask = cascade
+    got = metric(scores.to(dtype), labels.to(dtype), mask=mask)
+    assert got.dtype == (torch.float64 if dtype is torch.float64 else torch.float32)
+    same(got, metric(scores, labels, mask=mask).to(got.dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_integer_labels_are_as_good_as_others(metric, cascade, dtype):
+    scores, labels, mask = cascade
+    same(metric(scores, labels.to(dtype), mask=mask), metric(scores, labels, mask=mask))
+
+
+def test_lists_without_a_candidate_are_undefined(metric, cascade):
+    scores, labels, mask = cascade
+    mask = mask.clone()
+    mask[1] = False
+    got = metric(scores, labels, mask=mask)
+    assert got.isnan().tolist() == [False, True, False, False]
+    assert metric(scores[..., :0], labels[:, :0]).isnan().tolist() == [True] * LISTS
+    assert metric(scores[:, :0], labels[:0]).shape == (0,)
+
+
+def test_a_score_of_nan_ranks_last(metric, cascade):
+    scores, labels, mask = cascade
+    scores = scores.clone()
+    scores[..., 3] = torch.nan
+    got = metric(scores, labels, mask=mask)
+    same(got, metric(scores.nan_to_num(nan=-1e9), labels, mask=mask))
+
+
+def test_arguments_are_not_changed(metric, cascade):
+    before = [t.clone() for t in cascade]
+    metric(cascade[0], cascade[1], mask=cascade[2])
+    assert all(torch.equal(t, b) for t, b in zip(cascade, before, strict=True))
+
+
+def test_shapes_that_do_not_agree_are_refused(metric, cascade):
+    scores, labels, mask = cascade
+    for labels_, mask_ in [
+        (labels[:, 1:], None),
+        (labels[1:], None),
+        (labels, mask[:, 1:]),
+        (labels, mask.long()),
+    ]:
+        with pytest.raises(ShapeError):
+            metric(scores, labels_, mask=mask_)
+    with pytest.raises(ShapeError):
+        metric(scores.long(), labels)
+
+
+def test_everything_after_scores_and_labels_is_named(metric):
+    parameters = list(inspect.signature(METRICS[metric.name]).parameters.values())
+    assert [p.name for p in parameters[:2]] == ["scores", "labels"]
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters[2:])
+    assert "mask" in METRICS.options(metric.name)
+
+
+def test_sizes_are_checked(metric, cascade):
+    scores, labels, _ = cascade
+    for option in {"k", "m"} & METRICS.options(metric.name).keys():
+        for wrong in (0, -3, 2.0, True):
+            with pytest.raises(ConfigError, match="positive integer"):
+                metric(scores, labels, **{option: wrong})
