@@ -6,19 +6,33 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self, final
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from cascaderank.data.manifest import MANIFEST, Manifest, Part
+from cascaderank.data.ragged import lengths_of
 from cascaderank.data.validation import FrameCheck, check_unique
-from cascaderank.errors import DataError
-from cascaderank.schema import Schema
+from cascaderank.errors import ConfigError, DataError
+from cascaderank.schema import Role, Schema
+
+_VALUES_PER_PART = 32_000_000
+
+
+@dataclass
+class _Waiting:
+    """Requests of one day that are not in a part yet."""
+
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    requests: int = 0
+    candidates: int = 0
 
 
 @final
@@ -36,10 +50,11 @@ class RequestLogWriter:
         extra: what to remember in the manifest; the attribute may be changed until the end.
         overwrite: replace the data set that is at ``path``.
         rows_per_part: requests in one file, at most.
-        candidates_per_part: a file ends once it has so many candidates; what a reader needs memory
-            for.
+        candidates_per_part: a file ends once it has so many. If not given, so many that their
+            features are some 32 million numbers: readers hold one part in memory.
 
     Raises:
+        ConfigError: if a part may hold nothing.
         DataError: if there is something at ``path`` already: a data set unless ``overwrite``, or
             anything else.
 
@@ -57,15 +72,22 @@ class RequestLogWriter:
         extra: Mapping[str, JsonValue] | None = None,
         overwrite: bool = False,
         rows_per_part: int = 50_000,
-        candidates_per_part: int = 2_000_000,
+        candidates_per_part: int | None = None,
     ) -> None:
+        if candidates_per_part is None:
+            candidates_per_part = max(1, _VALUES_PER_PART // (len(schema.of(Role.ITEM)) or 1))
+        if rows_per_part < 1 or candidates_per_part < 1:
+            raise ConfigError(
+                "rows_per_part and candidates_per_part must be at least 1; "
+                f"got {rows_per_part} and {candidates_per_part}"
+            )
         self.path = Path(path).absolute()
         self.extra: dict[str, JsonValue] = dict(extra or {})
         self._name, self._schema, self._level_names = name, schema, tuple(level_names)
         self._overwrite = overwrite
-        self._rows, self._candidates = rows_per_part, candidates_per_part
+        self._most = (rows_per_part, candidates_per_part)
         self._check = FrameCheck(schema, self._level_names)
-        self._waiting: dict[date | None, list[pl.DataFrame]] = {}
+        self._waiting: dict[date | None, _Waiting] = {}
         self._parts: list[Part] = []
         self._ids: list[pl.Series] = []
         self._times: list[datetime] = []
@@ -107,15 +129,14 @@ class RequestLogWriter:
             raise DataError(f"data set '{self._name}': {error}") from None
         self._ids.append(frame["request_id"])
         if "timestamp" not in frame.columns:
-            self._waiting.setdefault(None, []).append(frame)
+            self._wait(None, frame)
         else:
             times = frame["timestamp"]
             self._times += [t for t in (times.min(), times.max()) if isinstance(t, datetime)]
             for (day,), rows in frame.group_by(pl.col("timestamp").dt.date(), maintain_order=True):
-                self._waiting.setdefault(day, []).append(rows)
-        while sum(f.height for frames in self._waiting.values() for f in frames) >= self._rows:
-            largest = max(self._waiting, key=lambda d: sum(f.height for f in self._waiting[d]))
-            self._flush(largest)
+                self._wait(day, rows)
+        while any(sum(held) >= most for held, most in zip(self._held(), self._most, strict=True)):
+            self._flush(max(self._waiting, key=lambda day: self._waiting[day].candidates))
 
     def close(self) -> None:
         """Write what is left and put the data set in its place; the ``with`` block does it.
@@ -129,7 +150,7 @@ class RequestLogWriter:
             )
         check_unique(pl.concat(self._ids))
         for day in list(self._waiting):
-            self._flush(day)
+            self._flush(day, everything=True)
         parts = sorted(self._parts, key=lambda p: (p.day or date.min, p.path))
         manifest = Manifest(
             name=self._name,
@@ -164,26 +185,47 @@ class RequestLogWriter:
 
     def _swap(self) -> None:
         old = self._folder.with_suffix(".old")
-        if self.path.exists():
-            self.path.rename(old)
         try:
+            if self.path.exists():
+                self.path.rename(old)
             self._folder.rename(self.path)
-        except OSError:
+        except OSError as error:
             if old.exists():
                 old.rename(self.path)
-            raise
+            raise DataError(
+                f"{self.path}: cannot be put in place: {error.strerror or error}"
+            ) from None
         shutil.rmtree(old, ignore_errors=True)
 
-    def _flush(self, day: date | None) -> None:
-        frame = pl.concat(self._waiting.pop(day))
-        counts = frame[self._check.candidate_column].list.len().cast(pl.Int64)
-        # A request belongs to the part that the requests before it have not yet filled.
-        full = (counts.cum_sum() - counts) // self._candidates
-        rows = pl.int_range(frame.height, eager=True) // self._rows
-        changed = (full != full.shift()) | (rows != rows.shift())
-        starts = [0, *changed.fill_null(value=False).arg_true().to_list(), frame.height]
-        for start, end in pairwise(starts):
+    def _wait(self, day: date | None, frame: pl.DataFrame) -> None:
+        waiting = self._waiting.setdefault(day, _Waiting())
+        waiting.frames.append(frame)
+        waiting.requests += frame.height
+        waiting.candidates += int(self._lengths(frame).sum())
+
+    def _held(self) -> tuple[list[int], list[int]]:
+        """Requests and candidates that wait, by day."""
+        waiting = self._waiting.values()
+        return [w.requests for w in waiting], [w.candidates for w in waiting]
+
+    def _lengths(self, frame: pl.DataFrame) -> NDArray[np.int64]:
+        return lengths_of(frame[self._check.candidate_column])
+
+    def _flush(self, day: date | None, *, everything: bool = False) -> None:
+        """Write parts of what waits for a day; less than a part only if there is no full one."""
+        frame = pl.concat(self._waiting.pop(day).frames)
+        filled = np.cumsum(self._lengths(frame))
+        most_requests, most_candidates = self._most
+        start = 0
+        while start < frame.height:
+            before = int(filled[start - 1]) if start else 0
+            full_at = int(np.searchsorted(filled, before + most_candidates)) + 1
+            end = min(start + most_requests, full_at)
+            if end > frame.height and start and not everything:
+                self._wait(day, frame[start:])
+                break
             self._write_part(frame[start:end], day)
+            start = end
 
     def _write_part(self, frame: pl.DataFrame, day: date | None) -> None:
         folder = "requests" if day is None else f"requests/day={day.isoformat()}"
@@ -197,7 +239,7 @@ class RequestLogWriter:
             Part(
                 path=path,
                 requests=frame.height,
-                candidates=int(frame[self._check.candidate_column].list.len().sum()),
+                candidates=int(self._lengths(frame).sum()),
                 bytes=len(content),
                 sha256=hashlib.sha256(content).hexdigest(),
                 day=day,
