@@ -29,6 +29,7 @@ def funnel_table(report: Report) -> "Table":
         >>> [str(column.header).split() for column in table.columns][2:4]
         [['recall', '@quota@2'], ['NDCG@2', 'linear']]
     """
+    from rich.markup import escape
     from rich.table import Table
 
     size = "" if report.k is None else f"@{report.k}"
@@ -47,7 +48,7 @@ def funnel_table(report: Report) -> "Table":
         table.add_column(heading, justify="right", no_wrap=True)
     for name, stage in report.stages.items():
         table.add_row(
-            name,
+            escape(name),
             f"{stage.quota:,}",
             _number(stage.recall),
             _number(stage.ndcg_linear),

@@ -1,0 +1,122 @@
+"""Intervals: seeded, blind to order of memory, and covering as often as they say."""
+
+import math
+
+import numpy as np
+import pytest
+
+from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.evaluation import bootstrap
+from cascaderank.evaluation.bootstrap import Summary, bootstrap_interval, bootstrap_intervals
+
+
+@pytest.fixture
+def values():
+    return np.random.default_rng(0).beta(5, 2, 400)
+
+
+def test_equal_seeds_give_equal_intervals_and_others_do_not(values):
+    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
+    assert bootstrap_interval(values, seed=1) != bootstrap_interval(values, seed=2)
+
+
+def test_agrees_with_a_loop_over_resamples(values):
+    values[::7] = np.nan
+    rng = np.random.default_rng(3)
+    means = [np.nanmean(values[rng.integers(400, size=400)]) for _ in range(500)]
+    got = bootstrap_interval(values, resamples=500, seed=3)
+    assert got.mean == pytest.approx(np.nanmean(values))
+    assert (got.low, got.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+
+
+def test_agrees_with_the_normal_approximation(values):
+    got = bootstrap_interval(values, resamples=5000)
+    error = 1.96 * values.std() / math.sqrt(len(values))
+    assert got.mean - got.low == pytest.approx(error, rel=0.06)
+    assert got.high - got.mean == pytest.approx(error, rel=0.06)
+
+
+def test_it_covers_the_truth_as_often_as_it_says():
+    rng, covered = np.random.default_rng(11), 0
+    for seed in range(400):
+        found = bootstrap_interval(rng.beta(5, 2, 200), resamples=200, seed=seed, confidence=0.8)
+        covered += found.low <= 5 / 7 <= found.high
+    assert 0.74 < covered / 400 < 0.86  # three standard errors about 0.8
+
+
+def test_undefined_values_are_left_out_and_counted(values):
+    values[:100] = np.nan
+    got = bootstrap_interval(values)
+    assert (got.requests, got.undefined) == (300, 100)
+    assert got.mean == values[100:].mean()
+    assert got.low < got.mean < got.high
+
+
+def test_nothing_defined_is_undefined():
+    for values in (np.full(5, np.nan), np.empty(0)):
+        got = bootstrap_interval(values)
+        assert math.isnan(got.mean)
+        assert math.isnan(got.low)
+        assert math.isnan(got.high)
+        assert (got.requests, got.undefined) == (0, len(values))
+
+
+def test_one_defined_value_among_many_is_its_own_interval():
+    got = bootstrap_interval(np.array([np.nan] * 50 + [0.3]), resamples=20)
+    assert (got.low, got.mean, got.high) == (0.3, 0.3, 0.3)
+
+
+def test_a_constant_has_no_width():
+    got = bootstrap_interval(np.full(1000, 0.1))
+    assert (got.low, got.high) == (0.1, 0.1)
+    assert got.mean == pytest.approx(0.1)
+
+
+def test_columns_do_not_change_one_another(values):
+    others = {"a": values, "b": np.full(400, np.nan), "c": values[::-1] * 1e9}
+    found = bootstrap_intervals(others, seed=5)
+    alone = bootstrap_interval(values, seed=5)
+    assert found["a"].mean == alone.mean
+    assert (found["a"].low, found["a"].high) == pytest.approx((alone.low, alone.high), rel=1e-12)
+    assert found["b"].requests == 0
+
+
+def test_how_many_draws_are_held_in_memory_changes_nothing(values, monkeypatch):
+    want = bootstrap_interval(values, resamples=100)
+    for at_once in (1, 400 * 7, 400 * 1000):
+        monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", at_once)
+        got = bootstrap_interval(values, resamples=100)
+        assert (got.low, got.high) == pytest.approx((want.low, want.high), rel=1e-12)
+
+
+def test_no_resamples_give_no_interval(values):
+    got = bootstrap_interval(values, resamples=0)
+    assert got.mean == values.mean()
+    assert math.isnan(got.low)
+    assert math.isnan(got.high)
+
+
+def test_a_wider_confidence_is_a_wider_interval(values):
+    narrow, wide = (bootstrap_interval(values, confidence=c) for c in (0.5, 0.99))
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_summaries_survive_json():
+    summary = Summary(mean=math.nan, low=math.nan, high=math.nan, requests=0, undefined=3)
+    data = summary.to_json()
+    assert data == {"mean": None, "low": None, "high": None, "requests": 0, "undefined": 3}
+    assert math.isnan(Summary.from_json(data).mean)
+    summary = Summary(mean=0.5, low=0.0, high=1.0, requests=2, undefined=0)
+    assert Summary.from_json(summary.to_json()) == summary
+
+
+def test_wrong_arguments_are_told(values):
+    with pytest.raises(ConfigError, match="resamples must be at least 0; got -1"):
+        bootstrap_interval(values, resamples=-1)
+    with pytest.raises(ConfigError, match="confidence must lie between 0 and 1; got 95"):
+        bootstrap_interval(values, confidence=95)
+    with pytest.raises(ShapeError, match=r"\[requests\]; got \[2, 200\]"):
+        bootstrap_interval(values.reshape(2, 200))
+    with pytest.raises(ShapeError, match="'b': 3"):
+        bootstrap_intervals({"a": values, "b": values[:3]})
+    assert bootstrap_intervals({}) == {}
