@@ -1,0 +1,244 @@
+"""LETOR files: values as scikit-learn reads them, and every mistake told with file and line."""
+
+import gzip
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_svmlight_file
+
+from cascaderank.data.request_log import RequestLog
+from cascaderank.data.sources import SOURCES, _letor_lines
+from cascaderank.errors import DataError
+from cascaderank.schema import Kind, Role, Transform
+
+TWO_QUERIES = """\
+2 qid:10 1:0.5 2:1.25 4:-3e-2 #docid = GX029-35-5894638 inc = 1 prob = 0.02
+0 qid:10 2:7
+# a comment alone
+
+1.5 qid:q-7 3:1 # no docid
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text, name="letor.txt"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def read(tmp_path, *paths, **options):
+    SOURCES["letor"](paths, tmp_path / "log", **options)
+    return pl.concat(RequestLog.open(tmp_path / "log").frames())
+
+
+def matrix(frame):
+    """Labels and dense values of all candidates, null as NaN."""
+    names = [c for c in frame.columns if c not in ("request_id", "label")]
+    values = [frame[n].explode().cast(pl.Float32).to_numpy() for n in names]
+    return frame["label"].explode().to_numpy(), np.stack(values, axis=1)
+
+
+def test_a_query_becomes_a_request_and_absent_indices_are_zero(file, tmp_path):
+    frame = read(tmp_path, file(TWO_QUERIES))
+    assert frame.columns == ["request_id", "f1", "f2", "f3", "f4", "label"]
+    assert frame["request_id"].to_list() == ["10", "q-7"]
+    assert frame["label"].to_list() == [[2.0, 0.0], [1.5]]
+    assert frame["f2"].to_list() == [[1.25, 7.0], [0.0]]
+    assert frame["f3"].to_list() == [[0.0, 0.0], [1.0]]
+    assert frame["f4"].to_list() == [[np.float32(-3e-2), 0.0], [0.0]]
+
+
+def test_features_are_numbers_of_candidates_with_the_transform_that_was_asked_for(file, tmp_path):
+    read(tmp_path, file(TWO_QUERIES), transform=Transform.NONE)
+    schema = RequestLog.open(tmp_path / "log").schema
+    assert {(f.role, f.kind, f.transform, f.missing) for f in schema.features} == {
+        (Role.ITEM, Kind.NUMERIC, Transform.NONE, False)
+    }
+
+
+def test_more_features_may_be_declared_than_there_are(file, tmp_path):
+    frame = read(tmp_path, file(TWO_QUERIES), features=6)
+    assert frame["f6"].to_list() == [[0.0, 0.0], [0.0]]
+
+
+def test_gzipped_files_and_folders_read_the_same(file, tmp_path):
+    plain = read(tmp_path, file(TWO_QUERIES))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    one, two = TWO_QUERIES.split("# a comment alone")
+    (folder / "b.txt.gz").write_bytes(gzip.compress(two.encode()))
+    (folder / "a.txt").write_text(one)
+    (folder / "notes.md").write_text("not a LETOR file")
+    assert read(tmp_path, folder, overwrite=True).equals(plain)
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 1000])
+def test_queries_stay_whole_wherever_blocks_end(file, tmp_path, monkeypatch, block):
+    monkeypatch.setattr(_letor_lines, "_LINES_PER_BLOCK", block)
+    lines = [f"{i % 3} qid:{q} 1:{q}.5 2:{i}" for q, n in enumerate([1, 4, 2, 7]) for i in range(n)]
+    frame = read(tmp_path, file("\n".join(lines)))
+    assert frame["request_id"].to_list() == ["0", "1", "2", "3"]
+    assert [len(x) for x in frame["f1"]] == [1, 4, 2, 7]
+    assert frame["f2"].to_list() == [[float(i) for i in range(n)] for n in [1, 4, 2, 7]]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(
+        st.dictionaries(
+            st.integers(1, 9),
+            st.floats(-1e30, 1e30) | st.integers(-5, 5).map(float),
+            max_size=9,
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    st.sampled_from(["{!r}", "{:.6f}", "{:.3e}"]),
+)
+def test_values_are_those_that_scikit_learn_reads(tmp_path_factory, rows, form):
+    folder = tmp_path_factory.mktemp("letor")
+    lines = [
+        " ".join(
+            [f"{i % 4} qid:{i // 3}", *(f"{k}:{form.format(row[k])}" for k in sorted(row)), "# x"]
+        )
+        for i, row in enumerate(rows)
+    ]
+    path = folder / "file.txt"
+    path.write_text("\n".join(lines) + "\n")
+    labels, values = matrix(read(folder, path, features=9))
+    theirs, their_labels, qid = load_svmlight_file(
+        str(path), n_features=9, query_id=True, zero_based=False
+    )
+    np.testing.assert_array_equal(values, theirs.toarray().astype(np.float32))
+    np.testing.assert_array_equal(labels, their_labels.astype(np.float32))
+    assert len(set(qid.tolist())) == RequestLog.open(folder / "log").manifest.requests
+
+
+def test_unknown_numbers_are_missing_if_asked_for_and_counted(file, tmp_path):
+    path = file("1 qid:1 1:nan 2:1.79769313486231570E+308\n0 qid:1 1:-inf 2:3\n")
+    frame = read(tmp_path, path, missing=True)
+    assert frame["f1"].to_list() == [[None, None]]
+    assert frame["f2"].to_list() == [[None, 3.0]]
+    log = RequestLog.open(tmp_path / "log")
+    assert all(f.missing for f in log.schema.features)
+    assert log.manifest.extra["notes"]["missing_values"] == 3
+
+
+def test_progress_ends_at_the_bytes_of_all_files(file, tmp_path):
+    calls = []
+    paths = [file("1 qid:1 1:2\n" * 9), file("1 qid:2 1:2\n", name="more.txt")]
+    SOURCES["letor"](paths, tmp_path / "log", progress=lambda *told: calls.append(told))
+    assert calls[-1] == (10 * len("1 qid:1 1:2\n"), 10 * len("1 qid:1 1:2\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("1 qid:1 1:0.5 nonsense", "expected index:value, found 'nonsense'"),
+        ("1 qid:1 1:0.5 2:", "expected index:value, found '2:'"),
+        ("1 qid:1 1:0.5 2:3:4", "expected index:value, found '2:3:4'"),
+        ("1 qid:1 1:0.5 2:abc", "expected a number for feature 2, found 'abc'"),
+        ("1 qid:1 1:0.5 2:1_0", "expected index:value, found '2:1_0'"),
+        ("1 1:0.5 2:3", "found no qid"),
+        ("1 qid: 1:0.5", "found no qid"),
+        ("1", "found no qid"),
+        ("good qid:1 1:0.5", "found the label 'good'"),
+        ("-1 qid:1 1:0.5", "expected a finite label that is not negative, found '-1'"),
+        ("nan qid:1 1:0.5", "expected a finite label that is not negative, found 'nan'"),
+        ("inf qid:1 1:0.5", "expected a finite label that is not negative, found 'inf'"),
+        ("1e300 qid:1 1:0.5", "expected a finite label that is not negative, found '1e300'"),
+        ("1 qid:1 0:0.5", "feature indices count from 1, found '0:0.5'"),
+        ("1 qid:1 3:0.5 3:0.5", "feature indices must rise, but 3 is there twice"),
+        ("1 qid:1 3:0.5 2:0.5", "feature indices must rise, but 2 comes after 3"),
+        ("1 qid:1 1:0.5 5:1", "feature index 5 is beyond features=4"),
+    ],
+)
+def test_a_wrong_line_is_refused_by_file_and_number(file, tmp_path, line, told):
+    path = file(f"0 qid:1 1:1 4:2\n# comment\n{line}\n0 qid:1 1:1\n")
+    with pytest.raises(DataError) as error:
+        read(tmp_path, path, features=4)
+    assert f"{path}, line 3: " in str(error.value)
+    assert told in str(error.value)
+    assert not (tmp_path / "log").exists()
+
+
+def test_a_query_that_comes_back_is_refused_in_one_file_and_in_two(file, tmp_path):
+    scattered = file("1 qid:1 1:1\n1 qid:2 1:1\n1 qid:1 1:1\n")
+    with pytest.raises(DataError, match=r"letor.txt, line 3: query 1 .*letor.txt, line 1"):
+        read(tmp_path, scattered)
+    files = file("1 qid:1 1:1\n", "a.txt"), file("1 qid:1 1:1\n", "b.txt")
+    with pytest.raises(DataError, match=r"b.txt, line 1: query 1 .*a.txt, line 1"):
+        read(tmp_path, *files)
+
+
+def test_unknown_numbers_are_refused_counted_and_named(file, tmp_path):
+    path = file("1 qid:1 1:1 2:2\n1 qid:1 1:nan 2:inf\n1 qid:2 2:1e39\n")
+    with pytest.raises(DataError, match=r"found 3 that are not, first in line 2") as error:
+        read(tmp_path, path)
+    assert "f1 (1), f2 (2)" in str(error.value)
+    assert "missing=true" in str(error.value)
+
+
+def test_a_file_named_twice_an_empty_one_and_a_missing_one_are_refused(file, tmp_path):
+    path = file(TWO_QUERIES)
+    with pytest.raises(DataError, match="named twice"):
+        read(tmp_path, path, tmp_path / "." / path.name)
+    with pytest.raises(DataError, match=r"empty.txt: .*found none"):
+        read(tmp_path, path, file("# nothing\n", "empty.txt"))
+    with pytest.raises(DataError, match="no such file or folder"):
+        read(tmp_path, tmp_path / "absent.txt")
+    with pytest.raises(DataError, match="found no file or folder; name one with --from"):
+        read(tmp_path)
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(DataError, match=r"bare: expected LETOR files .*\*\.txt"):
+        read(tmp_path, tmp_path / "bare")
+
+
+def test_a_file_without_features_and_one_with_absurd_indices_are_refused(file, tmp_path):
+    with pytest.raises(DataError, match="found no feature"):
+        read(tmp_path, file("1 qid:1\n0 qid:1\n"))
+    with pytest.raises(DataError, match=r"line 2: feature index 20000000 is beyond 10000"):
+        read(tmp_path, file("1 qid:1 1:1\n0 qid:1 20000000:1\n"))
+    with pytest.raises(DataError, match="features must be at least 1"):
+        read(tmp_path, file("1 qid:1 1:1\n"), features=0)
+
+
+def test_a_truncated_gzip_file_is_refused_by_name(tmp_path):
+    path = tmp_path / "cut.txt.gz"
+    text = "".join(f"1 qid:{i} 1:{math.sin(i):.9f}\n" for i in range(2000))
+    path.write_bytes(gzip.compress(text.encode())[:-200])
+    with pytest.raises(DataError, match=r"cut.txt.gz: damaged gzip file, broken after line \d+"):
+        read(tmp_path, path)
+
+
+@pytest.mark.data
+def test_clueweb09_is_what_its_readme_says(data_folder, tmp_path):
+    if not (data_folder / "clueweb09_ltr").is_dir():
+        pytest.skip("no clueweb09_ltr")
+    frame = read(tmp_path, data_folder / "clueweb09_ltr")
+    lengths = frame["label"].list.len()
+    assert frame.height == 61
+    assert lengths.sum() == 26_646
+    assert (lengths.min(), lengths.max()) == (230, 728)
+    assert (frame["label"].list.max() >= 2).sum() == 55
+    assert set(frame["label"].explode().unique()) == {0.0, 1.0, 2.0, 3.0, 4.0}
+    assert frame.width == 44
+
+
+@pytest.mark.data
+def test_clueweb09_is_what_scikit_learn_reads(data_folder, tmp_path):
+    path = data_folder / "clueweb09_ltr" / "fold1.txt.gz"
+    if not path.is_file():
+        pytest.skip("no clueweb09_ltr")
+    labels, values = matrix(read(tmp_path, path))
+    theirs, their_labels = load_svmlight_file(str(path), n_features=42, zero_based=False)
+    np.testing.assert_array_equal(values, theirs.toarray().astype(np.float32))
+    np.testing.assert_array_equal(labels, their_labels)
