@@ -12,7 +12,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
 
 from cascaderank.errors import DataError, SchemaError, did_you_mean
 
@@ -177,7 +185,7 @@ class Moments(BaseModel):
 class FittedSchema(Schema):
     """A schema with what was learnt from the training requests."""
 
-    vocabularies: dict[str, tuple[int, ...] | tuple[str, ...]] = {}
+    vocabularies: dict[str, tuple[StrictInt, ...] | tuple[StrictStr, ...]] = {}
     """Values by vocabulary; the code of the i-th is i + 1, and 0 is out of vocabulary."""
     moments: dict[str, Moments] = {}
     """By feature, of those that are standardised; taken after log1p if there is one."""
