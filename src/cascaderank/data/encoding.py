@@ -1,6 +1,6 @@
 """From values to what a model reads: categories to codes, numbers to transformed numbers."""
 
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import polars as pl
@@ -180,11 +180,11 @@ class _Lookup:
         if self._text:
             codes = values.cast(pl.String).cast(self._enum, strict=False).to_physical()
             return (codes.cast(pl.Int32) + 1).fill_null(0).to_numpy()
-        numbers: NDArray[Any] = values.cast(pl.Int64, strict=False).fill_null(0).to_numpy()
-        codes_ = self._codes(numbers)
-        if values.null_count():
-            codes_[values.is_null().to_numpy()] = 0
-        return codes_
+        numbers = values.cast(pl.Int64, strict=False)  # null if beyond 64 bits
+        found = self._codes(numbers.fill_null(0).to_numpy())
+        if numbers.null_count():
+            found[numbers.is_null().to_numpy()] = 0
+        return found
 
     def _codes(self, numbers: NDArray[np.int64]) -> NDArray[np.int32]:
         if self._table is not None:

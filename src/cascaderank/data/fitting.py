@@ -72,6 +72,8 @@ def fit_schema(schema: Schema, frames: Iterable[pl.DataFrame]) -> FittedSchema:
     }
     requests = 0
     for frame in frames:
+        if not frame.height:
+            continue
         requests += frame.height
         for feature in schema.features:
             values = feature_values(frame, feature)
@@ -198,8 +200,10 @@ class _RunningMoments:
     def add(self, numbers: NDArray[np.float64]) -> None:
         if not len(numbers):
             return
-        mean, count = float(numbers.mean()), len(numbers)
-        squares, total = float(np.square(numbers - mean).sum()), self.count + count
+        count, total = len(numbers), self.count + len(numbers)
+        with np.errstate(over="ignore", invalid="ignore"):  # told about by `moments`
+            mean = float(numbers.mean())
+            squares = float(np.square(numbers - mean).sum())
         apart = mean - self.mean
         self.squares += squares + apart * apart * self.count * count / total
         self.mean += apart * count / total

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from cascaderank.data.labels import TARGETS, funnel_target, labels_of, needs
+from cascaderank.errors import ConfigError, DataError
+
+levels = st.integers(0, 127)
+positions = st.integers(0, 32767)
+candidates = st.tuples(levels, positions)
+
+
+def better(one, other):
+    """Higher level first, then a known position before an unknown one, then the smaller one."""
+    (level, position), (other_level, other_position) = one, other
+    if level != other_level:
+        return level > other_level
+    if (position == 0) != (other_position == 0):
+        return position != 0
+    return position < other_position
+
+
+@given(candidates, candidates)
+def test_the_funnel_orders_by_level_then_position_with_unknown_last(one, other):
+    level = np.array([one[0], other[0]], dtype=np.int8)
+    position = np.array([one[1], other[1]], dtype=np.int16)
+    y = funnel_target(level, position)
+    assert (y[0] > y[1]) == better(one, other)
+    assert (y[1] > y[0]) == better(other, one)
+
+
+def test_the_funnel_is_exact_in_float32_from_its_lowest_to_its_highest():
+    level = np.array([0, 0, 127, 127], dtype=np.int8)
+    position = np.array([0, 32767, 2, 1], dtype=np.int16)
+    assert funnel_target(level, position).tolist() == [0, 1, 128 * 32768 - 2, 128 * 32768 - 1]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@given(data=st.data())
+def test_a_target_is_float32_at_least_0_and_a_function_of_each_candidate_alone(target, data):
+    n = data.draw(st.integers(0, 8))
+    columns = {
+        "level": data.draw(arrays(np.int8, n, elements=levels)),
+        "position": data.draw(arrays(np.int16, n, elements=positions)),
+        "label": data.draw(arrays(np.float32, n, elements=st.floats(0, 4, width=32))),
+        "feedback": data.draw(arrays(np.float32, n, elements=st.floats(0, 1, width=32))),
+    }
+    before = {name: values.copy() for name, values in columns.items()}
+    y = labels_of(target, columns)
+    assert y.dtype == np.float32
+    assert y.shape == (n,)
+    assert (y >= 0).all()
+    backwards = labels_of(target, {name: values[::-1] for name, values in columns.items()})
+    np.testing.assert_array_equal(backwards, y[::-1])
+    for name, values in columns.items():
+        np.testing.assert_array_equal(values, before[name])
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        ("funnel", ("level", "position")),
+        ("level", ("level",)),
+        ("label", ("label",)),
+        ("feedback", ("feedback",)),
+    ],
+)
+def test_each_target_says_which_columns_it_needs(target, wanted):
+    assert needs(target, ["level", "position", "label", "feedback"]) == wanted
+
+
+def test_a_missing_column_is_told_with_the_targets_that_could_be_used():
+    message = (
+        r"shop has no column 'position', which target 'funnel' is made of; "
+        r"targets that could be used: level, feedback$"
+    )
+    with pytest.raises(DataError, match=message):
+        needs("funnel", ["level", "feedback"], where="shop")
+    with pytest.raises(DataError, match=r"no column 'level' and no column 'position'.* no target"):
+        needs("funnel", [])
+
+
+def test_an_unknown_target_is_told_with_the_nearest_one():
+    with pytest.raises(ConfigError, match=r"no target called 'funel' \(did you mean 'funnel'\?\)"):
+        needs("funel", [])
