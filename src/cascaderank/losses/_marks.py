@@ -1,5 +1,6 @@
 """What the losses of a smooth top-k share: marks, their number, and BCE in log space."""
 
+import torch
 from torch import Tensor
 
 from cascaderank.relevance import ground_truth
@@ -7,14 +8,16 @@ from cascaderank.tensors import at_least_float32, masked_mean
 
 
 def mark(
-    labels: Tensor, *, k: int | None, threshold: float | None, mask: Tensor
+    labels: Tensor, *, like: Tensor, k: int | None, threshold: float | None, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the marks of the ground truth ``[..., list]`` and how many there are ``[...]``.
 
     Ties share marks but the number is whole: it is the k asked for, the length of a shorter
-    list, or the count of labels that reach the threshold.
+    list, or the count of labels that reach the threshold. They are told apart with the precision
+    of the wider of labels and scores (``like``).
     """
-    marks = ground_truth(at_least_float32(labels), k=k, threshold=threshold, mask=mask)
+    labels = at_least_float32(labels.to(torch.promote_types(labels.dtype, like.dtype)))
+    marks = ground_truth(labels, k=k, threshold=threshold, mask=mask)
     return marks, marks.sum(-1).round().long()
 
 

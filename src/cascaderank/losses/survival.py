@@ -70,7 +70,7 @@ def survival_loss(
     Source: LCRON (arXiv 2503.09492), the end-to-end term; log space is this project's.
     """
     mask = check_cascade(scores, labels, quotas, mask)
-    marks, size = mark(labels, k=k, threshold=threshold, mask=mask)
+    marks, size = mark(labels, like=scores, k=k, threshold=threshold, mask=mask)
     cuts = size if quotas is None else size.new_tensor(quotas)[:, None]
     cuts = cuts.expand(scores.shape[:-1])  # [stages, batch]
     log_kept, log_dropped = log_top_k_probability(

@@ -60,7 +60,7 @@ def top_k_loss(
     Source: LCRON (arXiv 2503.09492), the single-stage term; log space is this project's.
     """
     mask = check_lists(scores, labels, mask)
-    marks, size = mark(labels, k=k, threshold=threshold, mask=mask)
+    marks, size = mark(labels, like=scores, k=k, threshold=threshold, mask=mask)
     log_kept, log_dropped = log_top_k_probability(
         at_least_float32(scores), size, operator=operator, temperature=temperature, mask=mask
     )

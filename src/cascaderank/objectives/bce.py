@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.losses._marks import mark
 from cascaderank.losses.bce import bce_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
 from cascaderank.objectives._published import (
@@ -13,7 +14,6 @@ from cascaderank.objectives._published import (
     check_full_lists,
     check_published,
 )
-from cascaderank.relevance import ground_truth as mark_ground_truth
 
 _PUBLISHED_LENGTHS = {2: (40, 20), 3: (50, 40, 20)}
 """How many candidates, best level first, each stage of the published code trains on."""
@@ -91,8 +91,12 @@ class _Ours:
     threshold: float | None
 
     def loss(self, inputs: CascadeInputs) -> Tensor:
-        marks = mark_ground_truth(
-            inputs.labels, k=self.k, threshold=self.threshold, mask=inputs.mask
+        marks, _ = mark(
+            inputs.labels,
+            like=inputs.scores,
+            k=self.k,
+            threshold=self.threshold,
+            mask=inputs.mask,
         )
         reached = inputs.mask
         if inputs.levels is not None:

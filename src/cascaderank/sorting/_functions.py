@@ -55,7 +55,7 @@ def permutation(
         )
     filled, mask, temperatures = _prepare(scores, temperature, mask)
     if not scores.shape[-1]:
-        return filled[..., None, :].to(scores.dtype)
+        return (filled[..., :, None] * filled[..., None, :]).to(scores.dtype)
     log_rows = sorter.log_permutation(filled, temperature=temperatures, mask=mask)
     rank = torch.arange(scores.shape[-1], device=scores.device)
     real_rows = rank < mask.sum(-1, keepdim=True)

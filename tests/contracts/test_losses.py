@@ -1,0 +1,236 @@
+"""What every loss promises. A new loss is picked up here without being named."""
+
+import functools
+
+import pytest
+import torch
+
+from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.losses import LOSSES
+
+OPTIONS = {"k": 3, "quotas": (5, 4)}
+"""What a loss is given of the options it takes; a new loss may need a new line here."""
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16]
+
+
+class Loss:
+    """A loss with its options; one for a single ranking is tried on the first stage's scores."""
+
+    def __init__(self, name):
+        options = LOSSES.options(name)
+        self.of_cascade = "quotas" in options
+        given = {o: v for o, v in OPTIONS.items() if o in options}
+        needed = [o for o, p in options.items() if p.default is p.empty and o not in given]
+        assert not needed, f"say in OPTIONS what to give for {needed} of loss '{name}'"
+        self.function = functools.partial(LOSSES[name], **given)
+
+    def __call__(self, scores, labels, **options):
+        return self.function(scores if self.of_cascade else scores[0], labels, **options)
+
+    def with_gradient(self, scores, labels, **options):
+        scores = scores.detach().clone().requires_grad_()
+        value = self(scores, labels, **options)
+        (gradient,) = torch.autograd.grad(value.sum(), scores)
+        return value.detach(), gradient
+
+
+@pytest.fixture(params=list(LOSSES))
+def loss(request):
+    return Loss(request.param)
+
+
+def same(got, want):
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("junk", [1e30, -1e30, float("inf"), -float("inf"), float("nan")])
+def test_padding_never_matters(loss, cascade, junk, dtype):
+    scores, labels, mask = cascade
+    scores, labels = scores.to(dtype), labels.to(dtype)
+    clean = loss.with_gradient(scores, labels, mask=mask, reduction="none")
+    dirty = loss.with_gradient(
+        scores.masked_fill(~mask, junk),
+        labels.masked_fill(~mask, junk),
+        mask=mask,
+        reduction="none",
+    )
+    same(dirty, clean)
+    assert clean[0].isfinite().all()
+    assert (dirty[1][:, ~mask] == 0).all()
+    assert clean[1][0][mask].any(), "vacuous: no gradient at all"
+
+
+def test_a_padded_list_is_worth_what_it_is_without_padding(loss, cascade):
+    scores, labels, mask = cascade
+    values, gradients = loss.with_gradient(scores, labels, mask=mask, reduction="none")
+    for i, real in enumerate(mask.sum(-1).tolist()):
+        value, gradient = loss.with_gradient(scores[:, i : i + 1, :real], labels[i : i + 1, :real])
+        torch.testing.assert_close(value, values[i])
+        torch.testing.assert_close(gradient[:, 0], gradients[:, i, :real])
+
+
+def test_real_candidates_may_be_anywhere_in_the_list(loss, cascade):
+    scores, labels, mask = cascade
+    value, gradient = loss.with_gradient(scores, labels, mask=mask, reduction="none")
+    flipped, back = loss.with_gradient(
+        scores.flip(-1), labels.flip(-1), mask=mask.flip(-1), reduction="none"
+    )
+    torch.testing.assert_close(flipped, value)
+    torch.testing.assert_close(back.flip(-1), gradient)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_order_of_candidates_never_matters(loss, cascade, tied):
+    scores, labels, mask = cascade
+    if tied:
+        scores = scores.round()
+    order = torch.randperm(scores.shape[-1], generator=torch.Generator().manual_seed(0))
+    value, gradient = loss.with_gradient(scores, labels, mask=mask, reduction="none")
+    moved = loss.with_gradient(
+        scores[..., order], labels[:, order], mask=mask[:, order], reduction="none"
+    )
+    torch.testing.assert_close(moved, (value, gradient[..., order]))
+
+
+def test_lists_do_not_see_each_other(loss, cascade):
+    scores, labels, mask = cascade
+    before = loss.with_gradient(scores, labels, mask=mask, reduction="none")
+    changed_scores, changed_labels = scores.clone(), labels.clone()
+    changed_scores[:, 1:] = scores[:, 1:].flip(-1) * 3
+    changed_labels[1:] = labels[1:].flip(-1)
+    after = loss.with_gradient(changed_scores, changed_labels, mask=mask, reduction="none")
+    same(after[0][0], before[0][0])
+    same(after[1][:, 0], before[1][:, 0])
+    assert not torch.equal(after[0][1:], before[0][1:]), "vacuous: nothing changed"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "case", ["all_padding", "no_positive_label", "all_positive", "one_candidate", "all_tied"]
+)
+def test_degenerate_lists_give_finite_value_and_gradient(loss, cascade, case, dtype):
+    scores, labels, mask = (t.clone() for t in cascade)
+    if case == "all_padding":
+        mask[:] = False
+    elif case == "no_positive_label":
+        labels[:] = 0
+    elif case == "all_positive":
+        labels[:] = 1
+    elif case == "one_candidate":
+        mask[:, 1:] = False
+    else:
+        scores[:] = 1.0
+    value, gradient = loss.with_gradient(
+        scores.to(dtype), labels.to(dtype), mask=mask, reduction="none"
+    )
+    assert value.isfinite().all()
+    assert gradient.isfinite().all()
+    if case == "all_padding":
+        assert (value == 0).all()
+        assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 24), (2, 4, 0)])
+def test_nothing_costs_nothing(loss, shape):
+    scores = torch.zeros(shape, requires_grad=True)
+    value = loss(scores, torch.zeros(shape[1:]))
+    value.backward()
+    assert value == 0
+    assert scores.grad.shape == shape
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1e-30, 1e-4, 1e4, 1e30])
+def test_extreme_scores_give_finite_value_and_gradient(loss, cascade, size, dtype):
+    scores, labels, mask = cascade
+    value, gradient = loss.with_gradient(
+        (scores * size).to(dtype), labels.to(dtype), mask=mask, reduction="none"
+    )
+    assert value.isfinite().all()
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_result_has_the_dtype_of_the_scores(loss, cascade, dtype):
+    scores, labels, mask = cascade
+    value, gradient = loss.with_gradient(scores.to(dtype), labels.to(dtype), mask=mask)
+    assert value.dtype is gradient.dtype is dtype
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rtol"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)], ids=str
+)
+def test_narrow_floats_agree_with_float64(loss, cascade, dtype, rtol):
+    scores, labels, mask = cascade
+    want = loss.with_gradient(scores, labels, mask=mask, reduction="none")
+    got = loss.with_gradient(scores.to(dtype), labels.to(dtype), mask=mask, reduction="none")
+    torch.testing.assert_close(got[0].double(), want[0], rtol=rtol, atol=rtol)
+    scale = want[1].abs().max()
+    torch.testing.assert_close(got[1].double() / scale, want[1] / scale, rtol=rtol, atol=rtol)
+
+
+def test_labels_may_be_integers(loss, cascade):
+    scores, labels, mask = cascade
+    labels = labels.round()
+    same(loss(scores, labels.long(), mask=mask), loss(scores, labels, mask=mask))
+
+
+def test_reductions_agree(loss, cascade):
+    scores, labels, mask = cascade
+    none, total, mean = (
+        loss(scores, labels, mask=mask, reduction=r) for r in ("none", "sum", "mean")
+    )
+    assert none.shape == mask.shape[:1]
+    torch.testing.assert_close(total, none.sum())
+    torch.testing.assert_close(mean, none.mean())
+
+
+def test_a_gradient_step_goes_downhill(loss, cascade):
+    scores, labels, mask = cascade
+    before, gradient = loss.with_gradient(scores, labels, mask=mask)
+    assert gradient.abs().sum() > 0, "vacuous: no gradient at all"
+    step = 1e-3 * gradient / gradient.norm()
+    assert loss(scores - step, labels, mask=mask) < before
+
+
+def test_labels_in_agreement_cost_less_than_labels_in_reverse(loss, cascade):
+    scores, _, mask = cascade
+    labels = torch.linspace(1, 0, scores.shape[-1]).double().expand(mask.shape)
+    best = labels.expand_as(scores)
+    assert loss(best, labels, mask=mask) < loss(-best, labels, mask=mask)
+
+
+def test_inputs_are_left_alone(loss, cascade):
+    scores, labels, mask = cascade
+    copies = [t.clone() for t in cascade]
+    loss(scores, labels, mask=mask)
+    same(list(cascade), copies)
+
+
+def test_a_list_loss_takes_any_batch_dimensions(loss, cascade):
+    scores, labels, mask = cascade
+    if loss.of_cascade:
+        with pytest.raises(ShapeError):
+            loss(scores[None], labels, mask=mask)
+        return
+    flat = loss.function(scores[0], labels, mask=mask, reduction="none")
+    square = loss.function(
+        scores[0].view(2, 2, -1), labels.view(2, 2, -1), mask=mask.view(2, 2, -1), reduction="none"
+    )
+    single = loss.function(scores[0, 0], labels[0], mask=mask[0], reduction="none")
+    same(square, flat.view(2, 2))
+    torch.testing.assert_close(single, flat[0])
+
+
+def test_wrong_shapes_and_reductions_are_refused(loss, cascade):
+    scores, labels, mask = cascade
+    with pytest.raises(ShapeError):
+        loss(scores, labels[:, :-1], mask=mask)
+    with pytest.raises(ShapeError):
+        loss(scores, labels, mask=mask.double())
+    with pytest.raises(ShapeError):
+        loss(scores.long(), labels, mask=mask)
+    with pytest.raises(ConfigError, match="did you mean 'mean'"):
+        loss(scores, labels, mask=mask, reduction="maen")

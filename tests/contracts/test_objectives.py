@@ -1,0 +1,229 @@
+"""What every objective promises. A new one is picked up here without being named."""
+
+import copy
+
+import pytest
+import torch
+
+from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.objectives import OBJECTIVES, build_objective
+
+QUOTAS = (6, 4, 3)
+DTYPES = [torch.float32, torch.float64, torch.bfloat16]
+
+
+class Case:
+    """An objective of some stages, and a batch for it."""
+
+    def __init__(self, name, stages, cascade, *, levels, **options):
+        scores, self.labels, self.mask = cascade
+        self.scores = torch.cat([scores, scores[:1].roll(5, -1)])[:stages]
+        self.levels = (self.labels * (stages + 1)).long() if levels else None
+        task = {"stages": stages, "quotas": QUOTAS[:stages], "ground_truth": 3}
+        self.objective = build_objective(name, **task, **options).double()
+
+    def __call__(self, **changes):
+        inputs = {"mask": self.mask, "levels": self.levels, **changes}
+        return self.objective(
+            inputs.pop("scores", self.scores), inputs.pop("labels", self.labels), **inputs
+        )
+
+    def with_gradient(self, **changes):
+        scores = changes.pop("scores", self.scores).detach().clone().requires_grad_()
+        total = self(scores=scores, **changes).total
+        (gradient,) = torch.autograd.grad(total, scores)
+        return total.detach(), gradient
+
+
+@pytest.fixture(params=list(OBJECTIVES))
+def name(request):
+    return request.param
+
+
+@pytest.fixture(params=[(1, True), (2, True), (3, True), (2, False)], ids=str)
+def case(request, name, cascade):
+    stages, levels = request.param
+    return Case(name, stages, cascade, levels=levels)
+
+
+def same(got, want):
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("junk", [1e30, float("inf"), -float("inf"), float("nan")])
+def test_padding_never_matters(case, junk):
+    clean, padding = case.with_gradient(), ~case.mask
+    levels = None if case.levels is None else case.levels.masked_fill(padding, 99)
+    dirty = case.with_gradient(
+        scores=case.scores.masked_fill(padding, junk),
+        labels=case.labels.masked_fill(padding, junk),
+        levels=levels,
+    )
+    same(dirty, clean)
+    assert clean[0].isfinite()
+    assert clean[1].any(), "vacuous: no gradient at all"
+    assert (dirty[1][:, padding] == 0).all()
+
+
+def test_order_of_candidates_never_matters(case):
+    order = torch.randperm(case.mask.shape[-1], generator=torch.Generator().manual_seed(0))
+    total, gradient = case.with_gradient()
+    moved = case.with_gradient(
+        scores=case.scores[..., order],
+        labels=case.labels[:, order],
+        mask=case.mask[:, order],
+        levels=None if case.levels is None else case.levels[:, order],
+    )
+    torch.testing.assert_close(moved, (total, gradient[..., order]))
+
+
+def test_terms_are_means_over_lists_that_do_not_see_each_other(case):
+    whole = case()
+    alone = [
+        case(
+            scores=case.scores[:, i : i + 1],
+            labels=case.labels[i : i + 1],
+            mask=case.mask[i : i + 1],
+            levels=None if case.levels is None else case.levels[i : i + 1],
+        )
+        for i in range(len(case.mask))
+    ]
+    for term, value in whole.terms.items():
+        torch.testing.assert_close(value, torch.stack([a.terms[term] for a in alone]).mean())
+
+
+def test_terms_and_weights_are_reported_without_gradient(case):
+    out = case()
+    assert list(out.terms) == list(out.weights) == [term.name for term in case.objective.terms]
+    for value in (*out.terms.values(), *out.weights.values()):
+        assert value.dim() == 0
+        assert value.isfinite()
+        assert not value.requires_grad
+    total = sum(out.weights[term] * value for term, value in out.terms.items())
+    torch.testing.assert_close(out.total.detach(), total)  # all ln w are 0
+
+
+def test_every_stage_learns(case):
+    _, gradient = case.with_gradient()
+    assert gradient.abs().sum((1, 2)).min() > 0
+
+
+def test_a_gradient_step_goes_downhill(case):
+    before, gradient = case.with_gradient()
+    after = case(scores=case.scores - 1e-3 * gradient / gradient.norm()).total
+    assert after < before
+
+
+def test_learned_weights_get_a_gradient(case):
+    parameters = list(case.objective.parameters())
+    if parameters:
+        for gradient in torch.autograd.grad(case().total, parameters):
+            assert gradient.isfinite()
+            assert gradient != 0
+
+
+@pytest.mark.parametrize(
+    "trouble", ["all_padding", "no_positive_label", "one_candidate", "all_tied", "no_batch"]
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_degenerate_batches_give_finite_value_and_gradient(case, trouble, dtype):
+    scores, labels, mask = case.scores.clone(), case.labels.clone(), case.mask.clone()
+    levels = case.levels
+    if trouble == "all_padding":
+        mask[:] = False
+    elif trouble == "no_positive_label":
+        labels[:] = 0
+    elif trouble == "one_candidate":
+        mask[:, 1:] = False
+    elif trouble == "all_tied":
+        scores[:] = 1.0
+    else:
+        scores, labels, mask = scores[:, :0], labels[:0], mask[:0]
+        levels = None if levels is None else levels[:0]
+    total, gradient = case.with_gradient(
+        scores=scores.to(dtype), labels=labels.to(dtype), mask=mask, levels=levels
+    )
+    assert total.isfinite()
+    assert gradient.isfinite().all()
+    assert gradient.dtype is dtype
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e4, 1e30])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_extreme_scores_give_finite_value_and_gradient(case, size, dtype):
+    total, gradient = case.with_gradient(scores=(case.scores * size).to(dtype))
+    assert total.isfinite()
+    assert gradient.isfinite().all()
+
+
+def test_it_can_be_copied_and_its_state_restored(case):
+    parameters = list(case.objective.parameters())
+    with torch.no_grad():
+        for i, parameter in enumerate(parameters):
+            parameter.fill_(0.1 * (i + 1))
+    twin = copy.deepcopy(case.objective)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    twin.load_state_dict(case.objective.state_dict())
+    arguments = {"mask": case.mask, "levels": case.levels}
+    same(twin(case.scores, case.labels, **arguments).total, case().total)
+
+
+def test_stage_names_are_seen_in_the_terms(name):
+    objective = build_objective(
+        name, stages=["retrieval", "ranking"], quotas=(4, 2), ground_truth=2
+    )
+    by_stage = [term.name for term in objective.terms if "/" in term.name]
+    assert {term.partition("/")[2] for term in by_stage} <= {"retrieval", "ranking"}
+
+
+def test_a_threshold_is_as_good_as_a_size(name, cascade):
+    scores, labels, mask = cascade
+    objective = build_objective(name, stages=2, quotas=(4, 2), threshold=0.5)
+    scores = scores.clone().requires_grad_()
+    out = objective(scores, labels, mask=mask)
+    out.total.backward()
+    assert out.total.isfinite()
+    assert scores.grad.any()
+
+
+def test_every_option_is_read(name, cascade):
+    """Changing any option changes the value; one that nothing reads is worse than none."""
+    other = {
+        "operator": "soft_sort",
+        "temperature": 2.0,
+        "relative_temperature": True,
+        "cut": "quotas",
+        "weights": (0.3, 0.7),
+        "entry_levels": (0, 1),
+    }
+    options = set(OBJECTIVES.options(name))
+    options -= {"stages", "quotas", "ground_truth", "threshold", "published"}
+    missing = options - set(other)
+    assert not missing, f"say in `other` what else {missing} of objective '{name}' may be"
+    usual = Case(name, 2, cascade, levels=True)().total
+    for option in options:
+        changed = Case(name, 2, cascade, levels=True, **{option: other[option]})().total
+        assert not torch.isclose(changed, usual, rtol=1e-6), option
+
+
+def test_wrong_shapes_are_refused(case):
+    with pytest.raises(ShapeError, match="stages"):
+        case(scores=torch.cat([case.scores, case.scores[:1]]))
+    with pytest.raises(ShapeError):
+        case(labels=case.labels[:, :-1])
+    with pytest.raises(ShapeError):
+        case(mask=case.mask.long())
+    with pytest.raises(ShapeError, match="levels must be integers"):
+        case(levels=case.labels)
+    with pytest.raises(ShapeError, match="levels must be integers"):
+        case(levels=case.labels.long()[:, :-1])
+
+
+def test_wrong_options_are_refused(name):
+    task = {"stages": 2, "quotas": (4, 2), "ground_truth": 2}
+    with pytest.raises(ConfigError, match=f"objective '{name}' has no option 'temprature'"):
+        build_objective(name, **task, temprature=1.0)
+    with pytest.raises(ConfigError, match="published"):
+        build_objective(name, **{**task, "stages": 4, "quotas": (4, 3, 2, 1)}, published=True)

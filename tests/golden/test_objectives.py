@@ -1,0 +1,79 @@
+"""Objectives with published=True as computed outside this project."""
+
+from math import log
+
+import pytest
+import torch
+
+from cascaderank.objectives import build_objective
+from tests.golden.conftest import GRADIENT, VALUE
+
+CASES = ["distinct", "tied"]
+
+
+def published(golden, name, **options):
+    return build_objective(
+        name,
+        stages=golden.stages,
+        quotas=golden.quotas,
+        ground_truth=golden.ground_truth,
+        published=True,
+        **options,
+    ).double()
+
+
+def assert_golden(got, want, tolerance):
+    torch.testing.assert_close(
+        torch.as_tensor(got), torch.tensor(want, dtype=torch.float64), rtol=0, atol=tolerance
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bce(golden, case):
+    want = golden.want(case, "bce")
+    out, gradient = golden.judge(published(golden, "bce"), case)
+    assert_golden(out.total, want["total"], VALUE)
+    assert_golden(gradient, want["grad"], GRADIENT)
+    for stage in golden.stages:
+        assert_golden(out.terms[f"bce/{stage}"], want["components"][stage], VALUE)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ours_and_the_published_bce_are_one_where_both_are_defined(golden, case):
+    task = {"stages": golden.stages, "quotas": golden.quotas}
+    ours = build_objective("bce", **task, ground_truth=golden.ground_truth)
+    got, want = (golden.judge(o, case) for o in (ours, published(golden, "bce")))
+    torch.testing.assert_close((got[0].total, got[1]), (want[0].total, want[1]))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", ["lcron", "lcron_weights"])
+def test_lcron(golden, case, name):
+    want = golden.want(case, name)
+    objective = published(golden, "lcron")
+    with torch.no_grad():
+        for stage, weight in want["weights"].items():
+            objective.log_weights[f"top_k/{stage}"].fill_(log(weight))
+    out, gradient = golden.judge(objective, case)
+    assert_golden(out.total, want["total"], VALUE)
+    assert_golden(gradient, want["grad"], GRADIENT)
+    assert_golden(out.terms["end_to_end"], want["components"]["L_e2e"], VALUE)
+    for stage, weight in want["weights"].items():
+        name = f"top_k/{stage}"
+        assert_golden(out.terms[name], want["components"][f"L_single_{stage}"], VALUE)
+        assert_golden(out.weights[name], 1 / (2 * weight**2), VALUE)
+        by_weight = objective.log_weights[name].grad / weight  # d ln w / d w = 1 / w
+        assert_golden(by_weight, want["weight_grad"][stage], GRADIENT)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ours_and_the_published_lcron_differ_by_the_epsilons_only(golden, case):
+    """With full lists, distinct labels and scores that are not extreme."""
+    mild = {"temperature": 500.0}  # no probability as small as the 1e-6 that is added to it
+    task = {"stages": golden.stages, "quotas": golden.quotas}
+    ours = build_objective("lcron", **task, ground_truth=golden.ground_truth, **mild).double()
+    got = golden.judge(ours, case)
+    want = golden.judge(published(golden, "lcron", **mild), case)
+    torch.testing.assert_close(got[0].terms, want[0].terms, rtol=0, atol=5e-5)
+    torch.testing.assert_close(got[1], want[1], rtol=0, atol=1e-5)
+    assert want[1].abs().max() > 1e-3, "vacuous: gradients smaller than the tolerance"

@@ -1,0 +1,77 @@
+"""BCE trains each stage on what could reach it."""
+
+import pytest
+import torch
+
+from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.losses import bce_loss
+from cascaderank.objectives import build_objective
+
+LABELS = torch.tensor([[5.0, 4.0, 3.0, 2.0, 1.0, 0.0]])
+LEVELS = torch.tensor([[3, 3, 2, 1, 1, 0]])
+SCORES = torch.tensor([[[0.3, -0.2, 1.0, 0.5, -1.0, 0.1]], [[1.3, 0.2, -1.0, 0.4, 1.0, -0.1]]])
+MARKS = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0, 0.0]])
+
+
+def bce(stages=2, **options):
+    quotas = (6, 5, 4, 3)[:stages]
+    options = {"ground_truth": 2, **options}
+    return build_objective("bce", stages=stages, quotas=quotas, **options)
+
+
+def test_a_stage_learns_from_what_the_logged_system_let_reach_it():
+    terms = bce()(SCORES, LABELS, levels=LEVELS).terms
+    torch.testing.assert_close(terms["bce/stage_1"], bce_loss(SCORES[0], MARKS))
+    torch.testing.assert_close(
+        terms["bce/stage_2"],
+        bce_loss(SCORES[1, :, :3], MARKS[:, :3]),  # levels of at least 2
+    )
+
+
+def test_without_levels_every_stage_learns_from_all():
+    terms = bce()(SCORES, LABELS).terms
+    torch.testing.assert_close(terms["bce/stage_2"], bce_loss(SCORES[1], MARKS))
+
+
+@pytest.mark.parametrize(
+    ("stages", "entry"), [(1, (0,)), (2, (0, 2)), (3, (0, 1, 3)), (4, (0, 1, 3, 4))]
+)
+def test_the_usual_entry_levels_are_those_of_a_log_with_two_more_levels(stages, entry):
+    scores = torch.randn(stages, 1, 6, generator=torch.Generator().manual_seed(0))
+    levels = torch.tensor([[4, 3, 3, 2, 1, 0]])
+    got = bce(stages)(scores, LABELS, levels=levels).total
+    said = bce(stages, entry_levels=entry)(scores, LABELS, levels=levels).total
+    assert got == said
+    if stages > 1:
+        other = bce(stages, entry_levels=(0,) * stages)(scores, LABELS, levels=levels).total
+        assert got != other
+
+
+def test_a_list_that_nothing_got_far_in_costs_a_stage_nothing():
+    scores = SCORES.repeat(1, 2, 1)
+    levels = torch.cat([LEVELS, torch.zeros_like(LEVELS)])
+    terms = bce()(scores, LABELS.repeat(2, 1), levels=levels).terms
+    alone = bce()(SCORES, LABELS, levels=LEVELS).terms
+    torch.testing.assert_close(terms["bce/stage_2"], alone["bce/stage_2"] / 2)
+
+
+@pytest.mark.parametrize("entry", [(0,), (0, 1, 2), (2, 1), (-1, 0)])
+def test_wrong_entry_levels_are_refused(entry):
+    with pytest.raises(ConfigError, match="entry_levels must be 2 numbers"):
+        bce(entry_levels=entry)
+
+
+def test_the_published_form_is_not_defined_for_everything():
+    with pytest.raises(ConfigError, match="2 and 3 stages; got 4"):
+        bce(4, published=True)
+    with pytest.raises(ConfigError, match="threshold"):
+        bce(ground_truth=None, threshold=1.0, published=True)
+    with pytest.raises(ConfigError, match="fixes entry_levels"):
+        bce(entry_levels=(0, 1), published=True)
+    with pytest.raises(ConfigError, match="needs levels"):
+        bce(published=True)(SCORES, LABELS)
+    with pytest.raises(ShapeError, match="lists of 40"):
+        bce(published=True)(SCORES, LABELS, levels=LEVELS)
+    scores, zeros = torch.zeros(2, 1, 40), torch.zeros(1, 40)
+    with pytest.raises(ShapeError, match="got 10 padded"):
+        bce(published=True)(scores, zeros, levels=zeros.long(), mask=torch.arange(40)[None] < 30)

@@ -1,0 +1,72 @@
+"""A mistake in what is asked for is told before any work, with all others."""
+
+import pytest
+
+from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.objectives import OBJECTIVES, Objective, Term, build_objective
+
+TASK = {"stages": 2, "quotas": (30, 20), "ground_truth": 10}
+
+
+def names(objective):
+    return [term.name for term in objective.terms]
+
+
+def test_stages_can_be_named_or_counted():
+    assert names(build_objective("bce", **TASK)) == ["bce/stage_1", "bce/stage_2"]
+    named = build_objective("bce", **{**TASK, "stages": ["retrieval", "ranking"]})
+    assert names(named) == ["bce/retrieval", "bce/ranking"]
+
+
+def test_an_unknown_objective_is_refused_with_the_nearest_name():
+    with pytest.raises(ConfigError, match=r"no objective called 'lcorn' .did you mean 'lcron'"):
+        build_objective("lcorn", **TASK)
+
+
+def test_all_mistakes_are_told_at_once():
+    with pytest.raises(ConfigError) as raised:
+        build_objective("lcron", stages=2, quotas=(20, 30), temprature=1.0, cut="qoutas")
+    told = str(raised.value)
+    for part in ("did you mean 'temperature'", "cut='qoutas'", "never grow", "ground truth"):
+        assert part in told
+
+
+@pytest.mark.parametrize(
+    "stages", [0, -1, True, "retrieval", [], ["a", "a"], ["a", ""], ["a.b", "c"], [1, 2], 2.0]
+)
+def test_stages_that_cannot_be_told_apart_are_refused(stages):
+    with pytest.raises(ConfigError, match="stage"):
+        build_objective("bce", stages=stages, quotas=(30, 20), ground_truth=10)
+
+
+def test_there_is_one_quota_per_stage():
+    with pytest.raises(ShapeError, match="one quota per stage"):
+        build_objective("bce", **{**TASK, "quotas": (30,)})
+
+
+@pytest.mark.parametrize("given", [{}, {"ground_truth": 10, "threshold": 0.5}, {"ground_truth": 0}])
+def test_the_ground_truth_is_said_in_one_way(given):
+    with pytest.raises(ConfigError, match="ground truth"):
+        build_objective("bce", stages=2, quotas=(30, 20), **given)
+
+
+@pytest.fixture
+def score_objective():
+    """A method that has no use for ground truth and no published form."""
+
+    def score_objective(*, stages: tuple[str, ...]) -> Objective:
+        return Objective([Term("score", lambda inputs: inputs.scores.sum())], stages=len(stages))
+
+    OBJECTIVES.register(score_objective)
+    yield "score"
+    OBJECTIVES._known.pop("score")
+
+
+def test_a_method_takes_only_what_it_has_a_use_for(score_objective):
+    assert build_objective(score_objective, stages=2, quotas=(4, 2)).stages == 2
+    assert build_objective(score_objective, **TASK).stages == 2
+
+
+def test_a_method_without_a_published_form_says_so(score_objective):
+    with pytest.raises(ConfigError, match="objective 'score' has no published form"):
+        build_objective(score_objective, **TASK, published=True)

@@ -1,0 +1,77 @@
+"""An objective adds, weighs and reports its terms."""
+
+from math import exp, log
+
+import pytest
+import torch
+
+from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.objectives import Objective, Term
+
+SCORES, LABELS = torch.full((2, 1, 3), 2.0), torch.zeros(1, 3)
+
+
+def three(inputs):
+    return inputs.scores.mean() + 1
+
+
+def five(inputs):
+    return inputs.scores.sum() / 12 + 4
+
+
+def test_fixed_weights_are_factors():
+    objective = Objective([Term("a", three), Term("b", five, 0.5)], stages=2)
+    out = objective(SCORES, LABELS)
+    assert out.total == 3 + 0.5 * 5
+    assert out.terms == {"a": 3.0, "b": 5.0}
+    assert out.weights == objective.weights() == {"a": 1.0, "b": 0.5}
+    assert not list(objective.parameters())
+
+
+def test_a_learned_weight_is_an_uncertainty():
+    objective = Objective([Term("a", three), Term("b", five, "learned")], stages=2)
+    with torch.no_grad():
+        objective.log_weights["b"].fill_(0.3)
+    out = objective(SCORES, LABELS)
+    assert out.total.item() == pytest.approx(3 + 5 / (2 * exp(0.3) ** 2) + 0.3)
+    assert out.terms["b"] == 5.0
+    assert out.weights["b"].item() == pytest.approx(exp(-0.6) / 2)
+    out.total.backward()
+    assert objective.log_weights["b"].grad.item() == pytest.approx(1 - 5 * exp(-0.6))
+
+
+def test_a_learned_weight_settles_where_the_uncertainty_is_the_size_of_the_term():
+    objective = Objective([Term("b", five, "learned")], stages=2)
+    optimizer = torch.optim.Adam(objective.parameters(), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        objective(SCORES, LABELS).total.backward()
+        optimizer.step()
+    assert objective.log_weights["b"].item() == pytest.approx(log(5) / 2, abs=1e-3)
+
+
+def test_terms_see_what_was_passed_and_always_a_mask():
+    seen = []
+
+    def look(inputs):
+        seen.append(inputs)
+        return inputs.scores.sum()
+
+    objective, levels = Objective([Term("look", look)], stages=2), torch.zeros(1, 3).long()
+    objective(SCORES, LABELS, levels=levels)
+    assert seen[0].mask.all()
+    assert seen[0].mask.shape == LABELS.shape
+    assert seen[0].levels is levels
+    objective(SCORES, LABELS)
+    assert seen[1].levels is None
+
+
+def test_terms_must_have_names_of_their_own():
+    for terms in ([], [Term("a", three), Term("a", five)]):
+        with pytest.raises(ConfigError, match="different names"):
+            Objective(terms, stages=2)
+
+
+def test_another_number_of_stages_is_refused():
+    with pytest.raises(ShapeError, match="built for 3 stages"):
+        Objective([Term("a", three)], stages=3)(SCORES, LABELS)
