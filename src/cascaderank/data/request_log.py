@@ -16,7 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import final
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cascaderank.data.log_writer import RequestLogWriter
 from cascaderank.data.manifest import Manifest, Part, read_manifest
@@ -121,14 +123,25 @@ class RequestLog:
             )
         return frame
 
-    def frames(self, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+    def frames(
+        self, columns: Sequence[str] | None = None, *, rows: NDArray[np.int64] | None = None
+    ) -> Iterator[pl.DataFrame]:
         """Read part by part, each as one frame; one part is in memory at a time.
 
         Args:
             columns: those wanted, in that order; all if not given.
+            rows: those wanted, sorted, as a split gives them; all if not given. Parts without any
+                are not read.
 
         Raises:
             DataError: as :meth:`read`.
         """
+        first = 0
         for part in self.manifest.parts:
-            yield self.read(part, columns)
+            if rows is None:
+                yield self.read(part, columns)
+            else:
+                start, end = np.searchsorted(rows, (first, first + part.requests))
+                if start < end:
+                    yield self.read(part, columns)[rows[start:end] - first]
+            first += part.requests
