@@ -1,6 +1,9 @@
 """What many tests need: small request logs, settings for them, and where the real data lie."""
 
 import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: as the command line does
+
 from pathlib import Path
 
 import pytest

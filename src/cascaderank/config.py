@@ -12,8 +12,15 @@ from cascaderank.data.labels import TARGETS
 from cascaderank.data.split import RequestSplit, SplitSettings
 from cascaderank.errors import ConfigError, ShapeError, did_you_mean
 from cascaderank.objectives import OBJECTIVES
+from cascaderank.registry import Registry
 from cascaderank.stages import STAGES
 from cascaderank.tensors import check_quotas
+
+
+def _raise_all(registry: Registry[Any], name: str, options: Mapping[str, object]) -> None:
+    mistakes = registry.option_mistakes(name, options)
+    if mistakes:
+        raise ValueError("; ".join(mistakes))
 
 
 class Settings(BaseModel):
@@ -164,6 +171,15 @@ class RunSettings(Settings):
         """
         return check_settings(_with(self.model_dump(mode="json", exclude_none=True), changes))
 
+    def differences(self, other: "RunSettings") -> list[str]:
+        """Return one line for each setting that differs, such as ``"train.seed: 0, not 1"``."""
+        mine, theirs = (_flat(s.model_dump(mode="json", exclude_none=True)) for s in (self, other))
+        return [
+            f"{name}: {mine.get(name, 'not set')}, not {theirs.get(name, 'not set')}"
+            for name in sorted({*mine, *theirs})
+            if mine.get(name) != theirs.get(name)
+        ]
+
     def to_toml(self) -> str:
         """Write all settings, defaults included, as TOML."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
@@ -237,12 +253,6 @@ def _with(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[s
     return result
 
 
-def _raise_all(registry: Any, name: str, options: Mapping[str, object]) -> None:
-    mistakes = registry.option_mistakes(name, options)
-    if mistakes:
-        raise ValueError("; ".join(mistakes))
-
-
 def _told(error: Any) -> str:
     """One mistake as a sentence that starts with the dotted name of the setting."""
     place = error["loc"]
@@ -257,6 +267,17 @@ def _told(error: Any) -> str:
     found = error["input"]
     shown = f"; got {found!r}" if isinstance(found, (str, int, float, bool, list)) else ""
     return f"{name}: {message}{shown}"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def _fields(where: Sequence[str]) -> list[str]:

@@ -154,7 +154,8 @@ class Schema(BaseModel):
         """Return the features that match any of the patterns, in the order of the schema.
 
         Args:
-            patterns: names, or shell patterns such as ``"bm25*"``.
+            patterns: names, or shell patterns such as ``"bm25*"``; with a leading ``!`` they take
+                out instead, as in ``["*", "!cross_*"]``.
 
         Raises:
             SchemaError: if a pattern matches nothing.
@@ -164,13 +165,20 @@ class Schema(BaseModel):
             >>> [f.name for f in schema.select(["a*"])]
             ['a1']
         """
-        for pattern in patterns:
+        wanted = [p for p in patterns if not p.startswith("!")]
+        unwanted = [p[1:] for p in patterns if p.startswith("!")]
+        for pattern in (*wanted, *unwanted):
             if not any(fnmatchcase(n, pattern) for n in self.names):
                 raise SchemaError(
                     f"no feature '{pattern}'{did_you_mean(pattern, self.names)}; "
                     f"there are {abridged(self.names)}"
                 )
-        return tuple(f for f in self.features if any(fnmatchcase(f.name, p) for p in patterns))
+        return tuple(
+            f
+            for f in self.features
+            if any(fnmatchcase(f.name, p) for p in wanted)
+            and not any(fnmatchcase(f.name, p) for p in unwanted)
+        )
 
 
 class Moments(BaseModel):

@@ -5,7 +5,7 @@ The checks read shapes and dtypes only, never values: they cost nothing and wait
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -116,18 +116,16 @@ def reduce_lists(per_list: Tensor, reduction: Reduction) -> Tensor:
     Raises:
         ConfigError: if the reduction is unknown.
     """
-    if reduction == "mean":
-        # An empty batch costs nothing; torch would say NaN.
-        return per_list.mean() if per_list.numel() else per_list.sum()
-    if reduction == "sum":
-        return per_list.sum()
+    known = get_args(Reduction)
+    if reduction not in known:
+        raise ConfigError(
+            f"no reduction called '{reduction}'{did_you_mean(str(reduction), known)}; "
+            f"there are {', '.join(known)}"
+        )
     if reduction == "none":
         return per_list
-    known = ("mean", "sum", "none")
-    raise ConfigError(
-        f"no reduction called '{reduction}'{did_you_mean(str(reduction), known)}; "
-        f"there are {', '.join(known)}"
-    )
+    # An empty batch costs nothing; torch would say that its mean is NaN.
+    return per_list.mean() if reduction == "mean" and per_list.numel() else per_list.sum()
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

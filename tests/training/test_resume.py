@@ -123,7 +123,7 @@ def test_a_complete_run_is_not_run_again(funnel, settings_for, tmp_path):
 def test_other_settings_do_not_touch_a_run(funnel, settings_for, tmp_path):
     train_run(settings_for(funnel), tmp_path / "run")
     before = bits_of(tmp_path / "run")
-    with pytest.raises(RunError, match=r"other settings \(there: seed = 0; here: seed = 1\)"):
+    with pytest.raises(RunError, match=r"other settings \(train\.seed: 0, not 1\)"):
         train_run(settings_for(funnel, train__seed=1), tmp_path / "run")
     assert bits_of(tmp_path / "run") == before
 

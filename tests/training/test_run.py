@@ -135,7 +135,7 @@ def test_a_diverging_loss_is_told(funnel, settings_for, tmp_path, monkeypatch):
     from cascaderank.stages.linear import Linear
 
     monkeypatch.setattr(
-        Linear, "forward", lambda self, batch: self.of_request.weight.sum() * np.nan + batch.mask
+        Linear, "forward", lambda self, batch: self.weights.both.weight.sum() * np.nan + batch.mask
     )
     settings = settings_for(funnel)
     settings = settings.changed({"stages": {"only": {"model": "linear", "quota": 5}}})

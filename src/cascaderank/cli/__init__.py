@@ -4,6 +4,8 @@ Results go to stdout, talk and progress bars to stderr. Exit code 0 is done, 2 i
 mistake told in one line, 1 is a bug. Nothing heavy is imported before a command runs.
 """
 
+import os
+
 import typer
 
 from cascaderank.cli.compare import compare
@@ -12,6 +14,10 @@ from cascaderank.cli.evaluate import evaluate
 from cascaderank.cli.ls import ls
 from cascaderank.cli.prepare import prepare
 from cascaderank.cli.train import train
+
+# Threads of torch that wait by spinning slow a busy machine down twentyfold (docs/decisions).
+# Read when torch is loaded, which no command does before it runs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 app = typer.Typer(
     name="cascaderank",

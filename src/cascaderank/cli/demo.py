@@ -11,6 +11,7 @@ from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, say, u
 @user_errors
 def demo(
     run: Annotated[Path, typer.Option(help="Folder of the demo.")] = Path("runs/demo"),
+    requests: Annotated[int, typer.Option(min=100, help="How many to simulate.")] = 12_000,
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
@@ -26,7 +27,7 @@ def demo(
     )
     if not (log / "manifest.json").exists():
         say("simulating a funnel of two stages ...")
-        SOURCES["synthetic"](None, log, requests=12_000)
+        SOURCES["synthetic"](None, log, requests=requests)
     result = compare(settings, run / "runs", progress=Bars())
     if as_json:
         emit_json(result.to_json())

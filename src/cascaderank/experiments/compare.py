@@ -263,7 +263,7 @@ def _summary(
                 high=interval.high,
                 seed_deviation=float(np.nanmean(joint, 1).std(ddof=1)) if len(joint) > 1 else None,
                 stage_recall={
-                    stage: float(np.nanmean(over_seeds(name, f"{stage}.recall")))
+                    stage: float(np.nanmean(over_seeds(name, f"recall/{stage}")))
                     for stage in settings.stages
                 },
                 share_of_ceiling=interval.mean / ceiling if ceiling else None,

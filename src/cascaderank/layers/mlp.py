@@ -37,11 +37,38 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, dropout: float = 0.
 
 
 @final
+class PairLinear(nn.Module):
+    """A linear layer over the concatenation of a request's vector and a candidate's.
+
+    The product is split in two, so that the request's half is computed once per request instead
+    of once per candidate. The function and its fresh weights are those of the plain layer.
+
+    Args:
+        request_dim: length of a request's vector; may be 0.
+        item_dim: length of a candidate's vector.
+        outputs: length of the output.
+    """
+
+    def __init__(self, request_dim: int, item_dim: int, outputs: int) -> None:
+        super().__init__()
+        self.both = nn.Linear(request_dim + item_dim, outputs)
+        self._request_dim = request_dim
+
+    def forward(self, request: Tensor, items: Tensor) -> Tensor:
+        """Return ``[batch, list, outputs]``.
+
+        Args:
+            request: ``[batch, request_dim]``.
+            items: ``[batch, list, item_dim]``.
+        """
+        weight, split = self.both.weight, self._request_dim
+        of_request = nn.functional.linear(request, weight[:, :split], self.both.bias)
+        return of_request.unsqueeze(1) + nn.functional.linear(items, weight[:, split:])
+
+
+@final
 class PairMLP(nn.Module):
     """An MLP over the concatenation of a request's vector and a candidate's.
-
-    The first layer is split in two, so the request's half is computed once per request instead
-    of once per candidate. The function is the same.
 
     Args:
         request_dim: length of a request's vector; may be 0.
@@ -60,11 +87,10 @@ class PairMLP(nn.Module):
         check_hidden(hidden, dropout)
         if not hidden:
             raise ConfigError("hidden must name at least one layer; got none")
-        # One matrix, so that both halves start as one layer over all inputs would.
-        self.first = nn.Linear(request_dim + item_dim, hidden[0])
-        self.activation = nn.Sequential(*_activation(dropout))
-        self.rest = mlp(hidden[0], hidden[1:], 1, dropout=dropout)
-        self._request_dim = request_dim
+        self.first = PairLinear(request_dim, item_dim, hidden[0])
+        self.rest = nn.Sequential(
+            *_activation(dropout), mlp(hidden[0], hidden[1:], 1, dropout=dropout)
+        )
 
     def forward(self, request: Tensor, items: Tensor) -> Tensor:
         """Return scores ``[batch, list]``.
@@ -73,10 +99,7 @@ class PairMLP(nn.Module):
             request: ``[batch, request_dim]``.
             items: ``[batch, list, item_dim]``.
         """
-        weight, split = self.first.weight, self._request_dim
-        of_request = nn.functional.linear(request, weight[:, :split], self.first.bias)
-        hidden = of_request.unsqueeze(1) + nn.functional.linear(items, weight[:, split:])
-        scores: Tensor = self.rest(self.activation(hidden))
+        scores: Tensor = self.rest(self.first(request, items))
         return scores.squeeze(-1)
 
 

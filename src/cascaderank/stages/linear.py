@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.layers.embedder import Embedder
+from cascaderank.layers.mlp import PairLinear
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages import STAGES
 
@@ -30,11 +31,9 @@ class Linear(nn.Module):
         super().__init__()
         # A vector of length one per category is that category's weight.
         self.embedder = Embedder(schema, features, dim=1)
-        self.of_request = nn.Linear(self.embedder.request_dim, 1)
-        self.of_items = nn.Linear(self.embedder.item_dim, 1, bias=False)
+        self.weights = PairLinear(self.embedder.request_dim, self.embedder.item_dim, 1)
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return scores ``[batch, list]``; those of padding mean nothing."""
-        request: Tensor = self.of_request(self.embedder.request(batch))
-        items: Tensor = self.of_items(self.embedder.items(batch))
-        return request + items.squeeze(-1)
+        scores: Tensor = self.weights(self.embedder.request(batch), self.embedder.items(batch))
+        return scores.squeeze(-1)

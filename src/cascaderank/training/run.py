@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from cascaderank.cascade import Cascade, build_stage
 from cascaderank.config import RunSettings, read_settings
 from cascaderank.data.columns import EncodedLog
-from cascaderank.data.encoding import fit_schema
+from cascaderank.data.fitting import fit_schema
 from cascaderank.data.loader import RequestLoader
 from cascaderank.data.request_log import RequestLog
 from cascaderank.data.split import Split, split_requests
@@ -309,13 +309,10 @@ def _claim(run: RunFolder, settings: RunSettings) -> None:
     if not run.config.exists():
         write_atomically(run.config, text.encode())
         return
-    before = run.config.read_text(encoding="utf-8")
-    if before != text:
-        old, new = (set(t.splitlines()) for t in (before, text))
+    if run.config.read_text(encoding="utf-8") != text:
+        told = "; ".join(read_settings(run.config).differences(settings)) or "defaults"
         raise RunError(
-            f"{run.path}: holds a run of other settings "
-            f"(there: {'; '.join(sorted(old - new)) or 'more'}; "
-            f"here: {'; '.join(sorted(new - old)) or 'fewer'}); "
+            f"{run.path}: holds a run of other settings ({told}); "
             "choose another folder with --run, or remove this one"
         )
 
@@ -379,7 +376,7 @@ def _judge(
 
 
 def _write_per_request(run: RunFolder, report: Report, encoded: EncodedLog) -> None:
-    ids = [encoded.request_ids[row] for row in report.per_request["row"]]
+    ids = encoded.request_ids[report.per_request["row"]]
     frame = pl.DataFrame({"request_id": ids, **report.per_request})
     content = io.BytesIO()
     frame.write_parquet(content)

@@ -1,0 +1,191 @@
+"""The commands as a user gives them: results on stdout, talk on stderr, 2 for a user's mistake."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = ["demo", "prepare", "train", "evaluate", "compare", "ls"]
+
+
+def cascaderank(*words, cwd=None, timeout=240):
+    done = subprocess.run(
+        [sys.executable, "-m", "cascaderank.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=timeout,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", "TERM": "dumb"},
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def refused(*words, cwd=None):
+    done = cascaderank(*words, cwd=cwd)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+@pytest.fixture
+def config(funnel, settings_for, tmp_path):
+    path = tmp_path / "quick.toml"
+    path.write_text(settings_for(funnel, train__epochs=2).to_toml())
+    return path
+
+
+@pytest.mark.parametrize("command", [[], *[[c] for c in COMMANDS]])
+def test_help_fits_and_says_something(command):
+    done = cascaderank(*command, "--help")
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert "Usage" in done.stdout
+
+
+def test_ls_lists_what_there_is():
+    done = cascaderank("ls", "--json")
+    shelves = json.loads(done.stdout)
+    assert list(shelves) == ["losses", "metrics", "stages", "objectives", "operators", "sources"]
+    assert {"bce", "lcron"} <= set(shelves["objectives"])
+    assert all(summary for shelf in shelves.values() for summary in shelf.values())
+    one = cascaderank("ls", "stages")
+    assert "two_tower" in one.stdout
+    assert max(map(len, one.stdout.splitlines())) <= 100
+
+
+def test_train_then_evaluate(config, funnel, tmp_path):
+    trained = cascaderank("train", config, "--run", tmp_path / "run")
+    assert trained.returncode == 0, trained.stderr
+    assert "retrieval" in trained.stdout
+    assert "joint recall" in trained.stdout
+    assert max(map(len, trained.stdout.splitlines())) <= 100
+    assert str(tmp_path / "run") in trained.stderr
+    judged = cascaderank("evaluate", tmp_path / "run", funnel, "--json")
+    found = json.loads(judged.stdout)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert found["part"] == "test"
+    assert found["metrics"] == report["test"]["metrics"]
+    whole = json.loads(
+        cascaderank("evaluate", tmp_path / "run", funnel, "--part", "all", "--json").stdout
+    )
+    assert whole["requests"] == 240
+
+
+def test_train_prints_one_json_object(config, tmp_path):
+    done = cascaderank("train", config, "--run", tmp_path / "run", "--json", "--set", "train.seed=4")
+    assert json.loads(done.stdout)["test"]["metrics"]["joint_recall"]["mean"] > 0
+
+
+def test_compare_goes_on_where_it_stopped(config, tmp_path):
+    words = ("compare", config, "--run", tmp_path / "runs", "--seeds", 2, "--objectives")
+    first = cascaderank(*words, "bce", "--json")
+    assert [m["name"] for m in json.loads(first.stdout)["methods"]] == ["random order", "bce"]
+    before = (tmp_path / "runs/bce/run/fold-0/seed-1/weights.safetensors").stat().st_mtime_ns
+    both = cascaderank(*words, "bce,lcron", "--json")
+    found = json.loads(both.stdout)
+    assert [m["name"] for m in found["methods"]] == ["random order", "bce", "lcron"]
+    after = (tmp_path / "runs/bce/run/fold-0/seed-1/weights.safetensors").stat().st_mtime_ns
+    assert before == after
+    assert found == json.loads((tmp_path / "runs/comparison.json").read_text())
+    table = cascaderank(*words, "bce,lcron")
+    assert "lcron" in table.stdout
+    assert max(map(len, table.stdout.splitlines())) <= 100
+
+
+def test_demo_shows_the_whole_path(tmp_path):
+    done = cascaderank(
+        "demo", "--run", tmp_path / "demo", "--requests", 300, "--set", "train.epochs=1"
+    )
+    assert done.returncode == 0, done.stderr
+    for word in ("bce", "lcron", "ceiling (planted)", "retrieval", "ranking"):
+        assert word in done.stdout
+    assert str(tmp_path / "demo") in done.stderr
+
+
+# What users get wrong.
+
+
+def test_a_missing_folder(config, tmp_path):
+    told = refused("train", config, "--set", f"data.path={tmp_path / 'nothing'}", cwd=tmp_path)
+    assert "nothing" in told
+    assert not (tmp_path / "runs/quick/weights.safetensors").exists()
+
+
+def test_a_missing_config(tmp_path):
+    assert "cannot be read" in refused("train", tmp_path / "nothing.toml")
+
+
+def test_a_misspelt_setting(config, tmp_path):
+    told = refused("train", config, "--set", "train.epohs=3", cwd=tmp_path)
+    assert "unknown setting train.epohs (did you mean 'epochs'?)" in told
+
+
+def test_quotas_that_grow(config, tmp_path):
+    told = refused("train", config, "--set", "stages.ranking.quota=35", cwd=tmp_path)
+    assert "never grow; got [30, 35]" in told
+
+
+def test_a_stage_that_names_an_unknown_feature(config, tmp_path):
+    told = refused("train", config, "--set", 'stages.ranking.features=["itm_id"]', cwd=tmp_path)
+    assert "stages.ranking" in told
+    assert "no feature 'itm_id' (did you mean 'item_id'?)" in told
+
+
+def test_an_unknown_objective_in_compare(config, tmp_path):
+    told = refused("compare", config, "--objectives", "bce,lcorn", cwd=tmp_path)
+    assert "no objective called 'lcorn' (did you mean 'lcron'?)" in told
+
+
+def test_a_run_folder_of_other_settings(config, tmp_path):
+    assert cascaderank("train", config, "--run", tmp_path / "run").returncode == 0
+    told = refused("train", config, "--run", tmp_path / "run", "--set", "train.seed=9")
+    assert "holds a run of other settings" in told
+
+
+def test_a_log_of_another_schema(config, tmp_path):
+    assert cascaderank("train", config, "--run", tmp_path / "run").returncode == 0
+    (tmp_path / "q.txt").write_text("1 qid:1 1:0.5 2:1\n0 qid:1 1:0.1 2:2\n")
+    made = cascaderank("prepare", "letor", "--from", tmp_path / "q.txt", "--to", tmp_path / "other")
+    assert made.returncode == 0, made.stderr
+    told = refused("evaluate", tmp_path / "run", tmp_path / "other")
+    assert "has another schema than" in told
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
+def test_a_damaged_log(config, funnel, tmp_path, damage):
+    log = tmp_path / "log"
+    shutil.copytree(funnel, log)
+    part = next(log.rglob("*.parquet"))
+    content = part.read_bytes()
+    if damage == "truncated":
+        part.write_bytes(content[: len(content) // 2])
+    elif damage == "changed":
+        part.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+    else:
+        part.unlink()
+    told = refused("train", config, "--set", f"data.path={log}", "--run", tmp_path / "run")
+    assert part.name in told
+    assert ("checksum does not match" if damage == "changed" else damage) in told
+
+
+def test_no_such_run(funnel, tmp_path):
+    assert "no such folder" in refused("evaluate", tmp_path / "nothing", funnel)
+
+
+def test_a_folder_that_is_no_run(funnel):
+    assert "not the folder of a run" in refused("evaluate", funnel, funnel)
+
+
+def test_a_device_that_is_not_there(config, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    told = refused("train", config, "--set", "train.device=cuda", "--run", tmp_path / "run")
+    assert "device 'cuda' is not available here" in told
