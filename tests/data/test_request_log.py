@@ -203,3 +203,9 @@ def test_a_part_with_another_number_of_requests_is_told(tmp_path):
     part = log.manifest.parts[0].model_copy(update={"requests": 4})
     with pytest.raises(DataError, match="expected 4 requests, found 3"):
         log.read(part)
+
+
+def test_without_a_limit_parts_hold_so_many_values_of_features(tmp_path, monkeypatch):
+    monkeypatch.setattr("cascaderank.data.log_writer._VALUES_PER_PART", 10)  # of 2 item features
+    log = write_shop(tmp_path / "shop", [shop_frame(10)])
+    assert [p.requests for p in log.manifest.parts] == [3, 3, 3, 1]

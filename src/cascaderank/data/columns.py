@@ -24,7 +24,7 @@ Column = NDArray[Any]
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedLog:
     """Requests as flat columns: the candidates of all requests one after another.
 
@@ -95,6 +95,25 @@ class EncodedLog:
             SchemaError: if the log does not have the features that the schema was fitted to.
             DataError: if the log is damaged, or lacks what the target is made of.
             ConfigError: if there is no such target, or ``history_length`` is not positive.
+
+        Example:
+            >>> import tempfile
+            >>> from cascaderank.data.encoding import fit_schema
+            >>> from cascaderank.data.request_log import RequestLogWriter
+            >>> from cascaderank.schema import Schema
+            >>> schema = Schema(features=({"name": "ad", "role": "item", "kind": "categorical"},))
+            >>> frame = pl.DataFrame({"request_id": [1], "ad": [[8, 5]], "label": [[1, 0]]})
+            >>> with tempfile.TemporaryDirectory() as name:
+            ...     folder = Path(name)
+            ...     with RequestLogWriter(folder / "log", name="shop", schema=schema) as writer:
+            ...         writer.write(frame)
+            ...     log = RequestLog.open(folder / "log")
+            ...     fitted = fit_schema(log.schema, log.frames())
+            ...     encoded = EncodedLog.build(
+            ...         log, fitted, target="label", folder=folder / "columns"
+            ...     )
+            ...     dict(zip(encoded.items["ad"].tolist(), encoded.labels.tolist()))[2]
+            1.0
         """
         parts, there = log.manifest.parts, log.manifest.columns
         check_same_features(fitted, log.schema, where=str(log.path))

@@ -128,6 +128,10 @@ def check_same_features(fitted: FittedSchema, schema: Schema, *, where: str) -> 
 
     Raises:
         SchemaError: naming every feature that is missing or of another kind.
+
+    Example:
+        >>> fitted = FittedSchema(features=({"name": "price", "role": "item", "kind": "numeric"},))
+        >>> check_same_features(fitted, fitted.plain(), where="shop")
     """
     mistakes = []
     for feature in fitted.features:

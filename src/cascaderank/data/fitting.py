@@ -99,6 +99,11 @@ def feature_values(frame: pl.DataFrame, feature: Feature) -> pl.Series:
 
     Raises:
         SchemaError: if the frame does not have it, or not for each request, entry or candidate.
+
+    Example:
+        >>> price = Feature(name="price", role="item", kind="numeric")
+        >>> feature_values(pl.DataFrame({"price": [[1.0, 2.0], [3.0]]}), price).to_list()
+        [1.0, 2.0, 3.0]
     """
     if feature.name not in frame.columns:
         raise SchemaError(
@@ -118,6 +123,9 @@ def check_category(feature: Feature, dtype: pl.DataType) -> None:
 
     Raises:
         SchemaError: if not.
+
+    Example:
+        >>> check_category(Feature(name="video", role="item", kind="categorical"), pl.Int64())
     """
     text = isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
     if not (text or dtype.is_integer() or isinstance(dtype, pl.Boolean | pl.Null)):
@@ -132,6 +140,11 @@ def finite_numbers(feature: Feature, values: pl.Series) -> NDArray[np.float64]:
     Raises:
         SchemaError: if they are not numbers.
         DataError: if some are NaN or infinite; they are counted.
+
+    Example:
+        >>> price = Feature(name="price", role="item", kind="numeric")
+        >>> finite_numbers(price, pl.Series([1, None])).tolist()
+        [1.0, nan]
     """
     numeric = values.dtype.is_numeric() or isinstance(values.dtype, pl.Boolean | pl.Null)
     if not numeric:
@@ -148,7 +161,13 @@ def finite_numbers(feature: Feature, values: pl.Series) -> NDArray[np.float64]:
 
 
 def logged(feature: Feature, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return sign(x) log(1 + |x|) of each number if the transform of the feature says so."""
+    """Return sign(x) log(1 + |x|) of each number if the transform of the feature says so.
+
+    Example:
+        >>> price = Feature(name="price", role="item", kind="numeric", transform="log1p")
+        >>> logged(price, np.array([-1.0, 0.0])).round(3).tolist()
+        [-0.693, 0.0]
+    """
     if feature.transform not in _LOGGED:
         return numbers
     magnitudes: NDArray[np.float64] = np.log1p(np.abs(numbers))

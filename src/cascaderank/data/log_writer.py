@@ -59,7 +59,19 @@ class RequestLogWriter:
             anything else.
 
     Example:
-        See :class:`~cascaderank.data.request_log.RequestLog`.
+        >>> import tempfile
+        >>> from cascaderank.data.request_log import RequestLog
+        >>> schema = Schema(features=({"name": "price", "role": "item", "kind": "numeric"},))
+        >>> frame = pl.DataFrame(
+        ...     {"request_id": ["a"], "price": [[1.5, 2.0]], "label": [[1, 0]]}
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "shop"
+        ...     with RequestLogWriter(path, name="shop", schema=schema) as writer:
+        ...         writer.write(frame)
+        ...         writer.extra["currency"] = "EUR"
+        ...     RequestLog.open(path).manifest.extra
+        {'currency': 'EUR'}
     """
 
     def __init__(

@@ -18,7 +18,13 @@ MANIFEST = "manifest.json"
 
 
 class Part(BaseModel):
-    """One Parquet file of a request log."""
+    """One Parquet file of a request log.
+
+    Example:
+        >>> part = Part(path="a.parquet", requests=1, candidates=2, bytes=3, sha256="0" * 64)
+        >>> part.day is None
+        True
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,7 +47,13 @@ class Part(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The contents of ``manifest.json``."""
+    """The contents of ``manifest.json``.
+
+    Example:
+        >>> none = {"columns": (), "requests": 0, "candidates": 0, "parts": ()}
+        >>> Manifest(name="none", schema_=Schema(features=()), **none).format
+        1
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -73,6 +85,12 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         DataError: if the folder or its manifest is missing or unreadable, of another version, if a
             part is missing or of another size, or if there are no requests.
+
+    Example:
+        >>> read_manifest(Path("nowhere"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        cascaderank.errors.DataError: nowhere: no such folder; make a data set there with ...
     """
     manifest = _parsed(folder)
     if not manifest.requests or not manifest.parts:

@@ -6,7 +6,12 @@ from numpy.typing import NDArray
 
 
 def lengths_of(column: pl.Series) -> NDArray[np.int64]:
-    """Return the length of each list of a column without null lists."""
+    """Return the length of each list of a column without null lists.
+
+    Example:
+        >>> lengths_of(pl.Series([[1, 2], [], [3]])).tolist()
+        [2, 0, 1]
+    """
     return column.list.len().cast(pl.Int64).to_numpy()
 
 

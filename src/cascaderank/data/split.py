@@ -20,7 +20,12 @@ Rows = NDArray[np.int64]
 
 
 class RequestSplit(BaseModel):
-    """Shares of all requests, drawn by chance."""
+    """Shares of all requests, drawn by chance.
+
+    Example:
+        >>> RequestSplit(test=0.2).validation
+        0.1
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,7 +47,12 @@ class RequestSplit(BaseModel):
 
 
 class FoldSplit(BaseModel):
-    """Cross-validation: one fold tests, the next one validates, the others train."""
+    """Cross-validation: one fold tests, the next one validates, the others train.
+
+    Example:
+        >>> [FoldSplit(folds=3, fold=i).fold for i in range(3)]
+        [0, 1, 2]
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,7 +71,12 @@ class FoldSplit(BaseModel):
 
 
 class DaySplit(BaseModel):
-    """The last days (UTC) test, those before them validate, and all earlier ones train."""
+    """The last days (UTC) test, those before them validate, and all earlier ones train.
+
+    Example:
+        >>> DaySplit(test_days=2).validation_days
+        1
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -26,6 +26,17 @@ class FrameCheck:
     Args:
         schema: of the log.
         level_names: lowest first; empty if the log has no levels.
+
+    Example:
+        >>> schema = Schema(features=({"name": "price", "role": "item", "kind": "numeric"},))
+        >>> check = FrameCheck(schema, ())
+        >>> check(pl.DataFrame({"request_id": ["a"], "price": [[1, 2]]}))["price"].to_list()
+        [[1.0, 2.0]]
+        >>> check(pl.DataFrame({"request_id": ["b"], "price": [[float("nan")]]}))
+        Traceback (most recent call last):
+            ...
+        cascaderank.errors.DataError: NaN or infinite numbers: price (1 of 1); write null where a \
+value is missing and set missing=true for the feature
     """
 
     def __init__(self, schema: Schema, level_names: tuple[str, ...]) -> None:
@@ -239,6 +250,9 @@ def check_unique(ids: pl.Series) -> None:
 
     Raises:
         DataError: if one is; it is named.
+
+    Example:
+        >>> check_unique(pl.Series([1, 2, 3]))
     """
     twice = ids.is_duplicated()
     if twice.any():
