@@ -30,6 +30,16 @@ def summarise(log: RequestLog) -> dict[str, JsonValue]:
     Raises:
         DataError: if a part cannot be read, or is not what was written.
 
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from cascaderank.data.sources import SOURCES
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     log = Path(folder) / "log"
+        ...     SOURCES["synthetic"]((), log, requests=20, users=9, items=200)
+        ...     summarise(RequestLog.open(log))["requests"]
+        20
+
     Source: this project.
     """
     manifest = log.manifest

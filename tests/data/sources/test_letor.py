@@ -139,6 +139,17 @@ def test_progress_ends_at_the_bytes_of_all_files(file, tmp_path):
     assert calls[-1] == (10 * len("1 qid:1 1:2\n"), 10 * len("1 qid:1 1:2\n"))
 
 
+def test_progress_is_told_on_the_way_and_never_goes_back(tmp_path):
+    path = tmp_path / "long.txt.gz"
+    path.write_bytes(gzip.compress("".join(f"1 qid:{i} 1:{i}\n" for i in range(20_000)).encode()))
+    calls = []
+    SOURCES["letor"](path, tmp_path / "log", progress=lambda *told: calls.append(told))
+    done = [d for d, _ in calls]
+    assert len(set(done)) > 3
+    assert done == sorted(done)
+    assert done[-1] == path.stat().st_size
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
@@ -179,7 +190,9 @@ def test_a_query_that_comes_back_is_refused_in_one_file_and_in_two(file, tmp_pat
         read(tmp_path, *files)
 
 
-def test_unknown_numbers_are_refused_counted_and_named(file, tmp_path):
+@pytest.mark.parametrize("block", [1, 2, 1000])
+def test_unknown_numbers_are_refused_counted_and_named(file, tmp_path, monkeypatch, block):
+    monkeypatch.setattr(_letor_lines, "_LINES_PER_BLOCK", block)
     path = file("1 qid:1 1:1 2:2\n1 qid:1 1:nan 2:inf\n1 qid:2 2:1e39\n")
     with pytest.raises(DataError, match=r"found 3 that are not, first in line 2") as error:
         read(tmp_path, path)

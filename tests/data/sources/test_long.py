@@ -318,8 +318,17 @@ def test_a_schema_file_that_is_none_or_comes_with_options_is_refused(parquet, tm
         read(tmp_path, parquet(), request_id="session", schema=path)
 
 
+def test_a_schema_file_that_makes_a_feature_of_the_label_is_refused(parquet, tmp_path):
+    path = tmp_path / "schema.json"
+    path.write_text('{"features": [{"name": "click", "role": "item", "kind": "categorical"}]}')
+    with pytest.raises(ConfigError, match="column 'click' is the label, and cannot be a feature"):
+        read(tmp_path, parquet(), request_id="session", label="click", schema=path)
+
+
 def test_lists_where_values_belong_and_lists_in_csv_are_refused(parquet, csv, tmp_path):
-    frame = ROWS.with_columns(seen=pl.Series([[1]] * 5), when=pl.lit(datetime(2024, 1, 1, tzinfo=UTC)))
+    frame = ROWS.with_columns(
+        seen=pl.Series([[1]] * 5), when=pl.lit(datetime(2024, 1, 1, tzinfo=UTC))
+    )
     path = parquet(frame)
     with pytest.raises(DataError, match=r"item feature 'seen': .*history_features"):
         read(tmp_path, path, request_id="session", item_features=("seen",))

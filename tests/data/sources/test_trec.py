@@ -128,6 +128,8 @@ def test_negative_grades_are_refused_or_zero(folder, tmp_path):
     ("name", "text", "told"),
     [
         ("bm25.test.run", BM25 + "q2 Q0 d1 2 1.0\n", "line 4: expected 'query Q0 document rank"),
+        ("bm25.test.run", BM25 + "q2 Q0 d1 2 1.0 x y\n", "line 4: .*found 7 columns"),
+        ("bm25.test.run", "\n# a run by an old system\n", "line 2: .*found 7 columns"),
         ("bm25.test.run", "q2 Q0 d1 2 1.0\n", "line 1: expected 'query Q0.*found 5 columns"),
         ("bm25.test.run", BM25 + "q2 Q0 d1 2 high x\n", "line 4: .*found '2' and 'high'"),
         ("bm25.test.run", BM25 + "q2 Q0 d1 2 nan x\n", "line 4: .*a finite score.*'nan'"),

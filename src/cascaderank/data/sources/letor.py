@@ -33,7 +33,7 @@ def letor_source(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Make a request log from LETOR files, plain or gzipped; a query becomes a request.
+    r"""Make a request log from LETOR files, plain or gzipped; a query becomes a request.
 
     Features are numeric and called ``f1`` to ``fN``, as in the papers of these data sets; an
     index that a line leaves out is 0, as in every sparse svmlight file. Comments (document ids)
@@ -55,6 +55,15 @@ def letor_source(
 
     Raises:
         DataError: if a file is missing, damaged, or not of this layout; names file and line.
+
+    Example:
+        >>> import tempfile
+        >>> from cascaderank.data.request_log import RequestLog
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "web.txt").write_text("2 qid:7 1:0.5\n0 qid:7 2:3 # doc\n")
+        ...     letor_source(Path(folder) / "web.txt", Path(folder) / "log")
+        ...     [f["f1"].to_list() for f in RequestLog.open(Path(folder) / "log").frames()]
+        [[[0.5, 0.0]]]
 
     Source: Qin and Liu, Introducing LETOR 4.0 Datasets, arXiv:1306.2597, for the layout.
     """

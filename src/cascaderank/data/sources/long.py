@@ -49,7 +49,7 @@ def long_source(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Make a request log from Parquet or CSV files with one row per candidate.
+    r"""Make a request log from Parquet or CSV files with one row per candidate.
 
     The rows of a request may be anywhere, in any of the files: they are gathered by their request
     id, and keep the order in which the files hold them. Memory holds the chosen columns of
@@ -94,6 +94,22 @@ def long_source(
     Raises:
         ConfigError: if the options do not say what is what, or contradict each other.
         DataError: if a file is missing or damaged, or a value is not what it must be.
+
+    Example:
+        >>> import tempfile
+        >>> from cascaderank.data.request_log import RequestLog
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     folder = Path(name)
+        ...     _ = (folder / "rows.csv").write_text("visit,video,click\n1,7,0\n2,7,1\n1,9,1\n")
+        ...     long_source(
+        ...         folder / "rows.csv",
+        ...         folder / "log",
+        ...         request_id="visit",
+        ...         label="click",
+        ...         item_features=("video",),
+        ...     )
+        ...     next(RequestLog.open(folder / "log").frames()).rows()
+        [(1, [7, 9], [0.0, 1.0]), (2, [7], [1.0])]
 
     Source: this project.
     """

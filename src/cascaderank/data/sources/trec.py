@@ -39,7 +39,7 @@ def trec_source(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Make a request log from TREC runs and judgments, plain or gzipped; a query is a request.
+    r"""Make a request log from TREC runs and judgments, plain or gzipped; a query is a request.
 
     Files with 6 columns are runs, files with 4 columns judgments. A run belongs to the system
     that its file name says, up to the first dot: ``bm25.dl19.run.gz`` and ``bm25.dl20.run.gz``
@@ -67,6 +67,18 @@ def trec_source(
     Raises:
         DataError: if a file is missing, damaged or not of these layouts (names file and line),
             there are no runs or no judgments, or they do not speak of the same things.
+
+    Example:
+        >>> import tempfile
+        >>> from cascaderank.data.request_log import RequestLog
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     folder = Path(name)
+        ...     _ = (folder / "bm25.run").write_text("q1 Q0 d1 1 9.5 x\nq1 Q0 d2 2 4.5 x\n")
+        ...     _ = (folder / "qrels.txt").write_text("q1 0 d2 3\n")
+        ...     trec_source(folder, folder / "log")
+        ...     frame = next(RequestLog.open(folder / "log").frames())
+        ...     frame["bm25_rr"].to_list(), frame["label"].to_list()
+        ([[1.0, 0.5]], [[0.0, 3.0]])
 
     Source: this project, for the features; trec_eval, for the layouts and the order.
     """
