@@ -64,7 +64,8 @@ def ndcg_metric(
     discounts = _discounts(labels.shape[-1], k, labels.device)
     ideal = total(gains.sort(dim=-1, descending=True).values * discounts)
 
-    ranked, order = scores.masked_fill(scores.isnan() | ~mask, -torch.inf).sort(
+    # Padding may rank anywhere: it gains nothing and takes up no rank.
+    ranked, order = scores.masked_fill(scores.isnan(), -torch.inf).sort(
         dim=-1, descending=True, stable=True
     )
     shared = _shared_discounts(ranked, mask.gather(-1, order), discounts)
@@ -104,7 +105,7 @@ def _shared_discounts(ranked: Tensor, real: Tensor, discounts: Tensor) -> Tensor
     """Mean weight of the ranks that each candidate shares with those of equal score.
 
     Args:
-        ranked: scores, best first, ``[..., list]``; padding is among the minus infinities.
+        ranked: scores, best first, ``[..., list]``; those of padding included.
         real: ``[..., list]`` bool in the same order; only real candidates take up ranks.
         discounts: weight of each rank, ``[list]``.
     """
