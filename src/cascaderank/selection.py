@@ -94,6 +94,11 @@ def keep(order: Tensor, alive: Tensor, quota: int) -> Tensor:
 
     Returns:
         ``[..., list]`` bool.
+
+    Example:
+        >>> order = best_first(torch.tensor([1.0, 3.0, 2.0]))
+        >>> keep(order, torch.tensor([True, False, True]), 1)
+        tensor([False, False,  True])
     """
     ranked = alive.gather(-1, order)
     first = ranked & (ranked.cumsum(-1) <= quota)
@@ -117,6 +122,10 @@ def marks(labels: Tensor, *, k: int | None, threshold: float | None, mask: Tenso
 
     Raises:
         ConfigError: unless exactly one of ``k`` and ``threshold`` is given.
+
+    Example:
+        >>> marks(torch.tensor([2, 1, 1]), k=2, threshold=None, mask=None)
+        tensor([1.0000, 0.5000, 0.5000], dtype=torch.float64)
     """
     check_ground_truth(k, threshold)
     if threshold is not None:

@@ -96,6 +96,13 @@ def bootstrap_intervals(
         ShapeError: if the columns are not of one length.
         ConfigError: if ``resamples`` or ``confidence`` is out of range.
 
+    Example:
+        >>> columns = {"recall": np.array([1.0, 0.5, 0.5]), "depth": np.array([np.nan, 2.0, 2.0])}
+        >>> for name, found in bootstrap_intervals(columns).items():
+        ...     print(f"{name} {found.mean:.2f} in {found.low:.2f} to {found.high:.2f}")
+        recall 0.67 in 0.50 to 1.00
+        depth 2.00 in 2.00 to 2.00
+
     Source: Efron 1979, percentile method.
     """
     if len({len(column) for column in columns.values()}) > 1:

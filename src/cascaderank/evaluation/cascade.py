@@ -78,6 +78,20 @@ def evaluate(
         ConfigError: if not exactly one of ``ground_truth`` and ``threshold`` is given.
         DataError: if there is no request, a batch has no labels, or a score is NaN.
 
+    Example:
+        >>> class Funnel(nn.Module):
+        ...     quotas, stage_names = (2, 1), ("retrieval", "ranking")
+        ...     def forward(self, batch):
+        ...         return torch.stack([batch.items["old"], batch.items["new"]])
+        >>> class Loader:
+        ...     def epoch(self, epoch):
+        ...         old, new = torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([[1.0, 2.0, 3.0]])
+        ...         mask = torch.ones(1, 3, dtype=torch.bool)
+        ...         yield RequestBatch(items={"old": old, "new": new}, mask=mask, labels=new)
+        >>> report = evaluate(Funnel(), Loader(), ground_truth=1)
+        >>> {name: stage.lost.mean for name, stage in report.stages.items()}
+        {'retrieval': 1.0, 'ranking': 0.0}
+
     Source: this project.
     """
     evaluator = Evaluator(

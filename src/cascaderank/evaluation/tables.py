@@ -65,6 +65,14 @@ def summary_table(report: Report) -> "Table":
     """Return the joint recall with its interval, and the best that the quotas allow.
 
     Below stand how many requests had no ground truth, and what was left out.
+
+    Example:
+        >>> import torch
+        >>> from cascaderank.evaluation import Evaluator
+        >>> evaluator = Evaluator(quotas=(1,), threshold=1)
+        >>> evaluator.update(torch.zeros(1, 2, 1), torch.tensor([[0.0], [1.0]]))
+        >>> summary_table(evaluator.report()).caption
+        '1 of 2 requests have no ground truth'
     """
     from rich.table import Table
 
