@@ -25,3 +25,16 @@ def test_a_slice_of_a_column_has_only_its_own_values():
     column = pl.Series([[1, 2], [], [3], [4, 5]])[1:3]
     assert lengths_of(column).tolist() == [0, 1]
     assert flattened(column).to_list() == [3]
+
+
+@given(lists, st.sampled_from([pl.String, pl.Boolean, pl.Float32, pl.Categorical]))
+def test_lists_of_all_types_are_taken_apart_alike(lists, dtype):
+    column = pl.Series(lists, dtype=pl.List(pl.Int64)).cast(pl.List(pl.String))
+    column = (
+        column.cast(pl.List(dtype))
+        if dtype != pl.Boolean
+        else column.list.eval(pl.element() != "0")
+    )
+    assert lengths_of(column).tolist() == [len(values) for values in lists]
+    assert flattened(column).to_list() == [v for values in column.to_list() for v in values]
+    assert flattened(column).dtype == dtype

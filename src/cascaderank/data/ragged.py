@@ -12,7 +12,10 @@ def lengths_of(column: pl.Series) -> NDArray[np.int64]:
         >>> lengths_of(pl.Series([[1, 2], [], [3]])).tolist()
         [2, 0, 1]
     """
-    return column.list.len().cast(pl.Int64).to_numpy()
+    if not _shared_with_arrow(column):
+        return column.list.len().cast(pl.Int64).to_numpy()
+    offsets: NDArray[np.int64] = column.to_arrow().offsets.to_numpy()
+    return np.diff(offsets)
 
 
 def flattened(column: pl.Series) -> pl.Series:
@@ -22,8 +25,19 @@ def flattened(column: pl.Series) -> pl.Series:
         >>> flattened(pl.Series([[1, 2], [], [3]])).to_list()
         [1, 2, 3]
     """
+    if _shared_with_arrow(column):
+        return pl.Series(column.name, column.to_arrow().flatten())
     # An empty list would leave a null behind.
     return column.filter(column.list.len() > 0).explode()
+
+
+def _shared_with_arrow(column: pl.Series) -> bool:
+    """Whether Arrow can look at the lists without copying them.
+
+    That costs a tenth of what a polars expression costs to start, which is most of the time that
+    it takes to encode one request.
+    """
+    return isinstance(column.dtype, pl.List) and column.dtype.inner.is_numeric()
 
 
 def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
