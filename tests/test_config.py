@@ -57,7 +57,11 @@ def test_a_setting_can_be_changed_by_its_dotted_name(write):
     ("old", "new", "told"),
     [
         ("quota = 20", "quota = 40", "quotas must be positive and never grow; got [30, 40]"),
-        ("quota = 20", "quota = 0", "stages.ranking.quota: Input should be greater than or equal to 1"),
+        (
+            "quota = 20",
+            "quota = 0",
+            "stages.ranking.quota: Input should be greater than or equal to 1",
+        ),
         ("quota = 20", "qouta = 20", "missing setting stages.ranking.quota"),
         ("hidden", "hiden", "stage 'mlp' has no option 'hiden' (did you mean 'hidden'?)"),
         ('"mlp"', '"mpl"', "no stage called 'mpl' (did you mean 'mlp'?)"),

@@ -78,7 +78,9 @@ def test_train_then_evaluate(config, funnel, tmp_path):
 
 
 def test_train_prints_one_json_object(config, tmp_path):
-    done = cascaderank("train", config, "--run", tmp_path / "run", "--json", "--set", "train.seed=4")
+    done = cascaderank(
+        "train", config, "--run", tmp_path / "run", "--json", "--set", "train.seed=4"
+    )
     assert json.loads(done.stdout)["test"]["metrics"]["joint_recall"]["mean"] > 0
 
 

@@ -27,7 +27,7 @@ def demo(
     )
     if not (log / "manifest.json").exists():
         say("simulating a funnel of two stages ...")
-        SOURCES["synthetic"](None, log, requests=requests)
+        SOURCES["synthetic"](None, log, requests=requests, name="synthetic funnel")
     result = compare(settings, run / "runs", progress=Bars())
     if as_json:
         emit_json(result.to_json())

@@ -34,7 +34,8 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except CascadeRankError as error:
-            typer.echo(f"cascaderank {command.__name__}: {error}", err=True)
+            told = " ".join(str(error).split())  # one line, whatever is quoted in it
+            typer.echo(f"cascaderank {command.__name__}: {told}", err=True)
             raise typer.Exit(code=2) from None
         except KeyboardInterrupt:
             typer.echo(

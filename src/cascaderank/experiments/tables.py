@@ -32,26 +32,34 @@ def comparison_table(comparison: Comparison) -> Table:
     )
     table.add_column("method", no_wrap=True)
     table.add_column("joint recall", justify="right", no_wrap=True)
-    table.add_column("±", justify="right", no_wrap=True)
+    if c.seeds > 1:
+        table.add_column("±", justify="right", no_wrap=True)
     stages = list(c.methods[0].stage_recall) if c.methods else []
     for stage in stages:
-        table.add_column(stage, justify="right")
-    table.add_column("of ceiling", justify="right")
-    table.add_column("gain", justify="right")
+        table.add_column(stage, justify="right", no_wrap=True)
+    table.add_column("of\nceiling", justify="right")
+    table.add_column("gain", justify="right", no_wrap=True)
     table.add_column("s", justify="right", no_wrap=True)
     for m in c.methods:
-        gain = ""
-        if m.gain is not None:
-            gain = f"{m.gain:+.4f}\n[{m.gain_low:+.3f}, {m.gain_high:+.3f}]"
-        table.add_row(
+        deviation = "" if m.seed_deviation is None else f"{m.seed_deviation:.4f}"
+        cells = [
             m.name,
-            escape(f"{m.joint_recall:.4f} [{m.low:.3f}, {m.high:.3f}]"),
-            "" if m.seed_deviation is None else f"{m.seed_deviation:.4f}",
+            _with_interval(m.joint_recall, m.low, m.high),
+            *([deviation] if c.seeds > 1 else []),
             *(f"{m.stage_recall[stage]:.4f}" for stage in stages),
             "" if m.share_of_ceiling is None else f"{m.share_of_ceiling:.1%}",
-            escape(gain),
+            _with_interval(m.gain, m.gain_low, m.gain_high, sign="+"),
             "" if m.seconds is None else f"{m.seconds:.0f}",
-        )
+        ]
+        table.add_row(*map(escape, cells))
     table.add_section()
-    table.add_row(f"ceiling ({c.ceiling_kind})", f"{c.ceiling:.4f}", *[""] * (len(stages) + 4))
+    table.add_row(f"ceiling ({c.ceiling_kind})", f"{c.ceiling:.4f}")
     return table
+
+
+def _with_interval(
+    value: float | None, low: float | None, high: float | None, *, sign: str = ""
+) -> str:
+    if value is None or low is None or high is None:
+        return ""
+    return f"{value:{sign}.4f}\n[{low:{sign}.3f}, {high:{sign}.3f}]"
