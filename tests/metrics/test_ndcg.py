@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import time
 
 import pytest
 import torch
@@ -136,13 +135,3 @@ def test_any_batch_dimensions_will_do():
     scores, labels = torch.randn(2, 3, 20, generator=g), torch.rand(2, 3, 20, generator=g)
     got = ndcg_metric(scores, labels, k=7)
     assert torch.equal(got[1, 2], ndcg_metric(scores[1, 2], labels[1, 2], k=7))
-
-
-def test_no_python_runs_per_list():
-    scores, labels = torch.rand(8000, 40), torch.rand(8000, 40)
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        ndcg_metric(scores, labels)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 2  # some 0.03 s on two idle cores; a loop takes ten times the limit

@@ -1,0 +1,129 @@
+"""Baselines rank by what they say, and choose only by training requests."""
+
+import polars as pl
+import pytest
+import torch
+
+from cascaderank.batch import RequestBatch
+from cascaderank.config import check_settings
+from cascaderank.data.request_log import RequestLogWriter
+from cascaderank.errors import ConfigError, SchemaError
+from cascaderank.experiments.baselines import (
+    BASELINES,
+    FeatureOrder,
+    RandomOrder,
+    RankFusion,
+    build_baseline,
+)
+from cascaderank.schema import Feature, Schema
+from cascaderank.training.run import run_data
+
+NAN = float("nan")
+
+
+def batch_of(rows=None, **items):
+    items = {name: torch.tensor(values) for name, values in items.items()}
+    mask = torch.ones_like(next(iter(items.values())), dtype=torch.bool)
+    return RequestBatch(mask=mask, items=items, rows=rows)
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Labels are -bad; good is right in half of the requests and silent elsewhere."""
+    schema = Schema(
+        features=tuple(
+            Feature(name=n, role="item", kind="numeric", missing=n == "some")
+            for n in ("good", "bad", "some")
+        )
+    )
+    path = tmp_path / "log"
+    values = [[float((7 * i + r) % 10) for i in range(10)] for r in range(60)]
+    with RequestLogWriter(path, name="log", schema=schema) as writer:
+        writer.write(
+            pl.DataFrame(
+                {
+                    "request_id": range(60),
+                    "good": [v if r % 2 else [0.0] * 10 for r, v in enumerate(values)],
+                    "bad": [[-x for x in v] for v in values],
+                    "some": [[None] * 9 + [1.0] for _ in values],
+                    "label": values,
+                }
+            )
+        )
+    return path
+
+
+@pytest.fixture
+def settings(log):
+    return check_settings(
+        {
+            "data": {"path": str(log), "target": "label"},
+            "relevance": {"top": 2},
+            "stages": {"a": {"model": "linear", "quota": 4}, "b": {"model": "linear", "quota": 2}},
+        }
+    )
+
+
+def test_best_feature_finds_feature_and_direction(settings):
+    with run_data(settings) as data:
+        name, cascade = build_baseline("best_feature", settings, data)
+        only_good, _ = build_baseline("best_feature:goo*", settings, data)
+    assert name == "best single: -bad"
+    assert only_good == "best single: good"
+    assert cascade.quotas == (4, 2)
+    assert cascade.stage_names == ("a", "b")
+
+
+def test_a_feature_is_ranked_best_value_first_and_missing_last():
+    batch = batch_of(x=[[1.0, NAN, 3.0]])
+    assert FeatureOrder("x")(batch).argsort(descending=True).tolist() == [[2, 0, 1]]
+    assert FeatureOrder("x", sign=-1.0)(batch).argsort(descending=True).tolist() == [[0, 2, 1]]
+
+
+def test_rank_fusion_adds_reciprocal_ranks_of_what_is_there():
+    features = [Feature(name=n, role="item", kind="numeric") for n in ("x", "y")]
+    got = RankFusion(features)(batch_of(x=[[3.0, 2.0, NAN]], y=[[NAN, 5.0, 7.0]]))
+    expected = [[1 / 61, 1 / 62 + 1 / 62, 1 / 61]]
+    torch.testing.assert_close(got, torch.tensor(expected))
+
+
+def test_rank_fusion_does_not_see_padding():
+    features = [Feature(name="x", role="item", kind="numeric")]
+    items = {"x": torch.tensor([[9.0, 1.0, 2.0]])}
+    mask = torch.tensor([[False, True, True]])
+    got = RankFusion(features)(RequestBatch(mask=mask, items=items))
+    torch.testing.assert_close(got, torch.tensor([[0.0, 1 / 62, 1 / 61]]))
+
+
+def test_a_random_order_is_that_of_the_request():
+    whole = RandomOrder(0)(batch_of(torch.tensor([4, 5]), x=[[0.0] * 8] * 2))
+    alone = RandomOrder(0)(batch_of(torch.tensor([5]), x=[[0.0] * 8]))
+    assert torch.equal(whole[1:], alone)
+    assert not torch.equal(whole[0], whole[1])
+    assert not torch.equal(RandomOrder(1)(batch_of(torch.tensor([5]), x=[[0.0] * 8])), alone)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "told"),
+    [
+        ("randon", ConfigError, r"no baseline called 'randon' \(did you mean 'random'\?\)"),
+        ("feature", ConfigError, "needs a feature, such as 'feature:f1'"),
+        ("feature:god", SchemaError, r"no feature 'god' \(did you mean 'good'\?\)"),
+    ],
+)
+def test_what_is_no_baseline_is_refused(settings, text, error, told):
+    with run_data(settings) as data, pytest.raises(error, match=told):
+        build_baseline(text, settings, data)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_scores_every_candidate(settings, name):
+    text = name if name in ("random", "best_feature") else f"{name}:*"
+    with run_data(settings) as data:
+        _, cascade = build_baseline(text, settings, data)
+        from cascaderank.data.loader import RequestLoader
+
+        batch = next(RequestLoader(data.encoded, data.split.test, batch_size=3).epoch(0))
+        scores = cascade(batch)
+    assert scores.shape == (2, *batch.mask.shape)
+    assert scores.isfinite().all()
