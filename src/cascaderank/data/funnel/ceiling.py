@@ -1,19 +1,21 @@
 """The best joint recall that a cascade can reach on the log of a synthetic funnel."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cascaderank.data.funnel.settings import FunnelSettings
 from cascaderank.data.funnel.traffic import Block
+from cascaderank.data.funnel.world import Floats
 
-_DRAWS = 32
+Mask = NDArray[np.bool_]
+
+_POINTS = 64
+_CELLS = 1 << 16  # at a time, so that what is in between stays in the processor's cache
 
 
-def planted_scores(settings: FunnelSettings, block: Block) -> Tensor:
+def planted_scores(settings: FunnelSettings, block: Block) -> Floats:
     r"""Return how probable each stage finds it that a candidate is ground truth.
 
     A stage sees some parts of a candidate's utility and no more. What it could know at best about
@@ -22,10 +24,10 @@ def planted_scores(settings: FunnelSettings, block: Block) -> Tensor:
     .. math::
         P(\text{top} \mid \text{seen}) = \frac{E \prod_g p_g}
             {E \prod_g p_g + \sum_g r_g E (1 - p_g) \prod_{h<g} p_h}, \qquad
-        p_g = \Phi\left(\frac{m_g - c_g}{\sigma}\right)
+        p_g = \sigma\left(\frac{m_g - c_g}{s}\right)
 
-    where logging stage :math:`g` gives a candidate the score :math:`m_g` plus noise of deviation
-    :math:`\sigma`, cuts at :math:`c_g` in this request, and :math:`r_g` is the share of what it
+    where logging stage :math:`g` gives a candidate the score :math:`m_g` plus logistic noise of
+    scale :math:`s`, cuts at :math:`c_g` in this request, and :math:`r_g` is the share of what it
     dropped that was logged. The expectation is over the parts in :math:`m_g` that the stage does
     not see, by quadrature with the quantiles they have before any logging stage.
 
@@ -38,49 +40,69 @@ def planted_scores(settings: FunnelSettings, block: Block) -> Tensor:
 
     Source: this project.
     """
-    parts = torch.from_numpy(block.parts)[..., None]  # [parts, requests, list, 1]
-    cuts = torch.from_numpy(block.choice.cuts)[:, :, None, None]
-    rates = torch.from_numpy(block.choice.rates)[:, :, None, None]
-    scores = []
-    for seen in settings.stage_parts:
-        values = list(parts)
+    cuts, rates = (x[:, :, None, None] for x in (block.choice.cuts, block.choice.rates))
+    scores = np.empty_like(block.parts)
+    for stage, seen in enumerate(settings.stage_parts):
         unseen = [part for part in range(settings.stages) if part not in seen]
-        for part, points in zip(unseen, _points(block.prior[unseen]), strict=True):
-            values[part] = torch.from_numpy(points)  # [draws]
-        reached = torch.ones_like(parts[0])
-        logged = torch.zeros_like(parts[0])
-        for stage, known in enumerate(settings.logging_parts):
-            utility = sum((values[part] for part in known), torch.zeros(()))
-            passed = torch.special.ndtr((utility - cuts[stage]) / settings.noise)
-            logged = logged + rates[stage] * (reached * (1 - passed)).mean(-1, keepdim=True)
-            reached = reached * passed
-        top = reached.mean(-1)
-        scores.append(top / (top + logged[..., 0]).clamp(min=torch.finfo(top.dtype).tiny))
-    return torch.stack(scores)
+        points = _points(block.prior[unseen])
+        size = max(1, _CELLS // (points.shape[1] * block.parts.shape[2]))
+        for start in range(0, len(block.user), size):
+            rows = slice(start, start + size)
+            values = {part: block.parts[part, rows, :, None] for part in seen}
+            values |= dict(zip(unseen, points, strict=True))
+            scores[stage, rows] = _posterior(settings, values, cuts[:, rows], rates[:, rows])
+    return scores
+
+
+def _posterior(
+    settings: FunnelSettings, values: Mapping[int, Floats], cuts: Floats, rates: Floats
+) -> Floats:
+    """Return the probability of the top level, ``[requests, list]``.
+
+    Args:
+        settings: of the funnel.
+        values: of each part: ``[requests, list, 1]`` if it is seen, else ``[points]``.
+        cuts: ``[logging stages, requests, 1, 1]``.
+        rates: as ``cuts``.
+    """
+    reached = np.ones((1, 1, 1), np.float32)
+    share, logged = np.float32(1), np.float32(0)
+    for known, cut, rate in zip(settings.logging_parts, cuts, rates, strict=True):
+        passed = (cut - sum(values[part] for part in known)) / settings.noise_scale
+        with np.errstate(over="ignore"):  # whose inverse is the 0 that it should be
+            np.exp(passed, out=passed)
+        passed += 1
+        reached = reached / passed
+        before, share = share, reached.mean(-1)
+        logged = logged + rate[..., 0] * (before - share)
+    posterior: Floats = share / np.maximum(share + logged, np.finfo(np.float32).tiny)
+    return posterior
 
 
 def _points(priors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return points spread evenly over independent distributions, ``[parts, draws]``.
+    """Return points spread evenly over independent distributions, ``[parts, points]``.
 
     Args:
         priors: ``[parts, values]``: rising values of each.
 
     Source: for the lattice, M. Roberts, The Unreasonable Effectiveness of Quasirandom Sequences.
     """
+    if not len(priors):
+        return np.zeros((0, 1), np.float32)
     ratio = 1.5
     for _ in range(30):  # the positive root of x^(parts + 1) = x + 1
         ratio = (1 + ratio) ** (1 / (len(priors) + 1))
     steps = ratio ** -np.arange(1.0, len(priors) + 1)
-    levels = (0.5 + steps[:, None] * np.arange(_DRAWS)) % 1
+    levels = (0.5 + steps[:, None] * np.arange(_POINTS)) % 1
     where = (levels * priors.shape[1]).astype(int)
     return np.take_along_axis(priors, where, axis=1)
 
 
-def alive_after(scores: Tensor, mask: Tensor, quotas: Sequence[int]) -> Tensor:
+def alive_after(scores: Floats, mask: Mask, quotas: Sequence[int]) -> Mask:
     """Return which candidates are left after each stage of a cascade.
 
     Args:
-        scores: ``[stages, requests, list]``, without ties.
+        scores: ``[stages, requests, list]``, finite.
         mask: ``[requests, list]`` bool, ``True`` for a real candidate.
         quotas: how many candidates each stage keeps.
 
@@ -88,11 +110,14 @@ def alive_after(scores: Tensor, mask: Tensor, quotas: Sequence[int]) -> Tensor:
         ``[stages, requests, list]`` bool.
     """
     alive, after = mask, []
-    for stage_scores, quota in zip(scores, quotas, strict=True):
-        best = stage_scores.masked_fill(~alive, -torch.inf).topk(min(quota, mask.shape[1])).indices
-        alive = alive & torch.zeros_like(mask).scatter(1, best, value=True)
+    for own, quota in zip(scores, quotas, strict=True):
+        keep = min(quota, mask.shape[1])
+        best = np.where(alive, -own, np.inf).argpartition(keep - 1, axis=1)[:, :keep]
+        kept = np.zeros_like(mask)
+        np.put_along_axis(kept, best, values=True, axis=1)
+        alive = alive & kept
         after.append(alive)
-    return torch.stack(after)
+    return np.stack(after)
 
 
 class Ceiling:
@@ -104,8 +129,9 @@ class Ceiling:
 
     - It is a ceiling for stages that judge a candidate by its own features: each part is drawn
       independently of what tells the others, so a stage cannot guess what it does not see.
-    - The cut-offs of the logging system are taken as known, request by request. A model has to
-      guess them, which costs it next to nothing (they differ little and hardly change an order).
+    - The cut-offs of the logging system are taken as known, request by request, and candidates as
+      independent of each other given the cut-offs. A model has to guess the former, which costs
+      it next to nothing, since they hardly change an order; the latter is all but true.
     - It is greedy: a stage keeps what it would want in the end itself, and does not think ahead
       to what the later stages, who see more, would make of it. As later stages see all that
       earlier ones see, thinking ahead gains nothing that could be measured.
@@ -123,13 +149,12 @@ class Ceiling:
     def add(self, block: Block) -> None:
         """Count the ground truth that is left in the requests of a block."""
         quotas = self._settings.kept
-        scores = planted_scores(self._settings, block)
-        mask = torch.from_numpy(block.choice.mask)
-        top = torch.from_numpy(block.choice.levels == self._settings.stages + 1) & mask
-        self._joint += (alive_after(scores, mask, quotas) & top).sum((1, 2)).numpy()
+        scores, mask = planted_scores(self._settings, block), block.choice.mask
+        top = (block.choice.levels == self._settings.stages + 1) & mask
+        self._joint += (alive_after(scores, mask, quotas) & top).sum((1, 2))
         for stage, (own, quota) in enumerate(zip(scores, quotas, strict=True)):
-            self._alone[stage] += int((alive_after(own[None], mask, [quota])[0] & top).sum())
-        self._chance += float((quotas[-1] / mask.sum(1).double()).clamp(max=1).sum())
+            self._alone[stage] += (alive_after(own[None], mask, [quota])[0] & top).sum()
+        self._chance += float(np.minimum(quotas[-1] / mask.sum(1), 1).sum())
         self._requests += len(mask)
 
     @property

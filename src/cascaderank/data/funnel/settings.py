@@ -1,5 +1,6 @@
 """Settings of a synthetic funnel, and what follows from them."""
 
+import math
 from dataclasses import dataclass
 
 from cascaderank.errors import ConfigError, ShapeError
@@ -44,7 +45,7 @@ class FunnelSettings:
     ragged: bool = False
     """Log between 1 and ``per_level`` candidates of a lower level, by chance."""
     noise: float = 0.9
-    """Standard deviation of the noise of each logging stage; that of a late part is 1."""
+    """Standard deviation of the logistic noise of each logging stage; of a late part it is 1."""
     days: int = 10
     seed: int = 0
 
@@ -89,6 +90,11 @@ class FunnelSettings:
         for _ in range(self.stages + 1):
             alive.append(alive[-1] + max(alive[-1], self.per_level))
         return tuple(reversed(alive))
+
+    @property
+    def noise_scale(self) -> float:
+        """Scale of the logistic distribution that the noise has."""
+        return self.noise * math.sqrt(3) / math.pi
 
     @property
     def length(self) -> int:

@@ -129,9 +129,7 @@ def run_logging(settings: FunnelSettings, rng: np.random.Generator, parts: Float
         zip(settings.logging_parts, settings.alive[1:], strict=True)
     ):
         utility = np.take_along_axis(parts[list(seen)].sum(0), alive, axis=1)
-        scores = utility + np.float32(settings.noise) * rng.standard_normal(
-            utility.shape, np.float32
-        )
+        scores = utility + settings.noise_scale * _logistic(rng, utility.shape)
         order = np.argpartition(-scores, (keep - 1, keep), axis=1)
         edge = np.take_along_axis(scores, order[:, keep - 1 : keep + 1], axis=1)
         cuts.append(edge.mean(1))
@@ -210,6 +208,14 @@ def _distinct(rng: np.random.Generator, shape: tuple[int, int], size: int) -> In
     start = rng.integers(0, size, (shape[0], 1))
     step = rng.choice(steps, (shape[0], 1))
     return np.remainder(start + step * np.arange(shape[1]), size)
+
+
+def _logistic(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """Return noise whose probability to exceed x is 1 / (1 + exp(x))."""
+    chance = rng.random(shape, np.float32)
+    np.clip(chance, 2.0**-26, 1 - 2.0**-24, out=chance)
+    noise: Floats = np.log(chance / (1 - chance))
+    return noise
 
 
 def _at(values: Values, where: Integers) -> Values:

@@ -72,8 +72,8 @@ def synthetic_source(
         ground_truth: candidates that the logging system ends with.
         per_level: candidates that are logged of every other level.
         ragged: log between 1 and ``per_level`` candidates of every other level, by chance.
-        noise: standard deviation of the noise of every logging stage; a late part of the utility
-            has 1, the first 0.6.
+        noise: standard deviation of the logistic noise of every logging stage; a late part of the
+            utility has 1, the first 0.6.
         days: how long the log runs, from 2024-01-01 UTC.
         seed: equal seeds give equal files.
         name: of the data set; not given, that of the folder ``to``.
