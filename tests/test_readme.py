@@ -1,4 +1,4 @@
-"""Every command and every line of Python in the README does what it says."""
+"""Every command and every line of Python in the README and the first pages does what it says."""
 
 import json
 import os
@@ -32,6 +32,16 @@ def test_python_runs():
     )
     assert done.returncode == 0, done.stderr
     assert "end_to_end" in done.stdout
+
+
+@pytest.mark.parametrize("page", ["start.md"])
+def test_python_of_the_pages_runs(page):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_make_targets_exist():
