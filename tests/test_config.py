@@ -45,6 +45,13 @@ def test_settings_survive_writing_and_reading(write):
     assert read_settings(write(settings.to_toml())) == settings
 
 
+def test_what_is_compared_is_no_setting_of_a_run(write):
+    one, other = (read_settings(write(GOOD), [f"compare.seeds={n}"]) for n in (1, 2))
+    assert one.to_toml() == other.to_toml()
+    assert one.differences(other) == []
+    assert one.differences(one.changed({"train.seed": 3})) == ["train.seed: 0, not 3"]
+
+
 def test_a_setting_can_be_changed_by_its_dotted_name(write):
     changes = ["train.epochs=3", "stages.ranking.hidden=[2]", "objective.name=bce"]
     settings = read_settings(write(GOOD), changes)

@@ -173,7 +173,7 @@ class RunSettings(Settings):
 
     def differences(self, other: "RunSettings") -> list[str]:
         """Return one line for each setting that differs, such as ``"train.seed: 0, not 1"``."""
-        mine, theirs = (_flat(s.model_dump(mode="json", exclude_none=True)) for s in (self, other))
+        mine, theirs = (_flat(s.of_run()) for s in (self, other))
         return [
             f"{name}: {mine.get(name, 'not set')}, not {theirs.get(name, 'not set')}"
             for name in sorted({*mine, *theirs})
@@ -181,8 +181,12 @@ class RunSettings(Settings):
         ]
 
     def to_toml(self) -> str:
-        """Write all settings, defaults included, as TOML."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        """Write the settings of the run, defaults included, as TOML."""
+        return tomli_w.dumps(self.of_run())
+
+    def of_run(self) -> dict[str, Any]:
+        """Return the settings of one run, as JSON can hold them: all but what is compared."""
+        return self.model_dump(mode="json", exclude_none=True, exclude={"compare"})
 
 
 def read_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:

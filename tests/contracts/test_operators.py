@@ -319,6 +319,18 @@ def test_a_relative_temperature_undoes_the_scale_of_the_scores(operator, lists, 
     )
 
 
+def test_a_relative_temperature_of_a_ragged_list_is_that_of_the_unpadded_one(operator, lists):
+    scores, mask = lists
+    got = relative_temperature(
+        scores.masked_fill(~mask, torch.nan), 0.3, operator=operator, mask=mask
+    )
+    want = [
+        relative_temperature(scores[i, :n], 0.3, operator=operator)
+        for i, n in enumerate(mask.sum(-1).tolist())
+    ]
+    torch.testing.assert_close(got, torch.stack(want))
+
+
 @pytest.mark.parametrize("repeats", [10, 100])
 def test_a_relative_temperature_undoes_the_length_of_the_list(operator, repeats):
     scores = torch.randn(20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

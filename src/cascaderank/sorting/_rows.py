@@ -1,5 +1,7 @@
 """Top-k probabilities from the rows of a soft permutation."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -29,19 +31,32 @@ def log_top_k_of_rows(log_rows: Tensor, k: Tensor, mask: Tensor) -> tuple[Tensor
     Returns:
         ``(log kept, log dropped)``, each ``[..., list]`` and at most 0.
 
-    Source: METHODS of LCRON (arXiv 2503.09492), in log space by this project.
+    Source: LCRON (arXiv 2503.09492), in log space by this project.
     """
     rank = torch.arange(log_rows.shape[-2], device=log_rows.device)
     real = rank < mask.sum(-1, keepdim=True)  # [..., rank]
-    upper = rank < k[..., None]
-    kept = _log_sum(log_rows, real & upper)
-    dropped = _log_sum(log_rows, real & ~upper)
+    upper = real & (rank < k[..., None])
+    lower = real & ~upper
+    with torch.no_grad():
+        top_upper, top_lower = _largest(log_rows, upper), _largest(log_rows, lower)
+        top = torch.where(upper[..., None], top_upper[..., None, :], top_lower[..., None, :])
+    # One exponential serves both sums. It is kept from underflow, which is of no consequence to
+    # a sum that contains a 1, and which CPUs take fifty times as long for.
+    coldest = math.log(torch.finfo(log_rows.dtype).tiny)
+    shares = (log_rows - top).clamp(min=coldest, max=0.0).exp()
+    kept = _sum_of(shares, upper).log() + top_upper
+    dropped = _sum_of(shares, lower).log() + top_lower
     total = torch.logaddexp(kept, dropped).detach()
     return kept - total, dropped - total
 
 
-def _log_sum(log_rows: Tensor, rows: Tensor) -> Tensor:
-    return log_rows.masked_fill(~rows[..., None], _nothing(log_rows)).logsumexp(-2)
+def _largest(log_rows: Tensor, rows: Tensor) -> Tensor:
+    return log_rows.masked_fill(~rows[..., None], _nothing(log_rows)).amax(-2)
+
+
+def _sum_of(shares: Tensor, rows: Tensor) -> Tensor:
+    """Sum some rows, ``[..., list]``; 1 where there are none, for its logarithm."""
+    return (shares * rows[..., None]).sum(-2) + ~rows.any(-1, keepdim=True)
 
 
 def _nothing(logits: Tensor) -> float:
