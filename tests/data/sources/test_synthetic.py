@@ -205,6 +205,7 @@ def test_every_logging_stage_keeps_the_best_by_what_it_sees():
         levels |= dict.fromkeys(alive, 3)
         assert [levels[j] for j in choice.columns[row]] == choice.levels[row].tolist()
         assert choice.columns[row, :10].tolist() == alive  # the top level, best first
+        assert (np.diff(both[row, choice.columns[row, 10:20]]) <= 0).all()  # the one below, too
     np.testing.assert_allclose(choice.rates, [[10 / 40] * 40, [10 / 20] * 40, [1.0] * 40])
 
 
