@@ -103,7 +103,9 @@ class Trainer:
         self._progress.start(f"epoch {state.epoch + 1}/{settings.epochs}", total)
         self._progress.advance(state.batch)
         self.cascade.train()
-        sums = {k: torch.tensor(v, dtype=torch.float64) for k, v in state.sums.items()}
+        # Sums stay on the device, so that no step waits for it. MPS has no float64.
+        exact = torch.float32 if self.device.type == "mps" else torch.float64
+        sums = {k: torch.tensor(v, dtype=exact, device=self.device) for k, v in state.sums.items()}
         for batch in self._train.epoch(state.epoch, start=state.batch):
             batch = batch.to(self.device)  # noqa: PLW2901 - the same batch elsewhere
             if batch.labels is None:
@@ -116,16 +118,20 @@ class Trainer:
             nn.utils.clip_grad_norm_(self._parameters, settings.clip_norm)
             self._optimizer.step()
             for name, value in {"loss": out.total, **out.terms}.items():
-                sums[name] = sums.get(name, 0) + value.detach().to(dtype=torch.float64)
+                sums[name] = sums.get(name, 0) + value.detach().to(exact)
             state.step, state.batch = state.step + 1, state.batch + 1
             look = state.batch % _LOOK_EVERY == 0 or state.batch == total
             self._progress.advance(1, self._seen(sums) if look else "")
             if state.batch < total and state.step % settings.checkpoint_every == 0:
-                state.sums = {k: float(v) for k, v in sums.items()}
+                self._take_stock(sums)
                 self._save()
-        state.sums = {k: float(v) for k, v in sums.items()}
-        self._seen(sums)
+        self._take_stock(sums)
         self._close_epoch()
+
+    def _take_stock(self, sums: dict[str, Tensor]) -> None:
+        """Move the sums into the state, having seen that they are numbers worth keeping."""
+        self._seen(sums)
+        self._state.sums = {name: float(value) for name, value in sums.items()}
 
     def _seen(self, sums: dict[str, Tensor]) -> str:
         """Means of the epoch so far, as a note; raises when they are not numbers."""
@@ -177,10 +183,9 @@ class Trainer:
         k, threshold = self._relevance.top, self._relevance.threshold
         quotas = self.cascade.quotas
         for batch in self._validation.epoch(0):
-            batch = batch.to(self.device)  # noqa: PLW2901 - the same batch elsewhere
             if batch.labels is None:
                 raise ConfigError("validation needs labels; the loader gave a batch without")
-            scores = self.cascade(batch)
+            scores = self.cascade(batch.to(self.device)).cpu()
             ask = {"k": k, "threshold": threshold, "mask": batch.mask}
             values.setdefault("joint_recall", []).append(
                 cascade_recall_metric(scores, batch.labels, quotas=quotas, **ask)
