@@ -159,3 +159,20 @@ def test_a_request_that_is_there_twice_is_named_over_all_frames(tmp_path):
 def test_a_part_of_nothing_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="must be at least 1; got 0 and 5"):
         write_shop(tmp_path / "shop", rows_per_part=0, candidates_per_part=5)
+
+
+def test_what_is_in_the_way_is_told_before_any_work(tmp_path):
+    write_shop(tmp_path / "shop")
+    with pytest.raises(DataError, match="there is a data set already"):
+        RequestLogWriter(tmp_path / "shop", name="shop", schema=SCHEMA)
+
+
+def test_a_data_set_that_came_meanwhile_is_not_replaced(tmp_path):
+    def frames():
+        yield shop_frame()
+        write_shop(tmp_path / "shop", name="quicker")
+
+    with pytest.raises(DataError, match="there is a data set already"):
+        write_shop(tmp_path / "shop", frames(), name="slower")
+    assert RequestLog.open(tmp_path / "shop").manifest.name == "quicker"
+    assert names(tmp_path) == ["shop"]

@@ -27,7 +27,7 @@ def flattened(column: pl.Series) -> pl.Series:
     """
     if _shared_with_arrow(column):
         return pl.Series(column.name, column.to_arrow().flatten())
-    # An empty list would leave a null behind.
+    # In polars 1 an empty list would leave a null behind.
     return column.filter(column.list.len() > 0).explode()
 
 
