@@ -129,8 +129,8 @@ def synthetic_source(
                 progress(min(first + block_size(settings), requests), requests)
         writer.extra["planted"] = planted(settings, ceiling)
         writer.extra["notes"] = {
-            "best_joint_recall": ceiling.joint_recall,
-            "random_joint_recall": ceiling.random_recall,
+            "best_joint_recall": round(ceiling.joint_recall, 4),
+            "random_joint_recall": round(ceiling.random_recall, 4),
         }
 
 
