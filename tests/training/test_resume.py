@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from cascaderank.data.sources import SOURCES
 from cascaderank.errors import RunError
 from cascaderank.training.run import train_run
 
@@ -126,6 +127,21 @@ def test_other_settings_do_not_touch_a_run(funnel, settings_for, tmp_path):
     with pytest.raises(RunError, match=r"other settings \(train\.seed: 0, not 1\)"):
         train_run(settings_for(funnel, train__seed=1), tmp_path / "run")
     assert bits_of(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("steps", [5, 10**6], ids=["killed", "complete"])
+def test_a_run_is_not_finished_on_other_data(settings_for, tmp_path, steps):
+    log, folder = tmp_path / "log", tmp_path / "run"
+    make = SOURCES["synthetic"]
+    make(None, log, requests=100, seed=1)
+    if steps == 5:
+        with pytest.raises(StoppedError):
+            train_run(settings_for(log), folder, progress=StopAfter(steps))
+    else:
+        train_run(settings_for(log), folder)
+    make(None, log, requests=100, seed=2, overwrite=True)
+    with pytest.raises(RunError, match="was trained on another data set than"):
+        train_run(settings_for(log), folder)
 
 
 def test_a_damaged_checkpoint_is_told_and_kept(funnel, settings_for, tmp_path):

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from cascaderank.cascade import Cascade, build_stage
 from cascaderank.config import RunSettings, read_settings
 from cascaderank.data.columns import EncodedLog
+from cascaderank.data.encoding import check_same_features
 from cascaderank.data.fitting import fit_schema
 from cascaderank.data.loader import RequestLoader
 from cascaderank.data.request_log import RequestLog
@@ -25,7 +26,7 @@ from cascaderank.data.split import Split, split_requests
 from cascaderank.errors import CascadeRankError, ConfigError, RunError, SchemaError
 from cascaderank.evaluation import Report, evaluate
 from cascaderank.objectives import OBJECTIVES, Objective, build_objective
-from cascaderank.schema import FittedSchema, abridged
+from cascaderank.schema import FittedSchema
 from cascaderank.training.environment import environment
 from cascaderank.training.progress import Progress, Silent
 from cascaderank.training.run_folder import (
@@ -62,7 +63,7 @@ class RunResult:
     validation: float | None
     """Best joint recall of the validation requests."""
     seconds: float
-    """Of training, over all sessions of it that were not killed."""
+    """Of training, in the session that came to its end."""
 
 
 @contextmanager
@@ -83,7 +84,7 @@ def run_data(settings: RunSettings, *, progress: Progress | None = None) -> Iter
         except SchemaError as error:
             raise SchemaError(f"stages.{name}.features: {error}") from None
     split = split_requests(log, settings.data.split)
-    schema = fit_schema(log.schema, _rows_of(log, split.train))
+    schema = fit_schema(log.schema, log.frames(rows=split.train))
     with _encoded(log, schema, settings, progress or Silent()) as encoded:
         yield RunData(log=log, split=split, encoded=encoded, schema=schema)
 
@@ -108,7 +109,7 @@ def train_run(
         How the run ended; the folder holds everything else.
 
     Raises:
-        RunError: if the folder holds a run of other settings, or training breaks down.
+        RunError: if the folder holds a run of other settings or data, or training breaks down.
         DataError: if the request log is not what it must be.
         ConfigError: if model or objective cannot be built so.
     """
@@ -116,6 +117,7 @@ def train_run(
     run = RunFolder(folder)
     with run.locked():
         _claim(run, settings)
+        _check_same_data(run, data.log if data else RequestLog.open(settings.data.path))
         if run.complete:
             return _read_result(run)
         if data is not None:
@@ -128,7 +130,8 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
     started = time.monotonic()
     device = pick_device(settings.train.device)
     write_atomically(run.schema, data.schema.model_dump_json(indent=1).encode())
-    write_json(run.environment, environment(seed=settings.train.seed, device=device))
+    around = environment(seed=settings.train.seed, device=device)
+    write_json(run.environment, {**around, "dataset": _described(data.log, settings)})
     with deterministic(settings.train.seed, device):
         cascade = build_cascade(settings, data.schema)
         trainer = Trainer(
@@ -155,11 +158,7 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
     write_json(
         run.report,
         {
-            "dataset": {
-                "path": str(settings.data.path),
-                "name": data.log.manifest.name,
-                "fingerprint": data.log.fingerprint,
-            },
+            "dataset": _described(data.log, settings),
             "requests": {
                 "train": len(data.split.train),
                 "validation": len(data.split.validation),
@@ -251,7 +250,7 @@ def evaluate_run(
     """
     cascade, schema, settings = load_run(folder)
     log = RequestLog.open(dataset)
-    _check_schema(folder, schema, log)
+    check_same_features(schema, log.schema, where=str(log.path))
     trained_on = read_json(RunFolder(folder).report)["dataset"]["fingerprint"]
     if part == "auto":
         part = "test" if trained_on == log.fingerprint else "all"
@@ -281,28 +280,6 @@ def _encoded(
         yield encoded
 
 
-def _rows_of(log: RequestLog, rows: np.ndarray) -> Iterator[pl.DataFrame]:
-    """The given requests of a log, part by part."""
-    first = 0
-    for frame in log.frames():
-        inside = rows[(rows >= first) & (rows < first + len(frame))] - first
-        first += len(frame)
-        if len(inside):
-            yield frame[inside]
-
-
-def _check_schema(folder: Path, schema: FittedSchema, log: RequestLog) -> None:
-    """The run's features must all be in the log, as what they were."""
-    wrong = [
-        f.name for f in schema.features if f.name not in log.schema.names or log.schema[f.name] != f
-    ]
-    if wrong:
-        raise SchemaError(
-            f"{log.path} has another schema than {folder} was trained with: "
-            f"missing or of another kind there: {abridged(wrong)}"
-        )
-
-
 def _claim(run: RunFolder, settings: RunSettings) -> None:
     """Write the settings into a new folder, or check that an old one has the same."""
     text = settings.to_toml()
@@ -314,6 +291,27 @@ def _claim(run: RunFolder, settings: RunSettings) -> None:
         raise RunError(
             f"{run.path}: holds a run of other settings ({told}); "
             "choose another folder with --run, or remove this one"
+        )
+
+
+def _described(log: RequestLog, settings: RunSettings) -> dict[str, str]:
+    return {
+        "path": str(settings.data.path),
+        "name": log.manifest.name,
+        "fingerprint": log.fingerprint,
+    }
+
+
+def _check_same_data(run: RunFolder, log: RequestLog) -> None:
+    """What was begun on one data set is not finished on another that took its place."""
+    if not run.environment.exists():
+        return
+    before = read_json(run.environment)["dataset"]["fingerprint"]
+    if before != log.fingerprint:
+        raise RunError(
+            f"{run.path}: was trained on another data set than {log.path} is now (fingerprint "
+            f"{before[:12]} there, {log.fingerprint[:12]} here); choose another folder, or "
+            "remove this one"
         )
 
 
