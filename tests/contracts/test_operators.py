@@ -296,6 +296,13 @@ def test_narrow_floats_agree_with_float64(operator, lists, upstream):
             torch.testing.assert_close(g.double(), w, rtol=tolerance, atol=tolerance * 10)
 
 
+def test_half_precision_is_rounded_once_at_the_end(operator, lists):
+    scores, mask = lists  # exact in half precision
+    want = top_k_probability(scores.float(), 4, operator=operator, mask=mask)
+    got = top_k_probability(scores.bfloat16(), 4, operator=operator, mask=mask)
+    same(got, want.bfloat16())
+
+
 def test_adding_a_constant_to_all_scores_changes_nothing(operator, lists):
     scores, mask = lists
     got = top_k_probability(scores + 100.0, 4, operator=operator, mask=mask)

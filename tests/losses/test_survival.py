@@ -99,6 +99,15 @@ def test_a_cascade_that_keeps_all_costs_nothing():
     assert (gradient == 0).all()
 
 
+@pytest.mark.parametrize("quotas", [None, (4, 3)])
+def test_a_list_without_ground_truth_costs_nothing_whatever_the_cut(quotas):
+    scores, labels = some(2)
+    labels[0] = -1.0
+    got = survival_loss(scores, labels, threshold=0.0, quotas=quotas, reduction="none")
+    assert got[0] == 0
+    assert torch.autograd.grad(got[0], scores)[0].eq(0).all()
+
+
 def test_a_hopeless_positive_still_pulls_in_every_stage():
     stage = [-400.0, 0.0, 1.0, 2.0]
     scores = torch.tensor([[stage], [stage]], requires_grad=True)
