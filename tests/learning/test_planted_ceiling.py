@@ -36,13 +36,18 @@ class Drawn:
         self.top = (levels == settings.stages + 1) & self.mask
 
     def recall(self, scores, rows=slice(None)):
-        """Joint recall of each request, by the metric of the library."""
+        """Joint recall of each request, by the metric of the library.
+
+        Lists are shuffled: they come best level first, and a rival whose scores tie must not
+        profit from that.
+        """
+        order = np.random.default_rng(0).random(self.top.shape).argsort(axis=1)[rows]
         return cascade_recall_metric(
-            torch.tensor(scores[:, rows]),
-            torch.tensor(self.top[rows]).float(),
+            torch.tensor(np.take_along_axis(scores[:, rows], order[None], axis=2)),
+            torch.tensor(np.take_along_axis(self.top[rows], order, axis=1)).float(),
             quotas=self.settings.kept,
             threshold=1.0,
-            mask=torch.tensor(self.mask[rows]),
+            mask=torch.tensor(np.take_along_axis(self.mask[rows], order, axis=1)),
         )
 
 
