@@ -95,6 +95,14 @@ def test_rank_fusion_does_not_see_padding():
     torch.testing.assert_close(got, torch.tensor([[0.0, 1 / 62, 1 / 61]]))
 
 
+def test_stage_fusion_uses_what_each_stage_may(settings):
+    settings = settings.changed({"stages.a.features": ["bad"]})
+    with run_data(settings) as data:
+        name, cascade = build_baseline("stage_fusion:*d", settings, data)
+    assert name == "rank fusion by stage"
+    assert [stage.features for stage in cascade.stages.values()] == [["bad"], ["good", "bad"]]
+
+
 def test_a_random_order_is_that_of_the_request():
     whole = RandomOrder(0)(batch_of(torch.tensor([4, 5]), x=[[0.0] * 8] * 2))
     alone = RandomOrder(0)(batch_of(torch.tensor([5]), x=[[0.0] * 8]))

@@ -1,8 +1,10 @@
 """Scorers without training, as cascades: what a learnt cascade has to beat.
 
-A baseline ranks by one score in every stage, so what comes out is the top of that one ranking.
-In a config it is named as ``"random"``, ``"feature:NAME"``, ``"best_feature"`` or
-``"best_feature:PATTERN"``, and ``"rank_fusion:PATTERN"``.
+A baseline ranks by one score in every stage, so what comes out is the top of that one ranking; it
+may use features that the first stages of the cascade may not. The one exception is
+``stage_fusion``, in which each stage fuses what it may use. In a config a baseline is named as
+``"random"``, ``"feature:NAME"``, ``"best_feature"`` or ``"best_feature:PATTERN"``,
+``"rank_fusion:PATTERN"`` and ``"stage_fusion:PATTERN"``.
 """
 
 from collections.abc import Sequence
@@ -26,6 +28,7 @@ BASELINES = {
     "feature": "One feature, the highest value first.",
     "best_feature": "The one feature, in the one direction, that does best on training requests.",
     "rank_fusion": "Reciprocal-rank fusion of features: the sum of 1 / (60 + rank).",
+    "stage_fusion": "The same in each stage, of those features that the stage may use.",
 }
 """Baselines by name, with what they rank by."""
 
@@ -61,6 +64,12 @@ def build_baseline(text: str, settings: RunSettings, data: RunData) -> tuple[str
     features = _numeric(data, pattern or "*")
     if name == "rank_fusion":
         return f"rank fusion of {len(features)}", _cascade(RankFusion(features), settings)
+    if name == "stage_fusion":
+        stages = {
+            stage: RankFusion([f for f in data.schema.select(of.features) if f in features])
+            for stage, of in settings.stages.items()
+        }
+        return "rank fusion by stage", Cascade(stages, settings.quotas)
     if name == "feature":
         return features[0].name, _cascade(FeatureOrder(features[0].name), settings)
     feature, sign = _best(features, settings, data)

@@ -1,5 +1,8 @@
 """A comparison as a table that fits 100 columns."""
 
+import re
+
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -27,6 +30,8 @@ def comparison_table(comparison: Comparison) -> Table:
         title=f"{c.dataset}: {c.requests} test requests, {c.folds} fold(s), {c.seeds} seed(s)",
         caption=escape(caption),
         title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
         caption_justify="left",
         width=100,
     )
@@ -36,24 +41,23 @@ def comparison_table(comparison: Comparison) -> Table:
         table.add_column("±", justify="right", no_wrap=True)
     stages = list(c.methods[0].stage_recall) if c.methods else []
     for stage in stages:
-        table.add_column(stage, justify="right", no_wrap=True)
-    table.add_column("of\nceiling", justify="right")
+        table.add_column(stage, justify="right", overflow="fold")
+    table.add_column("of\nceiling", justify="right", no_wrap=True)
     table.add_column("gain", justify="right", no_wrap=True)
     table.add_column("s", justify="right", no_wrap=True)
     for m in c.methods:
-        deviation = "" if m.seed_deviation is None else f"{m.seed_deviation:.4f}"
         cells = [
             m.name,
             _with_interval(m.joint_recall, m.low, m.high),
-            *([deviation] if c.seeds > 1 else []),
-            *(f"{m.stage_recall[stage]:.4f}" for stage in stages),
-            "" if m.share_of_ceiling is None else f"{m.share_of_ceiling:.1%}",
+            *([_number(m.seed_deviation)] if c.seeds > 1 else []),
+            *(_number(m.stage_recall[stage]) for stage in stages),
+            "" if m.share_of_ceiling is None else f"{m.share_of_ceiling:.0%}",
             _with_interval(m.gain, m.gain_low, m.gain_high, sign="+"),
             "" if m.seconds is None else f"{m.seconds:.0f}",
         ]
         table.add_row(*map(escape, cells))
     table.add_section()
-    table.add_row(f"ceiling ({c.ceiling_kind})", f"{c.ceiling:.4f}")
+    table.add_row(f"ceiling ({c.ceiling_kind})", _number(c.ceiling))
     return table
 
 
@@ -62,4 +66,10 @@ def _with_interval(
 ) -> str:
     if value is None or low is None or high is None:
         return ""
-    return f"{value:{sign}.4f}\n[{low:{sign}.3f}, {high:{sign}.3f}]"
+    ends = (_number(end, sign=sign, places=3) for end in (low, high))
+    return f"{_number(value, sign=sign)}\n[{', '.join(ends)}]"
+
+
+def _number(value: float | None, *, sign: str = "", places: int = 4) -> str:
+    """As tables of the field write shares: without the zero before the point."""
+    return "" if value is None else re.sub(r"^([+-]?)0\.", r"\1.", f"{value:{sign}.{places}f}")
