@@ -93,7 +93,8 @@ def test_terms_are_means_over_lists_that_do_not_see_each_other(case):
 
 
 def test_terms_and_weights_are_reported_without_gradient(case):
-    out = case()
+    out = case(scores=case.scores.clone().requires_grad_())
+    assert out.total.requires_grad
     assert list(out.terms) == list(out.weights) == [term.name for term in case.objective.terms]
     for value in (*out.terms.values(), *out.weights.values()):
         assert value.dim() == 0
