@@ -35,7 +35,8 @@ def compare(
     settings = read_settings(config, changes or [])
     folder = run or Path("runs") / f"{config.stem}-compare"
     names = [n.strip() for n in objectives.split(",") if n.strip()] if objectives else None
-    result = run_comparison(settings, folder, objectives=names, seeds=seeds, progress=Bars())
+    with Bars() as bars:
+        result = run_comparison(settings, folder, objectives=names, seeds=seeds, progress=bars)
     if as_json:
         emit_json(result.to_json())
         return

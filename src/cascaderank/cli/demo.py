@@ -28,7 +28,8 @@ def demo(
     if not (log / "manifest.json").exists():
         say("simulating a funnel of two stages ...")
         SOURCES["synthetic"](None, log, requests=requests, name="synthetic funnel")
-    result = compare(settings, run / "runs", progress=Bars())
+    with Bars() as bars:
+        result = compare(settings, run / "runs", progress=bars)
     if as_json:
         emit_json(result.to_json())
         return

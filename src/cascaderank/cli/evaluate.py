@@ -25,7 +25,8 @@ def evaluate(
     from cascaderank.evaluation.tables import report_tables
     from cascaderank.training.run import evaluate_run
 
-    judged, report = evaluate_run(run, dataset, part=part, progress=Bars())
+    with Bars() as bars:
+        judged, report = evaluate_run(run, dataset, part=part, progress=bars)
     if as_json:
         emit_json({"run": str(run), "dataset": str(dataset), "part": judged, **report.to_json()})
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cascaderank.cli.shell import Bars, emit, emit_json, say, user_errors
+from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, say, user_errors
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def prepare(
             "--overwrite", help="Replace the data set at --to, once the new one is whole."
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, no table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a data set, and print what is in it."""
     from cascaderank.data.request_log import RequestLog
@@ -51,14 +51,11 @@ def prepare(
         )
     started = time.monotonic()
     takes = SOURCES.options(source)
-    bars = Bars()
-    offered = {"overwrite": overwrite, "progress": _percent(bars)}
-    try:
+    with Bars() as bars:
+        offered = {"overwrite": overwrite, "progress": _percent(bars)}
         SOURCES[source](
             tuple(from_ or ()), to, **{k: v for k, v in offered.items() if k in takes}, **options
         )
-    finally:
-        bars.stop()
     summary = {
         "source": source,
         "path": str(to),

@@ -4,7 +4,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar, final
+from typing import TYPE_CHECKING, Annotated, ParamSpec, Self, TypeVar, final
 
 import typer
 
@@ -68,57 +68,59 @@ def emit(*renderables: "RenderableType") -> None:
 
 @final
 class Bars:
-    """Progress bars on stderr; of work that is done, one line stays. Quiet unless a terminal."""
+    """Progress bars on stderr, one inside the other; quiet unless it is a terminal.
+
+    Of the outermost work that is done, one line stays.
+    """
 
     def __init__(self) -> None:
+        from rich import progress
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich.table import Column
 
         self._console: Console = Console(stderr=True)
-        self._bars = Progress(
-            TextColumn("{task.description:<14}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[note]}"),
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description:<12}"),
+            progress.BarColumn(bar_width=20),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(compact=True),
+            progress.TextColumn(
+                "{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")
+            ),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task: int | None = None
-        self._what = ""
+        self._tasks: list[progress.TaskID] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()  # whatever happened, the terminal is the user's again
 
     def start(self, what: str, total: int) -> None:
-        """Begin a bar."""
-        self._what = what
-        self._bars.start()
-        self._task = self._bars.add_task(what, total=total, note="")
+        """Begin a bar, inside the one that is there."""
+        if not self._tasks:
+            self._bars.start()
+        self._tasks.append(self._bars.add_task(what, total=total, note=""))
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Move the bar on; an empty note leaves the last one."""
-        if self._task is None:
-            return
-        from rich.progress import TaskID
-
-        if note:
-            self._bars.update(TaskID(self._task), advance=steps, note=note)
-        else:
-            self._bars.update(TaskID(self._task), advance=steps)
+        """Move the innermost bar on; an empty note leaves the last one."""
+        if self._tasks:
+            task = self._tasks[-1]
+            self._bars.advance(task, steps)
+            if note:
+                self._bars.update(task, note=note)
 
     def stop(self, note: str = "") -> None:
-        """Take the bar away and leave the note."""
-        if self._task is None:
+        """Take the innermost bar away; of the outermost, leave the note."""
+        if not self._tasks:
             return
-        from rich.progress import TaskID
-
-        self._bars.remove_task(TaskID(self._task))
-        self._task = None
-        self._bars.stop()
-        if note and self._console.is_terminal:
-            self._console.print(f"{self._what}: {note}", highlight=False)
+        task = self._tasks.pop()
+        what = next((t.description for t in self._bars.tasks if t.id == task), "")
+        self._bars.remove_task(task)
+        if not self._tasks:
+            self._bars.stop()
+            if note and self._console.is_terminal:
+                self._console.print(f"{what}: {note}", highlight=False)

@@ -28,7 +28,8 @@ def train(
 
     settings = read_settings(config, changes or [])
     folder = run or Path("runs") / config.stem
-    result = train_run(settings, folder, progress=Bars())
+    with Bars() as bars:
+        result = train_run(settings, folder, progress=bars)
     if as_json:
         emit_json(read_json(folder / "report.json"))
         return

@@ -122,7 +122,9 @@ def compare(
         OBJECTIVES[name]  # an unknown name is told before any work
     plans = {name: list(_grid(settings, name)) for name in objectives}
     scores: dict[str, _Scores] = {}
-    for fold, of_fold in _folds(settings):
+    folds = list(_folds(settings))
+    progress.start("comparing", len(folds) * seeds * sum(len(plan) for plan in plans.values()))
+    for fold, of_fold in folds:
         with run_data(of_fold, progress=progress) as data:
             for text in settings.compare.baselines:
                 _judge_baseline(text, of_fold, data, seeds, scores)
@@ -132,6 +134,7 @@ def compare(
                 )
             planted = data.log.manifest.extra.get("planted")
             log = data.log
+    progress.stop()
     comparison = _summary(settings, log, planted, scores, objectives, seeds)
     write_json(folder / "comparison.json", comparison.to_json())
     return comparison
@@ -207,6 +210,8 @@ def _judge_objective(
             where = folder / label.replace("/", "-") / f"fold-{fold}" / f"seed-{seed}"
             seeded = _settings_of(settings, name, {**point, "train.seed": seed})
             runs.append(train_run(seeded, where, data=data, progress=progress))
+            recall = runs[-1].test.metrics["joint_recall"].mean
+            progress.advance(1, f"{name}, {label}, fold {fold}, seed {seed}: {recall:.4f}")
         validation = [r.validation for r in runs if r.validation is not None]
         results.append((np.mean(validation) if validation else -1.0, runs, point))
     _, runs, point = max(results, key=lambda result: result[0])
