@@ -86,6 +86,11 @@ def test_a_setting_can_be_changed_by_its_dotted_name(write):
         ),
         (
             "[data]",
+            "[objective]\nquotas = [3, 2]\n[data]",
+            "objective: quotas cannot be said here: quotas are those of [stages]",
+        ),
+        (
+            "[data]",
             "[data]\nsplit = { by = 'request', tset = 0.2 }",
             "unknown setting data.split.tset (did you mean 'test'?)",
         ),

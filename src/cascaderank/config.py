@@ -93,6 +93,12 @@ class ObjectiveSettings(Choice):
 
     @model_validator(mode="after")
     def _objective_takes_options(self) -> Self:
+        said = {"stages", "quotas", "ground_truth", "threshold"} & set(self.options)
+        if said:
+            raise ValueError(
+                f"{', '.join(sorted(said))} cannot be said here: quotas are those of [stages], "
+                "ground truth is that of [relevance]"
+            )
         _raise_all(OBJECTIVES, self.name, self.options)
         return self
 
