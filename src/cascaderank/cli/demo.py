@@ -11,7 +11,7 @@ from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, say, u
 @user_errors
 def demo(
     run: Annotated[Path, typer.Option(help="Folder of the demo.")] = Path("runs/demo"),
-    requests: Annotated[int, typer.Option(min=100, help="How many to simulate.")] = 12_000,
+    requests: Annotated[int, typer.Option(min=100, help="How many to simulate.")] = 20_000,
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
