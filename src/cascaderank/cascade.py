@@ -30,7 +30,7 @@ class Cascade(nn.Module):
         ConfigError: if there is no stage, or quotas are not positive or grow.
         ShapeError: if there is not one quota per stage.
 
-    Example:
+    Examples:
         >>> from cascaderank.stages.linear import Linear
         >>> from cascaderank.schema import Feature
         >>> schema = FittedSchema(features=(Feature(name="x", role="item", kind="numeric"),))

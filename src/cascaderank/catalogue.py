@@ -14,7 +14,7 @@ from cascaderank.stages import STAGES
 def catalogue() -> dict[str, dict[str, str]]:
     """Return what there is: by kind, then by name, one line each.
 
-    Example:
+    Examples:
         >>> catalogue()["stages"]["linear"]
         'Score a candidate by a weighted sum of its numbers and one weight per category.'
     """

@@ -171,7 +171,7 @@ class RunSettings(Settings):
         Raises:
             ConfigError: if a changed setting is wrong.
 
-        Example:
+        Examples:
             >>> settings.changed({"train.seed": 3}).train.seed  # doctest: +SKIP
             3
         """
@@ -236,7 +236,7 @@ def parsed_change(change: str) -> tuple[str, object]:
     Raises:
         ConfigError: if there is no ``=``.
 
-    Example:
+    Examples:
         >>> parsed_change("train.seed=3"), parsed_change("objective.name=bce")
         (('train.seed', 3), ('objective.name', 'bce'))
     """

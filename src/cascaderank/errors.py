@@ -49,7 +49,7 @@ class MissingExtraError(CascadeRankError, ImportError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the nearest known name, or an empty string.
 
-    Example:
+    Examples:
         >>> did_you_mean("lcorn", ["bce", "lcron"])
         " (did you mean 'lcron'?)"
     """

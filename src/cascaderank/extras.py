@@ -19,7 +19,7 @@ def require(module: str, *, extra: str) -> ModuleType:
     Raises:
         MissingExtraError: if it is not installed.
 
-    Example:
+    Examples:
         >>> require("json", extra="none").dumps([1])
         '[1]'
     """

@@ -47,7 +47,7 @@ def ground_truth(
     Raises:
         ConfigError: unless exactly one of ``k`` and ``threshold`` is given.
 
-    Example:
+    Examples:
         >>> ground_truth(torch.tensor([3.0, 1.0, 2.0, 1.0]), k=3)
         tensor([1.0000, 0.5000, 1.0000, 0.5000])
         >>> ground_truth(torch.tensor([3.0, 1.0, 2.0, 1.0]), threshold=2)

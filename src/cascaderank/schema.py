@@ -62,7 +62,7 @@ class Transform(StrEnum):
 class Feature(BaseModel):
     """One column of a request log.
 
-    Example:
+    Examples:
         >>> Feature(name="video", role="item", kind="categorical", buckets=1000).size
         1001
     """
@@ -160,7 +160,7 @@ class Schema(BaseModel):
         Raises:
             SchemaError: if a pattern matches nothing.
 
-        Example:
+        Examples:
             >>> schema = Schema(features=(Feature(name="a1", role="item", kind="numeric"),))
             >>> [f.name for f in schema.select(["a*"])]
             ['a1']

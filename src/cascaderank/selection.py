@@ -35,7 +35,7 @@ def select(scores: Tensor, quotas: Sequence[int], mask: Tensor | None = None) ->
         ShapeError: if shapes or kinds of numbers do not agree.
         ConfigError: if quotas are not positive or grow.
 
-    Example:
+    Examples:
         >>> scores = torch.tensor([[[3.0, 2.0, 1.0]], [[1.0, 2.0, 3.0]]])
         >>> select(scores, (2, 1)).int().tolist()
         [[[1, 1, 0]], [[0, 1, 0]]]
@@ -68,7 +68,7 @@ def top(scores: Tensor, m: int, mask: Tensor | None = None) -> Tensor:
         ShapeError: if shapes or kinds of numbers do not agree.
         ConfigError: if ``m`` is not a positive integer.
 
-    Example:
+    Examples:
         >>> top(torch.tensor([1.0, 3.0, 1.0, 2.0]), 3).tolist()
         [True, True, False, True]
 
@@ -95,7 +95,7 @@ def keep(order: Tensor, alive: Tensor, quota: int) -> Tensor:
     Returns:
         ``[..., list]`` bool.
 
-    Example:
+    Examples:
         >>> order = best_first(torch.tensor([1.0, 3.0, 2.0]))
         >>> keep(order, torch.tensor([True, False, True]), 1)
         tensor([False, False,  True])
@@ -123,7 +123,7 @@ def marks(labels: Tensor, *, k: int | None, threshold: float | None, mask: Tenso
     Raises:
         ConfigError: unless exactly one of ``k`` and ``threshold`` is given.
 
-    Example:
+    Examples:
         >>> marks(torch.tensor([2, 1, 1]), k=2, threshold=None, mask=None)
         tensor([1.0000, 0.5000, 0.5000], dtype=torch.float64)
     """
@@ -143,7 +143,7 @@ def share(part: Tensor, ground_truth: Tensor) -> Tensor:
     Returns:
         ``[...]`` float64 in [0, 1]; NaN where there is no ground truth.
 
-    Example:
+    Examples:
         >>> share(torch.tensor([True, False, True]), torch.tensor([1.0, 0.5, 0.5]).double())
         tensor(0.7500, dtype=torch.float64)
     """

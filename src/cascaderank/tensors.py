@@ -93,7 +93,7 @@ def check_quotas(quotas: Sequence[int], *, stages: int) -> tuple[int, ...]:
         ShapeError: if there is not one quota per stage.
         ConfigError: if a quota is not a positive integer, or a later stage keeps more.
 
-    Example:
+    Examples:
         >>> check_quotas([30, 20], stages=2)
         (30, 20)
     """
@@ -134,7 +134,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     ``values`` must be finite under the mask: fill inputs before they are computed with, since a
     NaN that is masked here would still reach the gradient.
 
-    Example:
+    Examples:
         >>> masked_mean(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False]))
         tensor(2.)
     """
@@ -144,7 +144,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def at_least_float32(values: Tensor) -> Tensor:
     """Return float32 and float64 as they are and anything narrower as float32, to compute in.
 
-    Example:
+    Examples:
         >>> at_least_float32(torch.ones(2, dtype=torch.bfloat16)).dtype
         torch.float32
     """

@@ -83,7 +83,7 @@ def source_options(source: str, changes: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: if there is no such source, or for all that is wrong with the options.
 
-    Example:
+    Examples:
         >>> source_options("letor", ["features=46", "transform=none"])
         {'features': 46, 'transform': <Transform.NONE: 'none'>}
     """

@@ -20,7 +20,7 @@ class ColumnFiles:
     Raises:
         DataError: if the folder cannot be made.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder, ColumnFiles(Path(folder)) as files:
         ...     files.append("price", np.array([1.0, 2.0]))

@@ -31,7 +31,7 @@ class EncodedLog:
     Those of request ``r`` are ``offsets[r]`` to ``offsets[r + 1]``. Made by :meth:`build` from a
     request log, or by :meth:`of_frame` from a few requests in memory.
 
-    Example:
+    Examples:
         >>> fitted = FittedSchema(
         ...     features=({"name": "price", "role": "item", "kind": "numeric"},),
         ...     moments={"price": {"mean": 0.0, "deviation": 1.0}},
@@ -96,7 +96,7 @@ class EncodedLog:
             DataError: if the log is damaged, or lacks what the target is made of.
             ConfigError: if there is no such target, or ``history_length`` is not positive.
 
-        Example:
+        Examples:
             >>> import tempfile
             >>> from cascaderank.data.encoding import fit_schema
             >>> from cascaderank.data.request_log import RequestLogWriter

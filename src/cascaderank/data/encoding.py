@@ -24,7 +24,7 @@ class Encoder:
     Args:
         fitted: what was learnt from the training requests.
 
-    Example:
+    Examples:
         >>> fitted = FittedSchema(
         ...     features=({"name": "video", "role": "item", "kind": "categorical"},),
         ...     vocabularies={"video": (3, 7)},
@@ -103,7 +103,7 @@ def encode_column(
         SchemaError: if the values are of another type than the schema was fitted to.
         DataError: if numbers are NaN or infinite, or null though the feature is never missing.
 
-    Example:
+    Examples:
         >>> fitted = FittedSchema(
         ...     features=({"name": "price", "role": "item", "kind": "numeric"},),
         ...     moments={"price": {"mean": 2.0, "deviation": 4.0}},
@@ -129,7 +129,7 @@ def check_same_features(fitted: FittedSchema, schema: Schema, *, where: str) -> 
     Raises:
         SchemaError: naming every feature that is missing or of another kind.
 
-    Example:
+    Examples:
         >>> fitted = FittedSchema(features=({"name": "price", "role": "item", "kind": "numeric"},))
         >>> check_same_features(fitted, fitted.plain(), where="shop")
     """

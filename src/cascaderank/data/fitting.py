@@ -45,7 +45,7 @@ def fit_schema(schema: Schema, frames: Iterable[pl.DataFrame]) -> FittedSchema:
         SchemaError: if a frame lacks a feature or has it in another type.
         DataError: if there are no requests, or numbers are NaN or infinite.
 
-    Example:
+    Examples:
         >>> schema = Schema(
         ...     features=(
         ...         {"name": "video", "role": "item", "kind": "categorical"},
@@ -100,7 +100,7 @@ def feature_values(frame: pl.DataFrame, feature: Feature) -> pl.Series:
     Raises:
         SchemaError: if the frame does not have it, or not for each request, entry or candidate.
 
-    Example:
+    Examples:
         >>> price = Feature(name="price", role="item", kind="numeric")
         >>> feature_values(pl.DataFrame({"price": [[1.0, 2.0], [3.0]]}), price).to_list()
         [1.0, 2.0, 3.0]
@@ -124,7 +124,7 @@ def check_category(feature: Feature, dtype: pl.DataType) -> None:
     Raises:
         SchemaError: if not.
 
-    Example:
+    Examples:
         >>> check_category(Feature(name="video", role="item", kind="categorical"), pl.Int64())
     """
     text = isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
@@ -141,7 +141,7 @@ def finite_numbers(feature: Feature, values: pl.Series) -> NDArray[np.float64]:
         SchemaError: if they are not numbers.
         DataError: if some are NaN or infinite; they are counted.
 
-    Example:
+    Examples:
         >>> price = Feature(name="price", role="item", kind="numeric")
         >>> finite_numbers(price, pl.Series([1, None])).tolist()
         [1.0, nan]
@@ -163,7 +163,7 @@ def finite_numbers(feature: Feature, values: pl.Series) -> NDArray[np.float64]:
 def logged(feature: Feature, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return sign(x) log(1 + |x|) of each number if the transform of the feature says so.
 
-    Example:
+    Examples:
         >>> price = Feature(name="price", role="item", kind="numeric", transform="log1p")
         >>> logged(price, np.array([-1.0, 0.0])).round(3).tolist()
         [-0.693, 0.0]

@@ -13,7 +13,7 @@ def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     Args:
         values: any shape; sums and products wrap around.
 
-    Example:
+    Examples:
         >>> hex(int(mix(np.array([0], dtype=np.uint64))[0]))
         '0xe220a8397b1dcdaf'
 
@@ -28,7 +28,7 @@ def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def seeded(seed: int) -> np.uint64:
     """Return what to exclusive-or values with before :func:`mix`, so that seeds differ.
 
-    Example:
+    Examples:
         >>> int(seeded(0)) == int(seeded(1))
         False
     """
@@ -47,7 +47,7 @@ def hashed(values: pl.Series) -> NDArray[np.uint64]:
     Returns:
         ``[n]``.
 
-    Example:
+    Examples:
         >>> hashed(pl.Series(["a", "b", "a"])).tolist()[0] == hashed(pl.Series(["a"])).tolist()[0]
         True
 

@@ -35,7 +35,7 @@ def funnel_target(level: Numbers, position: Numbers) -> Labels:
     Returns:
         ``[n]`` whole numbers, at least 0 and below 2^23, so that float32 holds them exactly.
 
-    Example:
+    Examples:
         >>> funnel_target(np.array([1, 1, 0]), np.array([1, 0, 1])).tolist()
         [65535.0, 32768.0, 32767.0]
 
@@ -55,7 +55,7 @@ def level_target(level: Numbers) -> Labels:
     Returns:
         ``[n]``, at least 0.
 
-    Example:
+    Examples:
         >>> level_target(np.array([2, 0], dtype=np.int8)).tolist()
         [2.0, 0.0]
 
@@ -73,7 +73,7 @@ def label_target(label: Numbers) -> Labels:
     Returns:
         ``[n]``.
 
-    Example:
+    Examples:
         >>> label_target(np.array([3, 1])).tolist()
         [3.0, 1.0]
 
@@ -91,7 +91,7 @@ def feedback_target(feedback: Numbers) -> Labels:
     Returns:
         ``[n]``.
 
-    Example:
+    Examples:
         >>> feedback_target(np.array([0, 1])).tolist()
         [0.0, 1.0]
 
@@ -121,7 +121,7 @@ def needs(target: str, columns: Collection[str], *, where: str = "the data set")
         ConfigError: if there is no such target.
         DataError: if a column is missing; the targets that could be used are named.
 
-    Example:
+    Examples:
         >>> needs("funnel", ["price", "level", "position"])
         ('level', 'position')
     """
@@ -155,7 +155,7 @@ def labels_of(target: str, columns: Mapping[str, Numbers]) -> Labels:
         ConfigError: if there is no such target.
         DataError: if a column that it is made of is missing.
 
-    Example:
+    Examples:
         >>> labels_of("level", {"level": np.array([1, 0])}).tolist()
         [1.0, 0.0]
     """

@@ -25,7 +25,7 @@ class RequestLoader:
     Raises:
         ConfigError: if a row is not in the log, or ``batch_size`` or ``seed`` is out of range.
 
-    Example:
+    Examples:
         >>> import polars as pl
         >>> from cascaderank.schema import FittedSchema
         >>> fitted = FittedSchema(

@@ -58,7 +58,7 @@ class RequestLogWriter:
         DataError: if there is something at ``path`` already: a data set unless ``overwrite``, or
             anything else.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from cascaderank.data.request_log import RequestLog
         >>> schema = Schema(features=({"name": "price", "role": "item", "kind": "numeric"},))

@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 class Part(BaseModel):
     """One Parquet file of a request log.
 
-    Example:
+    Examples:
         >>> part = Part(path="a.parquet", requests=1, candidates=2, bytes=3, sha256="0" * 64)
         >>> part.day is None
         True
@@ -49,7 +49,7 @@ class Part(BaseModel):
 class Manifest(BaseModel):
     """The contents of ``manifest.json``.
 
-    Example:
+    Examples:
         >>> none = {"columns": (), "requests": 0, "candidates": 0, "parts": ()}
         >>> Manifest(name="none", schema_=Schema(features=()), **none).format
         1
@@ -86,7 +86,7 @@ def read_manifest(folder: Path) -> Manifest:
         DataError: if the folder or its manifest is missing or unreadable, of another version, if a
             part is missing or of another size, or if there are no requests.
 
-    Example:
+    Examples:
         >>> read_manifest(Path("nowhere"))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 def lengths_of(column: pl.Series) -> NDArray[np.int64]:
     """Return the length of each list of a column without null lists.
 
-    Example:
+    Examples:
         >>> lengths_of(pl.Series([[1, 2], [], [3]])).tolist()
         [2, 0, 1]
     """
@@ -21,7 +21,7 @@ def lengths_of(column: pl.Series) -> NDArray[np.int64]:
 def flattened(column: pl.Series) -> pl.Series:
     """Return the values of all lists, one after another.
 
-    Example:
+    Examples:
         >>> flattened(pl.Series([[1, 2], [], [3]])).to_list()
         [1, 2, 3]
     """
@@ -43,7 +43,7 @@ def _shared_with_arrow(column: pl.Series) -> bool:
 def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return where each list starts, and where the last ends: one number more than lists.
 
-    Example:
+    Examples:
         >>> offsets_of(np.array([2, 0, 1])).tolist()
         [0, 2, 2, 3]
     """
@@ -55,7 +55,7 @@ def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 def positions_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the place of each value in its list, counted from 0.
 
-    Example:
+    Examples:
         >>> positions_within(np.array([2, 0, 3])).tolist()
         [0, 1, 0, 1, 2]
     """

@@ -34,7 +34,7 @@ class RequestLog:
 
     Use :meth:`open`.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> schema = Schema(features=({"name": "price", "role": "item", "kind": "numeric"},))
         >>> frame = pl.DataFrame({"request_id": ["a", "b"], "price": [[1.0, 2.0], [3.0]]})

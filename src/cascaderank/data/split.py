@@ -22,7 +22,7 @@ Rows = NDArray[np.int64]
 class RequestSplit(BaseModel):
     """Shares of all requests, drawn by chance.
 
-    Example:
+    Examples:
         >>> RequestSplit(test=0.2).validation
         0.1
     """
@@ -49,7 +49,7 @@ class RequestSplit(BaseModel):
 class FoldSplit(BaseModel):
     """Cross-validation: one fold tests, the next one validates, the others train.
 
-    Example:
+    Examples:
         >>> [FoldSplit(folds=3, fold=i).fold for i in range(3)]
         [0, 1, 2]
     """
@@ -73,7 +73,7 @@ class FoldSplit(BaseModel):
 class DaySplit(BaseModel):
     """The last days (UTC) test, those before them validate, and all earlier ones train.
 
-    Example:
+    Examples:
         >>> DaySplit(test_days=2).validation_days
         1
     """
@@ -114,7 +114,7 @@ def split_requests(log: RequestLog, settings: RequestSplit | FoldSplit | DaySpli
         DataError: if one would be empty, or a split by day has no timestamps to go by; the message
             says what to change.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from pathlib import Path
         >>> from cascaderank.data.request_log import RequestLogWriter

@@ -30,7 +30,7 @@ def summarise(log: RequestLog) -> dict[str, JsonValue]:
     Raises:
         DataError: if a part cannot be read, or is not what was written.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from pathlib import Path
         >>> from cascaderank.data.sources import SOURCES

@@ -27,7 +27,7 @@ class FrameCheck:
         schema: of the log.
         level_names: lowest first; empty if the log has no levels.
 
-    Example:
+    Examples:
         >>> schema = Schema(features=({"name": "price", "role": "item", "kind": "numeric"},))
         >>> check = FrameCheck(schema, ())
         >>> check(pl.DataFrame({"request_id": ["a"], "price": [[1, 2]]}))["price"].to_list()
@@ -251,7 +251,7 @@ def check_unique(ids: pl.Series) -> None:
     Raises:
         DataError: if one is; it is named.
 
-    Example:
+    Examples:
         >>> check_unique(pl.Series([1, 2, 3]))
     """
     twice = ids.is_duplicated()

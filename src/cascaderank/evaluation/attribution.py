@@ -67,7 +67,7 @@ def attribute(
         ShapeError: if the tensors do not agree.
         ConfigError: if quotas grow, or not exactly one of ``k`` and ``threshold`` is given.
 
-    Example:
+    Examples:
         >>> scores = torch.tensor([[[4.0, 3.0, 2.0, 1.0]], [[1.0, 3.0, 2.0, 4.0]]])
         >>> labels = torch.tensor([[1.0, 0.0, 0.0, 1.0]])
         >>> found = attribute(scores, labels, quotas=(3, 2), threshold=1)

@@ -57,7 +57,7 @@ def bootstrap_interval(
         ShapeError: if ``values`` is not a vector.
         ConfigError: if ``resamples`` or ``confidence`` is out of range.
 
-    Example:
+    Examples:
         >>> found = bootstrap_interval(np.array([0.0, 1.0, 1.0, np.nan]))
         >>> f"{found.mean:.3f} in {found.low:.3f} to {found.high:.3f}, {found.undefined} undefined"
         '0.667 in 0.000 to 1.000, 1 undefined'
@@ -96,7 +96,7 @@ def bootstrap_intervals(
         ShapeError: if the columns are not of one length.
         ConfigError: if ``resamples`` or ``confidence`` is out of range.
 
-    Example:
+    Examples:
         >>> columns = {"recall": np.array([1.0, 0.5, 0.5]), "depth": np.array([np.nan, 2.0, 2.0])}
         >>> for name, found in bootstrap_intervals(columns).items():
         ...     print(f"{name} {found.mean:.2f} in {found.low:.2f} to {found.high:.2f}")

@@ -78,7 +78,7 @@ def evaluate(
         ConfigError: if not exactly one of ``ground_truth`` and ``threshold`` is given.
         DataError: if there is no request, a batch has no labels, or a score is NaN.
 
-    Example:
+    Examples:
         >>> class Funnel(nn.Module):
         ...     quotas, stage_names = (2, 1), ("retrieval", "ranking")
         ...     def forward(self, batch):

@@ -46,7 +46,7 @@ class Evaluator:
         ConfigError: if quotas grow, names are not one per stage and different, or not exactly
             one of ``ground_truth`` and ``threshold`` is given.
 
-    Example:
+    Examples:
         >>> evaluator = Evaluator(quotas=(2, 1), ground_truth=1)
         >>> scores = torch.tensor([[[3.0, 2.0, 1.0]], [[1.0, 2.0, 3.0]]])
         >>> evaluator.update(scores, torch.tensor([[0.0, 1.0, 0.0]]))

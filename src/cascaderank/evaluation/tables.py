@@ -18,7 +18,7 @@ def report_tables(report: Report) -> tuple["Table", "Table"]:
 def funnel_table(report: Report) -> "Table":
     """Return one line per stage: how it ranks, what it loses, and what mending it is worth.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from rich.console import Console
         >>> from cascaderank.evaluation import Evaluator
@@ -66,7 +66,7 @@ def summary_table(report: Report) -> "Table":
 
     Below stand how many requests had no ground truth, and what was left out.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from cascaderank.evaluation import Evaluator
         >>> evaluator = Evaluator(quotas=(1,), threshold=1)

@@ -26,7 +26,7 @@ class Embedder(nn.Module):
         features: those to use, of any role.
         dim: length of the vector of a category.
 
-    Example:
+    Examples:
         >>> from cascaderank.schema import Feature
         >>> schema = FittedSchema(features=(Feature(name="price", role="item", kind="numeric"),))
         >>> embedder = Embedder(schema, schema.features, dim=8)

@@ -20,7 +20,7 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, dropout: float = 0.
     Raises:
         ConfigError: if a width is not positive or dropout is out of range.
 
-    Example:
+    Examples:
         >>> mlp(3, [2], 1)
         Sequential(
           (0): Linear(in_features=3, out_features=2, bias=True)

@@ -39,7 +39,7 @@ def bce_loss(
         ShapeError: if shapes or kinds of numbers do not agree.
         ConfigError: if the reduction is unknown.
 
-    Example:
+    Examples:
         >>> import torch
         >>> bce_loss(torch.tensor([0.0, 2.0]), torch.tensor([0.0, 1.0]))
         tensor(0.4100)

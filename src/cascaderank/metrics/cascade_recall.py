@@ -45,7 +45,7 @@ def cascade_recall_metric(
         ShapeError: if the tensors do not agree.
         ConfigError: if quotas grow, or not exactly one of ``k`` and ``threshold`` is given.
 
-    Example:
+    Examples:
         >>> import torch
         >>> scores = torch.tensor([[[3.0, 2.0, 1.0]], [[1.0, 2.0, 3.0]]])
         >>> labels = torch.tensor([[1.0, 2.0, 0.0]])

@@ -50,7 +50,7 @@ def ndcg_metric(
         ShapeError: if the tensors do not agree.
         ConfigError: if ``k`` is not a positive integer or ``gain`` is unknown.
 
-    Example:
+    Examples:
         >>> scores = torch.tensor([[3.0, 2.0, 1.0], [1.0, 1.0, 1.0]])
         >>> labels = torch.tensor([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
         >>> ndcg_metric(scores, labels)

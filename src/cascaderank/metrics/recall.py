@@ -43,7 +43,7 @@ def recall_metric(
         ConfigError: if ``m`` is not a positive integer, or not exactly one of ``k`` and
             ``threshold`` is given.
 
-    Example:
+    Examples:
         >>> import torch
         >>> scores = torch.tensor([[4.0, 3.0, 2.0, 1.0]])
         >>> labels = torch.tensor([[9.0, 0.0, 5.0, 8.0]])

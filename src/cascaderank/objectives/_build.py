@@ -47,7 +47,7 @@ def build_objective(
             published form; all mistakes are told at once.
         ShapeError: if there is not one quota per stage.
 
-    Example:
+    Examples:
         >>> import torch
         >>> objective = build_objective("lcron", stages=2, quotas=(2, 1), ground_truth=1)
         >>> scores = torch.tensor([[[3.0, 2.0, 1.0]], [[3.0, 1.0, 2.0]]])

@@ -48,7 +48,7 @@ def bce_objective(
     Raises:
         ConfigError: if an option is unknown or out of range, or ``published`` fixes it.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from cascaderank.objectives import build_objective
         >>> objective = build_objective("bce", stages=2, quotas=(2, 1), ground_truth=1)

@@ -52,7 +52,7 @@ def pick_device(name: str) -> torch.device:
     Raises:
         ConfigError: if the device is not there.
 
-    Example:
+    Examples:
         >>> pick_device("cpu")
         device(type='cpu')
     """

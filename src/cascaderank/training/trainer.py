@@ -43,7 +43,7 @@ class Trainer:
         device: where to compute.
         progress: hears how far it is.
 
-    Example:
+    Examples:
         See ``docs/start.md``; ``cascaderank train`` does all of it.
     """
 

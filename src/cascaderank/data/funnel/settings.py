@@ -23,7 +23,7 @@ class FunnelSettings:
     Raises:
         ConfigError: if a setting is out of range; all of them are told at once.
 
-    Example:
+    Examples:
         >>> settings = FunnelSettings(stages=2)
         >>> settings.level_names
         ('prerank_neg', 'coarse_neg', 'rank_neg', 'rank_pos')

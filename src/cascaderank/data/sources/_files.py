@@ -102,7 +102,7 @@ def read_lines(path: Path, advance: Callable[[int], None] = lambda _: None) -> I
 def shown(text: bytes | str, most: int = 60) -> str:
     """Return text for a message: quoted, printable, and not longer than ``most`` and an ellipsis.
 
-    Example:
+    Examples:
         >>> shown(b"0 qid:1 1:0.5 2:0.25", most=10)
         "'0 qid:1 1:...'"
     """

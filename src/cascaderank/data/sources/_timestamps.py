@@ -28,7 +28,7 @@ def utc_timestamps(times: pl.Series, unit: TimestampUnit, *, column: str) -> pl.
         ConfigError: if the unit is missing, or does not go with what the column holds.
         DataError: if a time is no time, or a number is before 1970 or after 2099 in that unit.
 
-    Example:
+    Examples:
         >>> utc_timestamps(pl.Series([1_650_000_000_000]), "ms", column="time_ms")[0].isoformat()
         '2022-04-15T05:20:00+00:00'
 

@@ -56,7 +56,7 @@ def letor_source(
     Raises:
         DataError: if a file is missing, damaged, or not of this layout; names file and line.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from cascaderank.data.request_log import RequestLog
         >>> with tempfile.TemporaryDirectory() as folder:

@@ -95,7 +95,7 @@ def long_source(
         ConfigError: if the options do not say what is what, or contradict each other.
         DataError: if a file is missing or damaged, or a value is not what it must be.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from cascaderank.data.request_log import RequestLog
         >>> with tempfile.TemporaryDirectory() as name:

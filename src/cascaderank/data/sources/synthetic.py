@@ -83,7 +83,7 @@ def synthetic_source(
     Raises:
         ConfigError: if an option is out of range, or there is something in ``from_``.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from cascaderank.data.request_log import RequestLog
         >>> with tempfile.TemporaryDirectory() as folder:

@@ -68,7 +68,7 @@ def trec_source(
         DataError: if a file is missing, damaged or not of these layouts (names file and line),
             there are no runs or no judgments, or they do not speak of the same things.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from cascaderank.data.request_log import RequestLog
         >>> with tempfile.TemporaryDirectory() as name:
