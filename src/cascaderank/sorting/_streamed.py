@@ -1,0 +1,160 @@
+"""Top-k probabilities of NeuralSort, block by block: every row is worked out, none is kept.
+
+The logits of row i are straight lines in how hard the row pulls, ``pull_i * slope_j - offset_j``.
+With candidates in order of score, two things are known without looking at a row:
+
+- candidate i is the best of row i, so the row's largest logit is that of candidate i;
+- over rows, the probability of a candidate rises up to its own rank and falls behind it. So among
+  the rows of a group (those kept, or those dropped), it is largest in the row of its own rank,
+  or in the row of the group that is nearest to it.
+
+Both are subtracted before a logit is exponentiated, so that one exponential per entry serves the
+sums over rows and the sums over columns, and neither overflows or vanishes. What remains are
+products of a block with a few vectors. The backward pass computes the blocks again.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+BLOCK_BYTES = {"cpu": 2**20}
+"""How large a block is: on a CPU, it should stay in the cache of a core."""
+
+_LARGE_BLOCK = 2**26
+"""On other devices, it should keep all of it busy."""
+
+_NEGLIGIBLE = -80.0
+"""The logarithm of what is nothing beside 1, in float64 too, and is still a normal float32."""
+
+
+def log_top_k_of_lines(
+    slope: Tensor, offset: Tensor, k: Tensor, count: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sum the first k rows of a softmax over lines, and the others, in log space.
+
+    Row i = 1..n is ``P_ij = softmax_j((n + 1 - 2i) slope_j - offset_j)``. The sums are those of
+    :func:`cascaderank.sorting._rows.log_top_k_of_rows`, with the same gradients. Takes O(n^2)
+    time and O(n) memory.
+
+    Args:
+        slope: ``[..., list]``, never growing along the first ``count`` candidates of each list,
+            and 0 behind them.
+        offset: ``[..., list]``, such that candidate i is the best of row i.
+        k: ``[..., 1]``; how many rows are kept.
+        count: ``[..., 1]``; how many candidates of each list are real.
+
+    Returns:
+        ``(log kept, log dropped)``, each ``[..., list]`` and at most 0.
+
+    Source: this project.
+    """
+    flat = [x.reshape(-1, x.shape[-1]) for x in (slope, offset, k, count)]
+    logs = _LogTopKOfLines.apply(*flat)  # type: ignore[no-untyped-call]
+    log_kept, log_dropped = cast("tuple[Tensor, Tensor]", logs)
+    return log_kept.view(slope.shape), log_dropped.view(slope.shape)
+
+
+class _LogTopKOfLines(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, slope: Tensor, offset: Tensor, k: Tensor, count: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        with torch.autocast(slope.device.type, enabled=False):
+            lines = _lines(slope, offset, k, count)
+            share = torch.empty_like(lines.group)
+            sums = slope.new_zeros(len(slope), 4, slope.shape[-1])
+            for lists, rows, block in _blocks(lines):
+                of_row = (lines.largest[lists] @ block.mT * lines.group[lists, :, rows]).sum(1)
+                part = lines.group[lists, :, rows] / of_row.clamp(min=1.0)[:, None]
+                share[lists, :, rows] = part
+                _add_to_columns(sums[lists], part, lines.pull[lists, None, rows], block)
+            # A group without rows, or a column without candidate, has a sum of 0.
+            tiny = torch.finfo(sums.dtype).tiny
+            log_sums = lines.shift + sums[:, :2].clamp(min=tiny).log()
+            difference = log_sums[:, 0] - log_sums[:, 1]
+        ctx.save_for_backward(*lines, share, sums)
+        return F.logsigmoid(difference), F.logsigmoid(-difference)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_kept: Tensor, of_dropped: Tensor) -> tuple[Tensor | None, ...]:
+        *saved, share, sums = ctx.saved_tensors
+        lines = _Lines(*saved)
+        with torch.autocast(share.device.type, enabled=False):
+            mass, pulled = sums[:, :2], sums[:, 2:]
+            nothing = mass == 0
+            gradient = torch.stack([of_kept, of_dropped], 1).masked_fill(nothing, 0.0)
+            ratio = gradient / mass.masked_fill(nothing, 1.0)
+            back = torch.zeros_like(sums)
+            for lists, rows, block in _blocks(lines):
+                part = ratio[lists] @ block.mT * share[lists, :, rows].square()
+                _add_to_columns(back[lists], part, lines.pull[lists, None, rows], block)
+            of_offset = lines.largest * back[:, :2] - gradient
+            of_slope = ratio * pulled - lines.largest * back[:, 2:]
+        return of_slope.sum(1), of_offset.sum(1), None, None
+
+
+class _Lines(NamedTuple):
+    """What the blocks are made of. The axis of two is: rows that are kept, and the others."""
+
+    slope: Tensor
+    """``[lists, list]``"""
+    offset: Tensor
+    """``[lists, list]``"""
+    pull: Tensor
+    """``[lists, row]``"""
+    best: Tensor
+    """``[lists, row]``; the largest logit of each row."""
+    group: Tensor
+    """``[lists, 2, row]``; 1 in the group of the row, 0 else and in rows that are not there."""
+    shift: Tensor
+    """``[lists, 2, list]``; the largest ``logit - best`` of a candidate in each group."""
+    largest: Tensor
+    """``[lists, 2, list]``; the exponential of the shift, 0 where there is no candidate."""
+
+
+def _lines(slope: Tensor, offset: Tensor, k: Tensor, count: Tensor) -> _Lines:
+    rank = torch.arange(slope.shape[-1], device=slope.device)
+    pull = (count - 1 - 2 * rank).to(slope)
+    best = pull * slope - offset
+    real, upper = rank < count, rank < k
+    group = torch.stack([real & upper, real & ~upper], 1).to(slope)
+    nearest = torch.stack([k - 1, k], 1).clamp(0, len(rank) - 1)  # row, [lists, 2, 1]
+    # In the order of _block, so that the two cancel to the bit where they should.
+    shift = pull[:, None].expand_as(group).gather(-1, nearest) * slope[:, None] - offset[:, None]
+    shift = (shift - best[:, None].expand_as(group).gather(-1, nearest)).clamp(max=0.0)
+    shift = shift.masked_fill(torch.stack([upper, ~upper], 1), 0.0)
+    return _Lines(slope, offset, pull, best, group, shift, shift.exp() * real[:, None])
+
+
+def _blocks(lines: _Lines) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Yield ``exp(logit - best - shift)``, each in (0, 1], for some rows of some lists.
+
+    Yields:
+        Which lists, which rows, and a block ``[lists, rows, list]`` that the next one overwrites.
+    """
+    count, length = lines.slope.shape
+    size = BLOCK_BYTES.get(lines.slope.device.type, _LARGE_BLOCK) // lines.slope.itemsize
+    rows_at_once = min(length, max(1, size // length))
+    lists_at_once = max(1, min(count, size // (rows_at_once * length)))
+    buffer = lines.slope.new_empty(lists_at_once * rows_at_once * length)
+    for i in range(0, count, lists_at_once):
+        some = _Lines(*(x[i : i + lists_at_once] for x in lines))
+        for j in range(0, length, rows_at_once):
+            rows = slice(j, min(j + rows_at_once, length))
+            shape = (len(some.slope), rows.stop - j, length)
+            block = buffer[: shape[0] * shape[1] * length].view(shape)
+            torch.mul(some.pull[:, rows, None], some.slope[:, None], out=block)
+            block.sub_(some.offset[:, None]).sub_(some.best[:, rows, None])
+            for g in (0, 1):
+                block.addcmul_(some.group[:, g, rows, None], some.shift[:, g, None], value=-1)
+            yield slice(i, i + lists_at_once), rows, block.clamp_(_NEGLIGIBLE, 0.0).exp_()
+
+
+def _add_to_columns(sums: Tensor, of_rows: Tensor, pull: Tensor, block: Tensor) -> None:
+    """Add up the rows of a block: as ``of_rows`` weighs them, and times the pull of each."""
+    sums.baddbmm_(torch.cat([of_rows, of_rows * pull], 1), block)
