@@ -1,11 +1,13 @@
 """The commands as a user gives them: results on stdout, talk on stderr, 2 for a user's mistake."""
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 
+import polars as pl
 import pytest
 
 COMMANDS = ["demo", "prepare", "train", "evaluate", "compare", "ls"]
@@ -174,6 +176,60 @@ def test_a_damaged_log(config, funnel, tmp_path, damage):
     told = refused("train", config, "--set", f"data.path={log}", "--run", tmp_path / "run")
     assert part.name in told
     assert ("checksum does not match" if damage == "changed" else damage) in told
+
+
+def shortened(frame, columns):
+    lists = [pl.when(pl.int_range(pl.len()) == 3).then(pl.col(c).list.head(n)) for c, n in columns]
+    return frame.with_columns(
+        new.otherwise(pl.col(c)).alias(c) for new, (c, _) in zip(lists, columns, strict=True)
+    )
+
+
+ITEMS = ["item_id", "category", "quality", "price", "match_2", "gap_2", "level", "position"]
+
+BY_HAND = {
+    "lists of unequal length": (
+        lambda frame: shortened(frame, [("price", 5)]),
+        "lists of unequal length in 1 requests",
+    ),
+    "a request without candidates": (
+        lambda frame: shortened(frame, [(c, 0) for c in ITEMS]),
+        "1 requests have no candidates",
+    ),
+    "numbers that are not": (
+        lambda frame: frame.with_columns(
+            pl.col("price").list.eval(pl.when(pl.element() > 1).then(float("nan")).otherwise(1.0))
+        ),
+        "price (",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BY_HAND)
+def test_a_log_that_was_made_by_hand(config, funnel, tmp_path, case):
+    change, expected = BY_HAND[case]
+    log = tmp_path / "log"
+    shutil.copytree(funnel, log)
+    manifest = json.loads((log / "manifest.json").read_text())
+    first = manifest["parts"][0]
+    part = log / first["path"]
+    change(pl.read_parquet(part)).write_parquet(part)
+    content = part.read_bytes()
+    first |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (log / "manifest.json").write_text(json.dumps(manifest))
+    told = refused("train", config, "--set", f"data.path={log}", "--run", tmp_path / "run")
+    assert str(log) in told
+    assert expected in told
+
+
+def test_an_empty_log(config, funnel, tmp_path):
+    log = tmp_path / "log"
+    shutil.copytree(funnel, log)
+    manifest = json.loads((log / "manifest.json").read_text())
+    manifest |= {"requests": 0, "candidates": 0, "parts": []}
+    (log / "manifest.json").write_text(json.dumps(manifest))
+    told = refused("train", config, "--set", f"data.path={log}", "--run", tmp_path / "run")
+    assert "the data set is empty" in told
 
 
 def test_no_such_run(funnel, tmp_path):

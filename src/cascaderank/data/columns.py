@@ -164,9 +164,16 @@ def _from_part(
 ) -> EncodedLog:
     frame = log.read(part, columns)
     try:
-        return EncodedLog.of_frame(frame, encoder, target=target, history_length=history_length)
+        chunk = EncodedLog.of_frame(frame, encoder, target=target, history_length=history_length)
     except DataError as error:
         raise type(error)(f"{log.path / part.path}: {error}") from None
+    empty = np.flatnonzero(np.diff(chunk.offsets) == 0)
+    if len(empty):
+        raise DataError(
+            f"{log.path / part.path}: {len(empty)} requests have no candidates, first "
+            f"'{chunk.request_ids[int(empty[0])]}'; leave them out"
+        )
+    return chunk
 
 
 def _joined(

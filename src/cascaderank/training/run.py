@@ -23,7 +23,7 @@ from cascaderank.data.fitting import fit_schema
 from cascaderank.data.loader import RequestLoader
 from cascaderank.data.request_log import RequestLog
 from cascaderank.data.split import Split, split_requests
-from cascaderank.errors import CascadeRankError, ConfigError, RunError, SchemaError
+from cascaderank.errors import CascadeRankError, ConfigError, DataError, RunError, SchemaError
 from cascaderank.evaluation import Report, evaluate
 from cascaderank.objectives import OBJECTIVES, Objective, build_objective
 from cascaderank.schema import FittedSchema
@@ -84,7 +84,11 @@ def run_data(settings: RunSettings, *, progress: Progress | None = None) -> Iter
         except SchemaError as error:
             raise SchemaError(f"stages.{name}.features: {error}") from None
     split = split_requests(log, settings.data.split)
-    schema = fit_schema(log.schema, log.frames(rows=split.train))
+    try:
+        schema = fit_schema(log.schema, log.frames(rows=split.train))
+    except DataError as error:
+        told = str(error)
+        raise type(error)(told if str(log.path) in told else f"{log.path}: {told}") from None
     with _encoded(log, schema, settings, progress or Silent()) as encoded:
         yield RunData(log=log, split=split, encoded=encoded, schema=schema)
 
