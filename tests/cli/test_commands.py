@@ -200,7 +200,7 @@ BY_HAND = {
         lambda frame: frame.with_columns(
             pl.col("price").list.eval(pl.when(pl.element() > 1).then(float("nan")).otherwise(1.0))
         ),
-        "price (",
+        "feature 'price': 800 of 800 values are NaN or infinite",
     ),
 }
 
