@@ -30,7 +30,7 @@ except ImportError:  # not on Windows, where two runs in one folder are not told
 
 @final
 class RunFolder:
-    """Paths and safe writes of one run's folder.
+    """Where the files of one run are; the head of this module says what is in them.
 
     Args:
         path: the folder; made if it is not there.
@@ -41,6 +41,14 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.config = path / "config.toml"
+        self.schema = path / "schema.json"
+        self.environment = path / "environment.json"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoint = path / "checkpoint.pt"
+        self.weights = path / "weights.safetensors"
+        self.per_request = path / "per_request.parquet"
+        self.report = path / "report.json"
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: a run needs a folder, and this is a file")
         if path.is_dir() and any(path.iterdir()) and not self.config.exists():
@@ -49,46 +57,6 @@ class RunFolder:
                 "choose another"
             )
         path.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def config(self) -> Path:
-        """All settings."""
-        return self.path / "config.toml"
-
-    @property
-    def schema(self) -> Path:
-        """The fitted schema."""
-        return self.path / "schema.json"
-
-    @property
-    def environment(self) -> Path:
-        """Versions, seed and the like."""
-        return self.path / "environment.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One line per epoch."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoint(self) -> Path:
-        """All that resuming takes."""
-        return self.path / "checkpoint.pt"
-
-    @property
-    def weights(self) -> Path:
-        """The best weights."""
-        return self.path / "weights.safetensors"
-
-    @property
-    def per_request(self) -> Path:
-        """What each test request scored."""
-        return self.path / "per_request.parquet"
-
-    @property
-    def report(self) -> Path:
-        """The verdict."""
-        return self.path / "report.json"
 
     @property
     def complete(self) -> bool:
