@@ -21,11 +21,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-BLOCK_BYTES = {"cpu": 2**20}
+_BLOCK_BYTES = {"cpu": 2**20}
 """How large a block is: on a CPU, it should stay in the cache of a core."""
 
 _LARGE_BLOCK = 2**26
 """On other devices, it should keep all of it busy."""
+
+_GENTLE = 30.0
+"""Logits between this and its negative can be exponentiated as they are."""
 
 _NEGLIGIBLE = -80.0
 """The logarithm of what is nothing beside 1, in float64 too, and is still a normal float32."""
@@ -64,16 +67,15 @@ class _LogTopKOfLines(torch.autograd.Function):
         ctx: Any, slope: Tensor, offset: Tensor, k: Tensor, count: Tensor
     ) -> tuple[Tensor, Tensor]:
         with torch.autocast(slope.device.type, enabled=False):
-            lines = _lines(slope, offset, k, count)
+            lines, ctx.gentle = _lines(slope, offset, k, count)
             share = torch.empty_like(lines.group)
             sums = slope.new_zeros(len(slope), 4, slope.shape[-1])
-            for lists, rows, block in _blocks(lines):
-                of_row = (lines.largest[lists] @ block.mT * lines.group[lists, :, rows]).sum(1)
-                part = lines.group[lists, :, rows] / of_row.clamp(min=1.0)[:, None]
-                share[lists, :, rows] = part
+            tiny = torch.finfo(slope.dtype).tiny  # for what has no rows, or no candidates
+            for lists, rows, block in _blocks(lines, gentle=ctx.gentle):
+                group = lines.group[lists, :, rows]
+                of_row = (lines.largest[lists] @ block.mT * group).sum(1, keepdim=True)
+                share[lists, :, rows] = part = group / of_row.clamp(min=tiny)
                 _add_to_columns(sums[lists], part, lines.pull[lists, None, rows], block)
-            # A group without rows, or a column without candidate, has a sum of 0.
-            tiny = torch.finfo(sums.dtype).tiny
             log_sums = lines.shift + sums[:, :2].clamp(min=tiny).log()
             difference = log_sums[:, 0] - log_sums[:, 1]
         ctx.save_for_backward(*lines, share, sums)
@@ -86,11 +88,10 @@ class _LogTopKOfLines(torch.autograd.Function):
         lines = _Lines(*saved)
         with torch.autocast(share.device.type, enabled=False):
             mass, pulled = sums[:, :2], sums[:, 2:]
-            nothing = mass == 0
-            gradient = torch.stack([of_kept, of_dropped], 1).masked_fill(nothing, 0.0)
-            ratio = gradient / mass.masked_fill(nothing, 1.0)
+            gradient = torch.stack([of_kept, of_dropped], 1)
+            ratio = gradient / mass.clamp(min=torch.finfo(mass.dtype).tiny)
             back = torch.zeros_like(sums)
-            for lists, rows, block in _blocks(lines):
+            for lists, rows, block in _blocks(lines, gentle=ctx.gentle):
                 part = ratio[lists] @ block.mT * share[lists, :, rows].square()
                 _add_to_columns(back[lists], part, lines.pull[lists, None, rows], block)
             of_offset = lines.largest * back[:, :2] - gradient
@@ -103,56 +104,71 @@ class _Lines(NamedTuple):
 
     slope: Tensor
     """``[lists, list]``"""
-    offset: Tensor
-    """``[lists, list]``"""
+    intercept: Tensor
+    """``[lists, list]``; the offset with its sign turned."""
     pull: Tensor
     """``[lists, row]``"""
-    best: Tensor
-    """``[lists, row]``; the largest logit of each row."""
     group: Tensor
     """``[lists, 2, row]``; 1 in the group of the row, 0 else and in rows that are not there."""
+    best: Tensor
+    """``[lists, row]``; the largest logit of each row, or 0 if logits are small anyway."""
     shift: Tensor
-    """``[lists, 2, list]``; the largest ``logit - best`` of a candidate in each group."""
+    """``[lists, 2, list]``; the largest ``logit - best`` of a candidate in each group, or 0."""
     largest: Tensor
     """``[lists, 2, list]``; the exponential of the shift, 0 where there is no candidate."""
 
 
-def _lines(slope: Tensor, offset: Tensor, k: Tensor, count: Tensor) -> _Lines:
+def _lines(slope: Tensor, offset: Tensor, k: Tensor, count: Tensor) -> tuple[_Lines, bool]:
+    """Return what the blocks are made of, and whether logits are so small that all can be 0."""
     rank = torch.arange(slope.shape[-1], device=slope.device)
     pull = (count - 1 - 2 * rank).to(slope)
-    best = pull * slope - offset
     real, upper = rank < count, rank < k
     group = torch.stack([real & upper, real & ~upper], 1).to(slope)
+    bound = count * slope.abs().amax(-1, keepdim=True) + offset
+    # Elsewhere than on a CPU, to ask would be to wait.
+    if slope.device.type == "cpu" and bool((bound <= _GENTLE).all()):
+        none = slope.new_zeros(())
+        best, shift = none.expand_as(pull), none.expand_as(group)
+        return _Lines(
+            slope, -offset, pull, group, best, shift, torch.stack([real, real], 1).to(slope)
+        ), True
+    best = pull * slope - offset
     nearest = torch.stack([k - 1, k], 1).clamp(0, len(rank) - 1)  # row, [lists, 2, 1]
-    # In the order of _block, so that the two cancel to the bit where they should.
-    shift = pull[:, None].expand_as(group).gather(-1, nearest) * slope[:, None] - offset[:, None]
-    shift = (shift - best[:, None].expand_as(group).gather(-1, nearest)).clamp(max=0.0)
+    pull_there, best_there = (x[:, None].expand_as(group).gather(-1, nearest) for x in (pull, best))
+    # In the order of _blocks, so that the two cancel to the bit where they should.
+    shift = (pull_there * slope[:, None] - offset[:, None] - best_there).clamp(max=0.0)
     shift = shift.masked_fill(torch.stack([upper, ~upper], 1), 0.0)
-    return _Lines(slope, offset, pull, best, group, shift, shift.exp() * real[:, None])
+    largest = shift.exp() * real[:, None]
+    return _Lines(slope, -offset, pull, group, best, shift, largest), False
 
 
-def _blocks(lines: _Lines) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield ``exp(logit - best - shift)``, each in (0, 1], for some rows of some lists.
+def _blocks(lines: _Lines, *, gentle: bool) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Yield ``exp(logit - best - shift)``, positive and bounded, for some rows of some lists.
 
     Yields:
         Which lists, which rows, and a block ``[lists, rows, list]`` that the next one overwrites.
     """
     count, length = lines.slope.shape
-    size = BLOCK_BYTES.get(lines.slope.device.type, _LARGE_BLOCK) // lines.slope.itemsize
+    size = _BLOCK_BYTES.get(lines.slope.device.type, _LARGE_BLOCK) // lines.slope.itemsize
     rows_at_once = min(length, max(1, size // length))
     lists_at_once = max(1, min(count, size // (rows_at_once * length)))
     buffer = lines.slope.new_empty(lists_at_once * rows_at_once * length)
     for i in range(0, count, lists_at_once):
         some = _Lines(*(x[i : i + lists_at_once] for x in lines))
+        slope, intercept = some.slope[:, None], some.intercept[:, None]
         for j in range(0, length, rows_at_once):
             rows = slice(j, min(j + rows_at_once, length))
-            shape = (len(some.slope), rows.stop - j, length)
-            block = buffer[: shape[0] * shape[1] * length].view(shape)
-            torch.mul(some.pull[:, rows, None], some.slope[:, None], out=block)
-            block.sub_(some.offset[:, None]).sub_(some.best[:, rows, None])
-            for g in (0, 1):
-                block.addcmul_(some.group[:, g, rows, None], some.shift[:, g, None], value=-1)
-            yield slice(i, i + lists_at_once), rows, block.clamp_(_NEGLIGIBLE, 0.0).exp_()
+            pull = some.pull[:, rows, None]
+            block = buffer[: len(pull) * pull.shape[1] * length].view(*pull.shape[:2], length)
+            if gentle:
+                torch.addcmul(intercept, pull, slope, out=block)
+            else:
+                torch.mul(pull, slope, out=block)
+                block.add_(intercept).sub_(some.best[:, rows, None])
+                for g in (0, 1):
+                    block.addcmul_(some.group[:, g, rows, None], some.shift[:, g, None], value=-1)
+                block.clamp_(_NEGLIGIBLE, 0.0)
+            yield slice(i, i + lists_at_once), rows, block.exp_()
 
 
 def _add_to_columns(sums: Tensor, of_rows: Tensor, pull: Tensor, block: Tensor) -> None:
