@@ -1,14 +1,25 @@
-"""Everything that can be named in a config, with the first line of its documentation."""
+"""Everything that can be named in a config, with its documentation."""
 
 import inspect
-from collections.abc import Iterable
+from typing import Any
 
 from cascaderank.data.sources import SOURCES
 from cascaderank.losses import LOSSES
 from cascaderank.metrics import METRICS
 from cascaderank.objectives import OBJECTIVES
+from cascaderank.registry import Registry
 from cascaderank.sorting import OPERATORS
 from cascaderank.stages import STAGES
+
+SHELVES: dict[str, Registry[Any]] = {
+    "losses": LOSSES,
+    "metrics": METRICS,
+    "stages": STAGES,
+    "objectives": OBJECTIVES,
+    "operators": OPERATORS,
+    "sources": SOURCES,
+}
+"""The registries by what they hold."""
 
 
 def catalogue() -> dict[str, dict[str, str]]:
@@ -19,14 +30,35 @@ def catalogue() -> dict[str, dict[str, str]]:
         'Score a candidate by a weighted sum of its numbers and one weight per category.'
     """
     return {
-        "losses": _lines((name, LOSSES[name]) for name in LOSSES),
-        "metrics": _lines((name, METRICS[name]) for name in METRICS),
-        "stages": _lines((name, STAGES[name]) for name in STAGES),
-        "objectives": _lines((name, OBJECTIVES[name]) for name in OBJECTIVES),
-        "operators": _lines((name, OPERATORS[name]) for name in OPERATORS),
-        "sources": _lines((name, SOURCES[name]) for name in SOURCES),
+        shelf: {name: documentation(shelf, name).partition("\n")[0] for name in registry}
+        for shelf, registry in SHELVES.items()
     }
 
 
-def _lines(things: Iterable[tuple[str, object]]) -> dict[str, str]:
-    return {name: (inspect.getdoc(thing) or "").partition("\n")[0] for name, thing in things}
+def documentation(shelf: str, name: str) -> str:
+    r"""Return what is written about one thing.
+
+    Raises:
+        ConfigError: if there is no such thing.
+
+    Examples:
+        >>> print(documentation("metrics", "recall").partition("\n")[0])
+        Share of the ground truth among the ``m`` best by score, per list: Recall@m@k.
+    """
+    return inspect.getdoc(SHELVES[shelf][name]) or ""
+
+
+def options(shelf: str, name: str) -> dict[str, str]:
+    """Return the options of one thing, as they are declared, with their defaults.
+
+    Raises:
+        ConfigError: if there is no such thing.
+
+    Examples:
+        >>> options("stages", "mlp")["dim"]
+        'int = 8'
+    """
+    return {
+        option: str(parameter.replace(kind=parameter.POSITIONAL_OR_KEYWORD)).partition(": ")[2]
+        for option, parameter in SHELVES[shelf].options(name).items()
+    }

@@ -61,6 +61,15 @@ def test_ls_lists_what_there_is():
     assert max(map(len, one.stdout.splitlines())) <= 100
 
 
+def test_ls_tells_about_one_thing():
+    done = cascaderank("ls", "stages", "mlp")
+    assert "hidden: tuple[int, ...] = (128, 64, 32)" in done.stdout
+    assert "widths of the hidden layers" in done.stdout
+    told = json.loads(cascaderank("ls", "sources", "letor", "--json").stdout)
+    assert "features" in told["options"]
+    assert "no stage called 'mpl' (did you mean 'mlp'?)" in refused("ls", "stages", "mpl")
+
+
 def test_train_then_evaluate(config, funnel, tmp_path):
     trained = cascaderank("train", config, "--run", tmp_path / "run")
     assert trained.returncode == 0, trained.stderr

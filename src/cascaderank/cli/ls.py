@@ -11,16 +11,23 @@ Shelf = Literal["losses", "metrics", "stages", "objectives", "operators", "sourc
 
 @user_errors
 def ls(
-    what: Annotated[
-        Shelf | None, typer.Argument(help="One kind; all of them if not given.")
-    ] = None,
+    what: Annotated[Shelf | None, typer.Argument(help="One kind; all if not given.")] = None,
+    name: Annotated[str | None, typer.Argument(help="One of the kind, to read about it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List losses, metrics, stages, objectives, sorting operators and sources."""
+    """List losses, metrics, stages, objectives, operators and sources, or tell about one."""
+    from rich.markup import escape
     from rich.table import Table
 
-    from cascaderank.catalogue import catalogue
+    from cascaderank.catalogue import catalogue, documentation, options
 
+    if what is not None and name is not None:
+        text, taken = documentation(what, name), options(what, name)
+        if as_json:
+            emit_json({"name": name, "options": taken, "documentation": text})
+        else:
+            emit(escape(text), "", "Options", *(escape(f"  {o}: {t}") for o, t in taken.items()))
+        return
     shelves = catalogue()
     if what is not None:
         shelves = {what: shelves[what]}
@@ -31,6 +38,6 @@ def ls(
         table = Table(title=shelf, title_justify="left", box=None, width=100, show_header=False)
         table.add_column(no_wrap=True, style="bold")
         table.add_column()
-        for name, summary in things.items():
-            table.add_row(name, summary)
+        for thing, summary in things.items():
+            table.add_row(thing, escape(summary))
         emit(table)

@@ -32,24 +32,22 @@ def comparison_table(comparison: Comparison) -> Table:
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1),
+        pad_edge=False,
         caption_justify="left",
         width=100,
     )
     table.add_column("method", no_wrap=True)
     table.add_column("joint recall", justify="right", no_wrap=True)
-    if c.seeds > 1:
-        table.add_column("±", justify="right", no_wrap=True)
     stages = list(c.methods[0].stage_recall) if c.methods else []
     for stage in stages:
-        table.add_column(stage, justify="right", overflow="fold")
+        table.add_column(stage, justify="right", no_wrap=True)
     table.add_column("of\nceiling", justify="right", no_wrap=True)
     table.add_column("gain", justify="right", no_wrap=True)
     table.add_column("s", justify="right", no_wrap=True)
     for m in c.methods:
         cells = [
             m.name,
-            _with_interval(m.joint_recall, m.low, m.high),
-            *([_number(m.seed_deviation)] if c.seeds > 1 else []),
+            _with_interval(m.joint_recall, m.low, m.high, deviation=m.seed_deviation),
             *(_number(m.stage_recall[stage]) for stage in stages),
             "" if m.share_of_ceiling is None else f"{m.share_of_ceiling:.0%}",
             _with_interval(m.gain, m.gain_low, m.gain_high, sign="+"),
@@ -62,12 +60,18 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def _with_interval(
-    value: float | None, low: float | None, high: float | None, *, sign: str = ""
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    *,
+    deviation: float | None = None,
+    sign: str = "",
 ) -> str:
     if value is None or low is None or high is None:
         return ""
-    ends = (_number(end, sign=sign, places=3) for end in (low, high))
-    return f"{_number(value, sign=sign)}\n[{', '.join(ends)}]"
+    around = "" if deviation is None else f" ± {_number(deviation)}"
+    ends = f"[{_number(low, places=3)}, {_number(high, places=3)}]"
+    return f"{_number(value, sign=sign)}{around}\n{ends}"
 
 
 def _number(value: float | None, *, sign: str = "", places: int = 4) -> str:
