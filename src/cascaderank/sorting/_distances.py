@@ -49,7 +49,8 @@ class _SumsOfDistances(torch.autograd.Function):
         above, total = _sums_before(gradient, first)
         not_below, _ = _sums_before(gradient, behind)
         lower_less_higher = count - behind - first
-        return gradient * lower_less_higher + (total - not_below - above), None
+        of_scores = gradient * lower_less_higher + (total - not_below - above)
+        return of_scores.masked_fill(~real, 0.0), None
 
 
 def _ties(best_first: Tensor, count: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:

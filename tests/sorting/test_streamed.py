@@ -1,0 +1,147 @@
+"""NeuralSort's streamed top k is the dense form, without the matrix."""
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cascaderank.sorting import Operator, _streamed, log_top_k_probability
+from cascaderank.sorting._rows import log_top_k_of_rows
+from cascaderank.sorting.neural_sort import NeuralSort
+
+STREAMED = NeuralSort()
+
+
+class Dense(Operator):
+    """The formula, with every row of the permutation in memory."""
+
+    def log_top_k(self, scores, k, *, temperature, mask):
+        rows = STREAMED.log_permutation(scores, temperature=temperature, mask=mask)
+        return log_top_k_of_rows(rows, k, mask)
+
+    def temperature_scale(self, scores, *, mask):
+        raise NotImplementedError
+
+
+def learned(operator, scores, k, temperature, mask):
+    """Both logarithms, and the gradients by scores and temperature, for a fixed one above."""
+    scores, temperature = scores.clone().requires_grad_(), temperature.clone().requires_grad_()
+    logs = log_top_k_probability(scores, k, operator=operator, temperature=temperature, mask=mask)
+    logs = torch.stack([log.masked_fill(log.isneginf(), 0.0) for log in logs])
+    g = torch.Generator().manual_seed(1)
+    above = torch.randn(logs.shape, generator=g, dtype=torch.float64).to(logs)
+    return logs.detach(), *torch.autograd.grad((logs * above).sum(), (scores, temperature))
+
+
+def assert_same(got, want, tolerance):
+    """Equal, but for so much of the largest number of each tensor."""
+    for one, other in zip(got, want, strict=True):
+        scale = other.abs().max().item() if other.numel() else 1.0
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * max(scale, 1.0))
+
+
+def ragged(seed, lists=5, length=23, ties=False):
+    """Lists of any length from 0 on, with holes anywhere, and a k for each from 0 to too many."""
+    g = torch.Generator().manual_seed(seed)
+    scores = torch.randn(lists, length, generator=g, dtype=torch.float64)
+    mask = torch.rand(lists, length, generator=g) < torch.rand(lists, 1, generator=g) * 1.2
+    mask[0] = False
+    k = torch.randint(0, length + 3, (lists,), generator=g) * torch.randint(0, 2, (lists,))
+    k[1:3] = mask[1:3].sum(-1).sub(1).clamp(min=1)
+    return (scores * 2).round() / 2 if ties else scores, k, mask
+
+
+@pytest.fixture(params=[256, 2**14, 2**20])
+def blocks(request, monkeypatch):
+    """From less than a row to all lists at once."""
+    monkeypatch.setitem(_streamed._BLOCK_BYTES, "cpu", request.param)
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("temperature", [1e-2, 0.3, 5.0, 50.0, 1e30])
+def test_blocks_of_any_size_give_the_numbers_of_the_whole(temperature, ties):
+    scores, k, mask = ragged(0, ties=ties)
+    temperature = torch.full((5,), temperature, dtype=torch.float64)
+    want = learned(Dense(), scores, k, temperature, mask)
+    assert want[1].any()
+    assert_same(learned(STREAMED, scores, k, temperature, mask), want, 1e-12)
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    lists=st.integers(1, 6),
+    length=st.integers(1, 40),
+    temperature=st.floats(-2, 3).map(lambda x: 10**x),
+    ties=st.booleans(),
+)
+@example(seed=0, lists=3, length=1, temperature=1.0, ties=False)
+@settings(max_examples=150, deadline=None)
+def test_agrees_with_the_dense_form(seed, lists, length, temperature, ties):
+    scores, k, mask = ragged(seed, lists, length, ties)
+    warmth = torch.linspace(0.5, 2.0, lists, dtype=torch.float64) * temperature
+    want = learned(Dense(), scores, k, warmth, mask)
+    assert_same(learned(STREAMED, scores, k, warmth, mask), want, 1e-11)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 20.0, 1000.0])
+@pytest.mark.parametrize("length", [40, 400])
+def test_float32_is_as_good_as_that_of_the_dense_form(length, temperature):
+    g = torch.Generator().manual_seed(0)
+    scores = torch.randn(8, length, generator=g, dtype=torch.float64)
+    k, mask = torch.full((8,), length // 4), torch.ones(8, length, dtype=torch.bool)
+    warmth = torch.full((8,), temperature, dtype=torch.float64)
+    want = learned(Dense(), scores, k, warmth, mask)
+    got = learned(STREAMED, scores.float(), k, warmth.float(), mask)
+    dense = learned(Dense(), scores.float(), k, warmth.float(), mask)
+    for one, other, exact in zip(got, dense, want, strict=True):
+        assert one.dtype is torch.float32
+        error, usual = (one - exact).abs().max(), (other - exact).abs().max()
+        assert error <= 3 * usual + 1e-6 * exact.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("temperature", [1e-30, 1e-3, 1.0, 1e30])
+def test_a_tie_across_the_cut_shares_the_place_at_any_temperature(temperature, dtype):
+    scores = torch.tensor([5.0, 1.1, 9.0, 1.1, -3.0, 1.1, 0.3], dtype=dtype)  # places 3, 4 and 5
+    kept, dropped = log_top_k_probability(scores, 4, temperature=temperature)
+    tied = scores == 1.1
+    assert (kept[tied] == kept[1]).all()
+    if temperature < 1:
+        want = torch.full((3,), 2 / 3, dtype=dtype)
+        torch.testing.assert_close(kept[tied].exp(), want)
+        torch.testing.assert_close(dropped[tied].exp(), 1 - want)
+
+
+def test_what_the_probability_cannot_tell_apart_has_a_logarithm_and_a_gradient():
+    scores = torch.tensor([[0.0, -300.0, -400.0, -500.0]], dtype=torch.float64)
+    case = (torch.tensor([1]), torch.tensor([0.1], dtype=torch.float64), scores > -1e9)
+    got, want = learned(STREAMED, scores, *case), learned(Dense(), scores, *case)
+    assert (want[0] < -1000).any()
+    assert_same(got, want, 1e-12)
+
+
+def test_memory_of_a_long_list_is_that_of_a_few_rows():
+    n, sizes = 20_000, []
+    scores = torch.randn(n, generator=torch.Generator().manual_seed(0)).requires_grad_()
+
+    def note(tensor):
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        log_kept, log_dropped = log_top_k_probability(scores, 100, temperature=float(n))
+    (log_kept[:100].sum() + log_dropped[100:].sum()).backward()
+    assert sizes
+    assert sum(sizes) < 60 * n
+    assert scores.grad.isfinite().all()
+    assert scores.grad.any()
+
+
+def test_mixed_precision_around_it_changes_nothing():
+    scores, k, mask = ragged(0)
+    case = (k, torch.full((5,), 5.0), mask)
+    want = learned(STREAMED, scores.float(), *case)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = learned(STREAMED, scores.float(), *case)
+    assert_same(got, want, 0.0)
