@@ -7,6 +7,7 @@ from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.losses import survival_loss, top_k_loss
 from cascaderank.objectives import build_objective
 from cascaderank.sorting import relative_temperature
+from cascaderank.sorting.neural_sort import NeuralSort
 
 STAGES, QUOTAS = ["retrieval", "ranking"], (5, 3)
 
@@ -39,6 +40,34 @@ def test_it_is_the_survival_loss_and_half_of_the_top_k_losses(batch):
     torch.testing.assert_close(
         out.total.detach(), sum(w * t for w, t in zip(weights, want.values(), strict=True))
     )
+
+
+@pytest.mark.parametrize("truth", [{"k": 2}, {"threshold": 4.0}])
+def test_it_is_learned_as_the_losses_are(batch, truth):
+    scores, labels, mask = batch
+    scores.requires_grad_()
+    given = {**truth, "temperature": 2.0, "mask": mask}
+    losses = [top_k_loss(stage, labels, **given) for stage in scores]
+    want = survival_loss(scores, labels, **given) + 0.5 * losses[0] + 2 * losses[1]
+    asked = {"ground_truth": truth.get("k"), "threshold": truth.get("threshold")}
+    got = lcron(temperature=2.0, weights=(0.5, 2.0), **asked)(scores, labels, mask=mask).total
+    torch.testing.assert_close(torch.autograd.grad(got, scores), torch.autograd.grad(want, scores))
+
+
+@pytest.mark.parametrize(("cut", "times"), [("ground_truth", 1), ("quotas", 2)])
+def test_the_top_k_is_worked_out_once_for_each_cut(batch, cut, times, monkeypatch):
+    scores, labels, mask = batch
+    calls, log_top_k = [], NeuralSort.log_top_k
+
+    def counted(self, scores, k, **options):
+        calls.append(scores.shape)
+        return log_top_k(self, scores, k, **options)
+
+    monkeypatch.setattr(NeuralSort, "log_top_k", counted)
+    objective = lcron(cut=cut)
+    for _ in range(2):
+        objective(scores, labels, mask=mask)
+    assert calls == [scores.shape] * 2 * times
 
 
 def test_it_can_cut_at_the_quotas_and_take_a_threshold(batch):

@@ -50,6 +50,22 @@ def test_a_learned_weight_settles_where_the_uncertainty_is_the_size_of_the_term(
     assert objective.log_weights["b"].item() == pytest.approx(log(5) / 2, abs=1e-3)
 
 
+def test_what_terms_have_in_common_is_worked_out_once_per_batch():
+    calls = []
+
+    def common(inputs):
+        calls.append(inputs)
+        return inputs.scores.mean()
+
+    def with_common(inputs):
+        return inputs.once(common)
+
+    objective = Objective([Term("a", with_common), Term("b", with_common)], stages=2)
+    assert objective(SCORES, LABELS).total == 4
+    assert objective(2 * SCORES, LABELS).total == 8
+    assert len(calls) == 2
+
+
 def test_terms_see_what_was_passed_and_always_a_mask():
     seen = []
 

@@ -59,7 +59,7 @@ def survival_loss(
         ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if an option is
             unknown or out of range.
 
-    Example:
+    Examples:
         >>> labels = torch.tensor([[2.0, 1.0, 0.0]])
         >>> agree = torch.tensor([[[1.0, 0.5, -1.0]], [[1.0, 0.0, -1.0]]])
         >>> survival_loss(agree, labels, k=1)
@@ -80,13 +80,35 @@ def survival_loss(
         temperature=temperature,
         mask=mask.expand_as(scores),
     )
-    drops = (cuts < mask.sum(-1)) & (size > 0)  # stages that decide something, [stages, batch]
+    costs = survival_costs(log_kept, log_dropped, marks, cuts=cuts, size=size, mask=mask)
+    return reduce_lists(costs, reduction).to(scores.dtype)
+
+
+def survival_costs(
+    log_kept: Tensor,
+    log_dropped: Tensor,
+    marks: Tensor,
+    *,
+    cuts: Tensor,
+    size: Tensor,
+    mask: Tensor,
+) -> Tensor:
+    """Return the loss of each list ``[batch]``, given the logarithms of each stage's top ``cuts``.
+
+    Args:
+        log_kept: ``[stages, batch, list]``.
+        log_dropped: likewise.
+        marks: of the ground truth, ``[batch, list]``.
+        cuts: ``[stages, batch]``.
+        size: of the ground truth, ``[batch]``.
+        mask: ``[batch, list]`` bool.
+    """
+    drops = (cuts < mask.sum(-1)) & (size > 0)  # stages that decide something
     silent = ~(mask & drops[..., None])
     log_kept = log_kept.masked_fill(silent, 0.0)
     log_dropped = log_dropped.masked_fill(silent, torch.finfo(log_dropped.dtype).min / 4)
     log_survived, log_lost = log_kept.sum(0), _log_any(log_dropped, log_kept.detach())
-    cost = log_space_bce(log_survived, log_lost, marks, decided=drops.any(0), mask=mask)
-    return reduce_lists(cost, reduction).to(scores.dtype)
+    return log_space_bce(log_survived, log_lost, marks, decided=drops.any(0), mask=mask)
 
 
 def _log_any(log_dropped: Tensor, log_kept: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def top_k_loss(
         ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if an option is
             unknown or out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> labels = torch.tensor([2.0, 1.0, 0.0])
         >>> top_k_loss(torch.tensor([1.0, 0.5, -1.0]), labels, k=1)
@@ -64,6 +64,13 @@ def top_k_loss(
     log_kept, log_dropped = log_top_k_probability(
         at_least_float32(scores), size, operator=operator, temperature=temperature, mask=mask
     )
+    costs = top_k_costs(log_kept, log_dropped, marks, size=size, mask=mask)
+    return reduce_lists(costs, reduction).to(scores.dtype)
+
+
+def top_k_costs(
+    log_kept: Tensor, log_dropped: Tensor, marks: Tensor, *, size: Tensor, mask: Tensor
+) -> Tensor:
+    """Return the loss of each list ``[...]``, given its logarithms of a top ``size``."""
     decided = (size > 0) & (size < mask.sum(-1))
-    cost = log_space_bce(log_kept, log_dropped, marks, decided=decided, mask=mask)
-    return reduce_lists(cost, reduction).to(scores.dtype)
+    return log_space_bce(log_kept, log_dropped, marks, decided=decided, mask=mask)

@@ -1,14 +1,16 @@
 """An objective: weighted terms, added up and reported one by one."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, final
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 
 from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.tensors import check_cascade
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,14 @@ class CascadeInputs:
     """``[batch, list]`` bool, ``True`` for a real candidate."""
     levels: Tensor | None
     """``[batch, list]`` integers, 0 lowest: how far the logged system let a candidate get."""
+    _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, function: Callable[["CascadeInputs"], _T]) -> _T:
+        """Return ``function(self)``, worked out once however many terms ask for it."""
+        if function not in self._known:
+            self._known[function] = function(self)
+        known: _T = self._known[function]
+        return known
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ class Objective(nn.Module):
     Raises:
         ConfigError: if there are no terms, or two of one name.
 
-    Example:
+    Examples:
         >>> import torch
         >>> size = Term("size", lambda inputs: inputs.scores.square().mean())
         >>> bias = Term("bias", lambda inputs: inputs.scores.mean().abs(), weight="learned")

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 from cascaderank.errors import ConfigError
-from cascaderank.losses.survival import survival_loss
-from cascaderank.losses.top_k import top_k_loss
+from cascaderank.losses._marks import mark
+from cascaderank.losses.survival import survival_costs, survival_loss
+from cascaderank.losses.top_k import top_k_costs
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
 from cascaderank.objectives._published import (
     check_as_published,
@@ -16,9 +17,15 @@ from cascaderank.objectives._published import (
     check_published,
 )
 from cascaderank.relevance import ground_truth as top_by_label
-from cascaderank.sorting import Operator, check_temperature, find_operator, permutation
+from cascaderank.sorting import (
+    Operator,
+    check_temperature,
+    find_operator,
+    log_top_k_probability,
+    permutation,
+)
 from cascaderank.sorting import relative_temperature as relative_temperature_of
-from cascaderank.tensors import at_least_float32
+from cascaderank.tensors import at_least_float32, reduce_lists
 
 _EPSILON = 1e-6
 """What the published code adds inside logarithms and to denominators."""
@@ -62,7 +69,7 @@ def lcron_objective(
     Raises:
         ConfigError: if an option is unknown or out of range, or ``published`` fixes it.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from cascaderank.objectives import build_objective
         >>> objective = build_objective(
@@ -126,34 +133,65 @@ class _Ours:
     relative: bool
 
     def end_to_end(self, inputs: CascadeInputs) -> Tensor:
-        return survival_loss(
-            inputs.scores,
-            inputs.labels,
-            quotas=self.quotas,
-            k=self.k,
-            threshold=self.threshold,
-            operator=self.operator,
-            temperature=self._temperature(inputs.scores, inputs.mask.expand_as(inputs.scores)),
-            mask=inputs.mask,
-        )
+        if self.quotas is not None:
+            return survival_loss(
+                inputs.scores,
+                inputs.labels,
+                quotas=self.quotas,
+                k=self.k,
+                threshold=self.threshold,
+                operator=self.operator,
+                temperature=inputs.once(self._temperature),
+                mask=inputs.mask,
+            )
+        log_kept, log_dropped, marks, size = inputs.once(self._top_of_ground_truth)
+        cuts = size.expand(inputs.scores.shape[:-1])
+        costs = survival_costs(log_kept, log_dropped, marks, cuts=cuts, size=size, mask=inputs.mask)
+        return reduce_lists(costs, "mean").to(inputs.scores.dtype)
 
     def top_k(self, inputs: CascadeInputs, *, stage: int) -> Tensor:
-        return top_k_loss(
-            inputs.scores[stage],
+        log_kept, log_dropped, marks, size = inputs.once(self._top_of_ground_truth)
+        costs = top_k_costs(log_kept[stage], log_dropped[stage], marks, size=size, mask=inputs.mask)
+        return reduce_lists(costs, "mean").to(inputs.scores.dtype)
+
+    def _top_of_ground_truth(self, inputs: CascadeInputs) -> "_Top":
+        """Cut all stages at the size of the ground truth: what most terms are made of."""
+        marks, size = mark(
             inputs.labels,
+            like=inputs.scores,
             k=self.k,
             threshold=self.threshold,
-            operator=self.operator,
-            temperature=self._temperature(inputs.scores[stage], inputs.mask),
             mask=inputs.mask,
         )
+        log_kept, log_dropped = log_top_k_probability(
+            at_least_float32(inputs.scores),
+            size,
+            operator=self.operator,
+            temperature=inputs.once(self._temperature),
+            mask=inputs.mask.expand_as(inputs.scores),
+        )
+        return _Top(log_kept, log_dropped, marks, size)
 
-    def _temperature(self, scores: Tensor, mask: Tensor) -> float | Tensor:
+    def _temperature(self, inputs: CascadeInputs) -> float | Tensor:
         if not self.relative:
             return self.temperature
         return relative_temperature_of(
-            at_least_float32(scores), self.temperature, operator=self.operator, mask=mask
+            at_least_float32(inputs.scores),
+            self.temperature,
+            operator=self.operator,
+            mask=inputs.mask.expand_as(inputs.scores),
         )
+
+
+class _Top(NamedTuple):
+    log_kept: Tensor
+    """``[stages, batch, list]``"""
+    log_dropped: Tensor
+    """``[stages, batch, list]``"""
+    marks: Tensor
+    """``[batch, list]``; of the ground truth."""
+    size: Tensor
+    """``[batch]``; how many are marked, which is where all stages are cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
