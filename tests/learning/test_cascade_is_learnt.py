@@ -47,9 +47,7 @@ def test_labels_of_other_requests_teach_nothing(log, tmp_path):
         for frame in source.frames():
             both = frame.select("request_id", "level", "position").explode("level", "position")
             order = pl.int_range(pl.len()).shuffle(seed=5).over("request_id")
-            mixed = both.with_columns(
-                pl.col("level", "position").gather(order).over("request_id")
-            )
+            mixed = both.with_columns(pl.col("level", "position").gather(order).over("request_id"))
             lists = mixed.group_by("request_id", maintain_order=True).all()
             writer.write(frame.with_columns(lists["level"], lists["position"]))
     settings = read_settings(
