@@ -1,5 +1,7 @@
 """What every stage promises. A new stage is picked up here without being named."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -150,6 +152,16 @@ def test_features_given_are_read(stage, name):
         for parameter in stage.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     assert not torch.equal(stage(batch), stage(changed(batch, **{name: moved})))
+
+
+@pytest.mark.parametrize("name", ["seen", "seen_for"])
+def test_histories_given_are_read(stage, name):
+    batch = make_batch()
+    values = batch.history[name]
+    moved = (values + 1) % 6 if values.dtype == torch.int64 else values + 1
+    other = replace(batch, history={**batch.history, name: moved})
+    assert not torch.equal(stage(batch)[:2], stage(other)[:2])
+    assert torch.equal(stage(batch)[2], stage(other)[2]), "the third request has no history"
 
 
 def test_missing_is_not_the_same_as_zero(stage):

@@ -47,23 +47,43 @@ class Embedder(nn.Module):
                 with torch.no_grad():
                     table.weight[0].zero_()
                 self.tables[feature.vocabulary] = table
-        widths = {
-            role: sum(_width(f, dim) for f in chosen) for role, chosen in self._features.items()
+        self._sequences: dict[str, list[Feature]] = {}
+        for feature in self._features[Role.HISTORY]:
+            self._sequences.setdefault(feature.sequence, []).append(feature)
+        self.history_dims: dict[str, int] = {
+            name: _width(members, dim) for name, members in self._sequences.items()
         }
-        self.request_dim: int = widths[Role.REQUEST] + widths[Role.HISTORY]
+        """Length of the vector of one entry of a history, by sequence."""
+        self.context_dim: int = _width(self._features[Role.REQUEST], dim)
+        """Length of a request's vector without its histories."""
+        self.request_dim: int = self.context_dim + sum(self.history_dims.values())
         """Length of a request's vector: its features and its pooled histories."""
-        self.item_dim: int = widths[Role.ITEM]
+        self.item_dim: int = _width(self._features[Role.ITEM], dim)
         """Length of a candidate's vector."""
 
     def request(self, batch: RequestBatch) -> Tensor:
-        """Return ``[batch, request_dim]``."""
+        """Return ``[batch, request_dim]``: the context, then each sequence pooled."""
+        pooled = [_mean(vectors, mask) for vectors, mask in self.history(batch).values()]
+        return torch.cat([self.context(batch), *pooled], dim=-1)
+
+    def context(self, batch: RequestBatch) -> Tensor:
+        """Return ``[batch, context_dim]``: the request without its histories."""
         parts = [self._vectors(f, batch.request[f.name]) for f in self._features[Role.REQUEST]]
-        for feature in self._features[Role.HISTORY]:
-            mask = batch.history_mask[feature.sequence]
-            vectors = self._vectors(feature, batch.history[feature.name], mask)
-            share = mask.to(vectors.dtype) / mask.sum(-1, keepdim=True).clamp(min=1)
-            parts.append(torch.einsum("bh,bhd->bd", share, vectors))
         return _joined(parts, batch.mask.shape[:1], batch.mask.device)
+
+    def history(self, batch: RequestBatch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return the entries of each sequence, not pooled.
+
+        Returns:
+            Vectors ``[batch, length, history_dims[sequence]]`` and their mask ``[batch, length]``,
+            by sequence. Vectors under the mask are finite and mean nothing.
+        """
+        entries = {}
+        for name, members in self._sequences.items():
+            mask = batch.history_mask[name]
+            parts = [self._vectors(f, batch.history[f.name], mask) for f in members]
+            entries[name] = torch.cat(parts, dim=-1), mask
+        return entries
 
     def items(self, batch: RequestBatch) -> Tensor:
         """Return ``[batch, list, item_dim]``; zeros and embeddings of slot 0 under the mask."""
@@ -84,10 +104,15 @@ class Embedder(nn.Module):
         return torch.stack((values.masked_fill(missing, 0), missing.to(values.dtype)), dim=-1)
 
 
-def _width(feature: Feature, dim: int) -> int:
-    if feature.kind is Kind.CATEGORICAL:
-        return dim
-    return 2 if feature.missing else 1
+def _width(features: Sequence[Feature], dim: int) -> int:
+    categories = sum(f.kind is Kind.CATEGORICAL for f in features)
+    numbers = sum(2 if f.missing else 1 for f in features if f.kind is Kind.NUMERIC)
+    return dim * categories + numbers
+
+
+def _mean(vectors: Tensor, mask: Tensor) -> Tensor:
+    share = mask.to(vectors.dtype) / mask.sum(-1, keepdim=True).clamp(min=1)
+    return torch.einsum("bh,bhd->bd", share, vectors)
 
 
 def _joined(parts: list[Tensor], shape: torch.Size, device: torch.device) -> Tensor:

@@ -41,7 +41,8 @@ class PairLinear(nn.Module):
     """A linear layer over the concatenation of a request's vector and a candidate's.
 
     The product is split in two, so that the request's half is computed once per request instead
-    of once per candidate. The function and its fresh weights are those of the plain layer.
+    of once per candidate. The function and its fresh weights are those of the plain layer. Leading
+    dimensions broadcast, so that candidates may meet a history just as requests meet candidates.
 
     Args:
         request_dim: length of a request's vector; may be 0.
@@ -55,15 +56,15 @@ class PairLinear(nn.Module):
         self._request_dim = request_dim
 
     def forward(self, request: Tensor, items: Tensor) -> Tensor:
-        """Return ``[batch, list, outputs]``.
+        """Return ``[..., list, outputs]``.
 
         Args:
-            request: ``[batch, request_dim]``.
-            items: ``[batch, list, item_dim]``.
+            request: ``[..., request_dim]``.
+            items: ``[..., list, item_dim]``.
         """
         weight, split = self.both.weight, self._request_dim
         of_request = nn.functional.linear(request, weight[:, :split], self.both.bias)
-        return of_request.unsqueeze(1) + nn.functional.linear(items, weight[:, split:])
+        return of_request.unsqueeze(-2) + nn.functional.linear(items, weight[:, split:])
 
 
 @final
@@ -93,11 +94,11 @@ class PairMLP(nn.Module):
         )
 
     def forward(self, request: Tensor, items: Tensor) -> Tensor:
-        """Return scores ``[batch, list]``.
+        """Return scores ``[..., list]``; leading dimensions broadcast.
 
         Args:
-            request: ``[batch, request_dim]``.
-            items: ``[batch, list, item_dim]``.
+            request: ``[..., request_dim]``.
+            items: ``[..., list, item_dim]``.
         """
         scores: Tensor = self.rest(self.first(request, items))
         return scores.squeeze(-1)

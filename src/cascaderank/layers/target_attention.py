@@ -1,0 +1,73 @@
+"""Target attention: a history as seen from each candidate."""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from cascaderank.layers.mlp import PairMLP
+
+
+@final
+class TargetAttention(nn.Module):
+    r"""Sum a history for each candidate, weighted by what each entry means to the candidate.
+
+    .. math:: v_i = \sum_{t \in \text{history}} a(h_t, x_i)\, h_t
+
+    The weight a is a multi-layer perceptron over the entry and the candidate. Its first layer is
+    split: the half of the entries is computed once per request and that of the candidates once per
+    candidate, so that pairs are only added, never multiplied by a matrix.
+
+    Args:
+        history_dim: length of the vector of an entry.
+        item_dim: length of a candidate's vector; may be 0.
+        hidden: widths of the hidden layers of the perceptron, at least one.
+        softmax: normalise the weights of a history to a sum of 1. Off, they are the bare output of
+            the perceptron: the more of a history speaks for a candidate, the larger the sum, and a
+            weight may be negative.
+
+    Raises:
+        ConfigError: if a width is not positive or none is given.
+
+    Examples:
+        >>> attention = TargetAttention(2, 3, hidden=(4,))
+        >>> mask = torch.tensor([[True, True, False], [False, False, False]])
+        >>> pooled = attention(torch.rand(2, 3, 2), torch.rand(2, 5, 3), mask)
+        >>> pooled.shape, pooled[1].any().item()
+        (torch.Size([2, 5, 2]), False)
+
+    Source: DIN (arXiv 1706.06978), equation 3, whose weights are not normalised on purpose: their
+    sum stands for the strength of the interest. Left out: the product of entry and candidate as a
+    further input, since the two are made of different features here.
+    """
+
+    def __init__(
+        self,
+        history_dim: int,
+        item_dim: int,
+        *,
+        hidden: Sequence[int] = (80,),
+        softmax: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weigh = PairMLP(item_dim, history_dim, hidden)
+        self._softmax = softmax
+
+    def forward(self, history: Tensor, items: Tensor, mask: Tensor) -> Tensor:
+        """Return ``[batch, list, history_dim]``; zeros for a request without history.
+
+        Args:
+            history: ``[batch, length, history_dim]``.
+            items: ``[batch, list, item_dim]``, finite.
+            mask: ``[batch, length]`` bool, ``True`` for a real entry. What lies under ``False``
+                changes neither value nor gradient, not even NaN.
+        """
+        # Entries of zeros add nothing, whatever their weight.
+        history = history.masked_fill(~mask.unsqueeze(-1), 0)
+        weights: Tensor = self.weigh(items, history.unsqueeze(1))  # [batch, list, length]
+        if self._softmax:
+            # Finite, so that the softmax of a request without history is no NaN.
+            lowest = torch.finfo(weights.dtype).min
+            weights = weights.masked_fill(~mask.unsqueeze(1), lowest).softmax(-1)
+        return weights @ history

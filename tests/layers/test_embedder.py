@@ -1,0 +1,71 @@
+"""The parts of a request's vector: its context, and its histories pooled or not."""
+
+import torch
+
+from cascaderank.batch import RequestBatch
+from cascaderank.layers.embedder import Embedder
+from cascaderank.schema import Feature, FittedSchema
+
+SCHEMA = FittedSchema(
+    features=(
+        Feature(name="hour", role="request", kind="numeric", missing=True),
+        Feature(name="seen", role="history", kind="categorical", vocabulary="video"),
+        Feature(name="asked", role="history", kind="categorical", sequence="searches"),
+        Feature(name="seen_for", role="history", kind="numeric"),
+        Feature(name="video", role="item", kind="categorical"),
+    ),
+    vocabularies={"video": (1, 2, 3), "asked": (1, 2)},
+)
+BATCH = RequestBatch(
+    mask=torch.ones(2, 1).bool(),
+    items={"video": torch.tensor([[1], [2]])},
+    request={"hour": torch.tensor([0.5, torch.nan])},
+    history={
+        "seen": torch.tensor([[1, 3, 10**6], [2, 10**6, 10**6]]),
+        "seen_for": torch.tensor([[2.0, 4.0, torch.nan], [3.0, torch.inf, torch.nan]]),
+        "asked": torch.tensor([[1, 2], [10**6, 10**6]]),
+    },
+    history_mask={
+        "history": torch.tensor([[True, True, False], [True, False, False]]),
+        "searches": torch.tensor([[True, True], [False, False]]),
+    },
+)
+
+
+def make_embedder():
+    torch.manual_seed(0)
+    return Embedder(SCHEMA, SCHEMA.features, dim=4)
+
+
+def test_an_entry_of_a_history_has_all_features_of_its_sequence():
+    embedder = make_embedder()
+    history = embedder.history(BATCH)
+    assert embedder.history_dims == {"history": 5, "searches": 4}
+    assert {name: v.shape for name, (v, _) in history.items()} == {
+        "history": (2, 3, 5),
+        "searches": (2, 2, 4),
+    }
+    vectors, mask = history["history"]
+    assert mask is BATCH.history_mask["history"]
+    assert vectors.isfinite().all()
+    assert torch.equal(vectors[0, 1, :4], embedder.tables["video"].weight[3])
+    assert vectors[0, 1, 4] == 4.0
+
+
+def test_context_is_the_request_without_its_histories():
+    embedder = make_embedder()
+    assert embedder.context_dim == 2
+    assert torch.equal(embedder.context(BATCH), torch.tensor([[0.5, 0.0], [0.0, 1.0]]))
+
+
+def test_a_request_is_its_context_and_the_mean_of_each_history():
+    embedder = make_embedder()
+    video, asked = (embedder.tables[name].weight for name in ("video", "asked"))
+    expected = torch.stack(
+        [
+            torch.cat([torch.tensor([0.5, 0]), (video[1] + video[3]) / 2, torch.tensor([3.0]), (asked[1] + asked[2]) / 2]),
+            torch.cat([torch.tensor([0.0, 1]), video[2], torch.tensor([3.0]), torch.zeros(4)]),
+        ]
+    )  # fmt: skip
+    assert embedder.request_dim == expected.shape[1]
+    torch.testing.assert_close(embedder.request(BATCH), expected)
