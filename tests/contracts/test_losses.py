@@ -8,7 +8,7 @@ import torch
 from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.losses import LOSSES
 
-OPTIONS = {"k": 3, "quotas": (5, 4)}
+OPTIONS = {"k": 3, "quotas": (5, 4), "m": 5}
 """What a loss is given of the options it takes; a new loss may need a new line here."""
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]

@@ -10,6 +10,12 @@ from tests.golden.conftest import GRADIENT, VALUE
 
 CASES = ["distinct", "tied"]
 
+TERMS = {
+    "fs_ranknet": ("fs_ranknet", {}, {"ranknet/{}": "{}"}),
+    "fs_lambdaloss": ("fs_lambdaloss", {}, {"lambda_ndcg/{}": "{}"}),
+}
+"""What is published under a name: objective, options, and which term is which component."""
+
 
 def published(golden, name, **options):
     return build_objective(
@@ -26,6 +32,22 @@ def assert_golden(got, want, tolerance):
     torch.testing.assert_close(
         torch.as_tensor(got), torch.tensor(want, dtype=torch.float64), rtol=0, atol=tolerance
     )
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", list(TERMS))
+def test_objective(golden, case, name):
+    want = golden.want(case, name)
+    method, options, names = TERMS[name]
+    out, gradient = golden.judge(published(golden, method, **options), case)
+    assert_golden(out.total, want["total"], VALUE)
+    assert_golden(gradient, want["grad"], GRADIENT)
+    known = want.get("components", {})
+    for term, component in names.items():
+        for stage in golden.stages:
+            if component.format(stage) in known:
+                got = out.terms[term.format(stage)]
+                assert_golden(got, known[component.format(stage)], VALUE)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -77,3 +99,21 @@ def test_ours_and_the_published_lcron_differ_by_the_epsilons_only(golden, case):
     torch.testing.assert_close(got[0].terms, want[0].terms, rtol=0, atol=5e-5)
     torch.testing.assert_close(got[1], want[1], rtol=0, atol=1e-5)
     assert want[1].abs().max() > 1e-3, "vacuous: gradients smaller than the tolerance"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ours_is_the_mean_over_levels_of_what_the_published_fs_ranknet_sums(golden, case):
+    task = {"stages": golden.stages, "quotas": golden.quotas}
+    got = golden.judge(build_objective("fs_ranknet", **task), case)
+    want = golden.judge(published(golden, "fs_ranknet"), case)
+    above = len(golden.stages) + 1  # levels above the lowest
+    torch.testing.assert_close((above * got[0].total, above * got[1]), (want[0].total, want[1]))
+
+
+def test_ours_and_the_published_fs_lambdaloss_are_one_where_both_are_defined(golden):
+    """With its cut in every stage, and labels that start at 0; pairs are counted once."""
+    task = {"stages": golden.stages, "quotas": [30] * len(golden.stages)}
+    labels, scores = golden.labels("distinct") - 1, golden.scores
+    got = build_objective("fs_lambdaloss", **task)(scores, labels)
+    want = published(golden, "fs_lambdaloss")(scores, labels)
+    torch.testing.assert_close(2 * got.total, want.total)

@@ -1,7 +1,7 @@
 """Losses of one list in plain Python, too slow and too precise to be wrong."""
 
 from decimal import Decimal, localcontext
-from math import exp, log1p, prod
+from math import exp, inf, log, log1p, prod
 
 from tests.oracles.sorting import DIGITS, top_k
 
@@ -47,3 +47,47 @@ def stage_top_k(scores, labels, k, *, operator, temperature):
     """The same for one stage that cuts at the ground truth."""
     options = {"cuts": [k], "operator": operator, "temperature": temperature}
     return survival([scores], labels, k, **options)
+
+
+def softplus(x):
+    return log1p(exp(x))
+
+
+def ranknet(scores, labels, *, balance="pairs"):
+    """Logistic loss of pairs, over all of them or over labels, candidates and the worse ones."""
+    n = range(len(scores))
+    against = {i: [softplus(scores[j] - scores[i]) for j in n if labels[j] < labels[i]] for i in n}
+    against = {i: costs for i, costs in against.items() if costs}
+    if not against:
+        return 0.0
+    if balance == "pairs":
+        return mean(cost for costs in against.values() for cost in costs)
+    upper = {labels[i] for i in against}
+    return mean(mean(mean(c) for i, c in against.items() if labels[i] == y) for y in upper)
+
+
+def ranks(scores, labels):
+    """1 for the best score; ties worst label first, ties of both share the mean rank."""
+    keys = [(-s, y) for s, y in zip(scores, labels, strict=True)]
+    order = sorted(keys)
+    return [mean(place for place, other in enumerate(order, 1) if other == key) for key in keys]
+
+
+def lambda_ndcg(scores, labels, *, m=None):
+    """Logistic loss of pairs, weighted by what their order means to NDCG."""
+    n, last, rank = len(scores), m or inf, ranks(scores, labels)
+    best_first = sorted((y - min(labels) for y in labels), reverse=True)
+    best = sum(y / log(1 + k) for k, y in enumerate(best_first, 1))
+    total = 0.0
+    for i in range(n):
+        for j in range(n):
+            if labels[i] > labels[j]:
+                apart = abs(rank[i] - rank[j])
+                seen = min(rank[i], rank[j]) <= last
+                u = abs(1 / log(1 + apart) - 1 / log(2 + apart)) if seen else 0
+                v = abs(
+                    sum(sign / log(1 + r) for sign, r in ((1, rank[i]), (-1, rank[j])) if r <= last)
+                )
+                gain = abs(labels[i] - labels[j]) / best
+                total += gain * (0.2 * u + 0.8 * v) * softplus(scores[j] - scores[i])
+    return total

@@ -5,7 +5,7 @@ from math import exp, log
 
 import pytest
 
-from tests.oracles.losses import bce, marks, stage_top_k
+from tests.oracles.losses import bce, lambda_ndcg, marks, ranknet, ranks, stage_top_k
 from tests.oracles.sorting import DIGITS, top_k
 
 
@@ -27,3 +27,30 @@ def test_those_that_tie_for_the_last_place_share_it():
 
 def test_a_score_of_zero_is_a_coin():
     assert bce([0.0, 0.0], [1.0, 0.0]) == pytest.approx(log(2))
+
+
+def test_one_pair_is_a_logistic_choice():
+    want = log(1 + exp(-3.0))
+    assert ranknet([4.0, 1.0], [1, 0]) == pytest.approx(want)
+    assert ranknet([4.0, 1.0], [1, 0], balance="labels") == pytest.approx(want)
+    assert ranknet([4.0, 1.0], [1, 1]) == 0
+
+
+def test_balanced_labels_weigh_the_same():
+    coin, sure = log(2), log(1 + exp(-5.0))
+    scores, labels = [5.0, 5.0, 0.0, 0.0], [2, 1, 1, 0]
+    middle = (sure + coin) / 2
+    top = (coin + 2 * sure) / 3
+    assert ranknet(scores, labels, balance="labels") == pytest.approx((top + middle) / 2)
+
+
+def test_the_order_of_two_means_the_difference_of_their_discounts():
+    first, second = 1 / log(2), 1 / log(3)
+    share = (first - second) / first  # both parts of the weight, over the best DCG
+    assert lambda_ndcg([4.0, 1.0], [1, 0]) == pytest.approx(share * log(1 + exp(-3.0)))
+    cut = (0.2 * (first - second) + 0.8 * first) / first
+    assert lambda_ndcg([4.0, 1.0], [1, 0], m=1) == pytest.approx(cut * log(1 + exp(-3.0)))
+
+
+def test_ties_are_ranked_worst_label_first():
+    assert ranks([1.0, 2.0, 1.0, 1.0], [1, 0, 0, 1]) == [3.5, 1, 2, 3.5]

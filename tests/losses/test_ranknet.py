@@ -1,0 +1,54 @@
+"""RankNet against plain Python."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascaderank.errors import ConfigError
+from cascaderank.losses import ranknet_loss
+from tests.losses.strategies import labelled_lists
+from tests.oracles.losses import ranknet
+
+BALANCES = ["pairs", "labels"]
+
+
+@pytest.mark.parametrize("balance", BALANCES)
+@given(case=labelled_lists())
+@settings(max_examples=60, deadline=None)
+def test_agrees_with_plain_python(balance, case):
+    scores, labels = case
+    got = ranknet_loss(torch.tensor(scores).double(), torch.tensor(labels), balance=balance)
+    assert got.item() == pytest.approx(ranknet(scores, labels, balance=balance), rel=1e-12)
+
+
+@pytest.mark.parametrize("balance", BALANCES)
+@given(case=labelled_lists(), shift=st.integers(-9, 9))
+@settings(max_examples=20, deadline=None)
+def test_only_the_order_of_labels_and_the_distances_of_scores_matter(balance, case, shift):
+    scores, labels = (torch.tensor(x).double() for x in case)
+    got = ranknet_loss(scores + shift, labels.exp(), balance=balance)
+    torch.testing.assert_close(got, ranknet_loss(scores, labels, balance=balance))
+
+
+def test_a_balanced_label_counts_however_many_have_it():
+    scores = torch.tensor([0.0, -1.0, 3.0], dtype=torch.float64)
+    labels, many = torch.tensor([2, 1, 0]), [*[0] * 50, 1, 2]
+    for balance in BALANCES:
+        once = ranknet_loss(scores, labels, balance=balance)
+        often = ranknet_loss(scores[many], labels[many], balance=balance)
+        assert torch.isclose(once, often) == (balance == "labels")
+
+
+def test_equal_labels_carry_no_preference():
+    scores = torch.tensor([1.0, -3.0, 2.0], requires_grad=True)
+    for balance in BALANCES:
+        value = ranknet_loss(scores, torch.ones(3), balance=balance)
+        value.backward()
+        assert value == 0
+        assert (scores.grad == 0).all()
+
+
+def test_an_unknown_balance_is_refused():
+    with pytest.raises(ConfigError, match="did you mean 'labels'"):
+        ranknet_loss(torch.zeros(2), torch.zeros(2), balance="label")

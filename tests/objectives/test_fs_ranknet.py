@@ -1,0 +1,51 @@
+"""FS-RankNet trains each stage on the levels of the logged funnel."""
+
+import pytest
+import torch
+
+from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.losses import ranknet_loss
+from cascaderank.objectives import build_objective
+
+LABELS = torch.tensor([[5.0, 4.0, 3.0, 2.0, 1.0, 0.0]])
+LEVELS = torch.tensor([[2, 2, 1, 0, 0, 0]])
+SCORES = torch.tensor([[[0.3, -0.2, 1.0, 0.5, -1.0, 0.1]], [[1.3, 0.2, -1.0, 0.4, 1.0, -0.1]]])
+
+
+def fs_ranknet(stages=2, **options):
+    quotas = (6, 5, 4, 3)[:stages]
+    return build_objective("fs_ranknet", stages=stages, quotas=quotas, **options)
+
+
+@pytest.mark.parametrize("levels", [LEVELS, None])
+def test_every_stage_learns_the_levels_or_the_labels_if_there_are_none(levels):
+    terms = fs_ranknet()(SCORES, LABELS, levels=levels).terms
+    for t in range(2):
+        want = ranknet_loss(SCORES[t], LABELS if levels is None else levels, balance="labels")
+        torch.testing.assert_close(terms[f"ranknet/stage_{t + 1}"], want)
+
+
+def test_a_list_of_one_level_costs_nothing():
+    scores, labels = SCORES.repeat(1, 2, 1), LABELS.repeat(2, 1)
+    levels = torch.cat([LEVELS, torch.ones_like(LEVELS)])
+    got = fs_ranknet()(scores, labels, levels=levels).total
+    torch.testing.assert_close(got, fs_ranknet()(SCORES, LABELS, levels=LEVELS).total / 2)
+
+
+def test_the_published_form_averages_over_the_candidates_of_the_batch():
+    """A list with twice as many candidates of a level counts twice as much for that level."""
+    levels = torch.tensor([[1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]])
+    scores = SCORES.repeat(1, 2, 1)
+    got = fs_ranknet(published=True)(scores, LABELS.repeat(2, 1), levels=levels)
+    of_lists = ranknet_loss(scores[0], levels, balance="labels", reduction="none")
+    want = (2 * of_lists[0] + of_lists[1]) / 3
+    torch.testing.assert_close(got.terms["ranknet/stage_1"], want)
+
+
+def test_the_published_form_is_not_defined_for_everything():
+    with pytest.raises(ConfigError, match="2 and 3 stages; got 4"):
+        fs_ranknet(4, published=True)
+    with pytest.raises(ConfigError, match="needs levels"):
+        fs_ranknet(published=True)(SCORES, LABELS)
+    with pytest.raises(ShapeError, match="got 2 padded"):
+        fs_ranknet(published=True)(SCORES, LABELS, levels=LEVELS, mask=torch.arange(6)[None] < 4)
