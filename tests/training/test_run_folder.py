@@ -8,7 +8,14 @@ import torch
 
 from cascaderank.errors import ConfigError, RunError
 from cascaderank.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
-from cascaderank.training.run_folder import RunFolder, read_json, write_atomically, write_json
+from cascaderank.training.run_folder import (
+    RunFolder,
+    locked,
+    read_json,
+    scratch,
+    write_atomically,
+    write_json,
+)
 from cascaderank.training.seeding import deterministic, pick_device
 
 
@@ -41,15 +48,25 @@ def test_json_that_cannot_be_read_is_told(tmp_path, content):
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path):
-    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
     with (
-        first.locked(),
-        pytest.raises(RunError, match="another process trains here"),
-        second.locked(),
+        locked(tmp_path),
+        pytest.raises(RunError, match="another process trains"),
+        locked(tmp_path),
     ):
         pass
-    with second.locked():
+    with locked(tmp_path):
         pass
+
+
+def test_what_a_killed_process_left_is_taken_away(tmp_path):
+    (tmp_path / ".cascaderank-killed").mkdir()
+    (tmp_path / ".cascaderank-killed" / "column").write_bytes(b"large")
+    with scratch(tmp_path) as place:
+        assert [p.name for p in tmp_path.iterdir()] == [place.name]
+    assert not list(tmp_path.iterdir())
+    with scratch(None) as place:
+        assert place.is_dir()
+    assert not place.exists()
 
 
 def test_a_file_is_no_folder(tmp_path):

@@ -20,7 +20,7 @@ from cascaderank.experiments.baselines import build_baseline
 from cascaderank.objectives import OBJECTIVES
 from cascaderank.training.progress import Progress, Silent
 from cascaderank.training.run import RunData, run_data, train_run
-from cascaderank.training.run_folder import write_json
+from cascaderank.training.run_folder import locked, write_json
 
 Floats = NDArray[np.float64]
 
@@ -124,16 +124,25 @@ def compare(
     scores: dict[str, _Scores] = {}
     folds = list(_folds(settings))
     progress.start("comparing", len(folds) * seeds * sum(len(plan) for plan in plans.values()))
-    for fold, of_fold in folds:
-        with run_data(of_fold, progress=progress) as data:
-            for text in settings.compare.baselines:
-                _judge_baseline(text, of_fold, data, seeds, scores)
-            for name in objectives:
-                _judge_objective(
-                    name, plans[name], of_fold, folder / name, fold, seeds, data, scores, progress
-                )
-            planted = data.log.manifest.extra.get("planted")
-            log = data.log
+    with locked(folder):
+        for fold, of_fold in folds:
+            with run_data(of_fold, folder=folder, progress=progress) as data:
+                for text in settings.compare.baselines:
+                    _judge_baseline(text, of_fold, data, seeds, scores)
+                for name in objectives:
+                    _judge_objective(
+                        name,
+                        plans[name],
+                        of_fold,
+                        folder / name,
+                        fold,
+                        seeds,
+                        data,
+                        scores,
+                        progress,
+                    )
+                planted = data.log.manifest.extra.get("planted")
+                log = data.log
     progress.stop()
     comparison = _summary(settings, log, planted, scores, objectives, seeds)
     write_json(folder / "comparison.json", comparison.to_json())

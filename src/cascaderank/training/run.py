@@ -1,7 +1,6 @@
 """A run from settings to verdict: encode, train, judge, and write it all down."""
 
 import io
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +30,9 @@ from cascaderank.training.environment import environment
 from cascaderank.training.progress import Progress, Silent
 from cascaderank.training.run_folder import (
     RunFolder,
+    locked,
     read_json,
+    scratch,
     write_atomically,
     write_json,
 )
@@ -67,11 +68,15 @@ class RunResult:
 
 
 @contextmanager
-def run_data(settings: RunSettings, *, progress: Progress | None = None) -> Iterator[RunData]:
+def run_data(
+    settings: RunSettings, *, folder: Path | None = None, progress: Progress | None = None
+) -> Iterator[RunData]:
     """Open, split, fit and encode the request log of a run; the encoded columns go at the end.
 
     Args:
         settings: of the run.
+        folder: a locked folder for the columns, about four bytes a value; the system's temporary
+            folder if not given.
         progress: hears how far it is.
 
     Raises:
@@ -89,7 +94,7 @@ def run_data(settings: RunSettings, *, progress: Progress | None = None) -> Iter
     except DataError as error:
         told = str(error)
         raise type(error)(told if str(log.path) in told else f"{log.path}: {told}") from None
-    with _encoded(log, schema, settings, progress or Silent()) as encoded:
+    with _encoded(log, schema, settings, folder, progress or Silent()) as encoded:
         yield RunData(log=log, split=split, encoded=encoded, schema=schema)
 
 
@@ -119,14 +124,14 @@ def train_run(
     """
     progress = progress or Silent()
     run = RunFolder(folder)
-    with run.locked():
+    with locked(folder):
         _claim(run, settings)
         _check_same_data(run, data.log if data else RequestLog.open(settings.data.path))
         if run.complete:
             return _read_result(run)
         if data is not None:
             return _train(settings, run, data, progress)
-        with run_data(settings, progress=progress) as data:
+        with run_data(settings, folder=folder, progress=progress) as data:
             return _train(settings, run, data, progress)
 
 
@@ -261,22 +266,26 @@ def evaluate_run(
     rows = None if part == "all" else getattr(split_requests(log, settings.data.split), part)
     device = pick_device(settings.train.device)
     progress = progress or Silent()
-    with _encoded(log, schema, settings, progress) as encoded:
+    with _encoded(log, schema, settings, None, progress) as encoded:
         rows = np.arange(encoded.requests) if rows is None else rows
         return part, _judge(settings, cascade.to(device), encoded, rows, device, progress)
 
 
 @contextmanager
 def _encoded(
-    log: RequestLog, schema: FittedSchema, settings: RunSettings, progress: Progress
+    log: RequestLog,
+    schema: FittedSchema,
+    settings: RunSettings,
+    folder: Path | None,
+    progress: Progress,
 ) -> Iterator[EncodedLog]:
-    with tempfile.TemporaryDirectory(prefix="cascaderank-") as folder:
+    with scratch(folder) as columns:
         progress.start("encoding", log.manifest.requests)
         encoded = EncodedLog.build(
             log,
             schema,
             target=settings.data.target,
-            folder=Path(folder),
+            folder=columns,
             history_length=settings.data.history_length,
             progress=progress.advance,
         )

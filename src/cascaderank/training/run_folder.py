@@ -14,6 +14,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ try:
     import fcntl
 except ImportError:  # not on Windows, where two runs in one folder are not told apart
     fcntl = None  # type: ignore[assignment]
+
+_SCRATCH = ".cascaderank-"
 
 
 @final
@@ -63,22 +66,38 @@ class RunFolder:
         """Whether the run came to its end."""
         return self.report.exists()
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from training in this folder.
 
-        Raises:
-            RunError: if one does already.
-        """
-        with (self.path / ".lock").open("w") as lock:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    raise RunError(
-                        f"{self.path}: another process trains here; wait for it or choose another"
-                    ) from None
-            yield
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in a folder, which is made if it is not there.
+
+    Raises:
+        RunError: if one does already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(
+                    f"{folder}: another process trains here; wait for it or choose another"
+                ) from None
+        yield
+
+
+@contextmanager
+def scratch(folder: Path | None) -> Iterator[Path]:
+    """Give a place for files that are as large as the data, and take them away again.
+
+    Args:
+        folder: a folder that is :func:`locked`, where a killed process may have left such files:
+            they go first. ``None`` for one in the system's temporary folder.
+    """
+    for left in folder.glob(f"{_SCRATCH}*") if folder else ():
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as path:
+        yield Path(path)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
