@@ -57,7 +57,13 @@ def blocks(request, monkeypatch):
     monkeypatch.setitem(_streamed._BLOCK_BYTES, "cpu", request.param)
 
 
-@pytest.mark.usefixtures("blocks")
+@pytest.fixture(params=[_streamed._GENTLE, -1.0])
+def gentle(request, monkeypatch):
+    """Small logits taken as they are, or treated as large ones, as they always are on a GPU."""
+    monkeypatch.setattr(_streamed, "_GENTLE", request.param)
+
+
+@pytest.mark.usefixtures("blocks", "gentle")
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("temperature", [1e-2, 0.3, 5.0, 50.0, 1e30])
 def test_blocks_of_any_size_give_the_numbers_of_the_whole(temperature, ties):

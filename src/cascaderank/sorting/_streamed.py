@@ -27,8 +27,11 @@ _BLOCK_BYTES = {"cpu": 2**20}
 _LARGE_BLOCK = 2**26
 """On other devices, it should keep all of it busy."""
 
-_GENTLE = 30.0
+_GENTLE = 25.0
 """Logits between this and its negative can be exponentiated as they are."""
+
+_FLOOR = 1e-30
+"""Less than any sum over a row or a group of rows can be, for those where there is none."""
 
 _NEGLIGIBLE = -80.0
 """The logarithm of what is nothing beside 1, in float64 too, and is still a normal float32."""
@@ -42,6 +45,9 @@ def log_top_k_of_lines(
     Row i = 1..n is ``P_ij = softmax_j((n + 1 - 2i) slope_j - offset_j)``. The sums are those of
     :func:`cascaderank.sorting._rows.log_top_k_of_rows`, with the same gradients. Takes O(n^2)
     time and O(n) memory.
+
+    Where there is nothing to say (behind the real candidates, and where k keeps all or none), the
+    numbers mean nothing, and must get no gradient from above.
 
     Args:
         slope: ``[..., list]``, never growing along the first ``count`` candidates of each list,
@@ -68,16 +74,14 @@ class _LogTopKOfLines(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         with torch.autocast(slope.device.type, enabled=False):
             lines, ctx.gentle = _lines(slope, offset, k, count)
-            share = torch.empty_like(lines.group)
-            sums = slope.new_zeros(len(slope), 4, slope.shape[-1])
-            tiny = torch.finfo(slope.dtype).tiny  # for what has no rows, or no candidates
+            share, sums = torch.empty_like(lines.group), torch.zeros_like(lines.group)
             for lists, rows, block in _blocks(lines, gentle=ctx.gentle):
-                group = lines.group[lists, :, rows]
-                of_row = (lines.largest[lists] @ block.mT * group).sum(1, keepdim=True)
-                share[lists, :, rows] = part = group / of_row.clamp(min=tiny)
-                _add_to_columns(sums[lists], part, lines.pull[lists, None, rows], block)
-            log_sums = lines.shift + sums[:, :2].clamp(min=tiny).log()
-            difference = log_sums[:, 0] - log_sums[:, 1]
+                group, part = lines.group[lists, :, rows], share[lists, :, rows]
+                of_row = torch.bmm(lines.largest[lists], block.mT).mul_(group[:, :2])
+                torch.div(group, of_row.sum(1, keepdim=True).clamp_(min=_FLOOR), out=part)
+                sums[lists].baddbmm_(part, block)
+            kept, dropped = sums[:, :2].clamp(min=_FLOOR).unbind(1)
+            difference = (kept / dropped).log() + (lines.shift[:, 0] - lines.shift[:, 1])
         ctx.save_for_backward(*lines, share, sums)
         return F.logsigmoid(difference), F.logsigmoid(-difference)
 
@@ -89,11 +93,12 @@ class _LogTopKOfLines(torch.autograd.Function):
         with torch.autocast(share.device.type, enabled=False):
             mass, pulled = sums[:, :2], sums[:, 2:]
             gradient = torch.stack([of_kept, of_dropped], 1)
-            ratio = gradient / mass.clamp(min=torch.finfo(mass.dtype).tiny)
+            ratio = gradient / mass.clamp(min=_FLOOR)
             back = torch.zeros_like(sums)
             for lists, rows, block in _blocks(lines, gentle=ctx.gentle):
-                part = ratio[lists] @ block.mT * share[lists, :, rows].square()
-                _add_to_columns(back[lists], part, lines.pull[lists, None, rows], block)
+                part = share[lists, :, rows]
+                of_row = torch.bmm(ratio[lists], block.mT).mul_(part[:, :2])
+                back[lists].baddbmm_(part * of_row.sum(1, keepdim=True), block)
             of_offset = lines.largest * back[:, :2] - gradient
             of_slope = ratio * pulled - lines.largest * back[:, 2:]
         return of_slope.sum(1), of_offset.sum(1), None, None
@@ -109,7 +114,8 @@ class _Lines(NamedTuple):
     pull: Tensor
     """``[lists, row]``"""
     group: Tensor
-    """``[lists, 2, row]``; 1 in the group of the row, 0 else and in rows that are not there."""
+    """``[lists, 4, row]``; 1 in the group of the row, 0 else and in rows that are not there; then
+    the same times the pull."""
     best: Tensor
     """``[lists, row]``; the largest logit of each row, or 0 if logits are small anyway."""
     shift: Tensor
@@ -119,18 +125,19 @@ class _Lines(NamedTuple):
 
 
 def _lines(slope: Tensor, offset: Tensor, k: Tensor, count: Tensor) -> tuple[_Lines, bool]:
-    """Return what the blocks are made of, and whether logits are so small that all can be 0."""
+    """Return what blocks are made of, and whether all logits are small: then some of it is 0."""
     rank = torch.arange(slope.shape[-1], device=slope.device)
     pull = (count - 1 - 2 * rank).to(slope)
     real, upper = rank < count, rank < k
     group = torch.stack([real & upper, real & ~upper], 1).to(slope)
+    groups = torch.cat([group, group * pull[:, None]], 1)
     bound = count * slope.abs().amax(-1, keepdim=True) + offset
     # Elsewhere than on a CPU, to ask would be to wait.
     if slope.device.type == "cpu" and bool((bound <= _GENTLE).all()):
         none = slope.new_zeros(())
         best, shift = none.expand_as(pull), none.expand_as(group)
         return _Lines(
-            slope, -offset, pull, group, best, shift, torch.stack([real, real], 1).to(slope)
+            slope, -offset, pull, groups, best, shift, torch.stack([real, real], 1).to(slope)
         ), True
     best = pull * slope - offset
     nearest = torch.stack([k - 1, k], 1).clamp(0, len(rank) - 1)  # row, [lists, 2, 1]
@@ -139,7 +146,7 @@ def _lines(slope: Tensor, offset: Tensor, k: Tensor, count: Tensor) -> tuple[_Li
     shift = (pull_there * slope[:, None] - offset[:, None] - best_there).clamp(max=0.0)
     shift = shift.masked_fill(torch.stack([upper, ~upper], 1), 0.0)
     largest = shift.exp() * real[:, None]
-    return _Lines(slope, -offset, pull, group, best, shift, largest), False
+    return _Lines(slope, -offset, pull, groups, best, shift, largest), False
 
 
 def _blocks(lines: _Lines, *, gentle: bool) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -169,8 +176,3 @@ def _blocks(lines: _Lines, *, gentle: bool) -> Iterator[tuple[slice, slice, Tens
                     block.addcmul_(some.group[:, g, rows, None], some.shift[:, g, None], value=-1)
                 block.clamp_(_NEGLIGIBLE, 0.0)
             yield slice(i, i + lists_at_once), rows, block.exp_()
-
-
-def _add_to_columns(sums: Tensor, of_rows: Tensor, pull: Tensor, block: Tensor) -> None:
-    """Add up the rows of a block: as ``of_rows`` weighs them, and times the pull of each."""
-    sums.baddbmm_(torch.cat([of_rows, of_rows * pull], 1), block)
