@@ -13,6 +13,8 @@ CASES = ["distinct", "tied"]
 TERMS = {
     "fs_ranknet": ("fs_ranknet", {}, {"ranknet/{}": "{}"}),
     "fs_lambdaloss": ("fs_lambdaloss", {}, {"lambda_ndcg/{}": "{}"}),
+    "arf": ("arf", {}, {"relax/{}": "{}_relax", "global/{}": "{}_global"}),
+    "arf_v2": ("arf_v2", {}, {"top_m/{}": "{}_relax", "global/{}": "{}_global"}),
 }
 """What is published under a name: objective, options, and which term is which component."""
 
@@ -39,7 +41,8 @@ def assert_golden(got, want, tolerance):
 def test_objective(golden, case, name):
     want = golden.want(case, name)
     method, options, names = TERMS[name]
-    out, gradient = golden.judge(published(golden, method, **options), case)
+    objective = published(golden, method, **options)
+    out, gradient = golden.judge(objective, case)
     assert_golden(out.total, want["total"], VALUE)
     assert_golden(gradient, want["grad"], GRADIENT)
     known = want.get("components", {})
@@ -48,6 +51,8 @@ def test_objective(golden, case, name):
             if component.format(stage) in known:
                 got = out.terms[term.format(stage)]
                 assert_golden(got, known[component.format(stage)], VALUE)
+    for stage, by_weight in want.get("weight_grad", {}).items():  # at w = 1, d ln w / d w = 1
+        assert_golden(objective.log_weights[f"global/{stage}"].grad, by_weight, GRADIENT)
 
 
 @pytest.mark.parametrize("case", CASES)

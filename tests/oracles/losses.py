@@ -3,7 +3,7 @@
 from decimal import Decimal, localcontext
 from math import exp, inf, log, log1p, prod
 
-from tests.oracles.sorting import DIGITS, top_k
+from tests.oracles.sorting import DIGITS, rows, top_k
 
 
 def marks(labels, k):
@@ -91,3 +91,28 @@ def lambda_ndcg(scores, labels, *, m=None):
                 gain = abs(labels[i] - labels[j]) / best
                 total += gain * (0.2 * u + 0.8 * v) * softplus(scores[j] - scores[i])
     return total
+
+
+def relaxed_recall(scores, labels, k, *, m, operator, temperature):
+    """Cross-entropy between ground truth and the mean of the first m rows of a permutation."""
+    if len(scores) <= m:
+        return 0.0
+    with localcontext() as context:
+        context.prec = DIGITS
+        upper = rows(operator, scores, temperature)[:m]
+        shares = [mean(row[j] for row in upper) for j in range(len(scores))]
+        return float(mean(-z * p.ln() for p, z in zip(shares, marks(labels, k), strict=True)))
+
+
+def permutation(scores, labels, *, operator, temperature):
+    """Cross-entropy between two permutations; candidates that tie share their ranks."""
+    if len(set(labels)) < 2:
+        return 0.0
+    with localcontext() as context:
+        context.prec = DIGITS
+        total = Decimal(0)
+        for y, row in zip(
+            sorted(labels, reverse=True), rows(operator, scores, temperature), strict=True
+        ):
+            total -= mean(p.ln() for p, label in zip(row, labels, strict=True) if label == y)
+        return float(total / len(scores) ** 2)

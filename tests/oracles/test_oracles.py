@@ -5,7 +5,16 @@ from math import exp, log
 
 import pytest
 
-from tests.oracles.losses import bce, lambda_ndcg, marks, ranknet, ranks, stage_top_k
+from tests.oracles.losses import (
+    bce,
+    lambda_ndcg,
+    marks,
+    permutation,
+    ranknet,
+    ranks,
+    relaxed_recall,
+    stage_top_k,
+)
 from tests.oracles.sorting import DIGITS, top_k
 
 
@@ -54,3 +63,12 @@ def test_the_order_of_two_means_the_difference_of_their_discounts():
 
 def test_ties_are_ranked_worst_label_first():
     assert ranks([1.0, 2.0, 1.0, 1.0], [1, 0, 0, 1]) == [3.5, 1, 2, 3.5]
+
+
+@pytest.mark.parametrize("operator", ["neural_sort", "soft_sort"])
+def test_two_candidates_have_one_chance_of_either_order(operator):
+    likely = 1 / (1 + exp(-3.0 / 0.5))
+    options = {"operator": operator, "temperature": 0.5}
+    got = relaxed_recall([4.0, 1.0], [1, 0], 1, m=1, **options)
+    assert got == pytest.approx(-log(likely) / 2)
+    assert permutation([4.0, 1.0], [1, 0], **options) == pytest.approx(-2 * log(likely) / 4)

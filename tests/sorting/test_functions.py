@@ -50,3 +50,14 @@ def test_a_relative_temperature_grows_as_the_operator_says():
     scores = torch.tensor([1.0, 2.0, 3.0, 4.0])  # 4 candidates, mean absolute deviation 1
     assert sorting.relative_temperature(scores, 0.5, operator="neural_sort") == 0.5 * 4 * 1
     assert sorting.relative_temperature(3 * scores, 0.5, operator="soft_sort") == 0.5 * 3
+
+
+def test_a_permutation_is_the_exponential_of_its_logarithm():
+    scores = torch.tensor([[0.5, 2.0, -1.0, 9.0], [1.0, 3.0, 9.0, 9.0]], dtype=torch.float64)
+    mask = torch.tensor([[True] * 4, [True, True, False, False]])
+    logs = sorting.log_permutation(scores, mask=mask)
+    torch.testing.assert_close(logs.exp(), sorting.permutation(scores, mask=mask))
+    real = mask[:, :, None] & mask[:, None, :]
+    assert (logs[~real] == -torch.inf).all()
+    far = sorting.log_permutation(torch.tensor([0.0, 500.0]))
+    assert far[0, 0] == far[1, 1] == -500

@@ -15,6 +15,7 @@ Example:
 
 from cascaderank.sorting._functions import (
     check_temperature,
+    log_permutation,
     log_top_k_probability,
     permutation,
     relative_temperature,
@@ -28,6 +29,7 @@ __all__ = [
     "PermutationOperator",
     "check_temperature",
     "find_operator",
+    "log_permutation",
     "log_top_k_probability",
     "permutation",
     "relative_temperature",

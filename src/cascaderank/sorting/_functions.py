@@ -39,28 +39,51 @@ def permutation(
         ConfigError: if the operator is unknown or knows only the top k, or the temperature is
             not positive.
 
-    Example:
+    Examples:
         >>> permutation(torch.tensor([1.0, 3.0]), operator="soft_sort", temperature=0.5)
         tensor([[0.0180, 0.9820],
                 [0.9820, 0.0180]])
 
     Source: see the operator.
     """
-    sorter = find_operator(operator)
-    if not isinstance(sorter, PermutationOperator):
-        some = [name for name in OPERATORS if issubclass(OPERATORS[name], PermutationOperator)]
-        raise ConfigError(
-            f"operator '{operator}' tells who is kept, not who has which rank; "
-            f"use top_k_probability, or one of {', '.join(some)}"
-        )
-    filled, mask, temperatures = _prepare(scores, temperature, mask)
-    if not scores.shape[-1]:
-        return (filled[..., :, None] * filled[..., None, :]).to(scores.dtype)
-    log_rows = sorter.log_permutation(filled, temperature=temperatures, mask=mask)
-    rank = torch.arange(scores.shape[-1], device=scores.device)
-    real_rows = rank < mask.sum(-1, keepdim=True)
-    real = real_rows[..., :, None] & mask[..., None, :]
-    return log_rows.exp().masked_fill(~real, 0.0).to(scores.dtype)
+    rows = _log_rows(scores, operator=operator, temperature=temperature, mask=mask)
+    return rows.exp().to(scores.dtype)
+
+
+def log_permutation(
+    scores: Tensor,
+    *,
+    operator: str | Operator = "neural_sort",
+    temperature: float | Tensor = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """How likely each rank goes to each candidate, as a logarithm that is exact when tiny.
+
+    Args:
+        scores: ``[..., list]``, higher is better.
+        operator: a name in ``OPERATORS``, or an operator with options of its own.
+        temperature: positive; one number, or a tensor ``[...]`` with one for each list.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Returns:
+        ``[..., rank, list]``, at most 0, of the scores' dtype; row 0 is the best rank. Rows beyond
+        the number of real candidates, and columns under the mask, are -inf. These carry no
+        gradient, but fill them before you multiply: 0 times -inf is NaN.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+        ConfigError: if the operator is unknown or knows only the top k, or the temperature is
+            not positive.
+
+    Examples:
+        >>> log_permutation(torch.tensor([0.0, 200.0]))
+        tensor([[-200.,    0.],
+                [   0., -200.]])
+
+    Source: see the operator.
+    """
+    rows = _log_rows(scores, operator=operator, temperature=temperature, mask=mask)
+    return rows.to(scores.dtype)
 
 
 def top_k_probability(
@@ -89,7 +112,7 @@ def top_k_probability(
         ShapeError: if shapes or kinds of numbers do not agree.
         ConfigError: if the operator is unknown, or the temperature or ``k`` is not positive.
 
-    Example:
+    Examples:
         >>> top_k_probability(torch.tensor([1.0, 3.0, 2.0]), 1, temperature=0.5)
         tensor([2.9917e-04, 8.9183e-01, 1.1622e-01])
 
@@ -130,7 +153,7 @@ def log_top_k_probability(
         ShapeError: if shapes or kinds of numbers do not agree.
         ConfigError: if the operator is unknown, or the temperature or ``k`` is not positive.
 
-    Example:
+    Examples:
         >>> log_kept, log_dropped = log_top_k_probability(torch.tensor([0.0, 20.0, 30.0]), 1)
         >>> log_kept
         tensor([-7.0000e+01, -1.0000e+01, -4.5399e-05])
@@ -169,7 +192,7 @@ def relative_temperature(
         ShapeError: if shapes or kinds of numbers do not agree.
         ConfigError: if the operator is unknown, or the temperature is not positive.
 
-    Example:
+    Examples:
         >>> relative_temperature(torch.tensor([1.0, 2.0, 3.0, 4.0]), 0.5)
         tensor(2.)
 
@@ -187,6 +210,31 @@ def check_temperature(temperature: float) -> None:
     """
     if not (temperature > 0 and math.isfinite(temperature)):
         raise ConfigError(f"temperature must be a positive number; got {temperature}")
+
+
+def _log_rows(
+    scores: Tensor,
+    *,
+    operator: str | Operator,
+    temperature: float | Tensor,
+    mask: Tensor | None,
+) -> Tensor:
+    """Do what log_permutation promises, in at least float32."""
+    sorter = find_operator(operator)
+    if not isinstance(sorter, PermutationOperator):
+        some = [name for name in OPERATORS if issubclass(OPERATORS[name], PermutationOperator)]
+        raise ConfigError(
+            f"operator '{operator}' tells who is kept, not who has which rank; "
+            f"use top_k_probability, or one of {', '.join(some)}"
+        )
+    filled, mask, temperatures = _prepare(scores, temperature, mask)
+    if not scores.shape[-1]:
+        return filled[..., :, None] * filled[..., None, :]
+    log_rows = sorter.log_permutation(filled, temperature=temperatures, mask=mask)
+    rank = torch.arange(scores.shape[-1], device=scores.device)
+    real_rows = rank < mask.sum(-1, keepdim=True)
+    real = real_rows[..., :, None] & mask[..., None, :]
+    return log_rows.masked_fill(~real, -torch.inf)
 
 
 def _log_top_k(

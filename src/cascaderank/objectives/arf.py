@@ -1,0 +1,64 @@
+"""ARF: every stage keeps the ground truth somewhere, and the whole order as far as it can."""
+
+from cascaderank.objectives import OBJECTIVES, Objective
+from cascaderank.objectives._arf import Arf
+
+
+@OBJECTIVES.register
+def arf_objective(
+    *,
+    stages: tuple[str, ...],
+    quotas: tuple[int, ...],
+    ground_truth: int | None = None,
+    threshold: float | None = None,
+    published: bool = False,
+    operator: str = "neural_sort",
+    temperature: float | None = None,
+    relative_temperature: bool = False,
+) -> Objective:
+    """Train each stage, by itself, to keep the ground truth and to know the whole order.
+
+    ``sum_t [L_relax + L_global / (2 w_t^2) + ln w_t]``: a stage that cannot learn the whole order
+    learns to count it less. The terms of a stage are
+    :func:`cascaderank.losses.relaxed_recall_loss` at its quota, called ``relax/<stage>``, and
+    :func:`cascaderank.losses.permutation_loss`, called ``global/<stage>``.
+
+    Args:
+        stages: names of the stages, first first.
+        quotas: how many candidates each stage passes on.
+        ground_truth: the ground truth is the top so many by label.
+        threshold: the ground truth is every label of at least this.
+        published: compute what the LCRON paper's code computes, with 1e-6 inside its logarithms,
+            labels sorted smoothly, and cuts at 30 and 20 (40, 30 and 20 for three stages).
+            Defined for full lists, two and three stages, and a ground truth of the top k.
+        operator: the smooth permutation, a name in ``cascaderank.sorting.OPERATORS``.
+        temperature: of the operator, positive; 200 if not given, and 1 if not given and relative.
+        relative_temperature: multiply the temperature by the size of the operator's logits in
+            each list (spread of the scores and, for NeuralSort, length of the list).
+
+    Raises:
+        ConfigError: if an option is unknown or out of range, or ``published`` fixes it.
+
+    Examples:
+        >>> import torch
+        >>> from cascaderank.objectives import build_objective
+        >>> objective = build_objective(
+        ...     "arf", stages=["retrieval"], quotas=(2,), ground_truth=1, temperature=1.0
+        ... )
+        >>> objective(torch.tensor([[[3.0, 2.0, 1.0]]]), torch.tensor([[2.0, 1.0, 0.0]])).terms
+        {'relax/retrieval': tensor(0.2540), 'global/retrieval': tensor(0.1338)}
+
+    Source: Adaptive Neural Ranking Framework (arXiv 2310.10462);
+    deviations are in ``docs/methods/arf.md``.
+    """
+    return Arf(
+        name="arf",
+        stages=stages,
+        quotas=quotas,
+        k=ground_truth,
+        threshold=threshold,
+        published=published,
+        operator=operator,
+        temperature=temperature,
+        relative=relative_temperature,
+    ).objective("relax")

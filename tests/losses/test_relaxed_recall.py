@@ -1,0 +1,50 @@
+"""The relaxed term of ARF against plain Python."""
+
+from math import log
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascaderank.errors import ConfigError
+from cascaderank.losses import relaxed_recall_loss
+from tests.losses.strategies import labelled_lists
+from tests.oracles.losses import relaxed_recall
+
+
+@pytest.mark.parametrize("operator", ["neural_sort", "soft_sort"])
+@given(case=labelled_lists(), m=st.integers(1, 6), k=st.integers(1, 10))
+@settings(max_examples=40, deadline=None)
+def test_agrees_with_plain_python(operator, case, m, k):
+    scores, labels = case
+    options = {"m": m, "operator": operator, "temperature": 2.0}
+    got = relaxed_recall_loss(torch.tensor(scores).double(), torch.tensor(labels), k=k, **options)
+    assert got.item() == pytest.approx(relaxed_recall(scores, labels, k, **options), rel=1e-9)
+
+
+def test_the_share_of_the_rows_is_within_the_logarithm():
+    scores = torch.tensor([90.0, 60.0, 30.0, 0.0])  # as good as a hard permutation
+    got = relaxed_recall_loss(scores, torch.tensor([3.0, 2.0, 1.0, 0.0]), m=2, k=2)
+    assert got.item() == pytest.approx(2 * log(2) / 4)
+
+
+def test_no_share_is_too_small_to_be_learned_from():
+    scores = torch.tensor([0.0, 300.0, 400.0], requires_grad=True)
+    value = relaxed_recall_loss(scores, torch.tensor([2.0, 1.0, 0.0]), m=1, k=1)
+    value.backward()
+    assert value > 100
+    assert scores.grad[0] < 0 < scores.grad[2]
+
+
+def test_a_threshold_marks_each_list_for_itself():
+    scores = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0], [0.0] * 5])
+    got = relaxed_recall_loss(scores, labels, m=3, threshold=0.5, reduction="none")
+    assert got[1] == 0
+    torch.testing.assert_close(got[0], relaxed_recall_loss(scores[0], labels[0], m=3, k=2))
+
+
+def test_a_wrong_cut_is_refused():
+    with pytest.raises(ConfigError, match="m must be a positive integer"):
+        relaxed_recall_loss(torch.zeros(2), torch.zeros(2), m=0, k=1)
