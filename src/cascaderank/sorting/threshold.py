@@ -1,0 +1,49 @@
+"""Threshold top-k: a logistic choice around the middle between the last kept and the first not."""
+
+from typing import final
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from cascaderank.sorting._interface import OPERATORS, Operator
+from cascaderank.sorting._scaling import scale_lists, spread
+from cascaderank.sorting._ties import sorted_values
+
+
+@final
+@OPERATORS.register
+class Threshold(Operator):
+    """Keep what scores above the middle of the two scores at the border.
+
+    ``p_j = sigmoid((s_j - theta) / temperature)`` with ``theta = (s_[k] + s_[k+1]) / 2``, where
+    ``s_[k]`` is the k-th largest score. What is learned through theta reaches these two scores
+    only, one half each; scores that tie with one of them share its half. The probabilities need
+    not add up to k: the warmer, the farther they are from it.
+
+    The logits grow with the spread of the scores but not with the length of the list. Takes a
+    sort and linear memory.
+
+    Examples:
+        >>> import torch
+        >>> from cascaderank.sorting import top_k_probability
+        >>> top_k_probability(torch.tensor([1.0, 3.0, 2.0]), 1, operator="threshold")
+        tensor([0.1824, 0.6225, 0.3775])
+
+    Source: DFTopK 2025 (arXiv 2510.11472).
+    """
+
+    def log_top_k(
+        self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return two tensors ``[..., list]``; see :class:`Operator`."""
+        unit, gain = scale_lists(scores, temperature, mask)
+        best_first = sorted_values(unit.masked_fill(~mask, -2.0))  # padding behind all real
+        last_kept = (k[..., None] - 1).clamp(0, scores.shape[-1] - 1)
+        first_dropped = k[..., None].clamp(0, scores.shape[-1] - 1)
+        border = best_first.gather(-1, last_kept) / 2 + best_first.gather(-1, first_dropped) / 2
+        logits = gain * (unit - border)
+        return F.logsigmoid(logits), F.logsigmoid(-logits)
+
+    def temperature_scale(self, scores: Tensor, *, mask: Tensor) -> Tensor:
+        """Return the spread of the scores, ``[...]``."""
+        return spread(scores, mask)
