@@ -198,6 +198,8 @@ def test_every_option_is_read(name, cascade):
         "cut": "quotas",
         "weights": (0.3, 0.7),
         "entry_levels": (0, 1),
+        "loss": "lambda_ndcg",
+        "alpha": 0.9,
     }
     options = set(OBJECTIVES.options(name))
     options -= {"stages", "quotas", "ground_truth", "threshold", "published"}

@@ -13,6 +13,9 @@ CASES = ["distinct", "tied"]
 TERMS = {
     "fs_ranknet": ("fs_ranknet", {}, {"ranknet/{}": "{}"}),
     "fs_lambdaloss": ("fs_lambdaloss", {}, {"lambda_ndcg/{}": "{}"}),
+    "icc": ("icc", {}, {}),
+    "rankflow": ("rankflow", {}, {"self/{}": "{}_bce", "regression/{}": "{}_mse"}),
+    "rankflow_alpha1": ("rankflow", {"alpha": 1.0}, {}),
     "arf": ("arf", {}, {"relax/{}": "{}_relax", "global/{}": "{}_global"}),
     "arf_v2": ("arf_v2", {}, {"top_m/{}": "{}_relax", "global/{}": "{}_global"}),
 }
@@ -122,3 +125,16 @@ def test_ours_and_the_published_fs_lambdaloss_are_one_where_both_are_defined(gol
     got = build_objective("fs_lambdaloss", **task)(scores, labels)
     want = published(golden, "fs_lambdaloss")(scores, labels)
     torch.testing.assert_close(2 * got.total, want.total)
+
+
+def test_ours_and_the_published_rankflow_share_what_each_stage_learns_by_itself(golden):
+    """With its cuts, which are the quotas."""
+    task = {"stages": golden.stages, "quotas": golden.quotas, "ground_truth": golden.ground_truth}
+    got, _ = golden.judge(build_objective("rankflow", **task), "distinct")
+    want, _ = golden.judge(published(golden, "rankflow"), "distinct")
+    for stage in golden.stages:
+        torch.testing.assert_close(got.terms[f"self/{stage}"], want.terms[f"self/{stage}"])
+    if len(golden.stages) == 3:  # where the tutors keep their quotas
+        for stage in golden.stages[:-1]:
+            term = f"ranking/{stage}"
+            torch.testing.assert_close(got.terms[term], want.terms[term])

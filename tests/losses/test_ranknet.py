@@ -41,9 +41,9 @@ def test_a_balanced_label_counts_however_many_have_it():
 
 
 def test_a_balanced_loss_takes_padding_for_no_label_at_all():
-    scores, labels = torch.tensor([0.0, -1.0, 3.0, 5.0]), torch.tensor([2, 1, 0, 0])
-    padded = ranknet_loss(scores, labels, balance="labels", mask=torch.arange(4) < 3)
-    torch.testing.assert_close(padded, ranknet_loss(scores[:3], labels[:3], balance="labels"))
+    scores, labels = torch.tensor([0.0, -1.0, 2.0, 3.0, 5.0]), torch.tensor([2, 1, 1, 0, 0])
+    padded = ranknet_loss(scores, labels, balance="labels", mask=torch.arange(5) < 4)
+    torch.testing.assert_close(padded, ranknet_loss(scores[:4], labels[:4], balance="labels"))
 
 
 def test_equal_labels_carry_no_preference():

@@ -116,3 +116,47 @@ def permutation(scores, labels, *, operator, temperature):
         ):
             total -= mean(p.ln() for p, label in zip(row, labels, strict=True) if label == y)
         return float(total / len(scores) ** 2)
+
+
+def sigmoid(x):
+    return 1 / (1 + exp(-x)) if x >= 0 else exp(x) / (1 + exp(x))
+
+
+def icc(stages, labels, *, quotas, temperature):
+    """RankNet on the score of the stage that drops a candidate, softly."""
+    merged = []
+    for j in range(len(labels)):
+        reached, score = 1.0, 0.0
+        for s, q in zip(stages[:-1], quotas, strict=False):
+            cut = sorted(s, reverse=True)[q - 1] if q < len(s) else -inf
+            passed = sigmoid((s[j] - cut) / temperature)
+            score += reached * (1 - passed) * s[j]
+            reached *= passed
+        merged.append(score + reached * stages[-1][j])
+    return ranknet(merged, labels)
+
+
+def rankflow(stages, labels, k, *, quotas):
+    """The terms of a stage: by itself, and two that follow the next stage."""
+
+    def top(s, alive, q):
+        return sorted(alive, key=lambda j: -s[j])[:q]
+
+    terms, alive, z = {}, list(range(len(labels))), [float(x) for x in marks(labels, k)]
+    for t, s in enumerate(stages):
+        terms[f"self/stage_{t + 1}"] = bce([s[j] for j in alive], [z[j] for j in alive])
+        if t == len(stages) - 1:
+            break
+        alive, tutor = top(s, alive, quotas[t]), stages[t + 1]
+        wanted = [sigmoid(tutor[j]) for j in alive]
+        terms[f"regression/stage_{t + 1}"] = mean(
+            p * log(p / sigmoid(s[j])) + (1 - p) * log((1 - p) / sigmoid(-s[j]))
+            for p, j in zip(wanted, alive, strict=True)
+        )
+        kept = top(tutor, alive, quotas[t + 1])
+        dropped = [j for j in alive if j not in kept]
+        terms[f"ranking/stage_{t + 1}"] = 0.0
+        if dropped:
+            more = mean(s[j] for j in kept) - mean(s[j] for j in dropped)
+            terms[f"ranking/stage_{t + 1}"] = softplus(-more)
+    return terms

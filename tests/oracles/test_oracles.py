@@ -7,9 +7,11 @@ import pytest
 
 from tests.oracles.losses import (
     bce,
+    icc,
     lambda_ndcg,
     marks,
     permutation,
+    rankflow,
     ranknet,
     ranks,
     relaxed_recall,
@@ -72,3 +74,17 @@ def test_two_candidates_have_one_chance_of_either_order(operator):
     got = relaxed_recall([4.0, 1.0], [1, 0], 1, m=1, **options)
     assert got == pytest.approx(-log(likely) / 2)
     assert permutation([4.0, 1.0], [1, 0], **options) == pytest.approx(-2 * log(likely) / 4)
+
+
+def test_the_merged_score_is_that_of_the_stage_that_drops_a_candidate():
+    stages = [[5.0, 4.0, 0.0], [1.0, 9.0, 99.0]]
+    got = icc(stages, [0, 1, 0], quotas=(2, 1), temperature=1e-3)
+    middle = (4 + 9) / 2  # at the cut, either stage has half a say
+    want = (log(1 + exp(1 - middle)) + log(1 + exp(-middle))) / 2
+    assert got == pytest.approx(want)
+
+
+def test_a_stage_follows_what_its_tutor_keeps():
+    terms = rankflow([[2.0, 1.0, 0.0], [0.0, 1.0, 9.0]], [0, 1, 0], 1, quotas=(2, 1))
+    assert terms["self/stage_2"] == pytest.approx((log(2) + log(1 + exp(-1))) / 2)
+    assert terms["ranking/stage_1"] == pytest.approx(log(1 + exp(1)))

@@ -63,10 +63,7 @@ def _permutation_by_label(labels: Tensor, *, like: Tensor, mask: Tensor) -> Tens
     """Return ``[..., rank, list]``: rows add up to 1, or to 0 where there is nothing to decide."""
     labels = labels.detach().to(torch.promote_types(labels.dtype, like.dtype))
     best_first = labels.masked_fill(~mask, -torch.inf).sort(dim=-1, descending=True).values
-    rank = torch.arange(labels.shape[-1], device=labels.device)
-    count = mask.sum(-1, keepdim=True)
     alike = (best_first[..., :, None] == labels[..., None, :]) & mask[..., None, :]
-    alike = alike & (rank < count)[..., None]
     sharers = alike.sum(-1, keepdim=True)
-    decided = sharers < count[..., None]  # not all of the list is alike
+    decided = sharers < mask.sum(-1)[..., None, None]  # not all of the list is alike
     return (alike & decided) / sharers.clamp(min=1).to(like.dtype)

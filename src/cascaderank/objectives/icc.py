@@ -1,0 +1,142 @@
+"""ICC: the cascade as one ranker, whose score is that of the stage that drops a candidate."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from cascaderank.errors import ShapeError
+from cascaderank.losses._pairs import make_pairs
+from cascaderank.losses.lambda_ndcg import lambda_ndcg_loss
+from cascaderank.losses.ranknet import ranknet_loss
+from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
+from cascaderank.objectives._published import (
+    check_as_published,
+    check_full_lists,
+    check_published,
+)
+from cascaderank.sorting import check_temperature
+from cascaderank.tensors import at_least_float32
+
+_TEMPERATURE = 1e-3
+
+_PUBLISHED_CUTS = {2: (30, 30), 3: (40, 30, 30)}
+"""Where the published code cuts each stage, the last one included."""
+
+_PUBLISHED_WEIGHTS = {2: (1, 1), 3: (1, 2, 4)}
+"""What the published code multiplies the scores of each stage with."""
+
+
+@OBJECTIVES.register
+def icc_objective(
+    *,
+    stages: tuple[str, ...],
+    quotas: tuple[int, ...],
+    published: bool = False,
+    loss: Literal["ranknet", "lambda_ndcg"] = "ranknet",
+    temperature: float = _TEMPERATURE,
+) -> Objective:
+    """Train all stages together as one ranker, the cascade being its score.
+
+    ``e_j = sum_t W^t_j s^t_j`` with ``W^t_j = (1 - I^t_j) prod_{i < t} I^i_j``: the chance that
+    stage t is the last to see candidate j. ``I^t_j = sigmoid((s^t_j - s^t_[q_t]) / temperature)``
+    is a smooth choice of the top q_t of the whole list; the last stage drops nothing. The term is
+    a loss over pairs on e, and is called ``end_to_end``. Labels tell what is preferred; ground
+    truth is not needed.
+
+    Beware that scores of different stages are compared as they are: nothing but the loss keeps
+    what a later stage scores above what an earlier one dropped.
+
+    Args:
+        stages: names of the stages, first first.
+        quotas: how many candidates each stage passes on; that of the last is read by the
+            ``lambda_ndcg`` loss only.
+        published: cut at 30 and 30 with weights of 1 and 1 (40, 30, 30 and 1, 2, 4 for three
+            stages), and let equal labels prefer who comes later, as the LCRON paper's code does.
+            Defined for full lists, two and three stages.
+        loss: :func:`cascaderank.losses.ranknet_loss`, or
+            :func:`cascaderank.losses.lambda_ndcg_loss` at the last quota.
+        temperature: of the choice of each stage, positive, in units of the scores.
+
+    Raises:
+        ConfigError: if an option is unknown or out of range, or ``published`` fixes it.
+
+    Examples:
+        >>> from cascaderank.objectives import build_objective
+        >>> objective = build_objective("icc", stages=2, quotas=(2, 1))
+        >>> scores = torch.tensor([[[3.0, 2.0, 1.0]], [[3.0, 1.0, 2.0]]])
+        >>> objective(scores, torch.tensor([[2.0, 1.0, 0.0]])).total
+        tensor(0.2675)
+
+    Source: Gallagher et al. 2019 (WSDM), in the neural form of LCRON's comparison
+    (arXiv 2503.09492); deviations are in ``docs/methods/icc.md``.
+    """
+    check_temperature(temperature)
+    count = len(stages)
+    if published:
+        check_published("icc", stages=count, threshold=None)
+        fixed = {"loss": (loss, "ranknet"), "temperature": (temperature, _TEMPERATURE)}
+        check_as_published("icc", fixed)
+        return Objective([Term("end_to_end", _published)], stages=count)
+    form = _Ours(quotas=quotas, loss=loss, temperature=temperature)
+    return Objective([Term("end_to_end", form.end_to_end)], stages=count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ours:
+    """The term of this library: masks, any quotas, ties without preference."""
+
+    quotas: tuple[int, ...]
+    loss: Literal["ranknet", "lambda_ndcg"]
+    temperature: float
+
+    def end_to_end(self, inputs: CascadeInputs) -> Tensor:
+        mask = inputs.mask
+        scores = at_least_float32(inputs.scores.masked_fill(~mask, 0.0))
+        merged, reached = torch.zeros_like(scores[0]), torch.ones_like(scores[0])
+        for of_stage, quota in zip(scores[:-1], self.quotas, strict=False):
+            passed = _chosen(of_stage, quota, mask, temperature=self.temperature)
+            merged = merged + reached * (1 - passed) * of_stage
+            reached = reached * passed
+        merged = merged + reached * scores[-1]
+        if self.loss == "lambda_ndcg":
+            return lambda_ndcg_loss(merged, inputs.labels, m=self.quotas[-1], mask=mask)
+        return ranknet_loss(merged, inputs.labels, mask=mask)
+
+
+def _chosen(scores: Tensor, quota: int, mask: Tensor, *, temperature: float) -> Tensor:
+    """Return how far each candidate is among the top of its list; 1 in a list kept whole."""
+    best_first = scores.masked_fill(~mask, -torch.inf).sort(dim=-1, descending=True).values
+    last = best_first[..., quota - 1 :][..., :1]  # the quota-th best, learned through
+    whole = mask.sum(-1, keepdim=True) <= quota
+    if not last.shape[-1]:
+        return torch.ones_like(scores)  # no list is that long
+    last = torch.where(whole, 0.0, last)
+    return torch.where(whole, 1.0, ((scores - last) / temperature).sigmoid())
+
+
+def _published(inputs: CascadeInputs) -> Tensor:
+    """Return the term of the published code: each pair once, in the order of the list."""
+    check_full_lists(inputs)
+    scores = at_least_float32(inputs.scores)
+    count, length = len(scores), scores.shape[-1]
+    cuts, weights = _PUBLISHED_CUTS[count], _PUBLISHED_WEIGHTS[count]
+    if length < cuts[0]:
+        raise ShapeError(
+            f"published=True of 'icc' is defined for lists of at least {cuts[0]} candidates; "
+            f"got scores {list(scores.shape)}"
+        )
+    passed = [
+        ((s - s.topk(cut, dim=-1).values[..., -1:]) / _TEMPERATURE).sigmoid()
+        for s, cut in zip(scores, cuts, strict=True)
+    ]
+    merged, reached = torch.zeros_like(scores[0]), torch.ones_like(scores[0])
+    for t, weight in enumerate(weights):
+        share = passed[t] if t == count - 1 else 1 - passed[t]
+        merged = merged + weight * reached * share * scores[t]
+        reached = reached * passed[t]
+    pairs = make_pairs(merged, inputs.labels, inputs.mask)
+    cost = softplus(pairs.margin) - pairs.preferred * pairs.margin
+    return (cost.triu(1).sum((-1, -2)) / length**2).mean()

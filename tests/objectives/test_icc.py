@@ -1,0 +1,81 @@
+"""ICC scores a candidate as the stage that drops it does, and ranks by that."""
+
+import pytest
+import torch
+
+from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.losses import lambda_ndcg_loss
+from cascaderank.objectives import build_objective
+from tests.oracles.losses import icc
+
+QUOTAS = (5, 4, 2)
+
+
+@pytest.fixture
+def batch():
+    g = torch.Generator().manual_seed(5)
+    scores = torch.randn(3, 4, 9, generator=g, dtype=torch.float64)
+    labels = torch.randint(0, 4, (4, 9), generator=g).double()
+    return scores, labels, torch.arange(9) < torch.tensor([[9], [6], [4], [1]])
+
+
+def build(stages=3, **options):
+    return build_objective("icc", stages=stages, quotas=QUOTAS[:stages], **options)
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3])
+@pytest.mark.parametrize("temperature", [1e-3, 0.5])
+def test_agrees_with_plain_python(batch, stages, temperature):
+    scores, labels, mask = batch
+    got = build(stages, temperature=temperature)(scores[:stages], labels, mask=mask).total
+    want = [
+        icc(
+            [s[i, :n].tolist() for s in scores[:stages]],
+            labels[i, :n].tolist(),
+            quotas=QUOTAS[:stages],
+            temperature=temperature,
+        )
+        for i, n in enumerate(mask.sum(-1).tolist())
+    ]
+    assert got.item() == pytest.approx(sum(want) / len(want), rel=1e-9)
+
+
+def test_a_cold_cascade_scores_a_candidate_as_the_stage_that_drops_it():
+    first = torch.tensor([[9.0, 8.0, 7.0, 1.0]])
+    second = torch.tensor([[-5.0, 6.0, 0.0, 99.0]])  # the 99 is never seen
+    labels = torch.tensor([[0.0, 3.0, 2.0, 1.0]])
+    objective = build_objective("icc", stages=2, quotas=(3, 1), loss="lambda_ndcg")
+    got = objective(torch.stack([first, second]), labels).total
+    # The last to pass is at the cut itself, where either stage has half a say.
+    merged = torch.tensor([[-5.0, 6.0, 3.5, 1.0]])
+    torch.testing.assert_close(got, lambda_ndcg_loss(merged, labels, m=1))
+
+
+def test_a_stage_that_keeps_all_of_a_list_has_no_say_in_it(batch):
+    scores, labels, _ = batch
+    objective = build_objective("icc", stages=3, quotas=(9, 9, 2))
+    scores = scores.clone().requires_grad_()
+    objective(scores, labels).total.backward()
+    assert not scores.grad[:2].any()
+    assert scores.grad[2].any()
+
+
+def test_equal_labels_carry_no_preference(batch):
+    scores, labels, mask = batch
+    assert build()(scores, torch.ones_like(labels), mask=mask).total == 0
+
+
+def test_wrong_options_and_what_the_published_form_fixes_are_refused(batch):
+    scores, labels, mask = batch
+    with pytest.raises(ConfigError, match="temperature must be a positive number"):
+        build(temperature=0.0)
+    with pytest.raises(ConfigError, match="loss='bce'"):
+        build(loss="bce")
+    with pytest.raises(ConfigError, match="fixes loss"):
+        build(loss="lambda_ndcg", published=True)
+    with pytest.raises(ConfigError, match="fixes temperature"):
+        build(temperature=1.0, published=True)
+    with pytest.raises(ShapeError, match="at least 40 candidates"):
+        build(published=True)(scores, labels)
+    with pytest.raises(ShapeError, match="got 16 padded"):
+        build(published=True)(scores, labels, mask=mask)
