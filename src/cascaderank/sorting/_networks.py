@@ -1,0 +1,138 @@
+"""Relaxed sorting networks: layers of comparisons that swap two candidates with a probability."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cascaderank.errors import ConfigError, did_you_mean
+from cascaderank.sorting._scaling import scale_lists
+
+Swap = Literal["cauchy", "logistic", "logistic_phi"]
+"""The distribution by which two neighbours are in order."""
+
+_LAMBDA = 0.25
+"""The exponent of logistic_phi."""
+
+
+class Layer(NamedTuple):
+    """Comparisons of a network that are made at once; the better one goes to the earlier place."""
+
+    partner: Tensor
+    """``[list]``: the place that each is compared with; one that is not there for none."""
+    longer_than: int
+    """How many candidates a list must have more than to need the layer."""
+
+
+def log_rows(
+    scores: Tensor,
+    start: Tensor,
+    layers: Iterable[Layer],
+    *,
+    swap: Swap,
+    temperature: Tensor,
+    mask: Tensor,
+) -> Tensor:
+    """Return sums of rows of the soft permutation, in log space.
+
+    The network is run once to learn the swaps, and then backwards for the given rows: a
+    comparison is a symmetric matrix, so ``e^T P = e^T C_m ... C_1`` takes one vector per row and
+    the permutation itself is needed only by who asks for all rows. Candidates enter in the order
+    of the list, padding moved behind them, where it swaps with nobody.
+
+    Args:
+        scores: ``[..., list]``, 0 under the mask.
+        start: ``[..., rows, list]`` or ``[rows, list]`` bool; which ranks each sum is over.
+        layers: first first.
+        swap: the distribution of a comparison.
+        temperature: ``[...]``, positive.
+        mask: ``[..., list]`` bool.
+
+    Returns:
+        ``[..., rows, list]``, finite.
+
+    Source: Petersen et al. 2021 (arXiv 2105.04019); running it backwards is this project's.
+    """
+    unit, gain = scale_lists(scores, temperature, mask)
+    order = (~mask).long().argsort(stable=True, dim=-1)  # padding last
+    values, count = unit.gather(-1, order), mask.sum(-1, keepdim=True)
+    place = torch.arange(scores.shape[-1], device=scores.device)
+    log_chance, swaps = _LOG_CHANCES[swap], []
+    for layer in layers:
+        compared = (torch.maximum(place, layer.partner) < count) & (count > layer.longer_than)
+        partner = layer.partner.clamp(max=len(place) - 1)
+        other = values[..., partner]
+        logits = gain * torch.where(partner > place, values - other, other - values)
+        log_stay, log_swap = log_chance(logits), log_chance(-logits)
+        swaps.append((partner, compared, log_stay, log_swap))
+        values = torch.where(compared, other + log_stay.exp() * (values - other), values)
+    rows = scores.new_zeros(*scores.shape[:-1], *start.shape[-2:])
+    rows = rows.masked_fill(~start, torch.finfo(scores.dtype).min / 4)
+    for partner, compared, log_stay, log_swap in reversed(swaps):
+        stayed = log_stay[..., None, :] + rows
+        swapped = log_swap[..., None, :] + rows[..., partner]
+        rows = torch.where(compared[..., None, :], torch.logaddexp(stayed, swapped), rows)
+    return rows.gather(-1, order.argsort(-1)[..., None, :].expand_as(rows))
+
+
+def log_permutation_of_network(
+    scores: Tensor, layers: Iterable[Layer], *, swap: Swap, temperature: Tensor, mask: Tensor
+) -> Tensor:
+    """Return all rows, ``[..., rank, list]``; see :class:`PermutationOperator`."""
+    every = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device)
+    return log_rows(scores, every, layers, swap=swap, temperature=temperature, mask=mask)
+
+
+def log_top_k_of_network(
+    scores: Tensor,
+    k: Tensor,
+    layers: Iterable[Layer],
+    *,
+    swap: Swap,
+    temperature: Tensor,
+    mask: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return two tensors ``[..., list]``; see :class:`Operator`.
+
+    Columns add up to 1, so no sum of columns needs to be divided by, and the two are learned
+    through the same derivative.
+    """
+    upper = torch.arange(scores.shape[-1], device=scores.device) < k[..., None]
+    both = torch.stack([upper, ~upper], -2)
+    rows = log_rows(scores, both, layers, swap=swap, temperature=temperature, mask=mask)
+    difference = rows[..., 0, :] - rows[..., 1, :]
+    return F.logsigmoid(difference), F.logsigmoid(-difference)  # never above 0 by rounding
+
+
+def check_swap(swap: str) -> None:
+    """Check the name of a distribution.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    if swap not in _LOG_CHANCES:
+        raise ConfigError(
+            f"no swap called '{swap}'{did_you_mean(swap, tuple(_LOG_CHANCES))}; "
+            f"there are {', '.join(_LOG_CHANCES)}"
+        )
+
+
+def _log_cauchy(x: Tensor) -> Tensor:
+    """Return ``log(atan(x) / pi + 1/2)``, as an angle that is exact when it is tiny."""
+    return (torch.atan2(torch.ones_like(x), -x) / math.pi).log()
+
+
+def _log_logistic_phi(x: Tensor) -> Tensor:
+    """Return the logarithm of the logistic of ``x / |x|^lambda``."""
+    return F.logsigmoid(x / (x.abs() + 1e-10) ** _LAMBDA)
+
+
+_LOG_CHANCES: dict[str, Callable[[Tensor], Tensor]] = {
+    "cauchy": _log_cauchy,
+    "logistic": F.logsigmoid,
+    "logistic_phi": _log_logistic_phi,
+}
+"""How likely a comparison leaves in place what leads by so much; the first is the default."""
