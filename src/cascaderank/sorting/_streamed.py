@@ -127,26 +127,27 @@ class _Lines(NamedTuple):
 def _lines(slope: Tensor, offset: Tensor, k: Tensor, count: Tensor) -> tuple[_Lines, bool]:
     """Return what blocks are made of, and whether all logits are small: then some of it is 0."""
     rank = torch.arange(slope.shape[-1], device=slope.device)
-    pull = (count - 1 - 2 * rank).to(slope)
-    real, upper = rank < count, rank < k
-    group = torch.stack([real & upper, real & ~upper], 1).to(slope)
-    groups = torch.cat([group, group * pull[:, None]], 1)
+    pull = (count - 1).to(slope) - (2 * rank).to(slope)
+    real = (rank < count).to(slope)
+    kept = real * (rank < k)
+    dropped = real - kept
+    group = torch.stack([kept, dropped, kept * pull, dropped * pull], 1)
     bound = count * slope.abs().amax(-1, keepdim=True) + offset
     # Elsewhere than on a CPU, to ask would be to wait.
     if slope.device.type == "cpu" and bool((bound <= _GENTLE).all()):
-        none = slope.new_zeros(())
-        best, shift = none.expand_as(pull), none.expand_as(group)
-        return _Lines(
-            slope, -offset, pull, groups, best, shift, torch.stack([real, real], 1).to(slope)
-        ), True
+        best = slope.new_zeros(()).expand_as(pull)
+        shift, largest = best[:, None].expand(-1, 2, -1), torch.stack([real, real], 1)
+        return _Lines(slope, -offset, pull, group, best, shift, largest), True
     best = pull * slope - offset
     nearest = torch.stack([k - 1, k], 1).clamp(0, len(rank) - 1)  # row, [lists, 2, 1]
-    pull_there, best_there = (x[:, None].expand_as(group).gather(-1, nearest) for x in (pull, best))
+    pull_there, best_there = (
+        x[:, None].expand(-1, 2, -1).gather(-1, nearest) for x in (pull, best)
+    )
     # In the order of _blocks, so that the two cancel to the bit where they should.
     shift = (pull_there * slope[:, None] - offset[:, None] - best_there).clamp(max=0.0)
-    shift = shift.masked_fill(torch.stack([upper, ~upper], 1), 0.0)
-    largest = shift.exp() * real[:, None]
-    return _Lines(slope, -offset, pull, groups, best, shift, largest), False
+    own = torch.stack([rank < k, rank >= k], 1)
+    shift = shift.masked_fill(own, 0.0)
+    return _Lines(slope, -offset, pull, group, best, shift, shift.exp() * real[:, None]), False
 
 
 def _blocks(lines: _Lines, *, gentle: bool) -> Iterator[tuple[slice, slice, Tensor]]:
