@@ -28,7 +28,7 @@ test: $(READY)  ## tests, doctests and architecture
 	$(BIN)/python -m pytest
 
 test-all: $(READY)  ## the same with the slow ones
-	$(BIN)/python -m pytest -m 'not bench'
+	$(BIN)/python -m pytest -m 'slow or not slow'
 
 bench: $(READY)  ## measure, and print ratios against peers and naive versions
 	$(BIN)/python benchmarks/run.py
