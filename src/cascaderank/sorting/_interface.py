@@ -61,7 +61,7 @@ def find_operator(operator: str | Operator) -> Operator:
     Raises:
         ConfigError: if there is no operator of that name.
 
-    Example:
+    Examples:
         >>> type(find_operator("soft_sort")).__name__
         'SoftSort'
     """

@@ -18,7 +18,7 @@ def sorted_values(scores: Tensor) -> Tensor:
     Returns:
         ``[..., list]``, never growing along the list.
 
-    Example:
+    Examples:
         >>> scores = torch.tensor([1.0, 2.0, 2.0], requires_grad=True)
         >>> sorted_values(scores)[0].backward()
         >>> scores.grad

@@ -20,7 +20,7 @@ class SoftSort(PermutationOperator):
     The logits grow with the spread of the scores but not with the length of the list. Rows add
     up to 1, columns only roughly. Time and memory grow with the square of the list.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from cascaderank.sorting import permutation
         >>> permutation(torch.tensor([1.0, 2.0]), operator="soft_sort", temperature=1.0)
