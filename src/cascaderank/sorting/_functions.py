@@ -198,7 +198,7 @@ def relative_temperature(
 
     Source: this project.
     """
-    filled, mask, temperatures = _prepare(scores, temperature, mask)
+    filled, mask, temperatures = prepare(scores, temperature, mask)
     return temperatures * find_operator(operator).temperature_scale(filled, mask=mask)
 
 
@@ -227,7 +227,7 @@ def _log_rows(
             f"operator '{operator}' tells who is kept, not who has which rank; "
             f"use top_k_probability, or one of {', '.join(some)}"
         )
-    filled, mask, temperatures = _prepare(scores, temperature, mask)
+    filled, mask, temperatures = prepare(scores, temperature, mask)
     if not scores.shape[-1]:
         return filled[..., :, None] * filled[..., None, :]
     log_rows = sorter.log_permutation(filled, temperature=temperatures, mask=mask)
@@ -247,7 +247,7 @@ def _log_top_k(
 ) -> tuple[Tensor, Tensor]:
     """Do what log_top_k_probability promises, in at least float32."""
     sorter = find_operator(operator)
-    filled, mask, temperatures = _prepare(scores, temperature, mask)
+    filled, mask, temperatures = prepare(scores, temperature, mask)
     count = mask.sum(-1)
     sizes = _check_k(k, count)
     if not scores.shape[-1]:
@@ -260,7 +260,7 @@ def _log_top_k(
     return log_kept, log_dropped
 
 
-def _prepare(
+def prepare(
     scores: Tensor, temperature: float | Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return scores filled with 0 under the mask, the mask, and a temperature for each list."""

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from cascaderank.sorting._scaling import scale_lists
 
-_STEPS = 20
-"""Of safeguarded Newton. Ten do for all lists tried; the rest is for those that need bisection."""
+_BISECTIONS, _STEPS = 8, 20
+"""How often the bracket of a threshold is halved, and how many steps are taken in all. The rest
+are Newton's where they stay in the bracket; alone they would cross flat parts in small steps."""
 
 
 def log_gate(
@@ -104,9 +105,10 @@ def _solve(distance: Tensor, log_mass: Tensor, upper: Tensor, log_rest: Tensor) 
     lowest = math.log(4 * torch.finfo(distance.dtype).eps)
     low = torch.where(value > 0, value / 2, lowest)
     high = torch.where(value > 0, value * 2, 0.0)
-    for _ in range(_STEPS):
+    for done in range(_STEPS):
         step = cut - value / slope
-        cut = torch.where((low <= step) & (step <= high), step, low / 2 + high / 2)
+        inside = (low <= step) & (step <= high) & (done >= _BISECTIONS)
+        cut = torch.where(inside, step, low / 2 + high / 2)
         value, slope = log_ratio(cut)
         low, high = torch.where(value >= 0, cut, low), torch.where(value <= 0, cut, high)
     return cut
