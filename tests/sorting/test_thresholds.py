@@ -29,7 +29,7 @@ def random_lists(lists=20, length=30, *, dtype=torch.float64, tied=False):
 
 @pytest.mark.parametrize("operator", ["threshold", *SOLVED])
 @given(case=lists(), temperature=st.sampled_from([0.02, 0.5, 50.0]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_agrees_with_plain_python(operator, case, temperature):
     scores, k = case
     logs = log_top_k_probability(
@@ -98,7 +98,7 @@ def alive(draw):
 
 
 @given(case=alive(), temperature=st.sampled_from([0.02, 0.5, 50.0]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_gate_of_masses_agrees_with_plain_python(case, temperature):
     scores, masses, quota = case
     got = through(torch.tensor(scores).double(), torch.tensor(masses), quota, temperature)

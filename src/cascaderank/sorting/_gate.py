@@ -10,7 +10,7 @@ from cascaderank.sorting._scaling import scale_lists
 
 _BISECTIONS, _STEPS = 8, 20
 """How often the bracket of a threshold is halved, and how many steps are taken in all. The rest
-are Newton's where they stay in the bracket; alone they would cross flat parts in small steps."""
+are Newton's within the bracket; alone they would cross flat parts in small steps."""
 
 
 def log_gate(
@@ -106,9 +106,8 @@ def _solve(distance: Tensor, log_mass: Tensor, upper: Tensor, log_rest: Tensor) 
     low = torch.where(value > 0, value / 2, lowest)
     high = torch.where(value > 0, value * 2, 0.0)
     for done in range(_STEPS):
-        step = cut - value / slope
-        inside = (low <= step) & (step <= high) & (done >= _BISECTIONS)
-        cut = torch.where(inside, step, low / 2 + high / 2)
+        newton = (cut - value / slope).clamp(low, high)
+        cut = low / 2 + high / 2 if done < _BISECTIONS else newton
         value, slope = log_ratio(cut)
         low, high = torch.where(value >= 0, cut, low), torch.where(value <= 0, cut, high)
     return cut
