@@ -170,10 +170,6 @@ class RunSettings(Settings):
 
         Raises:
             ConfigError: if a changed setting is wrong.
-
-        Examples:
-            >>> settings.changed({"train.seed": 3}).train.seed  # doctest: +SKIP
-            3
         """
         return check_settings(_with(self.model_dump(mode="json", exclude_none=True), changes))
 
