@@ -89,7 +89,11 @@ def test_the_grid_is_decided_by_validation(small, tmp_path):
     }
     best = max(validation, key=validation.get)
     assert best == 0.01, "else this test shows nothing"
-    assert found.methods[-1].chosen == [{"train.learning_rate": best}]
+    (tuned,) = found.methods[-1].tuning
+    assert tuned["chosen"] == {"train.learning_rate": best}
+    assert {
+        t["values"]["train.learning_rate"]: t["validation"] for t in tuned["tried"]
+    } == validation
     assert found.methods[-1].name == "bce"
 
 

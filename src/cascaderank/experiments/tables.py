@@ -6,7 +6,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from cascaderank.experiments.compare import Comparison
+from cascaderank.experiments.summary import Comparison
 
 
 def comparison_table(comparison: Comparison) -> Table:
