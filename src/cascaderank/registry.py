@@ -8,7 +8,7 @@ theirs through the entry-point group that has the package's name.
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, get_type_hints
 
@@ -26,12 +26,21 @@ class Registry(Generic[T]):
         kind: what the things are called in messages, such as ``"loss"``.
         package: the package whose modules register; pass ``__name__``.
         suffix: what function names end with and registered names do not, such as ``"_loss"``.
+        derived: gives names and things that are made from others; a name that is taken stays.
     """
 
-    def __init__(self, kind: str, package: str, *, suffix: str = "") -> None:
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        *,
+        suffix: str = "",
+        derived: Callable[[], Iterable[tuple[str, T]]] = lambda: (),
+    ) -> None:
         self.kind = kind
         self._package = package
         self._suffix = suffix
+        self._derived = derived
         self._known: dict[str, T] = {}
         self._loaded = False
 
@@ -130,3 +139,5 @@ class Registry(Generic[T]):
             importlib.import_module(f"{self._package}.{module.name}")
         for entry_point in entry_points(group=self._package):
             entry_point.load()
+        for name, thing in self._derived():
+            self._known.setdefault(name, thing)

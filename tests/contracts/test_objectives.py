@@ -199,6 +199,8 @@ def test_every_option_is_read(name, cascade):
         "weights": (0.3, 0.7),
         "entry_levels": (0, 1),
         "loss": "lambda_ndcg",
+        "m": 2,
+        "balance": "labels",
         "alpha": 0.9,
     }
     options = set(OBJECTIVES.options(name))

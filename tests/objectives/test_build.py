@@ -1,8 +1,10 @@
 """A mistake in what is asked for is told before any work, with all others."""
 
 import pytest
+import torch
 
 from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.losses import ranknet_loss, relaxed_recall_loss, survival_loss
 from cascaderank.objectives import OBJECTIVES, Objective, Term, build_objective
 
 TASK = {"stages": 2, "quotas": (30, 20), "ground_truth": 10}
@@ -70,3 +72,37 @@ def test_a_method_takes_only_what_it_has_a_use_for(score_objective):
 def test_a_method_without_a_published_form_says_so(score_objective):
     with pytest.raises(ConfigError, match="objective 'score' has no published form"):
         build_objective(score_objective, **TASK, published=True)
+
+
+def test_every_loss_is_an_objective_by_its_name():
+    scores, labels = torch.randn(2, 3, 6), torch.rand(3, 6)
+    objective = build_objective("ranknet", stages=2, quotas=(4, 2), balance="labels")
+    out = objective(scores, labels)
+    assert list(out.terms) == ["ranknet/stage_1", "ranknet/stage_2"]
+    want = sum(ranknet_loss(s, labels, balance="labels") for s in scores)
+    torch.testing.assert_close(out.total, want)
+
+
+def test_a_loss_of_whole_cascades_is_one_term_with_the_quotas_of_the_cascade():
+    scores, labels = torch.randn(2, 3, 6), torch.rand(3, 6)
+    out = build_objective("survival", stages=2, quotas=(4, 2), ground_truth=2)(scores, labels)
+    torch.testing.assert_close(out.total, survival_loss(scores, labels, quotas=(4, 2), k=2))
+
+
+def test_a_cut_off_that_a_loss_asks_for_is_the_quota_of_the_stage():
+    scores, labels = torch.randn(2, 3, 6), torch.rand(3, 6)
+    task = {"stages": 2, "quotas": (4, 2), "ground_truth": 2}
+    terms = build_objective("relaxed_recall", **task)(scores, labels).terms
+    for stage, m in ((0, 4), (1, 2)):
+        want = relaxed_recall_loss(scores[stage], labels, m=m, k=2)
+        torch.testing.assert_close(terms[f"relaxed_recall/stage_{stage + 1}"], want)
+    said = build_objective("relaxed_recall", m=3, **task)(scores, labels).terms
+    want = relaxed_recall_loss(scores[0], labels, m=3, k=2)
+    torch.testing.assert_close(said["relaxed_recall/stage_1"], want)
+
+
+def test_a_method_goes_before_a_loss_of_its_name():
+    terms = build_objective("bce", stages=1, quotas=(1,), ground_truth=1)(
+        torch.zeros(1, 1, 2), torch.tensor([[9.0, 0.0]])
+    ).terms  # the loss of that name wants labels in [0, 1]
+    assert terms["bce/stage_1"].isfinite()

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 
 from cascaderank.errors import CascadeRankError, ConfigError
 from cascaderank.objectives._objective import Objective
+from cascaderank.objectives._of_losses import objectives_of_losses
 from cascaderank.registry import Registry
 from cascaderank.relevance import check_ground_truth
 from cascaderank.tensors import check_quotas
 
 OBJECTIVES: Registry[Callable[..., Objective]] = Registry(
-    "objective", "cascaderank.objectives", suffix="_objective"
+    "objective", "cascaderank.objectives", suffix="_objective", derived=objectives_of_losses
 )
 
 
@@ -29,7 +30,7 @@ def build_objective(
     method takes those of them that it has a use for.
 
     Args:
-        name: one of ``OBJECTIVES``.
+        name: one of ``OBJECTIVES``; each loss is among them, for every stage by itself.
         stages: names of the stages, first first, or how many there are.
         quotas: how many candidates each stage passes on; never grows.
         ground_truth: the ground truth is the top so many by label. Give either this or
