@@ -9,6 +9,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cascaderank.data.labels import TARGETS
+from cascaderank.data.ordering import Order
 from cascaderank.data.split import RequestSplit, SplitSettings
 from cascaderank.errors import ConfigError, ShapeError, did_you_mean
 from cascaderank.objectives import OBJECTIVES
@@ -108,6 +109,9 @@ class TrainSettings(Settings):
 
     epochs: int = Field(10, ge=1, description="Passes over the training requests, at most.")
     batch_size: int = Field(64, ge=1, description="Requests per step.")
+    order: Order = Field(
+        "shuffled", description='Of requests: by chance, or "days": day by day, by chance in each.'
+    )
     learning_rate: float = Field(1e-3, gt=0, lt=10, description="Adam's step size.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay (AdamW).")
     clip_norm: float = Field(10.0, gt=0, description="Longest gradient that is not cut down.")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cascaderank.data.columns import EncodedLog
 from cascaderank.data.fitting import fit_schema
 from cascaderank.data.loader import RequestLoader
-from cascaderank.errors import ConfigError
+from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import Feature, FittedSchema, Schema
 from tests.data.shops import SCHEMA, shop_frame, write_shop
 
@@ -166,6 +166,59 @@ def test_without_a_seed_the_order_is_that_of_the_rows():
     assert rows_of(batches.epoch(0)) == rows_of(batches.epoch(1)) == [[5, 1], [9]]
 
 
+@pytest.fixture(scope="module")
+def week(tmp_path_factory):
+    """60 requests of 4 days; rows of a day are in several parts."""
+    folder = tmp_path_factory.mktemp("week")
+    log = write_shop(folder / "log", [shop_frame(60, days=4)], rows_per_part=7)
+    fitted = fit_schema(log.schema, log.frames())
+    return log, EncodedLog.build(log, fitted, target="label", folder=folder / "e")
+
+
+def in_days(log, **options):
+    rows = np.random.default_rng(0).permutation(60)[:50]
+    return RequestLoader(log, rows, batch_size=8, order="days", **options), rows
+
+
+def test_days_of_requests_are_those_of_their_timestamps(week):
+    log, encoded = week
+    since = pl.concat(log.frames(["timestamp"]))["timestamp"].dt.date().to_physical()
+    assert encoded.days.tolist() == since.to_list()
+    assert len(set(since)) > 3
+
+
+def test_days_come_in_order_and_are_shuffled_inside(week):
+    _, encoded = week
+    batches, rows = in_days(encoded, seed=5)
+    epochs = [np.concatenate(rows_of(batches.epoch(epoch))) for epoch in (0, 1, 0)]
+    for seen in epochs:
+        assert sorted(seen) == sorted(rows)
+        assert (np.diff(encoded.days[seen]) >= 0).all()
+    assert epochs[0].tolist() == epochs[2].tolist()
+    first = encoded.days == encoded.days.min()
+    assert epochs[0][first[epochs[0]]].tolist() != epochs[1][first[epochs[1]]].tolist()
+    other, _ = in_days(encoded, seed=6)
+    assert rows_of(other.epoch(0)) != rows_of(batches.epoch(0))
+
+
+def test_days_in_order_can_start_anywhere(week):
+    batches, _ = in_days(week[1], seed=2)
+    whole = rows_of(batches.epoch(3))
+    for start in range(len(whole) + 1):
+        assert rows_of(batches.epoch(3, start=start)) == whole[start:]
+
+
+def test_without_a_seed_days_keep_the_order_of_the_rows(week):
+    batches, rows = in_days(week[1])
+    expected = sorted(rows.tolist(), key=lambda row: week[1].days[row])  # stable
+    assert np.concatenate(rows_of(batches.epoch(0))).tolist() == expected
+
+
+def test_days_of_a_log_without_timestamps_are_told():
+    with pytest.raises(DataError, match=r"no timestamps; .* or say train.order = \"shuffled\""):
+        in_days(LOG)
+
+
 def test_no_rows_give_no_batches():
     empty = loader(np.array([], dtype=np.int64))
     assert empty.batches_per_epoch == 0
@@ -181,6 +234,10 @@ def test_narrow_integers_are_rows_too():
     [
         (lambda: loader(batch_size=0), "batch_size must be at least 1; got 0"),
         (lambda: loader(seed=-1), "seed must be at least 0; got -1"),
+        (
+            lambda: RequestLoader(LOG, np.arange(2), batch_size=1, order="day"),
+            "order must be one of shuffled, days; got 'day'",
+        ),
         (lambda: loader(np.array([12])), "rows must be 0 to 11; got 12 to 12"),
         (lambda: loader(np.array([-1, 3])), "rows must be 0 to 11; got -1 to 3"),
         (lambda: loader().collate(np.array([99])), "rows must be 0 to 11; got 99 to 99"),

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from cascaderank.data.request_log import RequestLog, RequestLogWriter
-from cascaderank.errors import RunError, SchemaError
+from cascaderank.errors import DataError, RunError, SchemaError
 from cascaderank.schema import Feature, Schema
 from cascaderank.training.run import evaluate_run, load_run, train_run
 
@@ -141,3 +141,24 @@ def test_a_diverging_loss_is_told(funnel, settings_for, tmp_path, monkeypatch):
     settings = settings.changed({"stages": {"only": {"model": "linear", "quota": 5}}})
     with pytest.raises(RunError, match="is no longer a number at step"):
         train_run(settings, tmp_path / "run")
+
+
+def test_a_run_can_learn_day_by_day(funnel, settings_for, tmp_path):
+    weights = {}
+    for order in ("shuffled", "days"):
+        settings = settings_for(funnel, train__order=order, train__epochs=1)
+        train_run(settings, tmp_path / order)
+        weights[order] = (tmp_path / order / "weights.safetensors").read_bytes()
+    assert weights["days"] != weights["shuffled"]
+
+
+def test_a_log_without_days_is_told_before_any_work(funnel, settings_for, tmp_path):
+    log = RequestLog.open(funnel)
+    with RequestLogWriter(
+        tmp_path / "log", name="days", schema=log.schema, level_names=log.manifest.level_names
+    ) as writer:
+        writer.write(pl.concat(log.frames()).drop("timestamp"))
+    settings = settings_for(tmp_path / "log", train__order="days")
+    with pytest.raises(DataError, match=r"no timestamps to learn day by day; say train\.order"):
+        train_run(settings, tmp_path / "run")
+    assert not (tmp_path / "run" / "schema.json").exists()

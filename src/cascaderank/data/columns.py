@@ -1,7 +1,7 @@
 """The encoded log: every column flat, in files that are mapped into memory."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, final
 
@@ -59,6 +59,8 @@ class EncodedLog:
     """``[candidates]``, higher is better."""
     levels: NDArray[np.int8] | None = None
     """``[candidates]``, 0 lowest."""
+    days: NDArray[np.int32] | None = None
+    """``[requests]`` days (UTC) since 1970-01-01; ``None`` if the log has no timestamps."""
 
     @property
     def requests(self) -> int:
@@ -122,7 +124,8 @@ class EncodedLog:
         columns = list(dict.fromkeys(["request_id", *fitted.names, *extra]))
         encoder = Encoder(fitted)
         chunks = (_from_part(log, part, columns, encoder, target, history_length) for part in parts)
-        return _joined(chunks, folder, seed, progress or _nobody)
+        joined = _joined(chunks, folder, seed, progress or _nobody)
+        return replace(joined, days=_days_of(parts))
 
     @classmethod
     def of_frame(
@@ -224,6 +227,15 @@ def _columns(chunk: EncodedLog) -> dict[str, Column]:
 
 def _under(prefix: str, columns: Mapping[str, Column]) -> dict[str, Column]:
     return {k.removeprefix(prefix): v for k, v in columns.items() if k.startswith(prefix)}
+
+
+def _days_of(parts: Sequence[Part]) -> NDArray[np.int32] | None:
+    """The day of each request; a part has requests of one day."""
+    days = [part.day for part in parts if part.day is not None]
+    if len(days) < len(parts):
+        return None
+    since = np.array(days, dtype="datetime64[D]").astype(np.int32)
+    return np.repeat(since, [part.requests for part in parts])
 
 
 def _chance_order(lengths: NDArray[np.int64], first: int, seed: int) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """From flat columns to padded batches: the one place that pads."""
 
 from collections.abc import Iterator
-from typing import Any, final
+from typing import Any, final, get_args
 
 import numpy as np
 import torch
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from cascaderank.batch import RequestBatch
 from cascaderank.data.columns import EncodedLog
-from cascaderank.errors import ConfigError
+from cascaderank.data.ordering import Order, ordered
+from cascaderank.errors import ConfigError, DataError
 
 
 @final
@@ -21,9 +22,13 @@ class RequestLoader:
         rows: which of them, such as the training rows of a split.
         batch_size: requests per batch; the last batch of an epoch has what is left.
         seed: of the order; ``None`` for the order of ``rows``.
+        order: ``"shuffled"``, or ``"days"`` for earlier days (UTC) first, shuffled inside each. A
+            batch where one day ends and the next begins has requests of both.
 
     Raises:
-        ConfigError: if a row is not in the log, or ``batch_size`` or ``seed`` is out of range.
+        ConfigError: if a row is not in the log, ``batch_size`` or ``seed`` is out of range, or
+            there is no such order.
+        DataError: if days are to be followed and the log has none.
 
     Examples:
         >>> import polars as pl
@@ -50,12 +55,21 @@ class RequestLoader:
         *,
         batch_size: int,
         seed: int | None = None,
+        order: Order = "shuffled",
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1; got {batch_size}")
         if seed is not None and seed < 0:
             raise ConfigError(f"seed must be at least 0; got {seed}")
+        if order not in get_args(Order):
+            raise ConfigError(f"order must be one of {', '.join(get_args(Order))}; got '{order}'")
+        if order == "days" and log.days is None:
+            raise DataError(
+                'order "days" needs to know when requests were made, and the log has no '
+                'timestamps; prepare it with them, or say train.order = "shuffled"'
+            )
         self.log = log
+        self.order = order
         self.rows = _checked_rows(rows, log.requests)
         self.batch_size = batch_size
         self.seed = seed
@@ -86,9 +100,8 @@ class RequestLoader:
         return self._batches(epoch, start)
 
     def _batches(self, epoch: int, start: int) -> Iterator[RequestBatch]:
-        rows = self.rows
-        if self.seed is not None:
-            rows = rows[np.random.default_rng([self.seed, epoch]).permutation(len(rows))]
+        days = self.log.days if self.order == "days" else None
+        rows = ordered(self.rows, seed=self.seed, epoch=epoch, days=days)
         for first in range(start * self.batch_size, len(rows), self.batch_size):
             yield self.collate(rows[first : first + self.batch_size])
 

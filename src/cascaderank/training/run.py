@@ -88,6 +88,11 @@ def run_data(
             log.schema.select(stage.features)
         except SchemaError as error:
             raise SchemaError(f"stages.{name}.features: {error}") from None
+    if settings.train.order == "days" and log.manifest.time_range is None:
+        raise DataError(
+            f"{log.path}: the requests have no timestamps to learn day by day; "
+            'say train.order = "shuffled" instead'
+        )
     split = split_requests(log, settings.data.split)
     try:
         schema = fit_schema(log.schema, log.frames(rows=split.train))
@@ -151,6 +156,7 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
                 data.split.train,
                 batch_size=settings.train.batch_size,
                 seed=settings.train.seed,
+                order=settings.train.order,
             ),
             validation=_loader(settings, data.encoded, data.split.validation),
             relevance=settings.relevance,
