@@ -6,6 +6,7 @@ from typing import final
 from torch import Tensor, nn
 
 from cascaderank.errors import ConfigError
+from cascaderank.layers.sums import relu_of_sums
 
 
 def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, dropout: float = 0.0) -> nn.Sequential:
@@ -62,9 +63,14 @@ class PairLinear(nn.Module):
             request: ``[..., request_dim]``.
             items: ``[..., list, item_dim]``.
         """
+        of_request, of_items = self.halves(request, items)
+        return of_request.unsqueeze(-2) + of_items
+
+    def halves(self, request: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what either side adds to the output: ``[..., outputs]`` each."""
         weight, split = self.both.weight, self._request_dim
         of_request = nn.functional.linear(request, weight[:, :split], self.both.bias)
-        return of_request.unsqueeze(-2) + nn.functional.linear(items, weight[:, split:])
+        return of_request, nn.functional.linear(items, weight[:, split:])
 
 
 @final
@@ -92,6 +98,7 @@ class PairMLP(nn.Module):
         self.rest = nn.Sequential(
             *_activation(dropout), mlp(hidden[0], hidden[1:], 1, dropout=dropout)
         )
+        self._plain = len(hidden) == 1 and not dropout
 
     def forward(self, request: Tensor, items: Tensor) -> Tensor:
         """Return scores ``[..., list]``; leading dimensions broadcast.
@@ -102,6 +109,19 @@ class PairMLP(nn.Module):
         """
         scores: Tensor = self.rest(self.first(request, items))
         return scores.squeeze(-1)
+
+    def of_pairs(self, lefts: Tensor, rights: Tensor) -> Tensor:
+        """Return scores of all pairs, ``[batch, n, m]``.
+
+        Args:
+            lefts: ``[batch, n, request_dim]``.
+            rights: ``[batch, m, item_dim]``.
+        """
+        *_, last = self.rest.modules()
+        if self._plain and isinstance(last, nn.Linear):
+            return relu_of_sums(*self.first.halves(lefts, rights), last.weight[0]) + last.bias
+        scores: Tensor = self(lefts, rights.unsqueeze(1))
+        return scores
 
 
 def check_hidden(hidden: Sequence[int], dropout: float) -> None:

@@ -17,7 +17,9 @@ class TargetAttention(nn.Module):
 
     The weight a is a multi-layer perceptron over the entry and the candidate. Its first layer is
     split: the half of the entries is computed once per request and that of the candidates once per
-    candidate, so that pairs are only added, never multiplied by a matrix.
+    candidate, so that pairs are only added, never multiplied by a matrix. With one hidden layer
+    the hidden units of pairs are never held either, on a CPU: see
+    :func:`~cascaderank.layers.sums.relu_of_sums`.
 
     Args:
         history_dim: length of the vector of an entry.
@@ -65,7 +67,7 @@ class TargetAttention(nn.Module):
         """
         # Entries of zeros add nothing, whatever their weight.
         history = history.masked_fill(~mask.unsqueeze(-1), 0)
-        weights: Tensor = self.weigh(items, history.unsqueeze(1))  # [batch, list, length]
+        weights = self.weigh.of_pairs(items, history)
         if self._softmax:
             # Finite, so that the softmax of a request without history is no NaN.
             lowest = torch.finfo(weights.dtype).min
