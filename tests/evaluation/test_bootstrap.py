@@ -7,7 +7,12 @@ import pytest
 
 from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.evaluation import bootstrap
-from cascaderank.evaluation.bootstrap import Summary, bootstrap_interval, bootstrap_intervals
+from cascaderank.evaluation.bootstrap import (
+    Summary,
+    bootstrap_interval,
+    bootstrap_intervals,
+    two_way_bootstrap,
+)
 
 
 @pytest.fixture
@@ -120,3 +125,72 @@ def test_wrong_arguments_are_told(values):
     with pytest.raises(ShapeError, match="'b': 3"):
         bootstrap_intervals({"a": values, "b": values[:3]})
     assert bootstrap_intervals({}) == {}
+
+
+def test_two_ways_agree_with_a_loop_over_resamples():
+    rng = np.random.default_rng(4)
+    a, b = rng.random((4, 150)), rng.random((3, 150)) + rng.normal(0, 0.2, (3, 1))
+    means, gains = two_way_bootstrap({"a": a, "b": b}, against="a", resamples=4000)
+    drawn = []
+    for _ in range(4000):
+        requests = rng.integers(150, size=150)
+        of_a = a[rng.integers(4, size=4)][:, requests].mean()
+        drawn.append((of_a, b[rng.integers(3, size=3)][:, requests].mean() - of_a))
+    for got, loop in ((means["a"], [d[0] for d in drawn]), (gains["b"], [d[1] for d in drawn])):
+        low, high = np.quantile(loop, [0.025, 0.975])
+        assert (got.low, got.high) == pytest.approx((low, high), abs=0.06 * (high - low))
+    assert means["b"].mean == pytest.approx(b.mean())
+    assert gains["b"].mean == pytest.approx(b.mean() - a.mean())
+    assert list(gains) == ["b"]
+
+
+def test_seeds_that_differ_widen_the_interval_and_requests_alone_do_not():
+    rng = np.random.default_rng(5)
+    level = rng.random(300)
+    same, other = np.stack([level] * 5), level + np.linspace(-0.3, 0.3, 5)[:, None]
+    means, _ = two_way_bootstrap({"same": same, "other": other})
+    over_requests = bootstrap_interval(level)
+    width = {name: found.high - found.low for name, found in means.items()}
+    assert width["same"] == pytest.approx(over_requests.high - over_requests.low, rel=0.08)
+    assert width["other"] > 3 * width["same"]
+
+
+def test_two_ways_leave_out_a_request_that_any_method_lacks():
+    a, b = np.array([[0.0, 1.0, np.nan, 1.0]]), np.array([[np.nan, 1.0, 0.0, 0.5]])
+    means, gains = two_way_bootstrap({"a": a, "b": b}, against="b", resamples=20)
+    assert (means["a"].mean, means["b"].mean, gains["a"].mean) == (1.0, 0.75, 0.25)
+    assert (means["a"].requests, means["a"].undefined) == (2, 2)
+    nothing, _ = two_way_bootstrap({"a": np.full((2, 3), np.nan)})
+    assert math.isnan(nothing["a"].mean)
+    assert math.isnan(nothing["a"].high)
+
+
+def test_two_ways_repeat_and_do_not_depend_on_memory(monkeypatch):
+    methods = {"a": np.random.default_rng(0).random((3, 100))}
+    once = two_way_bootstrap(methods, seed=2)
+    assert once == two_way_bootstrap(methods, seed=2)
+    assert once != two_way_bootstrap(methods, seed=3)
+    asked = []
+    draw = bootstrap._times_drawn
+    monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", 500)
+    monkeypatch.setattr(
+        bootstrap, "_times_drawn", lambda g, r, n: asked.append(r * n) or draw(g, r, n)
+    )
+    batched = two_way_bootstrap(methods, seed=2)[0]["a"]
+    assert max(asked) == 500
+    assert batched.low == pytest.approx(once[0]["a"].low, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("methods", "options", "told"),
+    [
+        ({"a": np.zeros(3)}, {}, r"\[seeds, requests\].*'a': \[3\]"),
+        ({"a": np.zeros((2, 3)), "b": np.zeros((2, 4))}, {}, "the same requests"),
+        ({"a": np.zeros((0, 3))}, {}, r"\[seeds, requests\]"),
+        ({"a": np.zeros((2, 3))}, {"against": "b"}, r"against must be one of \['a'\]; got 'b'"),
+        ({"a": np.zeros((2, 3))}, {"confidence": 1}, "confidence must lie between"),
+    ],
+)
+def test_two_ways_refuse(methods, options, told):
+    with pytest.raises((ConfigError, ShapeError), match=told):
+        two_way_bootstrap(methods, **options)
