@@ -4,10 +4,20 @@ import ir_measures
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import ndcg_score, recall_score
+from scipy.stats import kendalltau
+from sklearn.metrics import ndcg_score, recall_score, roc_auc_score
 
-from cascaderank.metrics.ndcg import ndcg_metric
-from cascaderank.metrics.recall import recall_metric
+from cascaderank.metrics import (
+    auc_metric,
+    average_precision_metric,
+    hit_rate_metric,
+    kendall_tau_metric,
+    ndcg_metric,
+    opa_metric,
+    precision_metric,
+    recall_metric,
+    reciprocal_rank_metric,
+)
 
 LISTS, LENGTH = 50, 40
 
@@ -72,3 +82,48 @@ def test_recall_at_m_of_the_top_k_agrees_with_scikit_learn(rankings):
         for y, s in zip(relevance, scores, strict=True)
     ]
     np.testing.assert_allclose(got.numpy(), want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("m", [1, 5, 20, 100])
+def test_precision_and_hit_rate_agree_with_ir_measures(rankings, m):
+    scores, labels = rankings
+    ask = (torch.from_numpy(scores), torch.from_numpy(labels))
+    for ours, theirs in [
+        (precision_metric, ir_measures.P(rel=4)),
+        (hit_rate_metric, ir_measures.Success(rel=4)),
+    ]:
+        got = ours(*ask, m=m, threshold=4)
+        np.testing.assert_allclose(got.numpy(), ir(theirs @ m, scores, labels), rtol=1e-6)
+
+
+@pytest.mark.parametrize("m", [None, 3, 20])
+def test_average_precision_and_reciprocal_rank_agree_with_ir_measures(rankings, m):
+    scores, labels = rankings
+    ask = (torch.from_numpy(scores), torch.from_numpy(labels))
+    for ours, theirs in [
+        (average_precision_metric, ir_measures.AP(rel=4)),
+        (reciprocal_rank_metric, ir_measures.RR(rel=4)),
+    ]:
+        got = ours(*ask, m=m, threshold=4)
+        want = ir(theirs if m is None else theirs @ m, scores, labels)
+        np.testing.assert_allclose(got.numpy(), want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("levels", [2, 7, 10**6])
+def test_kendall_tau_agrees_with_scipy_with_ties(rankings, levels):
+    _, labels = rankings
+    scores = np.random.default_rng(levels).integers(0, levels, labels.shape).astype(np.float64)
+    got = kendall_tau_metric(torch.from_numpy(scores), torch.from_numpy(labels))
+    want = [kendalltau(s, y, variant="b").statistic for s, y in zip(scores, labels, strict=True)]
+    np.testing.assert_allclose(got.numpy(), want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("levels", [2, 7, 10**6])
+def test_auc_agrees_with_scikit_learn_with_ties(rankings, levels):
+    _, labels = rankings
+    scores = np.random.default_rng(levels).integers(0, levels, labels.shape).astype(np.float64)
+    got = auc_metric(torch.from_numpy(scores), torch.from_numpy(labels), threshold=3)
+    want = [roc_auc_score(y >= 3, s) for y, s in zip(labels, scores, strict=True)]
+    np.testing.assert_allclose(got.numpy(), want, rtol=1e-12)
+    two_labels = torch.from_numpy(labels >= 3).long()
+    torch.testing.assert_close(opa_metric(torch.from_numpy(scores), two_labels), got)

@@ -1,0 +1,56 @@
+"""Hit rate: whether any of the ground truth is among the best of a ranking."""
+
+import torch
+from torch import Tensor
+
+from cascaderank.metrics import METRICS
+from cascaderank.selection import marks, result_dtype, top
+from cascaderank.tensors import check_lists
+
+
+@METRICS.register
+def hit_rate_metric(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    m: int,
+    k: int | None = None,
+    threshold: float | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """1 if any of the ground truth is among the ``m`` best by score, else 0, per list: HR@m.
+
+    Ties of scores go to the candidate earlier in the list. Candidates whose labels tie for the
+    last places of the ground truth all belong to it.
+
+    Args:
+        scores: ``[..., list]``, higher is better. NaN ranks last.
+        labels: ``[..., list]``, higher is better.
+        m: how many of the best by score are looked at.
+        k: the ground truth is the top ``k`` by label.
+        threshold: the ground truth is every label of at least this; give this or ``k``.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Returns:
+        ``[...]``, 0 or 1, float32 (float64 for float64 scores); NaN for a list without ground
+        truth.
+
+    Raises:
+        ShapeError: if the tensors do not agree.
+        ConfigError: if ``m`` is not a positive integer, or not exactly one of ``k`` and
+            ``threshold`` is given.
+
+    Examples:
+        >>> scores = torch.tensor([[4.0, 3.0, 2.0, 1.0]])
+        >>> labels = torch.tensor([[0.0, 1.0, 0.0, 1.0]])
+        >>> hit_rate_metric(scores, labels, m=1, threshold=1)
+        tensor([0.])
+        >>> hit_rate_metric(scores, labels, m=2, threshold=1)
+        tensor([1.])
+
+    Source: textbook.
+    """
+    mask = check_lists(scores, labels, mask)
+    relevant = marks(labels, k=k, threshold=threshold, mask=mask) > 0
+    hit = (relevant & top(scores, m, mask)).any(-1).to(result_dtype(scores))
+    return hit.masked_fill(~relevant.any(-1), torch.nan)

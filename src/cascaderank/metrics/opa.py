@@ -1,0 +1,68 @@
+"""OPA: the share of pairs that are in the right order."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from cascaderank.errors import ConfigError, did_you_mean
+from cascaderank.metrics import METRICS
+from cascaderank.metrics._pairs import count_pairs
+from cascaderank.selection import result_dtype
+from cascaderank.tensors import check_lists
+
+Pairs = Literal["preferred", "all"]
+
+
+@METRICS.register
+def opa_metric(
+    scores: Tensor, labels: Tensor, *, pairs: Pairs = "preferred", mask: Tensor | None = None
+) -> Tensor:
+    r"""Ordered pair accuracy, per list.
+
+    .. math::
+        \text{OPA} = \frac{|\{(i, j): y_i > y_j,\ s_i > s_j\}|
+                     + \frac12 |\{(i, j): y_i > y_j,\ s_i = s_j\}|}{|\{(i, j): y_i > y_j\}|}
+
+    Scores that say nothing are worth 1/2. With two labels it is the area under the ROC curve.
+
+    Args:
+        scores: ``[..., list]``, higher is better. NaN ranks last.
+        labels: ``[..., list]``, higher is better; only their order matters.
+        pairs: ``"preferred"`` for the pairs whose labels differ, as above; ``"all"`` for the
+            printed form of ARF, where a pair counts unless scores and labels contradict each
+            other: all ties are right, and constant scores are perfect.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Returns:
+        ``[...]`` in [0, 1], float32 (float64 for float64 scores); NaN for a list without such a
+        pair. Takes O(L^2) time.
+
+    Raises:
+        ShapeError: if the tensors do not agree.
+        ConfigError: if ``pairs`` is unknown.
+
+    Examples:
+        >>> labels = torch.tensor([2.0, 1.0, 0.0])
+        >>> opa_metric(torch.tensor([3.0, 1.0, 2.0]), labels)
+        tensor(0.6667)
+        >>> opa_metric(torch.zeros(3), labels), opa_metric(torch.zeros(3), labels, pairs="all")
+        (tensor(0.5000), tensor(1.))
+
+    Source: ARF, equation 2; half a point for ties of scores, this project.
+    """
+    known = get_args(Pairs)
+    if pairs not in known:
+        raise ConfigError(
+            f"no pairs called '{pairs}'{did_you_mean(str(pairs), known)}; "
+            f"there are {', '.join(known)}"
+        )
+    mask = check_lists(scores, labels, mask)
+    counts = count_pairs(scores, labels, mask)
+    if pairs == "all":
+        everything = torch.stack(counts).sum(0)
+        value = 1 - counts.wrong / everything
+    else:
+        decided = counts.right + counts.wrong + counts.tied_scores
+        value = (counts.right + counts.tied_scores / 2) / decided
+    return value.to(result_dtype(scores))

@@ -1,0 +1,58 @@
+"""Reciprocal rank: how soon the first of the ground truth comes. Its mean is the MRR."""
+
+import torch
+from torch import Tensor
+
+from cascaderank.metrics import METRICS
+from cascaderank.selection import best_first, check_size, marks, result_dtype, total
+from cascaderank.tensors import check_lists
+
+
+@METRICS.register
+def reciprocal_rank_metric(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    m: int | None = None,
+    k: int | None = None,
+    threshold: float | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """One over the rank of the first candidate of the ground truth, per list; the mean is the MRR.
+
+    Ties of scores go to the candidate earlier in the list. Candidates whose labels tie for the
+    last places of the ground truth all belong to it.
+
+    Args:
+        scores: ``[..., list]``, higher is better. NaN ranks last.
+        labels: ``[..., list]``, higher is better.
+        m: ranks beyond this count for nothing; ``None`` for all of them.
+        k: the ground truth is the top ``k`` by label.
+        threshold: the ground truth is every label of at least this; give this or ``k``.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Returns:
+        ``[...]`` in [0, 1], float32 (float64 for float64 scores); NaN for a list without ground
+        truth.
+
+    Raises:
+        ShapeError: if the tensors do not agree.
+        ConfigError: if ``m`` is not a positive integer, or not exactly one of ``k`` and
+            ``threshold`` is given.
+
+    Examples:
+        >>> scores = torch.tensor([[4.0, 3.0, 2.0, 1.0]])
+        >>> reciprocal_rank_metric(scores, torch.tensor([[0.0, 0.0, 1.0, 1.0]]), threshold=1)
+        tensor([0.3333])
+
+    Source: Voorhees 1999.
+    """
+    mask = check_lists(scores, labels, mask)
+    relevant = marks(labels, k=k, threshold=threshold, mask=mask)
+    order = best_first(scores)
+    rank = mask.gather(-1, order).cumsum(-1)
+    found = relevant.gather(-1, order) > 0
+    seen = found if m is None else found & (rank <= check_size(m, "m"))
+    first = seen & (seen.cumsum(-1) == 1)
+    value = total(first / rank.clamp(min=1).double())
+    return value.masked_fill(~found.any(-1), torch.nan).to(result_dtype(scores))
