@@ -19,6 +19,7 @@ from sklearn.metrics import ndcg_score
 from torch import Tensor
 
 from cascaderank.metrics import ndcg_metric
+from step import attention_pair, step_pair
 from top_k import Pair, lcron_pair, neural_sort_pair
 
 RUNS = 7
@@ -65,6 +66,8 @@ def main() -> None:
         pair = lcron_pair(2, 1024, 40, 10, in_logs=in_logs)
         measure("LCRON top 10, 2 stages, 1,024 x 40", peer, pair)
     measure("NDCG (forward), 8,000 x 40", "scikit-learn", ndcg_pair(8000, 40))
+    measure("DIN's attention, 256 x 40 x 50", "plain torch", attention_pair(256, 40, 50))
+    measure("training step, 256 x 40, history 50", "plain torch", step_pair(256, 40, 50))
 
 
 if __name__ == "__main__":

@@ -69,3 +69,27 @@ def test_a_request_is_its_context_and_the_mean_of_each_history():
     )  # fmt: skip
     assert embedder.request_dim == expected.shape[1]
     torch.testing.assert_close(embedder.request(BATCH), expected)
+
+
+def test_lookups_are_those_of_an_embedding_to_the_bit():
+    """On a CPU they take another way to the same sums; the order of adding must not change."""
+    torch.manual_seed(0)
+    schema = FittedSchema(
+        features=(
+            Feature(name="video", role="item", kind="categorical", buckets=30),
+            Feature(
+                name="seen", role="history", kind="categorical", vocabulary="video", buckets=30
+            ),
+        )
+    )
+    embedder = Embedder(schema, schema.features, dim=8)
+    codes = torch.randint(0, 31, (64, 40))
+    batch = RequestBatch(mask=torch.ones(64, 40).bool(), items={"video": codes})
+    slope = torch.randn(64, 40, 8)
+    table = embedder.tables["video"]
+    vectors, plain = embedder.items(batch), table(codes)
+    assert torch.equal(vectors, plain)
+    of_vectors, of_plain = (
+        torch.autograd.grad((v * slope).sum(), table.weight)[0] for v in (vectors, plain)
+    )
+    assert torch.equal(of_vectors, of_plain)

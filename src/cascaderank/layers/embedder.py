@@ -96,12 +96,19 @@ class Embedder(nn.Module):
         if mask is not None:
             values = values.masked_fill(~mask, 0)
         if feature.kind is Kind.CATEGORICAL:
-            vectors: Tensor = self.tables[feature.vocabulary](values)
-            return vectors
+            return _looked_up(self.tables[feature.vocabulary], values)
         if not feature.missing:
             return values.unsqueeze(-1)
         missing = values.isnan()
         return torch.stack((values.masked_fill(missing, 0), missing.to(values.dtype)), dim=-1)
+
+
+def _looked_up(table: nn.Module, codes: Tensor) -> Tensor:
+    if codes.device.type != "cpu" or not isinstance(table, nn.Embedding) or table.sparse:
+        vectors: Tensor = table(codes)
+        return vectors
+    # The same bits forward and backward, and several times as fast backward.
+    return table.weight.index_select(0, codes.flatten()).view(*codes.shape, -1)
 
 
 def _width(features: Sequence[Feature], dim: int) -> int:

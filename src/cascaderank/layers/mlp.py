@@ -25,7 +25,7 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, dropout: float = 0.
         >>> mlp(3, [2], 1)
         Sequential(
           (0): Linear(in_features=3, out_features=2, bias=True)
-          (1): ReLU()
+          (1): ReLU(inplace=True)
           (2): Linear(in_features=2, out_features=1, bias=True)
         )
     """
@@ -137,4 +137,4 @@ def check_hidden(hidden: Sequence[int], dropout: float) -> None:
 
 
 def _activation(dropout: float) -> list[nn.Module]:
-    return [nn.ReLU(), nn.Dropout(dropout)] if dropout else [nn.ReLU()]
+    return [nn.ReLU(inplace=True), nn.Dropout(dropout)] if dropout else [nn.ReLU(inplace=True)]
