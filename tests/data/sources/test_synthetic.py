@@ -227,6 +227,51 @@ def test_a_stage_may_use_the_features_of_the_parts_it_sees():
     assert first < second < third == set(funnel_schema(FunnelSettings(stages=3)).names)
 
 
+@pytest.mark.parametrize(
+    ("complementarity", "first", "second"),
+    [
+        (0.0, {"item_id", "match_2", "gap_2"}, {"item_id", "match_2", "gap_2"}),
+        (0.2, {"item_id", "estimate_2"}, {"item_id", "match_2", "gap_2"}),
+        (0.5, {"item_id"}, {"item_id", "match_2", "gap_2"}),
+        (0.8, {"item_id"}, {"estimate_1", "match_2", "gap_2"}),
+        (1.0, {"item_id"}, {"match_2", "gap_2"}),
+    ],
+)
+def test_complementarity_tells_who_may_use_what(complementarity, first, second):
+    settings = FunnelSettings(complementarity=complementarity)
+    told = {"item_id", "match_2", "gap_2", "estimate_1", "estimate_2"}
+    assert [set(f) & told for f in stage_features(settings)] == [first, second]
+    every = set(funnel_schema(settings).names)
+    assert set.union(*map(set, stage_features(settings))) == every  # nothing that none may use
+
+
+@pytest.mark.parametrize(("complementarity", "part", "share"), [(0.1, 1, 0.8), (0.8, 0, 0.4)])
+def test_an_estimate_tells_its_share_of_the_variance(complementarity, part, share):
+    settings = FunnelSettings(complementarity=complementarity, requests=2000, users=400)
+    assert settings.estimates == pytest.approx({part: share})
+    block = draw_block(settings, make_world(settings), 0)
+    seen = block.late[f"estimate_{part + 1}"]
+    assert seen.shape == block.parts[part].shape
+    plain = block.parts[part] / (CHEAP_DEVIATION if part == 0 else 1)
+    noise = seen - sqrt(share) * plain
+    assert noise.var() == pytest.approx(1 - share, rel=0.03)
+    assert np.corrcoef(noise.ravel(), plain.ravel())[0, 1] == pytest.approx(0, abs=0.02)
+
+
+def test_who_knows_what_changes_nothing_that_is_logged(tmp_path):
+    logs = [written(tmp_path / str(c), complementarity=c) for c in (0.0, 0.3, 0.5, 0.7, 1.0)]
+    frames = [frame(log) for log in logs]
+    assert [set(f.columns) - set(frames[2].columns) for f in frames] == [
+        set(),
+        {"estimate_2"},
+        set(),
+        {"estimate_1"},
+        set(),
+    ]
+    for other in frames:
+        assert other.select(frames[2].columns).equals(frames[2])
+
+
 def test_the_manifest_tells_what_was_planted(log):
     planted, stages = log.manifest.extra["planted"], stages_of(log)
     assert planted["quotas"] == [10 + 10 * t for t in range(stages, 0, -1)]
@@ -242,7 +287,8 @@ def test_the_manifest_tells_what_was_planted(log):
     assert survival[-1] == planted["joint_recall"]
     assert survival[0] == planted["stages"][0]["recall"]
     assert planted["random_recall"] == pytest.approx(20 / (10 * (stages + 2)))
-    assert planted["random_recall"] < planted["joint_recall"] < 1
+    assert planted["random_recall"] < planted["joint_recall"] <= planted["bound"] < 1
+    assert planted["settings"]["complementarity"] == 0.5
 
 
 def test_quotas_may_be_chosen(tmp_path):
@@ -274,6 +320,8 @@ def test_a_log_is_replaced_only_if_told_so(tmp_path):
         ({"noise": 0.0}, "noise must be positive; got 0.0"),
         ({"noise": nan}, "noise must be positive; got nan"),
         ({"noise": inf}, "noise must be positive; got inf"),
+        ({"complementarity": 1.1}, r"complementarity must be in \[0, 1\]; got 1.1"),
+        ({"complementarity": nan}, r"complementarity must be in \[0, 1\]; got nan"),
         ({"seed": -1}, "seed must be at least 0"),
         ({"items": 79}, "items must be at least 80"),
         ({"quotas": (20, 30)}, "never grow"),

@@ -9,11 +9,17 @@ def late_features(part: int) -> tuple[str, str]:
     return f"match_{part + 1}", f"gap_{part + 1}"
 
 
+def estimate_feature(part: int) -> str:
+    """Return the name of the estimate of a part, for stages that know it in part; from 0."""
+    return f"estimate_{part + 1}"
+
+
 def funnel_schema(settings: FunnelSettings) -> Schema:
     """Return the features of the request log of a synthetic funnel."""
     category, number = Kind.CATEGORICAL, Kind.NUMERIC
     log = Transform.LOG1P_STANDARDISE
     late = [name for part in range(1, settings.stages) for name in late_features(part)]
+    late += [estimate_feature(part) for part in settings.estimates]
     return Schema(
         features=(
             *(
@@ -37,9 +43,13 @@ def funnel_schema(settings: FunnelSettings) -> Schema:
 
 def stage_features(settings: FunnelSettings) -> tuple[tuple[str, ...], ...]:
     """Return the features that each stage of the cascade may use."""
+    late = {name: part for part in range(1, settings.stages) for name in late_features(part)}
+    estimates = {estimate_feature(part): part for part in settings.estimates}
+
+    def allowed(name: str, shares: tuple[float, ...]) -> bool:
+        if name in estimates:
+            return 0 < shares[estimates[name]] < 1
+        return shares[late.get(name, 0)] == 1
+
     names = funnel_schema(settings).names
-    hidden = [
-        {n for part in range(1, settings.stages) if part not in seen for n in late_features(part)}
-        for seen in settings.stage_parts
-    ]
-    return tuple(tuple(n for n in names if n not in unseen) for unseen in hidden)
+    return tuple(tuple(n for n in names if allowed(n, s)) for s in settings.knowledge)

@@ -17,8 +17,9 @@ class FunnelSettings:
     """What can be chosen about a synthetic funnel.
 
     The logging system has one stage more than the cascade that is to be learnt from it. A
-    candidate's utility is a sum of as many parts as the cascade has stages. Stage ``t`` of either
-    ranks by the first ``t`` parts (the last logging stage by all of them).
+    candidate's utility is a sum of as many parts as the cascade has stages. Logging stage ``t``
+    ranks by the first ``t`` parts, the last one by all of them. What the stages of the cascade
+    know of the parts is told by :attr:`knowledge`; what is logged does not depend on it.
 
     Raises:
         ConfigError: if a setting is out of range; all of them are told at once.
@@ -46,6 +47,12 @@ class FunnelSettings:
     """Log between 1 and ``per_level`` candidates of a lower level, by chance."""
     noise: float = 0.9
     """Standard deviation of the logistic noise of each logging stage; of a late part it is 1."""
+    complementarity: float = 0.5
+    """How much each stage knows that the others do not, in [0, 1].
+
+    At 0 all stages know the same, everything; at 0.5 each knows what the earlier ones know and one
+    part more; at 1 each knows one part of its own and nothing else.
+    """
     days: int = 10
     seed: int = 0
 
@@ -57,6 +64,8 @@ class FunnelSettings:
         ]
         if not 0 < self.noise < float("inf"):
             mistakes.append(f"noise must be positive; got {self.noise}")
+        if not 0 <= self.complementarity <= 1:
+            mistakes.append(f"complementarity must be in [0, 1]; got {self.complementarity}")
         if self.seed < 0:
             mistakes.append(f"seed must be at least 0; got {self.seed}")
         if not mistakes:
@@ -122,11 +131,36 @@ class FunnelSettings:
         )
 
     @property
-    def stage_parts(self) -> tuple[tuple[int, ...], ...]:
-        """Parts of the utility that each stage of the cascade sees, from 0."""
-        return tuple(tuple(range(t)) for t in range(1, self.stages + 1))
+    def knowledge(self) -> tuple[tuple[float, ...], ...]:
+        """Share of the variance of each part that each stage of the cascade knows.
+
+        By stage, then by part, in [0, 1]. A stage knows its own part. As complementarity rises from
+        0 to 0.5 it comes to know less of the parts of later stages, and from 0.5 to 1 less of those
+        of earlier ones.
+
+        Examples:
+            >>> FunnelSettings(complementarity=0.25).knowledge
+            ((1.0, 0.5), (1.0, 1.0))
+            >>> FunnelSettings(complementarity=1.0).knowledge
+            ((1.0, 0.0), (0.0, 1.0))
+        """
+        later = max(0.0, 1 - 2 * self.complementarity)
+        earlier = min(1.0, 2 - 2 * self.complementarity)
+        return tuple(
+            tuple(
+                1.0 if part == stage else later if part > stage else earlier
+                for part in range(self.stages)
+            )
+            for stage in range(self.stages)
+        )
+
+    @property
+    def estimates(self) -> dict[int, float]:
+        """Parts, from 0, that some stage knows in part, and which share of the variance."""
+        cells = [(part, share) for row in self.knowledge for part, share in enumerate(row)]
+        return dict(sorted((part, share) for part, share in cells if 0 < share < 1))
 
     @property
     def logging_parts(self) -> tuple[tuple[int, ...], ...]:
         """Parts of the utility that each logging stage sees, from 0."""
-        return (*self.stage_parts, tuple(range(self.stages)))
+        return (*(tuple(range(t)) for t in range(1, self.stages + 1)), tuple(range(self.stages)))

@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cascaderank.data.funnel.features import late_features
+from cascaderank.data.funnel.features import estimate_feature, late_features
 from cascaderank.data.funnel.settings import FunnelSettings
 from cascaderank.data.funnel.world import (
     Floats,
@@ -65,6 +65,8 @@ class Block:
     """By name of feature."""
     parts: Floats
     """``[parts, requests, list]``: the parts of the utility."""
+    estimates: dict[int, Floats]
+    """By part, ``[requests, list]``: see :func:`estimate`."""
     prior: Floats
     """``[parts, values]``: of candidates before any logging stage, rising."""
     choice: Choice
@@ -101,16 +103,45 @@ def draw_block(settings: FunnelSettings, world: World, number: int) -> Block:
         parts[part] = late_part(match, gap)
 
     choice = run_logging(settings, rng, parts)
+    logged = np.take_along_axis(parts, choice.columns[None], axis=2)
+    # Of a stream of their own: what is logged is the same whoever gets to know it.
+    rng = np.random.default_rng([settings.seed, 2, number])
+    estimates = {
+        part: estimate(rng, logged[part] / deviation(part), share)
+        for part, share in settings.estimates.items()
+    }
     return Block(
         user=user,
         time=time,
         past=past,
         items=np.take_along_axis(pool, choice.columns, axis=1),
-        late={k: np.take_along_axis(v, choice.columns, axis=1) for k, v in late.items()},
-        parts=np.take_along_axis(parts, choice.columns[None], axis=2),
+        late={k: np.take_along_axis(v, choice.columns, axis=1) for k, v in late.items()}
+        | {estimate_feature(part): values for part, values in estimates.items()},
+        parts=logged,
+        estimates=estimates,
         prior=np.sort(parts.reshape(settings.stages, -1)[:, :_PRIOR_ROWS], axis=1),
         choice=choice,
     )
+
+
+def deviation(part: int) -> float:
+    """Return the standard deviation of a part of the utility, about; parts from 0."""
+    return 1.0 if part else CHEAP_DEVIATION
+
+
+def estimate(rng: np.random.Generator, values: Floats, share: float) -> Floats:
+    """Return what a stage sees that knows only a share of the variance of some values.
+
+    That is the values with normal noise, of variance 1 again.
+
+    Args:
+        rng: for the noise.
+        values: of variance 1.
+        share: in (0, 1).
+    """
+    noise = rng.standard_normal(values.shape, np.float32)
+    seen: Floats = np.float32(share**0.5) * values + np.float32((1 - share) ** 0.5) * noise
+    return seen
 
 
 def run_logging(settings: FunnelSettings, rng: np.random.Generator, parts: Floats) -> Choice:

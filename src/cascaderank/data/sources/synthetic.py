@@ -30,6 +30,7 @@ def synthetic_source(
     per_level: int = 10,
     ragged: bool = False,
     noise: float = 0.9,
+    complementarity: float = 0.5,
     days: int = 10,
     seed: int = 0,
     name: str = "",
@@ -53,12 +54,17 @@ def synthetic_source(
     for the lowest two levels. The top level is the ground truth: the top ``ground_truth`` by the
     target ``funnel``.
 
+    What the stages of the cascade know is for ``complementarity`` to say. At 0.5 stage ``t`` knows
+    the first ``t`` parts, as the logging stages do. At 0 every stage knows all parts, at 1 only its
+    own. Between these, it sees an estimate of what it knows in part (``estimate_1``,
+    ``estimate_2``): the part with noise, which tells a share of its variance that falls linearly.
+
     ``extra["planted"]`` of the manifest holds what there is to learn: ``stages`` (name, features
     the stage may use, ``recall`` of the best such stage alone at its quota, ``survival``: share of
     ground truth left after it), ``quotas``, ``ground_truth``, ``joint_recall``: the best joint
     recall of such a cascade, mean of all requests (see
-    :class:`~cascaderank.data.funnel.ceiling.Ceiling` for what it is and is not),
-    ``random_recall``: that of a cascade that guesses, ``seed`` and ``settings``.
+    :class:`~cascaderank.data.funnel.ceiling.Ceiling` for what it is and is not), ``bound``: what no
+    cascade can pass, ``random_recall``: that of a cascade that guesses, ``seed`` and ``settings``.
 
     Args:
         from_: nothing; a funnel is not made from files.
@@ -74,6 +80,8 @@ def synthetic_source(
         ragged: log between 1 and ``per_level`` candidates of every other level, by chance.
         noise: standard deviation of the logistic noise of every logging stage; a late part of the
             utility has 1, the first 0.6.
+        complementarity: how much each stage of the cascade knows that the others do not, in [0, 1].
+            It changes who may use which features, never what is logged.
         days: how long the log runs, from 2024-01-01 UTC.
         seed: equal seeds give equal files.
         name: of the data set; not given, that of the folder ``to``.
@@ -108,6 +116,7 @@ def synthetic_source(
         per_level=per_level,
         ragged=ragged,
         noise=noise,
+        complementarity=complementarity,
         days=days,
         seed=seed,
     )
@@ -151,6 +160,7 @@ def planted(settings: FunnelSettings, ceiling: Ceiling) -> dict[str, JsonValue]:
             for name, features, recall, survival in stages
         ],
         "joint_recall": ceiling.joint_recall,
+        "bound": ceiling.bound,
         "random_recall": ceiling.random_recall,
         "seed": settings.seed,
         "settings": {**asdict(settings), "quotas": list(settings.kept)},
