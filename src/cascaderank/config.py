@@ -143,6 +143,12 @@ class CompareSettings(Settings):
     grid: dict[str, dict[str, tuple[Any, ...]]] = Field(
         {}, description="By objective: values to try; the best on validation requests is judged."
     )
+    reference: str | None = Field(
+        None, description="Method that gains are over; the first if not given."
+    )
+    published: str | None = Field(
+        None, description="A paper's table to print beside: see experiments/published.toml."
+    )
 
 
 class RunSettings(Settings):

@@ -111,6 +111,34 @@ def test_compare_goes_on_where_it_stopped(config, tmp_path):
     assert max(map(len, table.stdout.splitlines())) <= 100
 
 
+def test_compare_against_another_method_trains_nothing_anew(config, tmp_path):
+    words = ("compare", config, "--run", tmp_path / "runs", "--seeds", 1)
+    assert cascaderank(*words).returncode == 0
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("weights.safetensors")}
+    published = ("--set", "compare.published=lcron_table_2")
+    done = cascaderank(*words, "--against", "lcron", *published, "--json")
+    found = json.loads(done.stdout)
+    assert found["reference"] == "lcron"
+    assert [m["gain"] is None for m in found["methods"]] == [True, False, True]
+    assert found["methods"][2]["published"] == {"mean": 0.8732, "std": 0.0005}
+    assert before
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+    written = {p.name for p in (tmp_path / "runs").glob("comparison.*")}
+    assert written == {f"comparison.{kind}" for kind in ("json", "md", "tex", "png", "svg")}
+
+
+def test_compare_without_matplotlib_says_how_to_install_it(config, tmp_path, monkeypatch):
+    (tmp_path / "matplotlib.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    done = cascaderank("compare", config, "--run", tmp_path / "runs", "--seeds", 1, "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["reference"] == "bce"
+    assert "no plot: matplotlib is not installed; run: pip install 'cascaderank[report]'" in (
+        done.stderr
+    )
+    assert not list((tmp_path / "runs").glob("comparison.png"))
+
+
 def test_demo_shows_the_whole_path(tmp_path):
     done = cascaderank(
         "demo", "--run", tmp_path / "demo", "--requests", 300, "--set", "train.epochs=1"
@@ -153,6 +181,12 @@ def test_a_stage_that_names_an_unknown_feature(config, tmp_path):
 def test_an_unknown_objective_in_compare(config, tmp_path):
     told = refused("compare", config, "--objectives", "bce,lcorn", cwd=tmp_path)
     assert "no objective called 'lcorn' (did you mean 'lcron'?)" in told
+
+
+def test_an_unknown_reference_in_compare(config, tmp_path):
+    told = refused("compare", config, "--against", "lcorn", cwd=tmp_path)
+    assert "'lcorn' is not compared (did you mean 'lcron'?)" in told
+    assert not list(tmp_path.rglob("weights.safetensors"))
 
 
 def test_a_run_folder_of_other_settings(config, tmp_path):

@@ -21,6 +21,9 @@ def compare(
         Path | None,
         typer.Option(help="Folder of all runs; runs/NAME-compare of the config if not given."),
     ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Method that gains are over; compare.reference otherwise.")
+    ] = None,
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
@@ -29,16 +32,24 @@ def compare(
     A comparison that was killed goes on where it stopped when the same command is given again.
     """
     from cascaderank.config import read_settings
+    from cascaderank.errors import MissingExtraError
     from cascaderank.experiments.compare import compare as run_comparison
-    from cascaderank.experiments.tables import comparison_table
+    from cascaderank.experiments.outputs import write_plot
+    from cascaderank.experiments.tables import comparison_tables
 
     settings = read_settings(config, changes or [])
+    if against is not None:
+        settings = settings.changed({"compare.reference": against})
     folder = run or Path("runs") / f"{config.stem}-compare"
     names = [n.strip() for n in objectives.split(",") if n.strip()] if objectives else None
     with Bars() as bars:
         result = run_comparison(settings, folder, objectives=names, seeds=seeds, progress=bars)
     if as_json:
         emit_json(result.to_json())
-        return
-    emit(comparison_table(result))
-    say(f"the runs are in {folder}")
+    else:
+        emit(*comparison_tables(result))
+    try:
+        write_plot(result, folder)
+    except MissingExtraError as error:
+        say(f"no plot: {error}")
+    say(f"the runs are in {folder}, and with them comparison.json, .md, .tex, .png and .svg")

@@ -19,7 +19,7 @@ def demo(
     from cascaderank.config import read_settings
     from cascaderank.data.sources import SOURCES
     from cascaderank.experiments.compare import compare
-    from cascaderank.experiments.tables import comparison_table
+    from cascaderank.experiments.tables import comparison_tables
 
     log = run / "log"
     settings = read_settings(
@@ -33,5 +33,5 @@ def demo(
     if as_json:
         emit_json(result.to_json())
         return
-    emit(comparison_table(result))
+    emit(*comparison_tables(result))
     say(f"the log is in {log}, the runs in {run / 'runs'}")

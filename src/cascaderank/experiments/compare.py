@@ -14,7 +14,7 @@ from cascaderank.errors import ConfigError
 from cascaderank.evaluation import Report, evaluate
 from cascaderank.experiments.baselines import build_baseline
 from cascaderank.experiments.outputs import write_comparison
-from cascaderank.experiments.summary import Comparison, MethodRuns, summarise
+from cascaderank.experiments.summary import Comparison, MethodRuns, check_judging, summarise
 from cascaderank.objectives import OBJECTIVES
 from cascaderank.training.progress import Progress, Silent
 from cascaderank.training.run import RunData, run_data, train_run
@@ -55,6 +55,7 @@ def compare(
         raise ConfigError(f"seeds must be at least 1; got {seeds}")
     for name in objectives:
         OBJECTIVES[name]  # an unknown name is told before any work
+    check_judging(settings, objectives)
     plans = {name: list(_grid(settings, name)) for name in objectives}
     scores: dict[str, MethodRuns] = {}
     folds = list(_folds(settings))

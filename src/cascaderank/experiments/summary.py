@@ -1,5 +1,6 @@
 """What a comparison found: the values of every method's runs, judged beside one another."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascaderank.config import RunSettings
-from cascaderank.errors import DataError
-from cascaderank.evaluation import bootstrap_interval
+from cascaderank.errors import ConfigError, DataError, did_you_mean
+from cascaderank.evaluation import holm, paired_test, two_way_bootstrap
+from cascaderank.experiments.published import PublishedTable, PublishedValue, published_table
 
 Floats = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+"""Of all intervals."""
 
 
 @final
@@ -37,29 +42,47 @@ class MethodRuns:
 @final
 @dataclass(frozen=True, kw_only=True)
 class MethodResult:
-    """How one method did, over all folds and seeds."""
+    """How one method did, over all folds and seeds; what is undefined is NaN."""
 
     name: str
+    trained: bool
+    """Whether it is a method that was trained, or a baseline."""
     joint_recall: float
     """Mean over test requests of the mean over seeds."""
     low: float
-    """Lower end of the 95 % interval over requests."""
+    """Lower end of the 95 % interval over requests and seeds."""
     high: float
-    """Upper end of the 95 % interval over requests."""
+    """Upper end of the 95 % interval over requests and seeds."""
+    by_seed: list[float]
+    """Mean over test requests, per seed."""
     seed_deviation: float | None
-    """Standard deviation over seeds of the mean over requests; ``None`` of one seed."""
+    """Standard deviation of :attr:`by_seed`; ``None`` of one seed."""
+    by_fold: list[float]
+    """Mean over the test requests of each fold of the mean over seeds."""
     stage_recall: dict[str, float]
     """By stage: recall of the ground truth in the top of the whole list, as many as its quota."""
+    stage_ndcg: dict[str, float]
+    """By stage: NDCG with linear gain over the whole list, at the size of the ground truth."""
+    stage_survival: dict[str, float]
+    """By stage: share of the ground truth that is alive after it."""
     share_of_ceiling: float | None
     """Joint recall over the ceiling; ``None`` if the ceiling is 0."""
     gain: float | None
-    """Joint recall over that of the first trained method, as a difference."""
+    """Joint recall less that of the reference; ``None`` of baselines and of the reference."""
     gain_low: float | None
     gain_high: float | None
+    p: float | None
+    """Of the paired randomisation test of the gain over requests, two-sided."""
+    p_holm: float | None
+    """The same, adjusted for all trained methods that are compared to the reference."""
     seconds: float | None
-    """Of training, a mean over runs; ``None`` of a baseline."""
+    """Of training, a mean over judged runs; ``None`` of a baseline."""
+    peak_memory: float | None
+    """Bytes while training, the largest of the judged runs; ``None`` where it was not measured."""
     tuning: list[dict[str, Any]]
     """By fold: what was tried and chosen; see :class:`MethodRuns`."""
+    published: PublishedValue | None
+    """Joint recall in the paper's table that was asked for, if the method is in it."""
 
 
 @final
@@ -73,17 +96,46 @@ class Comparison:
     undefined: int
     """Test requests without ground truth, which no method can be judged by."""
     folds: int
+    fold_names: list[str]
     seeds: int
+    reference: str
+    """The method that gains are over."""
+    confidence: float
+    """Of the intervals."""
     ceiling: float
     """The best joint recall that can be had."""
     ceiling_kind: str
     """``"planted"``: of a cascade that knows the planted preferences as far as its stages can;
     ``"quotas"``: of a perfect cascade, which misses only what the last quota cuts."""
+    published: dict[str, str] | None
+    """Of the paper's table: ``table``, ``title``, ``dataset``, ``source``, and in ``note`` how far
+    it may be compared."""
     methods: list[MethodResult]
 
     def to_json(self) -> dict[str, Any]:
-        """Return values that JSON can hold."""
-        return asdict(self)
+        """Return values that JSON can hold; ``None`` for what is undefined."""
+        plain: dict[str, Any] = _without_nan(asdict(self))
+        return plain
+
+
+def check_judging(settings: RunSettings, methods: Sequence[str]) -> None:
+    """Check what judging needs, before any work is done for it.
+
+    Args:
+        settings: of the comparison.
+        methods: names of those that will be trained.
+
+    Raises:
+        ConfigError: if the reference is not one of them, or there is no such published table.
+    """
+    reference = settings.compare.reference
+    if reference is not None and reference not in methods:
+        raise ConfigError(
+            f"compare.reference: '{reference}' is not compared{did_you_mean(reference, methods)}; "
+            f"there are {', '.join(methods)}"
+        )
+    if settings.compare.published is not None:
+        published_table(settings.compare.published)
 
 
 def summarise(
@@ -109,19 +161,15 @@ def summarise(
         The methods in the order of ``runs``.
 
     Raises:
+        ConfigError: if the reference is not a trained method, or there is no such published table.
         DataError: if no test request has ground truth.
     """
-
-    def over_seeds(name: str, metric: str) -> Floats:
-        """``[seeds, requests]``."""
-        values = runs[name].values
-        return np.stack([np.concatenate(values[seed][metric]) for seed in sorted(values)])
-
     trained = [name for name, seen in runs.items() if seen.seconds]
-    first = trained[0]
-    reachable = over_seeds(first, "reachable")[0]
-    defined = ~np.isnan(reachable)
-    if not defined.any():
+    check_judging(settings, trained)
+    reference = settings.compare.reference or trained[0]
+    reachable = _over_seeds(runs[reference], "reachable")[0]
+    judged = int((~np.isnan(reachable)).sum())
+    if not judged:
         raise DataError(
             f"{settings.data.path}: no test request has ground truth to be judged by; look at "
             "relevance and data.target in the config"
@@ -129,44 +177,110 @@ def summarise(
     ceiling, kind = float(np.nanmean(reachable)), "quotas"
     if isinstance(planted, Mapping) and _planted_for(settings, planted):
         ceiling, kind = float(planted["joint_recall"]), "planted"
-    reference = over_seeds(first, "joint_recall").mean(0)
-    draws, seed = settings.evaluation.bootstrap, settings.evaluation.seed
+    joint = {name: _over_seeds(seen, "joint_recall") for name, seen in runs.items()}
+    drawn = {"resamples": settings.evaluation.bootstrap, "seed": settings.evaluation.seed}
+    means, gains = two_way_bootstrap(joint, against=reference, confidence=CONFIDENCE, **drawn)
+    tests = {
+        name: paired_test(
+            joint[name].mean(0) - joint[reference].mean(0), seed=settings.evaluation.seed
+        ).p
+        for name in trained
+        if name != reference
+    }
+    adjusted = holm(tests)
+    published = settings.compare.published and published_table(settings.compare.published)
     methods = []
     for name, seen in runs.items():
-        joint = over_seeds(name, "joint_recall")
-        interval = bootstrap_interval(joint.mean(0), resamples=draws, seed=seed)
-        gain = None
-        if name in trained and name != first:
-            gain = bootstrap_interval(joint.mean(0) - reference, resamples=draws, seed=seed)
+        stages = {
+            metric: {
+                stage: _mean(_over_seeds(seen, f"{metric}/{stage}")) for stage in settings.stages
+            }
+            for metric in ("recall", "ndcg_linear", "survival")
+        }
+        by_seed = [_mean(values) for values in joint[name]]
+        gain = gains[name] if name in tests else None
         methods.append(
             MethodResult(
                 name=name,
-                joint_recall=interval.mean,
-                low=interval.low,
-                high=interval.high,
-                seed_deviation=float(np.nanmean(joint, 1).std(ddof=1)) if len(joint) > 1 else None,
-                stage_recall={
-                    stage: float(np.nanmean(over_seeds(name, f"recall/{stage}")))
-                    for stage in settings.stages
-                },
-                share_of_ceiling=interval.mean / ceiling if ceiling else None,
+                trained=name in trained,
+                joint_recall=means[name].mean,
+                low=means[name].low,
+                high=means[name].high,
+                by_seed=by_seed,
+                seed_deviation=float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
+                by_fold=_by_fold(seen),
+                stage_recall=stages["recall"],
+                stage_ndcg=stages["ndcg_linear"],
+                stage_survival=stages["survival"],
+                share_of_ceiling=means[name].mean / ceiling if ceiling else None,
                 gain=gain.mean if gain else None,
                 gain_low=gain.low if gain else None,
                 gain_high=gain.high if gain else None,
+                p=tests.get(name),
+                p_holm=adjusted.get(name),
                 seconds=float(np.mean(seen.seconds)) if seen.seconds else None,
+                peak_memory=float(max(seen.peak_memory)) if seen.peak_memory else None,
                 tuning=seen.tuning,
+                published=published.methods.get(name, {}).get("joint_recall")
+                if published
+                else None,
             )
         )
     return Comparison(
         dataset=dataset,
-        requests=int(defined.sum()),
-        undefined=int((~defined).sum()),
+        requests=judged,
+        undefined=len(reachable) - judged,
         folds=len(fold_names),
+        fold_names=list(fold_names),
         seeds=max(len(runs[name].values) for name in trained),
+        reference=reference,
+        confidence=CONFIDENCE,
         ceiling=ceiling,
         ceiling_kind=kind,
+        published=_told(published, dataset) if published else None,
         methods=methods,
     )
+
+
+def _over_seeds(seen: MethodRuns, metric: str) -> Floats:
+    """``[seeds, requests]``, folds in order."""
+    return np.stack([np.concatenate(seen.values[seed][metric]) for seed in sorted(seen.values)])
+
+
+def _by_fold(seen: MethodRuns) -> list[float]:
+    by_seed = [seen.values[seed]["joint_recall"] for seed in sorted(seen.values)]
+    return [_mean(np.stack(fold)) for fold in zip(*by_seed, strict=True)]
+
+
+def _mean(values: Floats) -> float:
+    """Over what is defined; NaN if nothing is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else math.nan
+
+
+def _told(published: PublishedTable, dataset: str) -> dict[str, str]:
+    same = dataset.casefold().startswith(published.dataset.casefold())
+    note = (
+        f"measured on {published.dataset}, as are ours; the split may differ"
+        if same
+        else f"measured on {published.dataset} and not on these data: orders may be compared, "
+        "numbers may not"
+    )
+    return {
+        "table": published.name,
+        "title": published.title,
+        "dataset": published.dataset,
+        "source": published.source,
+        "note": note,
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _planted_for(settings: RunSettings, planted: Mapping[str, Any]) -> bool:

@@ -1,79 +1,105 @@
-"""A comparison as a table that fits 100 columns."""
-
-import re
+"""A comparison as tables that fit 100 columns."""
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from cascaderank.experiments import cells
 from cascaderank.experiments.summary import Comparison
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """Lay out a comparison: a row per method, a column per stage.
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """Lay out a comparison: joint recall, stages, and cost with tuning.
 
     Args:
         comparison: what :func:`~cascaderank.experiments.compare.compare` gave.
 
     Returns:
-        A table for ``rich`` to print.
+        Tables for ``rich`` to print, a row per method in each.
     """
-    c = comparison
-    first = next((m.name for m in c.methods if m.gain is None and m.seconds is not None), "")
-    caption = (
-        "Recall of the ground truth. [..]: 95 % interval over requests; ±: deviation over seeds.\n"
-        f"Stage columns: in the stage's own top over the whole list. Gain: over {first}."
-    )
-    if c.undefined:
-        caption += f"\n{c.undefined} requests without ground truth are left out."
-    table = Table(
-        title=f"{c.dataset}: {c.requests} test requests, {c.folds} fold(s), {c.seeds} seed(s)",
-        caption=escape(caption),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1),
-        pad_edge=False,
-        caption_justify="left",
-        width=100,
-    )
-    table.add_column("method", no_wrap=True)
-    table.add_column("joint recall", justify="right", no_wrap=True)
-    stages = list(c.methods[0].stage_recall) if c.methods else []
-    for stage in stages:
-        table.add_column(stage, justify="right", no_wrap=True)
-    table.add_column("of\nceiling", justify="right", no_wrap=True)
-    table.add_column("gain", justify="right", no_wrap=True)
-    table.add_column("s", justify="right", no_wrap=True)
+    return [recall_table(comparison), stage_table(comparison), cost_table(comparison)]
+
+
+def recall_table(comparison: Comparison) -> Table:
+    """Joint recall with its interval, what a paper reports, and the gain over the reference."""
+    c, best = comparison, cells.best(comparison)
+    compared = any(m.gain is not None for m in c.methods)
+    table = _table(cells.title(c), "\n".join(cells.notes(c)))
+    columns = ["joint recall", *["published"] * bool(c.published), "of\nceiling"]
+    for column in [*columns, *["gain", "p"] * compared]:
+        table.add_column(column, justify="right", no_wrap=True)
     for m in c.methods:
-        cells = [
-            m.name,
-            _with_interval(m.joint_recall, m.low, m.high, deviation=m.seed_deviation),
-            *(_number(m.stage_recall[stage]) for stage in stages),
-            "" if m.share_of_ceiling is None else f"{m.share_of_ceiling:.0%}",
-            _with_interval(m.gain, m.gain_low, m.gain_high, sign="+"),
-            "" if m.seconds is None else f"{m.seconds:.0f}",
-        ]
-        table.add_row(*map(escape, cells))
+        row = [f"{cells.with_deviation(m.joint_recall, m.seed_deviation)}"]
+        row[0] += f"\n{cells.interval(m.low, m.high)}"
+        if c.published:
+            row.append(
+                cells.with_deviation(m.published.mean, m.published.std) if m.published else ""
+            )
+        row.append("" if m.share_of_ceiling is None else f"{m.share_of_ceiling:.0%}")
+        if compared:
+            ends = cells.interval(m.gain_low, m.gain_high, sign="+")
+            row += [f"{cells.share(m.gain, sign='+')}\n{ends}".strip(), cells.p_value(m.p_holm)]
+        table.add_row(*map(escape, [m.name, *row]), style="bold" if m.name == best else None)
     table.add_section()
-    table.add_row(f"ceiling ({c.ceiling_kind})", _number(c.ceiling))
+    table.add_row(escape(f"ceiling ({c.ceiling_kind})"), cells.share(c.ceiling))
     return table
 
 
-def _with_interval(
-    value: float | None,
-    low: float | None,
-    high: float | None,
-    *,
-    deviation: float | None = None,
-    sign: str = "",
-) -> str:
-    if value is None or low is None or high is None:
-        return ""
-    around = "" if deviation is None else f" ± {_number(deviation)}"
-    ends = f"[{_number(low, places=3)}, {_number(high, places=3)}]"
-    return f"{_number(value, sign=sign)}{around}\n{ends}"
+def stage_table(comparison: Comparison) -> Table:
+    """Of each stage its own recall and NDCG, and what is alive after it."""
+    caption = (
+        "recall, NDCG: of the stage alone over the whole list, in its quota and at the size of the "
+        "ground\ntruth, linear gain. alive: ground truth left after it; after the last stage, the "
+        "joint recall."
+    )
+    table = _table("\nStages", caption)
+    stages = list(comparison.methods[0].stage_recall) if comparison.methods else []
+    for stage in stages:
+        heading = "recall  NDCG" + " alive" * (stage != stages[-1])
+        table.add_column(f"{escape(stage)}\n{heading}", justify="right", no_wrap=True)
+    for m in comparison.methods:
+        row = []
+        for stage in stages:
+            values = [m.stage_recall[stage], m.stage_ndcg[stage]]
+            values += [m.stage_survival[stage]] * (stage != stages[-1])
+            row.append(" ".join(f"{cells.share(v):>5}" for v in values))
+        table.add_row(*map(escape, [m.name, *row]))
+    return table
 
 
-def _number(value: float | None, *, sign: str = "", places: int = 4) -> str:
-    """As tables of the field write shares: without the zero before the point."""
-    return "" if value is None else re.sub(r"^([+-]?)0\.", r"\1.", f"{value:{sign}.{places}f}")
+def cost_table(comparison: Comparison) -> Table:
+    """What the judged runs cost, and how they came to be the judged ones."""
+    rows = [m for m in comparison.methods if m.trained or m.tuning]
+    tuned = any(cells.chosen(m) for m in rows)
+    caption = "s, MB: of training a judged run; mean and largest."
+    if tuned:
+        caption += " tried: points of the grid; the chosen one did best on validation requests."
+    if any(cells.at_edge(m) for m in rows):
+        caption += f"\n{cells.EDGE}."
+    table = _table("\nCost and tuning" if tuned else "\nCost", caption)
+    for column in ("s", "MB", *["tried"] * tuned):
+        table.add_column(column, justify="right", no_wrap=True)
+    if tuned:
+        names = table.columns[0]
+        names.ratio, names.width = None, min(28, max(len("method"), *(len(m.name) for m in rows)))
+        table.add_column("chosen", overflow="fold", ratio=1)
+    for m in rows:
+        row = [m.name, cells.seconds(m.seconds), cells.megabytes(m.peak_memory)]
+        row += [cells.tried(m), cells.chosen(m, between="\n")] * tuned
+        table.add_row(*map(escape, row))
+    return table
+
+
+def _table(title: str, caption: str) -> Table:
+    table = Table(
+        title=escape(title),
+        caption=escape(caption),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+        width=100,
+    )
+    table.add_column("method", overflow="fold", ratio=1)
+    return table

@@ -1,0 +1,92 @@
+"""What the papers report, to stand beside what is measured here."""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import final
+
+from cascaderank.errors import ConfigError, did_you_mean
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PublishedValue:
+    """One number of a paper's table."""
+
+    mean: float
+    std: float | None
+    """Over runs; ``None`` if the paper gives none."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PublishedTable:
+    """One table of a paper."""
+
+    name: str
+    title: str
+    dataset: str
+    """On which its numbers were measured."""
+    source: str
+    methods: Mapping[str, Mapping[str, PublishedValue]]
+    """By method, by column; every table has a column ``joint_recall``."""
+
+
+def published_table(name: str) -> PublishedTable:
+    """Look up a table of ``published.toml``.
+
+    Args:
+        name: such as ``"lcron_table_2"``.
+
+    Raises:
+        ConfigError: if there is no such table.
+
+    Examples:
+        >>> published_table("lcron_table_2").methods["lcron"]["joint_recall"]
+        PublishedValue(mean=0.8732, std=0.0005)
+        >>> published_table("arf_mslr").dataset
+        'MSLR-WEB30K'
+    """
+    tables = _tables()
+    if name not in tables:
+        raise ConfigError(
+            f"no published table '{name}'{did_you_mean(name, tables)}; "
+            f"there are {', '.join(tables)}"
+        )
+    return tables[name]
+
+
+def published_tables() -> list[str]:
+    """Return the names of all tables there are."""
+    return list(_tables())
+
+
+@cache
+def _tables() -> dict[str, PublishedTable]:
+    text = files("cascaderank.experiments").joinpath("published.toml").read_text(encoding="utf-8")
+    tables = {}
+    for name, table in tomllib.loads(text).items():
+        methods = {
+            method: {
+                column: PublishedValue(mean=mean, std=std)
+                for column, mean, std in zip(
+                    table["columns"],
+                    values["mean"],
+                    values.get("std", [None] * len(values["mean"])),
+                    strict=True,
+                )
+                if not math.isnan(mean)  # a cell that the paper leaves empty
+            }
+            for method, values in table["methods"].items()
+        }
+        tables[name] = PublishedTable(
+            name=name,
+            title=table["title"],
+            dataset=table["dataset"],
+            source=table["source"],
+            methods=methods,
+        )
+    return tables

@@ -1,0 +1,164 @@
+"""What is concluded from runs made by hand: means, intervals, tests, and what they are over."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cascaderank.errors import ConfigError, DataError
+from cascaderank.experiments import cells
+from cascaderank.experiments.summary import summarise
+from tests.experiments.runs import runs_of
+
+
+@pytest.fixture
+def settings(settings_for):
+    return settings_for("log").changed({"evaluation.bootstrap": 400})
+
+
+def judged(settings, runs, folds=1, **options):
+    names = [f"fold {i}" for i in range(folds)]
+    return summarise(settings, runs, dataset="by hand", fold_names=names, **options)
+
+
+MEANS = {"random order": 0.5, "bce": 0.8, "arf": 0.8, "lcron": 0.84}
+
+
+def method(found, name):
+    return next(m for m in found.methods if m.name == name)
+
+
+def test_means_are_over_folds_seeds_and_requests(settings):
+    runs = runs_of(MEANS, folds=2, seeds=3)
+    found = judged(settings, runs, folds=2)
+    assert [m.name for m in found.methods] == list(MEANS)
+    assert [m.trained for m in found.methods] == [False, True, True, True]
+    assert (found.requests, found.undefined, found.seeds) == (720, 80, 3)
+    lcron, values = method(found, "lcron"), runs["lcron"].values
+    joint = np.array([np.concatenate(values[s]["joint_recall"]) for s in range(3)])
+    assert lcron.joint_recall == pytest.approx(np.nanmean(joint), abs=1e-12)
+    assert lcron.by_seed == pytest.approx(np.nanmean(joint, axis=1), abs=1e-12)
+    assert lcron.seed_deviation == pytest.approx(np.std(lcron.by_seed, ddof=1))
+    assert lcron.by_fold == pytest.approx([np.nanmean(joint[:, :400]), np.nanmean(joint[:, 400:])])
+    for name, table in (
+        ("survival", lcron.stage_survival),
+        ("recall", lcron.stage_recall),
+        ("ndcg_linear", lcron.stage_ndcg),
+    ):
+        for stage in ("retrieval", "ranking"):
+            of = [np.concatenate(values[s][f"{name}/{stage}"]) for s in range(3)]
+            assert table[stage] == pytest.approx(np.nanmean(of))
+    assert lcron.seconds == np.mean(runs["lcron"].seconds)
+    assert lcron.peak_memory == 250_000_000
+    random = method(found, "random order")
+    assert (random.seconds, random.peak_memory, random.gain, random.p) == (None,) * 4
+    assert random.seed_deviation is None
+
+
+@pytest.mark.parametrize(("asked", "reference"), [(None, "bce"), ("lcron", "lcron")])
+def test_gains_are_over_the_reference(settings, asked, reference):
+    runs = runs_of(MEANS)
+    found = judged(settings.changed({"compare.reference": asked}), runs)
+    assert found.reference == reference
+    base = method(found, reference)
+    assert (base.gain, base.p, base.p_holm) == (None, None, None)
+    for m in found.methods:
+        if m.trained and m.name != reference:
+            assert m.gain == pytest.approx(m.joint_recall - base.joint_recall)
+            assert m.gain_low < m.gain < m.gain_high
+
+
+def test_p_is_of_the_difference_request_by_request_and_adjusted(settings):
+    runs = runs_of(MEANS)
+    found = judged(settings, runs)
+    by_seed = {
+        name: np.array([runs[name].values[s]["joint_recall"][0] for s in range(3)])
+        for name in ("bce", "arf", "lcron")
+    }
+    difference = by_seed["arf"].mean(0) - by_seed["bce"].mean(0)
+    t = stats.ttest_1samp(difference[~np.isnan(difference)], 0).pvalue
+    arf, lcron = method(found, "arf"), method(found, "lcron")
+    assert arf.p == pytest.approx(t, abs=0.03)
+    assert lcron.p < 0.001
+    assert lcron.p_holm == 2 * lcron.p
+    assert arf.p_holm == arf.p
+    assert (cells.mark(arf), cells.mark(lcron)) == ("", "better")
+    turned = judged(settings.changed({"compare.reference": "lcron"}), runs)
+    assert cells.mark(method(turned, "bce")) == "worse"
+
+
+def test_a_gain_that_other_seeds_would_undo_is_not_marked(settings):
+    runs = runs_of({"bce": 0.8, "lcron": 0.8}, seeds=5)
+    for seed in range(5):
+        of_seed = runs["bce"].values[seed]["joint_recall"][0]
+        # On all requests alike by seed, so that the mean over seeds is higher on every request.
+        luck = 0.01 + (0.1 if seed % 2 else -0.1 + 0.04 * (seed == 0))
+        runs["lcron"].values[seed]["joint_recall"][0] = of_seed + luck
+    lcron = method(judged(settings, runs), "lcron")
+    assert lcron.p_holm < 0.001
+    assert lcron.gain_low < 0 < lcron.gain_high
+    assert cells.mark(lcron) == ""
+
+
+def test_seeds_that_disagree_widen_the_interval(settings):
+    runs = runs_of({"bce": 0.8, "lcron": 0.8}, seeds=4)
+    before = method(judged(settings, runs), "lcron")
+    for seed in range(4):
+        runs["lcron"].values[seed]["joint_recall"][0] += 0.05 * (-1) ** seed
+    after = method(judged(settings, runs), "lcron")
+    assert after.high - after.low > 2 * (before.high - before.low)
+
+
+def test_the_planted_ceiling_is_that_of_its_own_cascade(settings):
+    planted = {"quotas": [30, 20], "ground_truth": 10, "joint_recall": 0.9}
+    found = judged(settings, runs_of(MEANS), planted=planted)
+    assert (found.ceiling, found.ceiling_kind) == (0.9, "planted")
+    assert method(found, "bce").share_of_ceiling == method(found, "bce").joint_recall / 0.9
+    other = judged(settings, runs_of(MEANS), planted={**planted, "quotas": [30, 10]})
+    assert (other.ceiling, other.ceiling_kind) == (1.0, "quotas")
+
+
+def test_published_numbers_stand_beside_and_say_that_data_differ(settings):
+    asked = settings.changed({"compare.published": "lcron_table_2"})
+    runs = runs_of(MEANS)
+    found = judged(asked, runs)
+    lcron = method(found, "lcron").published
+    assert (lcron.mean, lcron.std) == (0.8732, 0.0005)
+    assert method(found, "random order").published is None
+    assert "not on these data" in found.published["note"]
+    same = summarise(asked, runs, dataset="recflow, two stages", fold_names=["fold 0"])
+    assert "as are ours" in same.published["note"]
+    assert judged(settings, runs).published is None
+
+
+def test_json_has_null_for_what_is_undefined(settings):
+    runs = runs_of(MEANS)
+    for seen in runs.values():
+        for of_seed in seen.values.values():
+            of_seed["ndcg_linear/ranking"] = [np.full(400, np.nan)]
+    found = judged(settings, runs)
+    assert math.isnan(method(found, "bce").stage_ndcg["ranking"])
+    told = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert told["methods"][1]["stage_ndcg"]["ranking"] is None
+    assert told["methods"][1]["tuning"] == runs["bce"].tuning
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"compare.reference": "lcorn"}, r"'lcorn' is not compared \(did you mean 'lcron'\?\)"),
+        ({"compare.published": "lcron_table_22"}, "no published table 'lcron_table_22'"),
+    ],
+)
+def test_mistakes(settings, changes, told):
+    with pytest.raises(ConfigError, match=told):
+        judged(settings.changed(changes), runs_of(MEANS))
+
+
+def test_nothing_to_judge_by(settings):
+    runs = runs_of({"bce": 0.8})
+    runs["bce"].values[0]["reachable"] = [np.full(400, np.nan)]
+    with pytest.raises(DataError, match="log: no test request has ground truth"):
+        judged(settings, runs)
