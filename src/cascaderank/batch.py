@@ -1,6 +1,6 @@
 """What a cascade reads: some requests with their candidates, as tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -31,6 +31,9 @@ class RequestBatch:
     """``[batch, list]`` float, higher is better; ``None`` when serving."""
     levels: Tensor | None = None
     """``[batch, list]`` int64, how far the candidate got when it was logged, 0 lowest."""
+    feedback: Tensor | None = None
+    """``[batch, list]`` float32, what the user did with the candidate, such as 1 for a click;
+    ``None`` if the log does not say."""
     rows: Tensor | None = None
     """``[batch]`` int64, where in its data set each request is."""
 
@@ -56,12 +59,19 @@ class RequestBatch:
         return self.mask.shape[0]
 
     def to(self, device: torch.device | str) -> "RequestBatch":
-        """Return the batch on another device."""
-        moved: dict[str, object] = {}
+        """Return the batch on another device; from page-locked memory, nothing waits for it."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "RequestBatch":
+        """Return the batch in page-locked memory; without CUDA, as it is."""
+        return self._each(Tensor.pin_memory) if torch.cuda.is_available() else self
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "RequestBatch":
+        changed: dict[str, object] = {}
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, Mapping):
-                moved[f.name] = {k: v.to(device, non_blocking=True) for k, v in value.items()}
+                changed[f.name] = {name: change(tensor) for name, tensor in value.items()}
             elif value is not None:
-                moved[f.name] = value.to(device, non_blocking=True)
-        return RequestBatch(**moved)  # type: ignore[arg-type]
+                changed[f.name] = change(value)
+        return RequestBatch(**changed)  # type: ignore[arg-type]

@@ -112,6 +112,10 @@ class TrainSettings(Settings):
     order: Order = Field(
         "shuffled", description='Of requests: by chance, or "days": day by day, by chance in each.'
     )
+    bucketing: bool = Field(
+        default=False, description="Lists of like length share a batch: less padding."
+    )
+    prefetch: int = Field(0, ge=0, description="Batches that a thread makes in advance.")
     learning_rate: float = Field(1e-3, gt=0, lt=10, description="Adam's step size.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay (AdamW).")
     clip_norm: float = Field(10.0, gt=0, description="Longest gradient that is not cut down.")

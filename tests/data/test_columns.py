@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cascaderank.data.column_files import mapping_of
 from cascaderank.data.columns import EncodedLog
 from cascaderank.data.encoding import Encoder
 from cascaderank.data.fitting import fit_schema
@@ -176,9 +177,48 @@ def test_progress_adds_up_to_the_requests(tmp_path):
 
 def test_columns_lie_in_files_and_not_in_memory(tmp_path):
     encoded = built(write_shop(tmp_path / "shop"), tmp_path / "e", target="level")
-    columns = [*encoded.items.values(), *encoded.request.values(), encoded.labels, encoded.levels]
-    assert all(isinstance(column.base, np.memmap) for column in columns)
+    columns = [*encoded.items.values(), *encoded.request.values(), *encoded.history.values()]
+    columns += [encoded.labels, encoded.levels, encoded.feedback]
+    assert all(mapping_of(column) is not None for column in columns)
     assert not any(column.flags.writeable for column in columns)
+    assert encoded.mapped_bytes == sum(f.stat().st_size for f in (tmp_path / "e").iterdir()) - (
+        3 * 3 * 8  # lengths of candidates and of two sequences, of three requests
+    )
+    before = [column.tolist() for column in columns]
+    encoded.release()
+    np.testing.assert_equal([column.tolist() for column in columns], before)
+
+
+def test_columns_of_a_frame_are_in_memory():
+    log = EncodedLog.of_frame(shop_frame(), fit_schema(SCHEMA, [shop_frame()]))
+    assert log.mapped_bytes == 0
+    assert mapping_of(log.offsets) is None
+    log.release()
+
+
+def test_columns_of_one_type_lie_side_by_side(tmp_path):
+    encoded = built(write_shop(tmp_path / "shop"), tmp_path / "e", target="level")
+    assert encoded.items["video"].dtype == np.int32
+    assert encoded.items["price"].dtype == np.float32
+    assert set(encoded.items.blocks) == {("video",), ("price",)}
+    assert set(encoded.history.blocks) == {("watched",), ("seconds",), ("query",)}
+    names = [f"x{i}" for i in range(5)]
+    frame = pl.DataFrame({"request_id": [1, 2], **{n: [[1.0], [2.0, 3.0]] for n in names}})
+    schema = Schema(features=tuple(Feature(name=n, role="item", kind="numeric") for n in names))
+    log = write_shop(tmp_path / "wide", [frame], schema=schema, level_names=())
+    (block,) = built(log, tmp_path / "w").items.blocks.values()
+    assert block.shape == (3, 5)
+    assert block.flags.c_contiguous
+
+
+def test_feedback_travels_with_its_candidate(tmp_path):
+    encoded = built(write_shop(tmp_path / "shop", [shop_frame(9)]), tmp_path / "e", target="label")
+    # In a shop the label is 1 - i / 2 at place i, and feedback is 1 at place 0 alone.
+    assert encoded.feedback.dtype == np.float32
+    assert (encoded.feedback == (encoded.labels == 1)).all()
+    assert 0 < encoded.feedback.sum() < len(encoded.feedback)
+    without = write_shop(tmp_path / "without", [shop_frame().drop("feedback")])
+    assert built(without, tmp_path / "f").feedback is None
 
 
 def test_a_log_without_what_the_target_needs_is_told(tmp_path):

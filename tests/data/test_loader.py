@@ -1,4 +1,5 @@
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascaderank.data.column_files import ColumnFiles
 from cascaderank.data.columns import EncodedLog
 from cascaderank.data.fitting import fit_schema
 from cascaderank.data.loader import RequestLoader
+from cascaderank.data.tables import Table
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import Feature, FittedSchema, Schema
 from tests.data.shops import SCHEMA, shop_frame, write_shop
@@ -29,7 +32,7 @@ def rows_of(batches):
 
 
 def assert_same(one, other):
-    for name in ("mask", "labels", "levels", "rows"):
+    for name in ("mask", "labels", "levels", "feedback", "rows"):
         assert torch.equal(getattr(one, name), getattr(other, name))
     for name in ("items", "request", "history", "history_mask"):
         ours, theirs = getattr(one, name), getattr(other, name)
@@ -41,7 +44,8 @@ def assert_same(one, other):
 def unpadded(log, row, name):
     """The plain-Python expectation: one list of one request."""
     offsets = log.history_offsets[log.sequences[name]] if name in log.history else log.offsets
-    column = {"labels": log.labels, "levels": log.levels, **log.items, **log.history}[name]
+    own = {"labels": log.labels, "levels": log.levels, "feedback": log.feedback}
+    column = {**own, **log.items, **log.history}[name]
     return [column[i] for i in range(offsets[row], offsets[row + 1])]
 
 
@@ -52,7 +56,8 @@ rows_strategy = st.lists(st.integers(0, 11), min_size=1, max_size=8)
 @given(rows_strategy)
 def test_a_batch_is_its_requests_padded_with_zeros_to_the_longest(rows):
     batch = loader().collate(np.array(rows))
-    padded = {"labels": batch.labels, "levels": batch.levels, **batch.items, **batch.history}
+    own = {"labels": batch.labels, "levels": batch.levels, "feedback": batch.feedback}
+    padded = {**own, **batch.items, **batch.history}
     for name, tensor in padded.items():
         lists = [unpadded(LOG, row, name) for row in rows]
         least = 1 if name in LOG.history else 0
@@ -92,7 +97,7 @@ def test_padding_is_0_even_where_place_0_of_the_column_is_missing():
 def test_kinds_of_numbers_are_those_of_a_request_batch():
     batch = loader().collate(np.arange(5))
     assert batch.mask.dtype == torch.bool
-    assert batch.labels.dtype == torch.float32
+    assert batch.labels.dtype == batch.feedback.dtype == torch.float32
     assert batch.levels.dtype == batch.rows.dtype == torch.int64
     for feature in SCHEMA.features:
         tensor = {**batch.items, **batch.request, **batch.history}[feature.name]
@@ -219,6 +224,93 @@ def test_days_of_a_log_without_timestamps_are_told():
         in_days(LOG)
 
 
+@pytest.mark.parametrize("options", [{}, {"bucketing": True}, {"pin_memory": True}])
+@pytest.mark.parametrize("order", ["shuffled", "days"])
+def test_batches_that_are_made_ahead_are_the_same(week, options, order):
+    ask = {"batch_size": 7, "seed": 3, "order": order, **options}
+    now, ahead = (
+        RequestLoader(week[1], np.arange(60), prefetch=prefetch, **ask) for prefetch in (0, 3)
+    )
+    for start in (0, 4, 9):
+        batches = zip(now.epoch(1, start=start), ahead.epoch(1, start=start), strict=True)
+        for one, other in batches:
+            assert_same(one, other)
+
+
+def test_an_epoch_that_is_given_up_leaves_no_thread(week):
+    batches = RequestLoader(week[1], np.arange(60), batch_size=2, seed=0, prefetch=4).epoch(0)
+    next(batches)
+    assert [t for t in threading.enumerate() if t.name.startswith("cascaderank-prefetch")]
+    batches.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("cascaderank-prefetch")]
+
+
+@pytest.mark.parametrize("order", ["shuffled", "days"])
+def test_buckets_have_each_row_once_in_order_of_days_and_start_anywhere(week, order):
+    _, log = week
+    ask = {"batch_size": 4, "seed": 1, "order": order}
+    batches = RequestLoader(log, np.arange(60), bucketing=True, **ask)
+    plain = RequestLoader(log, np.arange(60), **ask)
+    whole = rows_of(batches.epoch(2))
+    assert sorted(np.concatenate(whole)) == list(range(60))
+    for start in (0, 3, 15):
+        assert rows_of(batches.epoch(2, start=start)) == whole[start:]
+    if order == "days":
+        assert (np.diff(log.days[np.concatenate(whole)]) >= 0).all()
+    places, before = (sum(b.mask.numel() for b in of.epoch(0)) for of in (batches, plain))
+    assert places < before
+
+
+def test_without_cuda_pinned_batches_are_the_same(week):
+    batch = next(RequestLoader(week[1], np.arange(9), batch_size=9, pin_memory=True).epoch(0))
+    assert batch.mask.is_pinned() == torch.cuda.is_available()
+    if not torch.cuda.is_available():
+        assert batch.pin_memory() is batch
+    assert_same(batch.to("cpu"), batch)
+
+
+def test_a_log_larger_than_what_may_stay_in_memory_is_let_go(week, monkeypatch):
+    released = []
+    monkeypatch.setattr(EncodedLog, "release", lambda log: released.append(log.requests))
+    batches = RequestLoader(week[1], np.arange(60), batch_size=8)
+    list(batches.epoch(0))
+    assert released == []
+    monkeypatch.setattr("cascaderank.data.loader._MOST_RESIDENT", 1)
+    monkeypatch.setattr("cascaderank.data.loader._RELEASE_EVERY", 16)
+    list(batches.epoch(0))
+    assert released == [60] * (60 // 16)
+
+
+def resident_of_files():
+    """Bytes of mapped files that count as memory of this process."""
+    told = Path("/proc/self/status").read_text()
+    return int(told.split("RssFile:")[1].split()[0]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
+def test_memory_stays_bounded_whatever_is_read(tmp_path, monkeypatch):
+    requests, size = 16_384, 2**26
+    with ColumnFiles(tmp_path) as files:
+        for _ in range(16):
+            files.append("block", np.zeros((size // 16 // 32, 8), dtype=np.float32))
+        block = files.mapped("block")
+    log = EncodedLog(
+        request_ids=pl.Series(range(requests)),
+        offsets=np.arange(requests + 1) * (len(block) // requests),
+        items=Table({tuple("abcdefgh"): block}),
+    )
+    assert log.mapped_bytes == size
+    most = {}
+    for bound in (2**30, 2**20):
+        monkeypatch.setattr("cascaderank.data.loader._MOST_RESIDENT", bound)
+        log.release()
+        before = resident_of_files()
+        batches = RequestLoader(log, np.arange(requests), batch_size=256)
+        most[bound] = max(resident_of_files() - before for _ in batches.epoch(0))
+    assert most[2**30] > 0.9 * size, "or this test says nothing"
+    assert most[2**20] < 0.25 * size
+
+
 def test_no_rows_give_no_batches():
     empty = loader(np.array([], dtype=np.int64))
     assert empty.batches_per_epoch == 0
@@ -237,6 +329,14 @@ def test_narrow_integers_are_rows_too():
         (
             lambda: RequestLoader(LOG, np.arange(2), batch_size=1, order="day"),
             "order must be one of shuffled, days; got 'day'",
+        ),
+        (
+            lambda: RequestLoader(LOG, np.arange(2), batch_size=1, prefetch=-1),
+            "prefetch must be at least 0; got -1",
+        ),
+        (
+            lambda: RequestLoader(LOG, np.arange(2), batch_size=1, bucketing=True),
+            "bucketing shuffles batches and needs a seed",
         ),
         (lambda: loader(np.array([12])), "rows must be 0 to 11; got 12 to 12"),
         (lambda: loader(np.array([-1, 3])), "rows must be 0 to 11; got -1 to 3"),

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -62,6 +63,17 @@ def test_stopping_after_any_step_changes_no_bit(funnel, settings_for, tmp_path):
         assert not (folder / "report.json").exists()
         train_run(settings, folder)
         assert bits_of(folder) == whole, f"differs when stopped after step {stop}"
+
+
+def test_however_batches_are_made_a_stop_changes_no_bit(funnel, settings_for, tmp_path):
+    options = {"order": "days", "bucketing": True, "prefetch": 2, "epochs": 2}
+    settings = settings_for(funnel, **{f"train__{name}": v for name, v in options.items()})
+    train_run(settings, tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train_run(settings, tmp_path / "stopped", progress=StopAfter(8))
+    assert not [t for t in threading.enumerate() if t.name.startswith("cascaderank-prefetch")]
+    train_run(settings, tmp_path / "stopped")
+    assert bits_of(tmp_path / "stopped") == bits_of(tmp_path / "whole")
 
 
 def test_another_seed_gives_other_bits(funnel, settings_for, tmp_path):

@@ -1,5 +1,6 @@
 """Columns that grow part by part in files, and are then mapped into memory."""
 
+import mmap
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, final
@@ -32,7 +33,7 @@ class ColumnFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, BinaryIO] = {}
-        self._dtypes: dict[str, np.dtype[Any]] = {}
+        self._rows: dict[str, np.dtype[Any]] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -51,7 +52,7 @@ class ColumnFiles:
             file.close()
 
     def append(self, column: str, values: NDArray[Any]) -> None:
-        """Add values to a column; all of a column have one type.
+        """Add values ``[n, ...]`` to a column; all of a column have one type and shape.
 
         Raises:
             DataError: if they cannot be written, as on a full disk.
@@ -61,8 +62,8 @@ class ColumnFiles:
                 # Numbered, since a column may be called anything.
                 path = self._folder / f"column-{len(self._files):05}.bin"
                 self._files[column] = path.open("wb")
-                self._dtypes[column] = values.dtype
-            self._files[column].write(np.ascontiguousarray(values).view(np.uint8).data)
+                self._rows[column] = np.dtype((values.dtype, values.shape[1:]))
+            self._files[column].write(np.ascontiguousarray(values).data)
         except OSError as error:
             raise DataError(
                 f"{self._folder}: cannot be written: {error.strerror or error}"
@@ -70,9 +71,18 @@ class ColumnFiles:
 
     def mapped(self, column: str) -> NDArray[Any]:
         """Return all values of a column, read-only, mapped from its file."""
-        file, dtype = self._files[column], self._dtypes[column]
+        file, row = self._files[column], self._rows[column]
         file.flush()
         if not file.tell():  # nothing cannot be mapped
-            return np.zeros(0, dtype=dtype)
+            return np.zeros(0, dtype=row)
         # As a plain array: indexing a memmap is several times slower.
-        return np.asarray(np.memmap(file.name, dtype=dtype, mode="r"))
+        flat = np.asarray(np.memmap(file.name, dtype=row.base, mode="r"))
+        return flat.reshape(-1, *row.shape)
+
+
+def mapping_of(values: NDArray[Any]) -> mmap.mmap | None:
+    """Return what maps the file that values are in, or ``None`` if they are in memory."""
+    base: object = values
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base if isinstance(base, mmap.mmap) else None

@@ -1,5 +1,6 @@
 """The encoded log: every column flat, in files that are mapped into memory."""
 
+import mmap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cascaderank.data.column_files import ColumnFiles
+from cascaderank.data.column_files import ColumnFiles, mapping_of
 from cascaderank.data.encoding import Encoder, check_same_features
 from cascaderank.data.flat import flat_columns
 from cascaderank.data.hashing import mix, seeded
@@ -17,6 +18,7 @@ from cascaderank.data.labels import needs
 from cascaderank.data.manifest import Part
 from cascaderank.data.ragged import offsets_of, positions_within
 from cascaderank.data.request_log import RequestLog
+from cascaderank.data.tables import Table
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import FittedSchema
 
@@ -59,6 +61,8 @@ class EncodedLog:
     """``[candidates]``, higher is better."""
     levels: NDArray[np.int8] | None = None
     """``[candidates]``, 0 lowest."""
+    feedback: NDArray[np.float32] | None = None
+    """``[candidates]``, what the user did with each, such as 1 for a click."""
     days: NDArray[np.int32] | None = None
     """``[requests]`` days (UTC) since 1970-01-01; ``None`` if the log has no timestamps."""
 
@@ -66,6 +70,27 @@ class EncodedLog:
     def requests(self) -> int:
         """How many requests there are."""
         return len(self.offsets) - 1
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Size of the files that columns are mapped from; 0 if all are in memory."""
+        return sum(len(mapping) for mapping in self._mappings())
+
+    def release(self) -> None:
+        """Let go of what was read from mapped files, and stays in the cache of the system.
+
+        It counts as memory of the process until then. It is read again when it is needed.
+        """
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            for mapping in self._mappings():
+                mapping.madvise(mmap.MADV_DONTNEED)
+
+    def _mappings(self) -> list[mmap.mmap]:
+        columns = [*self.items.values(), *self.request.values(), *self.history.values()]
+        columns += [c for c in (self.labels, self.levels, self.feedback) if c is not None]
+        # By identity, since columns that lie side by side are mapped together.
+        mappings = {id(mapping): mapping for mapping in map(mapping_of, columns)}
+        return [mapping for mapping in mappings.values() if mapping is not None]
 
     @classmethod
     def build(
@@ -120,7 +145,7 @@ class EncodedLog:
         parts, there = log.manifest.parts, log.manifest.columns
         check_same_features(fitted, log.schema, where=str(log.path))
         wanted = needs(target, there, where=str(log.path)) if target else ()
-        extra = [c for c in ("level", *wanted) if c in there]
+        extra = [c for c in ("level", "feedback", *wanted) if c in there]
         columns = list(dict.fromkeys(["request_id", *fitted.names, *extra]))
         encoder = Encoder(fitted)
         chunks = (_from_part(log, part, columns, encoder, target, history_length) for part in parts)
@@ -187,46 +212,61 @@ def _joined(
     with ColumnFiles(folder) as files:
         for chunk in chunks:
             order = _chance_order(np.diff(chunk.offsets), rows, seed)
-            for key, values in _columns(chunk).items():
+            tables = _tables(chunk)
+            for key, values in _columns(chunk, tables).items():
                 of_candidates = key.startswith(_OF_CANDIDATES)
                 files.append(key, values[order] if of_candidates else values)
             ids.append(chunk.request_ids)
             rows += chunk.requests
             progress(chunk.requests)
-        keys = _columns(chunk)
-        mapped = {key: files.mapped(key) for key in keys}
+        mapped = {key: files.mapped(key) for key in _columns(chunk, tables)}
+
+    def table(what: str) -> Table:
+        of = tables[what]
+        return Table({names: mapped[_key(what, names)] for names in of.blocks}, tuple(of))
+
     return EncodedLog(
         request_ids=pl.concat(ids),
         offsets=offsets_of(mapped["lengths:"]),
-        items=_under("items:", mapped),
-        request=_under("request:", mapped),
-        history=_under("history:", mapped),
-        history_offsets={k: offsets_of(v) for k, v in _under("entries:", mapped).items()},
+        items=table("items"),
+        request=table("request"),
+        history=table("history"),
+        history_offsets={
+            name: offsets_of(mapped[f"entries:{name}"]) for name in chunk.history_offsets
+        },
         sequences=chunk.sequences,
         labels=mapped.get("labels:"),
         levels=mapped.get("levels:"),
+        feedback=mapped.get("feedback:"),
     )
 
 
-_OF_CANDIDATES = ("items:", "labels:", "levels:")
+_OF_CANDIDATES = ("items:", "labels:", "levels:", "feedback:")
 
 
-def _columns(chunk: EncodedLog) -> dict[str, Column]:
-    """All columns of a chunk by what they are, a colon, and their name."""
+def _tables(chunk: EncodedLog) -> dict[str, Table]:
+    return {
+        "items": Table.of(chunk.items),
+        "request": Table.of(chunk.request),
+        "history": Table.of(chunk.history, chunk.sequences),
+    }
+
+
+def _columns(chunk: EncodedLog, tables: Mapping[str, Table]) -> dict[str, Column]:
+    """All that goes into files, by what it is, a colon, and its name."""
     columns: dict[str, Column] = {"lengths:": np.diff(chunk.offsets)}
-    columns |= {f"items:{name}": values for name, values in chunk.items.items()}
-    columns |= {f"request:{name}": values for name, values in chunk.request.items()}
-    columns |= {f"history:{name}": values for name, values in chunk.history.items()}
+    for what, table in tables.items():
+        columns |= {_key(what, names): block for names, block in table.blocks.items()}
     columns |= {f"entries:{name}": np.diff(of) for name, of in chunk.history_offsets.items()}
-    if chunk.labels is not None:
-        columns["labels:"] = chunk.labels
-    if chunk.levels is not None:
-        columns["levels:"] = chunk.levels
+    for what in ("labels", "levels", "feedback"):
+        values = getattr(chunk, what)
+        if values is not None:
+            columns[f"{what}:"] = values
     return columns
 
 
-def _under(prefix: str, columns: Mapping[str, Column]) -> dict[str, Column]:
-    return {k.removeprefix(prefix): v for k, v in columns.items() if k.startswith(prefix)}
+def _key(what: str, names: tuple[str, ...]) -> str:
+    return f"{what}:{','.join(names)}"
 
 
 def _days_of(parts: Sequence[Part]) -> NDArray[np.int32] | None:

@@ -62,6 +62,7 @@ def flat_columns(
         "sequences": sequences,
         "labels": None if target is None else labels_of(target, plain),
         "levels": plain["level"].astype(np.int8) if "level" in plain else None,
+        "feedback": plain["feedback"].astype(np.float32) if "feedback" in plain else None,
     }
 
 

@@ -1,16 +1,23 @@
 """From flat columns to padded batches: the one place that pads."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, final, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cascaderank.batch import RequestBatch
 from cascaderank.data.columns import EncodedLog
-from cascaderank.data.ordering import Order, ordered
+from cascaderank.data.ordering import Order, Rows, bucketed, ordered
+from cascaderank.data.padding import Padding, columns_first
+from cascaderank.data.prefetch import prefetched
+from cascaderank.data.tables import Table
 from cascaderank.errors import ConfigError, DataError
+
+_MOST_RESIDENT = 2**30  # bytes of columns that may stay in memory; of more, what was read is let go
+_RELEASE_EVERY = 1024  # requests
 
 
 @final
@@ -24,10 +31,15 @@ class RequestLoader:
         seed: of the order; ``None`` for the order of ``rows``.
         order: ``"shuffled"``, or ``"days"`` for earlier days (UTC) first, shuffled inside each. A
             batch where one day ends and the next begins has requests of both.
+        bucketing: whether requests with lists of like length share a batch, see
+            :func:`~cascaderank.data.ordering.bucketed`; needs a seed.
+        prefetch: how many batches a thread makes in advance; 0 for none. The batches are the same.
+        pin_memory: whether batches lie in page-locked memory, from where a GPU fetches them while
+            it computes; of no effect without CUDA.
 
     Raises:
-        ConfigError: if a row is not in the log, ``batch_size`` or ``seed`` is out of range, or
-            there is no such order.
+        ConfigError: if a row is not in the log, ``batch_size``, ``seed`` or ``prefetch`` is out of
+            range, or there is no such order.
         DataError: if days are to be followed and the log has none.
 
     Examples:
@@ -56,11 +68,18 @@ class RequestLoader:
         batch_size: int,
         seed: int | None = None,
         order: Order = "shuffled",
+        bucketing: bool = False,
+        prefetch: int = 0,
+        pin_memory: bool = False,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1; got {batch_size}")
         if seed is not None and seed < 0:
             raise ConfigError(f"seed must be at least 0; got {seed}")
+        if prefetch < 0:
+            raise ConfigError(f"prefetch must be at least 0; got {prefetch}")
+        if bucketing and seed is None:
+            raise ConfigError("bucketing shuffles batches and needs a seed; got None")
         if order not in get_args(Order):
             raise ConfigError(f"order must be one of {', '.join(get_args(Order))}; got '{order}'")
         if order == "days" and log.days is None:
@@ -70,9 +89,14 @@ class RequestLoader:
             )
         self.log = log
         self.order = order
+        self._items, self._request = Table.of(log.items), Table.of(log.request)
+        self._history = Table.of(log.history, log.sequences)
         self.rows = _checked_rows(rows, log.requests)
         self.batch_size = batch_size
         self.seed = seed
+        self.bucketing = bucketing
+        self.prefetch = prefetch
+        self.pin_memory = pin_memory
 
     @property
     def batches_per_epoch(self) -> int:
@@ -97,13 +121,32 @@ class RequestLoader:
                 f"expected an epoch of at least 0 and a start of 0 to {self.batches_per_epoch}; "
                 f"got epoch {epoch} and start {start}"
             )
-        return self._batches(epoch, start)
+        return prefetched(self._batches(epoch, start), self.prefetch)
 
     def _batches(self, epoch: int, start: int) -> Iterator[RequestBatch]:
+        rows, release = self._ordered(epoch), self.log.mapped_bytes > _MOST_RESIDENT
+        read = 0
+        for first in range(start * self.batch_size, len(rows), self.batch_size):
+            batch = self.collate(rows[first : first + self.batch_size])
+            yield batch.pin_memory() if self.pin_memory else batch
+            read += len(batch)
+            if release and read >= _RELEASE_EVERY:
+                self.log.release()
+                read = 0
+
+    def _ordered(self, epoch: int) -> Rows:
         days = self.log.days if self.order == "days" else None
         rows = ordered(self.rows, seed=self.seed, epoch=epoch, days=days)
-        for first in range(start * self.batch_size, len(rows), self.batch_size):
-            yield self.collate(rows[first : first + self.batch_size])
+        if not self.bucketing or self.seed is None:
+            return rows
+        return bucketed(
+            rows,
+            lengths=np.diff(self.log.offsets),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            days=days,
+        )
 
     def collate(self, rows: NDArray[np.integer[Any]]) -> RequestBatch:
         """Pad some requests to the longest of them; histories too, to one entry at least.
@@ -118,50 +161,37 @@ class RequestLoader:
             ConfigError: if a row is not in the log.
         """
         log, rows = self.log, _checked_rows(rows, self.log.requests)
-        candidates = _Padding(log.offsets, rows)
-        entries = {name: _Padding(of, rows, least=1) for name, of in log.history_offsets.items()}
+        lists = Padding(log.offsets, rows)
+        entries = {name: Padding(of, rows, least=1) for name, of in log.history_offsets.items()}
+
+        def of_candidates(column: NDArray[Any] | None) -> Tensor | None:
+            return None if column is None else lists.padded(column[:, None])[0]
+
         return RequestBatch(
-            mask=candidates.mask(),
-            items={name: candidates.padded(values) for name, values in log.items.items()},
-            request={name: _tensor(values[rows]) for name, values in log.request.items()},
-            history={
-                name: entries[log.sequences[name]].padded(values)
-                for name, values in log.history.items()
-            },
+            mask=lists.mask(),
+            items=_by_name(self._items, lambda block, _: lists.padded(block)),
+            request=_by_name(
+                self._request, lambda block, _: torch.from_numpy(columns_first(block[rows]))
+            ),
+            history=_by_name(
+                self._history, lambda block, name: entries[log.sequences[name]].padded(block)
+            ),
             history_mask={name: padding.mask() for name, padding in entries.items()},
-            labels=None if log.labels is None else candidates.padded(log.labels),
-            levels=None if log.levels is None else candidates.padded(log.levels),
+            labels=of_candidates(log.labels),
+            levels=of_candidates(log.levels),
+            feedback=of_candidates(log.feedback),
             rows=torch.from_numpy(rows),
         )
 
 
-@final
-class _Padding:
-    """Where in a flat column each place of a padded one is found, for some rows."""
-
-    def __init__(
-        self, offsets: NDArray[np.int64], rows: NDArray[np.int64], *, least: int = 0
-    ) -> None:
-        starts = offsets[rows]
-        lengths = offsets[rows + 1] - starts
-        places = np.arange(max(least, int(lengths.max(initial=0))))
-        self._empty = places >= lengths[:, None]
-        self._from = np.where(self._empty, 0, starts[:, None] + places)
-
-    def mask(self) -> torch.Tensor:
-        return torch.from_numpy(~self._empty)
-
-    def padded(self, values: NDArray[Any]) -> torch.Tensor:
-        dtype = np.float32 if values.dtype.kind == "f" else np.int64
-        if not len(values):  # no request of the log has a history: there is no place 0 to read
-            return torch.from_numpy(np.zeros(self._from.shape, dtype=dtype))
-        padded = values.take(self._from).astype(dtype, copy=False)
-        padded[self._empty] = 0
-        return torch.from_numpy(padded)
-
-
-def _tensor(values: NDArray[Any]) -> torch.Tensor:
-    return torch.from_numpy(values.astype(np.float32 if values.dtype.kind == "f" else np.int64))
+def _by_name(table: Table, read: Callable[[NDArray[Any], str], Tensor]) -> dict[str, Tensor]:
+    """What is read of each block, by the names of its columns; told the first of them."""
+    found = {
+        name: column
+        for names, block in table.blocks.items()
+        for name, column in zip(names, read(block, names[0]), strict=True)
+    }
+    return {name: found[name] for name in table}
 
 
 def _checked_rows(rows: NDArray[np.integer[Any]], requests: int) -> NDArray[np.int64]:

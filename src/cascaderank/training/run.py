@@ -90,8 +90,7 @@ def run_data(
             raise SchemaError(f"stages.{name}.features: {error}") from None
     if settings.train.order == "days" and log.manifest.time_range is None:
         raise DataError(
-            f"{log.path}: the requests have no timestamps to learn day by day; "
-            'say train.order = "shuffled" instead'
+            f'{log.path}: no timestamps to learn day by day; say train.order = "shuffled"'
         )
     split = split_requests(log, settings.data.split)
     try:
@@ -154,9 +153,10 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
             train=RequestLoader(
                 data.encoded,
                 data.split.train,
-                batch_size=settings.train.batch_size,
-                seed=settings.train.seed,
-                order=settings.train.order,
+                pin_memory=device.type == "cuda",
+                **settings.train.model_dump(
+                    include={"batch_size", "seed", "order", "bucketing", "prefetch"}
+                ),
             ),
             validation=_loader(settings, data.encoded, data.split.validation),
             relevance=settings.relevance,

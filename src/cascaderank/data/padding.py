@@ -1,0 +1,91 @@
+"""Lists of some requests, cut out of flat columns and padded to the longest."""
+
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@final
+class Padding:
+    """Where the lists of some requests start and end; found once for all their columns.
+
+    Args:
+        offsets: ``[requests + 1]``, where each list starts.
+        rows: of the requests, ``[batch]``.
+        least: what lists are padded to, if all are shorter.
+
+    Examples:
+        >>> padding = Padding(np.array([0, 2, 3]), np.array([1, 0]))
+        >>> padding.padded(np.array([[1, 7], [2, 8], [3, 9]]))
+        tensor([[[3, 0],
+                 [1, 2]],
+        <BLANKLINE>
+                [[9, 0],
+                 [7, 8]]])
+    """
+
+    def __init__(
+        self, offsets: NDArray[np.int64], rows: NDArray[np.int64], *, least: int = 0
+    ) -> None:
+        self._starts = offsets[rows]
+        lengths = offsets[rows + 1] - self._starts
+        self._places = np.arange(max(least, int(lengths.max(initial=0))))
+        equal = bool((lengths == len(self._places)).all())
+        self._empty = None if equal else self._places >= lengths[:, None]
+
+    def mask(self) -> torch.Tensor:
+        """Return ``[batch, longest]``, ``True`` where a list has a value."""
+        if self._empty is None:
+            return torch.ones(len(self._starts), len(self._places), dtype=torch.bool)
+        return torch.from_numpy(~self._empty)
+
+    def padded(self, block: Array) -> torch.Tensor:
+        """Return ``[columns, batch, longest]`` of a block ``[n, columns]``; padding is 0."""
+        shape = (block.shape[1], len(self._starts), len(self._places))
+        if not len(block):  # no request of the log has a history
+            return torch.from_numpy(np.zeros(shape, dtype=wide(block.dtype)))
+        values = columns_first(self._runs(block).reshape(*shape[1:], shape[0]))
+        if self._empty is not None:
+            np.copyto(values, 0, where=self._empty)
+        return torch.from_numpy(values)
+
+    def _runs(self, block: Array) -> Array:
+        """From where each list starts, as many rows as the longest has: one copy of memory each.
+
+        What is read beyond the end of a list is another's, and overwritten with padding.
+        """
+        longest, columns = len(self._places), block.shape[1]
+        last = len(block) - longest
+        late = self._starts > last
+        if last >= 0 and not late.any():
+            return _windows(block, longest)[self._starts]
+        # Beyond the end of the column there is nothing to read: place by place, but not over it.
+        runs = np.empty((len(late), longest * columns), dtype=block.dtype)
+        if last >= 0:
+            runs[~late] = _windows(block, longest)[self._starts[~late]]
+        places = np.minimum(self._starts[late, None] + self._places, len(block) - 1)
+        runs[late] = block[places].reshape(-1, longest * columns)
+        return runs
+
+
+def wide(dtype: np.dtype[Any]) -> type[np.float32 | np.int64]:
+    """Return the type that a model reads: float32 for numbers, int64 for codes."""
+    return np.float32 if dtype.kind == "f" else np.int64
+
+
+def columns_first(values: Array) -> Array:
+    """Return ``[..., columns]`` as new ``[columns, ...]`` of the type that a model reads."""
+    first = np.empty((values.shape[-1], *values.shape[:-1]), dtype=wide(values.dtype))
+    np.copyto(first, np.moveaxis(values, -1, 0))
+    return first
+
+
+def _windows(block: Array, rows: int) -> Array:
+    """So many rows of a block from each row on, as one run of memory each; copies nothing."""
+    columns = block.shape[1]
+    return sliding_window_view(block.reshape(-1), rows * columns)[::columns]
