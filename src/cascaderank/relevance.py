@@ -1,10 +1,15 @@
-"""Which candidates are ground truth: the best of a list, or all that reach a threshold."""
+"""What candidates are worth: which of them are ground truth, and what their labels gain."""
+
+import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from cascaderank.errors import ConfigError
+from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.tensors import check_mask
+
+Gain = Literal["exponential", "linear"]
 
 
 def check_ground_truth(k: int | None, threshold: float | None) -> None:
@@ -70,3 +75,41 @@ def ground_truth(
     left = (k or 1) - better.sum(-1, keepdim=True)
     share = left.to(labels.dtype) / tied.sum(-1, keepdim=True).clamp(min=1)
     return better.to(labels.dtype) + tied * share.clamp(max=1.0)
+
+
+def relative_gains(labels: Tensor, gain: Gain, mask: Tensor) -> Tensor:
+    """Return what labels gain, ``2^y - 1`` or ``y``, over about that of the best of the list.
+
+    What it is over is a power of 2 and the best label, so that large labels do not overflow.
+
+    Args:
+        labels: ``[..., list]``, at least 0; higher is better.
+        gain: ``"exponential"`` for graded labels, ``"linear"`` for labels that are gains.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Returns:
+        ``[..., list]`` float64 in [0, 1] where labels are; 0 under the mask.
+
+    Raises:
+        ConfigError: if ``gain`` is unknown.
+
+    Examples:
+        >>> labels = torch.tensor([2.0, 1.0, 0.0])
+        >>> relative_gains(labels, "exponential", torch.tensor([True, True, True]))
+        tensor([0.7500, 0.2500, 0.0000], dtype=torch.float64)
+
+    Source: this project.
+    """
+    known = get_args(Gain)
+    if gain not in known:
+        raise ConfigError(
+            f"no gain called '{gain}'{did_you_mean(str(gain), known)}; there are {', '.join(known)}"
+        )
+    labels = labels.double().masked_fill(~mask, 0.0)
+    if labels.shape[-1] == 0:
+        return labels
+    best = labels.amax(-1, keepdim=True)
+    if gain == "linear":
+        return labels / best.masked_fill(best == 0, 1.0)
+    # (2^y - 1) / 2^best = 2^(y - best) (1 - 2^-y): no term can overflow or cancel.
+    return torch.exp2(labels - best) * -torch.expm1(-labels * math.log(2))

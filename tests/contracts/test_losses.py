@@ -198,7 +198,7 @@ def test_a_gradient_step_goes_downhill(loss, cascade):
 def test_labels_in_agreement_cost_less_than_labels_in_reverse(loss, cascade):
     scores, _, mask = cascade
     labels = torch.linspace(1, 0, scores.shape[-1]).double().expand(mask.shape)
-    best = labels.expand_as(scores)
+    best = 3 * labels.expand_as(scores)
     assert loss(best, labels, mask=mask) < loss(-best, labels, mask=mask)
 
 

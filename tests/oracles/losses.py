@@ -1,7 +1,7 @@
 """Losses of one list in plain Python, too slow and too precise to be wrong."""
 
 from decimal import Decimal, localcontext
-from math import exp, inf, log, log1p, prod
+from math import exp, inf, log, log1p, log2, prod
 
 from tests.oracles.sorting import DIGITS, rows, top_k
 
@@ -160,3 +160,108 @@ def rankflow(stages, labels, k, *, quotas):
             more = mean(s[j] for j in kept) - mean(s[j] for j in dropped)
             terms[f"ranking/stage_{t + 1}"] = softplus(-more)
     return terms
+
+
+def ideal_gains(labels, *, gain="exponential", m=None):
+    """Gains over the best DCG there can be."""
+    gains = [2**y - 1 if gain == "exponential" else y for y in labels]
+    best = sum(g / log2(1 + r) for r, g in enumerate(sorted(gains, reverse=True)[:m], 1))
+    return [g / best if best else 0.0 for g in gains]
+
+
+def discounts(scores, labels, m):
+    return [1 / log2(1 + r) if r <= (m or inf) else 0.0 for r in ranks(scores, labels)]
+
+
+def lambdarank(scores, labels, *, m=None, gain="exponential"):
+    """Pairs weighted by what their exchange does to NDCG."""
+    gains, of_rank = ideal_gains(labels, gain=gain, m=m), discounts(scores, labels, m)
+    n = range(len(scores))
+    return sum(
+        abs(gains[i] - gains[j]) * abs(of_rank[i] - of_rank[j]) * softplus(scores[j] - scores[i])
+        for i in n
+        for j in n
+        if labels[i] > labels[j]
+    )
+
+
+def lambdaloss(scores, labels, *, bound="loss2", m=None, mu=10.0, gain="exponential"):
+    """Pairs weighted so that they bound NDCG."""
+    gains, of_rank = ideal_gains(labels, gain=gain, m=m), discounts(scores, labels, m)
+    rank, n, total = ranks(scores, labels), range(len(scores)), 0.0
+    for i in n:
+        for j in n:
+            cost = softplus(scores[j] - scores[i])
+            if bound == "loss1" and i != j:
+                total += gains[i] * of_rank[i] * cost
+            elif bound != "loss1" and labels[i] > labels[j]:
+                apart = max(abs(rank[i] - rank[j]), 0.5)
+                delta = 1 / log2(1 + apart) - 1 / log2(2 + apart)
+                if max(rank[i], rank[j]) > (m or inf):
+                    delta /= 1 - 1 / log2(1 + max(rank[i], rank[j]))
+                rho = abs(of_rank[i] - of_rank[j])
+                weight = delta if bound == "loss2" else rho + mu * delta
+                total += weight * abs(gains[i] - gains[j]) * cost
+    return total
+
+
+def lambda_recall(scores, labels, k, *, m):
+    """Pairs whose exchange changes what is kept of the ground truth."""
+    z, rank, n = [float(x) for x in marks(labels, k)], ranks(scores, labels), range(len(scores))
+    return sum(
+        abs(z[i] - z[j]) * softplus(scores[j] - scores[i])
+        for i in n
+        for j in n
+        if labels[i] > labels[j] and (rank[i] <= m) != (rank[j] <= m)
+    ) / min(k, len(scores))
+
+
+def approx_ndcg(scores, labels, *, temperature=0.1, gain="exponential"):
+    """1 - NDCG with ranks that are counted softly."""
+    gains = ideal_gains(labels, gain=gain)
+    if not any(gains):
+        return 0.0
+    soft = [
+        1 + sum(1 / (1 + exp(-(t - s) / temperature)) for j, t in enumerate(scores) if j != i)
+        for i, s in enumerate(scores)
+    ]
+    return 1 - sum(g / log2(1 + r) for g, r in zip(gains, soft, strict=True))
+
+
+def listnet(scores, labels):
+    wanted, got = (sum(map(exp, x)) for x in (labels, scores))
+    return -sum(exp(y) / wanted * log(exp(s) / got) for s, y in zip(scores, labels, strict=True))
+
+
+def listmle(scores, labels):
+    """Each candidate is drawn against all that are not better."""
+    pairs = list(zip(scores, labels, strict=True))
+    return sum(log(sum(exp(t) for t, x in pairs if x <= y)) - s for s, y in pairs)
+
+
+def pointwise_softmax(scores, labels, *, classes):
+    """Of all grades, the one nearest to the score is the likeliest."""
+    total = 0.0
+    for s, y in zip(scores, labels, strict=True):
+        chances = [exp(-((s - c) ** 2) / 2) for c in range(classes)]
+        total -= log(chances[y] / sum(chances))
+    return total / len(scores)
+
+
+def soft_ndcg(scores, labels, *, m=None, scalings=0, gain="exponential", **sort):
+    """1 - NDCG of gains that a soft permutation sorted, its columns and rows scaled in turn."""
+    gains = ideal_gains(labels, gain=gain, m=m)
+    if not any(gains):
+        return 0.0
+    with localcontext() as context:
+        context.prec = DIGITS
+        soft = [
+            [float(p) for p in row] for row in rows(sort["operator"], scores, sort["temperature"])
+        ]
+    n = range(len(scores))
+    for _ in range(scalings):
+        column = [sum(row[j] for row in soft) for j in n]
+        soft = [[row[j] / column[j] for j in n] for row in soft]
+        soft = [[p / sum(row) for p in row] for row in soft]
+    seen = [sum(p * g for p, g in zip(row, gains, strict=True)) for row in soft][:m]
+    return max(0.0, 1 - sum(x / log2(1 + r) for r, x in enumerate(seen, 1)))

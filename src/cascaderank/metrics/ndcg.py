@@ -1,17 +1,12 @@
 """NDCG: discounted gain of a ranking, as a share of the best possible."""
 
-import math
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.metrics import METRICS
+from cascaderank.relevance import Gain, relative_gains
 from cascaderank.selection import check_size, result_dtype, total
 from cascaderank.tensors import check_lists
-
-Gain = Literal["exponential", "linear"]
 
 
 @METRICS.register
@@ -60,7 +55,7 @@ def ndcg_metric(
     as in LCRON's tables (ties after McSherry and Najork 2008).
     """
     mask = check_lists(scores, labels, mask)
-    gains = _relative_gains(labels, gain, mask)
+    gains = relative_gains(labels, gain, mask)
     discounts = _discounts(labels.shape[-1], k, labels.device)
     ideal = total(gains.sort(dim=-1, descending=True).values * discounts)
 
@@ -75,23 +70,6 @@ def ndcg_metric(
     # A tie of equal gains may round to a little more than the ideal.
     value = (actual / ideal).clamp(max=1.0).masked_fill(~defined, torch.nan)
     return value.to(result_dtype(scores))
-
-
-def _relative_gains(labels: Tensor, gain: str, mask: Tensor) -> Tensor:
-    """Gains over ``g(best label)`` or so, ``[..., list]`` float64 in [0, 1]; 0 under the mask."""
-    known = ("exponential", "linear")
-    if gain not in known:
-        raise ConfigError(
-            f"no gain called '{gain}'{did_you_mean(str(gain), known)}; there are {', '.join(known)}"
-        )
-    labels = labels.double().masked_fill(~mask, 0.0)
-    if labels.shape[-1] == 0:
-        return labels
-    best = labels.amax(-1, keepdim=True)
-    if gain == "linear":
-        return labels / best.masked_fill(best == 0, 1.0)
-    # (2^y - 1) / 2^best = 2^(y - best) (1 - 2^-y): no term can overflow or cancel.
-    return torch.exp2(labels - best) * -torch.expm1(-labels * math.log(2))
 
 
 def _discounts(length: int, k: int | None, device: torch.device) -> Tensor:

@@ -1,0 +1,57 @@
+"""What the losses that are made of NDCG share: gains over the best DCG, and discounts."""
+
+import torch
+from torch import Tensor
+
+from cascaderank.relevance import Gain, relative_gains
+from cascaderank.selection import check_size
+from cascaderank.tensors import at_least_float32
+
+
+def normalised_gains(
+    labels: Tensor, *, gain: Gain, m: int | None, like: Tensor, mask: Tensor
+) -> Tensor:
+    """Return gains such that the DCG of the best order is 1, ``[..., list]`` without gradient.
+
+    Labels below 0 gain nothing. A list where nothing gains has 0 everywhere.
+
+    Args:
+        labels: ``[..., list]``.
+        gain: as for NDCG.
+        m: ranks beyond this count for nothing; ``None`` to count all.
+        like: of the precision that is wanted, and at least float32.
+        mask: ``[..., list]`` bool.
+    """
+    gains = relative_gains(labels.detach().clamp(min=0), gain, mask)
+    ranks = torch.arange(1, labels.shape[-1] + 1, device=labels.device, dtype=gains.dtype)
+    best = (gains.sort(dim=-1, descending=True).values * discount(ranks, m=m)).sum(-1)
+    shares = gains / torch.where(best > 0, best, 1.0)[..., None]
+    return shares.to(at_least_float32(like).dtype)
+
+
+def discount(rank: Tensor, *, m: int | None = None) -> Tensor:
+    """Return ``1 / log2(1 + rank)``, in the precision of the ranks; 0 beyond rank ``m``.
+
+    Raises:
+        ConfigError: if ``m`` is not a positive integer.
+    """
+    weight = 1 / (1 + rank).log2()
+    return weight if m is None else weight * (rank <= check_size(m, "m"))
+
+
+def soft_ndcg_cost(
+    rows: Tensor, labels: Tensor, *, m: int | None, gain: Gain, mask: Tensor
+) -> Tensor:
+    """Return what the NDCG of softly sorted gains lacks to 1, ``[...]``; 0 where nothing gains.
+
+    Args:
+        rows: ``[..., rank, list]``, a soft permutation.
+        labels: ``[..., list]``.
+        m: ranks beyond this count for nothing; ``None`` to count all.
+        gain: as for NDCG.
+        mask: ``[..., list]`` bool.
+    """
+    gains = normalised_gains(labels, gain=gain, m=m, like=rows, mask=mask)
+    ranks = torch.arange(1, mask.shape[-1] + 1, device=rows.device, dtype=rows.dtype)
+    reached = (discount(ranks, m=m) * (rows @ gains[..., None]).squeeze(-1)).sum(-1)
+    return torch.where((gains > 0).any(-1), (1 - reached).clamp(min=0.0), 0 * reached)

@@ -1,0 +1,118 @@
+"""LambdaLoss: logistic losses of pairs that bound NDCG."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from cascaderank.errors import ConfigError, did_you_mean
+from cascaderank.losses import LOSSES
+from cascaderank.losses._gains import discount, normalised_gains
+from cascaderank.losses._pairs import Pairs, make_pairs, pessimistic_rank
+from cascaderank.relevance import Gain
+from cascaderank.selection import check_size
+from cascaderank.tensors import Reduction, check_lists, reduce_lists
+
+Bound = Literal["loss1", "loss2", "loss2++"]
+
+
+@LOSSES.register
+def lambdaloss_loss(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    bound: Bound = "loss2++",
+    m: int | None = None,
+    mu: float = 10.0,
+    gain: Gain = "exponential",
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Logistic loss of pairs, weighted so that it bounds the loss of NDCG, or of NDCG@m.
+
+    .. math::
+        \ell = \sum_{y_i > y_j} w_{ij} \log\left(1 + e^{-(s_i - s_j)}\right), \qquad
+        \delta_{ij} = \left|\frac{1}{D(|r_i - r_j|)} - \frac{1}{D(|r_i - r_j| + 1)}\right|
+
+    with :math:`D(r) = \log_2(1 + r)`, G the gain over the best DCG, r the rank by score, and
+
+    * ``"loss1"``: :math:`w_{ij} = G_i / D(r_i)`, over all pairs of different candidates;
+    * ``"loss2"``: :math:`w_{ij} = \delta_{ij} |G_i - G_j|`;
+    * ``"loss2++"``: :math:`w_{ij} = (\rho_{ij} + \mu\, \delta_{ij}) |G_i - G_j|`, where
+      :math:`\rho_{ij} = |1/D(r_i) - 1/D(r_j)|` is the weight of LambdaRank.
+
+    With ``m``, :math:`\delta_{ij}` is divided by :math:`1 - 1/D(\max(r_i, r_j))` where that rank
+    is beyond ``m`` (LambdaLoss@k), and ranks beyond ``m`` have no discount of their own. The
+    weights take no gradient. Takes memory of the square of the list's length.
+
+    Args:
+        scores: ``[..., list]``, higher is better. Those that tie are ranked worst label first.
+        labels: ``[..., list]``, at least 0; higher is better.
+        bound: which one.
+        m: the metric is NDCG@m; ``None`` for NDCG of the whole list.
+        mu: the weight of :math:`\delta` in ``"loss2++"``; at least 0.
+        gain: ``"exponential"`` for ``2^y - 1``, ``"linear"`` for ``y``.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+
+    Returns:
+        At least 0, in nats, of the scores' dtype. Exactly 0 for a list where nothing gains.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+        ConfigError: if an option is unknown or out of range.
+
+    Examples:
+        >>> labels = torch.tensor([2.0, 1.0, 0.0])
+        >>> lambdaloss_loss(torch.tensor([3.0, 2.0, 1.0]), labels, bound="loss2")
+        tensor(0.1093)
+        >>> lambdaloss_loss(torch.tensor([1.0, 2.0, 3.0]), labels, bound="loss2")
+        tensor(0.6306)
+
+    Source: Wang et al. 2018 (CIKM); with ``m``, Jagerman et al. 2022 (SIGIR).
+    """
+    known = get_args(Bound)
+    if bound not in known:
+        raise ConfigError(
+            f"no bound called '{bound}'{did_you_mean(str(bound), known)}; "
+            f"there are {', '.join(known)}"
+        )
+    if not 0 <= mu < float("inf"):
+        raise ConfigError(f"mu must be a number of at least 0; got {mu}")
+    if m is not None:
+        check_size(m, "m")
+    mask = check_lists(scores, labels, mask)
+    pairs = make_pairs(scores, labels, mask)
+    if bound == "loss1":
+        pairs = Pairs(pairs.margin, _different(mask))
+    with torch.no_grad():
+        gains = normalised_gains(labels, gain=gain, m=m, like=scores, mask=mask)
+        rank = pessimistic_rank(make_pairs(scores, labels, mask), mask).clamp(min=1)
+        of_rank = discount(rank, m=m)
+        if bound == "loss1":
+            weights = (gains * of_rank)[..., :, None].expand_as(pairs.margin)
+        else:
+            weights = _delta(rank, m)
+            if bound == "loss2++":
+                weights = (of_rank[..., :, None] - of_rank[..., None, :]).abs() + mu * weights
+            weights = weights * (gains[..., :, None] - gains[..., None, :]).abs()
+    return reduce_lists((weights * pairs.cost()).sum((-1, -2)), reduction).to(scores.dtype)
+
+
+def _delta(rank: Tensor, m: int | None) -> Tensor:
+    """Return how much the discount falls from one distance of ranks to the next."""
+    one, other = rank[..., :, None], rank[..., None, :]
+    apart = (one - other).abs().clamp(min=0.5)  # half a rank is the least two can be apart
+    delta = discount(apart) - discount(apart + 1)
+    if m is None:
+        return delta
+    lower = torch.maximum(one, other)
+    beyond = lower > m
+    share = 1 - discount(lower.masked_fill(~beyond, 2.0))
+    return torch.where(beyond, delta / share, delta)
+
+
+def _different(mask: Tensor) -> Tensor:
+    """Mark the pairs of two different real candidates, ``[..., i, j]``."""
+    other = ~torch.eye(mask.shape[-1], dtype=torch.bool, device=mask.device)
+    return mask[..., :, None] & mask[..., None, :] & other

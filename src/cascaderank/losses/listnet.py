@@ -1,0 +1,53 @@
+"""ListNet: the best of a list is drawn by score as it would be by label."""
+
+import torch
+from torch import Tensor
+
+from cascaderank.losses import LOSSES
+from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
+
+
+@LOSSES.register
+def listnet_loss(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Cross-entropy between the softmax of labels and the softmax of scores.
+
+    .. math::
+        \ell = -\sum_i \frac{e^{y_i}}{\sum_j e^{y_j}} \log \frac{e^{s_i}}{\sum_j e^{s_j}}
+
+    It is least where scores equal labels up to a constant.
+
+    Args:
+        scores: ``[..., list]``, higher is better.
+        labels: ``[..., list]``, higher is better; their unit matters.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+
+    Returns:
+        At least 0, in nats, of the scores' dtype. Exactly 0 for a list of one candidate or none.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+        ConfigError: if the reduction is unknown.
+
+    Examples:
+        >>> listnet_loss(torch.tensor([2.0, 0.0]), torch.tensor([1.0, 0.0]))
+        tensor(0.6648)
+
+    Source: Cao et al. 2007, its top-one form.
+    """
+    mask = check_lists(scores, labels, mask)
+    if scores.shape[-1] == 0:
+        return reduce_lists(scores.sum(-1), reduction)
+    filled = at_least_float32(scores)
+    wanted = at_least_float32(labels.detach().to(torch.promote_types(labels.dtype, filled.dtype)))
+    lowest = torch.finfo(filled.dtype).min
+    log_chances = filled.masked_fill(~mask, lowest).log_softmax(-1)
+    shares = wanted.masked_fill(~mask, lowest).softmax(-1)
+    cost = -(shares * log_chances.masked_fill(~mask, 0.0)).masked_fill(~mask, 0.0).sum(-1)
+    return reduce_lists(cost, reduction).to(scores.dtype)
