@@ -118,11 +118,23 @@ class TrainSettings(Settings):
     prefetch: int = Field(0, ge=0, description="Batches that a thread makes in advance.")
     learning_rate: float = Field(1e-3, gt=0, lt=10, description="Adam's step size.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay (AdamW).")
+    embedding_optimizer: Literal["auto", "adamw", "sparse_adam", "row_wise_adagrad"] = Field(
+        "auto", description="Of tables of embeddings; auto: lazy from a million rows."
+    )
     clip_norm: float = Field(10.0, gt=0, description="Longest gradient that is not cut down.")
     patience: int = Field(3, ge=1, description="Epochs without a better validation before the end.")
     seed: int = Field(0, ge=0, description="Equal seeds give equal bits on CPU.")
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
     checkpoint_every: int = Field(200, ge=1, description="Steps between checkpoints.")
+
+    @model_validator(mode="after")
+    def _decay_has_someone_to_do_it(self) -> Self:
+        if self.embedding_optimizer == "sparse_adam" and self.weight_decay:
+            raise ValueError(
+                "sparse_adam knows no weight decay; set weight_decay = 0, or embedding_optimizer "
+                "= 'row_wise_adagrad'"
+            )
+        return self
 
 
 class EvaluationSettings(Settings):

@@ -76,6 +76,16 @@ def test_however_batches_are_made_a_stop_changes_no_bit(funnel, settings_for, tm
     assert bits_of(tmp_path / "stopped") == bits_of(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("choice", ["sparse_adam", "row_wise_adagrad"])
+def test_stopping_changes_no_bit_of_lazily_trained_tables(funnel, settings_for, tmp_path, choice):
+    settings = settings_for(funnel, train__embedding_optimizer=choice, train__epochs=1)
+    train_run(settings, tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train_run(settings, tmp_path / "stopped", progress=StopAfter(4))
+    train_run(settings, tmp_path / "stopped")
+    assert bits_of(tmp_path / "stopped") == bits_of(tmp_path / "whole")
+
+
 def test_another_seed_gives_other_bits(funnel, settings_for, tmp_path):
     train_run(settings_for(funnel), tmp_path / "a")
     train_run(settings_for(funnel, train__seed=1), tmp_path / "b")

@@ -16,6 +16,7 @@ from cascaderank.metrics.cascade_recall import cascade_recall_metric
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.objectives import Objective
 from cascaderank.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from cascaderank.training.optimizer import Optimizers, build_optimizer
 from cascaderank.training.progress import Progress, Silent
 from cascaderank.training.run_folder import RunFolder, write_atomically
 from cascaderank.training.seeding import random_state, set_random_state
@@ -66,14 +67,7 @@ class Trainer:
         self._train, self._validation = train, validation
         self._relevance, self._settings, self._folder = relevance, settings, folder
         self._progress = progress or Silent()
-        self._parameters = [*cascade.parameters(), *objective.parameters()]
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": list(cascade.parameters()), "weight_decay": settings.weight_decay},
-                {"params": list(objective.parameters()), "weight_decay": 0.0},
-            ],
-            lr=settings.learning_rate,
-        )
+        self._optimizer = build_optimizer(self.cascade, self.objective, settings)
         self._state = TrainState()
         self._best_weights: dict[str, Tensor] = {}
 
@@ -115,7 +109,7 @@ class Trainer:
             )
             self._optimizer.zero_grad(set_to_none=True)
             out.total.backward()
-            nn.utils.clip_grad_norm_(self._parameters, settings.clip_norm)
+            self._optimizer.clip(settings.clip_norm)
             self._optimizer.step()
             for name, value in {"loss": out.total, **out.terms}.items():
                 sums[name] = sums.get(name, 0) + value.detach().to(exact)
@@ -195,7 +189,7 @@ class Trainer:
                 values.setdefault(f"recall/{name}", []).append(recall)
         return {name: _mean(torch.cat(parts)) for name, parts in values.items()}
 
-    def _modules(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+    def _modules(self) -> dict[str, nn.Module | Optimizers]:
         return {
             "cascade": self.cascade,
             "objective": self.objective,

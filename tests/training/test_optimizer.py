@@ -1,0 +1,188 @@
+"""Lazy optimizers against loops and against dense ones, and what a step of theirs allocates."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from cascaderank.config import TrainSettings
+from cascaderank.training import optimizer as module
+from cascaderank.training.optimizer import RowWiseAdagrad, build_optimizer, touched
+
+RATE, ROWS, DIM = 0.1, 12, 3
+
+
+class Model(nn.Module):
+    """Two tables and a matrix, read as a stage reads them."""
+
+    def __init__(self, rows=ROWS):
+        super().__init__()
+        torch.manual_seed(0)
+        self.large, self.small = nn.Embedding(rows, DIM), nn.Embedding(5, DIM)
+        self.matrix = nn.Linear(DIM, 1)
+
+    def forward(self, codes):
+        vectors = self.large(codes) + self.large(codes.flip(0)) * self.small(codes % 5)
+        return self.matrix(vectors).exp().sum()
+
+
+def codes_of(step):
+    return torch.randint(0, ROWS - 2, (20,), generator=torch.Generator().manual_seed(step))
+
+
+def optimizers(model, **settings):
+    settings = {"learning_rate": RATE, **settings}
+    return build_optimizer(model, nn.ParameterList([torch.ones(1)]), TrainSettings(**settings))
+
+
+def train(model, optimizer, steps, *, clip=1.0, start=0):
+    for step in range(start, start + steps):
+        optimizer.zero_grad()
+        model(codes_of(step)).backward()
+        optimizer.clip(clip)
+        optimizer.step()
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("choice", ["auto", "adamw"])
+def test_small_tables_train_as_by_adamw_to_the_bit(choice):
+    model, plain = Model(), Model()
+    ours = train(model, optimizers(model, embedding_optimizer=choice, weight_decay=0.1), 4)
+    adamw = torch.optim.AdamW(plain.parameters(), lr=RATE, weight_decay=0.1)
+    for step in range(4):
+        adamw.zero_grad()
+        plain(codes_of(step)).backward()
+        nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        adamw.step()
+    assert all(torch.equal(ours[name], p) for name, p in plain.named_parameters())
+
+
+def test_auto_is_lazy_for_large_tables_only(monkeypatch):
+    monkeypatch.setattr(module, "LARGE", ROWS)
+    model = Model()
+    optimizer = optimizers(model)
+    model(codes_of(0)).backward()
+    assert model.large.weight.grad.is_sparse
+    assert not model.small.weight.grad.is_sparse
+    optimizer.step()
+    (table,) = optimizer.param_groups[-1]["params"]
+    assert table is model.large.weight
+
+
+@pytest.mark.parametrize("clip", [1e-3, 1.0, 1e6])
+def test_clipping_is_that_of_the_dense_gradient(clip):
+    lazy, dense = Model(), Model()
+    clipped = {}
+    for model, choice in ((lazy, "row_wise_adagrad"), (dense, "adamw")):
+        optimizer = optimizers(model, embedding_optimizer=choice)
+        model(codes_of(0)).backward()
+        optimizer.clip(clip)
+        clipped[choice] = [p.grad.to_dense() for p in model.parameters()]
+    for x, y in zip(*clipped.values(), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-5, atol=0)
+
+
+def test_touched_rows_are_those_of_coalescing_to_the_bit():
+    table = nn.Embedding(ROWS, DIM, sparse=True)
+    (table(codes_of(0)).square().sum() + table(codes_of(1)).sum()).backward()
+    expected = table.weight.grad.coalesce()
+    rows, of_rows = touched(table.weight)
+    assert torch.equal(rows, expected.indices()[0])
+    assert torch.equal(of_rows, expected.values())
+    of_rows.mul_(2)
+    assert torch.equal(table.weight.grad.to_dense(), 2 * expected.to_dense())
+
+
+def test_row_wise_adagrad_is_what_loops_say():
+    torch.manual_seed(0)
+    table = nn.Embedding(ROWS, DIM, sparse=True).double()
+    optimizer = RowWiseAdagrad(table.parameters(), lr=RATE, weight_decay=0.5)
+    weights, squares = table.weight.tolist(), [0.0] * ROWS
+    for step in range(3):
+        codes, slope = codes_of(step), torch.randn(20, DIM).double()
+        optimizer.zero_grad()
+        (table(codes) * slope).sum().backward()
+        optimizer.step()
+        for row in set(codes.tolist()):
+            chosen = [s for c, s in zip(codes.tolist(), slope.tolist(), strict=True) if c == row]
+            gradient = [sum(column) for column in zip(*chosen, strict=True)]
+            squares[row] += sum(g * g for g in gradient) / DIM
+            weights[row] = [
+                (1 - RATE * 0.5) * w - RATE * g / squares[row] ** 0.5
+                for w, g in zip(weights[row], gradient, strict=True)
+            ]
+    torch.testing.assert_close(table.weight.detach(), torch.tensor(weights).double())
+
+
+def test_a_row_without_gradient_has_finite_steps():
+    table = nn.Embedding(ROWS, DIM, sparse=True)
+    before = table.weight.detach().clone()
+    optimizer = RowWiseAdagrad(table.parameters(), lr=RATE)
+    (table(codes_of(0)) * 0).sum().backward()
+    optimizer.step()
+    assert torch.equal(table.weight, before)
+
+
+@pytest.mark.parametrize("choice", ["sparse_adam", "row_wise_adagrad"])
+def test_rows_that_are_not_named_stay_to_the_bit(choice):
+    model = Model()
+    before = model.large.weight.detach().clone()
+    decay = 0.0 if choice == "sparse_adam" else 0.3
+    train(model, optimizers(model, embedding_optimizer=choice, weight_decay=decay), 3)
+    assert torch.equal(model.large.weight[-2:], before[-2:])
+    assert not torch.equal(model.large.weight[:-2], before[:-2])
+
+
+@pytest.mark.parametrize("choice", ["adamw", "sparse_adam", "row_wise_adagrad"])
+def test_going_on_from_a_state_changes_no_bit(choice):
+    model = Model()
+    whole = train(model, optimizers(model, embedding_optimizer=choice), 6)
+    first, second = Model(), Model()
+    begun = optimizers(first, embedding_optimizer=choice)
+    train(first, begun, 3)
+    second.load_state_dict(first.state_dict())
+    resumed = optimizers(second, embedding_optimizer=choice)
+    resumed.load_state_dict(begun.state_dict())
+    assert all(torch.equal(v, whole[k]) for k, v in train(second, resumed, 3, start=3).items())
+
+
+def test_weight_decay_that_nobody_does_is_refused():
+    with pytest.raises(ValueError, match="sparse_adam knows no weight decay"):
+        TrainSettings(embedding_optimizer="sparse_adam", weight_decay=0.1)
+
+
+_GROWTH = """
+import resource
+import torch
+from torch import nn
+from cascaderank.config import TrainSettings
+from cascaderank.training.optimizer import build_optimizer
+
+ROWS = 2_000_000
+table, codes = nn.Embedding(ROWS, 8), torch.randint(0, ROWS, (1000,))
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+for choice in ("auto", "adamw"):
+    settings = TrainSettings(embedding_optimizer=choice)
+    optimizer = build_optimizer(table, nn.ParameterList([torch.ones(1)]), settings)
+    before = peak()
+    for _ in range(2):
+        optimizer.zero_grad()
+        table(codes).square().sum().backward()
+        optimizer.clip(1.0)
+        optimizer.step()
+    print(peak() - before)
+"""
+
+
+def test_a_lazy_step_allocates_nothing_of_the_size_of_a_table():
+    done = subprocess.run(
+        [sys.executable, "-c", _GROWTH], capture_output=True, text=True, check=True
+    )
+    lazy, dense = map(int, done.stdout.split())
+    assert dense > 150, "a table is 61 MiB: else the test measures nothing"
+    assert lazy < 30  # one number per row is 8 MiB
