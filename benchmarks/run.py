@@ -19,6 +19,7 @@ from sklearn.metrics import ndcg_score
 from torch import Tensor
 
 from cascaderank.metrics import ndcg_metric
+from loader import loader_pair
 from step import attention_pair, step_pair
 from top_k import Pair, lcron_pair, neural_sort_pair
 
@@ -68,6 +69,10 @@ def main() -> None:
     measure("NDCG (forward), 8,000 x 40", "scikit-learn", ndcg_pair(8000, 40))
     measure("DIN's attention, 256 x 40 x 50", "plain torch", attention_pair(256, 40, 50))
     measure("training step, 256 x 40, history 50", "plain torch", step_pair(256, 40, 50))
+    for peer in ("torch's DataLoader", "column by column"):
+        for ragged in (False, True):
+            what = f"5,120 requests in batches, {'ragged' if ragged else 'equal'}"
+            measure(what, peer, loader_pair(5_120, ragged=ragged, peer=peer))
 
 
 if __name__ == "__main__":
