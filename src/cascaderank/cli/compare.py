@@ -48,8 +48,10 @@ def compare(
         emit_json(result.to_json())
     else:
         emit(*comparison_tables(result))
+    files = "comparison.json, .md and .tex"
     try:
         write_plot(result, folder)
+        files = "comparison.json, .md, .tex, .png and .svg"
     except MissingExtraError as error:
         say(f"no plot: {error}")
-    say(f"the runs are in {folder}, and with them comparison.json, .md, .tex, .png and .svg")
+    say(f"the runs are in {folder}, and with them {files}")

@@ -46,22 +46,24 @@ def recall_table(comparison: Comparison) -> Table:
 
 
 def stage_table(comparison: Comparison) -> Table:
-    """Of each stage its own recall and NDCG, and what is alive after it."""
+    """Of each stage its own recall and NDCG, and what is alive between stages."""
     caption = (
         "recall, NDCG: of the stage alone over the whole list, in its quota and at the size of the "
-        "ground\ntruth, linear gain. alive: ground truth left after it; after the last stage, the "
-        "joint recall."
+        "ground\ntruth, linear gain."
     )
     table = _table("\nStages", caption)
     stages = list(comparison.methods[0].stage_recall) if comparison.methods else []
+    between = stages[1:-1]  # after the first its own recall is alive, after the last the joint one
+    if between:
+        table.caption = f"{caption} alive: ground truth left after it."
     for stage in stages:
-        heading = "recall  NDCG" + " alive" * (stage != stages[-1])
+        heading = "recall  NDCG" + " alive" * (stage in between)
         table.add_column(f"{escape(stage)}\n{heading}", justify="right", no_wrap=True)
     for m in comparison.methods:
         row = []
         for stage in stages:
             values = [m.stage_recall[stage], m.stage_ndcg[stage]]
-            values += [m.stage_survival[stage]] * (stage != stages[-1])
+            values += [m.stage_survival[stage]] * (stage in between)
             row.append(" ".join(f"{cells.share(v):>5}" for v in values))
         table.add_row(*map(escape, [m.name, *row]))
     return table
@@ -79,10 +81,12 @@ def cost_table(comparison: Comparison) -> Table:
     table = _table("\nCost and tuning" if tuned else "\nCost", caption)
     for column in ("s", "MB", *["tried"] * tuned):
         table.add_column(column, justify="right", no_wrap=True)
+    names = table.columns[0]
+    names.ratio, names.width = None, min(28, max(len("method"), *(len(m.name) for m in rows)))
     if tuned:
-        names = table.columns[0]
-        names.ratio, names.width = None, min(28, max(len("method"), *(len(m.name) for m in rows)))
         table.add_column("chosen", overflow="fold", ratio=1)
+    else:
+        table.width = None
     for m in rows:
         row = [m.name, cells.seconds(m.seconds), cells.megabytes(m.peak_memory)]
         row += [cells.tried(m), cells.chosen(m, between="\n")] * tuned
