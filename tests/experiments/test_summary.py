@@ -102,6 +102,13 @@ def test_a_gain_that_other_seeds_would_undo_is_not_marked(settings):
     assert cells.mark(lcron) == ""
 
 
+def test_of_one_seed_nothing_is_marked(settings):
+    lcron = method(judged(settings, runs_of({"bce": 0.7, "lcron": 0.9}, seeds=1)), "lcron")
+    assert lcron.p_holm < 0.001
+    assert lcron.gain_low > 0
+    assert cells.mark(lcron) == ""
+
+
 def test_seeds_that_disagree_widen_the_interval(settings):
     runs = runs_of({"bce": 0.8, "lcron": 0.8}, seeds=4)
     before = method(judged(settings, runs), "lcron")

@@ -118,9 +118,11 @@ def mark(method: MethodResult) -> str:
     """``"better"`` or ``"worse"`` than the reference if that is significant, else nothing.
 
     The test speaks of other requests only, so a gain must also be clear of 0 in the interval that
-    other seeds are in.
+    other seeds are in; of one seed there is none.
     """
     m = method
+    if len(m.by_seed) < 2:
+        return ""
     if m.p_holm is None or m.gain is None or m.gain_low is None or m.gain_high is None:
         return ""
     if not m.p_holm < SIGNIFICANT:
@@ -139,16 +141,14 @@ def title(comparison: Comparison) -> str:
 def notes(comparison: Comparison) -> list[str]:
     """Say what the numbers mean, a sentence a note."""
     c = comparison
-    found = [
-        f"±: standard deviation over seeds. [..]: {c.confidence:.0%} interval over requests and "
-        "seeds."
-    ]
+    over = f"[..]: {c.confidence:.0%} interval over requests"
+    found = [f"±: standard deviation over seeds. {over} and seeds."]
+    if c.seeds == 1:
+        found = [f"{over}; of one seed, the luck of training is in none."]
     if any(m.gain is not None for m in c.methods):
         found.append(
             f"Gain: over {c.reference}; p: paired randomisation test over requests, Holm-adjusted."
         )
-    if c.seeds == 1:
-        found.append("Of one seed: the luck of training is in no interval.")
     if c.published:
         found.append(f"Published: {c.published['source']}; {c.published['note']}.")
     if c.undefined:

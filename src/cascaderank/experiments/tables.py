@@ -83,10 +83,7 @@ def cost_table(comparison: Comparison) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     names = table.columns[0]
     names.ratio, names.width = None, min(28, max(len("method"), *(len(m.name) for m in rows)))
-    if tuned:
-        table.add_column("chosen", overflow="fold", ratio=1)
-    else:
-        table.width = None
+    table.add_column("chosen" * tuned, overflow="fold", ratio=1)  # else it keeps the rest narrow
     for m in rows:
         row = [m.name, cells.seconds(m.seconds), cells.megabytes(m.peak_memory)]
         row += [cells.tried(m), cells.chosen(m, between="\n")] * tuned
