@@ -19,6 +19,7 @@ from pydantic import JsonValue
 
 from cascaderank.data.manifest import MANIFEST, Manifest, Part
 from cascaderank.data.ragged import lengths_of
+from cascaderank.data.unfinished import Unfinished
 from cascaderank.data.validation import FrameCheck, check_unique
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import Role, Schema
@@ -42,6 +43,10 @@ class RequestLogWriter:
     Parts go into a hidden folder beside ``path``, which takes its place when the ``with`` block
     ends well. If it does not, or the process is killed, what was at ``path`` is still there.
 
+    What takes hours can be written in steps, such as days. Steps that were finished outlive an
+    error or a kill: the next writer of the same steps has them in ``finished`` and goes on with the
+    others. In the end there are the same bytes.
+
     Args:
         path: the folder to make. An empty one may exist.
         name: what the data set is called in tables.
@@ -52,11 +57,14 @@ class RequestLogWriter:
         rows_per_part: requests in one file, at most.
         candidates_per_part: a file ends once it has so many. If not given, so many that their
             features are some 32 million numbers: readers hold one part in memory.
+        steps: by name, a mark of what each is made from, such as a checksum of options and inputs.
+            A step that was finished counts only as long as its mark stays the same. Not given,
+            nothing outlives an error.
 
     Raises:
         ConfigError: if a part may hold nothing.
         DataError: if there is something at ``path`` already: a data set unless ``overwrite``, or
-            anything else.
+            anything else; on entering the ``with`` block, if another process writes these steps.
 
     Examples:
         >>> import tempfile
@@ -85,6 +93,7 @@ class RequestLogWriter:
         overwrite: bool = False,
         rows_per_part: int = 50_000,
         candidates_per_part: int | None = None,
+        steps: Mapping[str, str] | None = None,
     ) -> None:
         if candidates_per_part is None:
             candidates_per_part = max(1, _VALUES_PER_PART // (len(schema.of(Role.ITEM)) or 1))
@@ -103,11 +112,31 @@ class RequestLogWriter:
         self._parts: list[Part] = []
         self._ids: list[pl.Series] = []
         self._times: list[datetime] = []
+        self._mark_safe()  # what finished steps wrote; the rest may be discarded
         self._check_target()
-        self._folder = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.partial")
+        self._unfinished = None if steps is None else Unfinished(self.path, steps)
+        self._folder = (
+            self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.partial")
+            if self._unfinished is None
+            else self._unfinished.folder
+        )
 
     def __enter__(self) -> Self:
+        if self._unfinished is not None:
+            for part, content in self._unfinished.open():
+                frame = pl.read_parquet(io.BytesIO(content))
+                if not self._parts:
+                    self._check(frame[:1])  # settles the types of columns, as the first frame did
+                self._parts.append(part)
+                self._remember(frame)
+            self._mark_safe()
         return self
+
+    @property
+    def finished(self) -> dict[str, dict[str, JsonValue]]:
+        """By name of each step that was finished, now or before: what it told."""
+        steps = {} if self._unfinished is None else self._unfinished.steps
+        return {name: step.told for name, step in steps.items()}
 
     def __exit__(
         self,
@@ -119,9 +148,42 @@ class RequestLogWriter:
             if kind is None:
                 self.close()
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            if self._unfinished is None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+            else:
+                self._unfinished.leave()
 
-    def write(self, frame: pl.DataFrame) -> None:
+    def finish(self, step: str, told: Mapping[str, JsonValue]) -> None:
+        """Make what was written since the last step outlive an error or a kill.
+
+        Args:
+            step: one of ``steps``, not finished yet.
+            told: what to keep about it in ``finished``.
+
+        Raises:
+            ConfigError: if there is no such step, or it is finished already.
+            DataError: if two requests of all steps have one id, or it cannot be written.
+        """
+        if self._unfinished is None:
+            raise ConfigError(f"'{step}' cannot be finished: the writer was given no steps")
+        if self._ids:
+            check_unique(pl.concat(self._ids))  # now, not hours later
+        for day in list(self._waiting):
+            self._flush(day, everything=True)
+        self._unfinished.finish(step, self._parts[self._safe[0] :], told)
+        self._mark_safe()
+
+    def discard(self) -> None:
+        """Take back what was written since the last step that was finished."""
+        parts, ids, times = self._safe
+        for part in self._parts[parts:]:
+            (self._folder / part.path).unlink(missing_ok=True)
+        del self._parts[parts:], self._ids[ids:], self._times[times:]
+        self._waiting.clear()
+        if not self._parts:
+            self._check = FrameCheck(self._schema, self._level_names)
+
+    def write(self, frame: pl.DataFrame, *, day: date | None = None) -> None:
         """Add requests, one per row.
 
         Args:
@@ -129,6 +191,8 @@ class RequestLogWriter:
                 time zone; optional), the features of requests, those of histories and of candidates
                 as lists, and ``level``, ``position``, ``label`` and ``feedback`` as lists where
                 there are any. Categories are integers or strings, numbers are finite.
+            day: that the requests count as, for sources that have days of their own; not given,
+                the day (UTC) of each timestamp.
 
         Raises:
             DataError: if the frame is not that; the message names the column and the request.
@@ -139,14 +203,12 @@ class RequestLogWriter:
             frame = self._check(frame)
         except DataError as error:
             raise DataError(f"data set '{self._name}': {error}") from None
-        self._ids.append(frame["request_id"])
-        if "timestamp" not in frame.columns:
-            self._wait(None, frame)
+        self._remember(frame)
+        if day is not None or "timestamp" not in frame.columns:
+            self._wait(day, frame)
         else:
-            times = frame["timestamp"]
-            self._times += [t for t in (times.min(), times.max()) if isinstance(t, datetime)]
-            for (day,), rows in frame.group_by(pl.col("timestamp").dt.date(), maintain_order=True):
-                self._wait(day, rows)
+            for (utc,), rows in frame.group_by(pl.col("timestamp").dt.date(), maintain_order=True):
+                self._wait(utc, rows)
         while any(sum(held) >= most for held, most in zip(self._held(), self._most, strict=True)):
             self._flush(max(self._waiting, key=lambda day: self._waiting[day].candidates))
 
@@ -196,7 +258,7 @@ class RequestLogWriter:
             )
 
     def _swap(self) -> None:
-        old = self._folder.with_suffix(".old")
+        old = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.old")
         try:
             if self.path.exists():
                 self.path.rename(old)
@@ -208,6 +270,15 @@ class RequestLogWriter:
                 f"{self.path}: cannot be put in place: {error.strerror or error}"
             ) from None
         shutil.rmtree(old, ignore_errors=True)
+
+    def _remember(self, frame: pl.DataFrame) -> None:
+        self._ids.append(frame["request_id"])
+        if "timestamp" in frame.columns:
+            times = frame["timestamp"]
+            self._times += [t for t in (times.min(), times.max()) if isinstance(t, datetime)]
+
+    def _mark_safe(self) -> None:
+        self._safe = (len(self._parts), len(self._ids), len(self._times))
 
     def _wait(self, day: date | None, frame: pl.DataFrame) -> None:
         waiting = self._waiting.setdefault(day, _Waiting())

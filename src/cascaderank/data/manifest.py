@@ -35,7 +35,7 @@ class Part(BaseModel):
     bytes: int = Field(ge=1)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     day: date | None = None
-    """The day (UTC) of its requests, if they have timestamps."""
+    """The day of its requests, in UTC unless the source has days of its own; none without time."""
 
     @field_validator("path")
     @classmethod

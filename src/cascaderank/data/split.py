@@ -71,7 +71,9 @@ class FoldSplit(BaseModel):
 
 
 class DaySplit(BaseModel):
-    """The last days (UTC) test, those before them validate, and all earlier ones train.
+    """The last days test, those before them validate, and all earlier ones train.
+
+    Days are those of the request log: UTC, unless its source has days of its own.
 
     Examples:
         >>> DaySplit(test_days=2).validation_days
