@@ -1,0 +1,177 @@
+"""Pickles of strangers: the same arrays as the pickle module, and nothing else, ever."""
+
+import os
+import pickle
+import pickletools
+
+import numpy as np
+import pytest
+
+from cascaderank.data.sources._pickles import check_ends, read_arrays
+from cascaderank.errors import DataError
+
+PROTOCOLS = [2, 3, 4, 5]
+ARRAYS = {
+    7: np.arange(400, dtype=np.int64).reshape(50, 8),
+    8: np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
+    9: np.zeros((0, 8), dtype=np.int64),
+    10: np.arange(3, dtype=">i4"),
+    11: np.array([True, False]),
+    12: np.array(5, dtype=np.uint8),
+    "text": np.arange(24, dtype=np.int16).reshape(2, 3, 4)[:, ::2],
+}
+
+
+def written(folder, content, protocol=4):
+    path = folder / "2024-01-13.pkl"
+    data = content if isinstance(content, bytes) else pickle.dumps(content, protocol)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_arrays_are_what_was_written(tmp_path, protocol):
+    read = read_arrays(written(tmp_path, ARRAYS, protocol))
+    assert list(read) == list(ARRAYS)
+    for key, array in ARRAYS.items():
+        assert read[key].dtype == array.dtype
+        np.testing.assert_array_equal(read[key], array)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_keys_may_be_numbers_of_numpy(tmp_path, protocol):
+    read = read_arrays(written(tmp_path, {np.int64(2**60): np.arange(2)}, protocol))
+    assert [(type(k), k) for k in read] == [(int, 2**60)]
+
+
+def renamed(content):
+    """The names that NumPy 1 has for its functions; texts of protocol 4 carry their length."""
+    old = {b"numpy._core.multiarray": b"numpy.core.multiarray", b"numpy._core.numeric": b"numpy.core.numeric"}  # fmt: skip
+    for new, name in old.items():
+        content = content.replace(bytes([0x8C, len(new)]) + new, bytes([0x8C, len(name)]) + name)
+        content = content.replace(b"c" + new + b"\n", b"c" + name + b"\n")
+    return content
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_pickles_of_numpy_1_are_read(tmp_path, protocol):
+    # Without frames, whose lengths would change too.
+    content = renamed(pickletools.optimize(pickle.dumps({7: ARRAYS[7]}, protocol)))
+    if protocol >= 4:
+        content = content[:2] + content[11:] if content[2:3] == b"\x95" else content
+    assert b"numpy.core." in content
+    assert b"numpy._core" not in content
+    np.testing.assert_array_equal(read_arrays(written(tmp_path, content))[7], ARRAYS[7])
+
+
+class WritesFile:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+class RunsCommand:
+    def __reduce__(self):
+        return (os.system, ("touch touched",))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_pickle_that_would_write_a_file_writes_none(tmp_path, protocol, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target = tmp_path / "touched"
+    for content, told in [
+        ({1: np.arange(2), 2: WritesFile(target)}, r"asks for '(io|_io)\.open'"),
+        ({1: np.arange(2), 2: RunsCommand()}, r"asks for '(posix|nt)\.system'"),
+    ]:
+        path = written(tmp_path, content, protocol)
+        with pytest.raises(DataError, match=r"2024-01-13\.pkl: this pickle was not read.*" + told):
+            read_arrays(path)
+        assert not target.exists()
+    pickle.loads(pickle.dumps(WritesFile(target), protocol)).close()
+    assert target.exists(), "the pickle module would have written it"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({1: np.array([print, None], dtype=object)}, "an array of objects of dtype 'O8'"),
+        ({1: np.array([1, None], dtype=object)}, "an array of objects of dtype 'O8'"),
+        ({1: np.zeros(2, dtype=[("a", "i4")])}, "dtype 'V4'"),
+        ({1: np.array(["a"])}, "dtype 'U1'"),
+        ({1: np.array(["2024-01-13"], dtype="M8[D]")}, "dtype 'M8'"),
+        ({1: np.ma.array([1])}, r"asks for 'numpy\.ma\.core\._mareconstruct'"),
+        ({1: getattr}, "asks for 'builtins.getattr'"),
+        (b"cbuiltins\neval\n(V1+1\ntR.", "asks for 'builtins.eval'"),
+        # A subclass, by the function that would make it; a state for a function; bytes by length.
+        (b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(K\x00ttR.", "class of its own"),
+        (b"\x80\x02}K\x01cnumpy\ndtype\n}b.", "changes the state"),
+        (b"\x80\x02cbuiltins\nbytearray\n(J\xff\xff\xff\x7ftR.", "makes bytes of a value of type int"),
+        (b"\x80\x02cnumpy\nndarray\n(J\xff\xff\xff\x7ftR.", r"asks for 'numpy\.ndarray'"),
+        (b"\x80\x04\x8c\x05numpy\x8c\x0ctesting.main\x93.", r"asks for 'numpy\.testing\.main'"),
+    ],
+)  # fmt: skip
+def test_anything_but_numbers_is_refused_by_name(tmp_path, content, told):
+    with pytest.raises(DataError, match=told):
+        read_arrays(written(tmp_path, content, 4))
+
+
+def test_an_array_may_not_claim_more_than_its_bytes(tmp_path):
+    content = pickle.dumps({1: np.zeros((50, 8), np.int64)}, 4)
+    longer = content.replace(b"K2K\x08\x86", b"K\xffK\x08\x86")
+    assert longer != content
+    with pytest.raises(DataError, match=r"damaged or truncated pickle .*3200 bytes for an array"):
+        read_arrays(written(tmp_path, longer))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ([np.arange(2)], "expected arrays by key, found a value of type list"),
+        (np.arange(2), "expected arrays by key, found a value of type array"),
+        ({1: [1, 2]}, "expected an array under 1, found a value of type list"),
+        ({1: {2: np.arange(2)}}, "expected an array under 1, found a value of type dict"),
+    ],
+)
+def test_other_contents_are_told(tmp_path, content, told):
+    with pytest.raises(DataError, match=told):
+        read_arrays(written(tmp_path, content))
+
+
+def test_a_pickle_cut_off_anywhere_is_told(tmp_path):
+    content = pickle.dumps({1: np.arange(8), np.int64(2): np.arange(3)}, 4)
+    for length in range(len(content)):
+        path = written(tmp_path, content[:length])
+        with pytest.raises(DataError, match="damaged or truncated pickle"):
+            read_arrays(path)
+
+
+def test_random_bytes_are_told_and_never_crash(tmp_path):
+    rng = np.random.default_rng(0)
+    content = bytearray(pickle.dumps({1: np.arange(8), np.int64(2): np.arange(3)}, 4))
+    told = 0
+    for _ in range(400):
+        broken = bytearray(content)
+        for place in rng.integers(0, len(content), 3):
+            broken[place] = rng.integers(0, 256)
+        try:
+            read = read_arrays(written(tmp_path, bytes(broken)))
+        except DataError:
+            told += 1
+        else:
+            assert all(isinstance(a, np.ndarray) and a.dtype.kind in "iufb" for a in read.values())
+    assert told > 100
+
+
+def test_the_ends_of_a_pickle_tell_whether_it_was_cut_off(tmp_path):
+    content = pickle.dumps({1: np.arange(8)}, 4)
+    assert check_ends(written(tmp_path, content)) == ""
+    assert "truncated" in check_ends(written(tmp_path, content[:-5]))
+    assert "protocol 2 to 5" in check_ends(written(tmp_path, b"<html>"))
+    assert check_ends(written(tmp_path, b"")) == "is empty"
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        read_arrays(tmp_path / "absent.pkl")
