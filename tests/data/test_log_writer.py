@@ -2,8 +2,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+from datetime import date
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from cascaderank.data.request_log import RequestLog, RequestLogWriter
@@ -176,3 +178,121 @@ def test_a_data_set_that_came_meanwhile_is_not_replaced(tmp_path):
         write_shop(tmp_path / "shop", frames(), name="slower")
     assert RequestLog.open(tmp_path / "shop").manifest.name == "quicker"
     assert names(tmp_path) == ["shop"]
+
+
+def write_steps(path, frames, *, marks=None, stop_after=None, **options):
+    """Write each frame as a step; return those that were finished before."""
+    marks = marks or {name: name for name in frames}
+    options = {"name": "shop", "schema": SCHEMA, "level_names": LEVELS, **options}
+    with RequestLogWriter(path, steps=marks, **options) as writer:
+        before = dict(writer.finished)
+        for count, (name, frame) in enumerate(frames.items()):
+            if count == stop_after:
+                raise KeyError
+            if name not in writer.finished:
+                writer.write(frame)
+                writer.finish(name, {"requests": frame.height})
+    return before
+
+
+STEPS = {name: shop_frame(4, first=4 * i, days=2) for i, name in enumerate("abc")}
+
+
+def test_steps_that_were_finished_outlive_an_error(tmp_path):
+    assert write_steps(tmp_path / "whole", STEPS) == {}
+    with pytest.raises(KeyError):
+        write_steps(tmp_path / "shop", STEPS, stop_after=2)
+    assert sorted(names(tmp_path)) == [".shop.unfinished", ".shop.unfinished.json", "whole"]
+    before = write_steps(tmp_path / "shop", STEPS)
+    assert before == {"a": {"requests": 4}, "b": {"requests": 4}}
+    assert tree(tmp_path / "shop") == tree(tmp_path / "whole")
+    assert sorted(names(tmp_path)) == ["shop", "whole"]
+
+
+def test_an_error_before_the_first_step_leaves_nothing(tmp_path):
+    with pytest.raises(KeyError):
+        write_steps(tmp_path / "shop", STEPS, stop_after=0)
+    assert names(tmp_path) == []
+
+
+def test_steps_of_another_mark_are_written_again(tmp_path):
+    with pytest.raises(KeyError):
+        write_steps(tmp_path / "shop", STEPS, stop_after=2)
+    before = write_steps(tmp_path / "shop", STEPS, marks={"a": "changed", "b": "b", "c": "c"})
+    assert list(before) == ["b"]
+    write_steps(tmp_path / "whole", STEPS)
+    frames = [pl.concat(RequestLog.open(tmp_path / n).frames()) for n in ("shop", "whole")]
+    assert frames[0].sort("request_id").equals(frames[1].sort("request_id"))
+
+
+def test_what_no_finished_step_wrote_is_cleared_away(tmp_path):
+    with pytest.raises(KeyError):
+        write_steps(tmp_path / "shop", STEPS, stop_after=1)
+    (tmp_path / ".shop.unfinished" / "requests" / "stray.parquet").write_bytes(b"half")
+    write_steps(tmp_path / "shop", STEPS)
+    assert not [name for name in tree(tmp_path / "shop") if "stray" in name]
+
+
+def test_two_processes_do_not_write_the_same_steps(tmp_path):
+    pytest.importorskip("fcntl")
+    options = {"name": "shop", "schema": SCHEMA, "level_names": LEVELS, "steps": {"a": "a"}}
+    with RequestLogWriter(tmp_path / "shop", **options) as writer:
+        with (
+            pytest.raises(DataError, match="another process writes this data set"),
+            RequestLogWriter(tmp_path / "shop", **options),
+        ):
+            pass
+        writer.write(STEPS["a"])
+        writer.finish("a", {})
+    assert RequestLog.open(tmp_path / "shop").manifest.requests == 4
+
+
+def test_what_was_written_since_the_last_step_can_be_taken_back(tmp_path):
+    options = {"name": "shop", "schema": SCHEMA, "level_names": LEVELS, "steps": {"a": "", "b": ""}}
+    with RequestLogWriter(tmp_path / "shop", rows_per_part=1, **options) as writer:
+        writer.write(shop_frame(2, first=20).with_columns(user=pl.lit(7)))
+        writer.discard()  # the type of a column goes with it
+        writer.write(STEPS["a"])
+        writer.finish("a", {})
+        writer.write(shop_frame(6, first=50, days=3))
+        writer.discard()
+        writer.write(STEPS["b"])
+        writer.finish("b", {})
+    with RequestLogWriter(tmp_path / "whole", rows_per_part=1, **options) as writer:
+        for step in "ab":
+            writer.write(STEPS[step])
+            writer.finish(step, {})
+    assert tree(tmp_path / "shop") == tree(tmp_path / "whole")
+
+
+def test_steps_are_those_that_were_announced_each_once(tmp_path):
+    options = {"name": "shop", "schema": SCHEMA, "level_names": LEVELS}
+    with RequestLogWriter(tmp_path / "shop", steps={"a": ""}, **options) as writer:
+        writer.write(STEPS["a"])
+        with pytest.raises(ConfigError, match="step 'b' is none of the steps"):
+            writer.finish("b", {})
+        writer.finish("a", {})
+        with pytest.raises(ConfigError, match="step 'a' is finished already"):
+            writer.finish("a", {})
+    with (
+        pytest.raises(ConfigError, match="the writer was given no steps"),
+        RequestLogWriter(tmp_path / "other", **options) as writer,
+    ):
+        writer.finish("a", {})
+
+
+def test_a_request_that_comes_again_is_told_at_the_end_of_its_step(tmp_path):
+    frames = {"a": STEPS["a"], "b": STEPS["a"][:1], "c": STEPS["c"]}
+    with pytest.raises(DataError, match="request_id must be unique; 1 are not"):
+        write_steps(tmp_path / "shop", frames)
+    assert list(write_steps(tmp_path / "shop", STEPS)) == ["a"]
+
+
+def test_requests_may_count_as_a_day_of_the_source(tmp_path):
+    with RequestLogWriter(
+        tmp_path / "shop", name="shop", schema=SCHEMA, level_names=LEVELS
+    ) as writer:
+        writer.write(shop_frame(6, days=3), day=date(2024, 5, 9))
+    log = RequestLog.open(tmp_path / "shop")
+    assert [p.day for p in log.manifest.parts] == [date(2024, 5, 9)]
+    assert [t.day for t in log.manifest.time_range] == [1, 3]

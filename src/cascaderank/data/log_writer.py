@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self, final
@@ -312,8 +313,8 @@ class RequestLogWriter:
 
     def _write_part(self, frame: pl.DataFrame, day: date | None) -> None:
         folder = "requests" if day is None else f"requests/day={day.isoformat()}"
-        number = sum(p.day == day for p in self._parts)
-        path = f"{folder}/part-{number:05}.parquet"
+        taken = {p.path for p in self._parts}  # not counted: a step may have gone from between
+        path = next(p for i in count() if (p := f"{folder}/part-{i:05}.parquet") not in taken)
         sink = io.BytesIO()
         frame.write_parquet(sink)
         content = sink.getvalue()

@@ -2,8 +2,11 @@
 
 import pickle
 import random
+import shutil
+import signal
 import subprocess
 import sys
+import textwrap
 from collections import defaultdict
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -511,8 +514,7 @@ KILLED = """
     from cascaderank.data.request_log import RequestLogWriter
     from cascaderank.data.sources import SOURCES
 
-    writes, finishes, step, count = 0, 0, sys.argv[3], int(sys.argv[4])
-    finish, write = RequestLogWriter.finish, RequestLogWriter._write_part
+    step, count = sys.argv[3], int(sys.argv[4])
 
     def killed_after(name, method):
         def call(self, *words, **more):
@@ -524,8 +526,8 @@ KILLED = """
                     os.kill(os.getpid(), signal.SIGKILL)
         return call
 
-    RequestLogWriter.finish = killed_after("finish", finish)
-    RequestLogWriter._write_part = killed_after("write", write)
+    RequestLogWriter.finish = killed_after("finish", RequestLogWriter.finish)
+    RequestLogWriter._write_part = killed_after("write", RequestLogWriter._write_part)
     SOURCES["recflow"](Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
@@ -543,29 +545,37 @@ def days_read(monkeypatch):
 
 
 def killed(folder, to, step, count):
+    """Prepare in another process, which kills itself after so many steps."""
+    words = [str(folder), str(to), step, str(count)]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            __import__("textwrap").dedent(KILLED),
-            str(folder),
-            str(to),
-            step,
-            str(count),
-        ],
+        [sys.executable, "-c", textwrap.dedent(KILLED), *words],
         cwd=Path(__file__).parents[3],
         check=False,
     )
-    assert done.returncode == -9
+    assert done.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(
-    ("step", "count", "left"),
-    [("finish", 1, 3), ("finish", 2, 2), ("write", 2, 3), ("write", 1, 4), ("finish", 4, 0)],
-)
+@pytest.fixture(scope="module")
+def killed_after_two(tmp_path_factory):
+    """Four days, and what a process left that was killed when it had written two of them."""
+    folder = tmp_path_factory.mktemp("killed")
+    killed(write_days(folder / "recflow", 4, 20), folder / "log", "finish", 2)
+    assert not (folder / "log").exists()
+    return folder
+
+
+@pytest.fixture
+def two_of_four(killed_after_two, tmp_path):
+    """A copy of that, to the times of the files."""
+    shutil.copytree(killed_after_two, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "recflow"
+
+
+@pytest.mark.parametrize(("step", "count", "left"), [("write", 2, 3), ("finish", 4, 0)])
 def test_a_killed_command_goes_on_and_ends_with_the_same_bytes(
     four, tmp_path, monkeypatch, step, count, left
 ):
+    """Killed within the second day, and after the last one."""
     prepared(four, tmp_path / "whole", name="log")
     killed(four, tmp_path / "log", step, count)
     assert not (tmp_path / "log").exists()
@@ -576,41 +586,38 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_bytes(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["log", "recflow", "whole"]
 
 
-def test_killed_twice_it_still_goes_on(four, tmp_path, monkeypatch):
-    prepared(four, tmp_path / "whole", name="log")
-    killed(four, tmp_path / "log", "finish", 1)
-    killed(four, tmp_path / "log", "finish", 2)
+def test_killed_twice_it_still_goes_on(two_of_four, tmp_path, monkeypatch):
+    prepared(two_of_four, tmp_path / "whole", name="log")
+    killed(two_of_four, tmp_path / "log", "finish", 1)
     read = days_read(monkeypatch)
-    prepared(four, tmp_path / "log")
+    prepared(two_of_four, tmp_path / "log")
     assert read == ["2024-01-16"]
     assert tree(tmp_path / "log") == tree(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
-    "options", [{"per_level": 3}, {"stages": 3}, {"seed": 1}, {"time_zone": "UTC"}]
+    "options",
+    [{"per_level": 3}, {"stages": 3}, {"seed": 1}, {"time_zone": "UTC"}, {"feedback": "like"}],
 )
-def test_other_options_start_anew(four, tmp_path, options):
-    prepared(four, tmp_path / "whole", name="log", **options)
-    killed(four, tmp_path / "log", "finish", 2)
-    prepared(four, tmp_path / "log", **options)
+def test_other_options_start_anew(two_of_four, tmp_path, options):
+    prepared(two_of_four, tmp_path / "whole", name="log", **options)
+    prepared(two_of_four, tmp_path / "log", **options)
     assert tree(tmp_path / "log") == tree(tmp_path / "whole")
 
 
-def test_a_day_that_changed_is_read_again(four, tmp_path, monkeypatch):
-    killed(four, tmp_path / "log", "finish", 2)
-    write_day(four, "2024-01-14", *made_day("2024-01-14", 9))
+def test_a_day_that_changed_is_read_again(two_of_four, tmp_path, monkeypatch):
+    write_day(two_of_four, "2024-01-14", *made_day("2024-01-14", 9))
     read = days_read(monkeypatch)
-    log = prepared(four, tmp_path / "log")
+    log = prepared(two_of_four, tmp_path / "log")
     assert read == ["2024-01-14", "2024-01-15", "2024-01-16"]
     assert [p.requests for p in log.manifest.parts] == [20, 9, 20, 20]
 
 
-def test_a_part_that_was_damaged_meanwhile_is_written_again(four, tmp_path):
-    prepared(four, tmp_path / "whole", name="log")
-    killed(four, tmp_path / "log", "finish", 3)
+def test_a_part_that_was_damaged_meanwhile_is_written_again(two_of_four, tmp_path):
+    prepared(two_of_four, tmp_path / "whole", name="log")
     (part,) = (tmp_path / ".log.unfinished").rglob("day=2024-01-14/*.parquet")
     cut(part)
-    prepared(four, tmp_path / "log")
+    prepared(two_of_four, tmp_path / "log")
     assert tree(tmp_path / "log") == tree(tmp_path / "whole")
 
 
