@@ -1,0 +1,76 @@
+"""RecFlow from its files to a verdict, by the commands that the recipes give."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.test_commands import cascaderank
+from tests.data.sources.recflow_files import write_days
+
+from cascaderank.config import read_settings
+from cascaderank.data.request_log import RequestLog
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPES = ["recflow_two_stage", "recflow_three_stage"]
+SMALL = ["train.batch_size=32", "train.epochs=3", "evaluation.bootstrap=50"]
+
+
+def commands(recipe):
+    """The commands at the head of a recipe."""
+    lines = (CONFIGS / f"{recipe}.toml").read_text().splitlines()
+    return [line[1:].split() for line in lines if line.startswith("#   cascaderank ")]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_runs_by_the_commands_at_its_head(recipe, tmp_path):
+    write_days(tmp_path / "RecFlow", 5, 200, videos=300)
+    (tmp_path / "configs").symlink_to(CONFIGS)
+    prepare, train, compare = commands(recipe)
+    done = cascaderank(*prepare[1:], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert train[1:] == ["train", f"configs/{recipe}.toml"]
+    assert compare[1:] == ["compare", f"configs/{recipe}.toml"]
+    shrunk = [f"--set={change}" for change in SMALL]
+    done = cascaderank(*train[1:], *shrunk, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "runs" / recipe / "report.json").read_text())
+    assert report["test"]["metrics"]["joint_recall"]["mean"] > chance(recipe) + 0.05
+    log = RequestLog.open(tmp_path / prepare[prepare.index("--to") + 1])
+    assert report["test"]["requests"] == log.manifest.parts[-1].requests == 200
+
+
+def chance(recipe):
+    """Joint recall of a cascade that guesses, if every level has its ten; half or more are there."""
+    settings = read_settings(CONFIGS / f"{recipe}.toml")
+    return settings.quotas[-1] / (10 * (len(settings.stages) + 2))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_the_setting_of_the_paper(recipe):
+    settings = read_settings(CONFIGS / f"{recipe}.toml")
+    stages = {2: (("two_tower", 30), ("din", 20)), 3: (("two_tower", 40), ("mlp", 30), ("din", 20))}
+    found = tuple((s.model, s.quota) for s in settings.stages.values())
+    assert found == stages[len(found)]
+    assert settings.relevance.top == 10
+    assert settings.data.history_length == 50
+    assert settings.train.learning_rate == 1e-2
+    assert (settings.train.batch_size, settings.train.epochs, settings.train.order) == (
+        1024,
+        1,
+        "days",
+    )
+    assert (settings.data.split.by, settings.data.split.test_days) == ("day", 1)
+
+
+def test_days_that_are_left_out_are_told_on_stderr(tmp_path):
+    folder = write_days(tmp_path / "RecFlow", 3, 5)
+    (folder / "seq_effective_50_dict/2024-01-14.pkl").unlink()
+    words = ["prepare", "recflow", "--from", folder, "--to", tmp_path / "log"]
+    done = cascaderank(*words)
+    assert done.returncode == 2
+    assert "2024-01-14.pkl: no such file" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    done = cascaderank(*words, "--set", "skip_bad_days=true", "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("left out 2024-01-14: ")
+    assert json.loads(done.stdout)["notes"]["days_left_out"] == ["2024-01-14"]
