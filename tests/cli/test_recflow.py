@@ -23,7 +23,7 @@ def commands(recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_runs_by_the_commands_at_its_head(recipe, tmp_path):
-    write_days(tmp_path / "RecFlow", 5, 200, videos=300)
+    write_days(tmp_path / "RecFlow", 5, 200, videos=3_000, ragged=False)
     (tmp_path / "configs").symlink_to(CONFIGS)
     prepare, train, compare = commands(recipe)
     done = cascaderank(*prepare[1:], cwd=tmp_path)
@@ -34,13 +34,13 @@ def test_a_recipe_runs_by_the_commands_at_its_head(recipe, tmp_path):
     done = cascaderank(*train[1:], *shrunk, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "runs" / recipe / "report.json").read_text())
-    assert report["test"]["metrics"]["joint_recall"]["mean"] > chance(recipe) + 0.05
+    assert report["test"]["metrics"]["joint_recall"]["mean"] > chance(recipe) + 0.1
     log = RequestLog.open(tmp_path / prepare[prepare.index("--to") + 1])
     assert report["test"]["requests"] == log.manifest.parts[-1].requests == 200
 
 
 def chance(recipe):
-    """Joint recall of a cascade that guesses, if every level has its ten; half or more are there."""
+    """Joint recall of a cascade that guesses where every level has its ten."""
     settings = read_settings(CONFIGS / f"{recipe}.toml")
     return settings.quotas[-1] / (10 * (len(settings.stages) + 2))
 

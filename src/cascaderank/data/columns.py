@@ -64,7 +64,7 @@ class EncodedLog:
     feedback: NDArray[np.float32] | None = None
     """``[candidates]``, what the user did with each, such as 1 for a click."""
     days: NDArray[np.int32] | None = None
-    """``[requests]`` days (UTC) since 1970-01-01; ``None`` if the log has no timestamps."""
+    """``[requests]`` days of the log, since 1970-01-01; ``None`` if the log has no timestamps."""
 
     @property
     def requests(self) -> int:

@@ -29,7 +29,7 @@ class RequestLoader:
         rows: which of them, such as the training rows of a split.
         batch_size: requests per batch; the last batch of an epoch has what is left.
         seed: of the order; ``None`` for the order of ``rows``.
-        order: ``"shuffled"``, or ``"days"`` for earlier days (UTC) first, shuffled inside each. A
+        order: ``"shuffled"``, or ``"days"`` for earlier days first, shuffled inside each. A
             batch where one day ends and the next begins has requests of both.
         bucketing: whether requests with lists of like length share a batch, see
             :func:`~cascaderank.data.ordering.bucketed`; needs a seed.

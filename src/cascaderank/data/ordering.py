@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Order = Literal["shuffled", "days"]
-"""``"shuffled"``: by chance. ``"days"``: days (UTC) one after another, by chance inside each."""
+"""``"shuffled"``: by chance. ``"days"``: days one after another, by chance inside each."""
 
 Rows = NDArray[np.int64]
 
