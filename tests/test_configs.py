@@ -1,0 +1,93 @@
+"""Every recipe says how it is run, is checked without a mistake, and runs."""
+
+import shlex
+from itertools import pairwise
+
+import pytest
+
+from cascaderank.config import parsed_change, read_settings
+from cascaderank.data.request_log import RequestLog
+from cascaderank.data.sources import SOURCES
+from cascaderank.experiments.compare import compare
+from tests.conftest import ROOT
+
+RECIPES = sorted((ROOT / "configs").rglob("*.toml"))
+NAMES = [str(path.relative_to(ROOT)) for path in RECIPES]
+
+
+def header(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line[1:].strip() for line in lines[: lines.index("")]]
+
+
+def commands(path):
+    return [shlex.split(line) for line in header(path) if line.startswith("cascaderank ")]
+
+
+def funnels():
+    found = {}
+    for path, name in zip(RECIPES, NAMES, strict=True):
+        made = [c for c in commands(path) if c[1:3] == ["prepare", "synthetic"]]
+        if made:
+            found[name] = made[0]
+    return found
+
+
+FUNNELS = funnels()
+
+
+@pytest.fixture(scope="module")
+def small_log(tmp_path_factory):
+    """Makes the log that a recipe asks for, with few requests; each once."""
+    made = {}
+
+    def log_of(command):
+        options = dict(parsed_change(c) for o, c in pairwise(command) if o == "--set")
+        key = tuple(sorted(options.items()))
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("logs") / "log"
+            SOURCES["synthetic"](None, made[key], **{**options, "requests": 60, "users": 20})
+        return made[key]
+
+    return log_of
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_tells_how_it_is_run_and_what_to_expect(name):
+    path = ROOT / name
+    assert path.read_text(encoding="utf-8").isascii()
+    assert any(line.startswith("Expect: ") for line in header(path))
+    words = commands(path)
+    assert [c for c in words if c[1] in {"train", "compare"} and c[2] == name]
+    prepared = [c[c.index("--to") + 1] for c in words if c[1] == "prepare"]
+    assert str(read_settings(path).data.path) in prepared
+
+
+def test_the_recipes_of_synthetic_funnels_are_found():
+    assert {"configs/funnel_two_stage.toml", "configs/funnel_three_stage.toml"} < set(FUNNELS)
+
+
+@pytest.mark.parametrize("name", FUNNELS)
+def test_a_stage_of_a_funnel_sees_no_more_than_was_planted_for_it(name, small_log):
+    log = RequestLog.open(small_log(FUNNELS[name]))
+    planted = log.manifest.extra["planted"]
+    settings = read_settings(ROOT / name)
+    assert planted["quotas"] == list(settings.quotas)
+    assert planted["ground_truth"] == settings.relevance.top
+    for own, stage in zip(planted["stages"], settings.stages.values(), strict=True):
+        assert [f.name for f in log.schema.select(stage.features)] == own["features"]
+
+
+@pytest.mark.parametrize("name", FUNNELS)
+def test_a_recipe_runs(name, small_log, tmp_path):
+    small = ["train.epochs=1", "train.batch_size=32", "compare.seeds=1", "evaluation.bootstrap=2"]
+    small += [f"stages.{stage}.hidden=[4]" for stage in read_settings(ROOT / name).stages]
+    small += [f"data.path={small_log(FUNNELS[name])}"]
+    settings = read_settings(ROOT / name, small)
+    result = compare(settings, tmp_path / "runs")
+    methods = {method.name: method for method in result.methods}
+    trained = settings.compare.objectives
+    assert len(methods) == len(trained) + len(settings.compare.baselines)
+    assert set(trained) < set(methods)
+    assert all(0 <= method.joint_recall <= 1 for method in methods.values())
+    assert result.ceiling_kind == "planted"
