@@ -101,7 +101,7 @@ class Registry(Generic[T]):
             try:
                 self._adapter(name, option).validate_python(value)
             except ValidationError as error:
-                told = "; ".join(e["msg"] for e in error.errors())
+                told = "; ".join(_told(e, value) for e in error.errors())
                 mistakes.append(f"{self.kind} '{name}': {option}={value!r}: {told}")
         return mistakes
 
@@ -121,7 +121,8 @@ class Registry(Generic[T]):
 
     def _adapter(self, name: str, option: str) -> TypeAdapter[Any]:
         thing = self[name]
-        hints = get_type_hints(thing.__init__ if inspect.isclass(thing) else thing)
+        made_by = thing.__init__ if inspect.isclass(thing) else thing
+        hints = get_type_hints(made_by, include_extras=True)
         return TypeAdapter(hints.get(option, Any))
 
     def attribute(self, name: str) -> T:
@@ -141,3 +142,11 @@ class Registry(Generic[T]):
             entry_point.load()
         for name, thing in self._derived():
             self._known.setdefault(name, thing)
+
+
+def _told(error: Any, value: object) -> str:
+    """One mistake, with the name it has in an option that is a table."""
+    message: str = error["msg"].removeprefix("Value error, ")
+    name = error["loc"][-1] if error["loc"] else None
+    named = isinstance(value, Mapping) and (name in value or error["type"] == "missing")
+    return f"{name}: {message}" if named else message

@@ -209,6 +209,7 @@ def test_every_option_is_read(name, cascade):
         "temperature": 2.0,
         "relative_temperature": True,
         "cut": "quotas",
+        "end_to_end": 0.5,
         "weights": (0.3, 0.7),
         "entry_levels": (0, 1),
         "loss": "lambda_ndcg",
@@ -222,15 +223,95 @@ def test_every_option_is_read(name, cascade):
         "mu": 3.0,
         "weight": 0.1,
         "alpha": 0.9,
+        "warm_up": 0.5,
     }
+    if name == "icc":
+        other["relative_temperature"] = False  # it is true, if nothing is said
     options = set(OBJECTIVES.options(name))
     options -= {"stages", "quotas", "ground_truth", "threshold", "published"}
     missing = options - set(other)
     assert not missing, f"say in `other` what else {missing} of objective '{name}' may be"
-    usual = Case(name, 2, cascade, levels=True)().total
+    usual = Case(name, 2, cascade, levels=True)(progress=0.5).total
     for option in options:
-        changed = Case(name, 2, cascade, levels=True, **{option: other[option]})().total
+        changed = Case(name, 2, cascade, levels=True, **{option: other[option]})(progress=0.5).total
         assert not torch.isclose(changed, usual, rtol=1e-6), option
+
+
+@pytest.mark.parametrize("shape", ["geometric", "linear"])
+def test_a_temperature_can_be_annealed(name, cascade, shape):
+    """Half way it is what the table says, and both ends are exact."""
+    if "temperature" not in OBJECTIVES.options(name):
+        pytest.skip(f"{name} does not sort")
+    middle = {"geometric": 2.0, "linear": 2.5}[shape]
+    table = {"start": 4.0, "end": 1.0, "shape": shape}
+    annealed = Case(name, 2, cascade, levels=True, temperature=table)
+    for progress, now in ((0.0, 4.0), (0.5, middle), (1.0, 1.0)):
+        still = Case(name, 2, cascade, levels=True, temperature=now)
+        torch.testing.assert_close(annealed(progress=progress).total, still().total)
+    same(annealed().total, annealed(progress=1.0).total)
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ({"start": 4.0, "end": 0.0}, "end of a temperature must be a positive number; got 0"),
+        ({"start": -1.0, "end": 1.0}, "start of a temperature must be a positive number"),
+        ({"start": 4.0}, "end: Field required"),
+        ({"start": 4.0, "end": 1.0, "shpae": "linear"}, "shpae: Unexpected keyword"),
+        ({"start": 4.0, "end": 1.0, "shape": "cosine"}, "shape: Input should be 'geometric' or"),
+        ("warm", "valid number"),
+        (0.0, "temperature must be a positive number; got 0"),
+    ],
+    ids=str,
+)
+def test_a_wrong_temperature_is_refused(name, table, told):
+    if "temperature" not in OBJECTIVES.options(name):
+        pytest.skip(f"{name} does not sort")
+    with pytest.raises(ConfigError) as caught:
+        build_objective(name, stages=2, quotas=(4, 2), ground_truth=2, temperature=table)
+    assert told in str(caught.value)
+
+
+def test_the_end_of_training_is_the_default(case):
+    same(case().total, case(progress=1.0).total)
+    for progress in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ConfigError, match=r"progress must be a number in \[0, 1\]"):
+            case(progress=progress)
+
+
+def test_terms_can_be_left_out(case):
+    whole, names = case(), [term.name for term in case.objective.terms]
+    total = 0.0
+    for name in names:
+        out = case(terms={name})
+        assert list(out.terms) == list(out.weights) == [name]
+        same(out.terms[name], whole.terms[name])
+        total = total + out.total
+    torch.testing.assert_close(total, whole.total)
+    with pytest.raises(ConfigError, match=f"none of the objective's; it has {names[0]}"):
+        case(terms={"nothing"})
+
+
+def test_a_term_of_a_stage_teaches_that_stage_alone(case):
+    scores = case.scores.clone().requires_grad_()
+    for term in case.objective.terms:
+        assert (term.stage is not None) == ("/" in term.name)
+        (gradient,) = torch.autograd.grad(case(scores=scores, terms={term.name}).total, scores)
+        taught = set(gradient.abs().sum((1, 2)).nonzero().flatten().tolist())
+        if term.stage is not None:
+            assert taught == {term.stage}
+
+
+def test_whom_a_stage_does_not_learn_from_is_as_padding_to_it(case):
+    reached = case.mask.expand_as(case.scores).clone()
+    reached[1:, :, ::2] = False
+    got = case(reached=reached)
+    for term in case.objective.terms:
+        mask = case.mask if term.stage is None else reached[term.stage]
+        same(got.terms[term.name], case(mask=mask).terms[term.name])
+    same(case(reached=case.mask.expand_as(case.scores)).total, case().total)
+    with pytest.raises(ShapeError, match="reached must be bool"):
+        case(reached=reached[:, :, 1:])
 
 
 def test_wrong_shapes_are_refused(case):

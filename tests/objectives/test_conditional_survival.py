@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cascaderank.errors import ConfigError
-from cascaderank.losses import conditional_survival_loss
+from cascaderank.losses import conditional_survival_loss, ranknet_loss
 from cascaderank.objectives import build_objective
 from cascaderank.sorting import relative_temperature
 
@@ -50,6 +50,28 @@ def test_a_relative_temperature_is_that_of_each_list_and_stage(batch):
     scaled = scores * torch.tensor([100.0, 0.01])[:, None, None]
     same = objective(relative_temperature=True, temperature=0.7)(scaled, labels, mask=mask).total
     torch.testing.assert_close(same, got)
+
+
+@pytest.mark.parametrize("with_levels", [True, False])
+def test_a_warm_up_ranks_pairs_and_fades_out(batch, with_levels):
+    scores, labels, mask = batch
+    levels = (labels / 2).long() if with_levels else None
+    warm = objective(warm_up=0.8)
+    usual = objective()(scores, labels, mask=mask, levels=levels).total
+    given = {"balance": "labels", "mask": mask}
+    pairs = sum(ranknet_loss(s, labels if levels is None else levels, **given) for s in scores)
+    for progress in (0.0, 0.25, 1.0):
+        out = warm(scores, labels, mask=mask, levels=levels, progress=progress)
+        assert list(out.terms) == ["conditional_survival", "ranknet/stage_1", "ranknet/stage_2"]
+        assert out.weights["ranknet/stage_2"].item() == pytest.approx(0.8 * (1 - progress))
+        torch.testing.assert_close(out.total, usual + 0.8 * (1 - progress) * pairs)
+    torch.testing.assert_close(warm(scores, labels, mask=mask, levels=levels).total, usual)
+
+
+@pytest.mark.parametrize("warm_up", [-1.0, float("inf"), float("nan")])
+def test_a_negative_warm_up_is_refused(warm_up):
+    with pytest.raises(ConfigError, match="warm_up must be a number of at least 0"):
+        objective(warm_up=warm_up)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])

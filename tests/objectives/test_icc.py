@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from cascaderank.errors import ConfigError, ShapeError
-from cascaderank.losses import lambda_ndcg_loss
+from cascaderank.losses import lambda_ndcg_loss, ranknet_loss
 from cascaderank.objectives import build_objective
+from cascaderank.sorting import relative_temperature, top_k_probability
 from tests.oracles.losses import icc
 
 QUOTAS = (5, 4, 2)
@@ -44,7 +45,9 @@ def test_a_cold_cascade_scores_a_candidate_as_the_stage_that_drops_it():
     first = torch.tensor([[9.0, 8.0, 7.0, 1.0]])
     second = torch.tensor([[-5.0, 6.0, 0.0, 99.0]])  # the 99 is never seen
     labels = torch.tensor([[0.0, 3.0, 2.0, 1.0]])
-    objective = build_objective("icc", stages=2, quotas=(3, 1), loss="lambda_ndcg")
+    objective = build_objective(
+        "icc", stages=2, quotas=(3, 1), loss="lambda_ndcg", temperature=1e-3
+    )
     got = objective(torch.stack([first, second]), labels).total
     # The last to pass is at the cut itself, where either stage has half a say.
     merged = torch.tensor([[-5.0, 6.0, 3.5, 1.0]])
@@ -58,6 +61,31 @@ def test_a_stage_that_keeps_all_of_a_list_has_no_say_in_it(batch):
     objective(scores, labels).total.backward()
     assert not scores.grad[:2].any()
     assert scores.grad[2].any()
+
+
+def test_the_usual_gate_is_as_wide_as_three_spreads(batch):
+    scores, labels, mask = batch
+    own = relative_temperature(
+        scores[0], 3.0, operator="sigmoid", mask=mask
+    )  # of each list: the others differ
+    got = build(stages=2)(scores[:2], labels, mask=mask).total
+    wide = build(stages=2, temperature=3.0, relative_temperature=True)
+    torch.testing.assert_close(got, wide(scores[:2], labels, mask=mask).total)
+    for i in range(len(labels)):
+        alone = [x[..., i : i + 1, :] for x in (scores[:2], labels, mask)]
+        one = build(stages=2)(*alone[:2], mask=alone[2]).total
+        said = build(stages=2, temperature=own[i].item())
+        torch.testing.assert_close(one, said(*alone[:2], mask=alone[2]).total)
+
+
+def test_an_operator_can_take_the_place_of_the_gate(batch):
+    scores, labels, mask = batch
+    got = build(stages=2, operator="soft_sort", temperature=0.7)(scores[:2], labels, mask=mask)
+    passed = top_k_probability(
+        scores[0], QUOTAS[0], operator="soft_sort", temperature=0.7, mask=mask
+    )
+    merged = (1 - passed) * scores[0] + passed * scores[1]
+    torch.testing.assert_close(got.total, ranknet_loss(merged, labels, mask=mask))
 
 
 def test_equal_labels_carry_no_preference(batch):
@@ -75,6 +103,12 @@ def test_wrong_options_and_what_the_published_form_fixes_are_refused(batch):
         build(loss="lambda_ndcg", published=True)
     with pytest.raises(ConfigError, match="fixes temperature"):
         build(temperature=1.0, published=True)
+    with pytest.raises(ConfigError, match="fixes operator"):
+        build(operator="soft_sort", published=True)
+    with pytest.raises(ConfigError, match="fixes relative_temperature"):
+        build(relative_temperature=True, published=True)
+    with pytest.raises(ConfigError, match="did you mean 'soft_sort'"):
+        build(operator="soft_srot")
     with pytest.raises(ShapeError, match="at least 40 candidates"):
         build(published=True)(scores, labels)
     with pytest.raises(ShapeError, match="got 16 padded"):

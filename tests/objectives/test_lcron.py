@@ -111,12 +111,45 @@ def test_weights_can_be_fixed(batch):
     objective = lcron(weights=[2.0, 0.0])
     out = objective(scores, labels, mask=mask)
     assert not list(objective.parameters())
+    assert list(out.terms) == ["end_to_end", "top_k/retrieval"]
     want = out.terms["end_to_end"] + 2 * out.terms["top_k/retrieval"]
     torch.testing.assert_close(out.total, want)
 
 
+def test_one_weight_is_that_of_all_stages(batch):
+    scores, labels, mask = batch
+    got, same = (lcron(weights=w)(scores, labels, mask=mask).total for w in (0.7, (0.7, 0.7)))
+    assert got == same
+
+
+def test_what_weighs_nothing_is_not_worked_out(batch, monkeypatch):
+    scores, labels, mask = batch
+    out = lcron(end_to_end=0.0, weights=(0.0, 2.0))(scores, labels, mask=mask)
+    assert list(out.terms) == ["top_k/ranking"]
+    given = {"k": 2, "temperature": 50.0, "mask": mask}
+    torch.testing.assert_close(out.total, 2 * top_k_loss(scores[1], labels, **given))
+    out = lcron(end_to_end=0.5, weights=0)(scores, labels, mask=mask)
+    assert list(out.terms) == ["end_to_end"]
+    torch.testing.assert_close(out.total, 0.5 * survival_loss(scores, labels, **given))
+    calls, log_top_k = [], NeuralSort.log_top_k
+    monkeypatch.setattr(
+        NeuralSort, "log_top_k", lambda *a, **o: calls.append(1) or log_top_k(*a, **o)
+    )
+    lcron(end_to_end=0.0, cut="quotas")(scores, labels, mask=mask)
+    assert len(calls) == 1
+
+
+def test_something_must_be_left():
+    with pytest.raises(ConfigError, match="leave nothing of 'lcron' to learn from"):
+        lcron(end_to_end=0.0, weights=0.0)
+    for wrong in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match="end_to_end must be a number of at least 0"):
+            lcron(end_to_end=wrong)
+
+
 @pytest.mark.parametrize(
-    "weights", [(1.0,), (1.0, 1.0, 1.0), (1.0, -1.0), (1.0, float("inf")), (1.0, float("nan"))]
+    "weights",
+    [-1.0, (1.0,), (1.0, 1.0, 1.0), (1.0, -1.0), (1.0, float("inf")), (1.0, float("nan"))],
 )
 def test_wrong_weights_are_refused(weights):
     with pytest.raises(ConfigError, match="2 numbers of at least 0, one per stage"):
@@ -140,6 +173,7 @@ def test_an_unknown_operator_is_refused_at_once():
         {"operator": "soft_sort"},
         {"relative_temperature": True},
         {"cut": "quotas"},
+        {"end_to_end": 0.5},
         {"weights": (1.0, 1.0)},
     ],
     ids=str,

@@ -91,3 +91,17 @@ def test_terms_must_have_names_of_their_own():
 def test_another_number_of_stages_is_refused():
     with pytest.raises(ShapeError, match="built for 3 stages"):
         Objective([Term("a", three)], stages=3)(SCORES, LABELS)
+
+
+def test_a_weight_can_be_a_function_of_the_progress():
+    objective = Objective([Term("a", three), Term("b", five, lambda p: 2 * p)], stages=2)
+    out = objective(SCORES, LABELS, progress=0.25)
+    assert out.total == 3 + 0.5 * 5
+    assert out.weights == objective.weights(0.25) == {"a": 1.0, "b": 0.5}
+    assert objective.weights() == {"a": 1.0, "b": 2.0}
+
+
+def test_terms_know_the_progress():
+    objective = Objective([Term("a", lambda i: i.scores.sum() * i.progress)], stages=2)
+    assert objective(SCORES, LABELS, progress=0.5).total == 6
+    assert objective(SCORES, LABELS).total == 12

@@ -2,12 +2,15 @@
 
 from cascaderank.objectives._build import OBJECTIVES, build_objective
 from cascaderank.objectives._objective import CascadeInputs, Objective, ObjectiveOutput, Term
+from cascaderank.objectives._sorting import Annealed, Temperature
 
 __all__ = [
     "OBJECTIVES",
+    "Annealed",
     "CascadeInputs",
     "Objective",
     "ObjectiveOutput",
+    "Temperature",
     "Term",
     "build_objective",
 ]

@@ -13,10 +13,16 @@ from cascaderank.objectives._published import (
     check_as_published,
     check_full_lists,
     check_published,
+    published_temperature,
+)
+from cascaderank.objectives._sorting import (
+    Temperature,
+    Warmth,
+    make_warmth,
+    permutation_operator,
 )
 from cascaderank.relevance import ground_truth as top_by_label
-from cascaderank.sorting import Operator, check_temperature, find_operator, permutation
-from cascaderank.sorting import relative_temperature as relative_temperature_of
+from cascaderank.sorting import permutation
 from cascaderank.tensors import at_least_float32
 
 _EPSILON = 1e-6
@@ -40,7 +46,7 @@ class Arf:
     threshold: float | None
     published: bool
     operator: str
-    temperature: float | None
+    temperature: Temperature | None
     relative: bool
 
     def objective(self, recall: Literal["relax", "top_m"]) -> Objective:
@@ -49,11 +55,12 @@ class Arf:
         Raises:
             ConfigError: if an option is unknown or out of range, or ``published`` fixes it.
         """
-        temperature = self.temperature
-        if temperature is None:
-            temperature = 1.0 if self.relative else 200.0
-        check_temperature(temperature)
-        operator = find_operator(self.operator)
+        warmth = make_warmth(
+            self.temperature,
+            operator=permutation_operator(self.operator, objective=self.name),
+            relative=self.relative,
+            usual=200.0,
+        )
         cuts = self.quotas
         if self.published:
             count = len(self.stages)
@@ -66,21 +73,15 @@ class Arf:
             cuts = _PUBLISHED_CUTS[count]
         terms = []
         for t, stage in enumerate(self.stages):
-            form: _Ours | _Published = (
-                _Published(stage=t, m=cuts[t], k=self.k, temperature=temperature)
-                if self.published
-                else _Ours(
-                    stage=t,
-                    m=cuts[t],
-                    k=self.k,
-                    threshold=self.threshold,
-                    operator=operator,
-                    temperature=temperature,
-                    relative=self.relative,
-                )
-            )
-            terms.append(Term(f"{recall}/{stage}", form.relax if recall == "relax" else form.top_m))
-            terms.append(Term(f"global/{stage}", form.whole, "learned"))
+            form: _Ours | _Published
+            if self.published:
+                number = published_temperature(self.name, warmth)
+                form = _Published(stage=t, m=cuts[t], k=self.k, temperature=number)
+            else:
+                form = _Ours(stage=t, m=cuts[t], k=self.k, threshold=self.threshold, warmth=warmth)
+            kept = form.relax if recall == "relax" else form.top_m
+            terms.append(Term(f"{recall}/{stage}", kept, stage=t))
+            terms.append(Term(f"global/{stage}", form.whole, "learned", stage=t))
         return Objective(terms, stages=len(self.stages))
 
 
@@ -92,9 +93,7 @@ class _Ours:
     m: int
     k: int | None
     threshold: float | None
-    operator: Operator
-    temperature: float
-    relative: bool
+    warmth: Warmth
 
     def relax(self, inputs: CascadeInputs) -> Tensor:
         return relaxed_recall_loss(
@@ -103,8 +102,8 @@ class _Ours:
             m=self.m,
             k=self.k,
             threshold=self.threshold,
-            operator=self.operator,
-            temperature=self._temperature(inputs),
+            operator=self.warmth.operator,
+            temperature=self.warmth.of_stage(inputs, self.stage),
             mask=inputs.mask,
         )
 
@@ -115,8 +114,8 @@ class _Ours:
             quotas=(self.m,),
             k=self.k,
             threshold=self.threshold,
-            operator=self.operator,
-            temperature=self._temperature(inputs),
+            operator=self.warmth.operator,
+            temperature=self.warmth.of_stage(inputs, self.stage),
             mask=inputs.mask,
         )
 
@@ -124,17 +123,9 @@ class _Ours:
         return permutation_loss(
             inputs.scores[self.stage],
             inputs.labels,
-            operator=self.operator,
-            temperature=self._temperature(inputs),
+            operator=self.warmth.operator,
+            temperature=self.warmth.of_stage(inputs, self.stage),
             mask=inputs.mask,
-        )
-
-    def _temperature(self, inputs: CascadeInputs) -> float | Tensor:
-        if not self.relative:
-            return self.temperature
-        scores = at_least_float32(inputs.scores[self.stage])
-        return relative_temperature_of(
-            scores, self.temperature, operator=self.operator, mask=inputs.mask
         )
 
 

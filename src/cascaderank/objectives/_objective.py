@@ -1,7 +1,7 @@
 """An objective: weighted terms, added up and reported one by one."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, final
 
 import torch
@@ -25,6 +25,8 @@ class CascadeInputs:
     """``[batch, list]`` bool, ``True`` for a real candidate."""
     levels: Tensor | None
     """``[batch, list]`` integers, 0 lowest: how far the logged system let a candidate get."""
+    progress: float = 1.0
+    """Share of training that is done, in [0, 1]."""
     _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def once(self, function: Callable[["CascadeInputs"], _T]) -> _T:
@@ -43,8 +45,10 @@ class Term:
     """Such as ``end_to_end`` or ``top_k/retrieval``: what, and of which stage."""
     function: Callable[[CascadeInputs], Tensor]
     """Gives a scalar, lower is better."""
-    weight: float | Literal["learned"] = 1.0
-    """A fixed factor, or ``"learned"`` by its uncertainty."""
+    weight: float | Literal["learned"] | Callable[[float], float] = 1.0
+    """A fixed factor, ``"learned"`` by its uncertainty, or a function of the progress."""
+    stage: int | None = None
+    """The only stage that learns from it, from 0; ``None`` if several may."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class ObjectiveOutput:
 class Objective(nn.Module):
     """Add up weighted terms.
 
-    A fixed weight c contributes ``c L``. A learned one contributes ``L / (2 w^2) + ln w``: a term
+    A fixed weight c contributes ``c L``, one that is a function of the share of training that is
+    done contributes ``c(progress) L``. A learned one contributes ``L / (2 w^2) + ln w``: a term
     that stays large is told to count less, at a price. What is learned is ``ln w``, starting at
     0, so w cannot turn negative. It is found in ``log_weights`` under the name of its term.
 
@@ -104,6 +109,9 @@ class Objective(nn.Module):
         *,
         mask: Tensor | None = None,
         levels: Tensor | None = None,
+        progress: float = 1.0,
+        reached: Tensor | None = None,
+        terms: Collection[str] | None = None,
     ) -> ObjectiveOutput:
         """Judge the scores of a batch.
 
@@ -112,9 +120,16 @@ class Objective(nn.Module):
             labels: ``[batch, list]``, higher is better.
             mask: ``[batch, list]`` bool, ``True`` for a real candidate.
             levels: ``[batch, list]`` integers, 0 lowest, if the log tells.
+            progress: share of training that is done, in [0, 1]: what is annealed stands there.
+            reached: ``[stages, batch, list]`` bool, candidates that each stage is to learn from.
+                A term of one stage takes the others for padding; a term of several stages knows
+                by itself what a stage drops, and is not concerned.
+            terms: names of those that count; all if not given. Others are neither worked out nor
+                reported.
 
         Raises:
             ShapeError: if shapes or kinds of numbers do not agree.
+            ConfigError: if ``progress`` is out of range, or no term counts.
         """
         mask = check_cascade(scores, labels, None, mask)
         if scores.shape[0] != self.stages:
@@ -123,26 +138,56 @@ class Objective(nn.Module):
                 f"got scores {list(scores.shape)} of {scores.shape[0]}"
             )
         _check_levels(levels, labels)
-        inputs = CascadeInputs(scores=scores, labels=labels, mask=mask, levels=levels)
+        if not 0 <= progress <= 1:
+            raise ConfigError(f"progress must be a number in [0, 1]; got {progress}")
+        whole = CascadeInputs(
+            scores=scores, labels=labels, mask=mask, levels=levels, progress=progress
+        )
+        of_stage = _narrowed(whole, reached)
         total = scores.new_zeros(())
-        values = {}
-        for term in self.terms:
-            value = term.function(inputs)
-            total = total + self._factor(term) * value
+        values, weights = {}, {}
+        for term in self._counted(terms):
+            value = term.function(whole if term.stage is None else of_stage[term.stage])
+            weight = self._weight(term, progress)
+            total = total + weight * value
             if term.name in self.log_weights:
                 total = total + self.log_weights[term.name]
             values[term.name] = value.detach()
-        return ObjectiveOutput(total=total, terms=values, weights=self.weights())
+            weights[term.name] = torch.as_tensor(weight).detach()
+        return ObjectiveOutput(total=total, terms=values, weights=weights)
 
-    def weights(self) -> dict[str, Tensor]:
-        """Return what each term is multiplied with: its fixed weight, or ``1 / (2 w^2)``."""
-        return {term.name: torch.as_tensor(self._factor(term)).detach() for term in self.terms}
+    def weights(self, progress: float = 1.0) -> dict[str, Tensor]:
+        """Return what each term is multiplied with: its weight, or ``1 / (2 w^2)`` if learned."""
+        return {
+            term.name: torch.as_tensor(self._weight(term, progress)).detach() for term in self.terms
+        }
 
-    def _factor(self, term: Term) -> Tensor | float:
+    def _weight(self, term: Term, progress: float) -> Tensor | float:
         if term.weight == "learned":
             log_weight: Tensor = self.log_weights[term.name]
             return (-2 * log_weight).exp() / 2
-        return term.weight
+        return term.weight(progress) if callable(term.weight) else term.weight
+
+    def _counted(self, names: Collection[str] | None) -> list[Term]:
+        counted = [t for t in self.terms if names is None or t.name in names]
+        if not counted:
+            raise ConfigError(
+                f"terms {sorted(names or ())} are none of the objective's; "
+                f"it has {', '.join(t.name for t in self.terms)}"
+            )
+        return counted
+
+
+def _narrowed(whole: CascadeInputs, reached: Tensor | None) -> list[CascadeInputs]:
+    """What the terms of each stage look at."""
+    if reached is None:
+        return [whole] * len(whole.scores)
+    if reached.dtype is not torch.bool or reached.shape != whole.scores.shape:
+        raise ShapeError(
+            f"reached must be bool [stages, batch, list] = {list(whole.scores.shape)}; "
+            f"got {reached.dtype} {list(reached.shape)}"
+        )
+    return [replace(whole, mask=whole.mask & of_stage) for of_stage in reached]
 
 
 def _check_levels(levels: Tensor | None, labels: Tensor) -> None:

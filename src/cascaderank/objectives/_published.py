@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.objectives._objective import CascadeInputs
+from cascaderank.objectives._sorting import Annealed, Warmth
 
 
 def check_published(name: str, *, stages: int, threshold: float | None) -> None:
@@ -39,6 +40,19 @@ def check_as_published(name: str, given: Mapping[str, tuple[object, object]]) ->
             raise ConfigError(
                 f"published=True of '{name}' fixes {option} at {fixed!r}; got {value!r}"
             )
+
+
+def published_temperature(name: str, warmth: Warmth) -> float:
+    """Return the temperature of a published form, which is one number.
+
+    Raises:
+        ConfigError: if it is annealed.
+    """
+    if isinstance(warmth.temperature, Annealed):
+        raise ConfigError(
+            f"published=True of '{name}' takes one temperature; got {warmth.temperature}"
+        )
+    return warmth.temperature
 
 
 def check_full_lists(inputs: CascadeInputs) -> None:

@@ -2,6 +2,7 @@
 
 from cascaderank.objectives import OBJECTIVES, Objective
 from cascaderank.objectives._arf import Arf
+from cascaderank.objectives._sorting import Temperature
 
 
 @OBJECTIVES.register
@@ -13,7 +14,7 @@ def arf_objective(
     threshold: float | None = None,
     published: bool = False,
     operator: str = "neural_sort",
-    temperature: float | None = None,
+    temperature: Temperature | None = None,
     relative_temperature: bool = False,
 ) -> Objective:
     """Train each stage, by itself, to keep the ground truth and to know the whole order.
@@ -31,8 +32,10 @@ def arf_objective(
         published: compute what the LCRON paper's code computes, with 1e-6 inside its logarithms,
             labels sorted smoothly, and cuts at 30 and 20 (40, 30 and 20 for three stages).
             Defined for full lists, two and three stages, and a ground truth of the top k.
-        operator: the smooth permutation, a name in ``cascaderank.sorting.OPERATORS``.
-        temperature: of the operator, positive; 200 if not given, and 1 if not given and relative.
+        operator: the smooth permutation, a name in ``cascaderank.sorting.OPERATORS`` that knows
+            every rank, not only the top k.
+        temperature: of the operator, positive, or :class:`~cascaderank.objectives.Annealed`; 200
+            if not given, and 1 if not given and relative.
         relative_temperature: multiply the temperature by the size of the operator's logits in
             each list (spread of the scores and, for NeuralSort, length of the list).
 

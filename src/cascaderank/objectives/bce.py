@@ -77,7 +77,7 @@ def bce_objective(
             if published
             else _Ours(stage=t, entry_level=levels[t], k=ground_truth, threshold=threshold)
         )
-        terms.append(Term(f"bce/{name}", form.loss))
+        terms.append(Term(f"bce/{name}", form.loss, stage=t))
     return Objective(terms, stages=count)
 
 

@@ -1,15 +1,17 @@
 """Conditional survival: one soft cascade, whose last stage should be left with ground truth."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
+from cascaderank.errors import ConfigError
 from cascaderank.losses.conditional_survival import conditional_survival_loss
+from cascaderank.losses.ranknet import ranknet_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
+from cascaderank.objectives._sorting import Temperature, Warmth, make_warmth
 from cascaderank.relevance import check_ground_truth
-from cascaderank.sorting import check_temperature
-from cascaderank.sorting import relative_temperature as relative_temperature_of
-from cascaderank.tensors import at_least_float32
+from cascaderank.sorting import find_operator
 
 
 @OBJECTIVES.register
@@ -19,22 +21,28 @@ def conditional_survival_objective(
     quotas: tuple[int, ...],
     ground_truth: int | None = None,
     threshold: float | None = None,
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
     relative_temperature: bool = False,
+    warm_up: float = 0.0,
 ) -> Objective:
     """Train all stages together as one soft cascade in which later stages rank survivors.
 
     One term without weights, :func:`cascaderank.losses.conditional_survival_loss`, which is called
-    ``conditional_survival``. Every stage cuts at its quota.
+    ``conditional_survival``. Every stage cuts at its quota. With a warm-up w, each stage has
+    another, ``w (1 - progress)`` times :func:`cascaderank.losses.ranknet_loss` on levels, or on
+    labels where there are none; it is called ``ranknet/<stage>`` and fades out as training goes
+    on.
 
     Args:
         stages: names of the stages, first first.
         quotas: how many candidates each stage passes on.
         ground_truth: the ground truth is the top so many by label.
         threshold: the ground truth is every label of at least this.
-        temperature: score units over which a cut is blurred; positive.
+        temperature: score units over which a cut is blurred; positive, or
+            :class:`~cascaderank.objectives.Annealed`.
         relative_temperature: multiply the temperature by the spread of the scores of each list
             and stage.
+        warm_up: weight of the pairs before the first step, at least 0.
 
     Raises:
         ConfigError: if an option is out of range.
@@ -52,15 +60,18 @@ def conditional_survival_objective(
     Source: this project; see ``docs/methods/conditional_survival.md``.
     """
     check_ground_truth(ground_truth, threshold)
-    check_temperature(temperature)
-    form = _Form(
-        quotas=quotas,
-        k=ground_truth,
-        threshold=threshold,
-        temperature=temperature,
-        relative=relative_temperature,
+    if not 0 <= warm_up < float("inf"):
+        raise ConfigError(f"warm_up must be a number of at least 0; got {warm_up}")
+    warmth = make_warmth(
+        temperature, operator=find_operator("sigmoid"), relative=relative_temperature, usual=1.0
     )
-    return Objective([Term("conditional_survival", form.loss)], stages=len(stages))
+    form = _Form(quotas=quotas, k=ground_truth, threshold=threshold, warmth=warmth)
+    terms = [Term("conditional_survival", form.loss)]
+    if warm_up:
+        for t, name in enumerate(stages):
+            fading = partial(_fading, warm_up)
+            terms.append(Term(f"ranknet/{name}", partial(_ranknet, t), fading, stage=t))
+    return Objective(terms, stages=len(stages))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +81,7 @@ class _Form:
     quotas: tuple[int, ...]
     k: int | None
     threshold: float | None
-    temperature: float
-    relative: bool
+    warmth: Warmth
 
     def loss(self, inputs: CascadeInputs) -> Tensor:
         return conditional_survival_loss(
@@ -80,13 +90,15 @@ class _Form:
             quotas=self.quotas,
             k=self.k,
             threshold=self.threshold,
-            temperature=self._temperature(inputs),
+            temperature=self.warmth.of_stages(inputs),
             mask=inputs.mask,
         )
 
-    def _temperature(self, inputs: CascadeInputs) -> float | Tensor:
-        if not self.relative:
-            return self.temperature
-        scores = at_least_float32(inputs.scores)
-        mask = inputs.mask.expand_as(scores)
-        return relative_temperature_of(scores, self.temperature, operator="sigmoid", mask=mask)
+
+def _ranknet(stage: int, inputs: CascadeInputs) -> Tensor:
+    levels = inputs.labels if inputs.levels is None else inputs.levels
+    return ranknet_loss(inputs.scores[stage], levels, balance="labels", mask=inputs.mask)
+
+
+def _fading(weight: float, progress: float) -> float:
+    return weight * (1 - progress)

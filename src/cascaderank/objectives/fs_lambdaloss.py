@@ -49,7 +49,7 @@ def fs_lambdaloss_objective(
     terms = []
     for t, name in enumerate(stages):
         form = _Published(stage=t) if published else _Ours(stage=t, quota=quotas[t])
-        terms.append(Term(f"lambda_ndcg/{name}", form.loss))
+        terms.append(Term(f"lambda_ndcg/{name}", form.loss, stage=t))
     return Objective(terms, stages=len(stages))
 
 

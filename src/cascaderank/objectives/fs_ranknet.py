@@ -46,7 +46,7 @@ def fs_ranknet_objective(*, stages: tuple[str, ...], published: bool = False) ->
     terms = []
     for t, name in enumerate(stages):
         form = _Published(stage=t, stages=len(stages)) if published else _Ours(stage=t)
-        terms.append(Term(f"ranknet/{name}", form.loss))
+        terms.append(Term(f"ranknet/{name}", form.loss, stage=t))
     return Objective(terms, stages=len(stages))
 
 

@@ -17,10 +17,11 @@ from cascaderank.objectives._published import (
     check_full_lists,
     check_published,
 )
-from cascaderank.sorting import check_temperature
+from cascaderank.objectives._sorting import Temperature, Warmth, make_warmth
+from cascaderank.sorting import find_operator, top_k_probability
 from cascaderank.tensors import at_least_float32
 
-_TEMPERATURE = 1e-3
+_PUBLISHED_TEMPERATURE = 1e-3
 
 _PUBLISHED_CUTS = {2: (30, 30), 3: (40, 30, 30)}
 """Where the published code cuts each stage, the last one included."""
@@ -36,7 +37,9 @@ def icc_objective(
     quotas: tuple[int, ...],
     published: bool = False,
     loss: Literal["ranknet", "lambda_ndcg"] = "ranknet",
-    temperature: float = _TEMPERATURE,
+    operator: str | None = None,
+    temperature: Temperature | None = None,
+    relative_temperature: bool | None = None,
 ) -> Objective:
     """Train all stages together as one ranker, the cascade being its score.
 
@@ -58,7 +61,12 @@ def icc_objective(
             Defined for full lists, two and three stages.
         loss: :func:`cascaderank.losses.ranknet_loss`, or
             :func:`cascaderank.losses.lambda_ndcg_loss` at the last quota.
-        temperature: of the choice of each stage, positive, in units of the scores.
+        operator: for the choice of each stage, a name in ``cascaderank.sorting.OPERATORS``; the
+            gate above if not given.
+        temperature: of that choice, positive, or :class:`~cascaderank.objectives.Annealed`. If
+            neither this nor the next is given, 3 and relative; 1e-3 if not relative.
+        relative_temperature: multiply the temperature by the spread of the scores of each list
+            and stage (and what else the operator's logits grow with).
 
     Raises:
         ConfigError: if an option is unknown or out of range, or ``published`` fixes it.
@@ -68,19 +76,34 @@ def icc_objective(
         >>> objective = build_objective("icc", stages=2, quotas=(2, 1))
         >>> scores = torch.tensor([[[3.0, 2.0, 1.0]], [[3.0, 1.0, 2.0]]])
         >>> objective(scores, torch.tensor([[2.0, 1.0, 0.0]])).total
-        tensor(0.2675)
+        tensor(0.3385)
 
     Source: Gallagher et al. 2019 (WSDM), in the neural form of LCRON's comparison
     (arXiv 2503.09492); deviations are in ``docs/methods/icc.md``.
     """
-    check_temperature(temperature)
+    relative = relative_temperature
+    if relative is None:
+        relative = temperature is None and not published
+    # The gate's logits grow with the spread of the scores alone, as those of this operator do.
+    warmth = make_warmth(
+        temperature,
+        operator=find_operator(operator or "sigmoid"),
+        relative=relative,
+        usual=_PUBLISHED_TEMPERATURE,
+        usual_relative=3.0,
+    )
     count = len(stages)
     if published:
         check_published("icc", stages=count, threshold=None)
-        fixed = {"loss": (loss, "ranknet"), "temperature": (temperature, _TEMPERATURE)}
+        fixed = {
+            "loss": (loss, "ranknet"),
+            "operator": (operator, None),
+            "relative_temperature": (relative, False),
+            "temperature": (warmth.temperature, _PUBLISHED_TEMPERATURE),
+        }
         check_as_published("icc", fixed)
         return Objective([Term("end_to_end", _published)], stages=count)
-    form = _Ours(quotas=quotas, loss=loss, temperature=temperature)
+    form = _Ours(quotas=quotas, loss=loss, gate=operator is None, warmth=warmth)
     return Objective([Term("end_to_end", form.end_to_end)], stages=count)
 
 
@@ -90,14 +113,15 @@ class _Ours:
 
     quotas: tuple[int, ...]
     loss: Literal["ranknet", "lambda_ndcg"]
-    temperature: float
+    gate: bool
+    warmth: Warmth
 
     def end_to_end(self, inputs: CascadeInputs) -> Tensor:
         mask = inputs.mask
         scores = at_least_float32(inputs.scores.masked_fill(~mask, 0.0))
         merged, reached = torch.zeros_like(scores[0]), torch.ones_like(scores[0])
-        for of_stage, quota in zip(scores[:-1], self.quotas, strict=False):
-            passed = _chosen(of_stage, quota, mask, temperature=self.temperature)
+        for t, (of_stage, quota) in enumerate(zip(scores[:-1], self.quotas, strict=False)):
+            passed = self._passed(of_stage, quota, mask, self.warmth.of_stage(inputs, t))
             merged = merged + reached * (1 - passed) * of_stage
             reached = reached * passed
         merged = merged + reached * scores[-1]
@@ -105,8 +129,18 @@ class _Ours:
             return lambda_ndcg_loss(merged, inputs.labels, m=self.quotas[-1], mask=mask)
         return ranknet_loss(merged, inputs.labels, mask=mask)
 
+    def _passed(
+        self, scores: Tensor, quota: int, mask: Tensor, temperature: float | Tensor
+    ) -> Tensor:
+        if self.gate:
+            return _chosen(scores, quota, mask, temperature)
+        operator = self.warmth.operator
+        return top_k_probability(
+            scores, quota, operator=operator, temperature=temperature, mask=mask
+        )
 
-def _chosen(scores: Tensor, quota: int, mask: Tensor, *, temperature: float) -> Tensor:
+
+def _chosen(scores: Tensor, quota: int, mask: Tensor, temperature: float | Tensor) -> Tensor:
     """Return how far each candidate is among the top of its list; 1 in a list kept whole."""
     best_first = scores.masked_fill(~mask, -torch.inf).sort(dim=-1, descending=True).values
     last = best_first[..., quota - 1 :][..., :1]  # the quota-th best, learned through
@@ -114,6 +148,8 @@ def _chosen(scores: Tensor, quota: int, mask: Tensor, *, temperature: float) -> 
     if not last.shape[-1]:
         return torch.ones_like(scores)  # no list is that long
     last = torch.where(whole, 0.0, last)
+    if isinstance(temperature, Tensor):
+        temperature = temperature[..., None]
     return torch.where(whole, 1.0, ((scores - last) / temperature).sigmoid())
 
 
@@ -129,7 +165,7 @@ def _published(inputs: CascadeInputs) -> Tensor:
             f"got scores {list(scores.shape)}"
         )
     passed = [
-        ((s - s.topk(cut, dim=-1).values[..., -1:]) / _TEMPERATURE).sigmoid()
+        ((s - s.topk(cut, dim=-1).values[..., -1:]) / _PUBLISHED_TEMPERATURE).sigmoid()
         for s, cut in zip(scores, cuts, strict=True)
     ]
     merged, reached = torch.zeros_like(scores[0]), torch.ones_like(scores[0])

@@ -15,16 +15,11 @@ from cascaderank.objectives._published import (
     check_as_published,
     check_full_lists,
     check_published,
+    published_temperature,
 )
+from cascaderank.objectives._sorting import Temperature, Warmth, make_warmth
 from cascaderank.relevance import ground_truth as top_by_label
-from cascaderank.sorting import (
-    Operator,
-    check_temperature,
-    find_operator,
-    log_top_k_probability,
-    permutation,
-)
-from cascaderank.sorting import relative_temperature as relative_temperature_of
+from cascaderank.sorting import find_operator, log_top_k_probability, permutation
 from cascaderank.tensors import at_least_float32, reduce_lists
 
 _EPSILON = 1e-6
@@ -40,10 +35,11 @@ def lcron_objective(
     threshold: float | None = None,
     published: bool = False,
     operator: str = "neural_sort",
-    temperature: float | None = None,
+    temperature: Temperature | None = None,
     relative_temperature: bool = False,
     cut: Literal["ground_truth", "quotas"] = "ground_truth",
-    weights: Literal["learned"] | tuple[float, ...] = "learned",
+    end_to_end: float = 1.0,
+    weights: Literal["learned"] | float | tuple[float, ...] = "learned",
 ) -> Objective:
     """Train all stages together so that the ground truth survives all of them.
 
@@ -59,15 +55,19 @@ def lcron_objective(
         published: compute what the published code computes, with 1e-6 inside its logarithms.
             Defined for full lists, two and three stages, and a ground truth of the top k.
         operator: the smooth top-k, a name in ``cascaderank.sorting.OPERATORS``.
-        temperature: of the operator, positive; 50 if not given, and 1 if not given and relative.
+        temperature: of the operator, positive, or :class:`~cascaderank.objectives.Annealed`; 50
+            if not given, and 1 if not given and relative.
         relative_temperature: multiply the temperature by the size of the operator's logits in
             each list (spread of the scores and, for NeuralSort, length of the list).
         cut: where the end-to-end term cuts every stage: at the size of the list's ground truth,
             or at the quotas of the cascade. The paper found the first better.
-        weights: of the terms of the stages: ``"learned"``, or one number per stage.
+        end_to_end: weight of the end-to-end term; 0 leaves it out.
+        weights: of the terms of the stages: ``"learned"``, or one number for all or per stage;
+            0 leaves a term out.
 
     Raises:
-        ConfigError: if an option is unknown or out of range, or ``published`` fixes it.
+        ConfigError: if an option is unknown or out of range, ``published`` fixes it, or all terms
+            are left out.
 
     Examples:
         >>> import torch
@@ -83,18 +83,12 @@ def lcron_objective(
     Source: Learning Cascade Ranking as One Network (arXiv 2503.09492); deviations are in
     ``docs/methods/lcron.md``.
     """
-    if temperature is None:
-        temperature = 1.0 if relative_temperature else 50.0
-    check_temperature(temperature)
-    if weights == "learned":
-        of_stage: list[float | Literal["learned"]] = ["learned"] * len(stages)
-    else:
-        of_stage = list(weights)
-        if len(weights) != len(stages) or not all(0 <= w < float("inf") for w in weights):
-            raise ConfigError(
-                f"weights must be 'learned' or {len(stages)} numbers of at least 0, "
-                f"one per stage; got {list(weights)}"
-            )
+    warmth = make_warmth(
+        temperature, operator=find_operator(operator), relative=relative_temperature, usual=50.0
+    )
+    if not 0 <= end_to_end < float("inf"):
+        raise ConfigError(f"end_to_end must be a number of at least 0; got {end_to_end}")
+    of_stage = _weights(weights, count=len(stages))
     form: _Ours | _Published
     if published:
         check_published("lcron", stages=len(stages), threshold=threshold)
@@ -102,23 +96,42 @@ def lcron_objective(
             "operator": (operator, "neural_sort"),
             "relative_temperature": (relative_temperature, False),
             "cut": (cut, "ground_truth"),
+            "end_to_end": (end_to_end, 1.0),
             "weights": (weights, "learned"),
         }
         check_as_published("lcron", fixed)
-        form = _Published(k=ground_truth, temperature=temperature)
+        form = _Published(k=ground_truth, temperature=published_temperature("lcron", warmth))
     else:
         form = _Ours(
             quotas=quotas if cut == "quotas" else None,
             k=ground_truth,
             threshold=threshold,
-            operator=find_operator(operator),
-            temperature=temperature,
-            relative=relative_temperature,
+            warmth=warmth,
         )
-    terms = [Term("end_to_end", form.end_to_end)]
+    terms = [Term("end_to_end", form.end_to_end, end_to_end)]
     for t, (name, weight) in enumerate(zip(stages, of_stage, strict=True)):
-        terms.append(Term(f"top_k/{name}", partial(form.top_k, stage=t), weight))
-    return Objective(terms, stages=len(stages))
+        terms.append(Term(f"top_k/{name}", partial(form.top_k, stage=t), weight, stage=t))
+    left = [term for term in terms if term.weight != 0]
+    if not left:
+        raise ConfigError(
+            f"end_to_end={end_to_end} and weights={weights} leave nothing of 'lcron' to learn from"
+        )
+    return Objective(left, stages=len(stages))
+
+
+def _weights(
+    given: Literal["learned"] | float | tuple[float, ...], *, count: int
+) -> list[float | Literal["learned"]]:
+    """Of each stage."""
+    if given == "learned":
+        return ["learned"] * count
+    numbers = given if isinstance(given, tuple) else (given,) * count
+    if len(numbers) != count or not all(0 <= float(w) < float("inf") for w in numbers):
+        raise ConfigError(
+            f"weights must be 'learned', one number of at least 0, or {count} numbers of at "
+            f"least 0, one per stage; got {list(given) if isinstance(given, tuple) else given}"
+        )
+    return [float(w) for w in numbers]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +141,7 @@ class _Ours:
     quotas: tuple[int, ...] | None
     k: int | None
     threshold: float | None
-    operator: Operator
-    temperature: float
-    relative: bool
+    warmth: Warmth
 
     def end_to_end(self, inputs: CascadeInputs) -> Tensor:
         if self.quotas is not None:
@@ -140,8 +151,8 @@ class _Ours:
                 quotas=self.quotas,
                 k=self.k,
                 threshold=self.threshold,
-                operator=self.operator,
-                temperature=inputs.once(self._temperature),
+                operator=self.warmth.operator,
+                temperature=self.warmth.of_stages(inputs),
                 mask=inputs.mask,
             )
         log_kept, log_dropped, marks, size = inputs.once(self._top_of_ground_truth)
@@ -166,21 +177,11 @@ class _Ours:
         log_kept, log_dropped = log_top_k_probability(
             at_least_float32(inputs.scores),
             size,
-            operator=self.operator,
-            temperature=inputs.once(self._temperature),
+            operator=self.warmth.operator,
+            temperature=self.warmth.of_stages(inputs),
             mask=inputs.mask.expand_as(inputs.scores),
         )
         return _Top(log_kept, log_dropped, marks, size)
-
-    def _temperature(self, inputs: CascadeInputs) -> float | Tensor:
-        if not self.relative:
-            return self.temperature
-        return relative_temperature_of(
-            at_least_float32(inputs.scores),
-            self.temperature,
-            operator=self.operator,
-            mask=inputs.mask.expand_as(inputs.scores),
-        )
 
 
 class _Top(NamedTuple):

@@ -91,10 +91,10 @@ def rankflow_objective(
     terms = []
     for t, name in enumerate(stages):
         of = _OfStage(form=form, stage=t)
-        terms.append(Term(f"self/{name}", of.by_itself))
+        terms.append(Term(f"self/{name}", of.by_itself, stage=t))
         if t < count - 1:
-            terms.append(Term(f"regression/{name}", of.regression, shares[0]))
-            terms.append(Term(f"ranking/{name}", of.ranking, shares[1]))
+            terms.append(Term(f"regression/{name}", of.regression, shares[0], stage=t))
+            terms.append(Term(f"ranking/{name}", of.ranking, shares[1], stage=t))
     return Objective(terms, stages=count)
 
 
