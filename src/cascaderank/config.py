@@ -12,8 +12,9 @@ from cascaderank.data.labels import TARGETS
 from cascaderank.data.ordering import Order
 from cascaderank.data.split import RequestSplit, SplitSettings
 from cascaderank.errors import ConfigError, ShapeError, did_you_mean
-from cascaderank.objectives import OBJECTIVES
+from cascaderank.objectives import OBJECTIVES, build_objective
 from cascaderank.registry import Registry
+from cascaderank.schedule import Schedule
 from cascaderank.stages import STAGES
 from cascaderank.tensors import check_quotas
 
@@ -107,7 +108,11 @@ class ObjectiveSettings(Choice):
 class TrainSettings(Settings):
     """How long and how fast to learn."""
 
-    epochs: int = Field(10, ge=1, description="Passes over the training requests, at most.")
+    epochs: int = Field(
+        10,
+        ge=1,
+        description="Passes over the training requests, at most; of each phase if several.",
+    )
     batch_size: int = Field(64, ge=1, description="Requests per step.")
     order: Order = Field(
         "shuffled", description='Of requests: by chance, or "days": day by day, by chance in each.'
@@ -123,6 +128,9 @@ class TrainSettings(Settings):
     )
     clip_norm: float = Field(10.0, gt=0, description="Longest gradient that is not cut down.")
     patience: int = Field(3, ge=1, description="Epochs without a better validation before the end.")
+    schedule: Schedule = Field(
+        Schedule(preset="joint"), description="Who learns when: see docs/schedules.md."
+    )
     seed: int = Field(0, ge=0, description="Equal seeds give equal bits on CPU.")
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
     checkpoint_every: int = Field(200, ge=1, description="Steps between checkpoints.")
@@ -182,6 +190,22 @@ class RunSettings(Settings):
     def _quotas_never_grow(self) -> Self:
         try:
             check_quotas(self.quotas, stages=len(self.stages))
+        except (ConfigError, ShapeError) as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @model_validator(mode="after")
+    def _objective_and_schedule_fit_the_stages(self) -> Self:
+        try:
+            objective = build_objective(
+                self.objective.name,
+                stages=list(self.stages),
+                quotas=self.quotas,
+                ground_truth=self.relevance.top,
+                threshold=self.relevance.threshold,
+                **self.objective.options,
+            )
+            self.train.schedule.plans(tuple(self.stages), objective.terms)
         except (ConfigError, ShapeError) as error:
             raise ValueError(str(error)) from None
         return self
@@ -290,7 +314,7 @@ def _told(error: Any) -> str:
     place = error["loc"]
     # A choice of tables adds which of them it took; that is no name of a setting.
     where = [str(p) for i, p in enumerate(place) if not (i == 2 and place[1] == "split")]
-    name = ".".join(where) or "settings"
+    name = ".".join(where)
     if error["type"] == "missing":
         return f"missing setting {name}"
     if error["type"] == "extra_forbidden":
@@ -298,7 +322,7 @@ def _told(error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     found = error["input"]
     shown = f"; got {found!r}" if isinstance(found, (str, int, float, bool, list)) else ""
-    return f"{name}: {message}{shown}"
+    return f"{name}: {message}{shown}" if name else message
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -315,7 +339,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _fields(where: Sequence[str]) -> list[str]:
     """Names of the settings of one table; of a choice of tables, those of all of them."""
     models: list[type[BaseModel]] = [RunSettings]
-    for part in where:
+    for part in (p for p in where if not p.isdigit()):  # not places in a list
         models = [
             inner
             for model in models

@@ -86,6 +86,33 @@ def test_stopping_changes_no_bit_of_lazily_trained_tables(funnel, settings_for, 
     assert bits_of(tmp_path / "stopped") == bits_of(tmp_path / "whole")
 
 
+PHASES = {
+    "phases": [
+        {"stages": ["retrieval"], "terms": ["top_k/*"], "candidates": "survivors", "steps": 7},
+        {"candidates": "survivors", "epochs": 1},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [PHASES, {**PHASES, "repeat": True}],
+    ids=["phases", "repeated"],
+)
+def test_stopping_in_any_phase_changes_no_bit(funnel, settings_for, tmp_path, schedule):
+    annealed = {"start": 100.0, "end": 20.0}
+    changes = {"train__schedule": schedule, "objective__temperature": annealed}
+    settings = settings_for(funnel, **changes, train__epochs=2)
+    train_run(settings, tmp_path / "whole")
+    whole = bits_of(tmp_path / "whole")
+    for stop in (5, 6, 7, 8):  # around the first turn; an epoch is 6 steps
+        folder = tmp_path / f"stopped-{stop}"
+        with pytest.raises(StoppedError):
+            train_run(settings, folder, progress=StopAfter(stop))
+        train_run(settings, folder)
+        assert bits_of(folder) == whole, f"differs when stopped after step {stop}"
+
+
 def test_another_seed_gives_other_bits(funnel, settings_for, tmp_path):
     train_run(settings_for(funnel), tmp_path / "a")
     train_run(settings_for(funnel, train__seed=1), tmp_path / "b")

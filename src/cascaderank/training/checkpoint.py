@@ -25,6 +25,8 @@ class TrainState:
     """Batches that are done in all."""
     sums: dict[str, float] = field(default_factory=dict)
     """Of the loss and its terms, over the batches of this epoch."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Of the batches in which each of them counted."""
     best: float = -1.0
     """The best validation joint recall so far."""
     best_epoch: int = -1

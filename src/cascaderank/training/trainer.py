@@ -8,17 +8,19 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.config import RelevanceSettings, TrainSettings
 from cascaderank.data.loader import RequestLoader
 from cascaderank.errors import ConfigError, RunError
 from cascaderank.metrics.cascade_recall import cascade_recall_metric
 from cascaderank.metrics.recall import recall_metric
-from cascaderank.objectives import Objective
+from cascaderank.objectives import Objective, ObjectiveOutput
 from cascaderank.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from cascaderank.training.optimizer import Optimizers, build_optimizer
 from cascaderank.training.progress import Progress, Silent
 from cascaderank.training.run_folder import RunFolder, write_atomically
+from cascaderank.training.schedule import Scheduler, reached
 from cascaderank.training.seeding import random_state, set_random_state
 
 _LOOK_EVERY = 10  # steps between looks at the loss: each look makes a GPU wait
@@ -29,7 +31,10 @@ class Trainer:
     """Minimise an objective over a cascade, and keep the weights that validate best.
 
     An epoch ends with the joint recall of the validation requests. Training stops after
-    ``settings.epochs``, or when ``settings.patience`` epochs brought nothing better. A checkpoint
+    ``settings.epochs``, or when ``settings.patience`` epochs brought nothing better. Where a
+    schedule has phases (see ``docs/schedules.md``), each hands its best weights to the next,
+    judged by the stages that have learned so far; patience is for the last phase, and where
+    phases repeat, it is a cycle at least. A checkpoint
     is written every ``settings.checkpoint_every`` steps and after each epoch; :meth:`fit` on a
     folder that has one goes on from there and ends with the bits it would have ended with.
 
@@ -68,6 +73,15 @@ class Trainer:
         self._relevance, self._settings, self._folder = relevance, settings, folder
         self._progress = progress or Silent()
         self._optimizer = build_optimizer(self.cascade, self.objective, settings)
+        self._scheduler = Scheduler(
+            settings.schedule,
+            self.cascade,
+            self.objective,
+            epochs=settings.epochs,
+            batches=train.batches_per_epoch,
+        )
+        self._table = self._scheduler.timetable
+        self._epochs = -(-self._table.steps // train.batches_per_epoch)
         self._state = TrainState()
         self._best_weights: dict[str, Tensor] = {}
 
@@ -87,40 +101,69 @@ class Trainer:
             self._best_weights = _copied(self.cascade)
         while not self._state.stopped:
             self._epoch()
+        self._scheduler.leave()
+        self.cascade.eval()
         self.cascade.load_state_dict(self._best_weights)
         write_atomically(self._folder.weights, save(_copied(self.cascade, to="cpu")))
         return self._state
 
     def _epoch(self) -> None:
         state, settings = self._state, self._settings
-        total = self._train.batches_per_epoch
-        self._progress.start(f"epoch {state.epoch + 1}/{settings.epochs}", total)
+        # The last phase may end within an epoch.
+        left = self._table.steps - state.epoch * self._train.batches_per_epoch
+        total = min(self._train.batches_per_epoch, left)
+        self._progress.start(f"epoch {state.epoch + 1}/{self._epochs}", total)
         self._progress.advance(state.batch)
-        self.cascade.train()
+        self._scheduler.leave()
         # Sums stay on the device, so that no step waits for it. MPS has no float64.
         exact = torch.float32 if self.device.type == "mps" else torch.float64
         sums = {k: torch.tensor(v, dtype=exact, device=self.device) for k, v in state.sums.items()}
         for batch in self._train.epoch(state.epoch, start=state.batch):
-            batch = batch.to(self.device)  # noqa: PLW2901 - the same batch elsewhere
-            if batch.labels is None:
-                raise ConfigError("training needs labels; the loader gave a batch without")
-            out = self.objective(
-                self.cascade(batch), batch.labels, mask=batch.mask, levels=batch.levels
-            )
-            self._optimizer.zero_grad(set_to_none=True)
-            out.total.backward()
-            self._optimizer.clip(settings.clip_norm)
-            self._optimizer.step()
+            out = self._step(batch.to(self.device))
             for name, value in {"loss": out.total, **out.terms}.items():
                 sums[name] = sums.get(name, 0) + value.detach().to(exact)
+                state.counts[name] = state.counts.get(name, 0) + 1
             state.step, state.batch = state.step + 1, state.batch + 1
             look = state.batch % _LOOK_EVERY == 0 or state.batch == total
             self._progress.advance(1, self._seen(sums) if look else "")
-            if state.batch < total and state.step % settings.checkpoint_every == 0:
+            if state.batch == total:
+                break
+            if state.step % settings.checkpoint_every == 0:
                 self._take_stock(sums)
                 self._save()
         self._take_stock(sums)
         self._close_epoch()
+
+    def _step(self, batch: RequestBatch) -> ObjectiveOutput:
+        """Take one step, as the phase that it is in has it."""
+        if batch.labels is None:
+            raise ConfigError("training needs labels; the loader gave a batch without")
+        if self._table.changes(self._state.step):
+            self._hand_on()
+        plan = self._scheduler.enter(self._state.step)
+        scores = self.cascade(batch)
+        survivors = plan.phase.candidates == "survivors"
+        out: ObjectiveOutput = self.objective(
+            scores,
+            batch.labels,
+            mask=batch.mask,
+            levels=batch.levels,
+            progress=self._state.step / self._table.steps,
+            reached=reached(self.cascade, scores, batch.mask) if survivors else None,
+            terms=plan.terms,
+        )
+        self._optimizer.zero_grad(set_to_none=True)
+        out.total.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.clip(self._settings.clip_norm)
+        self._optimizer.step()
+        return out
+
+    def _hand_on(self) -> None:
+        """Begin a phase with the best weights of the one before it."""
+        state = self._state
+        if state.best >= 0:
+            self.cascade.load_state_dict(self._best_weights)
+        state.best, state.best_epoch = -1.0, state.epoch - 1
 
     def _take_stock(self, sums: dict[str, Tensor]) -> None:
         """Move the sums into the state, having seen that they are numbers worth keeping."""
@@ -129,7 +172,8 @@ class Trainer:
 
     def _seen(self, sums: dict[str, Tensor]) -> str:
         """Means of the epoch so far, as a note; raises when they are not numbers."""
-        means = {name: float(value) / self._state.batch for name, value in sums.items()}
+        counts = self._state.counts
+        means = {name: float(value) / counts[name] for name, value in sums.items()}
         broken = [name for name, value in means.items() if not math.isfinite(value)]
         if broken:
             raise RunError(
@@ -140,16 +184,19 @@ class Trainer:
 
     def _close_epoch(self) -> None:
         """Validate, note what was seen, keep the best weights, and decide whether to go on."""
-        state, settings = self._state, self._settings
-        validation = self._validate()
+        state, settings, last = self._state, self._settings, self._state.step - 1
+        depth = self._scheduler.depth(last)
+        validation = self._validate(depth)
+        progress = state.step / self._table.steps
         record = {
             "epoch": state.epoch,
             "step": state.step,
-            "train": {name: value / state.batch for name, value in state.sums.items()},
-            "weights": {n: float(w) for n, w in self.objective.weights().items()},
+            "phase": self._table.phase_at(last),
+            "train": {name: value / state.counts[name] for name, value in state.sums.items()},
+            "weights": {n: float(w) for n, w in self.objective.weights(progress).items()},
             "validation": validation,
         }
-        recall = validation["joint_recall"]
+        recall = validation[_joint(self.cascade, depth)]
         if recall is not None and recall > state.best:
             state.best, state.best_epoch = recall, state.epoch
             self._best_weights = _copied(self.cascade)
@@ -161,17 +208,19 @@ class Trainer:
         with self._folder.metrics.open("ab") as metrics:
             metrics.write(line.encode())
         state.metrics_bytes = self._folder.metrics.stat().st_size
-        state.epoch, state.batch, state.sums = state.epoch + 1, 0, {}
+        state.epoch, state.batch, state.sums, state.counts = state.epoch + 1, 0, {}, {}
         # With nothing to validate by, the last weights are as good a choice as any.
         if recall is None:
             state.best_epoch, self._best_weights = state.epoch - 1, _copied(self.cascade)
         waited = state.epoch - 1 - state.best_epoch
-        state.stopped = state.epoch >= settings.epochs or waited >= settings.patience
+        cycle = -(-self._table.cycle // self._train.batches_per_epoch)
+        impatient = self._table.is_final(last) and waited >= max(settings.patience, cycle)
+        state.stopped = state.step >= self._table.steps or impatient
         self._save()
 
     @torch.no_grad()
-    def _validate(self) -> dict[str, float | None]:
-        """Mean joint recall, and the recall of each stage over whole lists."""
+    def _validate(self, depth: int) -> dict[str, float | None]:
+        """Mean joint recall, that after ``depth`` stages, and of each stage over whole lists."""
         self.cascade.eval()
         values: dict[str, list[Tensor]] = {}
         k, threshold = self._relevance.top, self._relevance.threshold
@@ -181,9 +230,9 @@ class Trainer:
                 raise ConfigError("validation needs labels; the loader gave a batch without")
             scores = self.cascade(batch.to(self.device)).cpu()
             ask = {"k": k, "threshold": threshold, "mask": batch.mask}
-            values.setdefault("joint_recall", []).append(
-                cascade_recall_metric(scores, batch.labels, quotas=quotas, **ask)
-            )
+            for d in sorted({depth, len(quotas)}):
+                recall = cascade_recall_metric(scores[:d], batch.labels, quotas=quotas[:d], **ask)
+                values.setdefault(_joint(self.cascade, d), []).append(recall)
             for name, of_stage, quota in zip(self.cascade.stage_names, scores, quotas, strict=True):
                 recall = recall_metric(of_stage, batch.labels, m=quota, **ask)
                 values.setdefault(f"recall/{name}", []).append(recall)
@@ -219,6 +268,12 @@ def _copied(module: nn.Module, *, to: str | None = None) -> dict[str, Tensor]:
         name: value.detach().to(to or value.device, copy=True).contiguous()
         for name, value in module.state_dict().items()
     }
+
+
+def _joint(cascade: Cascade, depth: int) -> str:
+    """What the recall of the first stages together is called."""
+    whole = depth == len(cascade.quotas)
+    return "joint_recall" if whole else f"joint_recall/{cascade.stage_names[depth - 1]}"
 
 
 def _mean(values: Tensor) -> float | None:

@@ -1,0 +1,154 @@
+"""A schedule says which phase each step is in, and what is wrong with it."""
+
+import pytest
+
+from cascaderank.config import check_settings
+from cascaderank.errors import ConfigError
+from cascaderank.objectives import build_objective
+from cascaderank.schedule import Phase, Schedule, Timetable
+
+STAGES = ("retrieval", "ranking")
+
+
+def plans(schedule, objective="lcron", stages=STAGES):
+    quotas = (4, 3, 2, 1)[: len(stages)]
+    terms = build_objective(objective, stages=stages, quotas=quotas, ground_truth=2).terms
+    return Schedule.model_validate(schedule).plans(stages, terms)
+
+
+def test_joint_training_is_one_phase_of_everything():
+    (only,) = plans("joint")
+    assert only.stages == {"retrieval", "ranking"}
+    assert only.terms == {"end_to_end", "top_k/retrieval", "top_k/ranking"}
+    assert only.phase == Phase()
+
+
+def test_alternating_stages_take_turns():
+    first, second = plans({"preset": "alternating", "steps": 7})
+    assert (first.stages, second.stages) == ({"retrieval"}, {"ranking"})
+    assert first.terms == {"end_to_end", "top_k/retrieval"}
+    assert first.phase.steps == second.phase.steps == 7
+    assert Schedule(preset="alternating").repeats
+    assert {plan.phase.epochs for plan in plans("alternating")} == {1}
+
+
+def test_sequential_stages_learn_from_survivors():
+    got = plans("sequential", "bce", ("a", "b", "c"))
+    assert [plan.stages for plan in got] == [{"a"}, {"b"}, {"c"}]
+    assert [plan.terms for plan in got] == [{"bce/a"}, {"bce/b"}, {"bce/c"}]
+    assert all(plan.phase.candidates == "survivors" for plan in got)
+    assert not Schedule(preset="sequential").repeats
+
+
+def test_rankflow_alternates_self_learning_and_tutor_learning():
+    alone, tutored = plans("rankflow", "rankflow", ("a", "b", "c"))
+    assert alone.terms == {"self/a", "self/b", "self/c"}
+    assert alone.stages == {"a", "b", "c"}
+    assert tutored.terms == {"regression/a", "ranking/a", "regression/b", "ranking/b"}
+    assert tutored.stages == {"a", "b"}, "the last stage has no tutor, so it must stand still"
+
+
+def test_phases_that_do_not_repeat_follow_one_another():
+    phases = [Phase(steps=3), Phase(), Phase(epochs=1)]
+    table = Timetable(phases, repeats=False, epochs=2, batches=4)
+    assert table.steps == 3 + 8 + 4
+    assert [table.phase_at(s) for s in range(15)] == [0] * 3 + [1] * 8 + [2] * 4
+    assert [s for s in range(15) if table.changes(s)] == [3, 11]
+    assert [s for s in range(15) if table.is_final(s)] == [11, 12, 13, 14]
+    assert table.cycle == 0
+
+
+def test_phases_that_repeat_last_for_all_epochs():
+    table = Timetable([Phase(steps=3), Phase(steps=2)], repeats=True, epochs=3, batches=4)
+    assert table.steps == 12
+    assert [table.phase_at(s) for s in range(12)] == [0, 0, 0, 1, 1] * 2 + [0, 0]
+    assert not any(table.changes(s) for s in range(12))
+    assert all(table.is_final(s) for s in range(12))
+    assert table.cycle == 5
+
+
+@pytest.mark.parametrize(
+    ("phase", "told"),
+    [
+        ({"stages": ["rankng"]}, "phase 2 of the schedule: no stage called 'rankng' (did you mean"),
+        (
+            {"terms": ["topk/*"]},
+            "no term of the objective is called 'topk/*'; there "
+            "are end_to_end, top_k/retrieval, top_k/ranking",
+        ),
+        (
+            {"stages": ["ranking"], "terms": ["top_k/retrieval"]},
+            "ranking would learn nothing from the terms top_k/retrieval; there are end_to_end",
+        ),
+    ],
+    ids=str,
+)
+def test_a_phase_that_speaks_of_what_there_is_not_is_refused(phase, told):
+    with pytest.raises(ConfigError) as caught:
+        plans({"phases": [{"epochs": 1}, phase]})
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        (
+            "sequental",
+            "train.schedule: no schedule called 'sequental' (did you mean 'sequential'?)",
+        ),
+        ({"preset": "jiont"}, "train.schedule.preset: Input should be 'joint'"),
+        ({}, "train.schedule: give one of preset and phases"),
+        ({"preset": "joint", "phases": [{}]}, "train.schedule: give one of preset and phases"),
+        ({"preset": "joint", "repeat": True}, "train.schedule: repeat goes with phases"),
+        ({"preset": "joint", "steps": 3}, "steps is for 'alternating' and 'rankflow'"),
+        ({"preset": "alternating", "steps": 0}, "train.schedule.steps: Input should be greater"),
+        ({"phases": [{}], "repeat": True}, "phases.0 needs epochs or steps if phases repeat"),
+        ({"phases": [{"steps": 0}]}, "train.schedule.phases.0.steps: Input should be greater"),
+        ({"phases": [{"steps": 1, "epochs": 1}]}, "give one of epochs and steps"),
+        ({"phases": [{"stages": []}]}, "train.schedule.phases.0.stages: Tuple should have at"),
+        ({"phases": [{"candidates": "some"}]}, "train.schedule.phases.0.candidates: Input should"),
+        (
+            {"phases": [{"stagse": ["a"]}]},
+            "unknown setting train.schedule.phases.0.stagse (did you mean 'stages'?)",
+        ),
+        (
+            {"phases": [{"stages": ["first"]}]},
+            "phase 1 of the schedule: no stage called 'first'; there are retrieval, ranking",
+        ),
+        ("rankflow", "no term of the objective is called 'self/*'"),
+    ],
+    ids=str,
+)
+def test_each_mistake_is_told_before_any_work(schedule, told):
+    stages = {"retrieval": {"model": "linear", "quota": 3}, "ranking": {"model": "mlp", "quota": 2}}
+    settings = {"data": {"path": "log"}, "relevance": {"top": 2}, "stages": stages}
+    with pytest.raises(ConfigError) as caught:
+        check_settings({**settings, "train": {"schedule": schedule}})
+    assert told in str(caught.value)
+
+
+def test_an_objective_that_cannot_be_built_is_told_before_any_work():
+    settings = {"data": {"path": "log"}, "relevance": {"top": 2}}
+    stages = {"only": {"model": "linear", "quota": 3}}
+    wrong = {"name": "lcron", "weights": [1.0, 2.0]}
+    with pytest.raises(ConfigError, match="1 numbers of at least 0, one per stage"):
+        check_settings({**settings, "stages": stages, "objective": wrong})
+
+
+@pytest.mark.parametrize(
+    "schedule", ["sequential", {"phases": [{"epochs": 2, "terms": ["end_to_end"]}]}], ids=str
+)
+def test_a_schedule_survives_writing_and_reading(schedule, tmp_path):
+    from cascaderank.config import read_settings
+
+    stages = {"retrieval": {"model": "linear", "quota": 3}, "ranking": {"model": "mlp", "quota": 2}}
+    settings = check_settings(
+        {
+            "data": {"path": "log"},
+            "relevance": {"top": 2},
+            "stages": stages,
+            "train": {"schedule": schedule},
+        }
+    )
+    (tmp_path / "run.toml").write_text(settings.to_toml())
+    assert read_settings(tmp_path / "run.toml") == settings
