@@ -10,6 +10,8 @@ from torch import Tensor
 
 from cascaderank.losses import LOSSES
 from cascaderank.objectives._objective import CascadeInputs, Objective, Term
+from cascaderank.objectives._sorting import Annealed, Temperature
+from cascaderank.sorting import check_temperature
 from cascaderank.sorting._interface import Operator
 
 _TASK = {
@@ -36,6 +38,9 @@ def _objective_of(name: str) -> Callable[..., Objective]:
     task = ["stages", "quotas", *(["ground_truth", "threshold"] if "k" in parameters else [])]
 
     def objective(*, stages: tuple[str, ...], quotas: tuple[int, ...], **given: Any) -> Objective:
+        temperature = given.get("temperature", 1.0)
+        if not isinstance(temperature, Annealed):
+            check_temperature(temperature)
         if "k" in parameters:
             given["k"] = given.pop("ground_truth", None)
         if whole:
@@ -48,10 +53,12 @@ def _objective_of(name: str) -> Callable[..., Objective]:
             cut = given.get("m") or quota
             of_stage = {**given, "m": cut} if cuts else given
             function = partial(_of_stage, stage=t, loss=loss, **of_stage)
-            terms.append(Term(f"{name}/{stage}", function))
+            terms.append(Term(f"{name}/{stage}", function, stage=t))
         return Objective(terms, stages=len(stages))
 
     hints = {key: _plain(hint) for key, hint in get_type_hints(loss).items() if key in options}
+    if "temperature" in hints:
+        hints["temperature"] = Temperature
     if cuts:
         options["m"], hints["m"] = options["m"].replace(default=None), int | None
     objective.__name__ = objective.__qualname__ = f"{name}_objective"
@@ -75,11 +82,20 @@ def _objective_of(name: str) -> Callable[..., Objective]:
 def _of_stage(
     inputs: CascadeInputs, *, stage: int, loss: Callable[..., Tensor], **options: Any
 ) -> Tensor:
-    return loss(inputs.scores[stage], inputs.labels, mask=inputs.mask, **options)
+    now = _now(options, inputs)
+    return loss(inputs.scores[stage], inputs.labels, mask=inputs.mask, **now)
 
 
 def _of_cascade(inputs: CascadeInputs, *, loss: Callable[..., Tensor], **options: Any) -> Tensor:
-    return loss(inputs.scores, inputs.labels, mask=inputs.mask, **options)
+    return loss(inputs.scores, inputs.labels, mask=inputs.mask, **_now(options, inputs))
+
+
+def _now(options: dict[str, Any], inputs: CascadeInputs) -> dict[str, Any]:
+    """Return the options as they stand, what is annealed too."""
+    return {
+        name: value.at(inputs.progress) if isinstance(value, Annealed) else value
+        for name, value in options.items()
+    }
 
 
 def _plain(hint: Any) -> Any:
