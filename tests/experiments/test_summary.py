@@ -94,11 +94,11 @@ def test_a_gain_that_other_seeds_would_undo_is_not_marked(settings):
     for seed in range(5):
         of_seed = runs["bce"].values[seed]["joint_recall"][0]
         # On all requests alike by seed, so that the mean over seeds is higher on every request.
-        luck = 0.01 + (0.1 if seed % 2 else -0.1 + 0.04 * (seed == 0))
+        luck = 0.02 + (0.1 if seed % 2 else -0.1 + 0.04 * (seed == 0))
         runs["lcron"].values[seed]["joint_recall"][0] = of_seed + luck
     lcron = method(judged(settings, runs), "lcron")
     assert lcron.p_holm < 0.001
-    assert lcron.gain_low < 0 < lcron.gain_high
+    assert lcron.gain_low < 0 < lcron.gain < lcron.gain_high
     assert cells.mark(lcron) == ""
 
 
