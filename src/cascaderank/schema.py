@@ -165,20 +165,28 @@ class Schema(BaseModel):
             >>> [f.name for f in schema.select(["a*"])]
             ['a1']
         """
-        wanted = [p for p in patterns if not p.startswith("!")]
-        unwanted = [p[1:] for p in patterns if p.startswith("!")]
-        for pattern in (*wanted, *unwanted):
-            if not any(fnmatchcase(n, pattern) for n in self.names):
-                raise SchemaError(
-                    f"no feature '{pattern}'{did_you_mean(pattern, self.names)}; "
-                    f"there are {abridged(self.names)}"
-                )
-        return tuple(
-            f
-            for f in self.features
-            if any(fnmatchcase(f.name, p) for p in wanted)
-            and not any(fnmatchcase(f.name, p) for p in unwanted)
-        )
+        chosen = set(matching(self.names, patterns))
+        return tuple(f for f in self.features if f.name in chosen)
+
+
+def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Return the names that match any of the patterns; see :meth:`Schema.select`.
+
+    Raises:
+        SchemaError: if a pattern matches nothing.
+    """
+    wanted = [p for p in patterns if not p.startswith("!")]
+    unwanted = [p[1:] for p in patterns if p.startswith("!")]
+    for pattern in (*wanted, *unwanted):
+        if not any(fnmatchcase(n, pattern) for n in names):
+            raise SchemaError(
+                f"no feature '{pattern}'{did_you_mean(pattern, names)}; there are {abridged(names)}"
+            )
+    return [
+        n
+        for n in names
+        if any(fnmatchcase(n, p) for p in wanted) and not any(fnmatchcase(n, p) for p in unwanted)
+    ]
 
 
 class Moments(BaseModel):

@@ -119,12 +119,25 @@ def test_seeds_that_disagree_widen_the_interval(settings):
 
 
 def test_the_planted_ceiling_is_that_of_its_own_cascade(settings):
-    planted = {"quotas": [30, 20], "ground_truth": 10, "joint_recall": 0.9}
+    every = {"features": ["quality", "match_2"]}
+    planted = {"quotas": [30, 20], "ground_truth": 10, "joint_recall": 0.9, "stages": [every] * 2}
     found = judged(settings, runs_of(MEANS), planted=planted)
     assert (found.ceiling, found.ceiling_kind) == (0.9, "planted")
     assert method(found, "bce").share_of_ceiling == method(found, "bce").joint_recall / 0.9
     other = judged(settings, runs_of(MEANS), planted={**planted, "quotas": [30, 10]})
     assert (other.ceiling, other.ceiling_kind) == (1.0, "quotas")
+
+
+def test_the_planted_ceiling_is_not_that_of_a_stage_that_sees_more(settings):
+    planted = {"quotas": [30, 20], "ground_truth": 10, "joint_recall": 0.9}
+    planted["stages"] = [{"features": ["quality"]}, {"features": ["quality", "match_2"]}]
+
+    def kind(features):
+        changed = settings.changed({"stages.retrieval.features": features})
+        return judged(changed, runs_of(MEANS), planted=planted).ceiling_kind
+
+    assert kind(["*"]) == kind(["quality", "match_*"]) == "quotas"
+    assert kind(["*", "!match_*"]) == "planted"
 
 
 def test_published_numbers_stand_beside_and_say_that_data_differ(settings):

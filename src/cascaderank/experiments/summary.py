@@ -13,6 +13,7 @@ from cascaderank.config import RunSettings
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.evaluation import holm, paired_test, two_way_bootstrap
 from cascaderank.experiments.published import PublishedTable, PublishedValue, published_table
+from cascaderank.schema import matching
 
 Floats = NDArray[np.float64]
 
@@ -283,10 +284,20 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _sees_no_more(settings: RunSettings, planted: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no stage may use a feature that the planted one may not."""
+    names = list(dict.fromkeys(name for stage in planted for name in stage["features"]))
+    return len(planted) == len(settings.stages) and all(
+        set(matching(names, stage.features)) <= set(own["features"])
+        for stage, own in zip(settings.stages.values(), planted, strict=True)
+    )
+
+
 def _planted_for(settings: RunSettings, planted: Mapping[str, Any]) -> bool:
-    """Whether the planted ceiling is that of these quotas and this ground truth."""
+    """Whether the planted ceiling is that of these quotas, this ground truth and these features."""
     return (
-        list(planted["quotas"]) == list(settings.quotas)
+        _sees_no_more(settings, planted["stages"])
+        and list(planted["quotas"]) == list(settings.quotas)
         and planted["ground_truth"] == settings.relevance.top
         and settings.data.target == "funnel"
     )
