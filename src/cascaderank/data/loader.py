@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cascaderank.batch import RequestBatch
+from cascaderank.data.column_files import resident_of_files
 from cascaderank.data.columns import EncodedLog
 from cascaderank.data.ordering import Order, Rows, bucketed, ordered
 from cascaderank.data.padding import Padding, columns_first
@@ -16,8 +17,7 @@ from cascaderank.data.prefetch import prefetched
 from cascaderank.data.tables import Table
 from cascaderank.errors import ConfigError, DataError
 
-_MOST_RESIDENT = 2**30  # bytes of columns that may stay in memory; of more, what was read is let go
-_RELEASE_EVERY = 1024  # requests
+_MOST_RESIDENT = 2**30  # bytes of mapped files that may count as memory of this process
 
 
 @final
@@ -125,14 +125,11 @@ class RequestLoader:
 
     def _batches(self, epoch: int, start: int) -> Iterator[RequestBatch]:
         rows, release = self._ordered(epoch), self.log.mapped_bytes > _MOST_RESIDENT
-        read = 0
         for first in range(start * self.batch_size, len(rows), self.batch_size):
             batch = self.collate(rows[first : first + self.batch_size])
             yield batch.pin_memory() if self.pin_memory else batch
-            read += len(batch)
-            if release and read >= _RELEASE_EVERY:
+            if release and resident_of_files() > _MOST_RESIDENT:
                 self.log.release()
-                read = 0
 
     def _ordered(self, epoch: int) -> Rows:
         days = self.log.days if self.order == "days" else None
