@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade, build_stage
+from cascaderank.config import TrainSettings
 from cascaderank.layers.target_attention import TargetAttention
 from cascaderank.objectives import build_objective
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages.din import DIN
 from cascaderank.stages.two_tower import TwoTower
+from cascaderank.training.optimizer import build_optimizer
 from top_k import Pair, lcron
 
 SIZES = {
@@ -112,6 +114,28 @@ def stepping(
         return value.detach()
 
     return step
+
+
+def table_pair(rows: int, codes: int) -> Pair:
+    """A step that moves a large table of embeddings of 8: AdamW, and who moves it by default."""
+    chosen = torch.randint(0, rows, (codes,))
+
+    def steps(choice: str) -> Callable[[], Tensor]:
+        table = nn.Embedding.from_pretrained(torch.ones(rows, 8), freeze=False)
+        settings = TrainSettings(embedding_optimizer=choice)
+        optimizer = build_optimizer(table, nn.ParameterList([torch.ones(1)]), settings)
+
+        def step() -> Tensor:
+            optimizer.zero_grad()
+            loss = table(chosen).sum()
+            loss.backward()
+            optimizer.clip(10.0)
+            optimizer.step()
+            return loss.detach()
+
+        return step
+
+    return steps("adamw"), steps("auto")
 
 
 def attention_pair(requests: int, n: int, length: int) -> Pair:

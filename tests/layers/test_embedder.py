@@ -77,19 +77,24 @@ def test_lookups_are_those_of_an_embedding_to_the_bit():
     schema = FittedSchema(
         features=(
             Feature(name="video", role="item", kind="categorical", buckets=30),
-            Feature(
-                name="seen", role="history", kind="categorical", vocabulary="video", buckets=30
-            ),
+            Feature(name="next", role="item", kind="categorical", vocabulary="video", buckets=30),
+            Feature(name="author", role="item", kind="categorical", buckets=9),
         )
     )
     embedder = Embedder(schema, schema.features, dim=8)
-    codes = torch.randint(0, 31, (64, 40))
-    batch = RequestBatch(mask=torch.ones(64, 40).bool(), items={"video": codes})
-    slope = torch.randn(64, 40, 8)
-    table = embedder.tables["video"]
-    vectors, plain = embedder.items(batch), table(codes)
+    sizes, vocabularies = (31, 31, 10), ("video", "video", "author")
+    codes = {
+        name: torch.randint(0, size, (64, 40))
+        for name, size in zip(schema.names, sizes, strict=True)
+    }
+    tables = [embedder.tables[name] for name in vocabularies]
+    vectors = embedder.items(RequestBatch(mask=torch.ones(64, 40).bool(), items=codes))
+    plain = torch.cat([table(c) for table, c in zip(tables, codes.values(), strict=True)], dim=-1)
     assert torch.equal(vectors, plain)
+    slope = torch.randn(64, 40, 24)
     of_vectors, of_plain = (
-        torch.autograd.grad((v * slope).sum(), table.weight)[0] for v in (vectors, plain)
+        torch.autograd.grad((v * slope).sum(), list(embedder.parameters()))
+        for v in (vectors, plain)
     )
-    assert torch.equal(of_vectors, of_plain)
+    for x, y in zip(of_vectors, of_plain, strict=True):
+        assert torch.equal(x, y)

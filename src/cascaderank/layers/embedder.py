@@ -1,10 +1,11 @@
 """From named features to vectors: one of each request, one of each candidate."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError
@@ -107,8 +108,29 @@ def _looked_up(table: nn.Module, codes: Tensor) -> Tensor:
     if codes.device.type != "cpu" or not isinstance(table, nn.Embedding) or table.sparse:
         vectors: Tensor = table(codes)
         return vectors
-    # The same bits forward and backward, and several times as fast backward.
-    return table.weight.index_select(0, codes.flatten()).view(*codes.shape, -1)
+    flat: Tensor = _Lookup.apply(table.weight, codes.flatten())  # type: ignore[no-untyped-call]
+    return flat.view(*codes.shape, -1)
+
+
+class _Lookup(torch.autograd.Function):
+    """An embedding, to the same bits forward and backward, and several times as fast backward.
+
+    PyTorch's own goes through an iterator for each code where ``index_add_`` adds whole rows in
+    the same order, provided that they are contiguous: a part of a concatenation has none such.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, codes: Tensor) -> Tensor:
+        ctx.save_for_backward(codes)
+        ctx.rows = len(table)
+        return table.index_select(0, codes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_vectors: Tensor) -> tuple[Tensor, None]:
+        (codes,) = ctx.saved_tensors
+        of_table = of_vectors.new_zeros(ctx.rows, of_vectors.shape[-1])
+        return of_table.index_add_(0, codes, of_vectors.contiguous()), None
 
 
 def _width(features: Sequence[Feature], dim: int) -> int:
