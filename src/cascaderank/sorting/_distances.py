@@ -1,6 +1,6 @@
 """Sums of distances between the scores of a list, without looking at pairs."""
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -34,31 +34,73 @@ def sums_of_distances(best_first: Tensor, count: Tensor) -> Tensor:
 class _SumsOfDistances(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, best_first: Tensor, count: Tensor) -> Tensor:
-        rank = torch.arange(best_first.shape[-1], device=best_first.device)
-        first, behind = _ties(best_first, count, rank)
-        real = rank < count
-        ctx.save_for_backward(first, behind, count, real)
-        above, total = _sums_before(best_first, first)
-        return (2 * above - total + (count - 2 * first) * best_first).masked_fill(~real, 0.0)
+        distances, ctx.ties = distances_of(best_first, count)
+        ctx.save_for_backward(count)
+        return distances
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        first, behind, count, real = ctx.saved_tensors
-        gradient = gradient.masked_fill(~real, 0.0)
-        above, total = _sums_before(gradient, first)
-        not_below, _ = _sums_before(gradient, behind)
-        lower_less_higher = count - behind - first
-        of_scores = gradient * lower_less_higher + (total - not_below - above)
-        return of_scores.masked_fill(~real, 0.0), None
+        (count,) = ctx.saved_tensors
+        return gradient_of_distances(gradient, count, ctx.ties), None
 
 
-def _ties(best_first: Tensor, count: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the place of the first score that equals each, and the one behind the last."""
-    new = F.pad(best_first.diff(dim=-1) != 0, (1, 0), value=True) | (rank == count)
+class Ties(NamedTuple):
+    """Where the scores that are equal to each begin and end."""
+
+    first: Tensor
+    """``[..., list]``; the place of the first."""
+    behind: Tensor
+    """``[..., list]``; the place behind the last."""
+
+
+def distances_of(best_first: Tensor, count: Tensor) -> tuple[Tensor, Ties | None]:
+    """Return the sums of distances, and the ties; ``None`` if it is known that there are none."""
+    rank = torch.arange(best_first.shape[-1], device=best_first.device)
+    new = best_first[..., 1:] != best_first[..., :-1]
+    if best_first.device.type == "cpu" and bool((new | (rank[1:] >= count)).all()):
+        ties, first = None, rank
+        total = best_first.cumsum(-1)
+        above, total = total - best_first, total[..., -1:]
+    else:
+        ties = _ties(new, count, rank)
+        first = ties.first
+        above, total = _sums_before(best_first, first)
+    distances = (count - 2 * first).to(best_first) * best_first
+    distances.add_(above, alpha=2).sub_(total)
+    return _fill_behind(distances, count, rank), ties
+
+
+def gradient_of_distances(gradient: Tensor, count: Tensor, ties: Ties | None) -> Tensor:
+    """Return the gradient by the scores, given that by the sums and what the sums came with."""
+    rank = torch.arange(gradient.shape[-1], device=gradient.device)
+    gradient = _fill_behind(gradient.clone(), count, rank)
+    if ties is None:
+        not_below = gradient.cumsum(-1)
+        both = 2 * not_below - gradient
+        total = not_below[..., -1:]
+        lower_less_higher = count - 1 - 2 * rank
+    else:
+        above, total = _sums_before(gradient, ties.first)
+        both = above + _sums_before(gradient, ties.behind)[0]
+        lower_less_higher = count - ties.behind - ties.first
+    of_scores = gradient.mul_(lower_less_higher.to(gradient)).add_(total).sub_(both)
+    return _fill_behind(of_scores, count, rank)
+
+
+def _fill_behind(values: Tensor, count: Tensor, rank: Tensor) -> Tensor:
+    """Put 0 behind the real scores, in place."""
+    if values.device.type == "cpu" and bool((count == len(rank)).all()):
+        return values
+    return values.masked_fill_(rank >= count, 0.0)
+
+
+def _ties(new: Tensor, count: Tensor, rank: Tensor) -> Ties:
+    """Find equal scores, given which but the first differ from the one before."""
+    new = F.pad(new, (1, 0), value=True) | (rank == count)
     first = torch.where(new, rank, 0).cummax(-1).values
     next_first = F.pad(torch.where(new, rank, len(rank))[..., 1:], (0, 1), value=len(rank))
-    return first, next_first.flip(-1).cummin(-1).values.flip(-1)
+    return Ties(first, next_first.flip(-1).cummin(-1).values.flip(-1))
 
 
 def _sums_before(values: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:

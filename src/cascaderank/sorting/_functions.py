@@ -250,7 +250,7 @@ def _log_top_k(
     filled, mask, temperatures = prepare(scores, temperature, mask)
     count = mask.sum(-1)
     sizes = _check_k(k, count)
-    if not scores.shape[-1]:
+    if not scores.numel():
         return filled, filled
     log_kept, log_dropped = sorter.log_top_k(filled, sizes, temperature=temperatures, mask=mask)
     all_kept, none_kept = (sizes >= count)[..., None], (sizes <= 0)[..., None]

@@ -29,15 +29,25 @@ def scale_lists(scores: Tensor, temperature: Tensor, mask: Tensor) -> ScaledList
     no different; the gain stops there.
     """
     limits = torch.finfo(scores.dtype)
+    whole = is_whole(mask)
     with torch.no_grad():
-        high = scores.masked_fill(~mask, -torch.inf).amax(-1, keepdim=True)
-        low = scores.masked_fill(~mask, torch.inf).amin(-1, keepdim=True)
+        high = (scores if whole else scores.masked_fill(~mask, -torch.inf)).amax(-1, keepdim=True)
+        low = (scores if whole else scores.masked_fill(~mask, torch.inf)).amin(-1, keepdim=True)
         empty = high < low
         centre = (high / 2 + low / 2).masked_fill(empty, 0.0)
         half = (high / 2 - low / 2).masked_fill(empty, 0.0).clamp(min=limits.tiny / limits.eps)
         coldest = half * limits.eps**2
-    unit = ((scores - centre) / half).masked_fill(~mask, 0.0)
+    unit = (scores - centre) / half
+    unit = unit if whole else unit.masked_fill(~mask, 0.0)
     return ScaledLists(unit, half / torch.maximum(temperature[..., None], coldest))
+
+
+def is_whole(mask: Tensor) -> bool:
+    """Return whether every candidate is real, as far as that is known without waiting.
+
+    What a mask would fill need not be filled then. Only a CPU is asked.
+    """
+    return mask.device.type == "cpu" and bool(mask.all())
 
 
 def spread(scores: Tensor, mask: Tensor) -> Tensor:

@@ -1,31 +1,47 @@
-"""Top-k probabilities of NeuralSort, block by block: every row is worked out, none is kept.
+"""Top-k probabilities of NeuralSort, block by block: no more than a few rows are ever there.
 
 The logits of row i are straight lines in how hard the row pulls, ``pull_i * slope_j - offset_j``.
-With candidates in order of score, two things are known without looking at a row:
+Pull may be any number, so between rows there are rows, and where the probabilities change slowly
+from row to row a few of them stand for all rows of a group, those kept or those dropped
+(:mod:`cascaderank.sorting._quadrature`). With candidates in order of score, two things are known
+without looking at a row:
 
-- candidate i is the best of row i, so the row's largest logit is that of candidate i;
+- the best candidate of a row is the one whose rank is nearest to it;
 - over rows, the probability of a candidate rises up to its own rank and falls behind it. So among
-  the rows of a group (those kept, or those dropped), it is largest in the row of its own rank,
-  or in the row of the group that is nearest to it.
+  the rows of a group, it is largest in the row of its own rank, or in the row of the group that
+  is nearest to it.
 
 Both are subtracted before a logit is exponentiated, so that one exponential per entry serves the
 sums over rows and the sums over columns, and neither overflows or vanishes. What remains are
-products of a block with a few vectors. The backward pass computes the blocks again.
+products of a block with a few vectors. The backward pass computes the blocks again, and only
+those of the group that is learned through.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from cascaderank.sorting._quadrature import (
+    fewer_points,
+    is_resolved,
+    points_needed,
+    points_of,
+)
 
 _BLOCK_BYTES = {"cpu": 2**20}
 """How large a block is: on a CPU, it should stay in the cache of a core."""
 
 _LARGE_BLOCK = 2**26
 """On other devices, it should keep all of it busy."""
+
+_LONG = 512
+"""Lists of this length are worth waiting for a device that is not the CPU."""
+
+_USUAL_POINTS = 24
+"""How many points a group is thought to have when lists are put into chunks."""
 
 _GENTLE = 25.0
 """Logits between this and its negative can be exponentiated as they are."""
@@ -37,143 +53,246 @@ _NEGLIGIBLE = -80.0
 """The logarithm of what is nothing beside 1, in float64 too, and is still a normal float32."""
 
 
-def log_top_k_of_lines(
-    slope: Tensor, offset: Tensor, k: Tensor, count: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Sum the first k rows of a softmax over lines, and the others, in log space.
+class Group(NamedTuple):
+    """Rows that are kept, or rows that are not, and the sums over them."""
 
-    Row i = 1..n is ``P_ij = softmax_j((n + 1 - 2i) slope_j - offset_j)``. The sums are those of
-    :func:`cascaderank.sorting._rows.log_top_k_of_rows`, with the same gradients. Takes O(n^2)
-    time and O(n) memory.
-
-    Where there is nothing to say (behind the real candidates, and where k keeps all or none), the
-    numbers mean nothing, and must get no gradient from above.
-
-    Args:
-        slope: ``[..., list]``, never growing along the first ``count`` candidates of each list,
-            and 0 behind them.
-        offset: ``[..., list]``, such that candidate i is the best of row i.
-        k: ``[..., 1]``; how many rows are kept.
-        count: ``[..., 1]``; how many candidates of each list are real.
-
-    Returns:
-        ``(log kept, log dropped)``, each ``[..., list]`` and at most 0.
-
-    Source: this project.
-    """
-    flat = [x.reshape(-1, x.shape[-1]) for x in (slope, offset, k, count)]
-    logs = _LogTopKOfLines.apply(*flat)  # type: ignore[no-untyped-call]
-    log_kept, log_dropped = cast("tuple[Tensor, Tensor]", logs)
-    return log_kept.view(slope.shape), log_dropped.view(slope.shape)
+    pull: Tensor
+    """``[lists or 1, point]``"""
+    weight: Tensor
+    """``[lists or 1, point]``; how many rows a point stands for."""
+    best: Tensor | None
+    """``[lists, point]``; the largest logit of each point, ``None`` if logits are small anyway."""
+    shift: Tensor | None
+    """``[lists, list]``; the largest ``logit - best`` of a candidate, ``None`` for 0."""
+    largest: Tensor | None
+    """``[lists, list]``; the exponential of the shift, 0 where there is no candidate, ``None`` if
+    all are 1."""
+    share: Tensor
+    """``[lists, point]``; the weight over the sum of the row."""
+    sums: Tensor
+    """``[lists, list]``; of each candidate over the rows, over ``largest``."""
 
 
-class _LogTopKOfLines(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, slope: Tensor, offset: Tensor, k: Tensor, count: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        with torch.autocast(slope.device.type, enabled=False):
-            lines, ctx.gentle = _lines(slope, offset, k, count)
-            share, sums = torch.empty_like(lines.group), torch.zeros_like(lines.group)
-            for lists, rows, block in _blocks(lines, gentle=ctx.gentle):
-                group, part = lines.group[lists, :, rows], share[lists, :, rows]
-                of_row = torch.bmm(lines.largest[lists], block.mT).mul_(group[:, :2])
-                torch.div(group, of_row.sum(1, keepdim=True).clamp_(min=_FLOOR), out=part)
-                sums[lists].baddbmm_(part, block)
-            kept, dropped = sums[:, :2].clamp(min=_FLOOR).unbind(1)
-            difference = (kept / dropped).log() + (lines.shift[:, 0] - lines.shift[:, 1])
-        ctx.save_for_backward(*lines, share, sums)
-        return F.logsigmoid(difference), F.logsigmoid(-difference)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_kept: Tensor, of_dropped: Tensor) -> tuple[Tensor | None, ...]:
-        *saved, share, sums = ctx.saved_tensors
-        lines = _Lines(*saved)
-        with torch.autocast(share.device.type, enabled=False):
-            mass, pulled = sums[:, :2], sums[:, 2:]
-            gradient = torch.stack([of_kept, of_dropped], 1)
-            ratio = gradient / mass.clamp(min=_FLOOR)
-            back = torch.zeros_like(sums)
-            for lists, rows, block in _blocks(lines, gentle=ctx.gentle):
-                part = share[lists, :, rows]
-                of_row = torch.bmm(ratio[lists], block.mT).mul_(part[:, :2])
-                back[lists].baddbmm_(part * of_row.sum(1, keepdim=True), block)
-            of_offset = lines.largest * back[:, :2] - gradient
-            of_slope = ratio * pulled - lines.largest * back[:, 2:]
-        return of_slope.sum(1), of_offset.sum(1), None, None
-
-
-class _Lines(NamedTuple):
-    """What the blocks are made of. The axis of two is: rows that are kept, and the others."""
+class Chunk(NamedTuple):
+    """Some lists, and what their two groups of rows are."""
 
     slope: Tensor
     """``[lists, list]``"""
     intercept: Tensor
     """``[lists, list]``; the offset with its sign turned."""
-    pull: Tensor
-    """``[lists, row]``"""
-    group: Tensor
-    """``[lists, 4, row]``; 1 in the group of the row, 0 else and in rows that are not there; then
-    the same times the pull."""
-    best: Tensor
-    """``[lists, row]``; the largest logit of each row, or 0 if logits are small anyway."""
-    shift: Tensor
-    """``[lists, 2, list]``; the largest ``logit - best`` of a candidate in each group, or 0."""
-    largest: Tensor
-    """``[lists, 2, list]``; the exponential of the shift, 0 where there is no candidate."""
+    kept: Group
+    dropped: Group
 
 
-def _lines(slope: Tensor, offset: Tensor, k: Tensor, count: Tensor) -> tuple[_Lines, bool]:
-    """Return what blocks are made of, and whether all logits are small: then some of it is 0."""
-    rank = torch.arange(slope.shape[-1], device=slope.device)
-    pull = (count - 1).to(slope) - (2 * rank).to(slope)
-    real = (rank < count).to(slope)
-    kept = real * (rank < k)
-    dropped = real - kept
-    group = torch.stack([kept, dropped, kept * pull, dropped * pull], 1)
-    bound = count * slope.abs().amax(-1, keepdim=True) + offset
-    # Elsewhere than on a CPU, to ask would be to wait.
-    if slope.device.type == "cpu" and bool((bound <= _GENTLE).all()):
-        best = slope.new_zeros(()).expand_as(pull)
-        shift, largest = best[:, None].expand(-1, 2, -1), torch.stack([real, real], 1)
-        return _Lines(slope, -offset, pull, group, best, shift, largest), True
-    best = pull * slope - offset
-    nearest = torch.stack([k - 1, k], 1).clamp(0, len(rank) - 1)  # row, [lists, 2, 1]
-    pull_there, best_there = (
-        x[:, None].expand(-1, 2, -1).gather(-1, nearest) for x in (pull, best)
-    )
-    # In the order of _blocks, so that the two cancel to the bit where they should.
-    shift = (pull_there * slope[:, None] - offset[:, None] - best_there).clamp(max=0.0)
-    own = torch.stack([rank < k, rank >= k], 1)
-    shift = shift.masked_fill(own, 0.0)
-    return _Lines(slope, -offset, pull, group, best, shift, shift.exp() * real[:, None]), False
+def log_top_k_of_lines(
+    slope: Tensor, offset: Tensor, k: Tensor, count: Tensor, real: Tensor | None
+) -> tuple[Tensor, Tensor, list[Chunk]]:
+    """Sum the first k rows of a softmax over lines, and the others, in log space.
+
+    Row i = 1..n is ``P_ij = softmax_j((n + 1 - 2i) slope_j - offset_j)``. The sums are those of
+    :func:`cascaderank.sorting._rows.log_top_k_of_rows`, with the same gradients, which
+    :func:`gradient_of_lines` gives. Takes O(n) memory; O(n) time for each of the points that
+    stand for the rows, which are as many as the rows only where the softmax is sharp.
+
+    Where there is nothing to say (behind the real candidates, and where k keeps all or none), the
+    numbers mean nothing, and must get no gradient from above.
+
+    Args:
+        slope: ``[lists, list]``, never growing along the first ``count`` candidates of each list,
+            and 0 behind them.
+        offset: ``[lists, list]``, such that candidate i is the best of row i and of what is
+            nearer to it than to other rows.
+        k: ``[lists, 1]``; how many rows are kept.
+        count: ``[lists, 1]``; how many candidates of each list are real.
+        real: ``[lists, list]`` of the dtype of the slope, 1 for a real candidate; ``None`` if
+            all are.
+
+    Returns:
+        ``(log kept, log dropped)``, each ``[lists, list]`` and at most 0, and what the gradient
+        needs.
+
+    Source: this project.
+    """
+    k = torch.minimum(k, count).clamp_(min=0)
+    chunks = [
+        _sum_chunk(
+            slope[some],
+            -offset[some],
+            k[some],
+            count[some],
+            None if real is None else real[some],
+        )
+        for some in _chunks(slope)
+    ]
+    difference = torch.cat([_log_ratio(chunk) for chunk in chunks])
+    return F.logsigmoid(difference), F.logsigmoid(-difference), chunks
 
 
-def _blocks(lines: _Lines, *, gentle: bool) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield ``exp(logit - best - shift)``, positive and bounded, for some rows of some lists.
+def gradient_of_lines(
+    chunks: Sequence[Chunk], of_kept: Tensor | None, of_dropped: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients by slope and offset, each ``[lists, list]``.
+
+    Args:
+        chunks: from :func:`log_top_k_of_lines`.
+        of_kept: the gradient by ``log kept``, ``[lists, list]``; ``None`` for 0.
+        of_dropped: the gradient by ``log dropped``.
+    """
+    found, start = [], 0
+    for chunk in chunks:
+        of_slope, of_offset = torch.zeros_like(chunk.slope), torch.zeros_like(chunk.slope)
+        some = slice(start, start + len(chunk.slope))
+        for group, above in ((chunk.kept, of_kept), (chunk.dropped, of_dropped)):
+            if above is not None:
+                _add_gradient(chunk, group, above[some], of_slope, of_offset)
+        found.append((of_slope, of_offset))
+        start = some.stop
+    if len(found) == 1:
+        return found[0]
+    of_slopes, of_offsets = zip(*found, strict=True)
+    return torch.cat(of_slopes), torch.cat(of_offsets)
+
+
+def _sum_chunk(
+    slope: Tensor, intercept: Tensor, k: Tensor, count: Tensor, real: Tensor | None
+) -> Chunk:
+    length = slope.shape[-1]
+    # To look at numbers is to wait for a device, which short lists are not worth.
+    look = slope.device.type == "cpu" or length >= _LONG
+    spread = float((slope.amax(-1) - slope.amin(-1)).max()) if look else 0.0
+    gentle = look and _is_gentle(slope, intercept, count)
+    rank = torch.arange(length, device=slope.device)
+    groups = []
+    for sizes, middle, border, own in (
+        (k, count - k, k - 1, rank < k),
+        (count - k, -k, k, rank >= k),
+    ):
+        group = _Rows(slope, intercept, count, sizes[:, 0], middle.to(slope))
+        shift, largest = None, real
+        if not gentle:
+            shift = _largest_logit(group, border.clamp(0, length - 1)).masked_fill_(own, 0.0)
+            largest = shift.exp() if real is None else shift.exp() * real
+        most = max(int(sizes.max()), 1) if look else length
+        number = points_needed(most, spread, slope.dtype) if look else length
+        found = _sum_group(group, most, number, shift, largest)
+        while found is None:
+            number = fewer_points(number * 3 // 2, most)
+            found = _sum_group(group, most, number, shift, largest)
+        groups.append(found)
+    return Chunk(slope, intercept, *groups)
+
+
+class _Rows(NamedTuple):
+    """The rows of a group, before it is known which points stand for them."""
+
+    slope: Tensor
+    intercept: Tensor
+    count: Tensor
+    sizes: Tensor
+    """``[lists]``; how many rows."""
+    middle: Tensor
+    """``[lists, 1]``; the pull in their middle."""
+
+
+def _sum_group(
+    rows: _Rows, most: int, number: int, shift: Tensor | None, largest: Tensor | None
+) -> Group | None:
+    """Return the sums by so many points, ``None`` if these are too few."""
+    slope, intercept, count, sizes, middle = rows
+    points = points_of(sizes, number, rows=most, like=slope)
+    pull = middle + points.place
+    best = None if shift is None else _best_logit(rows, pull)
+    share = slope.new_empty(pull.shape)
+    sums = slope.new_zeros(len(slope), points.polynomial.shape[1], slope.shape[-1])
+    for at, block in _blocks(slope, intercept, pull, best, shift):
+        of_row = block.sum(-1) if largest is None else torch.bmm(largest[:, None], block.mT)[:, 0]
+        torch.div(points.weight[:, at], of_row.clamp_(min=_FLOOR), out=share[:, at])
+        sums.baddbmm_(share[:, None, at] * points.polynomial[:, :, at], block)
+    if sums.shape[1] > 1 and not is_resolved(sums, largest):
+        return None
+    mass = sums[:, 0].clamp_(min=_FLOOR)
+    return Group(pull, points.weight, best, shift, largest, share, mass)
+
+
+def _add_gradient(
+    chunk: Chunk, group: Group, above: Tensor, of_slope: Tensor, of_offset: Tensor
+) -> None:
+    ratio = above / group.sums
+    back = torch.zeros_like(ratio)[:, None].repeat(1, 3, 1)
+    one = torch.finfo(ratio.dtype).tiny  # less than any weight but 0
+    for at, block in _blocks(chunk.slope, chunk.intercept, group.pull, group.best, group.shift):
+        pull, share, weight = (x[:, at] for x in (group.pull, group.share, group.weight))
+        of_row = torch.bmm(ratio[:, None], block.mT)[:, 0]
+        of_row.mul_(share).mul_(share).div_(weight.clamp(min=one))
+        back.baddbmm_(torch.stack([share * pull, of_row, of_row * pull], 1), block)
+    pulled, of_rows, of_pulled_rows = back.unbind(1)
+    if group.largest is not None:
+        of_rows, of_pulled_rows = of_rows * group.largest, of_pulled_rows * group.largest
+    of_slope.addcmul_(ratio, pulled).sub_(of_pulled_rows)
+    of_offset.add_(of_rows).sub_(above)
+
+
+def _is_gentle(slope: Tensor, intercept: Tensor, count: Tensor) -> bool:
+    """Return whether all logits of a chunk are small."""
+    steepest = slope.abs().amax(-1)
+    return bool((count[:, 0] * steepest - intercept.amin(-1) <= _GENTLE).all())
+
+
+def _best_logit(rows: _Rows, pull: Tensor) -> Tensor:
+    """Return the largest logit at each pull ``[lists, point]``: that of the nearest rank."""
+    rank = (rows.count - 1 - pull).div_(2).round_()
+    rank = rank.long().clamp_(0, rows.slope.shape[-1] - 1)
+    return pull * rows.slope.gather(-1, rank) + rows.intercept.gather(-1, rank)
+
+
+def _largest_logit(rows: _Rows, border: Tensor) -> Tensor:
+    """Return ``logit - best`` of all candidates in the row of a rank, ``[lists, list]``."""
+    pull = (rows.count - 1 - 2 * border).to(rows.slope)
+    # In the order of _blocks and _best_logit, so that the two cancel to the bit where they should.
+    logits = pull * rows.slope + rows.intercept
+    return logits.sub_(logits.gather(-1, border)).clamp_(max=0.0)
+
+
+def _log_ratio(chunk: Chunk) -> Tensor:
+    """Return the logarithm of what is kept over what is not, ``[lists, list]``."""
+    ratio = (chunk.kept.sums / chunk.dropped.sums).log_()
+    if chunk.kept.shift is not None and chunk.dropped.shift is not None:
+        ratio += chunk.kept.shift - chunk.dropped.shift
+    return ratio
+
+
+def _chunks(slope: Tensor) -> Iterator[slice]:
+    """Yield lists whose points fit into a block, if they have about as many as usual."""
+    count, length = slope.shape
+    some = max(1, _block_size(slope) // (length * min(length, _USUAL_POINTS)))
+    return (slice(start, start + some) for start in range(0, count, some))
+
+
+def _block_size(slope: Tensor) -> int:
+    return _BLOCK_BYTES.get(slope.device.type, _LARGE_BLOCK) // slope.itemsize
+
+
+def _blocks(
+    slope: Tensor, intercept: Tensor, pull: Tensor, best: Tensor | None, shift: Tensor | None
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield ``exp(logit - best - shift)``, positive and bounded, for some points of all lists.
 
     Yields:
-        Which lists, which rows, and a block ``[lists, rows, list]`` that the next one overwrites.
+        Which points, and a block ``[lists, points, list]`` that the next one overwrites.
     """
-    count, length = lines.slope.shape
-    size = _BLOCK_BYTES.get(lines.slope.device.type, _LARGE_BLOCK) // lines.slope.itemsize
-    rows_at_once = min(length, max(1, size // length))
-    lists_at_once = max(1, min(count, size // (rows_at_once * length)))
-    buffer = lines.slope.new_empty(lists_at_once * rows_at_once * length)
-    for i in range(0, count, lists_at_once):
-        some = _Lines(*(x[i : i + lists_at_once] for x in lines))
-        slope, intercept = some.slope[:, None], some.intercept[:, None]
-        for j in range(0, length, rows_at_once):
-            rows = slice(j, min(j + rows_at_once, length))
-            pull = some.pull[:, rows, None]
-            block = buffer[: len(pull) * pull.shape[1] * length].view(*pull.shape[:2], length)
-            if gentle:
-                torch.addcmul(intercept, pull, slope, out=block)
-            else:
-                torch.mul(pull, slope, out=block)
-                block.add_(intercept).sub_(some.best[:, rows, None])
-                for g in (0, 1):
-                    block.addcmul_(some.group[:, g, rows, None], some.shift[:, g, None], value=-1)
-                block.clamp_(_NEGLIGIBLE, 0.0)
-            yield slice(i, i + lists_at_once), rows, block.exp_()
+    lists, length = slope.shape
+    number = pull.shape[-1]
+    at_once = max(1, min(number, _block_size(slope) // (lists * length)))
+    buffer = slope.new_empty(lists * at_once * length)
+    slope, intercept = slope[:, None], intercept[:, None]
+    for start in range(0, number, at_once):
+        at = slice(start, min(start + at_once, number))
+        some = pull[:, at, None]
+        block = buffer[: lists * some.shape[1] * length].view(lists, -1, length)
+        if best is None or shift is None:
+            torch.addcmul(intercept, some, slope, out=block)
+        else:
+            torch.mul(some, slope, out=block)
+            block.add_(intercept).sub_(best[:, at, None]).sub_(shift[:, None])
+            block.clamp_(_NEGLIGIBLE, 0.0)
+        yield at, block.exp_()

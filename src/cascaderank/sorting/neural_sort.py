@@ -1,15 +1,17 @@
 """NeuralSort: every rank chooses a candidate by a softmax."""
 
-from typing import final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from cascaderank.sorting._distances import sums_of_distances
+from cascaderank.sorting._distances import distances_of, gradient_of_distances
 from cascaderank.sorting._interface import OPERATORS, PermutationOperator
+from cascaderank.sorting._order import sort_best_first
 from cascaderank.sorting._rows import log_softmax_of_real
-from cascaderank.sorting._scaling import scale_lists, spread
-from cascaderank.sorting._streamed import log_top_k_of_lines
+from cascaderank.sorting._scaling import is_whole, scale_lists, spread
+from cascaderank.sorting._streamed import Chunk, Group, gradient_of_lines, log_top_k_of_lines
 
 
 @final
@@ -48,14 +50,59 @@ class NeuralSort(PermutationOperator):
     ) -> tuple[Tensor, Tensor]:
         """Return two tensors ``[..., list]``; see :class:`Operator`."""
         unit, gain = scale_lists(scores, temperature, mask)
-        count = mask.sum(-1, keepdim=True)
-        order = unit.detach().masked_fill(~mask, -2.0).argsort(-1, descending=True)
-        best_first = unit.gather(-1, order)  # all padding last, where it is 0
-        offset = gain * sums_of_distances(best_first, count)
-        logs = log_top_k_of_lines(gain * best_first, offset, k[..., None], count)
-        log_kept, log_dropped = (torch.empty_like(log).scatter(-1, order, log) for log in logs)
-        return log_kept, log_dropped
+        flat = (x.reshape(-1, x.shape[-1]) for x in (unit, gain, k[..., None], mask))
+        logs = _LogTopK.apply(*flat)  # type: ignore[no-untyped-call]
+        log_kept, log_dropped = cast("tuple[Tensor, Tensor]", logs)
+        return log_kept.view(scores.shape), log_dropped.view(scores.shape)
 
     def temperature_scale(self, scores: Tensor, *, mask: Tensor) -> Tensor:
         """Return the number of candidates times the spread of their scores, ``[...]``."""
         return mask.sum(-1).clamp(min=1) * spread(scores, mask)
+
+
+class _LogTopK(torch.autograd.Function):
+    """All the way from scaled scores to logarithms, in the order of the scores."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, unit: Tensor, gain: Tensor, k: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        whole = is_whole(mask)
+        count = mask.sum(-1, keepdim=True)
+        best_first, order = sort_best_first(unit if whole else unit.masked_fill(~mask, -2.0))
+        real = None
+        if not whole:  # all padding last, where it is 0
+            real = mask.gather(-1, order)
+            best_first.masked_fill_(~real, 0.0)
+            real = real.to(unit)
+        distances, ctx.ties = distances_of(best_first, count)
+        slope, offset = gain * best_first, gain * distances
+        with torch.autocast(unit.device.type, enabled=False):
+            *logs, chunks = log_top_k_of_lines(slope, offset, k, count, real)
+        saved = [x for chunk in chunks for x in (*chunk[:2], *chunk.kept, *chunk.dropped)]
+        ctx.save_for_backward(order, best_first, distances, gain, count, *saved)
+        log_kept, log_dropped = (torch.empty_like(log).scatter_(-1, order, log) for log in logs)
+        return log_kept, log_dropped
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, of_kept: Tensor | None, of_dropped: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        order, best_first, distances, gain, count, *saved = ctx.saved_tensors
+        size = 2 + 2 * len(Group._fields)
+        chunks = [
+            Chunk(*x[:2], Group(*x[2 : len(x) // 2 + 1]), Group(*x[len(x) // 2 + 1 :]))
+            for x in (saved[i : i + size] for i in range(0, len(saved), size))
+        ]
+        above = [x if x is None else x.gather(-1, order) for x in (of_kept, of_dropped)]
+        with torch.autocast(gain.device.type, enabled=False):
+            of_slope, of_offset = gradient_of_lines(chunks, *above)
+        of_gain = None
+        if ctx.needs_input_grad[1]:
+            of_gain = (of_slope * best_first).addcmul_(of_offset, distances).sum(-1, keepdim=True)
+        of_distances = gradient_of_distances(of_offset, count, ctx.ties)
+        of_best_first = of_distances.add_(of_slope).mul_(gain)
+        of_unit = torch.empty_like(of_best_first).scatter_(-1, order, of_best_first)
+        return of_unit, of_gain, None, None

@@ -1,0 +1,41 @@
+"""Sorting lists of scores, as fast as the device can."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def sort_best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each list in falling order, and where each of its scores was.
+
+    On a CPU, numpy sorts several times as fast as torch. A float32 and its place fit into one
+    int64, and sorting these is faster still. Nothing is learned through the result.
+
+    Args:
+        scores: ``[..., list]`` float32 or float64.
+
+    Returns:
+        ``(best first, order)``, each ``[..., list]``. Equal scores may be in any order.
+
+    Examples:
+        >>> best_first, order = sort_best_first(torch.tensor([1.0, 3.0, 2.0]))
+        >>> best_first, order
+        (tensor([3., 2., 1.]), tensor([1, 2, 0]))
+    """
+    scores = scores.detach()
+    if scores.device.type != "cpu":
+        return torch.sort(scores, dim=-1, descending=True)
+    if scores.dtype is torch.float32:
+        order = _order_of_float32(scores.contiguous())
+    else:
+        order = torch.from_numpy(np.argsort(-scores.numpy(), axis=-1))
+    return scores.gather(-1, order), order
+
+
+def _order_of_float32(scores: Tensor) -> Tensor:
+    bits = scores.view(torch.int32)
+    rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # integers in the order of the numbers
+    keys = (~rising).to(torch.int64) << 32
+    keys |= torch.arange(scores.shape[-1])
+    keys.numpy().sort(axis=-1)
+    return keys.bitwise_and_(0xFFFFFFFF)

@@ -1,0 +1,121 @@
+"""Few rows that stand for many: Gauss's rule for sums over equally spaced points.
+
+A sum of a smooth function over the rows of a group is a weighted sum over fewer points between
+them. With M points and the right weights, all of them positive, every polynomial of degree up to
+2M - 1 is summed exactly; with as many points as rows, the points are the rows and every weight is
+1. See ``docs/decisions/0003-rows-by-quadrature.md`` for when this may be done and how far off it
+is.
+"""
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import eigh_tridiagonal
+from torch import Tensor
+
+_SHARPEST = 0.25
+"""How far apart the slopes of a list may be for a function of the rows to be smooth."""
+
+_TOLERANCE = {torch.float32: 1e-7, torch.float64: 1e-14}
+"""How far off a sum may be, relative to itself."""
+
+
+class Points(NamedTuple):
+    """Points that stand for groups of rows; the first axis is 1 if it is the same for all lists."""
+
+    place: Tensor
+    """``[lists or 1, point]``; in units of half a row, counted upwards from the middle."""
+    weight: Tensor
+    """``[lists or 1, point]``, adding up to the rows of the group; 0 for a point not needed."""
+    polynomial: Tensor
+    """``[lists or 1, 3, point]``: the orthonormal polynomials of degree 0, M - 1 and M - 2, or
+    only the first if points are rows."""
+
+
+def points_needed(rows: int, spread: float, dtype: torch.dtype) -> int:
+    """Guess how many points will do for the sums over groups of rows.
+
+    The guess is what lists of usual shapes need; :func:`is_resolved` tells whether it was enough.
+
+    Args:
+        rows: how many the largest group has.
+        spread: the largest slope of a list less its smallest.
+        dtype: of the sums; float32 needs fewer.
+
+    Returns:
+        The number of points, or of the rows if fewer will not do.
+    """
+    if spread > _SHARPEST:
+        return rows
+    root = math.sqrt(rows * spread)
+    guess = 4 + 2.9 * root if dtype is torch.float32 else 5 + 5.5 * root
+    return fewer_points(math.ceil(guess), rows)
+
+
+def fewer_points(wanted: int, rows: int) -> int:
+    """Return how many points to take: as many as wanted, or all rows if that is no more work."""
+    return wanted if wanted <= 0.8 * rows else rows
+
+
+def is_resolved(sums: Tensor, real: Tensor | None) -> bool:
+    """Return whether the points were enough.
+
+    What the two last polynomials contribute to a function falls by about as much again until the
+    degree where the rule is first wrong, so its square is more than the error.
+
+    Args:
+        sums: ``[lists, 3, list]``; sums of the functions times the polynomials.
+        real: ``[lists, list]``; 1 for functions that matter, ``None`` for all.
+    """
+    error = sums[:, 1:].abs().amax(1).sub_(sums[:, 0], alpha=math.sqrt(_TOLERANCE[sums.dtype]))
+    return bool(((error if real is None else error * real) <= 0).all())
+
+
+def points_of(sizes: Tensor, number: int, *, rows: int, like: Tensor) -> Points:
+    """Return the points that stand for groups of rows.
+
+    Args:
+        sizes: ``[lists]`` int64; how many rows each group has.
+        number: of points.
+        rows: no less than the largest size. With as many points, the points are the rows.
+        like: a tensor of the dtype and the device that are wanted.
+
+    Examples:
+        >>> points = points_of(torch.tensor([1000]), 2, rows=1000, like=torch.ones(1))
+        >>> points.place, points.weight  # Gauss-Legendre, nearly
+        (tensor([[-577.3500,  577.3500]]), tensor([[500.0000, 500.0000]]))
+    """
+    if number >= rows:
+        rank = torch.arange(number, device=like.device)
+        place = torch.maximum(sizes[:, None] - 1 - 2 * rank, 1 - sizes[:, None])
+        weight = (rank < sizes[:, None]).to(like)
+        return Points(place.to(like), weight, torch.ones_like(weight[:, None]))
+    distinct, which = sizes.unique(return_inverse=True)
+    tables = np.stack([_rule(size, number) for size in distinct.tolist()])
+    points = torch.from_numpy(tables).to(like)[which]
+    return Points(points[:, 0], points[:, 1], points[:, 2:])
+
+
+@lru_cache(maxsize=2**12)
+def _rule(size: int, number: int) -> NDArray[np.float64]:
+    """Return places, weights and three polynomials, ``[5, number]``, for a group of rows.
+
+    By Golub and Welsch: the points are the eigenvalues of the recurrence of the polynomials that
+    are orthonormal on equally spaced points (Gram's, or discrete Chebyshev's).
+    """
+    rule = np.zeros((5, number))
+    if number >= size:
+        rule[0, :size] = size - 1 - 2 * np.arange(size)
+        rule[1, :size] = 1.0
+        rule[2] = 1.0
+        return rule
+    degree = np.arange(1.0, number)
+    recurrence = np.sqrt(degree**2 * (size**2 - degree**2) / (4 * (4 * degree**2 - 1)))
+    places, vectors = eigh_tridiagonal(np.zeros(number), recurrence)
+    rule[0], rule[1] = 2 * places, size * vectors[0] ** 2
+    rule[2:] = vectors[[0, -1, -2]] / vectors[0]
+    return rule
