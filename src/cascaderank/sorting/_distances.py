@@ -58,7 +58,8 @@ def distances_of(best_first: Tensor, count: Tensor) -> tuple[Tensor, Ties | None
     """Return the sums of distances, and the ties; ``None`` if it is known that there are none."""
     rank = torch.arange(best_first.shape[-1], device=best_first.device)
     new = best_first[..., 1:] != best_first[..., :-1]
-    if best_first.device.type == "cpu" and bool((new | (rank[1:] >= count)).all()):
+    on_cpu = best_first.device.type == "cpu"  # elsewhere, to ask would be to wait
+    if on_cpu and (bool(new.all()) or bool((new | (rank[1:] >= count)).all())):
         ties, first = None, rank
         total = best_first.cumsum(-1)
         above, total = total - best_first, total[..., -1:]

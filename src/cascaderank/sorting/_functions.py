@@ -12,6 +12,7 @@ from cascaderank.sorting._interface import (
     PermutationOperator,
     find_operator,
 )
+from cascaderank.sorting._scaling import is_whole
 from cascaderank.tensors import at_least_float32, check_mask
 
 
@@ -253,6 +254,8 @@ def _log_top_k(
     if not scores.numel():
         return filled, filled
     log_kept, log_dropped = sorter.log_top_k(filled, sizes, temperature=temperatures, mask=mask)
+    if is_whole(mask) and bool(((sizes > 0) & (sizes < count)).all()):
+        return log_kept, log_dropped  # nothing is decided beforehand
     all_kept, none_kept = (sizes >= count)[..., None], (sizes <= 0)[..., None]
     log_kept = log_kept.masked_fill(all_kept, 0.0).masked_fill(~mask | none_kept, -torch.inf)
     log_dropped = log_dropped.masked_fill(none_kept, 0.0)
@@ -265,7 +268,7 @@ def prepare(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return scores filled with 0 under the mask, the mask, and a temperature for each list."""
     mask = check_mask(scores, mask)
-    filled = at_least_float32(scores.masked_fill(~mask, 0.0))
+    filled = at_least_float32(scores if is_whole(mask) else scores.masked_fill(~mask, 0.0))
     lists = scores.shape[:-1]
     if not isinstance(temperature, Tensor):
         check_temperature(temperature)

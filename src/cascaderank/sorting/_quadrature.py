@@ -71,8 +71,10 @@ def is_resolved(sums: Tensor, real: Tensor | None) -> bool:
         sums: ``[lists, 3, list]``; sums of the functions times the polynomials.
         real: ``[lists, list]``; 1 for functions that matter, ``None`` for all.
     """
-    error = sums[:, 1:].abs().amax(1).sub_(sums[:, 0], alpha=math.sqrt(_TOLERANCE[sums.dtype]))
-    return bool(((error if real is None else error * real) <= 0).all())
+    total, last, but_one = sums.unbind(1)
+    error = torch.maximum(last.abs(), but_one.abs())
+    error.sub_(total, alpha=math.sqrt(_TOLERANCE[sums.dtype]))
+    return float((error if real is None else error.mul_(real)).max()) <= 0
 
 
 def points_of(sizes: Tensor, number: int, *, rows: int, like: Tensor) -> Points:
@@ -80,23 +82,26 @@ def points_of(sizes: Tensor, number: int, *, rows: int, like: Tensor) -> Points:
 
     Args:
         sizes: ``[lists]`` int64; how many rows each group has.
-        number: of points.
-        rows: no less than the largest size. With as many points, the points are the rows.
+        number: of points, at least 2 unless it is that of the rows.
+        rows: the largest size, or more. With as many points, the points are the rows.
         like: a tensor of the dtype and the device that are wanted.
 
     Examples:
         >>> points = points_of(torch.tensor([1000]), 2, rows=1000, like=torch.ones(1))
         >>> points.place, points.weight  # Gauss-Legendre, nearly
-        (tensor([[-577.3500,  577.3500]]), tensor([[500.0000, 500.0000]]))
+        (tensor([[-577.3500,  577.3500]]), tensor([[500., 500.]]))
     """
     if number >= rows:
         rank = torch.arange(number, device=like.device)
         place = torch.maximum(sizes[:, None] - 1 - 2 * rank, 1 - sizes[:, None])
         weight = (rank < sizes[:, None]).to(like)
         return Points(place.to(like), weight, torch.ones_like(weight[:, None]))
-    distinct, which = sizes.unique(return_inverse=True)
-    tables = np.stack([_rule(size, number) for size in distinct.tolist()])
-    points = torch.from_numpy(tables).to(like)[which]
+    if int(sizes.min()) == rows:
+        points = torch.from_numpy(_rule(rows, number)[None]).to(like)
+    else:
+        distinct, which = np.unique(sizes.cpu().numpy(), return_inverse=True)
+        tables = np.stack([_rule(int(size), number) for size in distinct])
+        points = torch.from_numpy(tables[which]).to(like)
     return Points(points[:, 0], points[:, 1], points[:, 2:])
 
 

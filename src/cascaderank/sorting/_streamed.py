@@ -31,8 +31,8 @@ from cascaderank.sorting._quadrature import (
     points_of,
 )
 
-_BLOCK_BYTES = {"cpu": 2**20}
-"""How large a block is: on a CPU, it should stay in the cache of a core."""
+_BLOCK_BYTES = {"cpu": 2**21}
+"""How large a block is: on a CPU, it should stay in the cache."""
 
 _LARGE_BLOCK = 2**26
 """On other devices, it should keep all of it busy."""
@@ -40,7 +40,7 @@ _LARGE_BLOCK = 2**26
 _LONG = 512
 """Lists of this length are worth waiting for a device that is not the CPU."""
 
-_USUAL_POINTS = 24
+_USUAL_POINTS = 12
 """How many points a group is thought to have when lists are put into chunks."""
 
 _GENTLE = 25.0
@@ -67,8 +67,8 @@ class Group(NamedTuple):
     largest: Tensor | None
     """``[lists, list]``; the exponential of the shift, 0 where there is no candidate, ``None`` if
     all are 1."""
-    share: Tensor
-    """``[lists, point]``; the weight over the sum of the row."""
+    inverse: Tensor
+    """``[lists, point]``; one over the sum of the row."""
     sums: Tensor
     """``[lists, list]``; of each candidate over the rows, over ``largest``."""
 
@@ -114,6 +114,7 @@ def log_top_k_of_lines(
     Source: this project.
     """
     k = torch.minimum(k, count).clamp_(min=0)
+    buffer = _buffer(slope)
     chunks = [
         _sum_chunk(
             slope[some],
@@ -121,6 +122,7 @@ def log_top_k_of_lines(
             k[some],
             count[some],
             None if real is None else real[some],
+            buffer,
         )
         for some in _chunks(slope)
     ]
@@ -138,13 +140,13 @@ def gradient_of_lines(
         of_kept: the gradient by ``log kept``, ``[lists, list]``; ``None`` for 0.
         of_dropped: the gradient by ``log dropped``.
     """
-    found, start = [], 0
+    found, start, buffer = [], 0, _buffer(chunks[0].slope)
     for chunk in chunks:
         of_slope, of_offset = torch.zeros_like(chunk.slope), torch.zeros_like(chunk.slope)
         some = slice(start, start + len(chunk.slope))
         for group, above in ((chunk.kept, of_kept), (chunk.dropped, of_dropped)):
             if above is not None:
-                _add_gradient(chunk, group, above[some], of_slope, of_offset)
+                _add_gradient(chunk, group, above[some], of_slope, of_offset, buffer)
         found.append((of_slope, of_offset))
         start = some.stop
     if len(found) == 1:
@@ -154,7 +156,12 @@ def gradient_of_lines(
 
 
 def _sum_chunk(
-    slope: Tensor, intercept: Tensor, k: Tensor, count: Tensor, real: Tensor | None
+    slope: Tensor,
+    intercept: Tensor,
+    k: Tensor,
+    count: Tensor,
+    real: Tensor | None,
+    buffer: Tensor,
 ) -> Chunk:
     length = slope.shape[-1]
     # To look at numbers is to wait for a device, which short lists are not worth.
@@ -174,10 +181,10 @@ def _sum_chunk(
             largest = shift.exp() if real is None else shift.exp() * real
         most = max(int(sizes.max()), 1) if look else length
         number = points_needed(most, spread, slope.dtype) if look else length
-        found = _sum_group(group, most, number, shift, largest)
+        found = _sum_group(group, most, number, shift, largest, buffer)
         while found is None:
             number = fewer_points(number * 3 // 2, most)
-            found = _sum_group(group, most, number, shift, largest)
+            found = _sum_group(group, most, number, shift, largest, buffer)
         groups.append(found)
     return Chunk(slope, intercept, *groups)
 
@@ -187,7 +194,8 @@ class _Rows(NamedTuple):
 
     slope: Tensor
     intercept: Tensor
-    count: Tensor
+    candidates: Tensor
+    """``[lists, 1]``; how many are real."""
     sizes: Tensor
     """``[lists]``; how many rows."""
     middle: Tensor
@@ -195,35 +203,46 @@ class _Rows(NamedTuple):
 
 
 def _sum_group(
-    rows: _Rows, most: int, number: int, shift: Tensor | None, largest: Tensor | None
+    rows: _Rows,
+    most: int,
+    number: int,
+    shift: Tensor | None,
+    largest: Tensor | None,
+    buffer: Tensor,
 ) -> Group | None:
     """Return the sums by so many points, ``None`` if these are too few."""
-    slope, intercept, count, sizes, middle = rows
-    points = points_of(sizes, number, rows=most, like=slope)
-    pull = middle + points.place
+    slope, intercept = rows.slope, rows.intercept
+    points = points_of(rows.sizes, number, rows=most, like=slope)
+    pull = rows.middle + points.place
     best = None if shift is None else _best_logit(rows, pull)
-    share = slope.new_empty(pull.shape)
+    inverse = slope.new_empty(pull.shape)
     sums = slope.new_zeros(len(slope), points.polynomial.shape[1], slope.shape[-1])
-    for at, block in _blocks(slope, intercept, pull, best, shift):
+    for at, block in _blocks(slope, intercept, pull, best, shift, buffer):
         of_row = block.sum(-1) if largest is None else torch.bmm(largest[:, None], block.mT)[:, 0]
-        torch.div(points.weight[:, at], of_row.clamp_(min=_FLOOR), out=share[:, at])
-        sums.baddbmm_(share[:, None, at] * points.polynomial[:, :, at], block)
+        torch.reciprocal(of_row.clamp_(min=_FLOOR), out=inverse[:, at])
+        share = points.weight[:, at] * inverse[:, at]
+        sums.baddbmm_(share[:, None] * points.polynomial[:, :, at], block)
     if sums.shape[1] > 1 and not is_resolved(sums, largest):
         return None
     mass = sums[:, 0].clamp_(min=_FLOOR)
-    return Group(pull, points.weight, best, shift, largest, share, mass)
+    return Group(pull, points.weight, best, shift, largest, inverse, mass)
 
 
 def _add_gradient(
-    chunk: Chunk, group: Group, above: Tensor, of_slope: Tensor, of_offset: Tensor
+    chunk: Chunk,
+    group: Group,
+    above: Tensor,
+    of_slope: Tensor,
+    of_offset: Tensor,
+    buffer: Tensor,
 ) -> None:
     ratio = above / group.sums
-    back = torch.zeros_like(ratio)[:, None].repeat(1, 3, 1)
-    one = torch.finfo(ratio.dtype).tiny  # less than any weight but 0
-    for at, block in _blocks(chunk.slope, chunk.intercept, group.pull, group.best, group.shift):
-        pull, share, weight = (x[:, at] for x in (group.pull, group.share, group.weight))
-        of_row = torch.bmm(ratio[:, None], block.mT)[:, 0]
-        of_row.mul_(share).mul_(share).div_(weight.clamp(min=one))
+    back = ratio.new_zeros(len(ratio), 3, ratio.shape[-1])
+    lines = (chunk.slope, chunk.intercept, group.pull, group.best, group.shift)
+    for at, block in _blocks(*lines, buffer):
+        pull, inverse = group.pull[:, at], group.inverse[:, at]
+        share = group.weight[:, at] * inverse
+        of_row = torch.bmm(ratio[:, None], block.mT)[:, 0].mul_(inverse).mul_(share)
         back.baddbmm_(torch.stack([share * pull, of_row, of_row * pull], 1), block)
     pulled, of_rows, of_pulled_rows = back.unbind(1)
     if group.largest is not None:
@@ -240,14 +259,14 @@ def _is_gentle(slope: Tensor, intercept: Tensor, count: Tensor) -> bool:
 
 def _best_logit(rows: _Rows, pull: Tensor) -> Tensor:
     """Return the largest logit at each pull ``[lists, point]``: that of the nearest rank."""
-    rank = (rows.count - 1 - pull).div_(2).round_()
+    rank = (rows.candidates - 1 - pull).div_(2).round_()
     rank = rank.long().clamp_(0, rows.slope.shape[-1] - 1)
     return pull * rows.slope.gather(-1, rank) + rows.intercept.gather(-1, rank)
 
 
 def _largest_logit(rows: _Rows, border: Tensor) -> Tensor:
     """Return ``logit - best`` of all candidates in the row of a rank, ``[lists, list]``."""
-    pull = (rows.count - 1 - 2 * border).to(rows.slope)
+    pull = (rows.candidates - 1 - 2 * border).to(rows.slope)
     # In the order of _blocks and _best_logit, so that the two cancel to the bit where they should.
     logits = pull * rows.slope + rows.intercept
     return logits.sub_(logits.gather(-1, border)).clamp_(max=0.0)
@@ -272,8 +291,18 @@ def _block_size(slope: Tensor) -> int:
     return _BLOCK_BYTES.get(slope.device.type, _LARGE_BLOCK) // slope.itemsize
 
 
+def _buffer(slope: Tensor) -> Tensor:
+    """Return the memory of a block, to be used by one after the other."""
+    return slope.new_empty(max(_block_size(slope), slope.shape[-1]))
+
+
 def _blocks(
-    slope: Tensor, intercept: Tensor, pull: Tensor, best: Tensor | None, shift: Tensor | None
+    slope: Tensor,
+    intercept: Tensor,
+    pull: Tensor,
+    best: Tensor | None,
+    shift: Tensor | None,
+    buffer: Tensor,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield ``exp(logit - best - shift)``, positive and bounded, for some points of all lists.
 
@@ -282,8 +311,7 @@ def _blocks(
     """
     lists, length = slope.shape
     number = pull.shape[-1]
-    at_once = max(1, min(number, _block_size(slope) // (lists * length)))
-    buffer = slope.new_empty(lists * at_once * length)
+    at_once = max(1, min(number, len(buffer) // (lists * length)))
     slope, intercept = slope[:, None], intercept[:, None]
     for start in range(0, number, at_once):
         at = slice(start, min(start + at_once, number))

@@ -91,11 +91,7 @@ class _LogTopK(torch.autograd.Function):
         ctx: Any, of_kept: Tensor | None, of_dropped: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         order, best_first, distances, gain, count, *saved = ctx.saved_tensors
-        size = 2 + 2 * len(Group._fields)
-        chunks = [
-            Chunk(*x[:2], Group(*x[2 : len(x) // 2 + 1]), Group(*x[len(x) // 2 + 1 :]))
-            for x in (saved[i : i + size] for i in range(0, len(saved), size))
-        ]
+        chunks = _unpack(saved)
         above = [x if x is None else x.gather(-1, order) for x in (of_kept, of_dropped)]
         with torch.autocast(gain.device.type, enabled=False):
             of_slope, of_offset = gradient_of_lines(chunks, *above)
@@ -106,3 +102,13 @@ class _LogTopK(torch.autograd.Function):
         of_best_first = of_distances.add_(of_slope).mul_(gain)
         of_unit = torch.empty_like(of_best_first).scatter_(-1, order, of_best_first)
         return of_unit, of_gain, None, None
+
+
+def _unpack(saved: list[Any]) -> list[Chunk]:
+    """Make chunks of their tensors."""
+    kept, end = 2, 2 + 2 * len(Group._fields)
+    dropped = (kept + end) // 2
+    return [
+        Chunk(x[0], x[1], Group(*x[kept:dropped]), Group(*x[dropped:end]))
+        for x in (saved[start : start + end] for start in range(0, len(saved), end))
+    ]
