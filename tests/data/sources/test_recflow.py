@@ -191,6 +191,20 @@ def test_the_order_of_rows_and_batches_and_the_dtypes_change_no_byte(tmp_path):
     assert a == b == c
 
 
+@pytest.mark.parametrize("stages", [2, 3])
+def test_how_many_rows_are_sorted_at_once_changes_no_byte(tmp_path, monkeypatch, stages):
+    frame, histories = made_day(DAY, 40, videos=60)
+    middle = sorted(histories)[20]  # ids below 0 as well
+    histories = {request - middle: entries for request, entries in histories.items()}
+    write_day(tmp_path / "a", DAY, frame.with_columns(pl.col("request_id") - middle), histories)
+    whole = prepared(tmp_path / "a", tmp_path / "whole", name="log", stages=stages)
+    monkeypatch.setattr("cascaderank.data.sources._recflow_candidates._ROWS_AT_ONCE", 100)
+    prepared(tmp_path / "a", tmp_path / "log", stages=stages)
+    assert tree(tmp_path / "log") == tree(tmp_path / "whole")
+    assert whole.manifest.requests == 40
+    assert notes(whole)["candidates_twice"] > 0
+
+
 def test_a_level_is_drawn_by_chance_and_each_request_by_its_own(tmp_path):
     rows = [row(r, v, "prerank_neg") for r in range(600) for v in range(20)]
     write_day(tmp_path / "recflow", DAY, rows, {}, batch=5_000)
@@ -212,7 +226,7 @@ def test_the_clock_is_that_of_the_time_zone_around_midnight(tmp_path, monkeypatc
     at = datetime(2024, 1, 13, 16, 30, tzinfo=UTC)
     stamp = int(at.timestamp())
     one = row(1, 5, "rank_pos", 0, request_timestamp=1000 * stamp + 999, upload_timestamp=stamp)
-    write_day(tmp_path / "recflow", DAY, [one], {})
+    write_day(tmp_path / "recflow", "2024-01-14", [one], {})
     for machine in ("UTC", "Pacific/Auckland"):
         monkeypatch.setenv("TZ", machine)
         log = prepared(tmp_path / "recflow", tmp_path / "log", time_zone=zone, overwrite=True)
@@ -221,7 +235,7 @@ def test_the_clock_is_that_of_the_time_zone_around_midnight(tmp_path, monkeypatc
         assert (found["weekday"], found["hour"], found["minute"]) == clock
         assert [found[f"upload_{n}"] for n in ("weekday", "hour", "minute")] == [[c] for c in clock]
         # The day is that of the file, whatever the zone: what a split by day goes by.
-        assert [p.day for p in log.manifest.parts] == [date(2024, 1, 13)]
+        assert [p.day for p in log.manifest.parts] == [date(2024, 1, 14)]
 
 
 def test_a_time_zone_that_does_not_exist_is_told_before_any_work(tmp_path):

@@ -28,6 +28,8 @@ _INDEX = {
 }
 """By level: the column that tells the rank of its candidates."""
 
+_ROWS_AT_ONCE = 4_000_000
+
 
 def key_columns(stages: int) -> list[str]:
     """Return the columns that decide which rows are taken."""
@@ -65,7 +67,8 @@ def choose_candidates(
         several += int((keys.select(pl.sum_horizontal(LEVELS[stages])).to_series() > 1).sum())
         frames.append(_levels(keys, stages, rows))
         rows += batch.height
-    taken = pl.concat(frames) if frames else pl.DataFrame({"row": []})
+    taken = pl.concat(frames, rechunk=False) if frames else pl.DataFrame({"row": []})
+    del frames
     if not taken.height:
         raise DataError(
             f"{day.candidates}: expected candidates of {', '.join(LEVELS[stages])}, found none in "
@@ -76,11 +79,17 @@ def choose_candidates(
         "candidates_of_no_level": rows - taken.height,
         "candidates_of_several_levels": several,
     }
-    request, video = hashed(taken["request_id"]), hashed(taken["video"])
-    taken = taken.with_columns(key=mix(video ^ mix(request ^ seeded(seed))))
-    once = _once(taken)
-    counts["candidates_twice"] = taken.height - once.height
-    return _drawn(_ranked(once), per_level).sort("row"), counts
+    drawn, twice = [], 0
+    shares = -(-taken.height // _ROWS_AT_ONCE)
+    for share in range(shares):  # sorting takes several times the memory of what is sorted
+        mine = taken.filter(pl.col("request_id") % shares == share)
+        request, video = hashed(mine["request_id"]), hashed(mine["video"])
+        mine = mine.with_columns(key=mix(video ^ mix(request ^ seeded(seed))))
+        once = _once(mine)
+        twice += mine.height - once.height
+        drawn.append(_drawn(_ranked(once), per_level))
+    counts["candidates_twice"] = twice
+    return pl.concat(drawn).sort("row"), counts
 
 
 def places(starts: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -137,7 +146,9 @@ def _levels(keys: pl.DataFrame, stages: int, first: int) -> pl.DataFrame:
         for i, name in enumerate(names)
     )
     return (
-        keys.with_columns(level=level, row=pl.int_range(first, first + keys.height))
+        keys.with_columns(
+            level=level, row=pl.int_range(first, first + keys.height, dtype=pl.UInt32)
+        )
         .filter(pl.col("level").is_not_null())
         .with_columns(index=index)
         .select(

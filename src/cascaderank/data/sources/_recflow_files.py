@@ -16,6 +16,7 @@ from cascaderank.schema import abridged
 
 CANDIDATES, HISTORIES = "all_stage", "seq_effective_50_dict"
 _SUFFIXES = {CANDIDATES: ".feather", HISTORIES: ".pkl"}
+_DAMAGED = (pa.ArrowException, OSError)
 _LAYOUT = f"expected the folder of RecFlow, with {CANDIDATES}/ and {HISTORIES}/ in it"
 
 
@@ -112,8 +113,7 @@ def day_problem(day: Day, columns: Sequence[str]) -> str:
     ]
     if day.candidates.is_file():
         try:
-            with opened(day.candidates) as file:
-                found = file.schema.names
+            found = column_names(day.candidates)
         except DataError as error:
             mistakes.append(str(error))
         else:
@@ -128,20 +128,16 @@ def day_problem(day: Day, columns: Sequence[str]) -> str:
     return "; ".join(mistakes)
 
 
-def opened(path: Path, columns: Sequence[str] | None = None) -> pa.ipc.RecordBatchFileReader:
-    """Open a Feather file, to read some of its columns.
+def column_names(path: Path) -> list[str]:
+    """Return the columns of a Feather file.
 
     Raises:
         DataError: if it is no such file, or its end is missing.
     """
     try:
-        if columns is None:
-            return pa.ipc.open_file(pa.OSFile(str(path)))
         with pa.ipc.open_file(pa.OSFile(str(path))) as file:
-            wanted = [file.schema.get_field_index(c) for c in columns]
-        options = pa.ipc.IpcReadOptions(included_fields=wanted)
-        return pa.ipc.open_file(pa.OSFile(str(path)), options=options)
-    except (pa.ArrowException, OSError) as error:
+            return [str(name) for name in file.schema.names]
+    except (*_DAMAGED, UnicodeDecodeError) as error:
         raise DataError(
             f"{path}: expected a Feather file, found one that is damaged, truncated or of another "
             f"kind ({_first_line(error)}); fetch it again"
@@ -154,13 +150,15 @@ def batches(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
     Raises:
         DataError: if it is no such file, or damaged anywhere.
     """
-    with opened(path, columns) as file:
+    found = column_names(path)
+    options = pa.ipc.IpcReadOptions(included_fields=[found.index(c) for c in columns])
+    with pa.ipc.open_file(pa.OSFile(str(path)), options=options) as file:
         for number in range(file.num_record_batches):
             try:
                 batch = file.get_batch(number)
-                batch.validate()
+                batch.validate(full=True)
                 frame = pl.from_arrow(batch)
-            except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as error:
+            except (*_DAMAGED, pl.exceptions.PolarsError) as error:
                 raise DataError(
                     f"{path}: damaged in batch {number + 1} of {file.num_record_batches} "
                     f"({_first_line(error)}); fetch it again"

@@ -17,10 +17,10 @@ from cascaderank.data.sources import SOURCES, Inputs, Progress
 from cascaderank.data.sources._recflow_candidates import LEVELS, choose_candidates, key_columns
 from cascaderank.data.sources._recflow_files import (
     Day,
+    column_names,
     day_problem,
     days_between,
     find_days,
-    opened,
 )
 from cascaderank.data.sources._recflow_requests import (
     IDENTITY,
@@ -210,8 +210,7 @@ def _check_options(
 
 
 def _has_users(day: Day) -> bool:
-    with opened(day.candidates) as file:
-        return IDENTITY in file.schema.names
+    return IDENTITY in column_names(day.candidates)
 
 
 def _byte_counter(days: Sequence[Day], progress: Progress | None) -> Callable[[int], None]:
