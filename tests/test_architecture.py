@@ -11,7 +11,7 @@ TIERS = [
     {"errors", "extras"},
     {"tensors", "registry", "schema", "batch", "relevance", "selection", "sorting", "layers"},
     {"stages", "losses", "metrics", "data"},
-    {"objectives", "cascade", "schedule", "config"},
+    {"objectives", "cascade", "schedule", "comparison", "config"},
     {"training", "evaluation", "simulation", "catalogue"},
     {"experiments", "cli", "serving", "reports"},
 ]

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cascaderank.comparison import CompareSettings
 from cascaderank.data.labels import TARGETS
 from cascaderank.data.ordering import Order
 from cascaderank.data.split import RequestSplit, SplitSettings
@@ -151,28 +152,6 @@ class EvaluationSettings(Settings):
     batch_size: int = Field(256, ge=1, description="Requests per step; changes no result.")
     bootstrap: int = Field(1_000, ge=1, description="Resamples behind the 95 % intervals.")
     seed: int = Field(0, ge=0, description="Of the resampling.")
-
-
-class CompareSettings(Settings):
-    """What `cascaderank compare` runs beside one another."""
-
-    objectives: tuple[str, ...] = Field(("bce", "lcron"), min_length=1)
-    seeds: int = Field(3, ge=1, description="Runs per objective, seeded 0, 1, 2, ...")
-    baselines: tuple[str, ...] = Field(
-        ("random",), description="Scorers without training: see experiments/baselines.py."
-    )
-    options: dict[str, dict[str, Any]] = Field(
-        {}, description="By objective: settings that differ, such as objective.temperature."
-    )
-    grid: dict[str, dict[str, tuple[Any, ...]]] = Field(
-        {}, description="By objective: values to try; the best on validation requests is judged."
-    )
-    reference: str | None = Field(
-        None, description="Method that gains are over; the first if not given."
-    )
-    published: str | None = Field(
-        None, description="A paper's table to print beside: see experiments/published.toml."
-    )
 
 
 class RunSettings(Settings):

@@ -8,6 +8,7 @@
     ├── DataError               a file or a data set is wrong           (also a ValueError)
     │   └── SchemaError         data and model speak of other features
     ├── RunError                a run folder cannot be used
+    │   └── DivergedError       training broke down
     └── MissingExtraError       an optional package is not installed    (also an ImportError)
 
 A message says what was expected, what was found, where, and what to do. Anything else that
@@ -40,6 +41,10 @@ class SchemaError(DataError):
 
 class RunError(CascadeRankError):
     """A run folder is missing, incomplete, or belongs to another run."""
+
+
+class DivergedError(RunError):
+    """Training broke down: the loss is no longer a number."""
 
 
 class MissingExtraError(CascadeRankError, ImportError):

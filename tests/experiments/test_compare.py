@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cascaderank.errors import ConfigError, DataError
+from cascaderank.errors import ConfigError, DataError, SchemaError
 from cascaderank.experiments.compare import compare
 
 
@@ -69,43 +69,29 @@ def test_folds_test_every_request_once(small, tmp_path):
     assert sorted(pl.concat(rows).to_list()) == list(range(240))
 
 
-def test_the_grid_is_decided_by_validation(small, tmp_path):
-    values = [1e-6, 0.01]
-    tuned = small.changed(
-        {
-            "compare.objectives": ["bce"],
-            "compare.grid": {"bce": {"train.learning_rate": values}},
-            "train.epochs": 3,
-        }
-    )
-    found = compare(tuned, tmp_path)
-    validation = {
-        value: np.mean(
-            [
-                json.loads(path.read_text())["training"]["validation_joint_recall"]
-                for path in tmp_path.glob(f"bce/learning_rate={value}/fold-0/seed-*/report.json")
-            ]
-        )
-        for value in values
-    }
-    best = max(validation, key=validation.get)
-    assert best == 0.01, "else this test shows nothing"
-    (tuned,) = found.methods[-1].tuning
-    assert tuned["chosen"] == {"train.learning_rate": best}
-    assert {
-        t["values"]["train.learning_rate"]: t["validation"] for t in tuned["tried"]
-    } == validation
-    assert found.methods[-1].name == "bce"
-
-
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
         ({"compare.objectives": ["bec"]}, r"no objective called 'bec' \(did you mean 'bce'\?\)"),
         (
-            {"compare.options": {"bce": {"objective.temperature": 3}}},
-            "compare, objective 'bce': .* has no option 'temperature'",
+            {"compare.variants": {"bce": {"objective.temperature": 3}}},
+            "compare, method 'bce': .* has no option 'temperature'",
         ),
+        (
+            {"compare.variants": {"cold": {}}, "compare.objectives": ["clod"]},
+            r"no objective called 'clod'.*; nor a variant \(did you mean 'cold'\?\)",
+        ),
+        ({"compare.grid": {"lcorn": {"train.epochs": [1]}}}, "did you mean 'lcron'"),
+        ({"compare.grid": {"bce": {"train.epochs": [1, 1]}}}, "a value is there twice"),
+        ({"compare.grid": {"*": {"train.epochs": []}}}, "compare.grid"),
+        ({"compare.grid": {"*": {"train.seed": [0, 1]}}}, "seeds are those of compare.seeds"),
+        ({"compare.grid": {"lcron": {"objective.temperature": [-1.0]}}}, "method 'lcron': temp"),
+        ({"compare.variants": {"bce": {"relevance.top": 5}}}, "method 'bce': changes relevance"),
+        ({"compare.variants": {"bce": {"data.target": "label"}}}, "method 'bce': changes data"),
+        ({"compare.variants": {"bce": {"stages.ranking.quota": 9}}}, "names and quotas of stages"),
+        ({"compare.variants": {"a/b": {}}}, "a variant is called by letters.* got 'a/b'"),
+        ({"compare.objectives": ["bce", "bce"]}, "'bce' is compared twice"),
+        ({"compare.streaming": 2}, 'streaming needs data.split.by = "day"; it is "request"'),
         ({"compare.grid": {"lcron": {"train.epohs": [1]}}}, "unknown setting train.epohs"),
         ({"compare.baselines": ["best"]}, "no baseline called 'best'"),
     ],
@@ -114,6 +100,19 @@ def test_mistakes_are_told_before_any_training(small, tmp_path, changes, told):
     with pytest.raises(ConfigError, match=told):
         compare(small.changed(changes), tmp_path)
     assert not list(tmp_path.rglob("weights.safetensors"))
+
+
+def test_a_variant_names_features_that_there_are(small, tmp_path):
+    wrong = {"lcron": {"stages.ranking.features": ["pirce"]}}
+    with pytest.raises(SchemaError, match=r"'lcron': stages.ranking.features: .*'price'"):
+        compare(small.changed({"compare.variants": wrong}), tmp_path)
+    assert not list(tmp_path.rglob("weights.safetensors"))
+
+
+def test_a_variant_is_not_called_as_a_baseline_is(small, tmp_path):
+    changes = {"compare.variants": {"random order": {}}, "compare.objectives": ["random order"]}
+    with pytest.raises(ConfigError, match="'random order' is what a baseline is called"):
+        compare(small.changed(changes), tmp_path)
 
 
 def test_nothing_to_judge_by_is_told(small, tmp_path):

@@ -41,7 +41,7 @@ class StopAfter:
 
 def bits_of(folder):
     report = json.loads((folder / "report.json").read_text())
-    del report["training"]["seconds"]
+    del report["training"]["seconds"], report["training"]["peak_memory_bytes"]
     return {
         "weights": (folder / "weights.safetensors").read_bytes(),
         "metrics": (folder / "metrics.jsonl").read_bytes(),
@@ -168,6 +168,7 @@ def test_a_complete_run_is_not_run_again(funnel, settings_for, tmp_path):
     }
     assert again.test.to_json() == first.test.to_json()
     assert again.seconds == pytest.approx(first.seconds, abs=1e-3)
+    assert again.peak_memory == first.peak_memory
 
 
 def test_other_settings_do_not_touch_a_run(funnel, settings_for, tmp_path):

@@ -12,10 +12,30 @@ from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, say, u
 def compare(
     config: Annotated[Path, typer.Argument(help="Settings of the runs, a TOML file.")],
     objectives: Annotated[
-        str | None, typer.Option(help="Names, with commas; those of the config if not given.")
+        str | None,
+        typer.Option(
+            help="Names of objectives or of [compare.variants], with commas; those of the config "
+            "if not given."
+        ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Runs per objective; that of the config if not given.")
+        int | None, typer.Option(min=1, help="Runs per method; that of the config if not given.")
+    ] = None,
+    streaming: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Of a split by day: test each of the last N days alone, by models that were "
+            "trained on the days before it.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes that train at the same time. They share the threads, whose number may "
+            "change the last digits of a sum; results depend on it in no other way.",
+        ),
     ] = None,
     run: Annotated[
         Path | None,
@@ -27,9 +47,11 @@ def compare(
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train objectives with equal budgets and seeds, and print them beside the baselines.
+    """Tune and train methods with equal budgets and seeds; print them beside the baselines.
 
-    A comparison that was killed goes on where it stopped when the same command is given again.
+    The config says what is tried ([compare.grid], [compare.tuning]); recall of the validation
+    requests decides. A comparison that was killed goes on where it stopped when the same command
+    is given again.
     """
     from cascaderank.config import read_settings
     from cascaderank.errors import MissingExtraError
@@ -43,7 +65,15 @@ def compare(
     folder = run or Path("runs") / f"{config.stem}-compare"
     names = [n.strip() for n in objectives.split(",") if n.strip()] if objectives else None
     with Bars() as bars:
-        result = run_comparison(settings, folder, objectives=names, seeds=seeds, progress=bars)
+        result = run_comparison(
+            settings,
+            folder,
+            objectives=names,
+            seeds=seeds,
+            streaming=streaming,
+            jobs=jobs,
+            progress=bars,
+        )
     if as_json:
         emit_json(result.to_json())
     else:

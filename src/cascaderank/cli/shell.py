@@ -113,6 +113,12 @@ class Bars:
             if note:
                 self._bars.update(task, note=note)
 
+    def grow(self, steps: int) -> None:
+        """Make the innermost bar longer."""
+        if self._tasks:
+            bar = next(t for t in self._bars.tasks if t.id == self._tasks[-1])
+            self._bars.update(bar.id, total=(bar.total or 0) + steps)
+
     def stop(self, note: str = "") -> None:
         """Take the innermost bar away; of the outermost, leave the note."""
         if not self._tasks:

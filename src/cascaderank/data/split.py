@@ -5,6 +5,7 @@ the order of files and of rows changes nothing.
 """
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Annotated, Literal, Self, assert_never
 
 import numpy as np
@@ -17,6 +18,7 @@ from cascaderank.data.request_log import RequestLog
 from cascaderank.errors import DataError
 
 Rows = NDArray[np.int64]
+_SKIPPED = -1
 
 
 class RequestSplit(BaseModel):
@@ -75,6 +77,8 @@ class DaySplit(BaseModel):
 
     Days are those of the request log: UTC, unless its source has days of its own.
 
+    With ``skip_last`` the log ends earlier: the data of a model that was trained some days ago.
+
     Examples:
         >>> DaySplit(test_days=2).validation_days
         1
@@ -87,6 +91,8 @@ class DaySplit(BaseModel):
     """Of the days that have requests."""
     test_days: int = Field(1, ge=1)
     """Of the days that have requests."""
+    skip_last: int = Field(0, ge=0)
+    """Days at the end that take no part."""
 
 
 SplitSettings = Annotated[RequestSplit | FoldSplit | DaySplit, Field(discriminator="by")]
@@ -95,7 +101,10 @@ SplitSettings = Annotated[RequestSplit | FoldSplit | DaySplit, Field(discriminat
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Row numbers of a request log, parts in order; each sorted, disjoint, together all."""
+    """Row numbers of a request log, parts in order; each sorted, disjoint.
+
+    Together they are all rows, but for those of days that :class:`DaySplit` skips.
+    """
 
     train: Rows
     validation: Rows
@@ -143,6 +152,21 @@ def split_requests(log: RequestLog, settings: RequestSplit | FoldSplit | DaySpli
             assert_never(settings)
 
 
+def days_of(log: RequestLog) -> list[date]:
+    """Return the days (UTC) that have requests, in order.
+
+    Raises:
+        DataError: if the requests have no timestamps.
+    """
+    days = sorted({p.day for p in log.manifest.parts if p.day is not None})
+    if not days:
+        raise DataError(
+            f"{log.path}: the requests have no timestamps to split by day; "
+            'say split.by = "request" instead'
+        )
+    return days
+
+
 def _by_request(log: RequestLog, settings: RequestSplit) -> Split:
     rank = _ranks(log, settings.seed)
     test = max(1, round(len(rank) * settings.test))
@@ -171,21 +195,20 @@ def _by_fold(log: RequestLog, settings: FoldSplit) -> Split:
 
 def _by_day(log: RequestLog, settings: DaySplit) -> Split:
     parts = log.manifest.parts
-    days = sorted({p.day for p in parts if p.day is not None})
-    if not days:
-        raise DataError(
-            f"{log.path}: the requests have no timestamps to split by day; "
-            'say split.by = "request" instead'
-        )
+    days = days_of(log)
+    left = days[: len(days) - settings.skip_last]
     held = settings.validation_days + settings.test_days
-    if len(days) <= held:
+    if len(left) <= held:
+        skipped = f", of which the last {settings.skip_last} are skipped" * bool(settings.skip_last)
         raise DataError(
-            f"{log.path}: has requests of {len(days)} days; {settings.validation_days} to validate "
-            f"and {settings.test_days} to test leave none to train; lower split.validation_days "
-            'and split.test_days, or say split.by = "request"'
+            f"{log.path}: has requests of {len(days)} days{skipped}; {settings.validation_days} to "
+            f"validate and {settings.test_days} to test leave none to train; lower "
+            "split.validation_days, split.test_days or split.skip_last, or say "
+            'split.by = "request"'
         )
-    tests, validates = days[-settings.test_days], days[-held]
-    of_part = [2 if p.day and p.day >= tests else int(p.day >= validates) for p in parts if p.day]
+    part_of = dict.fromkeys(left, 0)
+    part_of |= dict.fromkeys(left[-held:], 1) | dict.fromkeys(left[-settings.test_days :], 2)
+    of_part = [part_of.get(p.day, _SKIPPED) for p in parts if p.day]
     return _split(np.repeat(of_part, [p.requests for p in parts]))
 
 

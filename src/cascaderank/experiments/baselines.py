@@ -21,7 +21,7 @@ from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.schema import Feature, Kind, Role
 from cascaderank.selection import best_first
-from cascaderank.training.run import RunData
+from cascaderank.training.run_data import RunData
 
 BASELINES = {
     "random": "A random order.",

@@ -1,23 +1,26 @@
 """Compare methods on one data set: the same requests, stages, budget and seeds for each."""
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cascaderank.config import RunSettings
 from cascaderank.data.loader import RequestLoader
-from cascaderank.data.split import FoldSplit
-from cascaderank.errors import ConfigError
+from cascaderank.data.request_log import RequestLog
+from cascaderank.errors import CascadeRankError, ConfigError
 from cascaderank.evaluation import Report, evaluate
 from cascaderank.experiments.baselines import build_baseline
+from cascaderank.experiments.folds import Fold, folds_of
+from cascaderank.experiments.jobs import Job, Start, carry_out, runner
+from cascaderank.experiments.methods import Method, label_of, methods_of
 from cascaderank.experiments.outputs import write_comparison
 from cascaderank.experiments.summary import Comparison, MethodRuns, check_judging, summarise
-from cascaderank.objectives import OBJECTIVES
+from cascaderank.experiments.tuning import Outcome, Trial, Tuned, drawn, planned, tune
 from cascaderank.training.progress import Progress, Silent
-from cascaderank.training.run import RunData, run_data, train_run
+from cascaderank.training.run import run_objective
+from cascaderank.training.run_data import RunData, check_log, run_data
 from cascaderank.training.run_folder import locked
 
 
@@ -27,101 +30,125 @@ def compare(
     *,
     objectives: Sequence[str] | None = None,
     seeds: int | None = None,
+    streaming: int | None = None,
+    jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Train every objective with every seed on every fold, and judge them beside the baselines.
+    """Tune and train every method on every fold, and judge them beside the baselines.
 
     Runs that are complete are not run again, so a comparison that was killed goes on.
 
     Args:
-        settings: of the runs; ``compare`` in it says what is compared, and a split by folds makes
-            all folds run, each once as the test.
+        settings: of the runs; ``compare`` in it says what is compared and how it is tuned. A split
+            by folds makes all folds run, each once as the test.
         folder: of all runs; ``comparison.json`` is written into it.
-        objectives: names, in place of those of the settings.
+        objectives: names of methods, in place of those of the settings.
         seeds: how many, in place of that of the settings.
+        streaming: how many of the last days are tests, in place of that of the settings.
+        jobs: how many processes train at the same time, in place of that of the settings. They
+            share the threads of torch, of which the rounding of sums depends; nothing else does.
+            With more than one, a script must guard its work by ``if __name__ == "__main__":``.
         progress: hears how far it is.
 
     Returns:
         The methods, baselines first.
 
     Raises:
-        ConfigError: if an objective, a baseline or a setting is unknown.
+        ConfigError: if a method, a baseline or a setting is unknown.
         DataError: if the request log is not what it must be.
+        DivergedError: if training of a method breaks down whatever is tried.
+        RunError: if the folder is in use, or holds runs of other settings.
     """
     progress = progress or Silent()
-    objectives = tuple(objectives or settings.compare.objectives)
-    seeds = seeds or settings.compare.seeds
-    if seeds < 1:
-        raise ConfigError(f"seeds must be at least 1; got {seeds}")
-    for name in objectives:
-        OBJECTIVES[name]  # an unknown name is told before any work
-    check_judging(settings, objectives)
-    plans = {name: list(_grid(settings, name)) for name in objectives}
-    scores: dict[str, MethodRuns] = {}
-    folds = list(_folds(settings))
-    progress.start("comparing", len(folds) * seeds * sum(len(plan) for plan in plans.values()))
-    with locked(folder):
-        for fold, of_fold in folds:
-            with run_data(of_fold, folder=folder, progress=progress) as data:
+    said = {"objectives": objectives, "seeds": seeds, "streaming": streaming, "jobs": jobs}
+    settings = settings.changed({f"compare.{k}": v for k, v in said.items() if v is not None})
+    methods = methods_of(settings, settings.compare.objectives)
+    check_judging(settings, settings.compare.objectives)
+    log = RequestLog.open(settings.data.path)
+    for method in methods:
+        _check(method, settings, log)
+    folds = folds_of(settings, log)
+    seen: dict[str, MethodRuns] = {}
+    progress.start("comparing", len(folds) * sum(planned(m, settings) for m in methods))
+    with locked(folder), runner(settings.compare.jobs, progress) as start:
+        for fold in folds:
+            with run_data(fold.settings, folder=folder, progress=progress) as data:
                 for text in settings.compare.baselines:
-                    _judge_baseline(text, of_fold, data, seeds, scores)
-                for name in objectives:
-                    _judge_objective(
-                        name,
-                        plans[name],
-                        of_fold,
-                        folder / name,
-                        fold,
-                        seeds,
-                        data,
-                        scores,
-                        progress,
-                    )
-                planted = data.log.manifest.extra.get("planted")
-                log = data.log
+                    _judge_baseline(text, fold, data, [m.name for m in methods], seen)
+                for name, tuned in _train(methods, fold, data, folder, start, progress).items():
+                    _keep_tuned(seen, name, tuned)
     progress.stop()
     comparison = summarise(
         settings,
-        scores,
+        seen,
         dataset=log.manifest.name,
-        fold_names=[f"fold {fold}" for fold, _ in folds],
-        planted=planted,
+        fold_names=[fold.name for fold in folds],
+        planted=log.manifest.extra.get("planted") if _see_alike(methods, settings) else None,
     )
     write_comparison(comparison, folder)
     return comparison
 
 
-def _folds(settings: RunSettings) -> Iterator[tuple[int, RunSettings]]:
-    if not isinstance(settings.data.split, FoldSplit):
-        yield 0, settings
-        return
-    for fold in range(settings.data.split.folds):
-        yield fold, settings.changed({"data.split.fold": fold})
+def _check(method: Method, run: RunSettings, log: RequestLog) -> None:
+    """Tell before any work what no run of a method can be built of."""
+    for point in drawn(method.axes, run.compare.tuning):
+        settings = method.settings(run, point)
+        try:
+            check_log(settings, log)
+            run_objective(settings, log)
+        except CascadeRankError as error:
+            raise type(error)(f"compare, method '{method.name}': {error}") from None
 
 
-def _grid(settings: RunSettings, name: str) -> Iterator[dict[str, Any]]:
-    """All combinations of the values to try, over the settings that differ for this objective."""
-    own = settings.compare.options.get(name, {})
-    tried = settings.compare.grid.get(name, {})
-    for values in itertools.product(*tried.values()):
-        changes = {**own, **dict(zip(tried, values, strict=True))}
-        _settings_of(settings, name, changes)  # a wrong one is told before any work
-        yield changes
+def _see_alike(methods: Sequence[Method], run: RunSettings) -> bool:
+    """Whether the stages of all methods see the same, as a ceiling of what they see supposes."""
+
+    def of(settings: RunSettings) -> list[tuple[str, ...]]:
+        return [stage.features for stage in settings.stages.values()]
+
+    return all(of(method.settings(run)) == of(run) for method in methods)
 
 
-def _settings_of(settings: RunSettings, name: str, changes: Mapping[str, Any]) -> RunSettings:
-    try:
-        if name != settings.objective.name:
-            settings = settings.changed({"objective": {"name": name}})
-        return settings.changed(changes)
-    except ConfigError as error:
-        raise ConfigError(f"compare, objective '{name}': {error}") from None
+def _train(
+    methods: Sequence[Method],
+    fold: Fold,
+    data: RunData,
+    folder: Path,
+    start: Start,
+    progress: Progress,
+) -> dict[str, Tuned]:
+    """Tune all methods on one fold, their trials side by side."""
+    by_name = {method.name: method for method in methods}
+
+    def begin(name: str, trial: Trial) -> "Future[Outcome]":
+        if trial.extension:
+            progress.grow(1)
+        changes = {**trial.point, "train.seed": trial.seed}
+        return start(
+            Job(
+                settings=by_name[name].settings(fold.settings, changes),
+                folder=folder / name / label_of(trial.point) / fold.folder / f"seed-{trial.seed}",
+                may_fail=trial.extension,
+            ),
+            data,
+        )
+
+    def heard(name: str, trial: Trial, outcome: Outcome) -> None:
+        found = str(outcome.failed)
+        if outcome.result is not None:
+            found = f"{outcome.result.test.metrics['joint_recall'].mean:.4f}"
+        told = f"{name}, {label_of(trial.point)}, {fold.name}, seed {trial.seed}: {found}"
+        progress.advance(1, told)
+
+    plans = {method.name: tune(method, fold.settings) for method in methods}
+    return carry_out(plans, begin, heard)
 
 
 def _judge_baseline(
-    text: str, settings: RunSettings, data: RunData, seeds: int, scores: dict[str, MethodRuns]
+    text: str, fold: Fold, data: RunData, methods: Sequence[str], seen: dict[str, MethodRuns]
 ) -> None:
-    for seed in range(seeds if text == "random" else 1):
+    settings = fold.settings
+    for seed in range(settings.compare.seeds if text == "random" else 1):
         seeded = settings.changed({"train.seed": seed})
         shown, cascade = build_baseline(text, seeded, data)
         loader = RequestLoader(
@@ -136,48 +163,24 @@ def _judge_baseline(
         )
         # The best feature may be another one in another fold: its row goes by what it is.
         name = "best single feature" if text.startswith("best_feature") else shown
-        _keep(scores, name, seed, report)
+        if name in methods:
+            raise ConfigError(f"compare.variants: '{name}' is what a baseline is called; rename it")
+        _keep(seen, name, seed, report)
         if text.startswith("best_feature"):
             tuned = {"chosen": {"feature": shown}, "tried": [], "at_edge": []}
-            scores[name].tuning.append(tuned)
+            seen[name].tuning.append(tuned)
 
 
-def _judge_objective(
-    name: str,
-    plan: Sequence[Mapping[str, Any]],
-    settings: RunSettings,
-    folder: Path,
-    fold: int,
-    seeds: int,
-    data: RunData,
-    scores: dict[str, MethodRuns],
-    progress: Progress,
-) -> None:
-    """Train every point of the grid with every seed; judge the one that validates best."""
-    results = []
-    for point in plan:
-        label = "_".join(f"{k.rpartition('.')[2]}={v}" for k, v in point.items()) or "run"
-        runs = []
-        for seed in range(seeds):
-            where = folder / label.replace("/", "-") / f"fold-{fold}" / f"seed-{seed}"
-            seeded = _settings_of(settings, name, {**point, "train.seed": seed})
-            runs.append(train_run(seeded, where, data=data, progress=progress))
-            recall = runs[-1].test.metrics["joint_recall"].mean
-            progress.advance(1, f"{name}, {label}, fold {fold}, seed {seed}: {recall:.4f}")
-        validation = [r.validation for r in runs if r.validation is not None]
-        results.append((np.mean(validation) if validation else -1.0, runs, point))
-    _, runs, point = max(results, key=lambda result: result[0])
-    for seed, run in enumerate(runs):
-        _keep(scores, name, seed, run.test)
-        scores[name].seconds.append(run.seconds)
-    tried = [
-        {"values": dict(p), "validation": float(found), "seconds": sum(r.seconds for r in of_point)}
-        for found, of_point, p in results
-    ]
-    scores[name].tuning.append({"chosen": dict(point), "tried": tried, "at_edge": []})
+def _keep_tuned(seen: dict[str, MethodRuns], name: str, tuned: Tuned) -> None:
+    for seed, run in enumerate(tuned.runs):
+        _keep(seen, name, seed, run.test)
+        seen[name].seconds.append(run.seconds)
+        if run.peak_memory is not None:
+            seen[name].peak_memory.append(run.peak_memory)
+    seen[name].tuning.append(tuned.record)
 
 
-def _keep(scores: dict[str, MethodRuns], name: str, seed: int, report: Report) -> None:
-    kept = scores.setdefault(name, MethodRuns())
+def _keep(seen: dict[str, MethodRuns], name: str, seed: int, report: Report) -> None:
+    kept = seen.setdefault(name, MethodRuns())
     for metric, values in report.per_request.items():
         kept.values[seed][metric].append(values.astype(np.float64))

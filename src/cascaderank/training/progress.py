@@ -12,6 +12,9 @@ class Progress(Protocol):
     def advance(self, steps: int = 1, note: str = "") -> None:
         """So many steps are done; ``note`` says how it stands."""
 
+    def grow(self, steps: int) -> None:
+        """So many steps more than were told have to be done."""
+
     def stop(self, note: str = "") -> None:
         """The work that was started is over; ``note`` says how it ended."""
 
@@ -24,6 +27,9 @@ class Silent:
         """Ignore."""
 
     def advance(self, steps: int = 1, note: str = "") -> None:
+        """Ignore."""
+
+    def grow(self, steps: int) -> None:
         """Ignore."""
 
     def stop(self, note: str = "") -> None:

@@ -2,8 +2,6 @@
 
 import io
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, final
@@ -18,16 +16,17 @@ from cascaderank.cascade import Cascade, build_stage
 from cascaderank.config import RunSettings, read_settings
 from cascaderank.data.columns import EncodedLog
 from cascaderank.data.encoding import check_same_features
-from cascaderank.data.fitting import fit_schema
 from cascaderank.data.loader import RequestLoader
 from cascaderank.data.request_log import RequestLog
-from cascaderank.data.split import Split, split_requests
-from cascaderank.errors import CascadeRankError, ConfigError, DataError, RunError, SchemaError
+from cascaderank.data.split import split_requests
+from cascaderank.errors import CascadeRankError, ConfigError, RunError, SchemaError
 from cascaderank.evaluation import Report, evaluate
 from cascaderank.objectives import OBJECTIVES, Objective, build_objective
 from cascaderank.schema import FittedSchema
 from cascaderank.training.environment import environment
+from cascaderank.training.memory import PeakMemory
 from cascaderank.training.progress import Progress, Silent
+from cascaderank.training.run_data import RunData, encode, run_data
 from cascaderank.training.run_folder import (
     RunFolder,
     locked,
@@ -44,18 +43,6 @@ Part = Literal["auto", "all", "train", "validation", "test"]
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class RunData:
-    """A request log as a run sees it: split, fitted on its training requests, encoded."""
-
-    log: RequestLog
-    split: Split
-    """Global row numbers; of a log that is judged whole, all of them are test requests."""
-    encoded: EncodedLog
-    schema: FittedSchema
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
 class RunResult:
     """How a run ended."""
 
@@ -65,41 +52,9 @@ class RunResult:
     """Best joint recall of the validation requests."""
     seconds: float
     """Of training, in the session that came to its end."""
-
-
-@contextmanager
-def run_data(
-    settings: RunSettings, *, folder: Path | None = None, progress: Progress | None = None
-) -> Iterator[RunData]:
-    """Open, split, fit and encode the request log of a run; the encoded columns go at the end.
-
-    Args:
-        settings: of the run.
-        folder: a locked folder for the columns, about four bytes a value; the system's temporary
-            folder if not given.
-        progress: hears how far it is.
-
-    Raises:
-        DataError: if the log is missing, damaged, or cannot be split so.
-    """
-    log = RequestLog.open(settings.data.path)
-    for name, stage in settings.stages.items():
-        try:
-            log.schema.select(stage.features)
-        except SchemaError as error:
-            raise SchemaError(f"stages.{name}.features: {error}") from None
-    if settings.train.order == "days" and log.manifest.time_range is None:
-        raise DataError(
-            f'{log.path}: no timestamps to learn day by day; say train.order = "shuffled"'
-        )
-    split = split_requests(log, settings.data.split)
-    try:
-        schema = fit_schema(log.schema, log.frames(rows=split.train))
-    except DataError as error:
-        told = str(error)
-        raise type(error)(told if str(log.path) in told else f"{log.path}: {told}") from None
-    with _encoded(log, schema, settings, folder, progress or Silent()) as encoded:
-        yield RunData(log=log, split=split, encoded=encoded, schema=schema)
+    peak_memory: int | None
+    """Bytes while training, in that session, as :class:`PeakMemory` measures them; ``None`` if
+    they could not be measured."""
 
 
 def train_run(
@@ -142,6 +97,7 @@ def train_run(
 def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progress) -> RunResult:
     started = time.monotonic()
     device = pick_device(settings.train.device)
+    memory = PeakMemory(device)
     write_atomically(run.schema, data.schema.model_dump_json(indent=1).encode())
     around = environment(seed=settings.train.seed, device=device)
     write_json(run.environment, {**around, "dataset": _described(data.log, settings)})
@@ -149,7 +105,7 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
         cascade = build_cascade(settings, data.schema)
         trainer = Trainer(
             cascade,
-            _build_objective(settings, data.log),
+            run_objective(settings, data.log),
             train=RequestLoader(
                 data.encoded,
                 data.split.train,
@@ -166,7 +122,7 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
             progress=progress,
         )
         state = trainer.fit()
-    seconds = time.monotonic() - started
+    seconds, peak = time.monotonic() - started, memory.bytes()
     report = _judge(settings, cascade, data.encoded, data.split.test, device, progress)
     _write_per_request(run, report, data.encoded)
     validation = state.best if state.best >= 0 else None
@@ -189,12 +145,15 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
                 "best_epoch": state.best_epoch,
                 "validation_joint_recall": validation,
                 "seconds": round(seconds, 3),
+                "peak_memory_bytes": peak,
             },
             "test": report.to_json(),
         },
     )
     run.checkpoint.unlink(missing_ok=True)
-    return RunResult(folder=run, test=report, validation=validation, seconds=seconds)
+    return RunResult(
+        folder=run, test=report, validation=validation, seconds=seconds, peak_memory=peak
+    )
 
 
 def build_cascade(settings: RunSettings, schema: FittedSchema) -> Cascade:
@@ -272,31 +231,10 @@ def evaluate_run(
     rows = None if part == "all" else getattr(split_requests(log, settings.data.split), part)
     device = pick_device(settings.train.device)
     progress = progress or Silent()
-    with _encoded(log, schema, settings, None, progress) as encoded:
+    with scratch(None) as columns:
+        encoded = encode(log, schema, settings, columns, progress)
         rows = np.arange(encoded.requests) if rows is None else rows
         return part, _judge(settings, cascade.to(device), encoded, rows, device, progress)
-
-
-@contextmanager
-def _encoded(
-    log: RequestLog,
-    schema: FittedSchema,
-    settings: RunSettings,
-    folder: Path | None,
-    progress: Progress,
-) -> Iterator[EncodedLog]:
-    with scratch(folder) as columns:
-        progress.start("encoding", log.manifest.requests)
-        encoded = EncodedLog.build(
-            log,
-            schema,
-            target=settings.data.target,
-            folder=columns,
-            history_length=settings.data.history_length,
-            progress=progress.advance,
-        )
-        progress.stop()
-        yield encoded
 
 
 def _claim(run: RunFolder, settings: RunSettings) -> None:
@@ -345,10 +283,16 @@ def _read_result(run: RunFolder) -> RunResult:
         ),
         validation=report["training"]["validation_joint_recall"],
         seconds=report["training"]["seconds"],
+        peak_memory=report["training"].get("peak_memory_bytes"),
     )
 
 
-def _build_objective(settings: RunSettings, log: RequestLog) -> Objective:
+def run_objective(settings: RunSettings, log: RequestLog) -> Objective:
+    """Build the objective of a run, for the stages, quotas and ground truth of its settings.
+
+    Raises:
+        ConfigError: if it cannot be built so.
+    """
     name, options = settings.objective.name, settings.objective.options
     levels, stages = len(log.manifest.level_names), len(settings.stages)
     if levels and "entry_levels" in OBJECTIVES.options(name):

@@ -12,7 +12,7 @@ from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.config import RelevanceSettings, TrainSettings
 from cascaderank.data.loader import RequestLoader
-from cascaderank.errors import ConfigError, RunError
+from cascaderank.errors import ConfigError, DivergedError
 from cascaderank.metrics.cascade_recall import cascade_recall_metric
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.objectives import Objective, ObjectiveOutput
@@ -92,7 +92,8 @@ class Trainer:
             How it ended.
 
         Raises:
-            RunError: if the loss is no longer a number, or the checkpoint is damaged.
+            DivergedError: if the loss is no longer a number.
+            RunError: if the checkpoint is damaged.
         """
         if self._folder.checkpoint.exists():
             self._resume()
@@ -176,7 +177,7 @@ class Trainer:
         means = {name: float(value) / counts[name] for name, value in sums.items()}
         broken = [name for name, value in means.items() if not math.isfinite(value)]
         if broken:
-            raise RunError(
+            raise DivergedError(
                 f"{', '.join(broken)} is no longer a number at step {self._state.step}; "
                 "lower train.learning_rate or train.clip_norm, or raise the temperature"
             )
