@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascaderank.sorting import _quadrature, _streamed
-from cascaderank.sorting._quadrature import fewer_points, is_resolved, points_of
+from cascaderank.sorting._quadrature import fewer_points, is_resolved, points_needed, points_of
 from tests.sorting.test_streamed import STREAMED, Dense, assert_same, learned
 
 SHAPES = ["normal", "uniform", "outlier", "clusters", "close", "lognormal", "cauchy", "ties"]
@@ -153,3 +153,8 @@ def test_the_tolerance_is_what_decides(monkeypatch):
     want = learned(STREAMED, scores, *case)
     monkeypatch.setitem(_quadrature._TOLERANCE, torch.float64, 0.0)
     assert_same(learned(STREAMED, scores, *case), want, 1e-12)
+
+
+def test_scores_that_are_no_numbers_take_all_rows():
+    """Training that diverged is to be told so, by who sees its loss, and not to stop in here."""
+    assert points_needed(10, float("nan"), torch.float32) == 10

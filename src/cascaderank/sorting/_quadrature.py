@@ -49,7 +49,7 @@ def points_needed(rows: int, spread: float, dtype: torch.dtype) -> int:
     Returns:
         The number of points, or of the rows if fewer will not do.
     """
-    if spread > _SHARPEST:
+    if not spread <= _SHARPEST:  # NaN, too, of training that diverged
         return rows
     root = math.sqrt(rows * spread)
     guess = 4 + 2.9 * root if dtype is torch.float32 else 5 + 5.5 * root
