@@ -1,7 +1,7 @@
 """Requests of a RecFlow day, made of the rows that were taken and of what the user saw before."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -27,10 +27,10 @@ VIDEO = {
 }
 """Columns that describe a candidate, beside its video."""
 TIMES = ("request_timestamp", "upload_timestamp")
-FEEDBACK = (
+Feedback = Literal[
     "realshow", "playing_time", "effective_view", "long_view", "like", "follow", "forward",
     "comment",
-)  # fmt: skip
+]  # fmt: skip
 """Columns of what the user did with a candidate."""
 
 _HISTORY = {"video": 0, "author": 1, "category_one": 3, "category_two": 2, "upload_type": 4}
@@ -80,7 +80,7 @@ def read_taken(
         day: its files.
         taken: what :func:`~cascaderank.data.sources._recflow_candidates.choose_candidates` gave.
         users: whether there is a column of users.
-        marks: columns of :data:`FEEDBACK` by what they become, ``feedback`` or ``label``.
+        marks: columns of :data:`Feedback` by what they become, ``feedback`` or ``label``.
         time_zone: of weekdays, hours and minutes.
 
     Returns:
@@ -204,7 +204,7 @@ def _typed(day: Day, batch: pl.DataFrame) -> pl.DataFrame:
     loose = [c for c in (IDENTITY, *USER) if c in batch.columns]
     text = [c for c in loose if isinstance(batch[c].dtype, pl.String | pl.Categorical | pl.Enum)]
     batch = whole_numbers(day.candidates, batch, [c for c in loose if c not in text])
-    marks = [c for c in batch.columns if c in FEEDBACK]
+    marks = [c for c in batch.columns if c in get_args(Feedback)]
     for column in marks:
         if not (batch[column].dtype.is_numeric() or batch[column].dtype in (pl.Boolean, pl.Null)):
             raise DataError(

@@ -27,6 +27,7 @@ from cascaderank.data.sources._recflow_requests import (
     TIMES,
     USER,
     VIDEO,
+    Feedback,
     read_histories,
     read_taken,
     recflow_schema,
@@ -36,12 +37,6 @@ from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.schema import abridged
 
 _log = logging.getLogger(__name__)
-
-Feedback = Literal[
-    "realshow", "playing_time", "effective_view", "long_view", "like", "follow", "forward",
-    "comment",
-]  # fmt: skip
-"""What the user did with a candidate, as columns of RecFlow."""
 
 
 @SOURCES.register
@@ -104,6 +99,12 @@ def recflow_source(
         ConfigError: if an option is out of range, or there is no such time zone or vocabulary.
         DataError: if this is not RecFlow's layout, or for all days with missing, truncated or
             wrong files, at once and before any work; later, for a file that is damaged inside.
+
+    Examples:
+        >>> recflow_source(Path("realshow"), Path("log"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        cascaderank.errors.DataError: realshow: expected the folder of RecFlow, with ...
 
     Source: RecFlow (arXiv 2410.20868) for the data set; the LCRON experiments (arXiv 2503.09492)
     for the two views, ten candidates per level and the features.
