@@ -82,7 +82,8 @@ def test_a_stage_of_a_funnel_sees_no_more_than_was_planted_for_it(name, small_lo
 def test_a_recipe_runs(name, small_log, tmp_path):
     small = ["train.epochs=1", "train.batch_size=32", "compare.seeds=1", "evaluation.bootstrap=2"]
     small += [f"stages.{stage}.hidden=[4]" for stage in read_settings(ROOT / name).stages]
-    small += [f"data.path={small_log(FUNNELS[name])}"]
+    small += [f"data.path={small_log(FUNNELS[name])}", "compare.tuning.trials=1"]
+    small += ["compare.tuning.extend=0", "compare.jobs=1"]
     settings = read_settings(ROOT / name, small)
     result = compare(settings, tmp_path / "runs")
     methods = {method.name: method for method in result.methods}
