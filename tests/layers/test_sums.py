@@ -67,3 +67,13 @@ def test_transposed_gradients_and_inputs_are_read_as_they_are():
 def test_narrow_numbers_are_summed_in_float32():
     inputs = [x.detach().to(torch.bfloat16) for x in make_input()]
     assert relu_of_sums(*inputs).dtype is torch.float32
+
+
+def test_autocast_narrows_neither_sums_nor_gradients():
+    inputs = [x.detach().float().requires_grad_() for x in make_input()]
+    sums, of = outcome(relu_of_sums, inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast, of_cast = outcome(relu_of_sums, inputs)
+    assert torch.equal(cast, sums)
+    for x, y in zip(of_cast, of, strict=True):
+        assert torch.equal(x, y)

@@ -46,17 +46,25 @@ def train(model, optimizer, steps, *, clip=1.0, start=0):
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
-@pytest.mark.parametrize("choice", ["auto", "adamw"])
-def test_small_tables_train_as_by_adamw_to_the_bit(choice):
-    model, plain = Model(), Model()
-    ours = train(model, optimizers(model, embedding_optimizer=choice, weight_decay=0.1), 4)
-    adamw = torch.optim.AdamW(plain.parameters(), lr=RATE, weight_decay=0.1)
+def train_by_adamw(**options):
+    model = Model()
+    adamw = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.1, **options)
     for step in range(4):
         adamw.zero_grad()
-        plain(codes_of(step)).backward()
-        nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        model(codes_of(step)).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         adamw.step()
-    assert all(torch.equal(ours[name], p) for name, p in plain.named_parameters())
+    return dict(model.named_parameters())
+
+
+@pytest.mark.parametrize("choice", ["auto", "adamw"])
+def test_small_tables_train_as_by_adamw_to_the_bit(choice):
+    model = Model()
+    ours = train(model, optimizers(model, embedding_optimizer=choice, weight_decay=0.1), 4)
+    fused, plain = train_by_adamw(fused=True), train_by_adamw(fused=False)
+    for name, weights in ours.items():
+        assert torch.equal(weights, fused[name])
+        torch.testing.assert_close(weights, plain[name].detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_auto_is_lazy_for_large_tables_only(monkeypatch):
@@ -184,5 +192,5 @@ def test_a_lazy_step_allocates_nothing_of_the_size_of_a_table():
         [sys.executable, "-c", _GROWTH], capture_output=True, text=True, check=True
     )
     lazy, dense = map(int, done.stdout.split())
-    assert dense > 150, "a table is 61 MiB: else the test measures nothing"
+    assert dense > 100, "a table is 61 MiB: else the test measures nothing"
     assert lazy < 30  # one number per row is 8 MiB

@@ -38,7 +38,8 @@ def relu_of_sums(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
     left, right, weights = (at_least_float32(t) for t in (left, right, weights))
     if left.device.type != "cpu":
         return (left.unsqueeze(-2) + right.unsqueeze(-3)).relu() @ weights
-    sums: Tensor = _ReluOfSums.apply(left, right, weights)  # type: ignore[no-untyped-call]
+    with torch.autocast("cpu", enabled=False):  # which would narrow the products again
+        sums: Tensor = _ReluOfSums.apply(left, right, weights)  # type: ignore[no-untyped-call]
     return sums
 
 

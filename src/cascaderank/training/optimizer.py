@@ -145,6 +145,8 @@ def build_optimizer(
                 {"params": list(objective.parameters()), "weight_decay": 0.0},
             ],
             lr=settings.learning_rate,
+            # One pass over each weight instead of one for each operation.
+            fused=all(p.device.type == "cpu" for p in cascade.parameters()) or None,
         )
     ]
     if tables and choice == "sparse_adam":
