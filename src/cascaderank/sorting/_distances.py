@@ -96,6 +96,12 @@ def _fill_behind(values: Tensor, count: Tensor, rank: Tensor) -> Tensor:
     return values.masked_fill_(rank >= count, 0.0)
 
 
+def find_ties(best_first: Tensor, count: Tensor) -> Ties:
+    """Find the scores that are equal to each, among the first ``count``."""
+    rank = torch.arange(best_first.shape[-1], device=best_first.device)
+    return _ties(best_first[..., 1:] != best_first[..., :-1], count, rank)
+
+
 def _ties(new: Tensor, count: Tensor, rank: Tensor) -> Ties:
     """Find equal scores, given which but the first differ from the one before."""
     new = F.pad(new, (1, 0), value=True) | (rank == count)

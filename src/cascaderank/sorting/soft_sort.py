@@ -1,11 +1,12 @@
 """SoftSort: every rank chooses among the candidates nearest to the score of that rank."""
 
-from typing import final
+from typing import cast, final
 
 from torch import Tensor
 
+from cascaderank.sorting._distance_rows import LogTopKOfDistances
 from cascaderank.sorting._interface import OPERATORS, PermutationOperator
-from cascaderank.sorting._rows import log_softmax_of_real, log_top_k_of_rows
+from cascaderank.sorting._rows import log_softmax_of_real
 from cascaderank.sorting._scaling import scale_lists, spread
 from cascaderank.sorting._ties import sorted_values
 
@@ -18,7 +19,8 @@ class SoftSort(PermutationOperator):
     ``P[k, j] = softmax_j(-|s_[k] - s_j| / temperature)``, where ``s_[k]`` is the k-th largest.
 
     The logits grow with the spread of the scores but not with the length of the list. Rows add
-    up to 1, columns only roughly. Time and memory grow with the square of the list.
+    up to 1, columns only roughly. Time and memory of the permutation grow with the square of the
+    list; the top k takes a sort and linear memory.
 
     Examples:
         >>> import torch
@@ -41,8 +43,11 @@ class SoftSort(PermutationOperator):
         self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return two tensors ``[..., list]``; see :class:`Operator`."""
-        log_rows = self.log_permutation(scores, temperature=temperature, mask=mask)
-        return log_top_k_of_rows(log_rows, k, mask)
+        unit, gain = scale_lists(scores, temperature, mask)
+        flat = (x.reshape(-1, x.shape[-1]) for x in (unit, gain, k[..., None], mask))
+        logs = LogTopKOfDistances.apply(*flat)  # type: ignore[no-untyped-call]
+        log_kept, log_dropped = cast("tuple[Tensor, Tensor]", logs)
+        return log_kept.view(scores.shape), log_dropped.view(scores.shape)
 
     def temperature_scale(self, scores: Tensor, *, mask: Tensor) -> Tensor:
         """Return the spread of the scores, ``[...]``."""
