@@ -189,6 +189,17 @@ def test_an_unknown_reference_in_compare(config, tmp_path):
     assert not list(tmp_path.rglob("weights.safetensors"))
 
 
+def test_a_mistake_in_a_process_of_compare(config, tmp_path):
+    (tmp_path / "runs/bce/run/fold-0/seed-0").mkdir(parents=True)
+    (tmp_path / "runs/bce/run/fold-0/seed-0/mine.txt").touch()
+    told = refused("compare", config, "--run", tmp_path / "runs", "--jobs", 2, "--seeds", 1)
+    assert "seed-0: holds files and no config.toml" in told
+
+
+def test_streaming_needs_days(config, tmp_path):
+    assert "streaming needs" in refused("compare", config, "--streaming", 2, cwd=tmp_path)
+
+
 def test_a_run_folder_of_other_settings(config, tmp_path):
     assert cascaderank("train", config, "--run", tmp_path / "run").returncode == 0
     told = refused("train", config, "--run", tmp_path / "run", "--set", "train.seed=9")

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cascaderank.config import read_settings
 from cascaderank.errors import ConfigError, DataError, SchemaError
 from cascaderank.experiments.compare import compare
 
@@ -113,6 +114,59 @@ def test_a_variant_is_not_called_as_a_baseline_is(small, tmp_path):
     changes = {"compare.variants": {"random order": {}}, "compare.objectives": ["random order"]}
     with pytest.raises(ConfigError, match="'random order' is what a baseline is called"):
         compare(small.changed(changes), tmp_path)
+
+
+class Counted:
+    """Hears of the outermost work."""
+
+    def __init__(self):
+        self.total = self.done = self.depth = 0
+
+    def start(self, what, total):
+        self.depth += 1
+        self.total += total * (self.depth == 1)
+
+    def advance(self, steps=1, note=""):
+        self.done += steps * (self.depth == 1)
+
+    def grow(self, steps):
+        self.total += steps * (self.depth == 1)
+
+    def stop(self, note=""):
+        self.depth -= 1
+
+
+@pytest.mark.parametrize("rates", [[1e-5, 1e-4], [1e-3]], ids=["extended", "not"])
+def test_progress_ends_where_it_said(small, tmp_path, rates):
+    heard = Counted()
+    tuned = small.changed({"compare.grid": {"bce": {"train.learning_rate": rates}}})
+    found = compare(tuned, tmp_path, progress=heard)
+    assert heard.done == heard.total == len(list(tmp_path.rglob("report.json")))
+    (fold,) = found.methods[1].tuning
+    assert (len(fold["tried"]) > len(rates)) == (len(rates) == 2)
+
+
+def test_a_variant_is_trained_as_it_says(small, tmp_path):
+    changes = {
+        "compare.objectives": ["lcron", "cold"],
+        "compare.seeds": 1,
+        "compare.variants": {
+            "cold": {"objective.temperature": 0.5, "stages.ranking.features": ["item_id", "price"]},
+        },
+    }
+    found = compare(small.changed(changes), tmp_path)
+    assert [m.name for m in found.methods] == ["random order", "lcron", "cold"]
+    settings = read_settings(tmp_path / "cold/run/fold-0/seed-0/config.toml")
+    assert settings.objective.options == {"temperature": 0.5}
+    assert settings.stages["ranking"].features == ("item_id", "price")
+    assert found.ceiling_kind == "quotas", "what is planted is for stages that see something else"
+
+
+def test_what_runs_cost_is_kept_when_they_are_not_run_again(small, tmp_path):
+    first, again = (compare(small, tmp_path).methods[1] for _ in range(2))
+    assert first.peak_memory is not None
+    assert first.peak_memory > 2**24
+    assert (again.peak_memory, again.tuning) == (first.peak_memory, first.tuning)
 
 
 def test_nothing_to_judge_by_is_told(small, tmp_path):

@@ -88,13 +88,6 @@ def test_columns_are_mapped_and_not_copied(small):
     assert not path.exists()
 
 
-def test_an_error_in_a_job_is_the_same_error(small, tmp_path):
-    (tmp_path / "lcron/run/fold-0/seed-1").mkdir(parents=True)
-    (tmp_path / "lcron/run/fold-0/seed-1/mine.txt").touch()
-    with pytest.raises(RunError, match=r"seed-1: holds files and no config\.toml"):
-        compare(small, tmp_path, jobs=2)
-
-
 BROKEN = {"train.learning_rate": 1.0, "train.weight_decay": 1e30}  # weights beyond all numbers
 
 
