@@ -195,8 +195,9 @@ def _children(process):
 
 
 def _lives(process):
+    """Whether any of its threads does: until the last is gone, what it locked is locked."""
     try:
-        stat = Path(f"/proc/{process}/stat").read_text()
+        states = [p.read_text() for p in Path(f"/proc/{process}/task").glob("*/stat")]
     except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{process}").exists()
+    return any(state.rpartition(")")[2].split()[0] not in "ZX" for state in states)
