@@ -164,6 +164,28 @@ def test_histories_given_are_read(stage, name):
     assert torch.equal(stage(batch)[2], stage(other)[2]), "the third request has no history"
 
 
+def test_what_is_of_the_request_is_multiplied_once_for_all_candidates(stage, monkeypatch):
+    plain, products = torch.nn.functional.linear, []
+
+    def noted(inputs, weight, bias=None):
+        products.append(inputs.numel() * weight.shape[0])
+        return plain(inputs, weight, bias)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", noted)
+    name = type(stage).__module__.rpartition(".")[2]
+    without = build_stage(name, SCHEMA, features=[f for f in FEATURES if f not in ("user", "hour")])
+    costs = []
+    for length in (7, 70):
+        batch = make_batch(length=length)
+        products.clear()
+        stage(batch)
+        more = sum(products)
+        products.clear()
+        without(batch)
+        costs.append(more - sum(products))
+    assert costs[0] == costs[1] > 0
+
+
 def test_missing_is_not_the_same_as_zero(stage):
     batch = make_batch()
     zero = changed(batch, score=batch.items["score"].nan_to_num(0.0))
