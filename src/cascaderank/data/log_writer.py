@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -26,11 +27,16 @@ from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import Role, Schema
 
 _VALUES_PER_PART = 32_000_000
+_GIVEN = re.compile(r"[a-z0-9_-]+")
+
+
+_Key = tuple[date | None, str | None]
+"""Day and given part of requests: those of one file share both."""
 
 
 @dataclass
 class _Waiting:
-    """Requests of one day that are not in a part yet."""
+    """Requests of one day and given part that are not in a file yet."""
 
     frames: list[pl.DataFrame] = field(default_factory=list)
     requests: int = 0
@@ -109,7 +115,7 @@ class RequestLogWriter:
         self._overwrite = overwrite
         self._most = (rows_per_part, candidates_per_part)
         self._check = FrameCheck(schema, self._level_names)
-        self._waiting: dict[date | None, _Waiting] = {}
+        self._waiting: dict[_Key, _Waiting] = {}
         self._parts: list[Part] = []
         self._ids: list[pl.Series] = []
         self._times: list[datetime] = []
@@ -169,8 +175,8 @@ class RequestLogWriter:
             raise ConfigError(f"'{step}' cannot be finished: the writer was given no steps")
         if self._ids:
             check_unique(pl.concat(self._ids))  # now, not hours later
-        for day in list(self._waiting):
-            self._flush(day, everything=True)
+        for key in list(self._waiting):
+            self._flush(key, everything=True)
         self._unfinished.finish(step, self._parts[self._safe[0] :], told)
         self._mark_safe()
 
@@ -184,7 +190,9 @@ class RequestLogWriter:
         if not self._parts:
             self._check = FrameCheck(self._schema, self._level_names)
 
-    def write(self, frame: pl.DataFrame, *, day: date | None = None) -> None:
+    def write(
+        self, frame: pl.DataFrame, *, day: date | None = None, given: str | None = None
+    ) -> None:
         """Add requests, one per row.
 
         Args:
@@ -194,24 +202,29 @@ class RequestLogWriter:
                 there are any. Categories are integers or strings, numbers are finite.
             day: that the requests count as, for sources that have days of their own; not given,
                 the day (UTC) of each timestamp.
+            given: part of the split that came with the data, such as ``"train"``; lower-case
+                letters, digits and ``_ -``.
 
         Raises:
             DataError: if the frame is not that; the message names the column and the request.
+            ConfigError: if ``given`` is no such name.
         """
         if not frame.height:
             return
+        if given is not None and not _GIVEN.fullmatch(given):
+            raise ConfigError(f"a given part is called by a-z, 0-9, _ and -; got '{given}'")
         try:
             frame = self._check(frame)
         except DataError as error:
             raise DataError(f"data set '{self._name}': {error}") from None
         self._remember(frame)
         if day is not None or "timestamp" not in frame.columns:
-            self._wait(day, frame)
+            self._wait((day, given), frame)
         else:
             for (utc,), rows in frame.group_by(pl.col("timestamp").dt.date(), maintain_order=True):
-                self._wait(utc, rows)
+                self._wait((utc, given), rows)
         while any(sum(held) >= most for held, most in zip(self._held(), self._most, strict=True)):
-            self._flush(max(self._waiting, key=lambda day: self._waiting[day].candidates))
+            self._flush(max(self._waiting, key=lambda key: self._waiting[key].candidates))
 
     def close(self) -> None:
         """Write what is left and put the data set in its place; the ``with`` block does it.
@@ -224,8 +237,8 @@ class RequestLogWriter:
                 f"data set '{self._name}': no requests were written; is the source empty?"
             )
         check_unique(pl.concat(self._ids))
-        for day in list(self._waiting):
-            self._flush(day, everything=True)
+        for key in list(self._waiting):
+            self._flush(key, everything=True)
         parts = sorted(self._parts, key=lambda p: (p.day or date.min, p.path))
         manifest = Manifest(
             name=self._name,
@@ -281,23 +294,23 @@ class RequestLogWriter:
     def _mark_safe(self) -> None:
         self._safe = (len(self._parts), len(self._ids), len(self._times))
 
-    def _wait(self, day: date | None, frame: pl.DataFrame) -> None:
-        waiting = self._waiting.setdefault(day, _Waiting())
+    def _wait(self, key: _Key, frame: pl.DataFrame) -> None:
+        waiting = self._waiting.setdefault(key, _Waiting())
         waiting.frames.append(frame)
         waiting.requests += frame.height
         waiting.candidates += int(self._lengths(frame).sum())
 
     def _held(self) -> tuple[list[int], list[int]]:
-        """Requests and candidates that wait, by day."""
+        """Requests and candidates that wait, by day and given part."""
         waiting = self._waiting.values()
         return [w.requests for w in waiting], [w.candidates for w in waiting]
 
     def _lengths(self, frame: pl.DataFrame) -> NDArray[np.int64]:
         return lengths_of(frame[self._check.candidate_column])
 
-    def _flush(self, day: date | None, *, everything: bool = False) -> None:
-        """Write parts of what waits for a day; less than a part only if there is no full one."""
-        frame = pl.concat(self._waiting.pop(day).frames)
+    def _flush(self, key: _Key, *, everything: bool = False) -> None:
+        """Write files of what waits for a day; less than a file only if there is no full one."""
+        frame = pl.concat(self._waiting.pop(key).frames)
         filled = np.cumsum(self._lengths(frame))
         most_requests, most_candidates = self._most
         start = 0
@@ -306,13 +319,14 @@ class RequestLogWriter:
             full_at = int(np.searchsorted(filled, before + most_candidates)) + 1
             end = min(start + most_requests, full_at)
             if end > frame.height and start and not everything:
-                self._wait(day, frame[start:])
+                self._wait(key, frame[start:])
                 break
-            self._write_part(frame[start:end], day)
+            self._write_part(frame[start:end], *key)
             start = end
 
-    def _write_part(self, frame: pl.DataFrame, day: date | None) -> None:
+    def _write_part(self, frame: pl.DataFrame, day: date | None, given: str | None) -> None:
         folder = "requests" if day is None else f"requests/day={day.isoformat()}"
+        folder += f"/given={given}" * (given is not None)
         taken = {p.path for p in self._parts}  # not counted: a step may have gone from between
         path = next(p for i in count() if (p := f"{folder}/part-{i:05}.parquet") not in taken)
         sink = io.BytesIO()
@@ -327,6 +341,7 @@ class RequestLogWriter:
                 bytes=len(content),
                 sha256=hashlib.sha256(content).hexdigest(),
                 day=day,
+                given=given,
             )
         )
 

@@ -36,6 +36,8 @@ class Part(BaseModel):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     day: date | None = None
     """The day of its requests, in UTC unless the source has days of its own; none without time."""
+    given: str | None = Field(None, pattern="^[a-z0-9_-]+$")
+    """Which part of the split that came with the data its requests are in; none if none did."""
 
     @field_validator("path")
     @classmethod

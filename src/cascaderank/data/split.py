@@ -1,4 +1,4 @@
-"""Which requests train, which validate and which test: by request, by fold or by day.
+"""Which requests train, which validate and which test: by request, fold or day, or as given.
 
 A request is never divided. A split is a function of the set of request ids and of the settings:
 the order of files and of rows changes nothing.
@@ -18,6 +18,11 @@ from cascaderank.data.request_log import RequestLog
 from cascaderank.errors import DataError
 
 Rows = NDArray[np.int64]
+GIVEN = ("train", "validation", "test")
+"""Parts that data may come in, but for folds."""
+FOLD = "fold-"
+"""How the parts of data that came as folds are called, with the number of each from 1 behind."""
+_FEWEST_FOLDS = 3  # one tests, one validates, one trains
 _SKIPPED = -1
 
 
@@ -95,7 +100,31 @@ class DaySplit(BaseModel):
     """Days at the end that take no part."""
 
 
-SplitSettings = Annotated[RequestSplit | FoldSplit | DaySplit, Field(discriminator="by")]
+class GivenSplit(BaseModel):
+    """The parts that came with the data, such as ``train.txt``, ``vali.txt`` and ``test.txt``.
+
+    Of data that came as folds, one tests, the one before it validates and the others train, which
+    is how LETOR 4.0 and MSLR go round; :func:`given_folds` tells how many there are.
+
+    Examples:
+        >>> GivenSplit().fold
+        0
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    by: Literal["given"] = "given"
+    fold: int = Field(0, ge=0)
+    """Of data that came as folds: the one that tests is given as that of number ``fold + 1``."""
+    validation: float = Field(0.1, gt=0, lt=1)
+    """Share of the training requests that validate if the data came without such a part."""
+    seed: int = 0
+    """Of the choice of those."""
+
+
+SplitSettings = Annotated[
+    RequestSplit | FoldSplit | DaySplit | GivenSplit, Field(discriminator="by")
+]
 """How to split, told apart by ``by``."""
 
 
@@ -111,7 +140,9 @@ class Split:
     test: Rows
 
 
-def split_requests(log: RequestLog, settings: RequestSplit | FoldSplit | DaySplit) -> Split:
+def split_requests(
+    log: RequestLog, settings: RequestSplit | FoldSplit | DaySplit | GivenSplit
+) -> Split:
     """Split the requests of a log.
 
     Args:
@@ -122,8 +153,8 @@ def split_requests(log: RequestLog, settings: RequestSplit | FoldSplit | DaySpli
         The three sets of rows; none is empty.
 
     Raises:
-        DataError: if one would be empty, or a split by day has no timestamps to go by; the message
-            says what to change.
+        DataError: if one would be empty, or a log has no timestamps or given parts to go by; the
+            message says what to change.
 
     Examples:
         >>> import tempfile
@@ -148,6 +179,8 @@ def split_requests(log: RequestLog, settings: RequestSplit | FoldSplit | DaySpli
             return _by_fold(log, settings)
         case DaySplit():
             return _by_day(log, settings)
+        case GivenSplit():
+            return _as_given(log, settings)
         case _:
             assert_never(settings)
 
@@ -165,6 +198,30 @@ def days_of(log: RequestLog) -> list[date]:
             'say split.by = "request" instead'
         )
     return days
+
+
+def given_folds(log: RequestLog) -> int:
+    """Return how many folds the data came as; 0 if it came in parts that are no folds.
+
+    Raises:
+        DataError: if it came without parts, or with others than this knows.
+    """
+    parts = {p.given for p in log.manifest.parts}
+    if None in parts:
+        raise DataError(
+            f"{log.path}: the data set came without parts of its own; "
+            'say split.by = "request" instead, or "fold"'
+        )
+    names = sorted(map(str, parts))
+    folds = [f"{FOLD}{i + 1}" for i in range(len(names))]
+    if sorted(folds) == names and len(folds) >= _FEWEST_FOLDS:
+        return len(folds)
+    if {"train", "test"} <= {*names} <= {*GIVEN}:
+        return 0
+    raise DataError(
+        f"{log.path}: expected the given parts {', '.join(GIVEN)}, or at least {_FEWEST_FOLDS} "
+        f'folds, found {", ".join(names)}; say split.by = "request" instead'
+    )
 
 
 def _by_request(log: RequestLog, settings: RequestSplit) -> Split:
@@ -210,6 +267,27 @@ def _by_day(log: RequestLog, settings: DaySplit) -> Split:
     part_of |= dict.fromkeys(left[-held:], 1) | dict.fromkeys(left[-settings.test_days :], 2)
     of_part = [part_of.get(p.day, _SKIPPED) for p in parts if p.day]
     return _split(np.repeat(of_part, [p.requests for p in parts]))
+
+
+def _as_given(log: RequestLog, settings: GivenSplit) -> Split:
+    folds, parts = given_folds(log), log.manifest.parts
+    if settings.fold >= max(folds, 1):
+        told = f"{folds} folds" if folds else "one split and no folds"
+        raise DataError(f"{log.path}: came with {told}; split.fold must be less than {folds or 1}")
+    if folds:
+        place = {f"{FOLD}{i + 1}": (settings.fold - i) % folds for i in range(folds)}
+        of_part = [{0: 2, 1: 1}.get(place[str(p.given)], 0) for p in parts]
+    else:
+        of_part = [GIVEN.index(str(p.given)) for p in parts]
+    part = np.repeat(of_part, [p.requests for p in parts])
+    if 1 not in of_part:
+        ranked = np.flatnonzero(part == 0)
+        ranked = ranked[_ranks(log, settings.seed)[ranked].argsort()]
+        count = max(1, round(len(ranked) * settings.validation))
+        if count == len(ranked):
+            raise DataError(f"{log.path}: one training request is too few to validate by another")
+        part[ranked[:count]] = 1
+    return _split(part)
 
 
 def _ranks(log: RequestLog, seed: int) -> Rows:

@@ -6,7 +6,7 @@ from typing import final
 
 from cascaderank.config import RunSettings
 from cascaderank.data.request_log import RequestLog
-from cascaderank.data.split import DaySplit, FoldSplit, days_of
+from cascaderank.data.split import DaySplit, FoldSplit, GivenSplit, days_of, given_folds
 from cascaderank.errors import ConfigError, DataError
 
 
@@ -45,10 +45,13 @@ def folds_of(settings: RunSettings, log: RequestLog) -> list[Fold]:
         if not isinstance(split, DaySplit):
             raise ConfigError(f'compare.streaming needs data.split.by = "day"; it is "{split.by}"')
         return list(_days(settings, split, log, settings.compare.streaming))
-    if isinstance(split, FoldSplit):
+    folds = split.folds if isinstance(split, FoldSplit) else 0
+    if isinstance(split, GivenSplit):
+        folds = given_folds(log)
+    if folds:
         return [
             Fold(name=f"fold {i}", settings=settings.changed({"data.split.fold": i}))
-            for i in range(split.folds)
+            for i in range(folds)
         ]
     return [Fold(name="fold 0", settings=settings)]
 

@@ -3,8 +3,7 @@
 The layout of LETOR 4.0 (MQ2007, MQ2008), MSLR-WEB10K and 30K, Istella and the ClueWeb09 set.
 """
 
-from collections.abc import Iterator
-from itertools import pairwise
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,13 @@ import polars as pl
 
 from cascaderank.data.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress
-from cascaderank.data.sources._files import byte_counter, input_files
+from cascaderank.data.sources._files import byte_counter
+from cascaderank.data.sources._letor_folders import letor_files
 from cascaderank.data.sources._letor_lines import Block, finite_blocks, read_blocks, width_of
+from cascaderank.data.sources._letor_queries import Counts, Preparation, prepared, whole_queries
 from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Kind, Role, Schema, Transform
 
-_PATTERNS = ("*.txt", "*.dat", "*.svm", "*.svmlight", "*.libsvm", "*.letor")
 _REQUESTS_PER_PART = 2000  # MSLR-WEB30K has 120 candidates of 136 numbers per request
 
 
@@ -29,6 +29,11 @@ def letor_source(
     features: int | None = None,
     transform: Transform = Transform.LOG1P_STANDARDISE,
     missing: bool = False,
+    fold: int | None = None,
+    min_documents: int = 1,
+    max_documents: int | None = None,
+    min_positives: int = 15,
+    seed: int = 0,
     name: str = "",
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -39,9 +44,17 @@ def letor_source(
     index that a line leaves out is 0, as in every sparse svmlight file. Comments (document ids)
     are dropped. Indices must rise within a line, and the lines of a query must stand together.
 
+    Where files are called ``train``, ``vali`` (or ``valid``, ``validation``) and ``test``, as in
+    a fold of MSLR or in Istella, the log keeps these parts, for ``data.split.by = "given"``. Of a
+    folder with ``Fold1``, ``Fold2`` and so on in it, every query is read once, from the test file
+    of its fold; the official parts of each fold follow from that.
+
+    The documents of a query can be cut as in ARF's experiments: ``min_documents=41``,
+    ``max_documents=200``, and ``transform="log1p"``.
+
     Args:
         from_: files or folders; of a folder, ``.txt``, ``.dat``, ``.svm``, ``.svmlight``,
-            ``.libsvm`` and ``.letor`` files, with or without ``.gz``.
+            ``.libsvm`` and ``.letor`` files, with or without ``.gz``; or one folder of folds.
         to: folder of the request log to write.
         features: how many there are; a larger index is then an error. Not given, the largest
             index of all files, at the price of reading them twice.
@@ -49,12 +62,18 @@ def letor_source(
             counts and scores of any size, which is what most of these data sets hold.
         missing: read NaN, infinities and numbers beyond float32 (Istella's 1.797e308) as
             missing instead of refusing them.
+        fold: of a folder of folds, the one to read with its own parts; all of them if not given.
+        min_documents: queries with fewer are left out; 1 or more.
+        max_documents: of a query with more, so many are drawn by chance; all if not given.
+        min_positives: so many with a label above 0 stay in what is drawn, where there are.
+        seed: of the draw.
         name: of the data set; not given, that of the folder ``to``.
         overwrite: replace a request log that is there.
         progress: called with bytes read and bytes in all.
 
     Raises:
-        DataError: if a file is missing, damaged, or not of this layout; names file and line.
+        DataError: if a file is missing, damaged, or not of this layout; names file and line. If
+            folds do not go round as those of LETOR do, or no query is left.
 
     Examples:
         >>> import tempfile
@@ -67,10 +86,17 @@ def letor_source(
 
     Source: Qin and Liu, Introducing LETOR 4.0 Datasets, arXiv:1306.2597, for the layout.
     """
-    files = input_files(from_, _PATTERNS, what="LETOR files")
+    preparation = Preparation(
+        min_documents=min_documents,
+        max_documents=max_documents,
+        min_positives=min(min_positives, max_documents or min_positives),
+        seed=seed,
+    )
+    files = letor_files(from_, fold)
+    paths = [file.path for file in files]
     if features is not None and features < 1:
         raise DataError(f"features must be at least 1; got {features}")
-    width = features or width_of(files)
+    width = features or width_of(paths)
     names = [f"f{i + 1}" for i in range(width)]
     schema = Schema(
         features=tuple(
@@ -78,7 +104,7 @@ def letor_source(
             for n in names
         )
     )
-    advance = byte_counter(files, progress)
+    advance = byte_counter(paths, progress)
     seen: dict[str, str] = {}
     with RequestLogWriter(
         to,
@@ -87,55 +113,22 @@ def letor_source(
         overwrite=overwrite,
         rows_per_part=_REQUESTS_PER_PART,
     ) as writer:
-        unknown = 0
-        for path in files:
-            blocks = read_blocks(path, width, advance)
-            for block in _whole_queries(
-                blocks if missing else finite_blocks(blocks, path), path, seen
-            ):
-                unknown += int(np.isnan(block.values).sum())
-                writer.write(_frame(block, names))
-        writer.extra["notes"] = {"files": len(files), "missing_values": unknown}
-
-
-def _whole_queries(blocks: Iterator[Block], path: Path, seen: dict[str, str]) -> Iterator[Block]:
-    """Cut blocks between queries instead of between lines; refuse a query that comes back.
-
-    ``seen`` holds where each query of all files began.
-    """
-    held: Block | None = None
-    last = ""
-    for block in blocks:
-        starts = [i for i, (a, b) in enumerate(pairwise([last, *block.queries])) if a != b]
-        for i in starts:
-            query, where = block.queries[i], f"{path}, line {block.lines[i]}"
-            if query in seen:
-                raise DataError(
-                    f"{where}: query {query} comes back, after it began in {seen[query]}; the "
-                    "lines of a query must stand together; sort them, or name one fold only"
-                )
-            seen[query] = where
-        last = block.queries[-1]
-        whole = block if held is None else _joined(held, block)
-        cut = len(whole.queries) - len(block.queries) + starts[-1] if starts else 0
-        if cut:
-            yield _slice(whole, slice(0, cut))
-        held = _slice(whole, slice(cut, None))
-    if held is not None:
-        yield held
-
-
-def _slice(block: Block, rows: slice) -> Block:
-    return Block(block.lines[rows], block.queries[rows], block.labels[rows], block.values[rows])
-
-
-def _joined(a: Block, b: Block) -> Block:
-    return Block(
-        np.concatenate([a.lines, b.lines]),
-        a.queries + b.queries,
-        np.concatenate([a.labels, b.labels]),
-        np.concatenate([a.values, b.values]),
-    )
+        unknown, counts = 0, Counts()
+        for file in files:
+            blocks = read_blocks(file.path, width, advance)
+            if not missing:
+                blocks = finite_blocks(blocks, file.path)
+            for block in whole_queries(blocks, file.path, seen):
+                left = prepared(block, preparation, counts)
+                if left is not None:
+                    unknown += int(np.isnan(left.values).sum())
+                    writer.write(_frame(left, names), given=file.given)
+        if counts.dropped_queries == len(seen):
+            raise DataError(
+                f"{paths[0]}: none of {len(seen)} queries has {min_documents} documents; lower "
+                "min_documents"
+            )
+        writer.extra["notes"] = {"files": len(files), "missing_values": unknown, **asdict(counts)}
 
 
 def _frame(block: Block, names: list[str]) -> pl.DataFrame:
