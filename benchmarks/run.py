@@ -20,10 +20,19 @@ from torch import Tensor
 
 from cascaderank.metrics import ndcg_metric
 from loader import loader_pair
+from long_lists import alone
 from step import attention_pair, step_pair, table_pair
-from top_k import Pair, lcron_pair, neural_sort_pair
+from top_k import Pair, lcron_pair, log_pair, probability_pair
 
 RUNS = 7
+
+LONG_LISTS = [
+    ("neural_sort", 20_000),
+    *(
+        (name, 1_000_000)
+        for name in ("neural_sort", "soft_sort", "threshold", "sigmoid", "lap_sum")
+    ),
+]
 
 
 def ndcg_pair(lists: int, n: int) -> Pair:
@@ -60,10 +69,11 @@ def main() -> None:
         f"float32, forward and backward, milliseconds, medians of {RUNS} runs in turns\n"
     )
     print(f"{'':<36}{'peer':<20}{'peer':>10}{'ours':>10}{'ratio':>10}")
+    for lists, n, k in ((1024, 40, 10), (64, 200, 10), (8, 1000, 50), (2, 4000, 200)):
+        what = f"NeuralSort top {k}, {lists:,} x {n:,}"
+        measure(what, "formula", probability_pair(lists, n, k))
+        measure("  both logarithms", "formula in logs", log_pair(lists, n, k))
     for peer, in_logs in (("formula", False), ("formula in logs", True)):
-        for lists, n, k in ((1024, 40, 10), (64, 200, 10), (8, 1000, 50), (2, 4000, 200)):
-            pair = neural_sort_pair(lists, n, k, in_logs=in_logs)
-            measure(f"NeuralSort top {k}, {lists:,} x {n:,}", peer, pair)
         pair = lcron_pair(2, 1024, 40, 10, in_logs=in_logs)
         measure("LCRON top 10, 2 stages, 1,024 x 40", peer, pair)
     measure("NDCG (forward), 8,000 x 40", "scikit-learn", ndcg_pair(8000, 40))
@@ -74,6 +84,12 @@ def main() -> None:
         for ragged in (False, True):
             what = f"5,120 requests in batches, {'ragged' if ragged else 'equal'}"
             measure(what, peer, loader_pair(5_120, ragged=ragged, peer=peer))
+    print(f"\n{'one list':<56}{'ours':>10}{'memory':>14}")
+    for operator, n in LONG_LISTS:
+        temperature = float(n) if operator == "neural_sort" else 1.0
+        took, more = alone(operator, n, n // 100, temperature)
+        what = f"{operator} top {n // 100:,} of {n:,}"
+        print(f"{what:<56}{1000 * took:>10.1f}{more:>10.0f} MiB")
 
 
 if __name__ == "__main__":

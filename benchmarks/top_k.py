@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.objectives import build_objective
-from cascaderank.sorting import log_top_k_probability
+from cascaderank.sorting import log_top_k_probability, top_k_probability
 
 Pair = tuple[Callable[[], Tensor], Callable[[], Tensor]]
 """What is compared: a peer, and this library. Both return the same numbers."""
@@ -50,11 +50,28 @@ def gradient(loss: Callable[[Tensor], Tensor], scores: Tensor) -> Tensor:
     return of_scores
 
 
-def neural_sort_pair(lists: int, n: int, k: int, *, in_logs: bool) -> Pair:
+def probability_pair(lists: int, n: int, k: int) -> Pair:
+    """The probability to be kept; the gradient flows through the rows that are kept alone."""
+    scores, above = torch.randn(lists, n), torch.rand(lists, n)
+
+    def formula(leaf: Tensor) -> Tensor:
+        distance = (leaf[..., :, None] - leaf[..., None, :]).abs().sum(-1)
+        pull = n + 1 - 2 * torch.arange(1, n + 1)
+        rows = ((pull[:, None] * leaf[..., None, :] - distance[..., None, :]) / n).softmax(-1)
+        return (rows[..., :k, :].sum(-2) / rows.sum(-2).detach() * above).sum()
+
+    def ours(leaf: Tensor) -> Tensor:
+        return (top_k_probability(leaf, k, temperature=float(n)) * above).sum()
+
+    return lambda: gradient(formula, scores), lambda: gradient(ours, scores)
+
+
+def log_pair(lists: int, n: int, k: int) -> Pair:
+    """Both logarithms, beside the formula in logarithms."""
     scores, above = torch.randn(lists, n), torch.rand(2, lists, n)
 
     def formula(leaf: Tensor) -> Tensor:
-        return (torch.stack(log_top_k(leaf, k, float(n), in_logs=in_logs)) * above).sum()
+        return (torch.stack(log_top_k(leaf, k, float(n), in_logs=True)) * above).sum()
 
     def ours(leaf: Tensor) -> Tensor:
         return (torch.stack(log_top_k_probability(leaf, k, temperature=float(n))) * above).sum()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.errors import ConfigError, did_you_mean
+from cascaderank.sorting._order import sort_best_first
 from cascaderank.tensors import check_mask
 
 Gain = Literal["exponential", "linear"]
@@ -68,7 +69,7 @@ def ground_truth(
     labels = labels.detach().masked_fill(~mask, -torch.inf)
     if labels.shape[-1] == 0:
         return torch.zeros_like(labels)
-    descending = labels.sort(dim=-1, descending=True).values
+    descending = sort_best_first(labels)[0]
     last = descending[..., min(k or 1, labels.shape[-1]) - 1 :][..., :1]  # the k-th best label
     # A list with fewer than k real candidates has -inf here, and every real one is above it.
     better, tied = (labels > last) & mask, (labels == last) & mask

@@ -12,7 +12,7 @@ def sort_best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
     int64, and sorting these is faster still. Nothing is learned through the result.
 
     Args:
-        scores: ``[..., list]`` float32 or float64.
+        scores: ``[..., list]`` floating point; float32 and float64 are those that gain.
 
     Returns:
         ``(best first, order)``, each ``[..., list]``. Equal scores may be in any order.
@@ -23,12 +23,12 @@ def sort_best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
         (tensor([3., 2., 1.]), tensor([1, 2, 0]))
     """
     scores = scores.detach()
-    if scores.device.type != "cpu":
-        return torch.sort(scores, dim=-1, descending=True)
-    if scores.dtype is torch.float32:
+    if scores.device.type == "cpu" and scores.dtype is torch.float32:
         order = _order_of_float32(scores.contiguous())
-    else:
+    elif scores.device.type == "cpu" and scores.dtype is torch.float64:
         order = torch.from_numpy(np.argsort(-scores.numpy(), axis=-1))
+    else:
+        return torch.sort(scores, dim=-1, descending=True)
     return scores.gather(-1, order), order
 
 

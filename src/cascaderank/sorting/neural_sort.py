@@ -1,5 +1,6 @@
 """NeuralSort: every rank chooses a candidate by a softmax."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast, final
 
 import torch
@@ -23,8 +24,10 @@ class NeuralSort(PermutationOperator):
 
     The logits grow with the length of the list and with the spread of its scores, so a
     temperature that is right for lists of 40 is cold for lists of 1,000. Rows add up to 1,
-    columns only roughly. Time grows with the square of the list; memory too for the permutation,
-    but not for the top k, which never holds more than a few rows at once.
+    columns only roughly. Time and memory of the permutation grow with the square of the list. The
+    top k takes linear memory, and the time of a few rows where the probabilities change slowly
+    from row to row, as they do at temperatures near the number of candidates; that of all rows
+    where they are sharp.
 
     Examples:
         >>> from cascaderank.sorting import permutation
@@ -78,7 +81,7 @@ class _LogTopK(torch.autograd.Function):
             real = real.to(unit)
         distances, ctx.ties = distances_of(best_first, count)
         slope, offset = gain * best_first, gain * distances
-        with torch.autocast(unit.device.type, enabled=False):
+        with _full_precision(unit):
             *logs, chunks = log_top_k_of_lines(slope, offset, k, count, real)
         saved = [x for chunk in chunks for x in (*chunk[:2], *chunk.kept, *chunk.dropped)]
         ctx.save_for_backward(order, best_first, distances, gain, count, *saved)
@@ -93,7 +96,7 @@ class _LogTopK(torch.autograd.Function):
         order, best_first, distances, gain, count, *saved = ctx.saved_tensors
         chunks = _unpack(saved)
         above = [x if x is None else x.gather(-1, order) for x in (of_kept, of_dropped)]
-        with torch.autocast(gain.device.type, enabled=False):
+        with _full_precision(gain):
             of_slope, of_offset = gradient_of_lines(chunks, *above)
         of_gain = None
         if ctx.needs_input_grad[1]:
@@ -102,6 +105,13 @@ class _LogTopK(torch.autograd.Function):
         of_best_first = of_distances.add_(of_slope).mul_(gain)
         of_unit = torch.empty_like(of_best_first).scatter_(-1, order, of_best_first)
         return of_unit, of_gain, None, None
+
+
+def _full_precision(like: Tensor) -> AbstractContextManager[object]:
+    """Turn mixed precision off where it is on, which takes longer than a short list does."""
+    kind = like.device.type
+    on = torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
 def _unpack(saved: list[Any]) -> list[Chunk]:
