@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from cascaderank.data.manifest import MANIFEST, Manifest, Part
+from cascaderank.data.manifest import MANIFEST, Catalogue, Manifest, Part
 from cascaderank.data.ragged import lengths_of
 from cascaderank.data.unfinished import Unfinished
 from cascaderank.data.validation import FrameCheck, check_unique
@@ -119,6 +119,7 @@ class RequestLogWriter:
         self._parts: list[Part] = []
         self._ids: list[pl.Series] = []
         self._times: list[datetime] = []
+        self._items: pl.DataFrame | None = None
         self._mark_safe()  # what finished steps wrote; the rest may be discarded
         self._check_target()
         self._unfinished = None if steps is None else Unfinished(self.path, steps)
@@ -226,6 +227,15 @@ class RequestLogWriter:
         while any(sum(held) >= most for held, most in zip(self._held(), self._most, strict=True)):
             self._flush(max(self._waiting, key=lambda key: self._waiting[key].candidates))
 
+    def write_catalogue(self, items: pl.DataFrame) -> None:
+        """Add all items that could have been candidates; :meth:`RequestLog.catalogue` reads them.
+
+        Args:
+            items: one row per item, with those features of candidates that tell about the item
+                alone. They are checked when the data set is complete.
+        """
+        self._items = items
+
     def close(self) -> None:
         """Write what is left and put the data set in its place; the ``with`` block does it.
 
@@ -249,12 +259,24 @@ class RequestLogWriter:
             candidates=sum(p.candidates for p in parts),
             time_range=(min(self._times), max(self._times)) if self._times else None,
             parts=tuple(parts),
+            catalogue=self._write_catalogue(),
             extra=self.extra,
         )
         content = manifest.model_dump_json(indent=1, by_alias=True).encode()
         _write(self._folder / MANIFEST, content)
         self._check_target()
         self._swap()
+
+    def _write_catalogue(self) -> Catalogue | None:
+        if self._items is None:
+            return None
+        try:
+            items = self._check.of_catalogue(self._items)
+        except DataError as error:
+            raise DataError(f"data set '{self._name}': {error}") from None
+        path = "items.parquet"
+        size, sha256 = _write_frame(self._folder / path, items)
+        return Catalogue(path=path, items=items.height, bytes=size, sha256=sha256)
 
     def _check_target(self) -> None:
         """Only a data set may be replaced: ``overwrite`` must not cost anyone other files."""
@@ -329,21 +351,27 @@ class RequestLogWriter:
         folder += f"/given={given}" * (given is not None)
         taken = {p.path for p in self._parts}  # not counted: a step may have gone from between
         path = next(p for i in count() if (p := f"{folder}/part-{i:05}.parquet") not in taken)
-        sink = io.BytesIO()
-        frame.write_parquet(sink)
-        content = sink.getvalue()
-        _write(self._folder / path, content)
+        size, sha256 = _write_frame(self._folder / path, frame)
         self._parts.append(
             Part(
                 path=path,
                 requests=frame.height,
                 candidates=int(self._lengths(frame).sum()),
-                bytes=len(content),
-                sha256=hashlib.sha256(content).hexdigest(),
+                bytes=size,
+                sha256=sha256,
                 day=day,
                 given=given,
             )
         )
+
+
+def _write_frame(path: Path, frame: pl.DataFrame) -> tuple[int, str]:
+    """Write as Parquet; return the size of the file and its checksum."""
+    sink = io.BytesIO()
+    frame.write_parquet(sink)
+    content = sink.getvalue()
+    _write(path, content)
+    return len(content), hashlib.sha256(content).hexdigest()
 
 
 def _write(path: Path, content: bytes) -> None:

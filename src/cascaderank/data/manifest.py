@@ -48,6 +48,23 @@ class Part(BaseModel):
         return path
 
 
+class Catalogue(BaseModel):
+    """The Parquet file of all items, one row each.
+
+    Examples:
+        >>> Catalogue(path="items.parquet", items=1, bytes=3, sha256="0" * 64).items
+        1
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    """Relative to the folder of the log."""
+    items: int = Field(ge=1)
+    bytes: int = Field(ge=1)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
 class Manifest(BaseModel):
     """The contents of ``manifest.json``.
 
@@ -72,6 +89,8 @@ class Manifest(BaseModel):
     time_range: tuple[datetime, datetime] | None = None
     """Of the first and of the last request (UTC), if they have timestamps."""
     parts: tuple[Part, ...]
+    catalogue: Catalogue | None = None
+    """All items that could have been candidates, if the source knows them."""
     extra: dict[str, JsonValue] = {}
     """What a source wants remembered, such as the truth that a simulation planted."""
 

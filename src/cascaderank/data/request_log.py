@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cascaderank.data.log_writer import RequestLogWriter
-from cascaderank.data.manifest import Manifest, Part, read_manifest
+from cascaderank.data.manifest import Catalogue, Manifest, Part, read_manifest
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import Schema, abridged
 
@@ -74,9 +74,10 @@ class RequestLog:
     @property
     def fingerprint(self) -> str:
         """A checksum of schema and contents: equal for equal data sets, wherever they lie."""
+        files = [*self.manifest.parts, self.manifest.catalogue]
         said = [
             self.schema.model_dump_json(),
-            *(f"{p.path} {p.sha256}" for p in self.manifest.parts),
+            *(f"{file.path} {file.sha256}" for file in files if file is not None),
         ]
         return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
@@ -98,17 +99,7 @@ class RequestLog:
                 f"{did_you_mean(unknown[0], self.manifest.columns)}; "
                 f"there are {abridged(self.manifest.columns)}"
             )
-        file = self.path / part.path
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
-        found = hashlib.sha256(content).hexdigest()
-        if found != part.sha256:
-            raise DataError(
-                f"{file}: checksum does not match: expected sha256 {part.sha256}, found {found}; "
-                "copy the data set again, or prepare it again from its source"
-            )
+        file, content = self.path / part.path, self._content(part)
         try:
             frame = pl.read_parquet(io.BytesIO(content), columns=wanted).select(wanted)
         except (pl.exceptions.PolarsError, OSError) as error:
@@ -122,6 +113,34 @@ class RequestLog:
                 "prepare the data set again from its source"
             )
         return frame
+
+    def catalogue(self) -> pl.DataFrame | None:
+        """Read all items that could have been candidates, one row each with their features.
+
+        Returns:
+            ``None`` if the source of the log does not know them.
+
+        Raises:
+            DataError: if the file is not what was written.
+        """
+        if self.manifest.catalogue is None:
+            return None
+        return pl.read_parquet(io.BytesIO(self._content(self.manifest.catalogue)))
+
+    def _content(self, of: Part | Catalogue) -> bytes:
+        """Return the bytes of a file, once its checksum was compared."""
+        file = self.path / of.path
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
+        found = hashlib.sha256(content).hexdigest()
+        if found != of.sha256:
+            raise DataError(
+                f"{file}: checksum does not match: expected sha256 {of.sha256}, found {found}; "
+                "copy the data set again, or prepare it again from its source"
+            )
+        return content
 
     def frames(
         self, columns: Sequence[str] | None = None, *, rows: NDArray[np.int64] | None = None

@@ -74,6 +74,27 @@ value is missing and set missing=true for the feature
         self._types = types
         return frame
 
+    def of_catalogue(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return one row per item with the types of the log, in the order of the schema.
+
+        Args:
+            frame: some or all features of candidates, each one value per item.
+
+        Raises:
+            DataError: if a column is no feature of candidates, or has values that it must not.
+        """
+        names = [f.name for f in self._schema.of(Role.ITEM)]
+        strange = [c for c in frame.columns if c not in names]
+        if strange or not frame.width:
+            raise DataError(
+                f"catalogue: expected features of candidates, found {abridged(strange)}"
+                f"{did_you_mean(strange[0], names) if strange else ''}; there are {abridged(names)}"
+            )
+        types = {n: _inner(self._types[n]) for n in names if n in frame.columns}
+        frame = frame.select(self._cast(frame[name], dtype) for name, dtype in types.items())
+        self._check_values(frame)
+        return frame
+
     def _role(self, column: str) -> Role:
         if column in CANDIDATE_COLUMNS:
             return Role.ITEM
@@ -224,7 +245,9 @@ value is missing and set missing=true for the feature
 
     def _check_values(self, frame: pl.DataFrame) -> None:
         nulls, broken = [], []
-        for name in frame.columns[1:]:
+        for name in frame.columns:
+            if name == "request_id":
+                continue
             feature = self._schema[name] if name not in RESERVED else None
             column = frame[name]
             values = flattened(column) if column.dtype == pl.List else column

@@ -1,0 +1,188 @@
+"""Tables of KuaiRand and KuaiRec: exposures, users and videos, read and checked."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from cascaderank.data.sources import Inputs
+from cascaderank.data.sources._long_tables import open_long_table
+from cascaderank.errors import DataError
+from cascaderank.schema import Feature, Kind, Role, Transform, abridged
+
+USER, VIDEO = "user_id", "video_id"
+
+USER_CATEGORIES = (
+    "user_active_degree",
+    "is_lowactive_period",
+    "is_live_streamer",
+    "is_video_author",
+    *(f"onehot_feat{i}" for i in range(18)),
+)
+USER_NUMBERS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
+
+
+def the_folder(from_: Inputs, holding: str) -> Path:
+    """Return the one folder that was named, or the folder ``data`` in it.
+
+    Args:
+        from_: what was named.
+        holding: pattern of a file that makes it the right one.
+
+    Raises:
+        DataError: if there is not one folder with such a file.
+    """
+    paths = [Path(from_)] if isinstance(from_, str | Path) else [Path(p) for p in from_ or ()]
+    if len(paths) != 1:
+        raise DataError(f"expected one folder with {holding}, found {len(paths)}; name one")
+    for folder in (paths[0], paths[0] / "data"):
+        if folder.is_dir() and any(folder.glob(holding)):
+            return folder
+    found = "no such folder" if not paths[0].is_dir() else "no such file in it"
+    raise DataError(f"{paths[0]}: expected a folder with {holding}, found {found}")
+
+
+def find_files(folder: Path, patterns: Sequence[str], what: str) -> list[Path]:
+    """Return the files of the first pattern that has any, in order of their names.
+
+    Raises:
+        DataError: if there are none.
+    """
+    for pattern in patterns:
+        if files := sorted(p for p in folder.glob(pattern) if p.is_file()):
+            return files
+    raise DataError(f"{folder}: expected {what}, found no file called {' or '.join(patterns)}")
+
+
+def read_columns(
+    files: Sequence[Path], needed: Sequence[str], wanted: Sequence[str] = ()
+) -> pl.DataFrame:
+    """Read columns of Parquet or CSV files, one after another.
+
+    Args:
+        files: of one kind.
+        needed: columns that must be there.
+        wanted: columns that are read if they are there.
+
+    Raises:
+        DataError: if a file is damaged, or a column is missing.
+    """
+    table = open_long_table(files)
+    for column in needed:
+        table.check(column, what="an official column of the data set")
+    columns = [c for c in dict.fromkeys([*needed, *wanted]) if c in table.types]
+    return table.collect(table.scan({c: table.types[c] for c in columns}))
+
+
+def whole(frame: pl.DataFrame, columns: Sequence[str], where: Path) -> pl.DataFrame:
+    """Return columns as Int64, of which no value may be missing.
+
+    Raises:
+        DataError: if one is missing, or is no whole number.
+    """
+    for name in columns:
+        column = frame[name]
+        numbers = column.cast(pl.Int64, strict=False) if column.dtype.is_numeric() else None
+        wrong = (
+            len(column)
+            if numbers is None
+            else int((numbers.is_null() | (numbers.cast(pl.Float64) != column)).sum())
+        )
+        if wrong or numbers is None:
+            raise DataError(
+                f"{where}: column '{name}': expected whole numbers, found {wrong:,} of "
+                f"{len(column):,} values that are missing or something else; fetch the file again"
+            )
+        frame = frame.with_columns(numbers)
+    return frame
+
+
+def one_per(frame: pl.DataFrame, key: str, where: Path) -> pl.DataFrame:
+    """Return the rows, of which no two may have one key; rows that are wholly equal count once.
+
+    Raises:
+        DataError: if two do; it is named.
+    """
+    frame = frame.unique(maintain_order=True)
+    twice = frame[key].filter(frame[key].is_duplicated())
+    if len(twice):
+        raise DataError(
+            f"{where}: expected one row per {key}, found {twice.n_unique():,} that differ from "
+            f"another of the same, first {twice[0]}; fetch the file again"
+        )
+    return frame
+
+
+def read_users(files: Sequence[Path]) -> pl.DataFrame:
+    """Read users, one row each, with those of the official columns that there are."""
+    frame = read_columns(files, [USER], [*USER_CATEGORIES, *USER_NUMBERS])
+    frame = whole(frame, [USER], files[0])
+    return one_per(categories(frame, USER_CATEGORIES), USER, files[0])
+
+
+def categories(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Return categories as integers where all are whole numbers, else as text."""
+    for name in (c for c in columns if c in frame.columns):
+        column = frame[name]
+        if column.dtype.is_float():
+            numbers = column.cast(pl.Int64, strict=False)
+            fits = (numbers.cast(pl.Float64) == column).all() and (
+                numbers.null_count() == column.null_count()
+            )
+            column = numbers if fits else column.cast(pl.String)
+        elif not column.dtype.is_integer():
+            column = column.cast(pl.String)
+        frame = frame.with_columns(column)
+    return frame
+
+
+def first_two(tags: pl.Series, name: str) -> list[pl.Series]:
+    """Return the first and the second tag of texts such as ``"25,65"`` and ``"[25, 65]"``.
+
+    Examples:
+        >>> [s.to_list() for s in first_two(pl.Series(["[8, 3]", "5", None]), "tag")]
+        [[8, 5, None], [3, None, None]]
+    """
+    numbers = tags.cast(pl.String).str.extract_all(r"\d+").cast(pl.List(pl.Int64))
+    return [
+        numbers.list.get(i, null_on_oob=True).alias(n) for i, n in enumerate((name, f"{name}_2"))
+    ]
+
+
+def check_known(exposures: pl.DataFrame, videos: pl.DataFrame, where: Path) -> None:
+    """Check that every video of the log is in the table of videos.
+
+    Raises:
+        DataError: if some are not.
+    """
+    unknown = exposures[VIDEO].unique().sort()
+    unknown = unknown.filter(~unknown.is_in(videos[VIDEO].implode()))
+    if len(unknown):
+        rows = int(exposures[VIDEO].is_in(unknown.implode()).sum())
+        raise DataError(
+            f"{where}: expected every video of the log, found {len(unknown):,} missing with "
+            f"{rows:,} exposures (video_id {abridged(map(str, unknown), 5)}); are log and table "
+            "of one version of the data set?"
+        )
+
+
+def user_features(users: pl.DataFrame) -> list[Feature]:
+    """Return the features of users: their id, and what the table holds."""
+    return [
+        Feature(name=USER, role=Role.REQUEST, kind=Kind.CATEGORICAL),
+        *(_feature(name, Role.REQUEST, USER_NUMBERS) for name in users.columns if name != USER),
+    ]
+
+
+def video_features(videos: pl.DataFrame, numbers: Sequence[str]) -> list[Feature]:
+    """Return the features of videos: their id, and what the table holds."""
+    return [
+        Feature(name=VIDEO, role=Role.ITEM, kind=Kind.CATEGORICAL),
+        *(_feature(name, Role.ITEM, numbers) for name in videos.columns if name != VIDEO),
+    ]
+
+
+def _feature(name: str, role: Role, numbers: Sequence[str]) -> Feature:
+    kind = Kind.NUMERIC if name in numbers else Kind.CATEGORICAL
+    log = Transform.LOG1P_STANDARDISE
+    return Feature(name=name, role=role, kind=kind, transform=log, missing=True)
