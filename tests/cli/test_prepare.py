@@ -167,7 +167,10 @@ def test_bad_files_are_told_in_a_line_and_leave_what_was_there(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["leotr"], "no source called 'leotr' (did you mean 'letor'?); there are kuairand, kuairec, letor, long"),
+        (
+            ["leotr"],
+            "no source called 'leotr' (did you mean 'letor'?); there are kuairand, kuairec, letor, long",
+        ),
         (["letor", "--set", "feature=3"], "no option 'feature' (did you mean 'features'?)"),
         (["letor", "--set", "features=many"], "features='many'"),
         (["letor", "--set", "features=[1]"], "features=[1]"),
