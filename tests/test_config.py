@@ -131,3 +131,26 @@ def test_a_change_has_a_name_and_a_value(change):
 def test_a_value_is_no_table(write):
     with pytest.raises(ConfigError, match="'path' is a value, not a table"):
         read_settings(write(GOOD), ["data.path.deeper=1"])
+
+
+def test_a_target_may_be_a_relabelling(write):
+    table = "data.target={ z = [0, 1, 2.5] }"
+    settings = read_settings(write(GOOD), [table])
+    assert settings.data.target.z == (0, 1, 2.5)
+    assert read_settings(write(settings.to_toml())) == settings
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("{ z = [0, 2, 1] }", "data.target: z must be numbers of at least 0 that never fall"),
+        ('{ by = "stage", z = [0] }', "data.target.by: Input should be 'level' or 'feedback'"),
+        ("{ zz = [0] }", "unknown setting data.target.zz (did you mean 'z'?)"),
+        ("{ zz = [0] }", "missing setting data.target.z"),
+        ("3", "data.target: "),
+    ],
+)
+def test_a_wrong_target_is_told(write, target, told):
+    with pytest.raises(ConfigError) as caught:
+        read_settings(write(GOOD), [f"data.target={target}"])
+    assert told in str(caught.value)

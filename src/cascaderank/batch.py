@@ -34,6 +34,9 @@ class RequestBatch:
     feedback: Tensor | None = None
     """``[batch, list]`` float32, what the user did with the candidate, such as 1 for a click;
     ``None`` if the log does not say."""
+    log_q: Tensor | None = None
+    """``[batch, list]`` float32: logarithm of the chance by which random candidates are drawn, of
+    each candidate; ``None`` if none are drawn."""
     rows: Tensor | None = None
     """``[batch]`` int64, where in its data set each request is."""
 

@@ -9,7 +9,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cascaderank.comparison import CompareSettings
-from cascaderank.data.labels import TARGETS
+from cascaderank.data.labels import TARGETS, TargetSettings
 from cascaderank.data.ordering import Order
 from cascaderank.data.split import RequestSplit, SplitSettings
 from cascaderank.errors import ConfigError, ShapeError, did_you_mean
@@ -36,13 +36,15 @@ class DataSettings(Settings):
     """Which request log, and what is taken from it."""
 
     path: Path = Field(description="Folder that `cascaderank prepare` wrote.")
-    target: str = Field("funnel", description="What the labels are made of: see data/labels.py.")
+    target: TargetSettings = Field(
+        "funnel", description="What the labels are made of: a name, or a table with z by level."
+    )
     split: SplitSettings = Field(RequestSplit(), description="Which requests train and test.")
     history_length: int = Field(50, ge=1, description="Latest entries of a history that are kept.")
 
     @model_validator(mode="after")
     def _target_exists(self) -> Self:
-        if self.target not in TARGETS:
+        if isinstance(self.target, str) and self.target not in TARGETS:
             raise ValueError(
                 f"no target called '{self.target}'{did_you_mean(self.target, TARGETS)}; "
                 f"there are {', '.join(TARGETS)}"
@@ -288,11 +290,14 @@ def _with(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[s
     return result
 
 
+_CHOICES = ("split", "target")  # settings that are one of several tables
+
+
 def _told(error: Any) -> str:
     """One mistake as a sentence that starts with the dotted name of the setting."""
     place = error["loc"]
     # A choice of tables adds which of them it took; that is no name of a setting.
-    where = [str(p) for i, p in enumerate(place) if not (i == 2 and place[1] == "split")]
+    where = [str(p) for i, p in enumerate(place) if not (i == 2 and place[1] in _CHOICES)]
     name = ".".join(where)
     if error["type"] == "missing":
         return f"missing setting {name}"

@@ -225,16 +225,21 @@ def test_every_option_is_read(name, cascade):
         "weight": 0.1,
         "alpha": 0.9,
         "warm_up": 0.5,
+        "z": (0.0, 2.0, 2.0, 5.0),
+        "corrected": False,  # it is, where the batch says how
     }
     if name == "icc":
         other["relative_temperature"] = False  # it is true, if nothing is said
+    if name == "fs_ranknet":
+        other["balance"] = "pairs"
     options = set(OBJECTIVES.options(name))
     options -= {"stages", "quotas", "ground_truth", "threshold", "published"}
     missing = options - set(other)
     assert not missing, f"say in `other` what else {missing} of objective '{name}' may be"
-    usual = Case(name, 2, cascade, levels=True)(progress=0.5).total
+    given = {"progress": 0.5, "log_q": cascade[0][1] / 3}
+    usual = Case(name, 2, cascade, levels=True)(**given).total
     for option in options:
-        changed = Case(name, 2, cascade, levels=True, **{option: other[option]})(progress=0.5).total
+        changed = Case(name, 2, cascade, levels=True, **{option: other[option]})(**given).total
         assert not torch.isclose(changed, usual, rtol=1e-6), option
 
 

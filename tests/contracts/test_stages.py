@@ -8,7 +8,7 @@ import torch
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import build_stage
 from cascaderank.schema import Feature, FittedSchema
-from cascaderank.stages import STAGES
+from cascaderank.stages import STAGES, VectorStage
 
 SCHEMA = FittedSchema(
     features=(
@@ -221,3 +221,21 @@ def test_unknown_option_is_refused_by_name(stage):
     name = type(stage).__module__.rpartition(".")[2]
     with pytest.raises(ValueError, match=f"stage '{name}' has no option 'hiden'"):
         build_stage(name, SCHEMA, features=FEATURES, options={"hiden": (3,)})
+
+
+@pytest.mark.parametrize("name", [n for n in STAGES if hasattr(STAGES[n], "item_vectors")])
+def test_vectors_give_the_scores_and_know_nothing_of_each_other(name):
+    stage, batch = build_stage(name, SCHEMA, features=FEATURES), make_batch()
+    requests, items = stage.request_vectors(batch), stage.item_vectors(batch)
+    dots = (requests[:, None] * items).sum(-1)
+    torch.testing.assert_close(dots[batch.mask], stage(batch)[batch.mask], rtol=1e-5, atol=1e-6)
+    alone = RequestBatch(mask=batch.mask, items=batch.items)  # no request needed for an item
+    assert torch.equal(stage.item_vectors(alone), items)
+
+
+def test_some_stages_can_search_all_items():
+    assert {
+        name
+        for name in STAGES
+        if isinstance(build_stage(name, SCHEMA, features=FEATURES), VectorStage)
+    } == {"matrix_factorisation", "two_tower"}

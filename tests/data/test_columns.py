@@ -8,7 +8,7 @@ from cascaderank.data.column_files import mapping_of
 from cascaderank.data.columns import EncodedLog
 from cascaderank.data.encoding import Encoder
 from cascaderank.data.fitting import fit_schema
-from cascaderank.data.labels import TARGETS
+from cascaderank.data.labels import TARGETS, Relabelling
 from cascaderank.data.request_log import RequestLog
 from cascaderank.data.split import RequestSplit, split_requests
 from cascaderank.errors import ConfigError, DataError, SchemaError
@@ -326,3 +326,11 @@ class TestOfFrame:
 def test_level_names_reach_the_levels(tmp_path):
     encoded = built(write_shop(tmp_path / "shop", [shop_frame(6)]), tmp_path / "e")
     assert int(encoded.levels.max()) == len(LEVELS) - 1
+
+
+def test_a_relabelling_has_a_number_for_each_level_of_the_log(tmp_path):
+    log = write_shop(tmp_path / "shop")
+    encoded = built(log, tmp_path / "e", target=Relabelling(z=(0, 5, 6)))
+    assert dict(zip(encoded.levels, encoded.labels, strict=True)) == {0: 0.0, 1: 5.0, 2: 6.0}
+    with pytest.raises(ConfigError, match="has 3 levels, so z of the target must be 3 numbers"):
+        built(log, tmp_path / "f", target=Relabelling(z=(0, 1, 2, 3)))

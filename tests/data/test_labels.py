@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cascaderank.data.labels import TARGETS, funnel_target, labels_of, needs
+from cascaderank.data.labels import TARGETS, Relabelling, funnel_target, labels_of, needs
 from cascaderank.errors import ConfigError, DataError
 
 levels = st.integers(0, 127)
@@ -85,3 +85,32 @@ def test_a_missing_column_is_told_with_the_targets_that_could_be_used():
 def test_an_unknown_target_is_told_with_the_nearest_one():
     with pytest.raises(ConfigError, match=r"no target called 'funel' \(did you mean 'funnel'\?\)"):
         needs("funel", [])
+
+
+NUMBERS = st.lists(st.floats(0, 9, width=32), min_size=6, max_size=6).map(sorted)
+
+
+@given(z=NUMBERS, level=arrays(np.int8, 8, elements=st.integers(0, 4)), data=st.data())
+def test_relabelling_is_equation_9_of_fs_ltr(z, level, data):
+    feedback = data.draw(arrays(np.float32, 8, elements=st.sampled_from([0.0, 0.5, 1.0])))
+    got = labels_of(Relabelling(by="feedback", z=z), {"level": level, "feedback": feedback})
+    for y, s, f in zip(got, level, feedback, strict=True):
+        assert y == (z[5] if s == 4 and f > 0 else z[s])
+    assert got.dtype == np.float32
+    same = labels_of(Relabelling(z=z), {"level": level})
+    assert same.tolist() == [z[s] for s in level]
+
+
+@pytest.mark.parametrize("z", [(0, 2, 1), (-1, 0), (0, float("nan")), (0, float("inf")), ()])
+def test_numbers_that_fall_or_are_none_are_refused(z):
+    with pytest.raises(ValueError, match=r"z must be numbers of at least 0|at least 1 item"):
+        Relabelling(z=z)
+
+
+def test_a_level_without_a_number_is_told():
+    with pytest.raises(ConfigError, match=r"has 3 levels, so z of the target must be 3 numbers; "):
+        labels_of(Relabelling(z=(0, 1)), {"level": np.array([2])})
+    with pytest.raises(ConfigError, match="3 numbers, and one for feedback; got"):
+        Relabelling(by="feedback", z=(0, 1)).check_levels(3, where="shop")
+    with pytest.raises(DataError, match="no column 'feedback', which a target by feedback is made"):
+        needs(Relabelling(by="feedback", z=(0, 1)), ["level"])

@@ -265,3 +265,19 @@ def soft_ndcg(scores, labels, *, m=None, scalings=0, gain="exponential", **sort)
         soft = [[p / sum(row) for p in row] for row in soft]
     seen = [sum(p * g for p, g in zip(row, gains, strict=True)) for row in soft][:m]
     return max(0.0, 1 - sum(x / log2(1 + r) for r, x in enumerate(seen, 1)))
+
+
+def bpr(scores, labels, k):
+    """Logistic loss of pairs of which one is more of the ground truth than the other."""
+    z, n = [float(x) for x in marks(labels, k)], range(len(scores))
+    pairs = [(z[i] - z[j], softplus(scores[j] - scores[i])) for i in n for j in n if z[i] > z[j]]
+    return sum(w * c for w, c in pairs) / sum(w for w, _ in pairs) if pairs else 0.0
+
+
+def sampled_softmax(scores, labels, k, *, log_q):
+    """Each candidate of the ground truth against all that are none."""
+    z = [float(x) for x in marks(labels, k)]
+    weights = [exp(s - q) for s, q in zip(scores, log_q, strict=True)]
+    rest = sum((1 - x) * w for x, w in zip(z, weights, strict=True))
+    costs = (-x * log(w / (w + rest)) for x, w in zip(z, weights, strict=True))
+    return sum(costs) / sum(z)

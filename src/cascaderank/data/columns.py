@@ -14,7 +14,7 @@ from cascaderank.data.column_files import ColumnFiles, mapping_of
 from cascaderank.data.encoding import Encoder, check_same_features
 from cascaderank.data.flat import flat_columns
 from cascaderank.data.hashing import mix, seeded
-from cascaderank.data.labels import needs
+from cascaderank.data.labels import Relabelling, Target, needs
 from cascaderank.data.manifest import Part
 from cascaderank.data.ragged import offsets_of, positions_within
 from cascaderank.data.request_log import RequestLog
@@ -98,7 +98,7 @@ class EncodedLog:
         log: RequestLog,
         fitted: FittedSchema,
         *,
-        target: str | None,
+        target: Target | None,
         folder: Path,
         history_length: int = 50,
         seed: int = 0,
@@ -145,6 +145,8 @@ class EncodedLog:
         parts, there = log.manifest.parts, log.manifest.columns
         check_same_features(fitted, log.schema, where=str(log.path))
         wanted = needs(target, there, where=str(log.path)) if target else ()
+        if isinstance(target, Relabelling):
+            target.check_levels(len(log.manifest.level_names), where=str(log.path))
         extra = [c for c in ("level", "feedback", *wanted) if c in there]
         columns = list(dict.fromkeys(["request_id", *fitted.names, *extra]))
         encoder = Encoder(fitted)
@@ -158,7 +160,7 @@ class EncodedLog:
         frame: pl.DataFrame,
         fitted: FittedSchema | Encoder,
         *,
-        target: str | None = None,
+        target: Target | None = None,
         history_length: int = 50,
     ) -> Self:
         """Encode some requests in memory; candidates keep their order.
@@ -187,7 +189,7 @@ def _from_part(
     part: Part,
     columns: list[str],
     encoder: Encoder,
-    target: str | None,
+    target: Target | None,
     history_length: int,
 ) -> EncodedLog:
     frame = log.read(part, columns)

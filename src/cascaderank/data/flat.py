@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cascaderank.data.encoding import Encoder
-from cascaderank.data.labels import labels_of
+from cascaderank.data.labels import Target, labels_of
 from cascaderank.data.ragged import flattened, lengths_of, offsets_of
 from cascaderank.data.validation import CANDIDATE_COLUMNS
 from cascaderank.errors import DataError, SchemaError
@@ -15,7 +15,7 @@ from cascaderank.schema import Role, abridged
 
 
 def flat_columns(
-    frame: pl.DataFrame, encoder: Encoder, *, target: str | None, history_length: int
+    frame: pl.DataFrame, encoder: Encoder, *, target: Target | None, history_length: int
 ) -> dict[str, Any]:
     """Return the fields of an :class:`~cascaderank.data.columns.EncodedLog`.
 

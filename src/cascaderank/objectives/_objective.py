@@ -27,6 +27,8 @@ class CascadeInputs:
     """``[batch, list]`` integers, 0 lowest: how far the logged system let a candidate get."""
     progress: float = 1.0
     """Share of training that is done, in [0, 1]."""
+    log_q: Tensor | None = None
+    """``[batch, list]``: logarithm of the chance by which each candidate was sampled."""
     _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def once(self, function: Callable[["CascadeInputs"], _T]) -> _T:
@@ -109,6 +111,7 @@ class Objective(nn.Module):
         *,
         mask: Tensor | None = None,
         levels: Tensor | None = None,
+        log_q: Tensor | None = None,
         progress: float = 1.0,
         reached: Tensor | None = None,
         terms: Collection[str] | None = None,
@@ -120,6 +123,7 @@ class Objective(nn.Module):
             labels: ``[batch, list]``, higher is better.
             mask: ``[batch, list]`` bool, ``True`` for a real candidate.
             levels: ``[batch, list]`` integers, 0 lowest, if the log tells.
+            log_q: ``[batch, list]``, logarithm of the chance by which each was sampled, if known.
             progress: share of training that is done, in [0, 1]: what is annealed stands there.
             reached: ``[stages, batch, list]`` bool, candidates that each stage is to learn from.
                 A term of one stage takes the others for padding; a term of several stages knows
@@ -140,8 +144,12 @@ class Objective(nn.Module):
         _check_levels(levels, labels)
         if not 0 <= progress <= 1:
             raise ConfigError(f"progress must be a number in [0, 1]; got {progress}")
+        if log_q is not None and log_q.shape != labels.shape:
+            raise ShapeError(
+                f"log_q must be [batch, list] = {list(labels.shape)}; got {list(log_q.shape)}"
+            )
         whole = CascadeInputs(
-            scores=scores, labels=labels, mask=mask, levels=levels, progress=progress
+            scores=scores, labels=labels, mask=mask, levels=levels, progress=progress, log_q=log_q
         )
         of_stage = _narrowed(whole, reached)
         total = scores.new_zeros(())

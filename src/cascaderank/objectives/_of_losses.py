@@ -20,7 +20,7 @@ _TASK = {
     "ground_truth": int | None,
     "threshold": float | None,
 }
-_NOT_OPTIONS = {"mask", "reduction", "quotas", "k", "threshold"}
+_NOT_OPTIONS = {"mask", "reduction", "quotas", "k", "threshold", "log_q"}
 """What a loss is told by the objective, and not by the user."""
 
 

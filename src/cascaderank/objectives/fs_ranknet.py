@@ -6,13 +6,24 @@ from torch import Tensor
 
 from cascaderank.errors import ConfigError
 from cascaderank.losses._pairs import against_worse, make_pairs
-from cascaderank.losses.ranknet import ranknet_loss
+from cascaderank.losses.ranknet import Balance, ranknet_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
-from cascaderank.objectives._published import check_full_lists, check_published
+from cascaderank.objectives._levels import check_z, relabelled
+from cascaderank.objectives._published import (
+    check_as_published,
+    check_full_lists,
+    check_published,
+)
 
 
 @OBJECTIVES.register
-def fs_ranknet_objective(*, stages: tuple[str, ...], published: bool = False) -> Objective:
+def fs_ranknet_objective(
+    *,
+    stages: tuple[str, ...],
+    published: bool = False,
+    z: tuple[float, ...] | None = None,
+    balance: Balance = "labels",
+) -> Objective:
     """Train each stage, by itself, to rank what got further above what got less far.
 
     Every stage learns from the candidates of all levels, whatever stage dropped them. The term
@@ -24,10 +35,13 @@ def fs_ranknet_objective(*, stages: tuple[str, ...], published: bool = False) ->
         stages: names of the stages, first first.
         published: sum over levels and average over the candidates of the whole batch, as the
             LCRON paper's code does. Defined for full lists with levels, two and three stages.
+        z: the label of each level, lowest first, never falling; the level itself if not given.
+            Levels of one label carry no preference.
+        balance: what weighs the same, labels or pairs: see the loss.
 
     Raises:
-        ConfigError: if ``published`` is not defined for so many stages, or if it is given a
-            batch without levels.
+        ConfigError: if ``published`` is not defined for so many stages or fixes an option, if it
+            is given a batch without levels, or if a level has no number in ``z``.
 
     Examples:
         >>> import torch
@@ -41,11 +55,17 @@ def fs_ranknet_objective(*, stages: tuple[str, ...], published: bool = False) ->
     Source: FS-LTR with RankNet, as compared by LCRON (arXiv 2503.09492); deviations are in
     ``docs/methods/fs_ranknet.md``.
     """
+    check_z(z)
     if published:
         check_published("fs_ranknet", stages=len(stages), threshold=None)
+        check_as_published("fs_ranknet", {"z": (z, None), "balance": (balance, "labels")})
     terms = []
     for t, name in enumerate(stages):
-        form = _Published(stage=t, stages=len(stages)) if published else _Ours(stage=t)
+        form: _Ours | _Published = (
+            _Published(stage=t, stages=len(stages))
+            if published
+            else _Ours(stage=t, z=z, balance=balance)
+        )
         terms.append(Term(f"ranknet/{name}", form.loss, stage=t))
     return Objective(terms, stages=len(stages))
 
@@ -55,10 +75,12 @@ class _Ours:
     """The term of this library: masks, any levels, each list by itself."""
 
     stage: int
+    z: tuple[float, ...] | None
+    balance: Balance
 
     def loss(self, inputs: CascadeInputs) -> Tensor:
-        levels = inputs.labels if inputs.levels is None else inputs.levels
-        return ranknet_loss(inputs.scores[self.stage], levels, balance="labels", mask=inputs.mask)
+        labels, scores = relabelled(inputs, self.z), inputs.scores[self.stage]
+        return ranknet_loss(scores, labels, balance=self.balance, mask=inputs.mask)
 
 
 @dataclass(frozen=True, kw_only=True)

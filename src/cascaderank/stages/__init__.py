@@ -6,9 +6,25 @@ features it was given, and nothing of one candidate may reach the score of anoth
 """
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
+from cascaderank.batch import RequestBatch
 from cascaderank.registry import Registry
 
 STAGES: Registry[Callable[..., nn.Module]] = Registry("stage", __name__)
+
+
+@runtime_checkable
+class VectorStage(Protocol):
+    """A stage whose score is the dot product of two vectors: it can search all items.
+
+    ``two_tower`` and ``matrix_factorisation`` are.
+    """
+
+    def request_vectors(self, batch: RequestBatch) -> Tensor:
+        """Return one vector of each request, ``[batch, dim]``."""
+
+    def item_vectors(self, batch: RequestBatch) -> Tensor:
+        """Return one of each candidate, ``[batch, list, dim]``; reads no feature of requests."""

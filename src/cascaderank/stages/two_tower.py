@@ -57,8 +57,16 @@ class TwoTower(nn.Module):
         self.request_tower = mlp(self.embedder.request_dim, inner, vector, dropout=dropout)
         self.item_tower = mlp(self.embedder.item_dim, inner, vector, dropout=dropout)
 
+    def request_vectors(self, batch: RequestBatch) -> Tensor:
+        """Return ``[batch, dim]``."""
+        vectors: Tensor = self.request_tower(self.embedder.request(batch))
+        return vectors
+
+    def item_vectors(self, batch: RequestBatch) -> Tensor:
+        """Return ``[batch, list, dim]``; those of padding mean nothing."""
+        vectors: Tensor = self.item_tower(self.embedder.items(batch))
+        return vectors
+
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return scores ``[batch, list]``; those of padding mean nothing."""
-        request = self.request_tower(self.embedder.request(batch))
-        items = self.item_tower(self.embedder.items(batch))
-        return torch.einsum("bd,bld->bl", request, items)
+        return torch.einsum("bd,bld->bl", self.request_vectors(batch), self.item_vectors(batch))

@@ -149,6 +149,7 @@ class Trainer:
             batch.labels,
             mask=batch.mask,
             levels=batch.levels,
+            log_q=batch.log_q,
             progress=self._state.step / self._table.steps,
             reached=reached(self.cascade, scores, batch.mask) if survivors else None,
             terms=plan.terms,
