@@ -34,7 +34,7 @@ class Factors(nn.Module):
 
     def forward(self, parts: Tensor) -> Tensor:
         """Return ``[..., dim]`` of ``[..., sum of widths]``."""
-        split = list(zip(self._categories, parts.split(self._widths, dim=-1), strict=True))
+        split = list(zip(self._categories, torch.split(parts, self._widths, dim=-1), strict=True))
         terms = [part for category, part in split if category]
         if self.numbers is not None:
             of_numbers = [part for category, part in split if not category]
