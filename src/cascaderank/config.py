@@ -13,6 +13,7 @@ from cascaderank.data.labels import TARGETS, TargetSettings
 from cascaderank.data.ordering import Order
 from cascaderank.data.split import RequestSplit, SplitSettings
 from cascaderank.errors import ConfigError, ShapeError, did_you_mean
+from cascaderank.metrics._named import named_metric
 from cascaderank.objectives import OBJECTIVES, build_objective
 from cascaderank.registry import Registry
 from cascaderank.schedule import Schedule
@@ -154,6 +155,20 @@ class EvaluationSettings(Settings):
     batch_size: int = Field(256, ge=1, description="Requests per step; changes no result.")
     bootstrap: int = Field(1_000, ge=1, description="Resamples behind the 95 % intervals.")
     seed: int = Field(0, ge=0, description="Of the resampling.")
+    metrics: tuple[str, ...] = Field(
+        (), description='More metrics of each stage, such as "ndcg@15", "ndcg", "map" and "opa".'
+    )
+
+    @model_validator(mode="after")
+    def _metrics_exist(self) -> Self:
+        if len({*self.metrics}) < len(self.metrics):
+            raise ValueError(f"metrics: one is there twice; got {list(self.metrics)}")
+        try:
+            for name in self.metrics:
+                named_metric(name)
+        except ConfigError as error:
+            raise ValueError(f"metrics: {error}") from None
+        return self
 
 
 class RunSettings(Settings):

@@ -112,7 +112,7 @@ def test_keys_of_the_json_do_not_change(requests):
         stage = data["stages"][name]
         assert list(stage) == [
             "quota", "recall", "ndcg_linear", "ndcg_exponential", "survival", "lost",
-            "ceiling_if_perfect", "depth",
+            "ceiling_if_perfect", "depth", "metrics",
         ]  # fmt: skip
         assert stage["quota"] == quota
         assert list(stage["recall"]) == ["mean", "low", "high", "requests", "undefined"]

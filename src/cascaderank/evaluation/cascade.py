@@ -1,6 +1,6 @@
 """Evaluate a cascade on the requests of a loader."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Protocol
 
@@ -50,6 +50,7 @@ def evaluate(
     *,
     ground_truth: int | None = None,
     threshold: float | None = None,
+    metrics: Sequence[str] = (),
     device: torch.device | str | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -66,6 +67,7 @@ def evaluate(
         ground_truth: the ground truth is the top so many by label.
         threshold: the ground truth is every label of at least this; give this or
             ``ground_truth``.
+        metrics: more metrics of each stage, such as ``"ndcg@15"``, ``"map"`` and ``"opa"``.
         device: where the batches go; where the cascade is if not given. The cascade stays there.
         bootstrap: resamples for the intervals; 0 for none.
         seed: of the bootstrap.
@@ -75,7 +77,8 @@ def evaluate(
         A report; the same one for any batch size, if the cascade's scores are.
 
     Raises:
-        ConfigError: if not exactly one of ``ground_truth`` and ``threshold`` is given.
+        ConfigError: if not exactly one of ``ground_truth`` and ``threshold`` is given, or there is
+            no such metric.
         DataError: if there is no request, a batch has no labels, or a score is NaN.
 
     Examples:
@@ -99,6 +102,7 @@ def evaluate(
         stage_names=cascade.stage_names,
         ground_truth=ground_truth,
         threshold=threshold,
+        metrics=metrics,
     )
     if device is None:
         tensors = chain(cascade.parameters(), cascade.buffers())

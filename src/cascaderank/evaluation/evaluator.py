@@ -17,6 +17,7 @@ from cascaderank.evaluation.report import (
     Report,
     StageReport,
 )
+from cascaderank.metrics._named import named_metric
 from cascaderank.metrics.ndcg import ndcg_metric
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.relevance import check_ground_truth
@@ -41,10 +42,11 @@ class Evaluator:
         ground_truth: the ground truth is the top so many by label.
         threshold: the ground truth is every label of at least this; give this or
             ``ground_truth``.
+        metrics: more metrics of each stage, such as ``"ndcg@15"``, ``"map"`` and ``"opa"``.
 
     Raises:
-        ConfigError: if quotas grow, names are not one per stage and different, or not exactly
-            one of ``ground_truth`` and ``threshold`` is given.
+        ConfigError: if quotas grow, names are not one per stage and different, not exactly one of
+            ``ground_truth`` and ``threshold`` is given, or there is no such metric.
 
     Examples:
         >>> evaluator = Evaluator(quotas=(2, 1), ground_truth=1)
@@ -63,6 +65,7 @@ class Evaluator:
         stage_names: Sequence[str] | None = None,
         ground_truth: int | None = None,
         threshold: float | None = None,
+        metrics: Sequence[str] = (),
     ) -> None:
         check_ground_truth(ground_truth, threshold)
         self.quotas = check_quotas(quotas, stages=len(quotas))
@@ -75,6 +78,7 @@ class Evaluator:
                 f"for {len(quotas)} stages"
             )
         self.k, self.threshold = ground_truth, threshold
+        self._more = [named_metric(name) for name in metrics]
         self._batches: list[dict[str, NDArray[np.float64]]] = []
         self._rows: list[NDArray[np.int64]] = []
         self._labels_from, self._labels_to = 0.0, 0.0
@@ -125,7 +129,7 @@ class Evaluator:
         Returns:
             ``row``, ``ground_truth`` (how many candidates are, shared places as fractions),
             ``joint_recall``, ``reachable``, and ``<metric>/<stage>`` for the metrics of a
-            :class:`StageReport`.
+            :class:`StageReport` and those asked for.
 
         Raises:
             DataError: if there is no request, or one came twice.
@@ -181,7 +185,10 @@ class Evaluator:
             found = {metric: summaries[f"{metric}/{name}"] for metric in STAGE_METRICS}
             exponential = found.pop("ndcg_exponential") if graded else None
             found.pop("ndcg_exponential", None)
-            stages[name] = StageReport(quota=quota, ndcg_exponential=exponential, **found)
+            more = {metric.text: summaries[f"{metric.text}/{name}"] for metric in self._more}
+            stages[name] = StageReport(
+                quota=quota, ndcg_exponential=exponential, metrics=more, **found
+            )
         return Report(
             requests=len(sizes),
             without_ground_truth=int((sizes == 0).sum()),
@@ -226,6 +233,8 @@ class Evaluator:
             "ceiling_if_perfect": found.ceiling,
             "depth": found.depth,
         }
+        for metric in self._more:
+            by_stage[metric.text] = metric(scores, lists, k=k, threshold=threshold, mask=masks)
         size = total(marks(labels, k=k, threshold=threshold, mask=mask))
         return {
             "ground_truth": size,
@@ -234,7 +243,7 @@ class Evaluator:
         } | {
             f"{metric}/{name}": by_stage[metric][stage]
             for stage, name in enumerate(self.stage_names)
-            for metric in STAGE_METRICS
+            for metric in by_stage
         }
 
 

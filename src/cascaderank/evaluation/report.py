@@ -43,6 +43,8 @@ class StageReport:
     """Joint recall if this stage alone were perfect."""
     depth: Summary
     """Ranks below the quota of what it cut of the ground truth; undefined where it cut none."""
+    metrics: Mapping[str, Summary] = field(default_factory=dict)
+    """Metrics that were asked for by name, over the whole list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +102,14 @@ class Report:
 
 def _stage_to_json(stage: StageReport) -> dict[str, object]:
     summaries: dict[str, Summary | None] = {name: getattr(stage, name) for name in STAGE_METRICS}
-    return {"quota": stage.quota} | {
-        name: None if summary is None else summary.to_json() for name, summary in summaries.items()
+    return {
+        "quota": stage.quota,
+        **{name: None if of is None else of.to_json() for name, of in summaries.items()},
+        "metrics": {name: summary.to_json() for name, summary in stage.metrics.items()},
     }
 
 
 def _stage_from_json(data: Mapping[str, Any]) -> StageReport:
     found = {name: data[name] and Summary.from_json(data[name]) for name in STAGE_METRICS}
-    return StageReport(quota=data["quota"], **found)
+    metrics = {name: Summary.from_json(of) for name, of in data.get("metrics", {}).items()}
+    return StageReport(quota=data["quota"], metrics=metrics, **found)

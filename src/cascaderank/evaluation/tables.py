@@ -10,9 +10,46 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def report_tables(report: Report) -> tuple["Table", "Table"]:
-    """Return what a person wants to see of a report: the funnel, and the cascade as a whole."""
-    return funnel_table(report), summary_table(report)
+def report_tables(report: Report) -> tuple["Table", ...]:
+    """Return what a person wants to see of a report: the funnel, and the cascade as a whole.
+
+    Between them stand the metrics that were asked for, if any were.
+    """
+    more = any(stage.metrics for stage in report.stages.values())
+    return funnel_table(report), *[metric_table(report)] * more, summary_table(report)
+
+
+def metric_table(report: Report) -> "Table":
+    """Return the metrics that were asked for, a line per stage and metric.
+
+    Examples:
+        >>> import torch
+        >>> from cascaderank.evaluation import Evaluator
+        >>> evaluator = Evaluator(quotas=(1,), threshold=1, metrics=["mrr"])
+        >>> evaluator.update(torch.ones(1, 2, 2), torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
+        >>> table = metric_table(evaluator.report())
+        >>> [list(column.cells) for column in table.columns][1:3]
+        [['mrr'], ['0.5000']]
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="Stages alone", title_justify="left", box=None, header_style="bold")
+    table.add_column("stage", max_width=24, overflow="fold")
+    table.add_column("metric")
+    for heading in ("mean", f"{report.confidence:.0%} interval", "requests", "undefined"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, stage in report.stages.items():
+        for metric, summary in stage.metrics.items():
+            table.add_row(
+                escape(name),
+                metric,
+                _number(summary),
+                _interval(summary),
+                f"{summary.requests:,}",
+                f"{summary.undefined:,}",
+            )
+    return table
 
 
 def funnel_table(report: Report) -> "Table":
@@ -94,11 +131,10 @@ def summary_table(report: Report) -> "Table":
     size = "" if report.k is None else f"@{report.k}"
     titles = {"joint_recall": f"joint recall{size}", "reachable": "the quotas allow"}
     for name, summary in report.metrics.items():
-        interval = "-" if math.isnan(summary.low) else f"{summary.low:.4f} to {summary.high:.4f}"
         table.add_row(
             titles.get(name, name),
             _number(summary),
-            interval,
+            _interval(summary),
             f"{summary.requests:,}",
             f"{summary.undefined:,}",
         )
@@ -110,3 +146,8 @@ def _number(summary: Summary | None, *, places: int = 4) -> str:
     if summary is None or math.isnan(summary.mean):
         return "-"
     return f"{summary.mean:,.{places}f}"
+
+
+def _interval(summary: Summary) -> str:
+    """Return the ends of an interval, or a dash if it has none."""
+    return "-" if math.isnan(summary.low) else f"{summary.low:.4f} to {summary.high:.4f}"

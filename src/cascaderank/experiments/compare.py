@@ -159,6 +159,7 @@ def _judge_baseline(
             loader,
             ground_truth=settings.relevance.top,
             threshold=settings.relevance.threshold,
+            metrics=settings.evaluation.metrics,
             bootstrap=1,
         )
         # The best feature may be another one in another fold: its row goes by what it is.

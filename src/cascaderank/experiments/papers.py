@@ -137,6 +137,15 @@ def _columns(c: Comparison) -> list[_Column]:
                 best_of=lambda m, stage=stage: m.stage_ndcg[stage],  # type: ignore[misc]
             ),
         ]
+    for place, v in enumerate(c.methods[0].stage_metrics if c.methods else ()):
+        found.append(
+            _Column(
+                name=v.metric,
+                group=v.stage,
+                text=lambda m, i=place: cells.share(m.stage_metrics[i].mean),  # type: ignore[misc]
+                best_of=lambda m, i=place: m.stage_metrics[i].mean,  # type: ignore[misc]
+            )
+        )
     return [
         *found,
         _Column(name="s", text=lambda m: cells.seconds(m.seconds)),

@@ -42,6 +42,23 @@ class MethodRuns:
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class StageMetric:
+    """One metric of one stage alone, over all folds and seeds; what is undefined is NaN."""
+
+    stage: str
+    metric: str
+    """Such as ``"ndcg@15"``."""
+    mean: float
+    low: float
+    high: float
+    gain: float | None
+    """Less that of the reference; ``None`` of the reference, and of baselines."""
+    gain_low: float | None
+    gain_high: float | None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class MethodResult:
     """How one method did, over all folds and seeds; what is undefined is NaN."""
 
@@ -66,6 +83,8 @@ class MethodResult:
     """By stage: NDCG with linear gain over the whole list, at the size of the ground truth."""
     stage_survival: dict[str, float]
     """By stage: share of the ground truth that is alive after it."""
+    stage_metrics: list[StageMetric]
+    """Those of ``evaluation.metrics``, stage by stage, with intervals as joint recall has them."""
     share_of_ceiling: float | None
     """Joint recall over the ceiling; ``None`` if the ceiling is 0."""
     gain: float | None
@@ -189,6 +208,7 @@ def summarise(
         if name != reference
     }
     adjusted = holm(tests)
+    more = _stage_metrics(settings, runs, reference, trained)
     published = settings.compare.published and published_table(settings.compare.published)
     methods = []
     for name, seen in runs.items():
@@ -213,6 +233,7 @@ def summarise(
                 stage_recall=stages["recall"],
                 stage_ndcg=stages["ndcg_linear"],
                 stage_survival=stages["survival"],
+                stage_metrics=more[name],
                 share_of_ceiling=means[name].mean / ceiling if ceiling else None,
                 gain=gain.mean if gain else None,
                 gain_low=gain.low if gain else None,
@@ -241,6 +262,35 @@ def summarise(
         published=_told(published, dataset) if published else None,
         methods=methods,
     )
+
+
+def _stage_metrics(
+    settings: RunSettings, runs: Mapping[str, MethodRuns], reference: str, trained: Sequence[str]
+) -> dict[str, list[StageMetric]]:
+    """By method, the metrics that were asked for."""
+    found: dict[str, list[StageMetric]] = {name: [] for name in runs}
+    drawn = {"resamples": settings.evaluation.bootstrap, "seed": settings.evaluation.seed}
+    for stage in settings.stages:
+        for metric in settings.evaluation.metrics:
+            values = {n: _over_seeds(seen, f"{metric}/{stage}") for n, seen in runs.items()}
+            means, gains = two_way_bootstrap(
+                values, against=reference, confidence=CONFIDENCE, **drawn
+            )
+            for name, mean in means.items():
+                gain = gains[name] if name in trained and name != reference else None
+                found[name].append(
+                    StageMetric(
+                        stage=stage,
+                        metric=metric,
+                        mean=mean.mean,
+                        low=mean.low,
+                        high=mean.high,
+                        gain=gain.mean if gain else None,
+                        gain_low=gain.low if gain else None,
+                        gain_high=gain.high if gain else None,
+                    )
+                )
+    return found
 
 
 def _over_seeds(seen: MethodRuns, metric: str) -> Floats:

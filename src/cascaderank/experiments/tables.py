@@ -5,11 +5,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from cascaderank.experiments import cells
-from cascaderank.experiments.summary import Comparison
+from cascaderank.experiments.summary import Comparison, StageMetric
+
+_METRICS_AT_ONCE = 3  # as many as 100 columns hold
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
-    """Lay out a comparison: joint recall, stages, and cost with tuning.
+    """Lay out a comparison: joint recall, stages, metrics asked for, and cost with tuning.
 
     Args:
         comparison: what :func:`~cascaderank.experiments.compare.compare` gave.
@@ -17,7 +19,12 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     Returns:
         Tables for ``rich`` to print, a row per method in each.
     """
-    return [recall_table(comparison), stage_table(comparison), cost_table(comparison)]
+    return [
+        recall_table(comparison),
+        stage_table(comparison),
+        *metric_tables(comparison),
+        cost_table(comparison),
+    ]
 
 
 def recall_table(comparison: Comparison) -> Table:
@@ -67,6 +74,32 @@ def stage_table(comparison: Comparison) -> Table:
             row.append(" ".join(f"{cells.share(v):>5}" for v in values))
         table.add_row(*map(escape, [m.name, *row]))
     return table
+
+
+def metric_tables(comparison: Comparison) -> list[Table]:
+    """The metrics that were asked for, each of a stage alone, with interval and gain."""
+    methods = comparison.methods
+    count = len(methods[0].stage_metrics) if methods else 0
+    tables = []
+    for start in range(0, count, _METRICS_AT_ONCE):
+        chosen = slice(start, start + _METRICS_AT_ONCE)
+        caption = "[..]: interval; below it the gain, if there is one."
+        table = _table("\nMetrics of stages alone", caption)
+        several = len({v.stage for v in methods[0].stage_metrics}) > 1
+        for v in methods[0].stage_metrics[chosen]:
+            heading = f"{escape(v.stage)}\n{v.metric}" if several else v.metric
+            table.add_column(heading, justify="right", no_wrap=True)
+        for m in methods:
+            row = [_metric_cell(v) for v in m.stage_metrics[chosen]]
+            table.add_row(*map(escape, [m.name, *row]))
+        tables.append(table)
+    return tables
+
+
+def _metric_cell(v: StageMetric) -> str:
+    gain = f"{cells.share(v.gain, sign='+')} {cells.interval(v.gain_low, v.gain_high, sign='+')}"
+    lines = [f"{cells.share(v.mean)} {cells.interval(v.low, v.high)}", gain]
+    return "\n".join(line.strip() for line in lines if line.strip())
 
 
 def cost_table(comparison: Comparison) -> Table:

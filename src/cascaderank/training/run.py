@@ -328,6 +328,7 @@ def _judge(
         ground_truth=settings.relevance.top,
         threshold=settings.relevance.threshold,
         device=device,
+        metrics=settings.evaluation.metrics,
         bootstrap=settings.evaluation.bootstrap,
         seed=settings.evaluation.seed,
         progress=progress.advance,
