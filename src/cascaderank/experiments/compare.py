@@ -18,6 +18,7 @@ from cascaderank.experiments.methods import Method, label_of, methods_of
 from cascaderank.experiments.outputs import write_comparison
 from cascaderank.experiments.summary import Comparison, MethodRuns, check_judging, summarise
 from cascaderank.experiments.tuning import Outcome, Trial, Tuned, drawn, planned, tune
+from cascaderank.extras import require
 from cascaderank.training.progress import Progress, Silent
 from cascaderank.training.run import run_objective
 from cascaderank.training.run_data import RunData, check_log, run_data
@@ -91,6 +92,8 @@ def compare(
 
 def _check(method: Method, run: RunSettings, log: RequestLog) -> None:
     """Tell before any work what no run of a method can be built of."""
+    if method.scorer is not None:
+        require("lightgbm", extra="baselines")
     for point in drawn(method.axes, run.compare.tuning):
         settings = method.settings(run, point)
         try:
@@ -123,12 +126,14 @@ def _train(
     def begin(name: str, trial: Trial) -> "Future[Outcome]":
         if trial.extension:
             progress.grow(1)
+        method, scorer = by_name[name], by_name[name].scorer
         changes = {**trial.point, "train.seed": trial.seed}
         return start(
             Job(
-                settings=by_name[name].settings(fold.settings, changes),
+                settings=method.settings(fold.settings, changes),
                 folder=folder / name / label_of(trial.point) / fold.folder / f"seed-{trial.seed}",
                 may_fail=trial.extension,
+                scorer=None if scorer is None else (scorer, method.options(trial.point)),
             ),
             data,
         )

@@ -13,12 +13,13 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 
 from cascaderank.config import RunSettings
 from cascaderank.errors import ConfigError, DivergedError, RunError
+from cascaderank.experiments.scorers import run_scorer
 from cascaderank.experiments.tuning import Outcome, Plan, Trial, Tuned
 from cascaderank.training.progress import Progress, Silent
 from cascaderank.training.run import train_run
@@ -34,6 +35,8 @@ class Job:
     folder: Path
     may_fail: bool
     """Whether settings that nothing can be built of are a trial that failed, and no mistake."""
+    scorer: tuple[str, Mapping[str, Any]] | None = None
+    """A scorer and its options, to be fitted in place of the cascade."""
 
 
 Start = Callable[[Job, RunData], "Future[Outcome]"]
@@ -86,7 +89,10 @@ def run_job(job: Job, data: RunData, progress: Progress) -> Outcome:
     """Train and judge; a training that breaks down is an outcome."""
     started = time.monotonic()
     try:
-        result = train_run(job.settings, job.folder, data=data, progress=progress)
+        if job.scorer is not None:
+            result = run_scorer(*job.scorer, job.settings, job.folder, data)
+        else:
+            result = train_run(job.settings, job.folder, data=data, progress=progress)
     except DivergedError as error:
         failed = str(error)
     except ConfigError as error:

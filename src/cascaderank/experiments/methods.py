@@ -1,4 +1,4 @@
-"""What is compared: methods, each an objective or a variant of the run, with values to try."""
+"""What is compared: methods, each an objective, a variant or a scorer, with values to try."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -7,6 +7,7 @@ from typing import Any, final
 
 from cascaderank.config import RunSettings
 from cascaderank.errors import ConfigError, did_you_mean
+from cascaderank.experiments.scorers import SCORERS, tree_settings
 from cascaderank.objectives import OBJECTIVES
 
 Point = Mapping[str, Any]
@@ -31,6 +32,12 @@ class Method:
     """Settings of the run that differ, by their dotted names."""
     axes: Mapping[str, tuple[Any, ...]]
     """Values to try, by the dotted names of the settings."""
+    scorer: str | None = None
+    """What is fitted in place of the cascade; what differs and is tried are then its options."""
+
+    def options(self, point: Point) -> dict[str, Any]:
+        """Return the options of the scorer at a point of the grid."""
+        return {**self.own, **point}
 
     def settings(self, run: RunSettings, changes: Mapping[str, Any] | None = None) -> RunSettings:
         """Return the settings of one run of this method.
@@ -42,6 +49,14 @@ class Method:
         Raises:
             ConfigError: if a setting is wrong, or changes what methods are judged by.
         """
+        if self.scorer is not None:
+            changes = dict(changes or {})
+            seed = changes.pop("train.seed", run.train.seed)
+            try:
+                tree_settings(self.scorer, self.options(changes))
+            except ConfigError as error:
+                raise ConfigError(f"compare, method '{self.name}': {error}") from None
+            return run.changed({"train.seed": seed})
         try:
             found = run
             if self.objective is not None and self.objective != run.objective.name:
@@ -63,9 +78,10 @@ class Method:
 def methods_of(settings: RunSettings, names: Iterable[str]) -> list[Method]:
     """Return methods by their names.
 
-    A name is that of a table in ``[compare.variants]`` or of an objective; such a table may also
-    be called as an objective, and then says what differs for it. A variant has the objective of
-    the run unless it names one.
+    A name is that of a table in ``[compare.variants]``, of an objective, or of a scorer (see
+    ``experiments/scorers.py``); such a table may also be called as an objective or a scorer, and
+    then says what differs for it. A variant has the objective of the run unless it names one. The
+    grid of all methods is about settings of a run, so that a scorer has but its own.
 
     Raises:
         ConfigError: if there is no such method, or a grid is that of none.
@@ -88,7 +104,7 @@ def methods_of(settings: RunSettings, names: Iterable[str]) -> list[Method]:
         bce {} {'train.learning_rate': (0.01, 0.1)}
         cold {'objective.temperature': 1.0} {'train.learning_rate': (0.01, 0.1)}
     """
-    known = [*settings.compare.variants, *OBJECTIVES]
+    known = [*settings.compare.variants, *OBJECTIVES, *SCORERS]
     for name in settings.compare.grid:
         if name not in known and name != ALL:
             raise ConfigError(
@@ -99,11 +115,15 @@ def methods_of(settings: RunSettings, names: Iterable[str]) -> list[Method]:
 
 def _method(settings: RunSettings, name: str) -> Method:
     variants, grid = settings.compare.variants, settings.compare.grid
+    if name in SCORERS:
+        own, axes = dict(variants.get(name, {})), grid.get(name, {})
+        return Method(name=name, objective=None, own=own, axes=axes, scorer=name)
     if name not in variants:
         try:
             OBJECTIVES[name]  # an unknown name is told before any work
         except ConfigError as error:
-            nor = f"; nor a variant{did_you_mean(name, variants)}" if variants else ""
+            nor = f"; nor a scorer{did_you_mean(name, SCORERS)}"
+            nor += f"; nor a variant{did_you_mean(name, variants)}" if variants else ""
             raise ConfigError(f"{error}{nor}") from None
     own = dict(variants.get(name, {}))
     objective = own.pop("objective.name", name if name in OBJECTIVES else None)

@@ -1,15 +1,20 @@
 """Multi-layer perceptrons, plain and over pairs of a request and a candidate."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import Literal, final
 
 from torch import Tensor, nn
 
 from cascaderank.errors import ConfigError
 from cascaderank.layers.sums import relu_of_sums
 
+Norm = Literal["none", "layer"]
+"""What is done to the hidden units of a layer, before ReLU: nothing, or layer normalisation."""
 
-def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, dropout: float = 0.0) -> nn.Sequential:
+
+def mlp(
+    inputs: int, hidden: Sequence[int], outputs: int, *, dropout: float = 0.0, norm: Norm = "none"
+) -> nn.Sequential:
     """Build linear layers with ReLU and dropout between them.
 
     Args:
@@ -17,6 +22,7 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, dropout: float = 0.
         hidden: widths of the hidden layers; may be empty.
         outputs: length of the output, which is linear.
         dropout: share of hidden units that training leaves out, in [0, 1).
+        norm: ``"layer"`` normalises the hidden units of each layer.
 
     Raises:
         ConfigError: if a width is not positive or dropout is out of range.
@@ -32,7 +38,7 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, dropout: float = 0.
     check_hidden(hidden, dropout)
     layers: list[nn.Module] = []
     for width in hidden:
-        layers += [nn.Linear(inputs, width), *_activation(dropout)]
+        layers += [nn.Linear(inputs, width), *_activation(width, dropout, norm)]
         inputs = width
     return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 
@@ -82,13 +88,20 @@ class PairMLP(nn.Module):
         item_dim: length of a candidate's vector.
         hidden: widths of the hidden layers, at least one.
         dropout: share of hidden units that training leaves out, in [0, 1).
+        norm: ``"layer"`` normalises the hidden units of each layer.
 
     Raises:
         ConfigError: if a width is not positive, none is given, or dropout is out of range.
     """
 
     def __init__(
-        self, request_dim: int, item_dim: int, hidden: Sequence[int], *, dropout: float = 0.0
+        self,
+        request_dim: int,
+        item_dim: int,
+        hidden: Sequence[int],
+        *,
+        dropout: float = 0.0,
+        norm: Norm = "none",
     ) -> None:
         super().__init__()
         check_hidden(hidden, dropout)
@@ -96,9 +109,10 @@ class PairMLP(nn.Module):
             raise ConfigError("hidden must name at least one layer; got none")
         self.first = PairLinear(request_dim, item_dim, hidden[0])
         self.rest = nn.Sequential(
-            *_activation(dropout), mlp(hidden[0], hidden[1:], 1, dropout=dropout)
+            *_activation(hidden[0], dropout, norm),
+            mlp(hidden[0], hidden[1:], 1, dropout=dropout, norm=norm),
         )
-        self._plain = len(hidden) == 1 and not dropout
+        self._plain = len(hidden) == 1 and not dropout and norm == "none"
 
     def forward(self, request: Tensor, items: Tensor) -> Tensor:
         """Return scores ``[..., list]``; leading dimensions broadcast.
@@ -136,5 +150,7 @@ def check_hidden(hidden: Sequence[int], dropout: float) -> None:
         raise ConfigError(f"dropout must be in [0, 1); got {dropout}")
 
 
-def _activation(dropout: float) -> list[nn.Module]:
-    return [nn.ReLU(inplace=True), nn.Dropout(dropout)] if dropout else [nn.ReLU(inplace=True)]
+def _activation(width: int, dropout: float, norm: Norm) -> list[nn.Module]:
+    before: list[nn.Module] = [nn.LayerNorm(width)] if norm == "layer" else []
+    after: list[nn.Module] = [nn.Dropout(dropout)] if dropout else []
+    return [*before, nn.ReLU(inplace=True), *after]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.layers.embedder import Embedder
-from cascaderank.layers.mlp import PairMLP
+from cascaderank.layers.mlp import Norm, PairMLP
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages import STAGES
 
@@ -23,6 +23,7 @@ class MLP(nn.Module):
         dim: length of the vector of a category.
         hidden: widths of the hidden layers.
         dropout: share of hidden units that training leaves out, in [0, 1).
+        norm: ``"layer"`` normalises the hidden units of each layer, of which small data profit.
 
     Source: the MLP of the LCRON experiments (arXiv 2503.09492), layer widths included.
     """
@@ -35,11 +36,12 @@ class MLP(nn.Module):
         dim: int = 8,
         hidden: tuple[int, ...] = (128, 64, 32),
         dropout: float = 0.0,
+        norm: Norm = "none",
     ) -> None:
         super().__init__()
         self.embedder = Embedder(schema, features, dim=dim)
         self.network = PairMLP(
-            self.embedder.request_dim, self.embedder.item_dim, hidden, dropout=dropout
+            self.embedder.request_dim, self.embedder.item_dim, hidden, dropout=dropout, norm=norm
         )
 
     def forward(self, batch: RequestBatch) -> Tensor:

@@ -1,0 +1,191 @@
+"""Boosted trees beside networks: fitted to training requests, tuned alike, judged alike."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from cascaderank.config import check_settings
+from cascaderank.data.loader import RequestLoader
+from cascaderank.data.request_log import RequestLogWriter
+from cascaderank.errors import ConfigError, MissingExtraError
+from cascaderank.evaluation import evaluate
+from cascaderank.experiments import scorers
+from cascaderank.experiments.compare import compare
+from cascaderank.experiments.methods import methods_of
+from cascaderank.experiments.scorers import SCORERS, fit_scorer
+from cascaderank.schema import Schema
+from cascaderank.training.run_data import run_data
+
+pytest.importorskip("lightgbm")
+FAST = {"rounds": 40, "patience": 10, "min_data_in_leaf": 2, "num_leaves": 7}
+
+
+def write_log(path, *, grades=lambda gain: gain.round()):
+    """Grades are x * y, which no linear model and no single feature can rank by; some lack x."""
+    rng = np.random.default_rng(0)
+    schema = Schema(
+        features=(
+            {"name": "x", "role": "item", "kind": "numeric", "missing": True},
+            {"name": "y", "role": "item", "kind": "numeric"},
+            {"name": "shop", "role": "item", "kind": "categorical"},
+            {"name": "hour", "role": "request", "kind": "numeric"},
+        )
+    )
+    x, y = rng.choice([-2.0, 2.0], (80, 12)), rng.normal(size=(80, 12))
+    with RequestLogWriter(path, name="log", schema=schema) as writer:
+        writer.write(
+            pl.DataFrame(
+                {
+                    "request_id": range(80),
+                    "x": [[None if v < 0 else v for v in row] for row in x.tolist()],
+                    "y": y.tolist(),
+                    "shop": rng.integers(3, size=(80, 12)).tolist(),
+                    "hour": rng.normal(size=80),
+                    "label": grades(np.clip(2 + x * y, 0, 4)).tolist(),
+                }
+            )
+        )
+    return path
+
+
+def run_of(path, **compared):
+    return check_settings(
+        {
+            "data": {"path": str(path), "target": "label", "split": {"by": "request", "test": 0.3}},
+            "relevance": {"top": 3},
+            "stages": {
+                "a": {"model": "linear", "quota": 6},
+                "b": {"model": "linear", "quota": 3},
+            },
+            "train": {"epochs": 2},
+            "evaluation": {"bootstrap": 20, "metrics": ["ndcg@3"]},
+            "compare": {"seeds": 2, "baselines": [], **compared},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    return write_log(tmp_path_factory.mktemp("log") / "log")
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_trees_learn_what_no_linear_model_can(log, name):
+    settings = run_of(log)
+    with run_data(settings) as data:
+        cascade, validation = fit_scorer(name, FAST, settings, data)
+        report = evaluate(
+            cascade, RequestLoader(data.encoded, data.split.test, batch_size=7), ground_truth=3
+        )
+    assert report.metrics["joint_recall"].mean > 0.8
+    assert validation > 0.8
+    # One ranking in every stage: nothing that the last would keep is lost before.
+    assert report.stages["a"].recall.mean >= report.stages["b"].recall.mean
+    assert report.stages["b"].recall.mean == report.metrics["joint_recall"].mean
+
+
+def test_what_says_when_to_stop_is_the_joint_recall_of_validation_requests(log):
+    settings = run_of(log)
+    with run_data(settings) as data:
+        cascade, validation = fit_scorer("lightgbm_lambdarank", FAST, settings, data)
+        loader = RequestLoader(data.encoded, data.split.validation, batch_size=50)
+        report = evaluate(cascade, loader, ground_truth=3)
+    assert report.metrics["joint_recall"].mean == pytest.approx(validation)
+
+
+def test_test_requests_are_not_learnt_from(log, tmp_path):
+    changed = write_log(tmp_path / "log")
+    settings = run_of(log)
+
+    def scores(path):
+        with run_data(run_of(path)) as data:
+            labels = data.encoded.labels.copy()
+            if path == changed:
+                for row in data.split.test:
+                    of = slice(data.encoded.offsets[row], data.encoded.offsets[row + 1])
+                    labels[of] = 4 - labels[of]
+            object.__setattr__(data.encoded, "labels", labels)
+            cascade, _ = fit_scorer("lightgbm_lambdarank", FAST, settings, data)
+            loader = RequestLoader(data.encoded, data.split.test, batch_size=50)
+            return torch.cat([cascade(batch)[0] for batch in loader.epoch(0)])
+
+    assert scores(log).equal(scores(changed))
+
+
+def test_they_are_methods_of_a_comparison_with_trials_gains_and_their_own_grid(log, tmp_path):
+    name = "lightgbm_lambdarank"
+    settings = run_of(
+        log,
+        objectives=["bce", name],
+        reference="bce",
+        variants={name: {k: v for k, v in FAST.items() if k != "num_leaves"}},
+        grid={
+            "*": {"train.learning_rate": [0.01, 0.03, 0.1]},
+            name: {"num_leaves": [3, 7], "learning_rate": [0.05, 0.1]},
+        },
+        tuning={"trials": 3, "extend": 0},
+    )
+    found = compare(settings, tmp_path / "runs")
+    bce, trees = found.methods
+    assert trees.trained
+    assert [len(m.tuning[0]["tried"]) for m in found.methods] == [3, 3]
+    assert set(trees.tuning[0]["chosen"]) == {"num_leaves", "learning_rate"}
+    assert trees.gain == pytest.approx(trees.joint_recall - bce.joint_recall)
+    assert trees.gain_low > 0
+    assert len(trees.by_seed) == 2
+    assert trees.stage_metrics[0].metric == "ndcg@3"
+    assert compare(settings, tmp_path / "runs").methods[1].by_seed == trees.by_seed
+
+
+def test_processes_fit_them_as_one_does(log, tmp_path):
+    settings = run_of(
+        log,
+        objectives=["lightgbm_xendcg", "bce"],
+        variants={"lightgbm_xendcg": FAST},
+    )
+    alone = compare(settings, tmp_path / "one")
+    beside = compare(settings, tmp_path / "two", jobs=2)
+    assert [m.by_seed for m in beside.methods] == [m.by_seed for m in alone.methods]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"leaves": 7}, "has no option 'leaves'"),
+        ({"num_leaves": 1}, "num_leaves: Input should be greater"),
+        ({"rounds": 5}, "patience is 50, more than 5 rounds"),
+    ],
+)
+def test_a_wrong_option_is_told_before_any_work(log, tmp_path, options, told):
+    settings = run_of(log, objectives=["lightgbm_xendcg"], variants={"lightgbm_xendcg": options})
+    with pytest.raises(ConfigError) as error:
+        compare(settings, tmp_path / "runs")
+    assert "method 'lightgbm_xendcg'" in str(error.value)
+    assert told in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_misspelt_scorer_is_told_with_the_right_one(log):
+    settings = run_of(log)
+    with pytest.raises(ConfigError, match=r"nor a scorer \(did you mean 'lightgbm_xendcg'"):
+        methods_of(settings, ["lightgbm_xendgc"])
+
+
+def test_labels_that_are_no_grades_are_refused(tmp_path):
+    settings = run_of(write_log(tmp_path / "log", grades=lambda gain: gain))
+    with (
+        run_data(settings) as data,
+        pytest.raises(ConfigError, match="whole numbers from 0 to 30; the labels go from 0 to 4"),
+    ):
+        fit_scorer("lightgbm_xendcg", FAST, settings, data)
+
+
+def test_without_the_library_the_command_that_brings_it_is_told(log, tmp_path, monkeypatch):
+    def gone(module, *, extra):
+        raise MissingExtraError(f"pip install 'cascaderank[{extra}]'")
+
+    monkeypatch.setattr("cascaderank.experiments.compare.require", gone)
+    monkeypatch.setattr(scorers, "require", gone)
+    with pytest.raises(MissingExtraError, match=r"cascaderank\[baselines\]"):
+        compare(run_of(log, objectives=["lightgbm_xendcg"]), tmp_path / "runs")
