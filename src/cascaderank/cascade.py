@@ -10,7 +10,7 @@ from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError
 from cascaderank.schema import FittedSchema, Role
 from cascaderank.selection import select
-from cascaderank.stages import STAGES
+from cascaderank.stages import STAGES, StageOutput, output_of
 from cascaderank.tensors import check_quotas
 
 
@@ -62,6 +62,10 @@ class Cascade(nn.Module):
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return the scores of every stage for every candidate, ``[stages, batch, list]``."""
         return torch.stack([stage(batch) for stage in self.stages.values()])
+
+    def outputs(self, batch: RequestBatch) -> tuple[StageOutput, ...]:
+        """Return all that each stage says; its scores are those of :meth:`forward`."""
+        return tuple(output_of(stage, batch) for stage in self.stages.values())
 
     def select(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         """Walk the cascade: each stage ranks what the one before it kept.

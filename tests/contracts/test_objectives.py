@@ -14,6 +14,9 @@ QUOTAS = (6, 4, 3)
 METHODS = {m.name for m in pkgutil.iter_modules(objectives.__path__)}
 """Objectives with a file of their own; the others are losses, by the name of the loss."""
 
+NEED_LEVELS = {"entire_chain"}
+"""Objectives that say so where a batch has no levels."""
+
 SORTING = [name for name in OBJECTIVES if "temperature" in OBJECTIVES.options(name)]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 
@@ -51,6 +54,7 @@ CASES = [
     for name in OBJECTIVES
     for stages, levels in [(1, True), (2, True), (3, True), (2, False)]
     if name in METHODS or (stages, levels) == (2, True)  # the contracts of losses say the rest
+    if levels or name not in NEED_LEVELS
 ]
 
 
@@ -197,7 +201,8 @@ def test_a_threshold_is_as_good_as_a_size(name, cascade):
     scores, labels, mask = cascade
     objective = build_objective(name, stages=2, quotas=(4, 2), threshold=0.5)
     scores = scores.clone().requires_grad_()
-    out = objective(scores, labels, mask=mask)
+    levels = (3 * labels).long() if name in NEED_LEVELS else None
+    out = objective(scores, labels, mask=mask, levels=levels)
     out.total.backward()
     assert out.total.isfinite()
     assert scores.grad.any()
@@ -227,13 +232,23 @@ def test_every_option_is_read(name, cascade):
         "warm_up": 0.5,
         "z": (0.0, 2.0, 2.0, 5.0),
         "corrected": False,  # it is, where the batch says how
+        "learns": ("stage_1",),
+        "exposed_level": 2,
+        "joint": {"name": "bce"},
     }
+    elsewhere = {
+        # Read where a batch or a stage says more: tests/objectives/test_entire_chain.py
+        "entire_chain": {
+            "preranked_level", "event", "exposures_only", "sampling", "penalty", "open_share",
+        }
+    }  # fmt: skip
     if name == "icc":
         other["relative_temperature"] = False  # it is true, if nothing is said
     if name == "fs_ranknet":
         other["balance"] = "pairs"
     options = set(OBJECTIVES.options(name))
     options -= {"stages", "quotas", "ground_truth", "threshold", "published"}
+    options -= elsewhere.get(name, set())
     missing = options - set(other)
     assert not missing, f"say in `other` what else {missing} of objective '{name}' may be"
     given = {"progress": 0.5, "log_q": cascade[0][1] / 3}

@@ -8,7 +8,7 @@ import torch
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import build_stage
 from cascaderank.schema import Feature, FittedSchema
-from cascaderank.stages import STAGES, VectorStage
+from cascaderank.stages import STAGES, VectorStage, multiply_adds, output_of
 
 SCHEMA = FittedSchema(
     features=(
@@ -29,7 +29,8 @@ FEATURES = [name for name in SCHEMA.names if name != "unused"]
 @pytest.fixture(params=list(STAGES))
 def stage(request):
     torch.manual_seed(0)
-    return build_stage(request.param, SCHEMA, features=FEATURES)
+    # As they serve: what training draws at random has tests of its own.
+    return build_stage(request.param, SCHEMA, features=FEATURES).eval()
 
 
 def make_batch(*, lists=3, length=6, history=4, seed=0):
@@ -205,9 +206,27 @@ def test_a_request_without_history_gets_finite_scores(stage):
 
 
 def test_gradient_reaches_every_parameter(stage):
-    _, of = gradients(stage, make_batch())
-    assert len(of) == len(list(stage.parameters()))
-    assert all(g.abs().sum() > 0 for g in of)
+    batch = make_batch()
+    out = output_of(stage, batch)
+    said = torch.stack([out.scores, *(event.log_p for event in out.events.values())])
+    said.masked_fill(~batch.mask, 0).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in stage.parameters())
+
+
+def test_what_a_stage_says_besides_its_scores_is_made_of_probabilities(stage):
+    batch = make_batch()
+    out = output_of(stage, batch)
+    torch.testing.assert_close(out.scores, stage(batch))
+    if out.classes is not None:
+        assert out.classes.shape[:2] == batch.mask.shape
+        torch.testing.assert_close(out.classes.exp().sum(-1), torch.ones(batch.mask.shape))
+    for event in out.events.values():
+        total = event.log_p.exp() + event.log_not.exp()
+        torch.testing.assert_close(total, torch.ones(batch.mask.shape))
+
+
+def test_what_a_stage_costs_can_be_counted(stage):
+    assert multiply_adds(stage, SCHEMA).per_candidate > 0
 
 
 def test_stages_share_nothing(stage):

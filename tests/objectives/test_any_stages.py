@@ -12,6 +12,8 @@ SPECIAL = {
     "lcron": ({"cut": "quotas"}, {"cut": "quotas"}),
     # Entry levels are evenly spaced over the stages, if not told otherwise.
     "bce": ({"entry_levels": (0, 2)}, {"entry_levels": (0, 0, 2)}),
+    # What the user saw is the top level of two more than there are stages, if not told otherwise.
+    "entire_chain": ({"exposed_level": 3}, {"exposed_level": 3}),
 }
 
 

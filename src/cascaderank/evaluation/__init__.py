@@ -8,7 +8,9 @@ from cascaderank.evaluation.bootstrap import (
     two_way_bootstrap,
 )
 from cascaderank.evaluation.cascade import evaluate
+from cascaderank.evaluation.consistency import ranking_consistency
 from cascaderank.evaluation.evaluator import Evaluator
+from cascaderank.evaluation.gauc import gauc
 from cascaderank.evaluation.report import Report, StageReport
 from cascaderank.evaluation.significance import PairedTest, holm, paired_test
 from cascaderank.evaluation.tables import funnel_table, report_tables, summary_table
@@ -25,8 +27,10 @@ __all__ = [
     "bootstrap_intervals",
     "evaluate",
     "funnel_table",
+    "gauc",
     "holm",
     "paired_test",
+    "ranking_consistency",
     "report_tables",
     "summary_table",
     "two_way_bootstrap",

@@ -1,6 +1,7 @@
 """From named features to vectors: one of each request, one of each candidate."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, final
 
 import torch
@@ -61,6 +62,13 @@ class Embedder(nn.Module):
         """Length of a request's vector: its features and its pooled histories."""
         self.item_dim: int = _width(self._features[Role.ITEM], dim)
         """Length of a candidate's vector."""
+        of_request = [*self._features[Role.REQUEST], *chain(*self._sequences.values())]
+        self.request_fields: dict[str, int] = {f.name: _width([f], dim) for f in of_request}
+        """Length of what each feature adds to a request's vector, in order."""
+        self.item_fields: dict[str, int] = {
+            f.name: _width([f], dim) for f in self._features[Role.ITEM]
+        }
+        """Length of what each feature adds to a candidate's vector, in order."""
 
     def request(self, batch: RequestBatch) -> Tensor:
         """Return ``[batch, request_dim]``: the context, then each sequence pooled."""

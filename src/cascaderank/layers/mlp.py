@@ -55,11 +55,12 @@ class PairLinear(nn.Module):
         request_dim: length of a request's vector; may be 0.
         item_dim: length of a candidate's vector.
         outputs: length of the output.
+        bias: whether something is added that does not depend on the input.
     """
 
-    def __init__(self, request_dim: int, item_dim: int, outputs: int) -> None:
+    def __init__(self, request_dim: int, item_dim: int, outputs: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.both = nn.Linear(request_dim + item_dim, outputs)
+        self.both = nn.Linear(request_dim + item_dim, outputs, bias=bias)
         self._request_dim = request_dim
 
     def forward(self, request: Tensor, items: Tensor) -> Tensor:
@@ -87,6 +88,7 @@ class PairMLP(nn.Module):
         request_dim: length of a request's vector; may be 0.
         item_dim: length of a candidate's vector.
         hidden: widths of the hidden layers, at least one.
+        outputs: length of the output; 1 for a score.
         dropout: share of hidden units that training leaves out, in [0, 1).
         norm: ``"layer"`` normalises the hidden units of each layer.
 
@@ -100,6 +102,7 @@ class PairMLP(nn.Module):
         item_dim: int,
         hidden: Sequence[int],
         *,
+        outputs: int = 1,
         dropout: float = 0.0,
         norm: Norm = "none",
     ) -> None:
@@ -110,19 +113,23 @@ class PairMLP(nn.Module):
         self.first = PairLinear(request_dim, item_dim, hidden[0])
         self.rest = nn.Sequential(
             *_activation(hidden[0], dropout, norm),
-            mlp(hidden[0], hidden[1:], 1, dropout=dropout, norm=norm),
+            mlp(hidden[0], hidden[1:], outputs, dropout=dropout, norm=norm),
         )
-        self._plain = len(hidden) == 1 and not dropout and norm == "none"
+        self._plain = (len(hidden), outputs, norm) == (1, 1, "none") and not dropout
 
     def forward(self, request: Tensor, items: Tensor) -> Tensor:
-        """Return scores ``[..., list]``; leading dimensions broadcast.
+        """Return scores ``[..., list]`` of one output; leading dimensions broadcast.
 
         Args:
             request: ``[..., request_dim]``.
             items: ``[..., list, item_dim]``.
         """
-        scores: Tensor = self.rest(self.first(request, items))
-        return scores.squeeze(-1)
+        return self.outputs(request, items).squeeze(-1)
+
+    def outputs(self, request: Tensor, items: Tensor) -> Tensor:
+        """Return ``[..., list, outputs]``; see :meth:`forward`."""
+        outputs: Tensor = self.rest(self.first(request, items))
+        return outputs
 
     def of_pairs(self, lefts: Tensor, rights: Tensor) -> Tensor:
         """Return scores of all pairs, ``[batch, n, m]``.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.stages import StageOutput
 from cascaderank.tensors import check_cascade
 
 _T = TypeVar("_T")
@@ -29,6 +30,12 @@ class CascadeInputs:
     """Share of training that is done, in [0, 1]."""
     log_q: Tensor | None = None
     """``[batch, list]``: logarithm of the chance by which each candidate was sampled."""
+    feedback: Tensor | None = None
+    """``[batch, list]``, what the user did with each, such as 1 for a click."""
+    rows: Tensor | None = None
+    """``[batch]`` int64, where in its data set each request is."""
+    outputs: tuple[StageOutput, ...] = ()
+    """What each stage says beyond its scores; nothing if that is not known."""
     _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def once(self, function: Callable[["CascadeInputs"], _T]) -> _T:
@@ -113,6 +120,9 @@ class Objective(nn.Module):
         levels: Tensor | None = None,
         log_q: Tensor | None = None,
         progress: float = 1.0,
+        feedback: Tensor | None = None,
+        rows: Tensor | None = None,
+        outputs: Sequence[StageOutput] = (),
         reached: Tensor | None = None,
         terms: Collection[str] | None = None,
     ) -> ObjectiveOutput:
@@ -125,6 +135,12 @@ class Objective(nn.Module):
             levels: ``[batch, list]`` integers, 0 lowest, if the log tells.
             log_q: ``[batch, list]``, logarithm of the chance by which each was sampled, if known.
             progress: share of training that is done, in [0, 1]: what is annealed stands there.
+            feedback: ``[batch, list]``, above 0 for a click, if the log tells.
+            rows: ``[batch]`` int64, where in its data set each request is; for objectives that
+                sample.
+            outputs: what each stage says beyond its scores, as
+                :meth:`cascaderank.cascade.Cascade.outputs` returns it; for objectives that learn
+                from more than scores.
             reached: ``[stages, batch, list]`` bool, candidates that each stage is to learn from.
                 A term of one stage takes the others for padding; a term of several stages knows
                 by itself what a stage drops, and is not concerned.
@@ -142,6 +158,7 @@ class Objective(nn.Module):
                 f"got scores {list(scores.shape)} of {scores.shape[0]}"
             )
         _check_levels(levels, labels)
+        _check_beside(feedback, rows, outputs, scores)
         if not 0 <= progress <= 1:
             raise ConfigError(f"progress must be a number in [0, 1]; got {progress}")
         if log_q is not None and log_q.shape != labels.shape:
@@ -149,7 +166,15 @@ class Objective(nn.Module):
                 f"log_q must be [batch, list] = {list(labels.shape)}; got {list(log_q.shape)}"
             )
         whole = CascadeInputs(
-            scores=scores, labels=labels, mask=mask, levels=levels, progress=progress, log_q=log_q
+            scores=scores,
+            labels=labels,
+            mask=mask,
+            levels=levels,
+            progress=progress,
+            feedback=feedback,
+            rows=rows,
+            outputs=tuple(outputs),
+            log_q=log_q,
         )
         of_stage = _narrowed(whole, reached)
         total = scores.new_zeros(())
@@ -208,3 +233,18 @@ def _check_levels(levels: Tensor | None, labels: Tensor) -> None:
             f"levels must be integers [batch, list] = {list(labels.shape)}; "
             f"got {kind} {list(levels.shape)}"
         )
+
+
+def _check_beside(
+    feedback: Tensor | None, rows: Tensor | None, outputs: Sequence[StageOutput], scores: Tensor
+) -> None:
+    if feedback is not None and feedback.shape != scores.shape[1:]:
+        raise ShapeError(
+            f"feedback must be [batch, list] = {list(scores.shape[1:])}; got {list(feedback.shape)}"
+        )
+    if rows is not None and rows.shape != scores.shape[1:2]:
+        raise ShapeError(
+            f"rows must be [batch] = {list(scores.shape[1:2])}; got {list(rows.shape)}"
+        )
+    if outputs and len(outputs) != len(scores):
+        raise ShapeError(f"one output per stage: got {len(outputs)} for {len(scores)} stages")

@@ -3,6 +3,10 @@
 A stage is a ``torch.nn.Module`` built as ``Stage(schema, features, *, options...)`` that turns a
 :class:`~cascaderank.batch.RequestBatch` into scores ``[batch, list]``. It may read nothing but the
 features it was given, and nothing of one candidate may reach the score of another.
+
+A stage that says more than one score of a candidate (how likely it is to be exposed, to be
+clicked) has a method ``domain_output`` too, which returns a :class:`StageOutput`; an objective that
+knows what to do with it finds it in ``CascadeInputs.outputs``.
 """
 
 from collections.abc import Callable
@@ -12,8 +16,26 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.registry import Registry
+from cascaderank.stages._cost import MultiplyAdds, multiply_adds
+from cascaderank.stages._output import Chance, DomainStage, Score, StageOutput, output_of
+from cascaderank.stages._prune import Pruned, prune
 
 STAGES: Registry[Callable[..., nn.Module]] = Registry("stage", __name__)
+
+
+__all__ = [
+    "STAGES",
+    "Chance",
+    "DomainStage",
+    "MultiplyAdds",
+    "Pruned",
+    "Score",
+    "StageOutput",
+    "VectorStage",
+    "multiply_adds",
+    "output_of",
+    "prune",
+]
 
 
 @runtime_checkable

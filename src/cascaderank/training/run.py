@@ -23,6 +23,7 @@ from cascaderank.errors import CascadeRankError, ConfigError, RunError, SchemaEr
 from cascaderank.evaluation import Report, evaluate
 from cascaderank.objectives import OBJECTIVES, Objective, build_objective
 from cascaderank.schema import FittedSchema
+from cascaderank.training.domains import check_domains
 from cascaderank.training.environment import environment
 from cascaderank.training.memory import PeakMemory
 from cascaderank.training.progress import Progress, Silent
@@ -103,6 +104,7 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
     write_json(run.environment, {**around, "dataset": _described(data.log, settings)})
     with deterministic(settings.train.seed, device):
         cascade = build_cascade(settings, data.schema)
+        check_domains(settings, data, cascade)
         trainer = Trainer(
             cascade,
             run_objective(settings, data.log),
@@ -298,6 +300,8 @@ def run_objective(settings: RunSettings, log: RequestLog) -> Objective:
     if levels and "entry_levels" in OBJECTIVES.options(name):
         # Where the log has other levels than the published setting, stages enter evenly spaced.
         options.setdefault("entry_levels", [t * levels // stages for t in range(stages)])
+    if levels and "exposed_level" in OBJECTIVES.options(name):
+        options.setdefault("exposed_level", levels - 1)
     return build_objective(
         name,
         stages=list(settings.stages),

@@ -142,7 +142,8 @@ class Trainer:
         if self._table.changes(self._state.step):
             self._hand_on()
         plan = self._scheduler.enter(self._state.step)
-        scores = self.cascade(batch)
+        outputs = self.cascade.outputs(batch)
+        scores = torch.stack([output.scores for output in outputs])
         survivors = plan.phase.candidates == "survivors"
         out: ObjectiveOutput = self.objective(
             scores,
@@ -151,6 +152,9 @@ class Trainer:
             levels=batch.levels,
             log_q=batch.log_q,
             progress=self._state.step / self._table.steps,
+            feedback=batch.feedback,
+            rows=batch.rows,
+            outputs=outputs,
             reached=reached(self.cascade, scores, batch.mask) if survivors else None,
             terms=plan.terms,
         )

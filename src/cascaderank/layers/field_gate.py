@@ -1,0 +1,71 @@
+"""Field gates: how much each feature counts, for each candidate."""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from cascaderank.layers.mlp import PairLinear
+
+
+@final
+class FieldGate(nn.Module):
+    r"""Weigh each field by a number in (0, 1) that depends on all of them.
+
+    .. math:: w = \sigma(W [e_1, \dots, e_F] + b), \qquad v_f = w_f\, e_f
+
+    Since the weights depend on the candidate, the fields of a request become different for each of
+    its candidates: what follows can no longer be worked out once per request.
+
+    Args:
+        request_fields: lengths of the fields of a request's vector, in order.
+        item_fields: lengths of the fields of a candidate's vector, in order.
+
+    Examples:
+        >>> gate = FieldGate([2], [3, 1])
+        >>> request, items = torch.rand(5, 2), torch.rand(5, 7, 4)
+        >>> weights = gate(request, items)
+        >>> weights.shape, gate.gated(request, items, weights).shape
+        (torch.Size([5, 7, 3]), torch.Size([5, 7, 6]))
+
+    Source: COLD (arXiv 2007.16122), its squeeze-and-excitation block.
+    """
+
+    _lengths: Tensor
+
+    def __init__(self, request_fields: Sequence[int], item_fields: Sequence[int]) -> None:
+        super().__init__()
+        lengths = [*request_fields, *item_fields]
+        self.weigh = PairLinear(sum(request_fields), sum(item_fields), len(lengths))
+        self.register_buffer("_lengths", torch.tensor(lengths), persistent=False)
+        self._length = sum(lengths)
+
+    def forward(self, request: Tensor, items: Tensor) -> Tensor:
+        """Return the weights of the fields, ``[..., list, fields]`` in (0, 1).
+
+        Args:
+            request: ``[..., request_dim]``.
+            items: ``[..., list, item_dim]``.
+        """
+        return torch.sigmoid(self.weigh(request, items))
+
+    def gated(self, request: Tensor, items: Tensor, weights: Tensor) -> Tensor:
+        """Return the weighted fields side by side, ``[..., list, request_dim + item_dim]``."""
+        return joined(request, items) * torch.repeat_interleave(
+            weights, self._lengths, dim=-1, output_size=self._length
+        )
+
+
+def joined(request: Tensor, items: Tensor) -> Tensor:
+    """Lay a request's vector beside that of each of its candidates.
+
+    Args:
+        request: ``[..., request_dim]``.
+        items: ``[..., list, item_dim]``.
+
+    Returns:
+        ``[..., list, request_dim + item_dim]``.
+    """
+    repeated = request.unsqueeze(-2).expand(*items.shape[:-1], request.shape[-1])
+    return torch.cat([repeated, items], dim=-1)

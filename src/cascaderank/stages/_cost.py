@@ -1,0 +1,114 @@
+"""What a stage costs to serve, counted instead of timed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from cascaderank.batch import RequestBatch
+from cascaderank.schema import Feature, Kind, Role, Schema
+
+
+@final
+@dataclass(frozen=True)
+class MultiplyAdds:
+    """Multiplications (each with its addition) in products of matrices."""
+
+    per_request: int
+    """Done once, however many candidates there are."""
+    per_candidate: int
+    """Done for every candidate."""
+
+    def of(self, candidates: int) -> int:
+        """Return those of a request with so many candidates."""
+        return self.per_request + candidates * self.per_candidate
+
+
+def multiply_adds(
+    stage: nn.Module, features: Schema | Sequence[Feature], *, history: int = 50
+) -> MultiplyAdds:
+    """Count what a stage does to score a request.
+
+    Nothing is computed: shapes alone go through the stage, which is left as it is. Look-ups of
+    embeddings, activations and sums are not counted.
+
+    Args:
+        stage: in training it may draw gates or drop units; it is counted as it serves.
+        features: at least those the stage reads.
+        history: entries of every history.
+
+    Examples:
+        >>> from cascaderank.schema import FittedSchema
+        >>> from cascaderank.stages.mlp import MLP
+        >>> schema = FittedSchema(
+        ...     features=(
+        ...         Feature(name="age", role="request", kind="numeric"),
+        ...         Feature(name="price", role="item", kind="numeric"),
+        ...     )
+        ... )
+        >>> multiply_adds(MLP(schema, schema.features, hidden=(10, 5)), schema)
+        MultiplyAdds(per_request=10, per_candidate=65)
+
+    Source: this project; counted by PyTorch's FlopCounterMode.
+    """
+    members = features.features if isinstance(features, Schema) else tuple(features)
+    state = {
+        name: torch.empty_like(tensor, device="meta")
+        for name, tensor in chain(stage.named_parameters(), stage.named_buffers())
+    }
+    modes = {module: module.training for module in stage.modules()}
+    counts = []
+    try:
+        for module in modes:
+            module.training = False
+        for candidates in (1, 2):
+            counter = FlopCounterMode(display=False, custom_mapping=_VECTORS)
+            with torch.no_grad(), counter:
+                functional_call(stage, state, (_shapes(members, candidates, history),))
+            counts.append(counter.get_total_flops() // 2)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    one, two = counts
+    return MultiplyAdds(per_request=2 * one - two, per_candidate=two - one)
+
+
+def _flops_of_vector(matrix: torch.Size, *_: Any, **__: Any) -> int:
+    return 2 * matrix.numel()
+
+
+_VECTORS = {torch.ops.aten.mv: _flops_of_vector}
+"""Products that PyTorch does not count by itself."""
+
+
+def _shapes(features: Sequence[Feature], candidates: int, history: int) -> RequestBatch:
+    """One request without any values."""
+    shape = {Role.REQUEST: (1,), Role.ITEM: (1, candidates), Role.HISTORY: (1, history)}
+
+    def columns(role: Role) -> dict[str, Tensor]:
+        return {
+            f.name: torch.empty(
+                shape[role],
+                dtype=torch.int64 if f.kind is Kind.CATEGORICAL else torch.float32,
+                device="meta",
+            )
+            for f in features
+            if f.role is role
+        }
+
+    def mask(role: Role) -> Tensor:
+        return torch.empty(shape[role], dtype=torch.bool, device="meta")
+
+    sequences = {f.sequence for f in features if f.role is Role.HISTORY}
+    return RequestBatch(
+        mask=mask(Role.ITEM),
+        items=columns(Role.ITEM),
+        request=columns(Role.REQUEST),
+        history=columns(Role.HISTORY),
+        history_mask={name: mask(Role.HISTORY) for name in sequences},
+    )

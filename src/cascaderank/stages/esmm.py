@@ -1,0 +1,67 @@
+"""ESMM stage: how likely a candidate is to be seen and, if seen, to be clicked."""
+
+from collections.abc import Sequence
+from typing import final
+
+from torch import Tensor, nn
+
+from cascaderank.batch import RequestBatch
+from cascaderank.layers.embedder import Embedder
+from cascaderank.layers.mlp import PairMLP
+from cascaderank.schema import Feature, FittedSchema
+from cascaderank.stages import STAGES
+from cascaderank.stages._output import Chance, Score, StageOutput, both, chance
+
+
+@STAGES.register
+@final
+class ESMM(nn.Module):
+    """Score a candidate by the product of its chances to be exposed and to be clicked if exposed.
+
+    Two multi-layer perceptrons over the same embeddings. The second is never taught by itself: the
+    product is, over all candidates, so that nothing is learnt from the exposed alone.
+
+    Args:
+        schema: fitted to the training requests.
+        features: those the stage may use.
+        dim: length of the vector of a category.
+        hidden: widths of the hidden layers of either tower.
+        dropout: share of hidden units that training leaves out, in [0, 1).
+        score: what it ranks by: the log-odds of ``"click"`` (exposed and clicked), of
+            ``"exposure"``, or of ``"unclicked"`` (exposed and not clicked).
+
+    Source: ESMM (arXiv 1804.07931), with exposure and click for its click and conversion, as in ECM
+    (arXiv 2310.08039).
+    """
+
+    def __init__(
+        self,
+        schema: FittedSchema,
+        features: Sequence[Feature],
+        *,
+        dim: int = 8,
+        hidden: tuple[int, ...] = (128, 64, 32),
+        dropout: float = 0.0,
+        score: Score = "click",
+    ) -> None:
+        super().__init__()
+        self.embedder = Embedder(schema, features, dim=dim)
+        sizes = self.embedder.request_dim, self.embedder.item_dim
+        self.exposure = PairMLP(*sizes, hidden, dropout=dropout)
+        self.click = PairMLP(*sizes, hidden, dropout=dropout)
+        self.domains: int = 3
+        self._score = score
+
+    def forward(self, batch: RequestBatch) -> Tensor:
+        """Return scores ``[batch, list]``; those of padding mean nothing."""
+        return self.domain_output(batch).scores
+
+    def domain_output(self, batch: RequestBatch) -> StageOutput:
+        """Return scores and the chances of exposure and of a click."""
+        request, items = self.embedder.request(batch), self.embedder.items(batch)
+        exposure = chance(self.exposure(request, items))
+        if_exposed = chance(self.click(request, items))
+        events = {"click": both(exposure, if_exposed), "exposure": exposure}
+        unclicked = both(exposure, Chance(if_exposed.log_not, if_exposed.log_p))
+        scores = {**events, "unclicked": unclicked}[self._score].log_odds()
+        return StageOutput(scores=scores, events=events)

@@ -1,0 +1,183 @@
+"""FSCD stage: learns which of its fields are worth what they cost to look up."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self, final
+
+import torch
+from torch import Tensor, nn
+
+from cascaderank.batch import RequestBatch
+from cascaderank.errors import ConfigError
+from cascaderank.layers.embedder import Embedder
+from cascaderank.layers.mlp import PairMLP
+from cascaderank.schema import Feature, FittedSchema, Role, matching
+from cascaderank.stages import STAGES
+from cascaderank.stages._fields import top_fields
+from cascaderank.stages._output import Score, StageOutput, output_of_logits
+
+_COST = {Role.REQUEST: 0.4, Role.HISTORY: 0.4, Role.ITEM: 1.5}
+_COST_OF_CROSS = 3.0
+
+
+@STAGES.register
+@final
+class FSCD(nn.Module):
+    r"""Score a candidate by a multi-layer perceptron over fields that may be left out.
+
+    Field j is kept with probability :math:`\delta_j`, which is learnt: its vector is multiplied by
+
+    .. math:: z_j = \sigma((\operatorname{logit} \delta_j + \log u - \log(1 - u)) / t),
+              \qquad u \sim U(0, 1)
+
+    drawn for every batch, and costs :math:`c_j z_j` with :math:`c_j = \gamma_1 o_j + \gamma_2 d_j`
+    (o: computation; d: length of its vector), which the option ``penalty`` of the objective
+    ``entire_chain`` multiplies. When it is trained, ask :meth:`select_fields` for the best fields,
+    and train :meth:`reduced` on: it has those alone, for good, and starts from what was learnt.
+
+    Args:
+        schema: fitted to the training requests.
+        features: those the stage may use.
+        dim: length of the vector of a category.
+        hidden: widths of the hidden layers, at least one.
+        dropout: share of hidden units that training leaves out, in [0, 1).
+        gates: whether fields may be left out.
+        temperature: t; lower is closer to a coin.
+        cross: names or shell patterns of features that are made of request and candidate
+            together; o is 3 for them, 1.5 for other features of candidates, 0.4 for the rest.
+        per_operation: gamma_1.
+        per_length: gamma_2.
+        domains: 1 for one score, or classes as of ``ecm``: 3, or 4 to tell what pre-ranking
+            dropped from what it passed.
+        score: what it ranks by, of several domains; see ``ecm``.
+
+    Raises:
+        ConfigError: if a number is out of range.
+        SchemaError: if a pattern of ``cross`` matches nothing.
+
+    Source: FSCD (arXiv 2105.07706), with the costs that ECM (arXiv 2310.08039) is compared at.
+    """
+
+    _costs: Tensor
+    _lengths: Tensor
+
+    def __init__(
+        self,
+        schema: FittedSchema,
+        features: Sequence[Feature],
+        *,
+        dim: int = 8,
+        hidden: tuple[int, ...] = (128, 64, 32),
+        dropout: float = 0.0,
+        gates: bool = True,
+        temperature: float = 0.1,
+        cross: tuple[str, ...] = (),
+        per_operation: float = 1.0,
+        per_length: float = 0.01,
+        domains: Literal[1, 3, 4] = 1,
+        score: Score = "click",
+    ) -> None:
+        super().__init__()
+        if not 0 < temperature < float("inf"):
+            raise ConfigError(f"temperature must be a positive number; got {temperature}")
+        if not (0 <= per_operation < float("inf") and 0 <= per_length < float("inf")):
+            raise ConfigError(
+                "per_operation and per_length must be numbers of at least 0; "
+                f"got {per_operation} and {per_length}"
+            )
+        self.embedder = Embedder(schema, features, dim=dim)
+        self.network = PairMLP(
+            self.embedder.request_dim,
+            self.embedder.item_dim,
+            hidden,
+            outputs=domains,
+            dropout=dropout,
+        )
+        lengths = {**self.embedder.request_fields, **self.embedder.item_fields}
+        crossing = matching(list(lengths), cross) if cross else ()
+        operations = [
+            _COST_OF_CROSS if name in crossing else _COST[schema[name].role] for name in lengths
+        ]
+        costs = [
+            per_operation * o + per_length * d
+            for o, d in zip(operations, lengths.values(), strict=True)
+        ]
+        self.register_buffer("_costs", torch.tensor(costs), persistent=False)
+        self.register_buffer("_lengths", torch.tensor([*lengths.values()]), persistent=False)
+        self._most = float(sum(costs))
+        self.log_odds = nn.Parameter(torch.zeros(len(lengths))) if gates else None
+        self._temperature = temperature
+        self._made_of = schema, tuple(features)
+        self.domains: int = domains
+        self._score = score
+        self._options: dict[str, Any] = {
+            "dim": dim,
+            "hidden": hidden,
+            "dropout": dropout,
+            "domains": domains,
+            "score": score,
+        }
+
+    def forward(self, batch: RequestBatch) -> Tensor:
+        """Return scores ``[batch, list]``; those of padding mean nothing."""
+        return self.domain_output(batch).scores
+
+    def domain_output(self, batch: RequestBatch) -> StageOutput:
+        """Return scores, of several domains their log-probabilities, and what fields cost."""
+        request, items = self.embedder.request(batch), self.embedder.items(batch)
+        if self.log_odds is None:
+            return output_of_logits(self.network.outputs(request, items), self._score)
+        z = self._gates(self.log_odds)
+        split = request.shape[-1]
+        factors = torch.repeat_interleave(z, self._lengths, output_size=split + items.shape[-1])
+        logits = self.network.outputs(request * factors[:split], items * factors[split:])
+        return output_of_logits(logits, self._score, penalty=self._costs @ z, most=self._most)
+
+    def importance(self) -> dict[str, float]:
+        """Return the probability that each field is kept, by name.
+
+        Raises:
+            ConfigError: if the stage has no gates.
+        """
+        if self.log_odds is None:
+            raise ConfigError("this stage leaves no field out: it was built with gates=False")
+        names = [*self.embedder.request_fields, *self.embedder.item_fields]
+        return dict(zip(names, self.log_odds.detach().sigmoid().tolist(), strict=True))
+
+    def select_fields(self, *, keep: float = 0.5) -> tuple[str, ...]:
+        """Return the names of the fields that are most likely to be kept.
+
+        Args:
+            keep: a share of the fields, in (0, 1), or how many, a whole number.
+
+        Raises:
+            ConfigError: if ``keep`` is out of range, or the stage has no gates.
+        """
+        return top_fields(self.importance(), keep=keep, of_items=self.embedder.item_fields)
+
+    @torch.no_grad()
+    def reduced(self, names: Sequence[str]) -> Self:
+        """Return a stage on these fields, none of which is left out, to be trained on.
+
+        It starts from the weights of this one.
+
+        Raises:
+            SchemaError: if a name is not one of the stage's.
+        """
+        schema, features = self._made_of
+        wanted = set(matching([f.name for f in features], names))
+        chosen = [f for f in features if f.name in wanted]
+        smaller = type(self)(schema, chosen, **self._options, gates=False)
+        for name, table in smaller.embedder.tables.items():
+            table.load_state_dict(self.embedder.tables[name].state_dict())
+        lengths = {**self.embedder.request_fields, **self.embedder.item_fields}
+        kept = torch.tensor([n in wanted for n in lengths])
+        columns = torch.repeat_interleave(kept, self._lengths)
+        state = self.network.state_dict()
+        state["first.both.weight"] = state["first.both.weight"][:, columns]
+        smaller.network.load_state_dict(state)
+        return smaller.train(self.training)
+
+    def _gates(self, log_odds: Tensor) -> Tensor:
+        if self.training:
+            log_odds = log_odds + torch.rand_like(log_odds).logit(eps=1e-6)
+        return torch.sigmoid(log_odds / self._temperature)
