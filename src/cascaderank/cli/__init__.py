@@ -11,6 +11,7 @@ import typer
 from cascaderank.cli.compare import compare
 from cascaderank.cli.demo import demo
 from cascaderank.cli.evaluate import evaluate
+from cascaderank.cli.heatmap import heatmap
 from cascaderank.cli.ls import ls
 from cascaderank.cli.prepare import prepare
 from cascaderank.cli.train import train
@@ -26,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for command in (demo, prepare, train, evaluate, compare, ls):
+for command in (demo, prepare, train, evaluate, compare, heatmap, ls):
     app.command()(command)
 
 
