@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,8 +20,15 @@ from cascaderank.schedule import Schedule
 from cascaderank.stages import STAGES
 from cascaderank.tensors import check_quotas
 
+Kind = TypeVar("Kind", bound=BaseModel)
 
-def _raise_all(registry: Registry[Any], name: str, options: Mapping[str, object]) -> None:
+
+def raise_for_options(registry: Registry[Any], name: str, options: Mapping[str, object]) -> None:
+    """Check the options of a registered thing.
+
+    Raises:
+        ValueError: for all that is wrong with them.
+    """
     mistakes = registry.option_mistakes(name, options)
     if mistakes:
         raise ValueError("; ".join(mistakes))
@@ -88,7 +95,7 @@ class StageSettings(Choice):
 
     @model_validator(mode="after")
     def _model_takes_options(self) -> Self:
-        _raise_all(STAGES, self.model, self.options)
+        raise_for_options(STAGES, self.model, self.options)
         return self
 
 
@@ -105,7 +112,7 @@ class ObjectiveSettings(Choice):
                 f"{', '.join(sorted(said))} cannot be said here: quotas are those of [stages], "
                 "ground truth is that of [relevance]"
             )
-        _raise_all(OBJECTIVES, self.name, self.options)
+        raise_for_options(OBJECTIVES, self.name, self.options)
         return self
 
 
@@ -248,16 +255,7 @@ def read_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:
     Raises:
         ConfigError: if the file cannot be read, or for everything that is wrong in it.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
-    try:
-        return check_settings(_with(values, dict(parsed_change(c) for c in changes)))
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    return read_as(RunSettings, path, changes)
 
 
 def check_settings(values: Mapping[str, object]) -> RunSettings:
@@ -266,10 +264,37 @@ def check_settings(values: Mapping[str, object]) -> RunSettings:
     Raises:
         ConfigError: for everything that is wrong, in one message.
     """
+    return check_as(RunSettings, values)
+
+
+def read_as(kind: type[Kind], path: Path, changes: Sequence[str] = ()) -> Kind:
+    """Read a TOML file as settings of a kind; as :func:`read_settings` does for a run.
+
+    Raises:
+        ConfigError: if the file cannot be read, or for everything that is wrong in it.
+    """
     try:
-        return RunSettings.model_validate(values)
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    try:
+        return check_as(kind, _with(values, dict(parsed_change(c) for c in changes)))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def check_as(kind: type[Kind], values: Mapping[str, object]) -> Kind:
+    """Check nested settings of a kind.
+
+    Raises:
+        ConfigError: for everything that is wrong, in one message.
+    """
+    try:
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("; ".join(_told(e) for e in error.errors())) from None
+        raise ConfigError("; ".join(_told(e, kind) for e in error.errors())) from None
 
 
 def parsed_change(change: str) -> tuple[str, object]:
@@ -308,7 +333,7 @@ def _with(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[s
 _CHOICES = ("split", "target")  # settings that are one of several tables
 
 
-def _told(error: Any) -> str:
+def _told(error: Any, kind: type[BaseModel]) -> str:
     """One mistake as a sentence that starts with the dotted name of the setting."""
     place = error["loc"]
     # A choice of tables adds which of them it took; that is no name of a setting.
@@ -317,7 +342,7 @@ def _told(error: Any) -> str:
     if error["type"] == "missing":
         return f"missing setting {name}"
     if error["type"] == "extra_forbidden":
-        return f"unknown setting {name}{did_you_mean(where[-1], _fields(where[:-1]))}"
+        return f"unknown setting {name}{did_you_mean(where[-1], _fields(kind, where[:-1]))}"
     message = error["msg"].removeprefix("Value error, ")
     found = error["input"]
     shown = f"; got {found!r}" if isinstance(found, (str, int, float, bool, list)) else ""
@@ -335,9 +360,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _fields(where: Sequence[str]) -> list[str]:
+def _fields(kind: type[BaseModel], where: Sequence[str]) -> list[str]:
     """Names of the settings of one table; of a choice of tables, those of all of them."""
-    models: list[type[BaseModel]] = [RunSettings]
+    models = [kind]
     for part in (p for p in where if not p.isdigit()):  # not places in a list
         models = [
             inner

@@ -14,6 +14,7 @@ from cascaderank.cli.evaluate import evaluate
 from cascaderank.cli.heatmap import heatmap
 from cascaderank.cli.ls import ls
 from cascaderank.cli.prepare import prepare
+from cascaderank.cli.simulate import simulate
 from cascaderank.cli.train import train
 
 # Threads of torch that wait by spinning slow a busy machine down twentyfold (docs/decisions).
@@ -27,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for command in (demo, prepare, train, evaluate, compare, heatmap, ls):
+for command in (demo, prepare, simulate, train, evaluate, compare, heatmap, ls):
     app.command()(command)
 
 

@@ -65,7 +65,7 @@ def prepare(
     if as_json:
         emit_json(summary)
         return
-    emit(_table(summary))
+    emit(summary_table(summary))
     say(f"the data set is in {to}")
 
 
@@ -140,7 +140,8 @@ def _percent(bars: Bars) -> Callable[[int, int], None]:
     return progress
 
 
-def _table(summary: Mapping[str, Any]) -> "Table":
+def summary_table(summary: Mapping[str, Any]) -> "Table":
+    """Return what is in a data set, as a table."""
     from rich.table import Table
 
     table = Table(title=summary["name"], title_justify="left", box=None, width=100)

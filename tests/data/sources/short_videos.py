@@ -88,14 +88,16 @@ def write_rand(folder, exposures=None, *, before=None, official=False, videos=No
     return folder
 
 
-def write_rec(folder, *, user_ids=(0, 5, 7), video_ids=tuple(range(6)), seed=0, inside=False):
+def write_rec(
+    folder, *, user_ids=(0, 5, 7), video_ids=tuple(range(6)), seed=0, inside=False, rows=12
+):
     """KuaiRec: both matrices, tables of users and videos; some times are unknown in the small."""
     data = folder / "data" if inside else folder
     data.mkdir(parents=True, exist_ok=True)
     chance = random.Random(seed)
     start = MIDNIGHT / 1000
 
-    def rows(pairs):
+    def table(pairs):
         return pl.DataFrame(
             [
                 {
@@ -115,11 +117,11 @@ def write_rec(folder, *, user_ids=(0, 5, 7), video_ids=tuple(range(6)), seed=0, 
     big = [
         (u, chance.choice(video_ids), start + chance.randrange(3 * 86_400) + 0.438)
         for u in user_ids
-        for _ in range(12)
+        for _ in range(rows)
     ]
     small = [(u, v, None if v == 2 else start + v) for u in user_ids[1:] for v in video_ids[1:]]
-    rows(big).write_csv(data / "big_matrix.csv")
-    rows(small).write_csv(data / "small_matrix.csv")
+    table(big).write_csv(data / "big_matrix.csv")
+    table(small).write_csv(data / "small_matrix.csv")
     users(list(user_ids)).write_csv(data / "user_features.csv")
     pl.DataFrame(
         {"video_id": video_ids, "feat": [str([v, v + 1][: 1 + v % 2]) for v in video_ids]}

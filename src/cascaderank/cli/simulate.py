@@ -1,0 +1,61 @@
+"""``cascaderank simulate``: a funnel of trained teachers over real users, as a request log."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cascaderank.cli.prepare import summary_table
+from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, say, user_errors
+from cascaderank.errors import DataError
+
+
+@user_errors
+def simulate(
+    config: Annotated[Path, typer.Argument(help="Settings of the simulation, a TOML file.")],
+    to: Annotated[Path, typer.Option(help="Folder of the data set to write.")],
+    runs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the teachers; runs/simulation/NAME of the config if not given."
+        ),
+    ] = None,
+    changes: Changes = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace the data set at --to, once the new one is whole."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train teachers on a data set, and simulate a funnel of them over its users."""
+    from cascaderank.config import read_as
+    from cascaderank.data.request_log import RequestLog
+    from cascaderank.data.summary import summarise
+    from cascaderank.simulation.settings import SimulationSettings
+    from cascaderank.simulation.simulate import simulate as run
+    from cascaderank.simulation.simulate import told
+
+    settings = read_as(SimulationSettings, config, changes or [])
+    if (to / "manifest.json").is_file() and not overwrite:
+        raise DataError(
+            f"{to}: there is a data set already; choose another folder, or say --overwrite"
+        )
+    started = time.monotonic()
+    folder = runs or Path("runs") / "simulation" / config.stem
+    with Bars() as bars:
+        run(settings, to, runs=folder, overwrite=overwrite, progress=bars)
+    log = RequestLog.open(to)
+    summary = {
+        "path": str(to),
+        **summarise(log),
+        "simulation": told(log),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    if as_json:
+        emit_json(summary)
+        return
+    emit(summary_table(summary))
+    say(f"the data set is in {to}, the teachers are in {folder}")

@@ -1,0 +1,119 @@
+"""How far a probability can be taken at its word, and a correction of it."""
+
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from cascaderank.errors import DataError
+
+Floats = NDArray[np.float64]
+
+
+class ReliabilityBin(BaseModel):
+    """Candidates of like probability, and how many of them were positive."""
+
+    model_config = ConfigDict(frozen=True)
+
+    predicted: float
+    """Mean probability."""
+    observed: float
+    """Share that was positive."""
+    count: int
+
+
+def reliability(probabilities: Floats, labels: Floats, *, bins: int = 15) -> list[ReliabilityBin]:
+    """Return a reliability table with as many candidates in every bin.
+
+    Args:
+        probabilities: ``[n]`` in [0, 1].
+        labels: ``[n]``, 1 or 0.
+        bins: how many; fewer if there are fewer candidates.
+
+    Examples:
+        >>> table = reliability(np.array([0.1, 0.9]), np.array([0.0, 1.0]), bins=2)
+        >>> [(b.predicted, b.observed) for b in table]
+        [(0.1, 0.0), (0.9, 1.0)]
+
+    Source: Niculescu-Mizil and Caruana, ICML 2005.
+    """
+    order = probabilities.argsort(kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return [
+        ReliabilityBin(
+            predicted=float(probabilities[part].mean()),
+            observed=float(labels[part].mean()),
+            count=len(part),
+        )
+        for part in parts
+    ]
+
+
+def calibration_error(table: list[ReliabilityBin]) -> float:
+    r"""Return the expected calibration error.
+
+    .. math::
+        \text{ECE} = \sum_b \frac{n_b}{n} |\bar p_b - \bar y_b|
+
+    Returns:
+        In [0, 1]; 0 if every bin is as positive as it was told.
+
+    Examples:
+        >>> round(calibration_error(reliability(np.full(4, 0.5), np.array([1, 0, 1, 1.0]))), 3)
+        0.5
+
+    Source: Guo et al., ICML 2017, here over bins of equal size.
+    """
+    total = sum(b.count for b in table)
+    return sum(b.count * abs(b.predicted - b.observed) for b in table) / total
+
+
+@final
+class Platt(BaseModel):
+    """A line through logits: the probability is ``sigmoid(slope * score + offset)``.
+
+    Examples:
+        >>> float(Platt(slope=1.0, offset=0.0)(np.array([0.0]))[0])
+        0.5
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    slope: float
+    offset: float
+
+    def __call__(self, scores: NDArray[np.floating]) -> Floats:
+        """Return probabilities of scores."""
+        probabilities: Floats = expit(self.slope * scores.astype(np.float64) + self.offset)
+        return probabilities
+
+    @classmethod
+    def fit(cls, scores: Floats, labels: Floats) -> "Platt":
+        """Fit to what was seen, by maximum likelihood.
+
+        Args:
+            scores: ``[n]`` logits.
+            labels: ``[n]``, 1 or 0.
+
+        Raises:
+            DataError: if the labels are all the same.
+
+        Source: Platt 1999, without its prior.
+        """
+        if labels.min() == labels.max():
+            raise DataError(
+                f"a probability cannot be calibrated: all {len(labels):,} labels are "
+                f"{labels.min():g}; expected some of both kinds in the validation requests"
+            )
+
+        def loss(line: Floats) -> tuple[float, Floats]:
+            logits = line[0] * scores + line[1]
+            apart = expit(logits) - labels
+            value = np.logaddexp(0, logits) - labels * logits
+            return float(value.mean()), np.array([(apart * scores).mean(), apart.mean()])
+
+        line = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
+        return cls(slope=float(line[0]), offset=float(line[1]))

@@ -1,0 +1,92 @@
+"""``cascaderank simulate`` as a user gives it, and the recipes of simulations."""
+
+import json
+import shlex
+
+import pytest
+from tests.conftest import ROOT
+from tests.data.sources.short_videos import rand_exposures, rand_videos, users, write_rand
+from typer.testing import CliRunner
+
+from cascaderank.cli import app
+from cascaderank.config import read_as, read_settings
+from cascaderank.data.sources import SOURCES
+from cascaderank.simulation.settings import SimulationSettings
+
+RECIPES = sorted((ROOT / "configs" / "simulation").glob("*.toml"))
+SMALL = [
+    "funnel.candidates=20", "funnel.pool=3", "funnel.requests=1", "train.epochs=1",
+    "stages.prerank.keep=8", "stages.prerank.negatives=6", "stages.prerank.hidden=[4]",
+    "stages.rank.keep=4", "stages.rank.negatives=2", "stages.rank.hidden=[4]",
+]  # fmt: skip
+
+
+def call(*words):
+    return CliRunner().invoke(app, list(map(str, words)), prog_name="cascaderank")
+
+
+def changes(*told):
+    return [word for change in told for word in ("--set", change)]
+
+
+@pytest.fixture(scope="module")
+def kuairand(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kuairand")
+    exposures = rand_exposures(2, rows=300, user_ids=list(range(1, 9)), video_ids=range(60))
+    people, videos = users(list(range(1, 9))), rand_videos(range(60))
+    write_rand(folder / "files", exposures, people=people, videos=videos)
+    SOURCES["kuairand"]((folder / "files",), folder / "log", history_length=3)
+    return folder / "log"
+
+
+def test_a_simulation_is_written_and_told(kuairand, tmp_path):
+    config, to = ROOT / "configs/simulation/kuairand.toml", tmp_path / "simulated"
+    small = [*SMALL, "funnel.users=6", "truth.hidden=[4]", "data.split.test_days=1"]
+    words = ["simulate", config, "--to", to, "--runs", tmp_path / "runs"]
+    words += changes(*small, f"data.path={kuairand}")
+    done = call(*words, "--json")
+    assert done.exit_code == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["requests"] == 18
+    assert summary["simulation"]["kind"] == "semi-synthetic"
+    again = call(*words)
+    assert again.exit_code == 2
+    assert "say --overwrite" in again.stderr
+    table = call(*words, "--overwrite")
+    assert table.exit_code == 0, table.stderr
+    assert "simulated (semi-synthetic)" in table.stdout
+    assert "teacher truth" in table.stdout
+
+
+def test_a_mistake_is_one_line(kuairand, tmp_path):
+    config = ROOT / "configs/simulation/kuairand.toml"
+    done = call("simulate", config, "--to", tmp_path / "log", *changes("stages.rank.keep=201"))
+    assert done.exit_code == 2
+    assert "stages.rank: keeps 201 and logs 50 negatives of the 200 candidates" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_a_recipe_of_a_simulation_tells_how_it_is_run_and_what_to_expect(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = [line[1:].strip() for line in lines[: lines.index("")]]
+    assert any(line.startswith("Expect: ") for line in header)
+    commands = [shlex.split(line) for line in header if line.startswith("cascaderank ")]
+    (own,) = [c for c in commands if c[1] == "simulate"]
+    assert own[2] == str(path.relative_to(ROOT))
+    prepared = [c[c.index("--to") + 1] for c in commands if c[1] == "prepare"]
+    settings = read_as(SimulationSettings, path)
+    assert {str(p) for p in (settings.data.path, *settings.truth.paths)} == set(prepared)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_what_is_simulated_is_what_a_run_recipe_trains_on(path):
+    run = ROOT / "configs" / f"simulated_{path.stem}.toml"
+    lines = run.read_text(encoding="utf-8").splitlines()
+    made = [shlex.split(line[1:]) for line in lines if "cascaderank simulate" in line]
+    settings, simulation = read_settings(run), read_as(SimulationSettings, path)
+    assert made[0][2] == str(path.relative_to(ROOT))
+    assert made[0][made[0].index("--to") + 1] == str(settings.data.path)
+    assert settings.data.split.by == "given"
+    top = len(simulation.as_funnel().level_names) - 1
+    assert (settings.data.target, settings.relevance.threshold) == ("level", top)
