@@ -21,6 +21,7 @@ from torch import Tensor
 from cascaderank.metrics import ndcg_metric
 from loader import loader_pair
 from long_lists import alone
+from losses import FORMULAS, SIZES, loss_pair
 from step import attention_pair, step_pair, table_pair
 from top_k import Pair, lcron_pair, log_pair, probability_pair
 
@@ -76,6 +77,9 @@ def main() -> None:
     for peer, in_logs in (("formula", False), ("formula in logs", True)):
         pair = lcron_pair(2, 1024, 40, 10, in_logs=in_logs)
         measure("LCRON top 10, 2 stages, 1,024 x 40", peer, pair)
+    for name in FORMULAS:
+        for lists, n in SIZES:
+            measure(f"{name}, {lists} x {n:,}", "formula", loss_pair(name, lists, n))
     measure("NDCG (forward), 8,000 x 40", "scikit-learn", ndcg_pair(8000, 40))
     measure("DIN's attention, 256 x 40 x 50", "plain torch", attention_pair(256, 40, 50))
     measure("training step, 256 x 40, history 50", "plain torch", step_pair(256, 40, 50))

@@ -34,7 +34,7 @@ def test_python_runs():
     assert "end_to_end" in done.stdout
 
 
-@pytest.mark.parametrize("page", ["start.md"])
+@pytest.mark.parametrize("page", ["start.md", "learning_to_rank.md"])
 def test_python_of_the_pages_runs(page):
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
