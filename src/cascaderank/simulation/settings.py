@@ -157,6 +157,6 @@ class SimulationSettings(Settings):
                 },
                 "objective": {"name": "bce"},
                 "train": train.model_dump(mode="json"),
-                "evaluation": {"bootstrap": 1, "batch_size": train.batch_size},
+                "evaluation": {"bootstrap": 1},
             }
         )

@@ -1,6 +1,7 @@
 """A simulated funnel as an ordinary request log."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,7 @@ def simulate(
             threshold=settings.data.threshold,
         )
     population, seen = _drawn(population, seen, settings)
-    allowed = population.unseen() if seen is None else population.unseen() & (seen >= 0)
-    _check_enough(allowed, settings)
+    _check_enough(population, seen, settings)
     with RequestLogWriter(
         to,
         name=(name or to.name) + " (semi-synthetic)" * semi,
@@ -102,7 +102,7 @@ def simulate(
             progress=progress,
         )
         started = time.monotonic()
-        positives = _write(writer, settings, population, teachers, allowed, seen, progress)
+        positives = _write(writer, settings, population, teachers, seen, progress)
         writer.write_catalogue(population.items)
         requests = population.users.height * (2 + settings.funnel.requests)
         kind = "semi-synthetic" if semi else "observed"
@@ -139,18 +139,37 @@ def _drawn(
     return drawn, seen[kept.to_numpy()]
 
 
-def _check_enough(allowed: NDArray[np.bool_], settings: SimulationSettings) -> None:
-    """Check before any work that no request can run out of items."""
+def _blocks(population: Population) -> Iterator[Places]:
+    """Rows of users, some at a time: what is kept of users and items is kept of these alone."""
+    users, size = population.users.height, max(1, _CELLS // population.items.height)
+    for first in range(0, users, size):
+        yield np.arange(first, min(first + size, users))
+
+
+def _allowed(
+    population: Population, seen: NDArray[np.int8] | None, rows: Places
+) -> NDArray[np.bool_]:
+    """What can be a candidate of some users, ``[rows, items]``."""
+    unseen = population.of(rows).unseen()
+    return unseen if seen is None else unseen & (seen[rows] >= 0)
+
+
+def _check_enough(
+    population: Population, seen: NDArray[np.int8] | None, settings: SimulationSettings
+) -> None:
+    """Check before any teacher learns that no request can run out of items."""
     funnel = settings.as_funnel()
     removed = 2 * funnel.exposed
     needed = funnel.candidates + funnel.pool + removed
-    counts = allowed.sum(1)
+    counts = np.concatenate(
+        [_allowed(population, seen, rows).sum(1) for rows in _blocks(population)]
+    )
     if int(counts.min()) < needed:
         raise DataError(
             f"{int((counts < needed).sum()):,} of {len(counts):,} users have fewer than {needed:,} "
             f"items ({funnel.candidates:,} candidates, a pool of {funnel.pool:,}, and {removed:,} "
             "that test and validation may take out), without those of their histories; the fewest "
-            f"are {int(counts.min()):,} of {allowed.shape[1]:,}; lower funnel.candidates or "
+            f"are {int(counts.min()):,} of {population.items.height:,}; lower funnel.candidates or "
             "funnel.pool"
         )
 
@@ -160,7 +179,6 @@ def _write(
     settings: SimulationSettings,
     population: Population,
     teachers: dict[str, Teacher],
-    allowed: NDArray[np.bool_],
     seen: NDArray[np.int8] | None,
     progress: Progress,
 ) -> dict[str, float]:
@@ -180,12 +198,10 @@ def _write(
     users = population.users.height
     # Who a user is, not where it stands, decides what is drawn.
     keys = hashed(population.users[population.user]).view(np.int64)
-    size = max(1, _CELLS // population.items.height)
     positives = dict.fromkeys(_PARTS, 0)
     progress.start("simulating", users * (2 + settings.funnel.requests))
-    for first in range(0, users, size):
-        rows = np.arange(first, min(first + size, users))
-        pool = allowed[rows]
+    for rows in _blocks(population):
+        pool = _allowed(population, seen, rows)
         blocks = {name: scorer.block(rows) for name, scorer in scorers.items()}
         truth: Scorer
         if seen is None:
