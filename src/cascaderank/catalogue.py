@@ -1,6 +1,7 @@
 """Everything that can be named in a config, with its documentation."""
 
 import inspect
+import re
 from typing import Any
 
 from cascaderank.data.sources import SOURCES
@@ -20,6 +21,9 @@ SHELVES: dict[str, Registry[Any]] = {
     "sources": SOURCES,
 }
 """The registries by what they hold."""
+
+_ANNEALED = re.compile(r"Annotated\[Union\[.*\bAnnealed\b.*custom_error_context=None\)\]")
+"""A number or a table, as pydantic must be told to tell them apart."""
 
 
 def catalogue() -> dict[str, dict[str, str]]:
@@ -59,6 +63,8 @@ def options(shelf: str, name: str) -> dict[str, str]:
         'int = 8'
     """
     return {
-        option: str(parameter.replace(kind=parameter.POSITIONAL_OR_KEYWORD)).partition(": ")[2]
+        option: _ANNEALED.sub("float | {start, end, shape}", declared)
         for option, parameter in SHELVES[shelf].options(name).items()
+        for declared in [str(parameter.replace(kind=parameter.POSITIONAL_OR_KEYWORD))]
+        for _, _, declared in [declared.partition(": ")]
     }

@@ -344,6 +344,7 @@ def _told(error: Any, kind: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown setting {name}{did_you_mean(where[-1], _fields(kind, where[:-1]))}"
     message = error["msg"].removeprefix("Value error, ")
+    message = message.replace("tuple", "list").replace("Tuple", "List")  # as TOML calls it
     found = error["input"]
     shown = f"; got {found!r}" if isinstance(found, (str, int, float, bool, list)) else ""
     return f"{name}: {message}{shown}" if name else message

@@ -301,3 +301,34 @@ def test_a_device_that_is_not_there(config, tmp_path):
         pytest.skip("there is a GPU here")
     told = refused("train", config, "--set", "train.device=cuda", "--run", tmp_path / "run")
     assert "device 'cuda' is not available here" in told
+
+
+def test_words_that_no_command_takes_are_told_in_one_line(config):
+    assert "'--seeds'" in refused("compare", config, "--seeds", 0)
+    assert "--bogus" in refused("train", config, "--bogus")
+    assert "Did you mean 'compare'" in refused("compre")
+
+
+def test_help_keeps_the_names_of_tables():
+    told = cascaderank("compare", "--help").stdout
+    assert "[compare.variants]" in told
+    assert "[compare.grid]" in told
+
+
+def test_a_folder_that_nothing_can_be_written_to_is_refused(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    for run in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert "cannot be written to" in refused("compare", config, "--run", run)
+
+
+def test_levels_that_a_log_does_not_have_are_refused(config, tmp_path):
+    changes = ("--set", "objective.name=bce", "--set", "objective.entry_levels=[0,9]")
+    told = refused("train", config, "--run", tmp_path / "run", *changes)
+    assert "objective.entry_levels" in told
+    assert "leave it out" in told
+
+
+def test_ls_tells_types_as_a_config_would_have_them():
+    told = cascaderank("ls", "objectives", "lcron").stdout
+    assert "temperature: Optional[float | {start, end, shape}] = None" in told
+    assert "Annotated" not in told

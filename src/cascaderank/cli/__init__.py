@@ -5,6 +5,7 @@ mistake told in one line, 1 is a bug. Nothing heavy is imported before a command
 """
 
 import os
+import sys
 
 import typer
 
@@ -24,8 +25,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 app = typer.Typer(
     name="cascaderank",
     help="Train, judge and explain a cascade ranking system as one network.",
-    no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # brackets in help are names of tables
     pretty_exceptions_show_locals=False,
 )
 for command in (demo, prepare, simulate, train, evaluate, compare, heatmap, ls):
@@ -33,5 +34,13 @@ for command in (demo, prepare, simulate, train, evaluate, compare, heatmap, ls):
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; words that it does not take are told in one line too."""
+    try:
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except typer.Abort:
+        sys.exit(130)
+    except typer.TyperException as mistake:
+        command = getattr(getattr(mistake, "ctx", None), "command_path", "cascaderank")
+        told = " ".join(mistake.format_message().split())
+        typer.echo(f"{command}: {told.rstrip('.')}; see {command} --help", err=True)
+        sys.exit(mistake.exit_code)

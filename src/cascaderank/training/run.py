@@ -41,6 +41,8 @@ from cascaderank.training.trainer import Trainer
 
 Part = Literal["auto", "all", "train", "validation", "test"]
 
+_MOST_TOLD = 6  # settings that differ, in a message
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +248,10 @@ def _claim(run: RunFolder, settings: RunSettings) -> None:
         write_atomically(run.config, text.encode())
         return
     if run.config.read_text(encoding="utf-8") != text:
-        told = "; ".join(read_settings(run.config).differences(settings)) or "defaults"
+        differ = read_settings(run.config).differences(settings)
+        told = "; ".join(differ[:_MOST_TOLD]) or "defaults"
+        if len(differ) > _MOST_TOLD:
+            told += f"; and {len(differ) - _MOST_TOLD} more"
         raise RunError(
             f"{run.path}: holds a run of other settings ({told}); "
             "choose another folder with --run, or remove this one"
@@ -297,6 +302,13 @@ def run_objective(settings: RunSettings, log: RequestLog) -> Objective:
     """
     name, options = settings.objective.name, settings.objective.options
     levels, stages = len(log.manifest.level_names), len(settings.stages)
+    said = options.get("entry_levels")
+    if said is not None and max(said) >= levels:
+        there = f"levels 0 to {levels - 1}" if levels else "no levels"
+        raise ConfigError(
+            f"objective.entry_levels: {log.path} has {there}; got {list(said)}; name levels that "
+            "are there, or leave it out"
+        )
     if levels and "entry_levels" in OBJECTIVES.options(name):
         # Where the log has other levels than the published setting, stages enter evenly spaced.
         options.setdefault("entry_levels", [t * levels // stages for t in range(stages)])

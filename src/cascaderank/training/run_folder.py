@@ -59,7 +59,12 @@ class RunFolder:
                 f"{path}: holds files and no config.toml, so it is not the folder of a run; "
                 "choose another"
             )
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{path}: cannot be made: {error.strerror or error}; choose another"
+            ) from None
 
     @property
     def complete(self) -> bool:
@@ -72,10 +77,16 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from training in a folder, which is made if it is not there.
 
     Raises:
-        RunError: if one does already.
+        RunError: if one does already, or nothing can be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise RunError(
+            f"{folder}: cannot be written to: {error.strerror or error}; choose another with --run"
+        ) from None
+    with lock:
         if fcntl is not None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
