@@ -17,7 +17,7 @@ def test_unknown_name_suggests_the_nearest():
 
 
 def test_options_are_the_keyword_only_parameters():
-    assert list(STAGES.options("mlp")) == ["dim", "hidden", "dropout"]
+    assert list(STAGES.options("mlp")) == ["dim", "hidden", "dropout", "norm"]
 
 
 def test_all_wrong_options_are_told_at_once():

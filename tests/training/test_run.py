@@ -162,3 +162,19 @@ def test_a_log_without_days_is_told_before_any_work(funnel, settings_for, tmp_pa
     with pytest.raises(DataError, match=r"no timestamps to learn day by day; say train\.order"):
         train_run(settings, tmp_path / "run")
     assert not (tmp_path / "run" / "schema.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"relevance.top": 40}, "relevance.top is 40, so all candidates are ground truth"),
+        (
+            {"stages.retrieval.quota": 50, "stages.ranking.quota": 45},
+            "the last quota is 45, so no stage drops what counts",
+        ),
+    ],
+)
+def test_lists_that_leave_nothing_to_decide_are_told(funnel, settings_for, tmp_path, changes, told):
+    settings = settings_for(funnel).changed(changes)
+    with pytest.raises(DataError, match=told):
+        train_run(settings, tmp_path / "run")

@@ -61,6 +61,7 @@ def run_data(
         raise type(error)(told if str(log.path) in told else f"{log.path}: {told}") from None
     with scratch(folder) as columns:
         encoded = encode(log, schema, settings, columns, progress or Silent())
+        _check_lists(settings, log, encoded)
         yield RunData(log=log, split=split, encoded=encoded, schema=schema, folder=columns)
 
 
@@ -105,6 +106,25 @@ def encode(
     )
     progress.stop()
     return encoded
+
+
+def _check_lists(settings: RunSettings, log: RequestLog, encoded: EncodedLog) -> None:
+    """Check that there is anything to decide: that some list is longer than what is kept of it.
+
+    Raises:
+        DataError: if every cascade would do equally well on every request.
+    """
+    longest, top = int(np.diff(encoded.offsets).max(initial=0)), settings.relevance.top
+    told = []
+    if top is not None and top >= longest:
+        told.append(f"relevance.top is {top}, so all candidates are ground truth")
+    if settings.quotas[-1] >= longest:
+        told.append(f"the last quota is {settings.quotas[-1]}, so no stage drops what counts")
+    if told:
+        raise DataError(
+            f"{log.path}: the longest list has {longest} candidates and {', and '.join(told)}; "
+            "lower it"
+        )
 
 
 def share(data: RunData) -> Path:
