@@ -9,6 +9,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cascaderank.comparison import CompareSettings
+from cascaderank.data.candidates import CandidateSettings, CatalogueSettings
 from cascaderank.data.labels import TARGETS, TargetSettings
 from cascaderank.data.ordering import Order
 from cascaderank.data.split import RequestSplit, SplitSettings
@@ -139,6 +140,9 @@ class TrainSettings(Settings):
     )
     clip_norm: float = Field(10.0, gt=0, description="Longest gradient that is not cut down.")
     patience: int = Field(3, ge=1, description="Epochs without a better validation before the end.")
+    candidates: CandidateSettings | None = Field(
+        None, description="Which candidates a request is trained on; all if not given."
+    )
     schedule: Schedule = Field(
         Schedule(preset="joint"), description="Who learns when: see docs/schedules.md."
     )
@@ -187,6 +191,7 @@ class RunSettings(Settings):
     objective: ObjectiveSettings = ObjectiveSettings()
     train: TrainSettings = TrainSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    catalogue: CatalogueSettings | None = None
     compare: CompareSettings = CompareSettings()
 
     @model_validator(mode="after")
@@ -211,6 +216,21 @@ class RunSettings(Settings):
             self.train.schedule.plans(tuple(self.stages), objective.terms)
         except (ConfigError, ShapeError) as error:
             raise ValueError(str(error)) from None
+        return self
+
+    @model_validator(mode="after")
+    def _random_candidates_can_be_drawn(self) -> Self:
+        pool = self.train.candidates is not None and self.train.candidates.pool > 0
+        if pool and self.catalogue is None:
+            raise ValueError(
+                "train.candidates.pool draws random items, and nothing says what tells items "
+                "apart; name the feature in catalogue.item"
+            )
+        if self.objective.options.get("corrected") and not pool:
+            raise ValueError(
+                f"corrected = true of '{self.objective.name}' needs random candidates whose chance "
+                "is known; draw some with train.candidates.pool"
+            )
         return self
 
     @property

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cascaderank.errors import ConfigError, ShapeError
-from cascaderank.evaluation import holm, paired_test
+from cascaderank.errors import ConfigError, DataError, ShapeError
+from cascaderank.evaluation import holm, paired_test, unpaired_test
 
 
 def test_few_requests_are_exact():
@@ -126,3 +126,26 @@ def test_holm_keeps_order_and_leaves_out_what_was_not_tested():
     assert adjusted["c"] == 1
     assert math.isnan(adjusted["none"])
     assert holm({}) == {}
+
+
+def test_welch_s_test_is_its_formula():
+    x, y = np.array([0.41, 0.45, 0.38, 0.44, 0.40]), np.array([0.36, 0.39, 0.35, 0.39])
+    found = unpaired_test(x, y)
+    a, b = x.var(ddof=1) / 5, y.var(ddof=1) / 4
+    t = (x.mean() - y.mean()) / np.sqrt(a + b)
+    freedom = (a + b) ** 2 / (a**2 / 4 + b**2 / 3)
+    assert found.p == pytest.approx(2 * stats.t.sf(t, freedom), rel=1e-12)
+    assert found.difference == pytest.approx(x.mean() - y.mean())
+    assert found.runs == (5, 4)
+    assert unpaired_test(y, x).p == pytest.approx(found.p)
+
+
+def test_runs_that_cannot_be_compared_have_no_p():
+    x = np.array([0.4, 0.5])
+    assert np.isnan(unpaired_test(x, x[:1]).p)
+    assert np.isnan(unpaired_test(np.ones(3), np.zeros(3)).p), "nothing varies"
+    assert np.isnan(unpaired_test(x, x[:0]).difference)
+    with pytest.raises(ShapeError):
+        unpaired_test(x, x[None])
+    with pytest.raises(DataError, match="1 of 2 runs are NaN"):
+        unpaired_test(x, np.array([np.nan, 1]))

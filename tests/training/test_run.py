@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from cascaderank.data.request_log import RequestLog, RequestLogWriter
 from cascaderank.errors import DataError, RunError, SchemaError
 from cascaderank.schema import Feature, Schema
-from cascaderank.training.run import evaluate_run, load_run, train_run
+from cascaderank.training.judging import evaluate_run
+from cascaderank.training.run import load_run, train_run
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, say, user_errors
+from cascaderank.errors import ConfigError
 
 
 @user_errors
@@ -19,16 +20,39 @@ def evaluate(
             "trained on, and all requests of any other."
         ),
     ] = "auto",
+    catalogue: Annotated[
+        bool, typer.Option("--catalogue", help="Search all items instead of the logged ones.")
+    ] = False,
+    stage: Annotated[
+        str | None, typer.Option(help="With --catalogue: which stage searches; else the first.")
+    ] = None,
+    index: Annotated[
+        str, typer.Option(help="With --catalogue: an index of faiss, such as HNSW32.")
+    ] = "exact",
     as_json: AsJson = False,
 ) -> None:
     """Print how much of the ground truth survives the cascade, and which stage lost the rest."""
-    from cascaderank.evaluation.tables import report_tables
-    from cascaderank.training.run import evaluate_run
+    from cascaderank.evaluation.tables import catalogue_table, report_tables
+    from cascaderank.training.judging import evaluate_run, evaluate_run_catalogue
 
+    about = {"run": str(run), "dataset": str(dataset)}
+    if catalogue:
+        with Bars() as bars:
+            judged, found = evaluate_run_catalogue(
+                run, dataset, part=part, stage=stage, index=index, progress=bars
+            )
+        if as_json:
+            emit_json({**about, "part": judged, **found.to_json()})
+            return
+        say(f"{judged} requests of {dataset}")
+        emit(catalogue_table(found))
+        return
+    if stage is not None or index != "exact":
+        raise ConfigError("--stage and --index are about the search of all items; add --catalogue")
     with Bars() as bars:
         judged, report = evaluate_run(run, dataset, part=part, progress=bars)
     if as_json:
-        emit_json({"run": str(run), "dataset": str(dataset), "part": judged, **report.to_json()})
+        emit_json({**about, "part": judged, **report.to_json()})
         return
     say(f"{judged} requests of {dataset}")
     emit(*report_tables(report))

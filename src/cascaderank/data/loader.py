@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cascaderank.batch import RequestBatch
+from cascaderank.data.candidates import CandidateSampler, Drawn
 from cascaderank.data.column_files import resident_of_files
 from cascaderank.data.columns import EncodedLog
 from cascaderank.data.ordering import Order, Rows, bucketed, ordered
 from cascaderank.data.padding import Padding, columns_first
 from cascaderank.data.prefetch import prefetched
+from cascaderank.data.ragged import offsets_of
 from cascaderank.data.tables import Table
 from cascaderank.errors import ConfigError, DataError
 
@@ -36,6 +38,10 @@ class RequestLoader:
         prefetch: how many batches a thread makes in advance; 0 for none. The batches are the same.
         pin_memory: whether batches lie in page-locked memory, from where a GPU fetches them while
             it computes; of no effect without CUDA.
+        sampler: draws the candidates of each request anew in each epoch; all that were logged if
+            not given.
+        random_label: of a candidate that the sampler drew from the catalogue; its level and its
+            feedback are 0.
 
     Raises:
         ConfigError: if a row is not in the log, ``batch_size``, ``seed`` or ``prefetch`` is out of
@@ -71,6 +77,8 @@ class RequestLoader:
         bucketing: bool = False,
         prefetch: int = 0,
         pin_memory: bool = False,
+        sampler: CandidateSampler | None = None,
+        random_label: float = 0.0,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1; got {batch_size}")
@@ -97,6 +105,8 @@ class RequestLoader:
         self.bucketing = bucketing
         self.prefetch = prefetch
         self.pin_memory = pin_memory
+        self.sampler = sampler
+        self.random_label = random_label
 
     @property
     def batches_per_epoch(self) -> int:
@@ -126,7 +136,7 @@ class RequestLoader:
     def _batches(self, epoch: int, start: int) -> Iterator[RequestBatch]:
         rows, release = self._ordered(epoch), self.log.mapped_bytes > _MOST_RESIDENT
         for first in range(start * self.batch_size, len(rows), self.batch_size):
-            batch = self.collate(rows[first : first + self.batch_size])
+            batch = self.collate(rows[first : first + self.batch_size], epoch=epoch)
             yield batch.pin_memory() if self.pin_memory else batch
             if release and resident_of_files() > _MOST_RESIDENT:
                 self.log.release()
@@ -145,11 +155,12 @@ class RequestLoader:
             days=days,
         )
 
-    def collate(self, rows: NDArray[np.integer[Any]]) -> RequestBatch:
+    def collate(self, rows: NDArray[np.integer[Any]], *, epoch: int = 0) -> RequestBatch:
         """Pad some requests to the longest of them; histories too, to one entry at least.
 
         Args:
             rows: in the log; ``[batch]``.
+            epoch: for which candidates are drawn, if there is a sampler.
 
         Returns:
             The requests in the order of ``rows``. Padding is 0 everywhere, and ``False`` in masks.
@@ -158,15 +169,23 @@ class RequestLoader:
             ConfigError: if a row is not in the log.
         """
         log, rows = self.log, _checked_rows(rows, self.log.requests)
-        lists = Padding(log.offsets, rows)
         entries = {name: Padding(of, rows, least=1) for name, of in log.history_offsets.items()}
+        lists, items, drawn = Padding(log.offsets, rows), self._items, None
+        if self.sampler is not None:
+            drawn = self.sampler.draw(rows, epoch)
+            lists = Padding(offsets_of(drawn.lengths), np.arange(len(rows)))
+            items = _with_random(items, self.sampler, drawn)
 
-        def of_candidates(column: NDArray[Any] | None) -> Tensor | None:
-            return None if column is None else lists.padded(column[:, None])[0]
+        def of_candidates(column: NDArray[Any] | None, random: float = 0.0) -> Tensor | None:
+            if column is None:
+                return None
+            if drawn is not None:
+                column = _values(column, np.array(random, column.dtype), drawn)
+            return lists.padded(column[:, None])[0]
 
         return RequestBatch(
             mask=lists.mask(),
-            items=_by_name(self._items, lambda block, _: lists.padded(block)),
+            items=_by_name(items, lambda block, _: lists.padded(block)),
             request=_by_name(
                 self._request, lambda block, _: torch.from_numpy(columns_first(block[rows]))
             ),
@@ -174,11 +193,37 @@ class RequestLoader:
                 self._history, lambda block, name: entries[log.sequences[name]].padded(block)
             ),
             history_mask={name: padding.mask() for name, padding in entries.items()},
-            labels=of_candidates(log.labels),
+            labels=of_candidates(log.labels, self.random_label),
             levels=of_candidates(log.levels),
             feedback=of_candidates(log.feedback),
+            log_q=None
+            if drawn is None or drawn.log_q is None
+            else lists.padded(drawn.log_q[:, None])[0],
             rows=torch.from_numpy(rows),
         )
+
+
+def _with_random(items: Table, sampler: CandidateSampler, drawn: Drawn) -> Table:
+    """The features of the candidates that were drawn, one after another."""
+    blocks = {}
+    for names, block in items.blocks.items():
+        random: NDArray[Any] = np.zeros((), dtype=block.dtype)
+        if sampler.catalogue is not None:
+            # What is not of the item alone is read by no stage: `ItemCatalogue.check_has`.
+            of, none = sampler.catalogue.features, np.zeros(len(sampler.catalogue), block.dtype)
+            columns = [of.get(name, none) for name in names]
+            places = drawn.places[drawn.random]
+            random = np.stack([c[places] for c in columns], axis=1).astype(block.dtype)
+        blocks[names] = _values(block, random, drawn)
+    return Table(blocks, tuple(items))
+
+
+def _values(column: NDArray[Any], random: NDArray[Any], drawn: Drawn) -> NDArray[Any]:
+    """What a column of the log has for logged candidates, and ``random`` for the others."""
+    values = np.empty((len(drawn.places), *column.shape[1:]), dtype=column.dtype)
+    values[~drawn.random] = column[drawn.places[~drawn.random]]
+    values[drawn.random] = random
+    return values
 
 
 def _by_name(table: Table, read: Callable[[NDArray[Any], str], Tensor]) -> dict[str, Tensor]:

@@ -8,30 +8,54 @@ from cascaderank.evaluation.bootstrap import (
     two_way_bootstrap,
 )
 from cascaderank.evaluation.cascade import evaluate
+from cascaderank.evaluation.catalogue import CatalogueReport, evaluate_catalogue, list_metrics
 from cascaderank.evaluation.consistency import ranking_consistency
 from cascaderank.evaluation.evaluator import Evaluator
 from cascaderank.evaluation.gauc import gauc
 from cascaderank.evaluation.report import Report, StageReport
-from cascaderank.evaluation.significance import PairedTest, holm, paired_test
-from cascaderank.evaluation.tables import funnel_table, report_tables, summary_table
+from cascaderank.evaluation.search import ItemSets, exact_search, index_search
+from cascaderank.evaluation.significance import (
+    PairedTest,
+    UnpairedTest,
+    holm,
+    paired_test,
+    unpaired_test,
+)
+from cascaderank.evaluation.tables import (
+    catalogue_table,
+    funnel_table,
+    report_tables,
+    summary_table,
+)
+from cascaderank.evaluation.utility import funnel_utility
 
 __all__ = [
     "Attribution",
+    "CatalogueReport",
     "Evaluator",
+    "ItemSets",
     "PairedTest",
     "Report",
     "StageReport",
     "Summary",
+    "UnpairedTest",
     "attribute",
     "bootstrap_interval",
     "bootstrap_intervals",
+    "catalogue_table",
     "evaluate",
+    "evaluate_catalogue",
+    "exact_search",
     "funnel_table",
+    "funnel_utility",
     "gauc",
     "holm",
+    "index_search",
+    "list_metrics",
     "paired_test",
     "ranking_consistency",
     "report_tables",
     "summary_table",
     "two_way_bootstrap",
+    "unpaired_test",
 ]

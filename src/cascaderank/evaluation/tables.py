@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from cascaderank.evaluation.bootstrap import Summary
+from cascaderank.evaluation.catalogue import EXACT, METRICS, CatalogueReport
 from cascaderank.evaluation.report import Report
 
 if TYPE_CHECKING:
@@ -138,6 +139,41 @@ def summary_table(report: Report) -> "Table":
             f"{summary.requests:,}",
             f"{summary.undefined:,}",
         )
+    return table
+
+
+def catalogue_table(report: CatalogueReport) -> "Table":
+    """Return one line per metric of a search of all items, with one column per cut-off."""
+    from rich.table import Table
+
+    cutoffs = list(dict.fromkeys(name.partition("@")[2] for name in report.metrics))
+    notes = [f"{report.items:,} items, {report.requests:,} requests"]
+    undefined = max(summary.undefined for summary in report.metrics.values())
+    if undefined:
+        notes.append(f"{undefined:,} requests have no ground truth, and are left out")
+    if report.absent:
+        notes.append(f"{report.absent:,} of the ground truth are among no items: missed")
+    if report.index != EXACT:
+        notes.append(f"by index {report.index}: {report.index_recall:.4f} of the exact lists")
+    table = Table(
+        title="Search of all items",
+        title_justify="left",
+        box=None,
+        header_style="bold",
+        caption="\n".join(notes),
+        caption_justify="left",
+    )
+    table.add_column("")
+    for cutoff in cutoffs:
+        table.add_column(f"@{cutoff}", justify="right", no_wrap=True)
+        table.add_column("interval", justify="right", no_wrap=True)
+    for metric in METRICS:
+        row = []
+        for cutoff in cutoffs:
+            found = report.metrics[f"{metric}@{cutoff}"]
+            ends = "-" if math.isnan(found.low) else f"{found.low:.4f} to {found.high:.4f}"
+            row += [_number(found), ends]
+        table.add_row(metric.replace("_", " "), *row)
     return table
 
 

@@ -16,7 +16,7 @@ Point = Mapping[str, Any]
 ALL = "*"
 """What the table of a grid is called whose axes are those of all methods."""
 
-_SAME = ("data", "relevance", "evaluation", "compare")
+_SAME = ("data", "relevance", "evaluation", "catalogue", "compare")
 _LONGEST = 120  # of a folder's name; file systems take 255 bytes
 
 

@@ -15,24 +15,23 @@ from safetensors.torch import load_file
 from cascaderank.cascade import Cascade, build_stage
 from cascaderank.config import RunSettings, read_settings
 from cascaderank.data.columns import EncodedLog
-from cascaderank.data.encoding import check_same_features
 from cascaderank.data.loader import RequestLoader
 from cascaderank.data.request_log import RequestLog
-from cascaderank.data.split import split_requests
 from cascaderank.errors import CascadeRankError, ConfigError, RunError, SchemaError
 from cascaderank.evaluation import Report, evaluate
+from cascaderank.evaluation.catalogue import CatalogueReport
 from cascaderank.objectives import OBJECTIVES, Objective, build_objective
 from cascaderank.schema import FittedSchema
 from cascaderank.training.domains import check_domains
 from cascaderank.training.environment import environment
+from cascaderank.training.items import random_label, sampler_of, search_items, searches
 from cascaderank.training.memory import PeakMemory
 from cascaderank.training.progress import Progress, Silent
-from cascaderank.training.run_data import RunData, encode, run_data
+from cascaderank.training.run_data import RunData, run_data
 from cascaderank.training.run_folder import (
     RunFolder,
     locked,
     read_json,
-    scratch,
     write_atomically,
     write_json,
 )
@@ -114,6 +113,8 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
                 data.encoded,
                 data.split.train,
                 pin_memory=device.type == "cuda",
+                sampler=sampler_of(settings, data),
+                random_label=random_label(settings),
                 **settings.train.model_dump(
                     include={"batch_size", "seed", "order", "bucketing", "prefetch"}
                 ),
@@ -127,7 +128,21 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
         )
         state = trainer.fit()
     seconds, peak = time.monotonic() - started, memory.bytes()
-    report = _judge(settings, cascade, data.encoded, data.split.test, device, progress)
+    report = judge(settings, cascade, data.encoded, data.split.test, device, progress)
+    found: dict[str, object] = {}
+    if searches(settings, cascade):
+        searched = search_items(
+            settings,
+            cascade,
+            data.schema,
+            data.log,
+            data.encoded,
+            rows=data.split.test,
+            train=data.split.train,
+            device=device,
+        )
+        found["catalogue"] = searched.to_json()
+        report = replace(report, per_request={**report.per_request, **_of_catalogue(searched)})
     _write_per_request(run, report, data.encoded)
     validation = state.best if state.best >= 0 else None
     write_json(
@@ -152,6 +167,7 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
                 "peak_memory_bytes": peak,
             },
             "test": report.to_json(),
+            **found,
         },
     )
     run.checkpoint.unlink(missing_ok=True)
@@ -204,41 +220,6 @@ def load_run(folder: Path) -> tuple[Cascade, FittedSchema, RunSettings]:
         first = str(error).strip().split("\n")[0]
         raise RunError(f"{folder}: cannot be loaded: {first}") from None
     return cascade.eval(), schema, settings
-
-
-def evaluate_run(
-    folder: Path, dataset: Path, *, part: Part = "auto", progress: Progress | None = None
-) -> tuple[str, Report]:
-    """Judge a run on a data set.
-
-    Args:
-        folder: of the run.
-        dataset: a request log; its schema must be the one the run was trained with.
-        part: which requests. ``"auto"`` takes the test requests of the data set that the run was
-            trained on, so that nothing is judged that was learnt from, and all requests of any
-            other.
-        progress: hears how far it is.
-
-    Returns:
-        Which requests were judged, and the report.
-
-    Raises:
-        RunError: if the folder is not that of a complete run.
-        SchemaError: if the data set has another schema.
-    """
-    cascade, schema, settings = load_run(folder)
-    log = RequestLog.open(dataset)
-    check_same_features(schema, log.schema, where=str(log.path))
-    trained_on = read_json(RunFolder(folder).report)["dataset"]["fingerprint"]
-    if part == "auto":
-        part = "test" if trained_on == log.fingerprint else "all"
-    rows = None if part == "all" else getattr(split_requests(log, settings.data.split), part)
-    device = pick_device(settings.train.device)
-    progress = progress or Silent()
-    with scratch(None) as columns:
-        encoded = encode(log, schema, settings, columns, progress)
-        rows = np.arange(encoded.requests) if rows is None else rows
-        return part, _judge(settings, cascade.to(device), encoded, rows, device, progress)
 
 
 def _claim(run: RunFolder, settings: RunSettings) -> None:
@@ -314,6 +295,12 @@ def run_objective(settings: RunSettings, log: RequestLog) -> Objective:
         options.setdefault("entry_levels", [t * levels // stages for t in range(stages)])
     if levels and "exposed_level" in OBJECTIVES.options(name):
         options.setdefault("exposed_level", levels - 1)
+    z = options.get("z")
+    if levels and z is not None and len(z) != levels:
+        raise ConfigError(
+            f"objective.z must be {levels} numbers, one for each level of {log.path} "
+            f"({', '.join(log.manifest.level_names)}); got {list(z)}"
+        )
     return build_objective(
         name,
         stages=list(settings.stages),
@@ -328,7 +315,7 @@ def _loader(settings: RunSettings, encoded: EncodedLog, rows: np.ndarray) -> Req
     return RequestLoader(encoded, rows, batch_size=settings.evaluation.batch_size)
 
 
-def _judge(
+def judge(
     settings: RunSettings,
     cascade: Cascade,
     encoded: EncodedLog,
@@ -336,6 +323,7 @@ def _judge(
     device: torch.device,
     progress: Progress,
 ) -> Report:
+    """Judge a cascade on some requests, as the settings of its run say."""
     loader = _loader(settings, encoded, rows)
     progress.start("judging", loader.batches_per_epoch)
     report = evaluate(
@@ -351,6 +339,11 @@ def _judge(
     )
     progress.stop()
     return report
+
+
+def _of_catalogue(searched: CatalogueReport) -> dict[str, np.ndarray]:
+    values = searched.per_request.items()
+    return {f"catalogue/{name}": of for name, of in values if name != "row"}
 
 
 def _write_per_request(run: RunFolder, report: Report, encoded: EncodedLog) -> None:

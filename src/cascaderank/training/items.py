@@ -1,0 +1,146 @@
+"""The items of a run: what random candidates are drawn from, and what is searched."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cascaderank.cascade import Cascade
+from cascaderank.config import RunSettings
+from cascaderank.data.candidates import CandidateSampler
+from cascaderank.data.columns import EncodedLog
+from cascaderank.data.item_catalogue import ItemCatalogue
+from cascaderank.data.labels import labels_of
+from cascaderank.data.loader import RequestLoader
+from cascaderank.data.request_log import RequestLog
+from cascaderank.errors import ConfigError, did_you_mean
+from cascaderank.evaluation.catalogue import EXACT, CatalogueReport, evaluate_catalogue
+from cascaderank.schema import FittedSchema, Role
+from cascaderank.stages import VectorStage
+from cascaderank.training.run_data import RunData
+
+
+def catalogue_of(
+    settings: RunSettings,
+    log: RequestLog,
+    encoded: EncodedLog,
+    schema: FittedSchema,
+    *,
+    train: NDArray[np.int64],
+) -> ItemCatalogue:
+    """Gather the items of a log: those it lists, or else its candidates.
+
+    Raises:
+        ConfigError: if the settings do not say what tells items apart, or not a category.
+        DataError: if there is no item.
+    """
+    if settings.catalogue is None:
+        raise ConfigError(
+            "nothing says what tells items apart; name the feature in catalogue.item of the config"
+        )
+    return ItemCatalogue.build(
+        encoded, schema, item=settings.catalogue.item, train=train, frame=log.catalogue()
+    )
+
+
+def sampler_of(settings: RunSettings, data: RunData) -> CandidateSampler | None:
+    """Build what draws the candidates of training requests; ``None`` if all take part.
+
+    Raises:
+        ConfigError: if a level is unknown, or a stage reads what random items do not have.
+        DataError: if the log has no levels that are asked for.
+    """
+    candidates = settings.train.candidates
+    if candidates is None:
+        return None
+    catalogue = None
+    if candidates.pool:
+        catalogue = catalogue_of(
+            settings, data.log, data.encoded, data.schema, train=data.split.train
+        )
+        for name in settings.stages:
+            catalogue.check_has(item_features(settings, data.schema, name), who=f"stages.{name}")
+    return CandidateSampler(
+        data.encoded,
+        candidates,
+        level_names=data.log.manifest.level_names,
+        catalogue=catalogue,
+        seed=settings.train.seed,
+    )
+
+
+def item_features(settings: RunSettings, schema: FittedSchema, stage: str) -> list[str]:
+    """Return the features of candidates that a stage reads."""
+    chosen = schema.select(settings.stages[stage].features)
+    return [f.name for f in chosen if f.role is Role.ITEM]
+
+
+def random_label(settings: RunSettings) -> float:
+    """Return the label of an item that is drawn: that of the lowest level, without feedback."""
+    nothing = dict.fromkeys(("level", "position", "label", "feedback"), np.zeros(1, np.int64))
+    return float(labels_of(settings.data.target, nothing)[0])
+
+
+def searches(settings: RunSettings, cascade: Cascade) -> bool:
+    """Return whether the first stage of a run is to be judged by its search of all items."""
+    first = next(iter(cascade.stages.values()))
+    return settings.catalogue is not None and isinstance(first, VectorStage)
+
+
+def search_items(
+    settings: RunSettings,
+    cascade: Cascade,
+    schema: FittedSchema,
+    log: RequestLog,
+    encoded: EncodedLog,
+    *,
+    rows: NDArray[np.int64],
+    train: NDArray[np.int64],
+    stage: str | None = None,
+    index: str = EXACT,
+    device: torch.device | str = "cpu",
+) -> CatalogueReport:
+    """Judge a stage of a run by its search of all items.
+
+    Args:
+        settings: of the run.
+        cascade: with its weights.
+        schema: that the run was fitted to.
+        log: the data set.
+        encoded: the same, encoded.
+        rows: requests that are judged.
+        train: requests that were learnt from; none if the data set is another one.
+        stage: which; the first if not given.
+        index: ``"exact"``, or an index of faiss.
+        device: where to compute.
+
+    Raises:
+        ConfigError: if the settings do not say what tells items apart, or the stage cannot search.
+        DataError: if there is no item.
+    """
+    catalogue = catalogue_of(settings, log, encoded, schema, train=train)
+    said = settings.catalogue
+    name = stage or cascade.stage_names[0]
+    if name not in cascade.stage_names or said is None:
+        raise ConfigError(
+            f"no stage called '{name}'{did_you_mean(name, cascade.stage_names)}; "
+            f"there are {', '.join(cascade.stage_names)}"
+        )
+    catalogue.check_has(item_features(settings, schema, name), who=f"stages.{name}")
+
+    def loader(of: NDArray[np.int64]) -> RequestLoader:
+        return RequestLoader(encoded, of, batch_size=settings.evaluation.batch_size)
+
+    return evaluate_catalogue(
+        cascade.stages[name],
+        loader(rows),
+        catalogue,
+        ground_truth=settings.relevance.top,
+        threshold=settings.relevance.threshold,
+        cutoffs=said.cutoffs,
+        user=said.user,
+        history=loader(train) if said.user and len(train) else None,
+        index=index,
+        device=device,
+        bootstrap=settings.evaluation.bootstrap,
+        seed=settings.evaluation.seed,
+    )

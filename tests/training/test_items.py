@@ -1,0 +1,204 @@
+"""A run that draws its candidates and searches all items, from settings to verdict."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from tests.cli.test_commands import cascaderank, refused
+
+from cascaderank.config import check_settings
+from cascaderank.data.request_log import RequestLog
+from cascaderank.errors import ConfigError
+from cascaderank.evaluation import exact_search
+from cascaderank.training.items import sampler_of
+from cascaderank.training.judging import evaluate_run_catalogue
+from cascaderank.training.run import load_run, train_run
+from cascaderank.training.run_data import run_data
+
+
+def settings(log, **changes):
+    plain = check_settings(
+        {
+            "data": {"path": str(log), "target": {"z": [0, 1, 2, 3]}},
+            "relevance": {"threshold": 3},
+            "stages": {
+                "retrieval": {
+                    "model": "matrix_factorisation",
+                    "quota": 20,
+                    "features": ["user_id", "item_id", "category", "quality"],
+                    "dim": 8,
+                }
+            },
+            "objective": {"name": "fs_lambdarank"},
+            "train": {
+                "epochs": 2,
+                "batch_size": 32,
+                "candidates": {
+                    "levels": {"rank_pos": 2, "rank_neg": 2, "coarse_neg": 1},
+                    "pool": 3,
+                },
+            },
+            "catalogue": {"item": "item_id", "user": "user_id", "cutoffs": [5, 20]},
+            "evaluation": {"bootstrap": 20},
+        }
+    )
+    return plain.changed({k.replace("__", "."): v for k, v in changes.items()})
+
+
+@pytest.fixture(scope="module")
+def run(funnel, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return folder, train_run(settings(funnel), folder)
+
+
+def test_training_sees_what_was_drawn(funnel):
+    with run_data(settings(funnel)) as data:
+        drawn = sampler_of(settings(funnel), data).draw(data.split.train[:50], 0)
+    logged = drawn.lengths - np.add.reduceat(drawn.random, np.cumsum(drawn.lengths) - drawn.lengths)
+    assert logged.tolist() == [5] * 50
+    assert 100 < drawn.random.sum() <= 150
+
+
+def test_a_run_reports_its_search_and_evaluate_says_the_same(run, funnel):
+    folder, result = run
+    report = json.loads((folder / "report.json").read_text())["catalogue"]
+    assert list(report["metrics"]) == [
+        f"{metric}@{m}" for m in (5, 20) for metric in ("hit_rate", "ndcg", "recall", "precision")
+    ]
+    part, found = evaluate_run_catalogue(folder, funnel)
+    assert part == "test"
+    assert found.to_json() == report
+    values = pl.read_parquet(folder / "per_request.parquet")["catalogue/recall@20"]
+    assert values.mean() == pytest.approx(report["metrics"]["recall@20"]["mean"])
+    again = train_run(settings(funnel), folder)  # complete: read, not run
+    same = again.test.per_request["catalogue/recall@20"]
+    assert np.array_equal(same, result.test.per_request["catalogue/recall@20"], equal_nan=True)
+
+
+def test_the_search_is_that_of_the_scores_without_what_the_user_liked_in_training(run, funnel):
+    """By plain Python over the log itself: ids, not codes."""
+    folder, _ = run
+    cascade, schema, said = load_run(folder)
+    _, found = evaluate_run_catalogue(folder, funnel)
+    with run_data(said) as data:
+        split = data.split
+        frame = pl.concat(list(data.log.frames(["user_id", "item_id", "level"])))
+        codes = {v: i + 1 for i, v in enumerate(schema.vocabularies["item_id"])}
+        liked = {}
+        for user, items, levels in frame[split.train].iter_rows():
+            liked.setdefault(user, set()).update(
+                codes[i] for i, level in zip(items, levels, strict=True) if level == 3
+            )
+        encoded = data.encoded
+        of = {c: k for k, c in reversed(list(enumerate(encoded.items["item_id"].tolist())))}
+        everything = sorted(c for c in of if c > 0)
+        at = torch.tensor([of[c] for c in everything])
+        from cascaderank.batch import RequestBatch
+        from cascaderank.data.loader import RequestLoader
+
+        items = {
+            n: torch.from_numpy(np.array(v))[at][None].to(
+                torch.float32 if v.dtype.kind == "f" else torch.int64
+            )
+            for n, v in encoded.items.items()
+        }
+        recalls = []
+        (batch,) = RequestLoader(encoded, split.test, batch_size=999).epoch(0)
+        with torch.no_grad():
+            stage = cascade.stages["retrieval"]
+            of_items = stage.item_vectors(
+                RequestBatch(mask=torch.ones(1, len(at), dtype=torch.bool), items=items)
+            )[0]
+            scores = stage.request_vectors(batch) @ of_items.T
+        for row, (user, ids, levels) in enumerate(frame[split.test].iter_rows()):
+            own = {codes.get(i, -i) for i, x in zip(ids, levels, strict=True) if x == 3}
+            order = sorted((-s, c) for s, c in zip(scores[row].tolist(), everything, strict=True))
+            left = [c for _, c in order if c in own or c not in liked.get(user, set())]
+            recalls.append(len(own & set(left[:20])) / len(own))
+    np.testing.assert_allclose(found.per_request["recall@20"], recalls, atol=1e-12)
+    assert 0 < np.mean(recalls) < 1
+
+
+def test_an_index_is_as_good_as_its_recall(run, funnel):
+    folder, _ = run
+    _, exact = evaluate_run_catalogue(folder, funnel)
+    _, flat = evaluate_run_catalogue(folder, funnel, index="Flat")
+    _, graph = evaluate_run_catalogue(folder, funnel, index="HNSW16")
+    assert flat.index_recall > 0.99  # sums may round apart
+    assert 0.9 < graph.index_recall <= 1
+    for name, summary in exact.metrics.items():
+        assert flat.metrics[name].mean == pytest.approx(summary.mean, abs=0.01)
+        assert graph.metrics[name].mean == pytest.approx(summary.mean, abs=0.1)
+    assert exact.index_recall == 1
+
+
+def test_all_items_are_searched_by_a_two_tower_stage_too(funnel, tmp_path):
+    changes = {
+        "stages.retrieval": {
+            "model": "two_tower",
+            "quota": 20,
+            "features": ["*", "!match_*", "!gap_*"],
+            "hidden": [8, 4],
+        },
+        "objective": {"name": "sampled_softmax", "corrected": True},
+        "train.candidates": {"levels": {"rank_pos": 1}, "pool": 5, "draw": "frequency"},
+        "train.epochs": 1,
+    }
+    train_run(settings(funnel).changed(changes), tmp_path / "run")
+    _, found = evaluate_run_catalogue(tmp_path / "run", funnel)
+    assert found.items > 150
+    assert 0 <= found.metrics["recall@20"].mean <= 1
+
+
+def test_the_command_searches_all_items(run, funnel):
+    folder, _ = run
+    table = cascaderank("evaluate", folder, funnel, "--catalogue", "--index", "HNSW16")
+    assert table.returncode == 0, table.stderr
+    assert "hit rate" in table.stdout
+    assert "of the exact lists" in table.stdout
+    assert max(map(len, table.stdout.splitlines())) <= 100
+    told = json.loads(cascaderank("evaluate", folder, funnel, "--catalogue", "--json").stdout)
+    assert (
+        told["metrics"] == json.loads((folder / "report.json").read_text())["catalogue"]["metrics"]
+    )
+    assert "add --catalogue" in refused("evaluate", folder, funnel, "--index", "Flat")
+    message = refused("evaluate", folder, funnel, "--catalogue", "--stage", "retrieva")
+    assert "no stage called 'retrieva' (did you mean 'retrieval'?)" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"catalogue": None}, "train.candidates.pool draws random items"),
+        ({"train__candidates": None, "objective__name": "sampled_softmax",
+          "objective__corrected": True}, "corrected = true of 'sampled_softmax' needs random"),
+        ({"catalogue__item": "quality"}, "catalogue.item must be a category of the candidates"),
+        ({"catalogue__item": "itemid"}, "did you mean 'item_id'"),
+        ({"objective__z": [0, 1]}, "objective.z must be 4 numbers, one for each level"),
+        ({"data__target": {"z": [0, 3]}}, "has 4 levels, so z of the target must be 4 numbers"),
+        ({"stages__retrieval__features": ["*"]}, "stages.retrieval reads 'match_2', 'gap_2'"),
+        ({"train__candidates__levels": {"rankpos": 1}}, "no level called 'rankpos'"),
+        ({"catalogue__user": "price"}, "catalogue.user must be a category of the requests"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_cannot_be_is_told(funnel, tmp_path, changes, told):
+    with pytest.raises(ConfigError) as caught:
+        train_run(settings(funnel, train__epochs=1, **changes), tmp_path / "run")
+    assert told in str(caught.value)
+
+
+def test_a_stage_without_vectors_cannot_search(funnel, settings_for, tmp_path):
+    small = settings_for(funnel, train__epochs=1, catalogue={"item": "item_id"})
+    cheap = ["*", "!match_*", "!gap_*"]
+    small = small.changed({f"stages.{s}.features": cheap for s in ("retrieval", "ranking")})
+    train_run(small, tmp_path / "run")
+    with pytest.raises(ConfigError, match="its score is no dot product"):
+        evaluate_run_catalogue(tmp_path / "run", funnel, stage="ranking")
+
+
+def test_the_catalogue_of_a_log_without_one_is_its_candidates(funnel):
+    assert RequestLog.open(funnel).catalogue() is None
+    assert exact_search(torch.ones(1, 1), torch.ones(3, 1), 2).tolist() == [[0, 1]]
