@@ -30,8 +30,15 @@ test: $(READY)  ## tests, doctests and architecture
 test-all: $(READY)  ## the same with the slow ones
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
-bench: $(READY)  ## measure, and print ratios against peers and naive versions
-	$(BIN)/python benchmarks/run.py
+bench: $(VENV)/.bench  ## measure beside peers, print it, and write docs/performance.md anew
+	$(BIN)/python benchmarks/run.py --page docs/performance.md
+
+# torchsort is built from source, for the CPU; where that fails its rows say "not installed".
+$(VENV)/.bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	-PATH="$(CURDIR)/$(BIN):/usr/bin:/bin" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --no-build-isolation -c constraints.txt torchsort >/dev/null 2>&1
+	@touch $@
 
 docs: $(READY)  ## build the pages under site/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

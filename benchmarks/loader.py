@@ -5,6 +5,7 @@ gathers a column at a time, with an index of every place of the batch.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -28,7 +29,7 @@ ENTRIES, HISTORY_FEATURES = 50, 5
 BATCH = 256
 
 
-def request_log(requests: int, *, ragged: bool) -> EncodedLog:
+def request_log(requests: int, *, ragged: bool, candidates: int = CANDIDATES) -> EncodedLog:
     """Encoded requests in memory; three in four features are categories."""
     chance = np.random.default_rng(0)
 
@@ -43,7 +44,7 @@ def request_log(requests: int, *, ragged: bool) -> EncodedLog:
             for i in range(features)
         }
 
-    offsets, history_offsets = offsets_of(lengths(CANDIDATES)), offsets_of(lengths(ENTRIES))
+    offsets, history_offsets = offsets_of(lengths(candidates)), offsets_of(lengths(ENTRIES))
     history = columns("entry", HISTORY_FEATURES, int(history_offsets[-1]))
     sequences = dict.fromkeys(history, "history")
     return EncodedLog(
@@ -88,7 +89,9 @@ def padded(offsets: NDArray[np.int64], column: Column, rows: NDArray[np.int64]) 
     return torch.from_numpy(values if column.dtype == np.float32 else values.astype(np.int64))
 
 
-def by_request(log: EncodedLog, rows: NDArray[np.int64]) -> Callable[[], Batches]:
+def by_request(
+    log: EncodedLog, rows: NDArray[np.int64], *, workers: int = 0
+) -> Callable[[], Batches]:
     columns = [
         (offsets, torch.from_numpy(c if c.dtype == np.float32 else c.astype(np.int64)))
         for offsets, c in ragged_columns(log)
@@ -106,7 +109,14 @@ def by_request(log: EncodedLog, rows: NDArray[np.int64]) -> Callable[[], Batches
             pad_sequence(list(lists), batch_first=True) for lists in zip(*requests, strict=True)
         ]
 
-    loader = DataLoader(Requests(), BATCH, sampler=rows.tolist(), collate_fn=collated)
+    loader = DataLoader(
+        Requests(),
+        BATCH,
+        sampler=rows.tolist(),
+        collate_fn=collated,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
     return lambda: iter(loader)
 
 
@@ -114,12 +124,22 @@ def loader_pair(requests: int, *, ragged: bool, peer: str) -> Pair:
     log = request_log(20_000, ragged=ragged)
     rows = np.random.default_rng(1).permutation(log.requests)[:requests]
     loader = RequestLoader(log, rows, batch_size=BATCH)
-    batches = {"torch's DataLoader": by_request, "column by column": by_column}[peer](log, rows)
+    batches = {
+        "DataLoader": by_request,
+        "DataLoader, 2 w.": partial(by_request, workers=2),
+        "column by column": by_column,
+    }[peer](log, rows)
 
     def theirs() -> Tensor:
         for batch in batches():
             last = batch
         return torch.cat([tensor.flatten().float() for tensor in last])
+
+    return theirs, epoch(loader)
+
+
+def epoch(loader: RequestLoader) -> Callable[[], Tensor]:
+    """All batches of an epoch; what is returned is the last one."""
 
     def ours() -> Tensor:
         for batch in loader.epoch(0):
@@ -128,4 +148,11 @@ def loader_pair(requests: int, *, ragged: bool, peer: str) -> Pair:
         tensors = (*last.items.values(), last.labels, *last.history.values())
         return torch.cat([tensor.flatten().float() for tensor in tensors])
 
-    return theirs, ours
+    return ours
+
+
+def epoch_of(requests: int, candidates: int) -> Callable[[], Tensor]:
+    """An epoch over lists of a length, histories as always."""
+    log = request_log(requests, ragged=False, candidates=candidates)
+    rows = np.random.default_rng(1).permutation(requests)
+    return epoch(RequestLoader(log, rows, batch_size=BATCH))

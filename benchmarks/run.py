@@ -1,99 +1,114 @@
-"""Measure, and print how many times faster this library is than its peers: `make bench`.
+"""Measure this library beside its peers, how its time grows, and how far it is from the floor.
 
-Each pair is run in turns, so that what else the machine does slows both; times are medians. That
-both give the same numbers is checked first.
+`make bench` runs everything and writes the measured part of `docs/performance.md`. Each pair is
+run in turns, so that what else the machine does slows both; times are medians. That both give the
+same numbers is checked first.
 """
 
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: as the command line does
 
-import platform
-from collections.abc import Callable
-from statistics import median
+import argparse
+import json
+import sys
+from pathlib import Path
 from time import perf_counter
 
-import sklearn
 import torch
-from sklearn.metrics import ndcg_score
-from torch import Tensor
 
-from cascaderank.metrics import ndcg_metric
-from loader import loader_pair
-from long_lists import alone
-from losses import FORMULAS, SIZES, loss_pair
-from step import attention_pair, step_pair, table_pair
-from top_k import Pair, lcron_pair, log_pair, probability_pair
+from comparisons import loader_rows, loss_rows, metric_rows, step_rows, top_k_rows
+from floor import floors, measured_rates
+from growth import growth_series
+from measuring import Bench, machine, tell
+from tables import Table, as_json, floor_table, growth_table, heading, markdown, row_table, text
 
-RUNS = 7
-
-LONG_LISTS = [
-    ("neural_sort", 20_000),
-    *(
-        (name, 1_000_000)
-        for name in ("neural_sort", "soft_sort", "threshold", "sigmoid", "lap_sum")
-    ),
-]
-
-
-def ndcg_pair(lists: int, n: int) -> Pair:
-    scores, labels = torch.randn(lists, n), torch.randint(0, 5, (lists, n)).float()
-
-    def scikit_learn() -> Tensor:
-        return torch.tensor(float(ndcg_score(labels.numpy(), scores.numpy())))
-
-    def ours() -> Tensor:
-        return ndcg_metric(scores, labels, gain="linear").mean()
-
-    return scikit_learn, ours
-
-
-def seconds(function: Callable[[], Tensor]) -> float:
-    start = perf_counter()
-    function()
-    return perf_counter() - start
-
-
-def measure(what: str, peer: str, pair: Pair) -> None:
-    theirs, ours = (function() for function in pair)  # also the warm-up
-    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
-    times = [[seconds(function) for function in pair] for _ in range(RUNS)]
-    their, our = (1000 * median(column) for column in zip(*times, strict=True))
-    print(f"{what:<36}{peer:<20}{their:>10.1f}{our:>10.1f}{their / our:>9.1f}x")
+BESIDE = {
+    "top_k": ("Top k and objectives, forward and backward", top_k_rows),
+    "losses": ("Losses of learning to rank, forward and backward", loss_rows),
+    "metrics": ("Metrics, forward", metric_rows),
+    "step": ("Training", step_rows),
+    "loader": ("Batches of 256", loader_rows),
+}
+GROUPS = (*BESIDE, "growth", "floor")
+BEGIN, END = "<!-- measured: make bench writes this part -->", "<!-- end of what is measured -->"
 
 
 def main() -> None:
+    arguments = parsed()
     torch.manual_seed(0)
-    print(
-        f"Python {platform.python_version()}, torch {torch.__version__}, "
-        f"scikit-learn {sklearn.__version__}, {torch.get_num_threads()} threads;\n"
-        f"float32, forward and backward, milliseconds, medians of {RUNS} runs in turns\n"
+    start, told = perf_counter(), machine()
+    turns, seconds = (5, 0.5) if arguments.quick else (9, 2.0)
+    bench = Bench(turns, seconds, arguments.scale, arguments.quick, arguments.processor)
+    told["clock"] = "processor time" if arguments.processor else "time that passes"
+    if arguments.quick:
+        told["clock"] = f"{told['clock']}; a quick run: fewer rows, sizes and turns"
+    results: dict[str, object] = {"machine": told, "quick": arguments.quick}
+    tables: list[Table] = []
+    if not arguments.json:
+        print(heading(told))
+    for group in arguments.only:
+        table, results[group] = measured(group, bench)
+        tables.append(table)
+        if not arguments.json:
+            print(f"\n{text(table)}", flush=True)
+    results["seconds"] = round(perf_counter() - start)
+    tell(f"{results['seconds']} s")
+    if arguments.json:
+        print(json.dumps(results, indent=1, allow_nan=False))
+    if arguments.page:
+        write(arguments.page, heading(told), tables)
+
+
+def measured(group: str, bench: Bench) -> tuple[Table, object]:
+    """A group as a table, and as what JSON can hold."""
+    if group == "growth":
+        series = list(growth_series(bench))
+        return growth_table(series), [as_json(one) for one in series]
+    if group == "floor":
+        rates, rows = measured_rates(bench), list(floors(bench))
+        values = [{**as_json(row), "milliseconds": row.milliseconds(rates)} for row in rows]
+        return floor_table(rows, rates), {"rates": as_json(rates), "rows": values}
+    title, rows_of = BESIDE[group]
+    compared = list(rows_of(bench))
+    return row_table(title, compared), [as_json(row) for row in compared]
+
+
+def write(page: Path, head: str, tables: list[Table]) -> None:
+    """Replace what was measured before."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        sys.exit(f"{page} must have the lines '{BEGIN}' and '{END}'")
+    body = "\n\n".join([head, *map(markdown, tables)])
+    page.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}", encoding="utf-8")
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--only",
+        type=lambda words: words.split(","),
+        default=list(GROUPS),
+        help=f"some of {','.join(GROUPS)}",
     )
-    print(f"{'':<36}{'peer':<20}{'peer':>10}{'ours':>10}{'ratio':>10}")
-    for lists, n, k in ((1024, 40, 10), (64, 200, 10), (8, 1000, 50), (2, 4000, 200)):
-        what = f"NeuralSort top {k}, {lists:,} x {n:,}"
-        measure(what, "formula", probability_pair(lists, n, k))
-        measure("  both logarithms", "formula in logs", log_pair(lists, n, k))
-    for peer, in_logs in (("formula", False), ("formula in logs", True)):
-        pair = lcron_pair(2, 1024, 40, 10, in_logs=in_logs)
-        measure("LCRON top 10, 2 stages, 1,024 x 40", peer, pair)
-    for name in FORMULAS:
-        for lists, n in SIZES:
-            measure(f"{name}, {lists} x {n:,}", "formula", loss_pair(name, lists, n))
-    measure("NDCG (forward), 8,000 x 40", "scikit-learn", ndcg_pair(8000, 40))
-    measure("DIN's attention, 256 x 40 x 50", "plain torch", attention_pair(256, 40, 50))
-    measure("training step, 256 x 40, history 50", "plain torch", step_pair(256, 40, 50))
-    measure("step of a table of 10,000,000 x 8", "fused AdamW", table_pair(10_000_000, 10_000))
-    for peer in ("torch's DataLoader", "column by column"):
-        for ragged in (False, True):
-            what = f"5,120 requests in batches, {'ragged' if ragged else 'equal'}"
-            measure(what, peer, loader_pair(5_120, ragged=ragged, peer=peer))
-    print(f"\n{'one list':<56}{'ours':>10}{'memory':>14}")
-    for operator, n in LONG_LISTS:
-        temperature = float(n) if operator == "neural_sort" else 1.0
-        took, more = alone(operator, n, n // 100, temperature)
-        what = f"{operator} top {n // 100:,} of {n:,}"
-        print(f"{what:<56}{1000 * took:>10.1f}{more:>10.0f} MiB")
+    parser.add_argument("--quick", action="store_true", help="fewer rows and turns")
+    parser.add_argument(
+        "--processor", action="store_true", help="processor time, for a machine that others use"
+    )
+    parser.add_argument("--json", action="store_true", help="numbers for programs")
+    parser.add_argument("--page", type=Path, help="the page whose measured part is written anew")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="share of the lists of a batch that is taken"
+    )
+    arguments = parser.parse_args()
+    if unknown := [group for group in arguments.only if group not in GROUPS]:
+        parser.error(f"--only: no group '{unknown[0]}'; there are {', '.join(GROUPS)}")
+    if arguments.scale <= 0:
+        parser.error(f"--scale must be positive; got {arguments.scale}")
+    if arguments.page and (arguments.only != list(GROUPS) or arguments.scale != 1):
+        parser.error("--page takes all groups and whole batches: leave --only and --scale out")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def stepping(
     return step
 
 
-def table_pair(rows: int, codes: int) -> Pair:
+def table_pair(rows: int, codes: int, *, beside: str = "adamw", ours: str = "auto") -> Pair:
     """A step that moves a large table of embeddings of 8: AdamW, and who moves it by default."""
     chosen = torch.randint(0, rows, (codes,))
 
@@ -135,7 +135,7 @@ def table_pair(rows: int, codes: int) -> Pair:
 
         return step
 
-    return steps("adamw"), steps("auto")
+    return steps(beside), steps(ours)
 
 
 def attention_pair(requests: int, n: int, length: int) -> Pair:

@@ -1,0 +1,128 @@
+"""Libraries that do the same, as they are meant to be used; each may be absent."""
+
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cascaderank.metrics import auc_metric, kendall_tau_metric, ndcg_metric
+from cascaderank.sorting import top_k_probability
+from top_k import Pair, gradient
+
+CANDIDATES = 40
+
+
+def find(name: str) -> ModuleType | None:
+    """Return a module, or ``None`` if it is not installed or was built for another torch."""
+    try:
+        return import_module(name)
+    except (ImportError, OSError):
+        return None
+
+
+def diffsort_pair(network: str, lists: int, n: int, k: int) -> Pair | None:
+    """The probability to be kept by a relaxed network; the peer makes the whole permutation."""
+    diffsort = find("diffsort")
+    if diffsort is None:
+        return None
+    scores, above, steepness = torch.randn(lists, n), torch.rand(lists, n), 10.0
+    sorting = diffsort.DiffSortNet(network, n, steepness=steepness, distribution="cauchy")
+
+    def theirs(leaf: Tensor) -> Tensor:
+        _, places = sorting(-leaf)  # it sorts upwards
+        return (places[..., :k].sum(-1) * above).sum()
+
+    def ours(leaf: Tensor) -> Tensor:
+        kept = top_k_probability(leaf, k, operator=network, temperature=1 / steepness)
+        return (kept * above).sum()
+
+    return lambda: gradient(theirs, scores), lambda: gradient(ours, scores)
+
+
+def torchsort_pair(operator: str, lists: int, n: int, k: int) -> Pair | None:
+    """Soft ranks by isotonic regression: other numbers, learned from for the same purpose."""
+    torchsort = find("torchsort")
+    if torchsort is None:
+        return None
+    scores, above = torch.randn(lists, n), torch.rand(lists, n)
+
+    def theirs(leaf: Tensor) -> Tensor:
+        return (torchsort.soft_rank(leaf) * above).sum()
+
+    def ours(leaf: Tensor) -> Tensor:
+        temperature = float(n) if operator == "neural_sort" else 1.0
+        kept = top_k_probability(leaf, k, operator=operator, temperature=temperature)
+        return (kept * above).sum()
+
+    return lambda: gradient(theirs, scores), lambda: gradient(ours, scores)
+
+
+def metric_pair(metric: str, peer: str, lists: int) -> Pair | None:
+    """A metric of every list and its mean, forward only; what a peer reads is made beforehand."""
+    module = find(peer)
+    if module is None:
+        return None
+    graded = metric == "ndcg"
+    scores = torch.randn(lists, CANDIDATES)
+    labels = torch.randint(0, 5 if graded else 2, scores.shape).float()
+    labels[:, 0], labels[:, 1] = 1, 0  # defined everywhere
+    theirs = _THEIRS[metric, peer](module, scores, labels)
+    ours: Callable[[], Tensor] = {
+        "ndcg": lambda: ndcg_metric(scores, labels, gain="linear").mean(),
+        "auc": lambda: auc_metric(scores, labels, threshold=1).mean(),
+        "kendall": lambda: kendall_tau_metric(scores, labels).mean(),
+    }[metric]
+    return lambda: torch.tensor(float(theirs())), ours
+
+
+def _sklearn_ndcg(_: ModuleType, scores: Tensor, labels: Tensor) -> Callable[[], float]:
+    from sklearn.metrics import ndcg_score
+
+    return lambda: ndcg_score(labels.numpy(), scores.numpy())
+
+
+def _sklearn_auc(_: ModuleType, scores: Tensor, labels: Tensor) -> Callable[[], float]:
+    from sklearn.metrics import roc_auc_score
+
+    rows = list(zip(labels.numpy(), scores.numpy(), strict=True))
+    return lambda: float(np.mean([roc_auc_score(*row) for row in rows]))
+
+
+def _scipy_kendall(_: ModuleType, scores: Tensor, labels: Tensor) -> Callable[[], float]:
+    from scipy.stats import kendalltau
+
+    rows = list(zip(labels.numpy(), scores.numpy(), strict=True))
+    return lambda: float(np.mean([kendalltau(*row).statistic for row in rows]))
+
+
+def _torchmetrics(module: ModuleType, scores: Tensor, labels: Tensor) -> Callable[[], Tensor]:
+    metric = module.retrieval.RetrievalNormalizedDCG()
+    queries = torch.arange(len(scores))[:, None].expand_as(scores).flatten()
+
+    def mean() -> Tensor:
+        metric.reset()
+        metric.update(scores.flatten(), labels.long().flatten(), indexes=queries)
+        return metric.compute()
+
+    return mean
+
+
+def _ir_measures(module: ModuleType, scores: Tensor, labels: Tensor) -> Callable[[], float]:
+    def by_query(values: list[list[float]]) -> dict[str, dict[str, float]]:
+        return {str(q): {str(i): x for i, x in enumerate(row)} for q, row in enumerate(values)}
+
+    judged, ranked = by_query(labels.int().tolist()), by_query(scores.tolist())
+    measure = module.nDCG @ CANDIDATES
+    return lambda: module.calc_aggregate([measure], judged, ranked)[measure]
+
+
+_THEIRS = {
+    ("ndcg", "sklearn"): _sklearn_ndcg,
+    ("ndcg", "torchmetrics"): _torchmetrics,
+    ("ndcg", "ir_measures"): _ir_measures,
+    ("auc", "sklearn"): _sklearn_auc,
+    ("kendall", "scipy"): _scipy_kendall,
+}

@@ -1,0 +1,158 @@
+"""The tables of a run: for a terminal of 100 columns, for the page, and as JSON."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from textwrap import wrap
+
+from floor import Floor, Rates
+from growth import Series
+from measuring import Row
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    header: tuple[str, ...]
+    lines: list[tuple[str, ...]]
+    words: int = 2
+    """How many columns are words, from the left; the others are numbers."""
+    note: str = ""
+
+
+def row_table(title: str, rows: Iterable[Row]) -> Table:
+    header = ("what", "size", "type", "th", "beside", "ours ms", "theirs", "ratio", "MiB")
+    return Table(title, header, [_row_cells(row) for row in rows], words=5)
+
+
+def _row_cells(row: Row) -> tuple[str, ...]:
+    about = (row.what, row.size, row.dtype.replace("float", "f"), str(row.threads), row.beside)
+    if math.isnan(row.ours):
+        return (*about, "not installed")
+    memory = "-"
+    if not math.isnan(row.memory):
+        memory = f"{_number(row.memory)}/{_number(row.other_memory)}"
+    ratio = f"{row.ratio:,.{0 if row.ratio >= 100 else 1 if row.ratio >= 10 else 2}f}x"
+    return (*about, _number(row.ours), _number(row.other), ratio, memory)
+
+
+def growth_table(all_series: Iterable[Series]) -> Table:
+    header = ("what, and with what it grows", "size", "one, ms", "ns each", "AdamW ms", "MiB")
+    lines: list[tuple[str, ...]] = []
+    for series in all_series:
+        claim = f"to the power {series.exponent:.2f}, claimed {series.claim}"
+        texts = [f"{series.what}:", f"  with the {series.grows_with}", f"  {claim}"]
+        for i in range(max(len(series.points), len(texts))):
+            text = texts[i] if i < len(texts) else ""
+            if i >= len(series.points):
+                lines.append((text, *[""] * 5))
+                continue
+            point = series.points[i]
+            lines.append(
+                (
+                    text,
+                    f"{point.size:,}",
+                    _number(point.each),
+                    _number(1e6 * point.each / point.size),
+                    _number(point.row.other) if point.row.other == point.row.other else "",
+                    _number(point.row.memory) if point.row.memory == point.row.memory else "",
+                )
+            )
+    return Table("Growth", header, lines, words=1)
+
+
+def floor_table(rows: Iterable[Floor], rates: Rates) -> Table:
+    header = (
+        "what",
+        "size",
+        "MB",
+        "M exps",
+        "M sorted",
+        "M mult.-adds",
+        "floor ms",
+        "ours",
+        "times",
+    )
+    lines = [
+        (
+            row.what,
+            row.size,
+            _number(row.bytes / 1e6),
+            *(
+                _number(amount / 1e6) if amount else "-"
+                for amount in (row.exponentials, row.sorted, row.multiply_adds)
+            ),
+            _number(row.milliseconds(rates)),
+            _number(row.ours),
+            f"{_number(row.ours / row.milliseconds(rates))}x",
+        )
+        for row in rows
+    ]
+    note = (
+        f"Rates: {rates.copied / 1e6:.1f} GB/s copied, {rates.exponentials / 1e6:.2f} G exp/s, "
+        f"{rates.sorted / 1e3:.0f} M candidates/s sorted in lists of 40, "
+        f"{rates.multiply_adds / 1e6:.0f} G multiply-adds/s."
+    )
+    return Table("Floor", header, lines, note=note)
+
+
+def text(table: Table) -> str:
+    """The table in aligned columns; what ends a short line may be as wide as it likes."""
+    whole = [line for line in (table.header, *table.lines) if len(line) == len(table.header)]
+    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
+    out = [table.title, ""]
+    for line in (table.header, *table.lines):
+        cells = (
+            f"{cell:<{w}}" if i < table.words else f"{cell:>{w}}"
+            for i, (cell, w) in enumerate(zip(line, widths, strict=False))
+        )
+        out.append("  ".join(cells).rstrip())
+    return "\n".join([*out, *(["", table.note] if table.note else [])])
+
+
+def markdown(table: Table) -> str:
+    def line(cells: Sequence[str]) -> str:
+        missing = [""] * (len(table.header) - len(cells))
+        return f"| {' | '.join([*(cell.strip() for cell in cells), *missing])} |"
+
+    bars = ["---" if i < table.words else "---:" for i in range(len(table.header))]
+    body = [f"### {table.title}", "", *map(line, (table.header, bars, *table.lines))]
+    return "\n".join([*body, *(["", table.note] if table.note else [])])
+
+
+def heading(machine: dict[str, object]) -> str:
+    """Who measured with what, in a few lines."""
+    packages = machine["packages"]
+    assert isinstance(packages, dict)
+    versions = [f"{name} {v or '(not installed)'}" for name, v in packages.items()]
+    listed = "\n".join(wrap(f"Python {machine['python']}, {', '.join(versions)}", width=100))
+    return (
+        f"{machine['date']}; {machine['processor']}, {machine['cores']} cores, load "
+        f"{machine['load']} at the start;\n{machine['threads']} threads, {machine['clock']}\n"
+        f"{listed}"
+    )
+
+
+def as_json(item: Row | Series | Floor | Rates) -> dict[str, object]:
+    """Numbers as they are; NaN as null, which JSON has no word for."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: plain(v) for key, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(v) for v in value]
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+    values = plain(asdict(item))
+    assert isinstance(values, dict)
+    if isinstance(item, Series):
+        values["exponent"] = item.exponent
+    return values
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.{1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3}f}"

@@ -1,0 +1,107 @@
+"""The benchmarks run and print the tables they promise; how long things take is not tested."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "run.py"), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """What the benchmarks import each other by."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+
+
+def test_top_k_prints_a_table():
+    done = run("--quick", "--scale", "0.002", "--only", "top_k")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    header = next(i for i, line in enumerate(lines) if line.startswith("what"))
+    columns = ["what", "size", "type", "th", "beside", "ours ms", "theirs", "ratio", "MiB"]
+    assert re.split(r"\s{2,}", lines[header]) == columns
+    rows = [re.split(r"\s{2,}", line.strip()) for line in lines[header + 1 :]]
+    assert len(rows) >= 10
+    for what, size, dtype, threads, beside, *measured in rows:
+        assert re.fullmatch(r"(\d x )?[\d,]+ x [\d,]+", size), what
+        assert (dtype, threads) == ("f32", "1")
+        if measured == ["not installed"]:
+            assert beside.removesuffix(" ≠") in ("diffsort", "torchsort")
+            continue
+        ours, theirs, ratio, _ = measured
+        assert all(float(time.replace(",", "")) > 0 for time in (ours, theirs)), what
+        assert re.fullmatch(r"[\d.,]+x", ratio)
+    assert "beside formula" in done.stderr, "progress is told aside"
+
+
+def test_json_has_rates_and_floors():
+    done = run("--quick", "--scale", "0.002", "--only", "floor", "--json")
+    assert done.returncode == 0, done.stderr
+    floor = json.loads(done.stdout)["floor"]
+    assert all(rate > 0 for rate in floor["rates"].values())
+    assert {"what", "size", "ours", "bytes", "milliseconds"} <= floor["rows"][0].keys()
+
+
+@pytest.mark.usefixtures("modules")
+@pytest.mark.parametrize("words", [("--only", "top_k,stepp"), ("--only", "step", "--page", "x.md")])
+def test_what_cannot_be_is_told(words, monkeypatch, capsys):
+    from run import parsed
+
+    monkeypatch.setattr(sys, "argv", ["run.py", *words])
+    with pytest.raises(SystemExit) as caught:
+        parsed()
+    assert caught.value.code == 2
+    assert re.search("no group 'stepp'; there are top_k|takes all groups", capsys.readouterr().err)
+
+
+@pytest.mark.usefixtures("modules")
+def test_growth_is_a_power():
+    from growth import Point, Series
+    from measuring import Row
+
+    row = Row("", "")
+    points = tuple(Point(size, 0.5 * size**1.5, row) for size in (10, 100, 1000))
+    assert Series("", "", "1", "list", points).exponent == pytest.approx(1.5)
+
+
+@pytest.mark.usefixtures("modules")
+def test_a_page_keeps_what_was_written_by_hand(tmp_path):
+    from measuring import Row
+    from run import write
+    from tables import row_table
+
+    page = tmp_path / "performance.md"
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    page.write_text(text, encoding="utf-8")
+    rows = [
+        Row("this", "2 x 3", "that", ours=2.0, other=5.0),
+        Row("this", "2 x 3", "nobody"),
+    ]
+    write(page, "measured by hand", [row_table("Top k", rows)])
+    written = page.read_text(encoding="utf-8")
+    begin, end = text.index("<!-- measured"), text.index("<!-- end of")
+    assert written.startswith(text[:begin])
+    assert written.endswith(text[end:])
+    assert "| this | 2 x 3 | f32 | 1 |" in written
+    assert "| that | 2.00 | 5.00 | 2.50x |" in written
+    assert "| nobody | not installed |  |  |  |" in written
+    write(page, "measured by hand", [row_table("Top k", rows)])
+    assert page.read_text(encoding="utf-8") == written
