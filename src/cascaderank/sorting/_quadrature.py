@@ -32,8 +32,8 @@ class Points(NamedTuple):
     weight: Tensor
     """``[lists or 1, point]``, adding up to the rows of the group; 0 for a point not needed."""
     polynomial: Tensor
-    """``[lists or 1, 3, point]``: the orthonormal polynomials of degree 0, M - 1 and M - 2, or
-    only the first if points are rows."""
+    """``[lists or 1, 5, point]``: the orthonormal polynomials of degree 0, M - 1, M - 2, M - 3 and
+    M - 4 (0 where there is none), or only the first if points are rows."""
 
 
 def points_needed(rows: int, spread: float, dtype: torch.dtype) -> int:
@@ -61,19 +61,27 @@ def fewer_points(wanted: int, rows: int) -> int:
     return wanted if wanted <= 0.8 * rows else rows
 
 
-def is_resolved(sums: Tensor, real: Tensor | None) -> bool:
+def is_resolved(sums: Tensor, number: int, real: Tensor | None) -> bool:
     """Return whether the points were enough.
 
-    What the two last polynomials contribute to a function falls by about as much again until the
-    degree where the rule is first wrong, so its square is more than the error.
+    The rule is first wrong at degree 2M. What the last polynomials contribute to a function tells
+    how large it is there in two ways, and the smaller answer counts: it falls by about as much
+    again, or it goes on to fall as it did over the last degrees.
 
     Args:
-        sums: ``[lists, 3, list]``; sums of the functions times the polynomials.
+        sums: ``[lists, 5, list]``; sums of the functions times the polynomials.
+        number: of points.
         real: ``[lists, list]``; 1 for functions that matter, ``None`` for all.
     """
-    total, last, but_one = sums.unbind(1)
-    error = torch.maximum(last.abs(), but_one.abs())
-    error.sub_(total, alpha=math.sqrt(_TOLERANCE[sums.dtype]))
+    tolerance = _TOLERANCE[sums.dtype]
+    total, *parts = sums.abs().unbind(1)
+    last, before = torch.maximum(parts[0], parts[1]), torch.maximum(parts[2], parts[3])
+    # From degree M - 2 to 2M it falls `steps` times as much as from degree M - 4 to M - 2.
+    steps = (number + 2) / 2
+    before = torch.maximum(before, total) if number < 5 else before  # of degree 0
+    share = before.div_(total.clamp(min=torch.finfo(total.dtype).tiny))  # 0 where no rows are
+    bound = share.pow_(steps / (steps + 1)).mul_(tolerance ** (1 / (steps + 1)))
+    error = last.sub_(bound.clamp_(min=math.sqrt(tolerance)).mul_(total))
     return float((error if real is None else error.mul_(real)).max()) <= 0
 
 
@@ -107,12 +115,12 @@ def points_of(sizes: Tensor, number: int, *, rows: int, like: Tensor) -> Points:
 
 @lru_cache(maxsize=2**12)
 def _rule(size: int, number: int) -> NDArray[np.float64]:
-    """Return places, weights and three polynomials, ``[5, number]``, for a group of rows.
+    """Return places, weights and five polynomials, ``[7, number]``, for a group of rows.
 
     By Golub and Welsch: the points are the eigenvalues of the recurrence of the polynomials that
     are orthonormal on equally spaced points (Gram's, or discrete Chebyshev's).
     """
-    rule = np.zeros((5, number))
+    rule = np.zeros((7, number))
     if number >= size:
         rule[0, :size] = size - 1 - 2 * np.arange(size)
         rule[1, :size] = 1.0
@@ -121,6 +129,7 @@ def _rule(size: int, number: int) -> NDArray[np.float64]:
     degree = np.arange(1.0, number)
     recurrence = np.sqrt(degree**2 * (size**2 - degree**2) / (4 * (4 * degree**2 - 1)))
     places, vectors = eigh_tridiagonal(np.zeros(number), recurrence)
-    rule[0], rule[1] = 2 * places, size * vectors[0] ** 2
-    rule[2:] = vectors[[0, -1, -2]] / vectors[0]
+    rule[0], rule[1] = places - places[::-1], size * vectors[0] ** 2  # symmetric to the bit
+    highest = vectors[:0:-1][:4]
+    rule[2], rule[3 : 3 + len(highest)] = 1.0, highest / vectors[0]
     return rule

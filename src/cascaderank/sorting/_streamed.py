@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cascaderank.sorting._gentle import GentleGroup, add_gentle_gradient, sum_gently
 from cascaderank.sorting._quadrature import (
     fewer_points,
     is_resolved,
@@ -60,13 +61,12 @@ class Group(NamedTuple):
     """``[lists or 1, point]``"""
     weight: Tensor
     """``[lists or 1, point]``; how many rows a point stands for."""
-    best: Tensor | None
-    """``[lists, point]``; the largest logit of each point, ``None`` if logits are small anyway."""
-    shift: Tensor | None
-    """``[lists, list]``; the largest ``logit - best`` of a candidate, ``None`` for 0."""
-    largest: Tensor | None
-    """``[lists, list]``; the exponential of the shift, 0 where there is no candidate, ``None`` if
-    all are 1."""
+    best: Tensor
+    """``[lists, point]``; the largest logit of each point."""
+    shift: Tensor
+    """``[lists, list]``; the largest ``logit - best`` of a candidate."""
+    largest: Tensor
+    """``[lists, list]``; the exponential of the shift, 0 where there is no candidate."""
     inverse: Tensor
     """``[lists, point]``; one over the sum of the row."""
     sums: Tensor
@@ -80,8 +80,9 @@ class Chunk(NamedTuple):
     """``[lists, list]``"""
     intercept: Tensor
     """``[lists, list]``; the offset with its sign turned."""
-    kept: Group
-    dropped: Group
+    kept: Group | GentleGroup
+    dropped: Group | GentleGroup
+    """Of the same kind as what is kept."""
 
 
 def log_top_k_of_lines(
@@ -145,8 +146,13 @@ def gradient_of_lines(
         of_slope, of_offset = torch.zeros_like(chunk.slope), torch.zeros_like(chunk.slope)
         some = slice(start, start + len(chunk.slope))
         for group, above in ((chunk.kept, of_kept), (chunk.dropped, of_dropped)):
-            if above is not None:
-                _add_gradient(chunk, group, above[some], of_slope, of_offset, buffer)
+            if above is None:
+                continue
+            what = (above[some], of_slope, of_offset, buffer)
+            if isinstance(group, GentleGroup):
+                add_gentle_gradient(chunk.slope, group, *what)
+            else:
+                _add_gradient(chunk, group, *what)
         found.append((of_slope, of_offset))
         start = some.stop
     if len(found) == 1:
@@ -174,17 +180,16 @@ def _sum_chunk(
         (k, count - k, k - 1, rank < k),
         (count - k, -k, k, rank >= k),
     ):
-        group = _Rows(slope, intercept, count, sizes[:, 0], middle.to(slope))
-        shift, largest = None, real
+        rows = _Rows(slope, intercept, count, sizes[:, 0], middle.to(slope), real)
+        shift = None
         if not gentle:
-            shift = _largest_logit(group, border.clamp(0, length - 1)).masked_fill_(own, 0.0)
-            largest = shift.exp() if real is None else shift.exp() * real
+            shift = _largest_logit(rows, border.clamp(0, length - 1)).masked_fill_(own, 0.0)
         most = max(int(sizes.max()), 1) if look else length
         number = points_needed(most, spread, slope.dtype) if look else length
-        found = _sum_group(group, most, number, shift, largest, buffer)
+        found = None
         while found is None:
+            found = _sum_group(rows, most, number, shift, buffer)
             number = fewer_points(number * 3 // 2, most)
-            found = _sum_group(group, most, number, shift, largest, buffer)
         groups.append(found)
     return Chunk(slope, intercept, *groups)
 
@@ -200,29 +205,32 @@ class _Rows(NamedTuple):
     """``[lists]``; how many rows."""
     middle: Tensor
     """``[lists, 1]``; the pull in their middle."""
+    real: Tensor | None
+    """``[lists, list]``; 1 for a real candidate, ``None`` if all are."""
 
 
 def _sum_group(
-    rows: _Rows,
-    most: int,
-    number: int,
-    shift: Tensor | None,
-    largest: Tensor | None,
-    buffer: Tensor,
-) -> Group | None:
-    """Return the sums by so many points, ``None`` if these are too few."""
-    slope, intercept = rows.slope, rows.intercept
+    rows: _Rows, most: int, number: int, shift: Tensor | None, buffer: Tensor
+) -> Group | GentleGroup | None:
+    """Return the sums by so many points, ``None`` if these are too few.
+
+    The shift is that of :class:`Group`; there is none if logits are small.
+    """
+    slope, intercept, real = rows.slope, rows.intercept, rows.real
     points = points_of(rows.sizes, number, rows=most, like=slope)
+    if shift is None:
+        return sum_gently(slope, intercept, rows.middle, points, real, buffer)
     pull = rows.middle + points.place
-    best = None if shift is None else _best_logit(rows, pull)
+    best = _best_logit(rows, pull)
+    largest = shift.exp() if real is None else shift.exp() * real
     inverse = slope.new_empty(pull.shape)
     sums = slope.new_zeros(len(slope), points.polynomial.shape[1], slope.shape[-1])
     for at, block in _blocks(slope, intercept, pull, best, shift, buffer):
-        of_row = block.sum(-1) if largest is None else torch.bmm(largest[:, None], block.mT)[:, 0]
+        of_row = torch.bmm(largest[:, None], block.mT)[:, 0]
         torch.reciprocal(of_row.clamp_(min=_FLOOR), out=inverse[:, at])
         share = points.weight[:, at] * inverse[:, at]
         sums.baddbmm_(share[:, None] * points.polynomial[:, :, at], block)
-    if sums.shape[1] > 1 and not is_resolved(sums, largest):
+    if sums.shape[1] > 1 and not is_resolved(sums, number, real):
         return None
     mass = sums[:, 0].clamp_(min=_FLOOR)
     return Group(pull, points.weight, best, shift, largest, inverse, mass)
@@ -245,8 +253,7 @@ def _add_gradient(
         of_row = torch.bmm(ratio[:, None], block.mT)[:, 0].mul_(inverse).mul_(share)
         back.baddbmm_(torch.stack([share * pull, of_row, of_row * pull], 1), block)
     pulled, of_rows, of_pulled_rows = back.unbind(1)
-    if group.largest is not None:
-        of_rows, of_pulled_rows = of_rows * group.largest, of_pulled_rows * group.largest
+    of_rows, of_pulled_rows = of_rows * group.largest, of_pulled_rows * group.largest
     of_slope.addcmul_(ratio, pulled).sub_(of_pulled_rows)
     of_offset.add_(of_rows).sub_(above)
 
@@ -274,10 +281,12 @@ def _largest_logit(rows: _Rows, border: Tensor) -> Tensor:
 
 def _log_ratio(chunk: Chunk) -> Tensor:
     """Return the logarithm of what is kept over what is not, ``[lists, list]``."""
-    ratio = (chunk.kept.sums / chunk.dropped.sums).log_()
-    if chunk.kept.shift is not None and chunk.dropped.shift is not None:
-        ratio += chunk.kept.shift - chunk.dropped.shift
-    return ratio
+    kept, dropped = chunk.kept, chunk.dropped
+    ratio = (kept.sums / dropped.sums).log_()
+    if isinstance(kept, GentleGroup) and isinstance(dropped, GentleGroup):
+        return ratio.addcmul_(kept.middle - dropped.middle, chunk.slope)
+    assert isinstance(kept, Group) and isinstance(dropped, Group)  # noqa: S101, PT018
+    return ratio.add_(kept.shift).sub_(dropped.shift)
 
 
 def _chunks(slope: Tensor) -> Iterator[slice]:
@@ -300,8 +309,8 @@ def _blocks(
     slope: Tensor,
     intercept: Tensor,
     pull: Tensor,
-    best: Tensor | None,
-    shift: Tensor | None,
+    best: Tensor,
+    shift: Tensor,
     buffer: Tensor,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield ``exp(logit - best - shift)``, positive and bounded, for some points of all lists.
@@ -317,10 +326,6 @@ def _blocks(
         at = slice(start, min(start + at_once, number))
         some = pull[:, at, None]
         block = buffer[: lists * some.shape[1] * length].view(lists, -1, length)
-        if best is None or shift is None:
-            torch.addcmul(intercept, some, slope, out=block)
-        else:
-            torch.mul(some, slope, out=block)
-            block.add_(intercept).sub_(best[:, at, None]).sub_(shift[:, None])
-            block.clamp_(_NEGLIGIBLE, 0.0)
-        yield at, block.exp_()
+        torch.mul(some, slope, out=block)
+        block.add_(intercept).sub_(best[:, at, None]).sub_(shift[:, None])
+        yield at, block.clamp_(_NEGLIGIBLE, 0.0).exp_()

@@ -1,6 +1,7 @@
 """NeuralSort: every rank chooses a candidate by a softmax."""
 
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any, cast, final
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cascaderank.sorting._distances import distances_of, gradient_of_distances
+from cascaderank.sorting._gentle import GentleGroup
 from cascaderank.sorting._interface import OPERATORS, PermutationOperator
 from cascaderank.sorting._order import sort_best_first
 from cascaderank.sorting._rows import log_softmax_of_real
@@ -84,6 +86,7 @@ class _LogTopK(torch.autograd.Function):
         with _full_precision(unit):
             *logs, chunks = log_top_k_of_lines(slope, offset, k, count, real)
         saved = [x for chunk in chunks for x in (*chunk[:2], *chunk.kept, *chunk.dropped)]
+        ctx.kinds = [type(chunk.kept) for chunk in chunks]
         ctx.save_for_backward(order, best_first, distances, gain, count, *saved)
         log_kept, log_dropped = (torch.empty_like(log).scatter_(-1, order, log) for log in logs)
         return log_kept, log_dropped
@@ -94,7 +97,7 @@ class _LogTopK(torch.autograd.Function):
         ctx: Any, of_kept: Tensor | None, of_dropped: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         order, best_first, distances, gain, count, *saved = ctx.saved_tensors
-        chunks = _unpack(saved)
+        chunks = _unpack(saved, ctx.kinds)
         above = [x if x is None else x.gather(-1, order) for x in (of_kept, of_dropped)]
         with _full_precision(gain):
             of_slope, of_offset = gradient_of_lines(chunks, *above)
@@ -114,11 +117,11 @@ def _full_precision(like: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
-def _unpack(saved: list[Any]) -> list[Chunk]:
+def _unpack(saved: list[Any], kinds: list[type[Group] | type[GentleGroup]]) -> list[Chunk]:
     """Make chunks of their tensors."""
-    kept, end = 2, 2 + 2 * len(Group._fields)
-    dropped = (kept + end) // 2
-    return [
-        Chunk(x[0], x[1], Group(*x[kept:dropped]), Group(*x[dropped:end]))
-        for x in (saved[start : start + end] for start in range(0, len(saved), end))
-    ]
+    tensors, chunks = iter(saved), []
+    for kind in kinds:
+        lines = [next(tensors) for _ in range(2)]
+        groups = (kind(*islice(tensors, len(kind._fields))) for _ in range(2))
+        chunks.append(Chunk(*lines, *groups))
+    return chunks
