@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.relevance import ground_truth
+from cascaderank.sorting._scaling import is_whole
 from cascaderank.tensors import at_least_float32, masked_mean
 
 
@@ -33,7 +34,9 @@ def log_space_bce(
         decided: ``[...]`` bool; a list where nothing is decided costs 0.
         mask: ``[..., list]`` bool.
     """
-    silent = ~(mask & decided[..., None])
     marks = marks.to(log_kept.dtype)
+    if mask.numel() and is_whole(mask) and is_whole(decided):  # nothing to fill
+        return torch.lerp(log_dropped, log_kept, marks).mean(-1).neg()
+    silent = ~(mask & decided[..., None])
     kept, dropped = log_kept.masked_fill(silent, 0.0), log_dropped.masked_fill(silent, 0.0)
-    return masked_mean(-marks * kept - (1 - marks) * dropped, mask)
+    return masked_mean(-torch.lerp(dropped, kept, marks), mask)

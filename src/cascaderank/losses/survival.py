@@ -1,13 +1,16 @@
 """Survival loss: the ground truth, and nothing else, is kept by every stage."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from cascaderank.losses import LOSSES
 from cascaderank.losses._marks import log_space_bce, mark
 from cascaderank.sorting import Operator, log_top_k_probability
+from cascaderank.sorting._scaling import is_whole
 from cascaderank.tensors import Reduction, at_least_float32, check_cascade, reduce_lists
 
 
@@ -104,14 +107,16 @@ def survival_costs(
         mask: ``[batch, list]`` bool.
     """
     drops = (cuts < mask.sum(-1)) & (size > 0)  # stages that decide something
-    silent = ~(mask & drops[..., None])
-    log_kept = log_kept.masked_fill(silent, 0.0)
-    log_dropped = log_dropped.masked_fill(silent, torch.finfo(log_dropped.dtype).min / 4)
-    log_survived, log_lost = log_kept.sum(0), _log_any(log_dropped, log_kept.detach())
+    if not (is_whole(mask) and is_whole(drops)):
+        silent = ~(mask & drops[..., None])
+        log_kept = log_kept.masked_fill(silent, 0.0)
+        log_dropped = log_dropped.masked_fill(silent, torch.finfo(log_dropped.dtype).min / 4)
+    log_survived = log_kept.sum(0)
+    log_lost = cast("Tensor", _LogAny.apply(log_dropped, log_kept))  # type: ignore[no-untyped-call]
     return log_space_bce(log_survived, log_lost, marks, decided=drops.any(0), mask=mask)
 
 
-def _log_any(log_dropped: Tensor, log_kept: Tensor) -> Tensor:
+class _LogAny(torch.autograd.Function):
     """Return ``log(1 - prod_t (1 - d_t))`` over the first axis, learned through d alone.
 
     The value is the sum of the chances to be dropped by stage t first. Its parts must not be
@@ -120,10 +125,26 @@ def _log_any(log_dropped: Tensor, log_kept: Tensor) -> Tensor:
     the candidate, over the value. It is in [0, 1], but autograd would get there by way of
     ``d_t / (1 - d_t)``, which overflows; so it is written down.
     """
-    none = torch.zeros_like(log_kept[:1])
-    before = torch.cat([none, log_kept[:-1].cumsum(0)])
-    after = torch.cat([log_kept[1:].flip(0).cumsum(0).flip(0), none])
-    fixed = log_dropped.detach()
-    value = (fixed + before).logsumexp(0)
-    slope = (fixed + before + after - value).clamp(max=0.0).exp()
-    return value + (slope * (log_dropped - fixed)).sum(0)
+
+    @staticmethod
+    def forward(ctx: Any, log_dropped: Tensor, log_kept: Tensor) -> Tensor:
+        value, before = log_dropped[0], log_kept[0]
+        for dropped, kept in zip(log_dropped[1:], log_kept[1:], strict=True):
+            value, before = torch.logaddexp(value, dropped + before), before + kept
+        ctx.save_for_backward(log_dropped, log_kept, value)
+        return value.clone() if len(log_dropped) == 1 else value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None]:
+        log_dropped, log_kept, value = ctx.saved_tensors
+        slope = log_dropped - value
+        others = torch.zeros_like(value)
+        for stage in range(1, len(slope)):  # what is kept before each stage
+            others += log_kept[stage - 1]
+            slope[stage] += others
+        others.zero_()
+        for stage in range(len(slope) - 2, -1, -1):  # and behind it
+            others += log_kept[stage + 1]
+            slope[stage] += others
+        return slope.clamp_(max=0.0).exp_().mul_(above), None

@@ -32,7 +32,7 @@ from cascaderank.sorting._quadrature import (
     points_of,
 )
 
-_BLOCK_BYTES = {"cpu": 2**21}
+_BLOCK_BYTES = {"cpu": 2**22}
 """How large a block is: on a CPU, it should stay in the cache."""
 
 _LARGE_BLOCK = 2**26
