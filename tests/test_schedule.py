@@ -105,7 +105,7 @@ def test_a_phase_that_speaks_of_what_there_is_not_is_refused(phase, told):
         ({"phases": [{}], "repeat": True}, "phases.0 needs epochs or steps if phases repeat"),
         ({"phases": [{"steps": 0}]}, "train.schedule.phases.0.steps: Input should be greater"),
         ({"phases": [{"steps": 1, "epochs": 1}]}, "give one of epochs and steps"),
-        ({"phases": [{"stages": []}]}, "train.schedule.phases.0.stages: Tuple should have at"),
+        ({"phases": [{"stages": []}]}, "train.schedule.phases.0.stages: List should have at"),
         ({"phases": [{"candidates": "some"}]}, "train.schedule.phases.0.candidates: Input should"),
         (
             {"phases": [{"stagse": ["a"]}]},
