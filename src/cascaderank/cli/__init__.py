@@ -15,6 +15,7 @@ from cascaderank.cli.evaluate import evaluate
 from cascaderank.cli.heatmap import heatmap
 from cascaderank.cli.ls import ls
 from cascaderank.cli.prepare import prepare
+from cascaderank.cli.profile import profile
 from cascaderank.cli.simulate import simulate
 from cascaderank.cli.train import train
 
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",  # brackets in help are names of tables
     pretty_exceptions_show_locals=False,
 )
-for command in (demo, prepare, simulate, train, evaluate, compare, heatmap, ls):
+for command in (demo, prepare, simulate, train, evaluate, compare, heatmap, profile, ls):
     app.command()(command)
 
 

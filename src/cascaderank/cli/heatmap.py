@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, Changes, emit_json, say, user_errors
-from cascaderank.errors import ConfigError
+from cascaderank.cli.shell import AsJson, Bars, Changes, emit_json, numbers, say, user_errors
 
 
 @user_errors
@@ -44,8 +43,8 @@ def heatmap(
             settings,
             folder,
             losses=[name.strip() for name in losses.split(",") if name.strip()],
-            m=_numbers("--m", m),
-            k=_numbers("--k", k),
+            m=numbers("--m", m),
+            k=numbers("--k", k),
             seeds=seeds,
             progress=bars,
         )
@@ -60,12 +59,3 @@ def heatmap(
     except MissingExtraError as error:
         say(f"no plot: {error}")
     say(f"the runs are in {folder}, and with them {files}")
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise ConfigError(
-            f"{option} takes numbers with commas, such as 10,20; got '{text}'"
-        ) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, Self, TypeVar, final
 
 import typer
 
-from cascaderank.errors import CascadeRankError
+from cascaderank.errors import CascadeRankError, ConfigError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -44,6 +44,20 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(code=130) from None
 
     return wrapped
+
+
+def numbers(option: str, text: str) -> list[int]:
+    """Read whole numbers with commas between them.
+
+    Raises:
+        ConfigError: if the text is something else; names the option.
+    """
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ConfigError(
+            f"{option} takes numbers with commas, such as 10,20; got '{text}'"
+        ) from None
 
 
 def say(text: str) -> None:

@@ -12,6 +12,8 @@ from cascaderank.evaluation.catalogue import CatalogueReport, evaluate_catalogue
 from cascaderank.evaluation.consistency import ranking_consistency
 from cascaderank.evaluation.evaluator import Evaluator
 from cascaderank.evaluation.gauc import gauc
+from cascaderank.evaluation.profile import Profile, StageProfile, Timing, profile_cascade
+from cascaderank.evaluation.profile_tables import profile_tables, tradeoff_table
 from cascaderank.evaluation.report import Report, StageReport
 from cascaderank.evaluation.search import ItemSets, exact_search, index_search
 from cascaderank.evaluation.significance import (
@@ -35,9 +37,12 @@ __all__ = [
     "Evaluator",
     "ItemSets",
     "PairedTest",
+    "Profile",
     "Report",
+    "StageProfile",
     "StageReport",
     "Summary",
+    "Timing",
     "UnpairedTest",
     "attribute",
     "bootstrap_interval",
@@ -53,9 +58,12 @@ __all__ = [
     "index_search",
     "list_metrics",
     "paired_test",
+    "profile_cascade",
+    "profile_tables",
     "ranking_consistency",
     "report_tables",
     "summary_table",
+    "tradeoff_table",
     "two_way_bootstrap",
     "unpaired_test",
 ]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.registry import Registry
-from cascaderank.stages._cost import MultiplyAdds, multiply_adds
+from cascaderank.stages._cost import LookUps, MultiplyAdds, look_ups, multiply_adds
 from cascaderank.stages._output import Chance, DomainStage, Score, StageOutput, output_of
 from cascaderank.stages._prune import Pruned, prune
 
@@ -27,11 +27,13 @@ __all__ = [
     "STAGES",
     "Chance",
     "DomainStage",
+    "LookUps",
     "MultiplyAdds",
     "Pruned",
     "Score",
     "StageOutput",
     "VectorStage",
+    "look_ups",
     "multiply_adds",
     "output_of",
     "prune",

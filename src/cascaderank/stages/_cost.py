@@ -29,6 +29,21 @@ class MultiplyAdds:
         return self.per_request + candidates * self.per_candidate
 
 
+@final
+@dataclass(frozen=True)
+class LookUps:
+    """Rows that are read from tables of embeddings."""
+
+    per_request: int
+    """Read once, however many candidates there are."""
+    per_candidate: int
+    """Read for every candidate."""
+
+    def of(self, candidates: int) -> int:
+        """Return those of a request with so many candidates."""
+        return self.per_request + candidates * self.per_candidate
+
+
 def multiply_adds(
     stage: nn.Module, features: Schema | Sequence[Feature], *, history: int = 50
 ) -> MultiplyAdds:
@@ -56,34 +71,82 @@ def multiply_adds(
 
     Source: this project; counted by PyTorch's FlopCounterMode.
     """
+    products, _ = _counted(stage, features, history)
+    return MultiplyAdds(*products)
+
+
+def look_ups(
+    stage: nn.Module, features: Schema | Sequence[Feature], *, history: int = 50
+) -> LookUps:
+    """Count the rows of embeddings that a stage reads to score a request.
+
+    A feature looked up twice counts twice. Nothing is computed, as in :func:`multiply_adds`.
+
+    Args:
+        stage: counted as it serves.
+        features: at least those the stage reads.
+        history: entries of every history.
+
+    Examples:
+        >>> from cascaderank.schema import FittedSchema
+        >>> from cascaderank.stages.mlp import MLP
+        >>> schema = FittedSchema(
+        ...     features=(
+        ...         Feature(name="seen", role="history", kind="categorical", buckets=9),
+        ...         Feature(name="shop", role="item", kind="categorical", buckets=9),
+        ...     )
+        ... )
+        >>> look_ups(MLP(schema, schema.features), schema, history=20)
+        LookUps(per_request=20, per_candidate=1)
+
+    Source: this project.
+    """
+    _, rows = _counted(stage, features, history)
+    return LookUps(*rows)
+
+
+def _counted(
+    stage: nn.Module, features: Schema | Sequence[Feature], history: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Multiply-adds and look-ups, each per request and per candidate."""
     members = features.features if isinstance(features, Schema) else tuple(features)
     state = {
         name: torch.empty_like(tensor, device="meta")
         for name, tensor in chain(stage.named_parameters(), stage.named_buffers())
     }
     modes = {module: module.training for module in stage.modules()}
-    counts = []
+    products, rows = [], []
     try:
         for module in modes:
             module.training = False
         for candidates in (1, 2):
-            counter = FlopCounterMode(display=False, custom_mapping=_VECTORS)
+            counter = FlopCounterMode(display=False, custom_mapping=_COUNTED)
             with torch.no_grad(), counter:
                 functional_call(stage, state, (_shapes(members, candidates, history),))
-            counts.append(counter.get_total_flops() // 2)
+            read = counter.get_flop_counts().get("Global", {}).get(torch.ops.aten.embedding, 0)
+            products.append((counter.get_total_flops() - read) // 2)
+            rows.append(read)
     finally:
         for module, mode in modes.items():
             module.training = mode
-    one, two = counts
-    return MultiplyAdds(per_request=2 * one - two, per_candidate=two - one)
+    return _split(*products), _split(*rows)
+
+
+def _split(one: int, two: int) -> tuple[int, int]:
+    """Per request and per candidate, of a request with one candidate and one with two."""
+    return 2 * one - two, two - one
 
 
 def _flops_of_vector(matrix: torch.Size, *_: Any, **__: Any) -> int:
     return 2 * matrix.numel()
 
 
-_VECTORS = {torch.ops.aten.mv: _flops_of_vector}
-"""Products that PyTorch does not count by itself."""
+def _rows(_: torch.Size, codes: torch.Size, *__: Any, **___: Any) -> int:
+    return codes.numel()
+
+
+_COUNTED = {torch.ops.aten.mv: _flops_of_vector, torch.ops.aten.embedding: _rows}
+"""What PyTorch does not count by itself: products with a vector, and look-ups."""
 
 
 def _shapes(features: Sequence[Feature], candidates: int, history: int) -> RequestBatch:

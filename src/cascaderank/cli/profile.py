@@ -1,0 +1,99 @@
+"""``cascaderank profile``: what runs cost to serve."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, numbers, say, user_errors
+from cascaderank.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from cascaderank.evaluation.profile import Profile
+
+
+@user_errors
+def profile(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders that `train` wrote.")
+    ],
+    lists: Annotated[
+        str, typer.Option(help="Candidates of a request, with commas.")
+    ] = "10,100,1000",
+    batch: Annotated[int, typer.Option(min=1, help="Requests at once, beside single ones.")] = 16,
+    history: Annotated[
+        int | None,
+        typer.Option(min=1, help="Entries of histories; those the run kept if not given."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How long each cell is timed, roughly.")] = 0.5,
+    plot: Annotated[
+        Path, typer.Option(help="Where several runs are drawn, recall against cost.")
+    ] = Path("profile.png"),
+    as_json: AsJson = False,
+) -> None:
+    """Print what each stage of a run does per request and candidate, and how long it takes here.
+
+    Times are of made-up requests, scored on the CPU of this machine. Several runs are set side by
+    side, with the recall that each had on its test requests.
+    """
+    from rich.text import Text
+
+    from cascaderank.evaluation.profile import cells, profile_cascade
+    from cascaderank.evaluation.profile_tables import profile_tables, tradeoff_table
+    from cascaderank.training.run import load_run
+    from cascaderank.training.run_folder import RunFolder, read_json
+
+    lengths = sorted(set(numbers("--lists", lists)))
+    found = {}
+    with Bars() as bars:
+        loaded = {
+            str(run): (*load_run(run), read_json(RunFolder(run).report)["test"]) for run in runs
+        }
+        for run, (cascade, schema, settings, test) in loaded.items():
+            bars.start("timing", cells(len(cascade.stages), lists=len(lengths), batch=batch))
+            of = profile_cascade(
+                cascade,
+                schema,
+                lists=lengths,
+                batch=batch,
+                history=settings.data.history_length if history is None else history,
+                seconds=seconds,
+                progress=bars.advance,
+            )
+            bars.stop()
+            recall = test["metrics"]["joint_recall"]["mean"]
+            found[run] = float("nan") if recall is None else float(recall), of
+    if as_json:
+        emit_json({"runs": [_told(run, recall, of) for run, (recall, of) in found.items()]})
+    else:
+        for run, (_, of) in found.items():
+            if len(found) > 1:
+                emit(Text(f"{run}\n", style="bold"))
+            emit(*profile_tables(of))
+        if len(found) > 1:
+            emit(tradeoff_table(found))
+    if len(found) > 1:
+        _draw(plot, found)
+
+
+def _told(run: str, recall: float, of: "Profile") -> dict[str, object]:
+    return {"run": run, "joint_recall": None if math.isnan(recall) else recall, **of.to_json()}
+
+
+def _draw(path: Path, found: Mapping[str, tuple[float, "Profile"]]) -> None:
+    from cascaderank.experiments.profile_plot import profile_png
+
+    try:
+        content = profile_png(found)
+    except MissingExtraError as error:
+        say(f"no plot: {error}")
+        return
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise ConfigError(
+            f"--plot: {path} cannot be written: {error.strerror or error}; name another file"
+        ) from None
+    say(f"recall against cost is drawn in {path}")

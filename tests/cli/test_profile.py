@@ -1,0 +1,55 @@
+"""``cascaderank profile`` as a user gives it."""
+
+import json
+
+import pytest
+from tests.cli.test_commands import cascaderank, refused
+
+from cascaderank.training.run import train_run
+
+
+@pytest.fixture
+def run(funnel, settings_for, tmp_path):
+    train_run(settings_for(funnel, train__epochs=1), tmp_path / "run")
+    return tmp_path / "run"
+
+
+QUICK = ("--lists", "5,40", "--batch", 2, "--seconds", 0.001)
+
+
+def test_a_run_is_profiled(run):
+    done = cascaderank("profile", run, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    for said in ("retrieval", "TwoTower", "ranking", "MLP", "p99", "look-ups"):
+        assert said in done.stdout
+
+
+def test_several_runs_are_set_side_by_side_and_drawn(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    other = tmp_path / "other"
+    other.symlink_to(run)
+    drawn = tmp_path / "drawn.png"
+    done = cascaderank("profile", run, other, *QUICK, "--plot", drawn, "--json")
+    found = json.loads(done.stdout)["runs"]
+    assert [of["run"] for of in found] == [str(run), str(other)]
+    report = json.loads((run / "report.json").read_text())
+    for of in found:
+        assert of["joint_recall"] == report["test"]["metrics"]["joint_recall"]["mean"]
+        assert {n: s["parameters"] for n, s in of["stages"].items()} == report["parameters"]
+        assert [w["candidates"] for w in of["walks"]] == [5, 40]
+        assert of["history"] == 50
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+    table = cascaderank("profile", run, other, *QUICK, "--plot", drawn)
+    assert "Recall and cost" in table.stdout
+    assert "cannot be written" in cascaderank(
+        "profile", run, other, *QUICK, "--plot", tmp_path / "no" / "a.png"
+    ).stderr  # fmt: skip
+
+
+def test_mistakes_are_told_in_one_line(tmp_path, run):
+    (tmp_path / "empty").mkdir()
+    assert "no weights.safetensors" in refused("profile", tmp_path / "empty")
+    assert "no such folder" in refused("profile", tmp_path / "nowhere")
+    assert "--lists takes numbers" in refused("profile", run, "--lists", "ten")
+    assert "at least 1" in refused("profile", run, "--lists", "0")
