@@ -1,5 +1,7 @@
 """The parts of a request's vector: its context, and its histories pooled or not."""
 
+import dataclasses
+
 import torch
 
 from cascaderank.batch import RequestBatch
@@ -98,3 +100,12 @@ def test_lookups_are_those_of_an_embedding_to_the_bit():
     )
     for x, y in zip(of_vectors, of_plain, strict=True):
         assert torch.equal(x, y)
+
+
+def test_a_batch_without_any_history_is_embedded():
+    empty = {name: values[:, :0] for name, values in BATCH.history.items()}
+    masks = {name: mask[:, :0] for name, mask in BATCH.history_mask.items()}
+    embedder = make_embedder()
+    vectors = embedder.request(dataclasses.replace(BATCH, history=empty, history_mask=masks))
+    assert vectors.shape == embedder.request(BATCH).shape
+    assert vectors.isfinite().all()

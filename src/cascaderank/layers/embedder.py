@@ -117,7 +117,7 @@ def _looked_up(table: nn.Module, codes: Tensor) -> Tensor:
         vectors: Tensor = table(codes)
         return vectors
     flat: Tensor = _Lookup.apply(table.weight, codes.flatten())  # type: ignore[no-untyped-call]
-    return flat.view(*codes.shape, -1)
+    return flat.view(*codes.shape, table.embedding_dim)
 
 
 class _Lookup(torch.autograd.Function):
