@@ -18,7 +18,7 @@ those of the group that is learned through.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -285,8 +285,8 @@ def _log_ratio(chunk: Chunk) -> Tensor:
     ratio = (kept.sums / dropped.sums).log_()
     if isinstance(kept, GentleGroup) and isinstance(dropped, GentleGroup):
         return ratio.addcmul_(kept.middle - dropped.middle, chunk.slope)
-    assert isinstance(kept, Group) and isinstance(dropped, Group)  # noqa: S101, PT018
-    return ratio.add_(kept.shift).sub_(dropped.shift)
+    sharp, other = cast("Group", kept), cast("Group", dropped)  # a chunk's groups are of one kind
+    return ratio.add_(sharp.shift).sub_(other.shift)
 
 
 def _chunks(slope: Tensor) -> Iterator[slice]:
