@@ -4,7 +4,11 @@ import torch
 from torch import Tensor
 
 from cascaderank.losses import LOSSES
-from cascaderank.sorting import Operator, log_permutation
+from cascaderank.sorting import Operator
+from cascaderank.sorting._distances import find_ties
+from cascaderank.sorting._functions import cross_entropy_of_ranks
+from cascaderank.sorting._interface import Ranks
+from cascaderank.sorting._order import sort_best_first
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 
@@ -50,20 +54,22 @@ def permutation_loss(
     Source: Grover et al. 2019 (arXiv 1903.08850); ARF (arXiv 2310.10462), equation 12.
     """
     mask = check_lists(scores, labels, mask)
-    log_rows = log_permutation(
-        at_least_float32(scores), operator=operator, temperature=temperature, mask=mask
+    ranks, decided = _ranks_by_label(labels, like=at_least_float32(scores), mask=mask)
+    cost, _ = cross_entropy_of_ranks(
+        at_least_float32(scores), ranks, operator=operator, temperature=temperature, mask=mask
     )
-    wanted = _permutation_by_label(labels, like=log_rows, mask=mask)
-    cost = -wanted * log_rows.masked_fill(wanted == 0, 0.0)
     count = mask.sum(-1).clamp(min=1)
-    return reduce_lists(cost.sum((-1, -2)) / count**2, reduction).to(scores.dtype)
+    per_list = cost.masked_fill(~decided, 0.0) / count**2
+    return reduce_lists(per_list, reduction).to(scores.dtype)
 
 
-def _permutation_by_label(labels: Tensor, *, like: Tensor, mask: Tensor) -> Tensor:
-    """Return ``[..., rank, list]``: rows add up to 1, or to 0 where there is nothing to decide."""
+def _ranks_by_label(labels: Tensor, *, like: Tensor, mask: Tensor) -> tuple[Ranks, Tensor]:
+    """Return the ranks of each candidate, and which lists ``[...]`` have any two apart."""
     labels = labels.detach().to(torch.promote_types(labels.dtype, like.dtype))
-    best_first = labels.masked_fill(~mask, -torch.inf).sort(dim=-1, descending=True).values
-    alike = (best_first[..., :, None] == labels[..., None, :]) & mask[..., None, :]
-    sharers = alike.sum(-1, keepdim=True)
-    decided = sharers < mask.sum(-1)[..., None, None]  # not all of the list is alike
-    return (alike & decided) / sharers.clamp(min=1).to(like.dtype)
+    lowest = torch.finfo(labels.dtype).min
+    best_first, order = sort_best_first(labels.clamp(min=lowest).masked_fill(~mask, -torch.inf))
+    count = mask.sum(-1, keepdim=True)
+    ties = find_ties(best_first, count)
+    first, behind = (torch.empty_like(x).scatter_(-1, order, x) for x in ties)
+    decided = (ties.behind[..., :1] < count).any(-1)
+    return Ranks(first, behind), decided

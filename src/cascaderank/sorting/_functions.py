@@ -10,6 +10,7 @@ from cascaderank.sorting._interface import (
     OPERATORS,
     Operator,
     PermutationOperator,
+    Ranks,
     find_operator,
 )
 from cascaderank.sorting._scaling import is_whole
@@ -221,13 +222,7 @@ def _log_rows(
     mask: Tensor | None,
 ) -> Tensor:
     """Do what log_permutation promises, in at least float32."""
-    sorter = find_operator(operator)
-    if not isinstance(sorter, PermutationOperator):
-        some = [name for name in OPERATORS if issubclass(OPERATORS[name], PermutationOperator)]
-        raise ConfigError(
-            f"operator '{operator}' tells who is kept, not who has which rank; "
-            f"use top_k_probability, or one of {', '.join(some)}"
-        )
+    sorter = find_permutation_operator(operator)
     filled, mask, temperatures = prepare(scores, temperature, mask)
     if not scores.shape[-1]:
         return filled[..., :, None] * filled[..., None, :]
@@ -236,6 +231,44 @@ def _log_rows(
     real_rows = rank < mask.sum(-1, keepdim=True)
     real = real_rows[..., :, None] & mask[..., None, :]
     return log_rows.masked_fill(~real, -torch.inf)
+
+
+def cross_entropy_of_ranks(
+    scores: Tensor,
+    ranks: Ranks,
+    *,
+    operator: str | Operator,
+    temperature: float | Tensor,
+    mask: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Return what :meth:`PermutationOperator.cross_entropy` does, in at least float32.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+        ConfigError: if the operator is unknown or knows only the top k, or the temperature is
+            not positive.
+    """
+    sorter = find_permutation_operator(operator)
+    filled, mask, temperatures = prepare(scores, temperature, mask)
+    if not scores.numel():
+        return filled.sum(-1), filled
+    return sorter.cross_entropy(filled, ranks, temperature=temperatures, mask=mask)
+
+
+def find_permutation_operator(operator: str | Operator) -> PermutationOperator:
+    """Return the operator of a name, or the operator itself, if it knows every rank.
+
+    Raises:
+        ConfigError: if there is no operator of that name, or it knows only the top k.
+    """
+    sorter = find_operator(operator)
+    if not isinstance(sorter, PermutationOperator):
+        some = [name for name in OPERATORS if issubclass(OPERATORS[name], PermutationOperator)]
+        raise ConfigError(
+            f"operator '{operator}' tells who is kept, not who has which rank; "
+            f"use top_k_probability, or one of {', '.join(some)}"
+        )
+    return sorter
 
 
 def _log_top_k(

@@ -1,10 +1,25 @@
 """What a smooth sorting operator is, and the list of those there are."""
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 from torch import Tensor
 
 from cascaderank.registry import Registry
+from cascaderank.sorting._rows import cross_entropy_of_rows, totals_of_rows
+
+
+class Ranks(NamedTuple):
+    """Which ranks each candidate of a list should have, counted from 0, the best.
+
+    Those who share a run of ranks have the same chance of each, and are as many as there are
+    ranks in it.
+    """
+
+    first: Tensor
+    """``[..., list]`` int64; the best of its ranks."""
+    behind: Tensor
+    """``[..., list]`` int64; the first rank that is not one of them."""
 
 
 class Operator(ABC):
@@ -50,6 +65,27 @@ class PermutationOperator(Operator):
 
         Every row is a distribution over the real candidates; row 0 is the best rank.
         """
+
+    def cross_entropy(
+        self, scores: Tensor, ranks: Ranks, *, temperature: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the cost of the ranks that candidates should have, and who is how often chosen.
+
+        Here by all rows of the permutation; operators that know a shorter way go that.
+
+        Args:
+            scores: ``[..., list]``.
+            ranks: what candidates should have.
+            temperature: ``[...]``.
+            mask: ``[..., list]`` bool.
+
+        Returns:
+            ``(cost, totals)``: ``sum_ij -Y_ij log P_ij``, ``[...]``, where Y is the permutation
+            with the ranks; and ``sum_i P_ij``, ``[..., list]``, positive, a constant to the
+            gradient.
+        """
+        log_rows = self.log_permutation(scores, temperature=temperature, mask=mask)
+        return cross_entropy_of_rows(log_rows, *ranks, mask), totals_of_rows(log_rows, mask)
 
 
 OPERATORS: Registry[type[Operator]] = Registry("operator", "cascaderank.sorting")

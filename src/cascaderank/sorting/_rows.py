@@ -15,6 +15,28 @@ def log_softmax_of_real(logits: Tensor, mask: Tensor) -> Tensor:
     return logits.masked_fill(~mask[..., None, :], _nothing(logits)).log_softmax(-1)
 
 
+def cross_entropy_of_rows(log_rows: Tensor, first: Tensor, behind: Tensor, mask: Tensor) -> Tensor:
+    """Return ``sum_ij -Y_ij log P_ij``, ``[...]``, where Y shares runs of ranks evenly.
+
+    Args:
+        log_rows: ``[..., rank, list]``.
+        first: ``[..., list]``; the first of the ranks that a candidate should have.
+        behind: ``[..., list]``; the first behind them.
+        mask: ``[..., list]`` bool.
+    """
+    rank = torch.arange(log_rows.shape[-2], device=log_rows.device)[:, None]
+    wanted = (first[..., None, :] <= rank) & (rank < behind[..., None, :]) & mask[..., None, :]
+    share = wanted / (behind - first).clamp(min=1)[..., None, :].to(log_rows)
+    return -(share * log_rows.masked_fill(~wanted, 0.0)).sum((-1, -2))
+
+
+def totals_of_rows(log_rows: Tensor, mask: Tensor) -> Tensor:
+    """Return ``sum_i P_ij``, ``[..., list]``, over the rows there are; a constant."""
+    rank = torch.arange(log_rows.shape[-2], device=log_rows.device)
+    real = rank < mask.sum(-1, keepdim=True)
+    return _sum_of(log_rows.detach().exp(), real)
+
+
 def log_top_k_of_rows(log_rows: Tensor, k: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Sum the first k rows of a soft permutation, and the others, in log space.
 

@@ -10,7 +10,8 @@ from torch.autograd.function import once_differentiable
 
 from cascaderank.sorting._distances import distances_of, gradient_of_distances
 from cascaderank.sorting._gentle import GentleGroup
-from cascaderank.sorting._interface import OPERATORS, PermutationOperator
+from cascaderank.sorting._interface import OPERATORS, PermutationOperator, Ranks
+from cascaderank.sorting._line_rows import CrossEntropyOfLines
 from cascaderank.sorting._order import sort_best_first
 from cascaderank.sorting._rows import log_softmax_of_real
 from cascaderank.sorting._scaling import is_whole, scale_lists, spread
@@ -27,9 +28,9 @@ class NeuralSort(PermutationOperator):
     The logits grow with the length of the list and with the spread of its scores, so a
     temperature that is right for lists of 40 is cold for lists of 1,000. Rows add up to 1,
     columns only roughly. Time and memory of the permutation grow with the square of the list. The
-    top k takes linear memory, and the time of a few rows where the probabilities change slowly
-    from row to row, as they do at temperatures near the number of candidates; that of all rows
-    where they are sharp.
+    top k and the cross-entropy of ranks take linear memory, and the time of a few rows where the
+    probabilities change slowly from row to row, as they do at temperatures near the number of
+    candidates; that of all rows where they are sharp.
 
     Examples:
         >>> from cascaderank.sorting import permutation
@@ -59,6 +60,16 @@ class NeuralSort(PermutationOperator):
         logs = _LogTopK.apply(*flat)  # type: ignore[no-untyped-call]
         log_kept, log_dropped = cast("tuple[Tensor, Tensor]", logs)
         return log_kept.view(scores.shape), log_dropped.view(scores.shape)
+
+    def cross_entropy(
+        self, scores: Tensor, ranks: Ranks, *, temperature: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return two tensors, ``[...]`` and ``[..., list]``; see :class:`PermutationOperator`."""
+        unit, gain = scale_lists(scores, temperature, mask)
+        wanted = ranks.first + ranks.behind - 1
+        flat = (x.reshape(-1, x.shape[-1]) for x in (unit, gain, wanted, mask))
+        cost, totals = CrossEntropyOfLines.apply(*flat)  # type: ignore[no-untyped-call]
+        return cost.view(scores.shape[:-1]), totals.view(scores.shape)
 
     def temperature_scale(self, scores: Tensor, *, mask: Tensor) -> Tensor:
         """Return the number of candidates times the spread of their scores, ``[...]``."""

@@ -1,0 +1,161 @@
+"""The cost of wanted ranks, without the matrix, is that of the matrix."""
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cascaderank.sorting import PermutationOperator, _line_rows, find_operator
+from cascaderank.sorting._functions import cross_entropy_of_ranks
+from cascaderank.sorting._interface import Ranks
+from tests.sorting.test_streamed import assert_same
+
+STREAMED = ["neural_sort"]
+
+
+class Dense(PermutationOperator):
+    """The formula, with every row of the permutation in memory."""
+
+    def __init__(self, name):
+        self.operator = find_operator(name)
+
+    def log_permutation(self, scores, *, temperature, mask):
+        return self.operator.log_permutation(scores, temperature=temperature, mask=mask)
+
+    def log_top_k(self, scores, k, *, temperature, mask):
+        raise NotImplementedError
+
+    def temperature_scale(self, scores, *, mask):
+        raise NotImplementedError
+
+
+def lists(seed, number, length, *, tied_scores=False, tied_ranks=False, ragged=True):
+    """Scores, the ranks that candidates should have, and a mask; some lists may be empty."""
+    g = torch.Generator().manual_seed(seed)
+    scores = torch.randn(number, length, generator=g, dtype=torch.float64)
+    scores = (scores * 2).round() / 2 if tied_scores else scores
+    labels = torch.randn(number, length, generator=g)
+    labels = labels.round() if tied_ranks else labels
+    share = torch.rand(number, 1, generator=g) * 1.3
+    mask = torch.rand(number, length, generator=g) < (share if ragged else 2.0)
+    better = (labels[:, None, :] > labels[:, :, None]) & mask[:, None, :]
+    as_good = (labels[:, None, :] >= labels[:, :, None]) & mask[:, None, :]
+    return scores, Ranks(better.sum(-1), as_good.sum(-1)), mask
+
+
+def learned(operator, scores, ranks, temperature, mask):
+    """Cost and totals, and the gradients by scores and temperature, for a fixed one above."""
+    scores, temperature = scores.clone().requires_grad_(), temperature.clone().requires_grad_()
+    cost, totals = cross_entropy_of_ranks(
+        scores, ranks, operator=operator, temperature=temperature, mask=mask
+    )
+    assert not totals.requires_grad
+    above = torch.linspace(0.5, 1.5, len(cost)).to(cost)
+    gradients = torch.autograd.grad((cost * above).sum(), (scores, temperature))
+    return cost.detach(), totals[mask], *gradients
+
+
+@pytest.fixture(params=[256, 2**13, 2**20])
+def blocks(request, monkeypatch):
+    """From less than a row to all lists at once."""
+    monkeypatch.setitem(_line_rows._BLOCK_BYTES, "cpu", request.param)
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("tied_scores", [False, True])
+@pytest.mark.parametrize("tied_ranks", [False, True])
+@pytest.mark.parametrize("temperature", [1e-3, 0.1, 1.0, 10.0, 1e3, 1e30])
+@pytest.mark.parametrize("operator", STREAMED)
+def test_blocks_of_any_size_give_the_numbers_of_the_whole(
+    operator, temperature, tied_scores, tied_ranks
+):
+    scores, ranks, mask = lists(0, 5, 60, tied_scores=tied_scores, tied_ranks=tied_ranks)
+    warmth = torch.linspace(0.5, 2.0, 5, dtype=torch.float64) * temperature * 60
+    want = learned(Dense(operator), scores, ranks, warmth, mask)
+    assert want[0].any()
+    assert_same(learned(operator, scores, ranks, warmth, mask), want, 1e-12)
+
+
+@pytest.mark.parametrize("operator", STREAMED)
+@given(
+    seed=st.integers(0, 2**31),
+    number=st.integers(1, 4),
+    length=st.integers(1, 40),
+    temperature=st.floats(-3, 3).map(lambda x: 10**x),
+    tied_scores=st.booleans(),
+    tied_ranks=st.booleans(),
+)
+@example(seed=0, number=2, length=200, temperature=1e3, tied_scores=True, tied_ranks=True)
+@example(seed=0, number=2, length=1000, temperature=1e2, tied_scores=False, tied_ranks=True)
+@example(seed=0, number=2, length=1000, temperature=1e4, tied_scores=False, tied_ranks=False)
+@settings(max_examples=100, deadline=None)
+def test_agrees_with_the_dense_form(
+    operator, seed, number, length, temperature, tied_scores, tied_ranks
+):
+    scores, ranks, mask = lists(
+        seed, number, length, tied_scores=tied_scores, tied_ranks=tied_ranks
+    )
+    warmth = torch.linspace(0.5, 2.0, number, dtype=torch.float64) * temperature
+    want = learned(Dense(operator), scores, ranks, warmth, mask)
+    assert_same(learned(operator, scores, ranks, warmth, mask), want, 1e-11)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 30.0, 1000.0])
+@pytest.mark.parametrize("length", [40, 400])
+@pytest.mark.parametrize("operator", STREAMED)
+def test_float32_is_as_good_as_that_of_the_dense_form(operator, length, temperature):
+    scores, ranks, mask = lists(1, 6, length, ragged=False, tied_ranks=True)
+    warmth = torch.full((6,), temperature, dtype=torch.float64)
+    want = learned(Dense(operator), scores, ranks, warmth, mask)
+    narrow = (scores.float(), ranks, warmth.float(), mask)
+    got, dense = learned(operator, *narrow), learned(Dense(operator), *narrow)
+    for one, other, exact in zip(got, dense, want, strict=True):
+        assert one.dtype is torch.float32
+        error, usual = (one - exact).abs().max(), (other - exact).abs().max()
+        assert error <= 3 * usual + 2e-6 * exact.abs().max()
+
+
+@pytest.mark.parametrize("operator", STREAMED)
+def test_what_is_in_order_costs_nothing_where_it_is_cold_and_ties_cost_what_they_must(operator):
+    scores = torch.tensor([[0.7, 0.1, 0.1, -0.3, -0.3, -0.3]])
+    ranks = Ranks(torch.tensor([[0, 1, 1, 3, 4, 5]]), torch.tensor([[1, 3, 3, 4, 5, 6]]))
+    cost, _ = cross_entropy_of_ranks(scores, ranks, operator=operator, temperature=1e-6, mask=None)
+    want = 2 * torch.tensor(2.0).log() + 3 * torch.tensor(3.0).log()
+    torch.testing.assert_close(cost, want[None])
+
+
+class Largest(TorchDispatchMode):
+    """Notes the size of the largest tensor that anything returns."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for one in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(one, torch.Tensor):
+                self.size = max(self.size, one.numel())
+        return out
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3000.0])
+@pytest.mark.parametrize("operator", STREAMED)
+def test_no_tensor_is_larger_than_a_few_rows(operator, temperature, monkeypatch):
+    monkeypatch.setitem(_line_rows._BLOCK_BYTES, "cpu", 2**16)
+    n = 3000
+    scores, ranks, mask = lists(0, 1, n, ragged=False)
+    with Largest() as largest:
+        found = learned(operator, scores.float(), ranks, torch.full((1,), temperature), mask)
+    assert n <= largest.size <= 20 * n
+    assert found[2].isfinite().all()
+    assert found[2].any()
+
+
+@pytest.mark.parametrize("operator", STREAMED)
+def test_mixed_precision_around_it_changes_nothing(operator):
+    scores, ranks, mask = lists(0, 4, 30)
+    case = (scores.float(), ranks, torch.full((4,), 5.0), mask)
+    want = learned(operator, *case)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = learned(operator, *case)
+    assert_same(got, want, 0.0)
