@@ -50,8 +50,29 @@ def test_a_cold_cascade_scores_a_candidate_as_the_stage_that_drops_it():
     )
     got = objective(torch.stack([first, second]), labels).total
     # The last to pass is at the cut itself, where either stage has half a say.
-    merged = torch.tensor([[-5.0, 6.0, 3.5, 1.0]])
+    first, second = first - first.mean(), second - second.mean()
+    merged = torch.tensor([[-30.0, -19.0, (0.75 - 25.0) / 2, -5.25]])
     torch.testing.assert_close(got, lambda_ndcg_loss(merged, labels, m=1))
+
+
+@pytest.mark.parametrize("temperature", [0.5, None])
+def test_a_constant_added_to_a_stage_changes_nothing(batch, temperature):
+    scores, labels, mask = batch
+    leaf, moved = (s.clone().requires_grad_() for s in (scores, scores))
+    build(temperature=temperature)(leaf, labels, mask=mask).total.backward()
+    constant = torch.tensor([0.0, 3.0, -4.0], dtype=scores.dtype)[:, None, None]
+    build(temperature=temperature)(moved + constant, labels, mask=mask).total.backward()
+    torch.testing.assert_close(leaf.grad, moved.grad)
+
+
+def test_a_stage_never_learns_to_pass_on_the_worst_because_the_next_scores_low():
+    g = torch.Generator().manual_seed(0)
+    labels = torch.randn(64, 50, generator=g)
+    scores = 0.1 * torch.randn(3, 64, 50, generator=g) + 0.05 * labels
+    scores[2] -= 2
+    scores.requires_grad_()
+    build_objective("icc", stages=3, quotas=(40, 30, 20))(scores, labels).total.backward()
+    assert ((scores.grad * labels).sum((-1, -2)) < 0).all()  # all learn what is better
 
 
 def test_a_stage_that_keeps_all_of_a_list_has_no_say_in_it(batch):
@@ -84,7 +105,9 @@ def test_an_operator_can_take_the_place_of_the_gate(batch):
     passed = top_k_probability(
         scores[0], QUOTAS[0], operator="soft_sort", temperature=0.7, mask=mask
     )
-    merged = (1 - passed) * scores[0] + passed * scores[1]
+    count = mask.sum(-1, keepdim=True)
+    first, second = (s - (s * mask).sum(-1, keepdim=True) / count for s in scores[:2])
+    merged = (1 - passed) * first + passed * second
     torch.testing.assert_close(got.total, ranknet_loss(merged, labels, mask=mask))
 
 

@@ -125,6 +125,7 @@ def sigmoid(x):
 def icc(stages, labels, *, quotas, temperature):
     """RankNet on the score of the stage that drops a candidate, softly."""
     merged = []
+    stages = [[x - mean(s) for x in s] for s in stages]
     for j in range(len(labels)):
         reached, score = 1.0, 0.0
         for s, q in zip(stages[:-1], quotas, strict=False):

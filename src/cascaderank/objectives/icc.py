@@ -49,8 +49,8 @@ def icc_objective(
     a loss over pairs on e, and is called ``end_to_end``. Labels tell what is preferred; ground
     truth is not needed.
 
-    Beware that scores of different stages are compared as they are: nothing but the loss keeps
-    what a later stage scores above what an earlier one dropped.
+    Scores of different stages are compared, each less the mean of its list; nothing but the loss
+    keeps what a later stage scores above what an earlier one dropped.
 
     Args:
         stages: names of the stages, first first.
@@ -118,7 +118,7 @@ class _Ours:
 
     def end_to_end(self, inputs: CascadeInputs) -> Tensor:
         mask = inputs.mask
-        scores = at_least_float32(inputs.scores.masked_fill(~mask, 0.0))
+        scores = _around_their_mean(at_least_float32(inputs.scores), mask)
         merged, reached = torch.zeros_like(scores[0]), torch.ones_like(scores[0])
         for t, (of_stage, quota) in enumerate(zip(scores[:-1], self.quotas, strict=False)):
             passed = self._passed(of_stage, quota, mask, self.warmth.of_stage(inputs, t))
@@ -138,6 +138,17 @@ class _Ours:
         return top_k_probability(
             scores, quota, operator=operator, temperature=temperature, mask=mask
         )
+
+
+def _around_their_mean(scores: Tensor, mask: Tensor) -> Tensor:
+    """Return scores less the mean of their list and stage.
+
+    A candidate that passes trades the score of one stage for that of the next. Were the next one
+    lower on the whole, a stage would learn to pass on the worst.
+    """
+    filled = scores.masked_fill(~mask, 0.0)
+    mean = filled.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
+    return (filled - mean).masked_fill(~mask, 0.0)
 
 
 def _chosen(scores: Tensor, quota: int, mask: Tensor, temperature: float | Tensor) -> Tensor:
