@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from cascaderank.errors import ConfigError
 from cascaderank.losses import relaxed_recall_loss
+from cascaderank.relevance import ground_truth
+from cascaderank.sorting import permutation
 from tests.losses.strategies import labelled_lists
 from tests.oracles.losses import relaxed_recall
 
@@ -48,3 +50,21 @@ def test_a_threshold_marks_each_list_for_itself():
 def test_a_wrong_cut_is_refused():
     with pytest.raises(ConfigError, match="m must be a positive integer"):
         relaxed_recall_loss(torch.zeros(2), torch.zeros(2), m=0, k=1)
+
+
+@pytest.mark.parametrize("operator", ["neural_sort", "soft_sort", "odd_even"])
+def test_the_first_rows_are_the_product_of_being_kept_and_of_all_rows(operator):
+    """In value and in gradient, against the rows themselves, with padding and ties."""
+    g = torch.Generator().manual_seed(3)
+    scores = torch.randn(3, 9, generator=g, dtype=torch.float64).round(decimals=1).requires_grad_()
+    labels = torch.randint(0, 3, (3, 9), generator=g).double()
+    mask = torch.arange(9) < torch.tensor([[9], [6], [3]])
+    options = {"operator": operator, "temperature": 0.7, "mask": mask}
+    rows = permutation(scores, **options)[:, :4].sum(1) / 4
+    wanted = ground_truth(labels, k=2, mask=mask)
+    want = -(wanted * rows.where(mask, 1.0).log()).sum(-1) / mask.sum(-1)
+    want = want * torch.tensor([1, 1, 0])  # of three candidates, four are kept: nothing to decide
+    got = relaxed_recall_loss(scores, labels, m=4, k=2, reduction="none", **options)
+    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
+    gradients = [torch.autograd.grad(x.sum(), scores)[0] for x in (got, want)]
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)

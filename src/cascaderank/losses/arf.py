@@ -4,10 +4,10 @@ from torch import Tensor
 
 from cascaderank.errors import ConfigError
 from cascaderank.losses import LOSSES
-from cascaderank.losses.permutation import permutation_loss
-from cascaderank.losses.relaxed_recall import relaxed_recall_loss
+from cascaderank.losses.permutation import permutation_costs
+from cascaderank.losses.relaxed_recall import relaxed_recall_costs
 from cascaderank.sorting._interface import Operator
-from cascaderank.tensors import Reduction
+from cascaderank.tensors import Reduction, check_lists, reduce_lists
 
 
 @LOSSES.register
@@ -62,7 +62,19 @@ def arf_loss(
     """
     if not 0 <= weight < float("inf"):
         raise ConfigError(f"weight must be a number of at least 0; got {weight}")
-    sorts = {"operator": operator, "temperature": temperature}
-    common = {**sorts, "mask": mask, "reduction": reduction}
-    relaxed = relaxed_recall_loss(scores, labels, m=m, k=k, threshold=threshold, **common)
-    return relaxed + weight * permutation_loss(scores, labels, **common)
+    mask = check_lists(scores, labels, mask)
+    whole, totals = permutation_costs(
+        scores, labels, operator=operator, temperature=temperature, mask=mask
+    )
+    relaxed = relaxed_recall_costs(
+        scores,
+        labels,
+        m=m,
+        k=k,
+        threshold=threshold,
+        operator=operator,
+        temperature=temperature,
+        mask=mask,
+        totals=totals,
+    )
+    return reduce_lists(relaxed + weight * whole, reduction).to(scores.dtype)

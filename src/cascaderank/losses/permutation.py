@@ -54,13 +54,30 @@ def permutation_loss(
     Source: Grover et al. 2019 (arXiv 1903.08850); ARF (arXiv 2310.10462), equation 12.
     """
     mask = check_lists(scores, labels, mask)
+    costs, _ = permutation_costs(
+        scores, labels, operator=operator, temperature=temperature, mask=mask
+    )
+    return reduce_lists(costs, reduction).to(scores.dtype)
+
+
+def permutation_costs(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    operator: str | Operator,
+    temperature: float | Tensor,
+    mask: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of each list ``[...]``, and how much of all ranks each candidate has.
+
+    The latter, ``sum_i P_ij`` ``[..., list]``, is a constant to the gradient.
+    """
     ranks, decided = _ranks_by_label(labels, like=at_least_float32(scores), mask=mask)
-    cost, _ = cross_entropy_of_ranks(
+    cost, totals = cross_entropy_of_ranks(
         at_least_float32(scores), ranks, operator=operator, temperature=temperature, mask=mask
     )
     count = mask.sum(-1).clamp(min=1)
-    per_list = cost.masked_fill(~decided, 0.0) / count**2
-    return reduce_lists(per_list, reduction).to(scores.dtype)
+    return cost.masked_fill(~decided, 0.0) / count**2, totals
 
 
 def _ranks_by_label(labels: Tensor, *, like: Tensor, mask: Tensor) -> tuple[Ranks, Tensor]:

@@ -2,12 +2,14 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 from cascaderank.losses import LOSSES
 from cascaderank.losses._marks import mark
 from cascaderank.selection import check_size
-from cascaderank.sorting import Operator, log_permutation
+from cascaderank.sorting import Operator, log_top_k_probability
+from cascaderank.sorting._functions import totals_of_ranks
 from cascaderank.tensors import (
     Reduction,
     at_least_float32,
@@ -63,7 +65,6 @@ def relaxed_recall_loss(
             unknown or out of range.
 
     Examples:
-        >>> import torch
         >>> labels = torch.tensor([2.0, 1.0, 0.0])
         >>> relaxed_recall_loss(torch.tensor([1.0, 0.5, -1.0]), labels, m=2, k=1)
         tensor(0.2477)
@@ -73,12 +74,47 @@ def relaxed_recall_loss(
     Source: ARF (arXiv 2310.10462), equation 11, with ``1/m`` inside the logarithm.
     """
     mask = check_lists(scores, labels, mask)
+    with torch.no_grad():
+        totals = totals_of_ranks(
+            at_least_float32(scores), operator=operator, temperature=temperature, mask=mask
+        )
+    costs = relaxed_recall_costs(
+        scores,
+        labels,
+        m=m,
+        k=k,
+        threshold=threshold,
+        operator=operator,
+        temperature=temperature,
+        mask=mask,
+        totals=totals,
+    )
+    return reduce_lists(costs, reduction).to(scores.dtype)
+
+
+def relaxed_recall_costs(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    m: int,
+    k: int | None,
+    threshold: float | None,
+    operator: str | Operator,
+    temperature: float | Tensor,
+    mask: Tensor,
+    totals: Tensor,
+) -> Tensor:
+    """Return the loss of each list ``[...]``, given ``totals``: ``sum_i P_ij``, ``[..., list]``.
+
+    The probability to be kept is the first m rows over the totals, and these are constants to its
+    gradient. So the first m rows are the product, in value and in gradient.
+    """
     marks, size = mark(labels, like=scores, k=k, threshold=threshold, mask=mask)
     decided = (size > 0) & (check_size(m, "m") < mask.sum(-1))
-    log_rows = log_permutation(
-        at_least_float32(scores), operator=operator, temperature=temperature, mask=mask
+    log_kept, _ = log_top_k_probability(
+        at_least_float32(scores), m, operator=operator, temperature=temperature, mask=mask
     )
     silent = ~(mask & decided[..., None])
-    log_upper = log_rows[..., :m, :].masked_fill(silent[..., None, :], 0.0).logsumexp(-2)
+    log_upper = log_kept + totals.masked_fill(silent, 1.0).log()
     cost = marks.to(log_upper.dtype) * (math.log(m) - log_upper).masked_fill(silent, 0.0)
-    return reduce_lists(masked_mean(cost, mask), reduction).to(scores.dtype)
+    return masked_mean(cost, mask)

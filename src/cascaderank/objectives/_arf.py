@@ -5,8 +5,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from cascaderank.losses.permutation import permutation_loss
-from cascaderank.losses.relaxed_recall import relaxed_recall_loss
+from cascaderank.losses.permutation import permutation_costs
+from cascaderank.losses.relaxed_recall import relaxed_recall_costs
 from cascaderank.losses.survival import survival_loss
 from cascaderank.objectives._objective import CascadeInputs, Objective, Term
 from cascaderank.objectives._published import (
@@ -23,7 +23,7 @@ from cascaderank.objectives._sorting import (
 )
 from cascaderank.relevance import ground_truth as top_by_label
 from cascaderank.sorting import permutation
-from cascaderank.tensors import at_least_float32
+from cascaderank.tensors import at_least_float32, reduce_lists
 
 _EPSILON = 1e-6
 """What the published code adds inside logarithms and to denominators."""
@@ -96,7 +96,8 @@ class _Ours:
     warmth: Warmth
 
     def relax(self, inputs: CascadeInputs) -> Tensor:
-        return relaxed_recall_loss(
+        _, totals = inputs.once(self._order)
+        costs = relaxed_recall_costs(
             inputs.scores[self.stage],
             inputs.labels,
             m=self.m,
@@ -105,7 +106,9 @@ class _Ours:
             operator=self.warmth.operator,
             temperature=self.warmth.of_stage(inputs, self.stage),
             mask=inputs.mask,
+            totals=totals,
         )
+        return reduce_lists(costs, "mean").to(inputs.scores.dtype)
 
     def top_m(self, inputs: CascadeInputs) -> Tensor:
         return survival_loss(
@@ -120,7 +123,12 @@ class _Ours:
         )
 
     def whole(self, inputs: CascadeInputs) -> Tensor:
-        return permutation_loss(
+        costs, _ = inputs.once(self._order)
+        return reduce_lists(costs, "mean").to(inputs.scores.dtype)
+
+    def _order(self, inputs: CascadeInputs) -> tuple[Tensor, Tensor]:
+        """Return what both terms need of the whole order."""
+        return permutation_costs(
             inputs.scores[self.stage],
             inputs.labels,
             operator=self.warmth.operator,

@@ -255,6 +255,26 @@ def cross_entropy_of_ranks(
     return sorter.cross_entropy(filled, ranks, temperature=temperatures, mask=mask)
 
 
+def totals_of_ranks(
+    scores: Tensor,
+    *,
+    operator: str | Operator,
+    temperature: float | Tensor,
+    mask: Tensor | None,
+) -> Tensor:
+    """Return how much of all ranks each candidate has, ``sum_i P_ij``, ``[..., list]``.
+
+    Rows add up to 1, columns only roughly; see :func:`cross_entropy_of_ranks`.
+    """
+    mask = check_mask(scores, mask)
+    none = torch.zeros_like(mask, dtype=torch.int64)
+    shared = Ranks(none, none + mask.sum(-1, keepdim=True))  # any will do
+    _, totals = cross_entropy_of_ranks(
+        scores, shared, operator=operator, temperature=temperature, mask=mask
+    )
+    return totals
+
+
 def find_permutation_operator(operator: str | Operator) -> PermutationOperator:
     """Return the operator of a name, or the operator itself, if it knows every rank.
 
