@@ -205,3 +205,39 @@ def test_features_of_any_sign_have_a_logarithm(tmp_path):
     items = EncodedLog.of_frame(frame, fit_schema(log.schema, [frame])).items
     assert items["f1"].tolist() == pytest.approx([-log1p(3), log1p(3)])
     assert items["f2"].tolist() == pytest.approx([0.0, log1p(5)])
+
+
+QUERIES = "0 qid:a 1:2 2:7\n1 qid:a 1:4 2:7\n0 qid:a 1:8 2:7\n1 qid:b 1:-3 2:1\n0 qid:b 2:1\n"
+
+
+def rows_of(path):
+    return [row for frame in RequestLog.open(path).frames() for row in frame.iter_rows(named=True)]
+
+
+def test_numbers_are_told_relative_to_those_of_their_query(tmp_path):
+    (tmp_path / "web.txt").write_text(QUERIES)
+    SOURCES["letor"](tmp_path / "web.txt", tmp_path / "log", within_query="min_max")
+    a, b = rows_of(tmp_path / "log")
+    assert a["f1"] == pytest.approx([0, 1 / 3, 1])
+    assert b["f1"] == [0, 1]
+    assert a["f2"] == [0, 0, 0]  # all equal
+    SOURCES["letor"](tmp_path / "web.txt", tmp_path / "other", within_query="standardise")
+    a, b = rows_of(tmp_path / "other")
+    logs = [log1p(2), log1p(4), log1p(8)]
+    mean = sum(logs) / 3
+    deviation = (sum((x - mean) ** 2 for x in logs) / 3) ** 0.5
+    assert a["f1"] == pytest.approx([(x - mean) / deviation for x in logs], rel=1e-6)
+    assert b["f1"] == pytest.approx([-1, 1])
+
+
+def test_missing_numbers_are_left_out_of_what_is_relative_to_a_query(tmp_path):
+    text = (
+        QUERIES.replace("1:4", "1:nan")
+        .replace("1:-3", "1:nan")
+        .replace("0 qid:b 2", "0 qid:b 1:inf 2")
+    )
+    (tmp_path / "web.txt").write_text(text)
+    SOURCES["letor"](tmp_path / "web.txt", tmp_path / "log", within_query="min_max", missing=True)
+    a, b = rows_of(tmp_path / "log")
+    assert a["f1"] == [0, None, 1]
+    assert b["f1"] == [None, None]

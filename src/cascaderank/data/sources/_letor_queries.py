@@ -1,9 +1,11 @@
 """Queries of LETOR files: kept whole, and prepared as a comparison asks for."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -12,6 +14,9 @@ from numpy.typing import NDArray
 from cascaderank.data.hashing import hashed
 from cascaderank.data.sources._letor_lines import Block
 from cascaderank.errors import DataError
+
+WithinQuery = Literal["min_max", "standardise"]
+"""How a number is told relative to those of its query."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +54,8 @@ def prepared(block: Block, preparation: Preparation, counts: Counts) -> Block | 
     Returns:
         What is left, in the order of the lines; ``None`` if nothing is.
     """
-    changes = [i for i, (a, b) in enumerate(pairwise(["", *block.queries])) if a != b]
     kept: list[NDArray[np.int64]] = []
-    for start, end in pairwise([*changes, len(block.queries)]):
+    for start, end in _queries(block):
         size = end - start
         if size < preparation.min_documents:
             counts.dropped_queries += 1
@@ -73,6 +77,33 @@ def prepared(block: Block, preparation: Preparation, counts: Counts) -> Block | 
         return block
     names = [block.queries[i] for i in rows]
     return Block(block.lines[rows], names, block.labels[rows], block.values[rows])
+
+
+def scaled(block: Block, within_query: WithinQuery | None) -> Block:
+    """Return numbers of a block of whole queries relative to those of the same query."""
+    if within_query is None:
+        return block
+    values = block.values.astype(np.float64)
+    if within_query == "standardise":
+        values = np.sign(values) * np.log1p(np.abs(values))
+    for start, end in _queries(block):
+        of_query = values[start:end]
+        with np.errstate(invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a feature that is missing everywhere
+            if within_query == "min_max":
+                origin, unit = np.nanmin(of_query, axis=0), np.nanmax(of_query, axis=0)
+                unit = unit - origin
+            else:
+                origin, unit = np.nanmean(of_query, axis=0), np.nanstd(of_query, axis=0)
+        of_query -= origin
+        of_query /= np.where(unit > 0, unit, 1.0)
+    return Block(block.lines, block.queries, block.labels, values.astype(block.values.dtype))
+
+
+def _queries(block: Block) -> Iterator[tuple[int, int]]:
+    """Yield where each query of a block begins and ends."""
+    changes = [i for i, (a, b) in enumerate(pairwise(["", *block.queries])) if a != b]
+    return pairwise([*changes, len(block.queries)])
 
 
 def _drawn(positive: NDArray[np.bool_], query: str, preparation: Preparation) -> NDArray[np.int64]:

@@ -14,7 +14,14 @@ from cascaderank.data.sources import SOURCES, Inputs, Progress
 from cascaderank.data.sources._files import byte_counter
 from cascaderank.data.sources._letor_folders import letor_files
 from cascaderank.data.sources._letor_lines import Block, finite_blocks, read_blocks, width_of
-from cascaderank.data.sources._letor_queries import Counts, Preparation, prepared, whole_queries
+from cascaderank.data.sources._letor_queries import (
+    Counts,
+    Preparation,
+    WithinQuery,
+    prepared,
+    scaled,
+    whole_queries,
+)
 from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Kind, Role, Schema, Transform
 
@@ -28,6 +35,7 @@ def letor_source(
     *,
     features: int | None = None,
     transform: Transform = Transform.LOG1P_STANDARDISE,
+    within_query: WithinQuery | None = None,
     missing: bool = False,
     fold: int | None = None,
     min_documents: int = 1,
@@ -60,6 +68,10 @@ def letor_source(
             index of all files, at the price of reading them twice.
         transform: what a model does to every feature before it sees it. The default suits raw
             counts and scores of any size, which is what most of these data sets hold.
+        within_query: write each feature relative to those of the same query: ``"min_max"`` from 0
+            for its smallest value to 1 for its largest, as the query-level files of LETOR do;
+            ``"standardise"`` less its mean over its standard deviation, of signed logarithms;
+            0 where all are equal.
         missing: read NaN, infinities and numbers beyond float32 (Istella's 1.797e308) as
             missing instead of refusing them.
         fold: of a folder of folds, the one to read with its own parts; all of them if not given.
@@ -122,7 +134,8 @@ def letor_source(
                 left = prepared(block, preparation, counts)
                 if left is not None:
                     unknown += int(np.isnan(left.values).sum())
-                    writer.write(_frame(left, names), given=file.given)
+                    values = scaled(left, within_query)
+                    writer.write(_frame(values, names), given=file.given)
         if counts.dropped_queries == len(seen):
             raise DataError(
                 f"{paths[0]}: none of {len(seen)} queries has {min_documents} documents; lower "
