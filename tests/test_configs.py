@@ -34,7 +34,13 @@ def funnels():
     return found
 
 
-FUNNELS = funnels()
+def is_chain(command):
+    """Whether the log has all candidates, and the truth about them in the place of an order."""
+    return any(option.startswith("chain=") for option in command)
+
+
+CHAINS = {name: command for name, command in funnels().items() if is_chain(command)}
+FUNNELS = {name: command for name, command in funnels().items() if name not in CHAINS}
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +99,20 @@ def test_a_recipe_runs(name, small_log, tmp_path):
     assert set(trained) < set(methods)
     assert all(0 <= method.joint_recall <= 1 for method in methods.values())
     assert result.ceiling_kind == "planted"
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_recipe_that_is_judged_by_the_truth_runs(name, small_log, tmp_path):
+    small = ["train.epochs=1", "train.batch_size=16", "compare.seeds=1", "evaluation.bootstrap=2"]
+    small += [f"data.path={small_log(CHAINS[name])}", "compare.jobs=1"]
+    settings = read_settings(ROOT / name, small)
+    result = compare(settings, tmp_path / "runs")
+    for method in result.methods:
+        found = {v.metric: v.mean for v in method.stage_metrics if v.stage == "preranking"}
+        assert set(found) == set(settings.evaluation.metrics)
+        assert -1 < found["bias"] < 1
+        assert abs(found["bias"]) <= found["absolute_error"] < 1
+
+
+def test_recipes_that_are_judged_by_the_truth_are_found():
+    assert {"configs/ecm_funnel/exposure.toml", "configs/ecm_funnel/click.toml"} <= set(CHAINS)

@@ -10,7 +10,7 @@ import sys
 import polars as pl
 import pytest
 
-COMMANDS = ["demo", "prepare", "train", "evaluate", "compare", "heatmap", "profile", "ls"]
+COMMANDS = ["demo", "prepare", "train", "evaluate", "compare", "heatmap", "profile", "prune", "ls"]
 
 
 def cascaderank(*words, cwd=None, timeout=240):

@@ -242,6 +242,27 @@ def test_it_is_trained_together_with_another_objective():
     torch.testing.assert_close(got.total - got.terms["chain/pre"], want.total)
 
 
+def test_stages_learn_the_chain_each_in_its_way():
+    task = {"stages": ["pre", "rank"], "quotas": (4, 2), "ground_truth": 2}
+    scores = torch.randn(2, LISTS, LENGTH, generator=torch.Generator().manual_seed(1))
+    given = {"mask": MASK, "levels": LEVELS, "feedback": FEEDBACK}
+    labels = torch.zeros(LISTS, LENGTH)
+    other = {"event": "click", "exposures_only": True}
+    both = build_objective(
+        "entire_chain",
+        **task,
+        learns=("pre",),
+        exposed_level=EXPOSED,
+        joint={"name": "entire_chain", "learns": ["rank"], **other},
+    )(scores, labels, **given)
+    for stage, options in (("pre", {}), ("rank", other)):
+        alone = build_objective(
+            "entire_chain", **task, learns=(stage,), exposed_level=EXPOSED, **options
+        )(scores, labels, **given)
+        assert both.terms[f"chain/{stage}"] == alone.total
+    assert len(both.terms) == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "output", "told"),
     [
@@ -284,7 +305,8 @@ def test_what_one_score_needs_is_told():
         ({"sampling": {"rates": [1, 0.4]}}, "three or four numbers"),
         ({"sampling": {"rats": [1, 0.4, 0.1]}}, "rates"),
         ({"joint": {"temperature": 1.0}}, "joint must be a table with the name of another"),
-        ({"joint": {"name": "entire_chain"}}, "joint must be a table with the name of another"),
+        ({"joint": {"name": "entire_chain"}}, "must say in learns which other stages"),
+        ({"joint": {"name": "entire_chain", "learns": ["pre"]}}, r"none of \['pre'\]"),
         ({"joint": {"name": "lcron", "quotas": [3]}}, "without stages, quotas and ground truth"),
         ({"joint": {"name": "lcorn"}}, "did you mean 'lcron'"),
         ({"event": "buy"}, "event"),

@@ -1,7 +1,7 @@
 """Evaluator: judge a cascade batch by batch, with results that no batch size changes."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 import torch
@@ -11,13 +11,15 @@ from torch import Tensor
 from cascaderank.errors import ConfigError, DataError, ShapeError
 from cascaderank.evaluation.attribution import attribute
 from cascaderank.evaluation.bootstrap import bootstrap_intervals
+from cascaderank.evaluation.consistency import ranking_consistency
+from cascaderank.evaluation.linearised import linearised_auc, linearised_gauc
 from cascaderank.evaluation.report import (
     STAGE_METRICS,
     WHOLE_METRICS,
     Report,
     StageReport,
 )
-from cascaderank.metrics._named import named_metric
+from cascaderank.metrics._named import CONSISTENCY, NamedMetric, named_metric
 from cascaderank.metrics.ndcg import ndcg_metric
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.relevance import check_ground_truth
@@ -42,7 +44,8 @@ class Evaluator:
         ground_truth: the ground truth is the top so many by label.
         threshold: the ground truth is every label of at least this; give this or
             ``ground_truth``.
-        metrics: more metrics of each stage, such as ``"ndcg@15"``, ``"map"`` and ``"opa"``.
+        metrics: more metrics of each stage, such as ``"ndcg@15"``, ``"map"``, ``"gauc"`` and
+            ``"rcs"``, which the last stage has not.
 
     Raises:
         ConfigError: if quotas grow, names are not one per stage and different, not exactly one of
@@ -80,6 +83,7 @@ class Evaluator:
         self.k, self.threshold = ground_truth, threshold
         self._more = [named_metric(name) for name in metrics]
         self._batches: list[dict[str, NDArray[np.float64]]] = []
+        self._heaps: list[dict[str, _Heap]] = []
         self._rows: list[NDArray[np.int64]] = []
         self._labels_from, self._labels_to = 0.0, 0.0
 
@@ -122,6 +126,13 @@ class Evaluator:
         self._rows.append(rows.cpu().numpy().astype(np.int64))
         values = self._values(scores, labels, mask)
         self._batches.append({name: value.numpy() for name, value in values.items()})
+        self._heaps.append(
+            {
+                metric.text: _heap(metric, scores, labels, mask, self.k, self.threshold)
+                for metric in self._more
+                if metric.name == "pooled_auc"
+            }
+        )
 
     def per_request(self) -> dict[str, NDArray[np.int64] | NDArray[np.float64]]:
         """Return one value per request by name, in the order of the rows; NaN is undefined.
@@ -129,7 +140,8 @@ class Evaluator:
         Returns:
             ``row``, ``ground_truth`` (how many candidates are, shared places as fractions),
             ``joint_recall``, ``reachable``, and ``<metric>/<stage>`` for the metrics of a
-            :class:`StageReport` and those asked for.
+            :class:`StageReport` and those asked for. Of ``gauc`` and ``pooled_auc``, which are no
+            means over requests, they are such that their mean is the metric.
 
         Raises:
             DataError: if there is no request, or one came twice.
@@ -149,6 +161,14 @@ class Evaluator:
             name: np.concatenate([batch[name] for batch in self._batches])[order]
             for name in self._batches[0]
         }
+        for metric in self._more:
+            for stage, name in enumerate(self.stage_names):
+                key = f"{metric.text}/{name}"
+                if metric.name == "gauc":
+                    weights = torch.from_numpy(columns.pop(f"{_WEIGHTS}{key}"))
+                    columns[key] = linearised_gauc(torch.from_numpy(columns[key]), weights).numpy()
+                elif metric.name == "pooled_auc":
+                    columns[key] = self._of_heaps(metric.text, stage, order)
         return {"row": rows, **columns}
 
     def report(self, *, bootstrap: int = 1000, seed: int = 0, confidence: float = 0.95) -> Report:
@@ -234,7 +254,15 @@ class Evaluator:
             "depth": found.depth,
         }
         for metric in self._more:
+            if metric.name == CONSISTENCY:
+                agree = ranking_consistency(scores, quotas=self.quotas, mask=mask, **metric.options)
+                last = torch.full((1, len(labels)), torch.nan, dtype=agree.dtype)
+                by_stage[metric.text] = torch.cat([agree, last])
+                continue
             by_stage[metric.text] = metric(scores, lists, k=k, threshold=threshold, mask=masks)
+            if metric.name == "gauc":
+                seen = metric.candidates(lists, masks)
+                by_stage[f"{_WEIGHTS}{metric.text}"] = (masks if seen is None else seen).sum(-1)
         size = total(marks(labels, k=k, threshold=threshold, mask=mask))
         return {
             "ground_truth": size,
@@ -246,5 +274,47 @@ class Evaluator:
             for metric in by_stage
         }
 
+    def _of_heaps(self, metric: str, stage: int, order: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Values of requests in the order given, of all their candidates in one heap."""
+        heaps = [heaps[metric] for heaps in self._heaps]
+        firsts = np.cumsum([0, *map(len, self._rows)])
+        came = [heap.request + int(first) for heap, first in zip(heaps, firsts, strict=False)]
+        request = torch.from_numpy(order.argsort())[torch.cat(came)]
+        sorted_ = request.argsort(stable=True)
+        values = linearised_auc(
+            torch.cat([heap.scores[stage] for heap in heaps])[sorted_],
+            torch.cat([heap.positive for heap in heaps])[sorted_],
+            request[sorted_],
+            len(order),
+        )
+        return values.numpy()
+
+
+class _Heap(NamedTuple):
+    """Candidates of the requests of a batch, one after the other."""
+
+    scores: Tensor
+    """``[stages, candidates]``."""
+    positive: Tensor
+    """``[candidates]`` bool."""
+    request: Tensor
+    """``[candidates]``: which of the batch each is of."""
+
+
+def _heap(
+    metric: NamedMetric,
+    scores: Tensor,
+    labels: Tensor,
+    mask: Tensor,
+    k: int | None,
+    threshold: float | None,
+) -> _Heap:
+    among = metric.candidates(labels, mask)
+    seen = mask if among is None else among
+    # Of the top k, those that share the last places count if they have half of one or more.
+    positive = marks(labels, mask=seen, **metric.truth(k, threshold)) >= 0.5
+    return _Heap(scores[:, seen], positive[seen], seen.nonzero()[:, 0])
+
 
 _NO_METRICS = ("row", "ground_truth")
+_WEIGHTS = "weights of "

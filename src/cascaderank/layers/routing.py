@@ -30,6 +30,7 @@ class Routing(nn.Module):
         beta: of the gates, see :class:`~cascaderank.layers.hard_concrete.HardConcrete`.
         gamma: of the gates.
         zeta: of the gates.
+        learnt: whether the gates are; if not, they are fixed numbers, 1 to begin with.
 
     Raises:
         ConfigError: if a size is not positive, or a number of the gates is out of range.
@@ -54,6 +55,7 @@ class Routing(nn.Module):
         beta: float = 2 / 3,
         gamma: float = -0.1,
         zeta: float = 1.1,
+        learnt: bool = True,
     ) -> None:
         super().__init__()
         if min(inputs, towers, width, *blocks) < 1:
@@ -65,8 +67,11 @@ class Routing(nn.Module):
         self.first = nn.Linear(inputs, first * width)
         self.second = nn.ModuleList(nn.Linear(width, width) for _ in range(second))
         options = {"beta": beta, "gamma": gamma, "zeta": zeta}
-        self.codes: nn.Module = HardConcrete(second, first, **options)
-        self.tower_codes: nn.Module = HardConcrete(towers, second, **options)
+        shapes = (second, first), (towers, second)
+        self.codes, self.tower_codes = (
+            HardConcrete(*shape, **options) if learnt else Codes(torch.ones(shape))
+            for shape in shapes
+        )
         self._width = width
 
     def forward(self, inputs: Tensor, towers: Sequence[int] | None = None) -> Tensor:
@@ -82,6 +87,11 @@ class Routing(nn.Module):
         codes = self.tower_codes()
         codes = codes if towers is None else codes[list(towers)]
         return torch.einsum("ti,...iw->...tw", codes, torch.stack(outputs, dim=-2).relu())
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """How many sub-networks the first and the second layer have."""
+        return self.first.out_features // self._width, len(self.second)
 
     @property
     def gates(self) -> int:
@@ -116,6 +126,7 @@ class Routing(nn.Module):
             towers=len(towers),
             blocks=(len(first), len(second)),
             width=width,
+            learnt=False,
         )
         rows = (torch.tensor(first)[:, None] * width + torch.arange(width)).flatten()
         smaller.first.weight.copy_(self.first.weight[rows])

@@ -53,7 +53,8 @@ def entire_chain_objective(
         penalty: what an open gate costs. ECMM's paper has 1e-5.
         open_share: gates may be open for nothing up to this share of them, in [0, 1).
         joint: another objective that is trained at the same time, as a table of its ``name`` and
-            options, for the same quotas and ground truth.
+            options, for the same quotas and ground truth. Of the same name, it has other stages
+            learn with other options.
 
     Raises:
         ConfigError: if an option is unknown or out of range, or there is nothing to tell apart.
@@ -105,18 +106,35 @@ def entire_chain_objective(
             if penalty:
                 terms.append(Term(f"penalty/{name}", of_stage.penalty, penalty, stage=t))
     if joint is not None:
+        levels = {"exposed_level": exposed, "preranked_level": preranked_level}
         terms += _terms_of(
-            joint, stages=stages, quotas=quotas, ground_truth=ground_truth, threshold=threshold
+            joint,
+            levels,
+            learners,
+            stages=stages,
+            quotas=quotas,
+            ground_truth=ground_truth,
+            threshold=threshold,
         )
     return Objective(terms, stages=len(stages))
 
 
-def _terms_of(joint: dict[str, object], **task: Any) -> tuple[Term, ...]:
+def _terms_of(
+    joint: dict[str, object], levels: dict[str, int | None], learners: tuple[str, ...], **task: Any
+) -> tuple[Term, ...]:
     options: dict[str, Any] = dict(joint)
     name = options.pop("name", None)
-    if not isinstance(name, str) or name == "entire_chain" or set(options) & set(task):
+    if not isinstance(name, str) or set(options) & set(task):
         raise ConfigError(
             "joint must be a table with the name of another objective and its options, without "
             f"stages, quotas and ground truth; got {joint}"
         )
+    if name == "entire_chain":
+        others = options.get("learns")
+        if not others or set(others) & set(learners):
+            raise ConfigError(
+                "joint of entire_chain with entire_chain must say in learns which other stages "
+                f"learn so, none of {list(learners)}; got {joint}"
+            )
+        options = levels | options
     return build_objective(name, **task, **options).terms

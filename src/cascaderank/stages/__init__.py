@@ -18,7 +18,7 @@ from cascaderank.batch import RequestBatch
 from cascaderank.registry import Registry
 from cascaderank.stages._cost import LookUps, MultiplyAdds, look_ups, multiply_adds
 from cascaderank.stages._output import Chance, DomainStage, Score, StageOutput, output_of
-from cascaderank.stages._prune import Pruned, prune
+from cascaderank.stages._prune import Prunable, Pruned, prune
 
 STAGES: Registry[Callable[..., nn.Module]] = Registry("stage", __name__)
 
@@ -29,6 +29,7 @@ __all__ = [
     "DomainStage",
     "LookUps",
     "MultiplyAdds",
+    "Prunable",
     "Pruned",
     "Score",
     "StageOutput",

@@ -1,8 +1,8 @@
 """Leave out of a trained stage what its closed gates made useless."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, final, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 from torch import nn
 
@@ -12,8 +12,11 @@ from cascaderank.stages._cost import MultiplyAdds, multiply_adds
 
 
 @runtime_checkable
-class _Prunable(Protocol):
-    def pruned(self) -> nn.Module: ...
+class Prunable(Protocol):
+    """A stage of which training may show that parts are not needed."""
+
+    def pruned(self) -> tuple[nn.Module, dict[str, Any]]:
+        """Return a smaller copy with the same scores, and the options that it is built with."""
 
 
 @final
@@ -27,6 +30,8 @@ class Pruned:
     """Before and after."""
     multiply_adds: tuple[MultiplyAdds, MultiplyAdds]
     """Before and after; before, with all towers that the score needs."""
+    options: Mapping[str, Any]
+    """Of the stage, by name: those to build the smaller one with that differ."""
 
 
 def prune(stage: nn.Module, features: Schema | Sequence[Feature], *, history: int = 50) -> Pruned:
@@ -45,14 +50,17 @@ def prune(stage: nn.Module, features: Schema | Sequence[Feature], *, history: in
 
     Source: this project.
     """
-    if not isinstance(stage, _Prunable):
+    if not isinstance(stage, Prunable):
         raise ConfigError(
             f"a stage of type {type(stage).__name__} has no gates that could be closed; "
             "'ecmm' has, and 'cold' and 'fscd' are made smaller by select_fields and reduced"
         )
-    smaller = stage.pruned()
+    smaller, options = stage.pruned()
     sizes = [sum(p.numel() for p in s.parameters()) for s in (stage, smaller)]
     costs = [multiply_adds(s, features, history=history) for s in (stage, smaller)]
     return Pruned(
-        stage=smaller, parameters=(sizes[0], sizes[1]), multiply_adds=(costs[0], costs[1])
+        stage=smaller,
+        parameters=(sizes[0], sizes[1]),
+        multiply_adds=(costs[0], costs[1]),
+        options=options,
     )

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,8 @@ class ECMM(nn.Module):
         beta: of the gates, see :class:`~cascaderank.layers.hard_concrete.HardConcrete`.
         gamma: of the gates.
         zeta: of the gates.
+        gates: whether connections are learnt. If not, they are fixed and there are only the towers
+            that the score needs: what a pruned stage is built as.
         score: what it ranks by: the log-odds of ``"click"`` or of ``"exposure"``; or
             ``"unclicked"``, the chance of exposure less that of a click, d, as
             ``log((1 + d) / (1 - d))``, since towers may disagree and d be negative.
@@ -67,6 +69,7 @@ class ECMM(nn.Module):
         beta: float = 2 / 3,
         gamma: float = -0.1,
         zeta: float = 1.1,
+        gates: bool = True,
         score: Score = "click",
     ) -> None:
         super().__init__()
@@ -74,19 +77,23 @@ class ECMM(nn.Module):
         request_dim, item_dim = self.embedder.request_dim, self.embedder.item_dim
         length = request_dim + item_dim
         self.gate = PairLinear(request_dim, item_dim, length, bias=False)
+        self._score = score
+        self._needed: tuple[int, ...] = _OF_SCORE[score]
+        towers: int = domains
+        if not gates:
+            towers, self._needed = len(self._needed), tuple(range(len(self._needed)))
+        self.domains: int = domains if gates else 1
         self.routing = Routing(
             length,
-            towers=domains,
+            towers=towers,
             blocks=blocks,
             width=width,
             beta=beta,
             gamma=gamma,
             zeta=zeta,
+            learnt=gates,
         )
-        self.towers = nn.ModuleList(mlp(width, tower, 1) for _ in range(domains))
-        self.domains: int = domains
-        self._score = score
-        self._needed: tuple[int, ...] = _OF_SCORE[score]
+        self.towers = nn.ModuleList(mlp(width, tower, 1) for _ in range(towers))
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return scores ``[batch, list]``; those of padding mean nothing."""
@@ -108,8 +115,10 @@ class ECMM(nn.Module):
             most=self.routing.gates,
         )
 
-    def pruned(self) -> "ECMM":
+    def pruned(self) -> tuple["ECMM", dict[str, Any]]:
         """Return a copy with the gates of evaluation, without what they close and no score needs.
+
+        Beside it, the options that differ from those of this stage.
 
         Raises:
             ConfigError: if this stage was pruned already.
@@ -118,7 +127,7 @@ class ECMM(nn.Module):
             raise ConfigError("this stage was pruned already")
         smaller = copy.deepcopy(self)
         smaller._keep_needed()  # noqa: SLF001 - one of its own
-        return smaller.eval()
+        return smaller.eval(), {"gates": False, "blocks": smaller.routing.blocks}
 
     def _keep_needed(self) -> None:
         self.towers = nn.ModuleList(self.towers[t] for t in self._needed)

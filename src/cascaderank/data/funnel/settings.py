@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.tensors import check_quotas
 
 CATEGORIES = 20
+Chain = Literal["exposure", "click"]
 _LOGGING_STAGES = ("prerank", "coarse", "rank", "rerank")
 _CASCADE_STAGES = ("retrieval", "preranking", "ranking", "reranking")
 _AT_LEAST_ONE = ("requests", "users", "stages", "ground_truth", "per_level", "days")
@@ -54,6 +56,9 @@ class FunnelSettings:
     part more; at 1 each knows one part of its own and nothing else.
     """
     days: int = 10
+    chain: Chain | None = None
+    """Log all candidates, with clicks, and as labels how likely each was of this; see
+    :mod:`cascaderank.data.funnel.chain`."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,6 +71,10 @@ class FunnelSettings:
             mistakes.append(f"noise must be positive; got {self.noise}")
         if not 0 <= self.complementarity <= 1:
             mistakes.append(f"complementarity must be in [0, 1]; got {self.complementarity}")
+        if self.chain not in (None, *get_args(Chain)):
+            mistakes.append(f"chain must be exposure or click; got {self.chain}")
+        if self.chain is not None and self.ragged:
+            mistakes.append("chain logs all candidates, and ragged only some; choose one")
         if self.seed < 0:
             mistakes.append(f"seed must be at least 0; got {self.seed}")
         if not mistakes:
@@ -108,6 +117,8 @@ class FunnelSettings:
     @property
     def length(self) -> int:
         """Candidates that are logged of a request, if lists are not ragged."""
+        if self.chain is not None:
+            return self.alive[0]
         return self.ground_truth + self.per_level * (self.stages + 1)
 
     @property

@@ -167,10 +167,11 @@ def run_logging(settings: FunnelSettings, rng: np.random.Generator, parts: Float
         order, dropped = order[:, :keep], order[:, keep:]
 
         lottery = rng.random(dropped.shape, np.float32).argsort(axis=1)
-        logged = np.take_along_axis(dropped, lottery[:, : settings.per_level], axis=1)
-        fewest = 1 if settings.ragged else settings.per_level
-        count = rng.integers(fewest, settings.per_level + 1, size=(requests, 1))
-        mask = np.arange(settings.per_level) < count
+        most = settings.per_level if settings.chain is None else dropped.shape[1]
+        logged = np.take_along_axis(dropped, lottery[:, :most], axis=1)
+        fewest = 1 if settings.ragged else most
+        count = rng.integers(fewest, most + 1, size=(requests, 1))
+        mask = np.arange(most) < count
         rates.append((count[:, 0] / dropped.shape[1]).astype(np.float32))
         if level >= 2:
             logged = _best_first(logged, np.where(mask, _at(scores, logged), -np.inf))
@@ -223,8 +224,8 @@ def block_frame(world: World, block: Block, first: int) -> pl.DataFrame:
             "weekday": (block.time // _DAY % 7).astype(np.int16),
             "sensitivity": world.sensitivity[block.user],
             "account_age": world.account_age[block.user],
-            **{name: _lists(values, offsets) for name, values in candidates.items()},
-            **{name: _lists(values, block.past.offsets) for name, values in past.items()},
+            **{name: lists(values, offsets) for name, values in candidates.items()},
+            **{name: lists(values, block.past.offsets) for name, values in past.items()},
         }
     )
 
@@ -262,6 +263,6 @@ def _positions(mask: NDArray[np.bool_], *, known: bool) -> NDArray[np.int16]:
     return np.where(mask, ranks, 0).astype(np.int16)
 
 
-def _lists(values: Values, offsets: Integers) -> pl.Series:
-    lists = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
-    return pl.Series(lists)
+def lists(values: Values, offsets: Integers) -> pl.Series:
+    """Return a column of lists, each from one offset in the values to the next."""
+    return pl.Series(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values)))

@@ -7,8 +7,9 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from cascaderank.data.funnel.ceiling import Ceiling
+from cascaderank.data.funnel.chain import with_chain
 from cascaderank.data.funnel.features import funnel_schema, stage_features
-from cascaderank.data.funnel.settings import FunnelSettings
+from cascaderank.data.funnel.settings import Chain, FunnelSettings
 from cascaderank.data.funnel.traffic import block_frame, block_size, draw_block
 from cascaderank.data.funnel.world import make_world
 from cascaderank.data.request_log import RequestLogWriter
@@ -32,6 +33,7 @@ def synthetic_source(
     noise: float = 0.9,
     complementarity: float = 0.5,
     days: int = 10,
+    chain: Chain | None = None,
     seed: int = 0,
     name: str = "",
     overwrite: bool = False,
@@ -83,6 +85,10 @@ def synthetic_source(
         complementarity: how much each stage of the cascade knows that the others do not, in [0, 1].
             It changes who may use which features, never what is logged.
         days: how long the log runs, from 2024-01-01 UTC.
+        chain: log every candidate that a request started from, clicks on what was shown as
+            feedback, and as label how likely each was of ``"exposure"`` or, exposed and clicked, of
+            ``"click"``: the truth that models of the entire chain are judged by. A system never
+            knows it; do not train on it.
         seed: equal seeds give equal files.
         name: of the data set; not given, that of the folder ``to``.
         overwrite: replace a request log that is there.
@@ -118,6 +124,7 @@ def synthetic_source(
         noise=noise,
         complementarity=complementarity,
         days=days,
+        chain=chain,
         seed=seed,
     )
     world = make_world(settings)
@@ -133,7 +140,10 @@ def synthetic_source(
         for number, first in enumerate(range(0, requests, block_size(settings))):
             block = draw_block(settings, world, number)
             ceiling.add(block)
-            writer.write(block_frame(world, block, first))
+            frame = block_frame(world, block, first)
+            if settings.chain is not None:
+                frame = with_chain(settings, block, number, frame)
+            writer.write(frame)
             if progress is not None:
                 progress(min(first + block_size(settings), requests), requests)
         writer.extra["planted"] = planted(settings, ceiling)
