@@ -71,7 +71,7 @@ def test_what_is_not_smooth_enough_is_told(width):
     want = sums(every, torch.ones(rows)).sum()
     found = (sums(points.place, points.weight)[:, None] * points.polynomial).sum(-1)[..., None]
     error = ((found[0, 0, 0] - want) / want).abs()
-    assert is_resolved(found, number, None) == (width < 1)
+    assert is_resolved(found, None) == (width < 1)
     assert error < 1e-13 or width > 1
 
 
@@ -107,6 +107,24 @@ def test_float32_is_off_by_no_more_than_rounding(shape, temperature):
     for one, other, exact in zip(got[:2], dense[:2], want[:2], strict=True):
         error, usual = (one - exact).abs().max(), (other - exact).abs().max()
         assert error <= 3 * usual + 2e-6 * exact.abs().max()
+
+
+@pytest.mark.parametrize("gap", [0.2, 0.25])
+@pytest.mark.parametrize("k", [100, 500])
+def test_heaps_are_not_taken_for_smooth_as_float32_decides(monkeypatch, gap, k):
+    monkeypatch.setitem(_quadrature._TOLERANCE, torch.float64, 1e-7)
+    monkeypatch.setattr(
+        _streamed,
+        "points_needed",
+        lambda rows, spread, _: points_needed(rows, spread, torch.float32),
+    )
+    scores = scores_of("normal", 2, 1000, 0) * 1e-6
+    scores[:, :333] += 1
+    spread = scores.amax(-1) - scores.amin(-1)
+    mask = torch.ones_like(scores, dtype=torch.bool)
+    case = (scores, torch.full((2,), k), spread / gap, mask)
+    for got, want in zip(learned(STREAMED, *case), learned(Dense(), *case), strict=True):
+        assert (got - want).abs().max() <= 5e-6 * want.abs().max()
 
 
 def test_a_guess_that_is_too_low_is_mended(monkeypatch):

@@ -89,7 +89,7 @@ def sum_gently(
         _add(sums, torch.stack([share, share * points.place[:, at]], 1), powers)
         if parts.shape[1] > 1:
             _add(parts, points.polynomial[:, :, at], powers[..., ::every] * share.T[..., None])
-    if parts.shape[1] > 1 and not is_resolved(parts, number, real):
+    if parts.shape[1] > 1 and not is_resolved(parts, real):
         return None
     mass, pulled = sums.unbind(1)
     held = powers if kept else None

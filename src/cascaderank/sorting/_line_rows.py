@@ -157,7 +157,7 @@ def _sums_of_points(
         if sampled is not None:
             seen = block.gather(-1, sampled[:, None].expand(-1, block.shape[1], -1))
             parts.baddbmm_(share[:, None] * points.polynomial[:, :, at], seen)
-    if sampled is not None and not is_resolved(parts, number, None):
+    if sampled is not None and not is_resolved(parts, None):
         return None
     logs = (points.weight * divisor.log_()).sum(-1, keepdim=True)
     if number < most:

@@ -23,10 +23,6 @@ _SHARPEST = 0.25
 _TOLERANCE = {torch.float32: 1e-7, torch.float64: 1e-14}
 """How far off a sum may be, relative to itself."""
 
-_DOUBT = {torch.float32: 1e-2, torch.float64: 0.0}
-"""How much smaller an error must be to be believed if it is told by how coefficients fall; 0 for
-never."""
-
 
 class Points(NamedTuple):
     """Points that stand for groups of rows; the first axis is 1 if it is the same for all lists."""
@@ -36,8 +32,8 @@ class Points(NamedTuple):
     weight: Tensor
     """``[lists or 1, point]``, adding up to the rows of the group; 0 for a point not needed."""
     polynomial: Tensor
-    """``[lists or 1, 5, point]``: the orthonormal polynomials of degree 0, M - 1, M - 2, M - 3 and
-    M - 4 (0 where there is none), or only the first if points are rows."""
+    """``[lists or 1, 3, point]``: the orthonormal polynomials of degree 0, M - 1 and M - 2, or only
+    the first if points are rows."""
 
 
 def points_needed(rows: int, spread: float, dtype: torch.dtype) -> int:
@@ -56,7 +52,7 @@ def points_needed(rows: int, spread: float, dtype: torch.dtype) -> int:
     if not spread <= _SHARPEST:  # NaN, too, of training that diverged
         return rows
     root = math.sqrt(rows * spread)
-    guess = 2.5 + 2.6 * root if dtype is torch.float32 else 5 + 5.5 * root
+    guess = 3 + 3 * root if dtype is torch.float32 else 5 + 5.5 * root
     return fewer_points(math.ceil(guess), rows)
 
 
@@ -65,29 +61,19 @@ def fewer_points(wanted: int, rows: int) -> int:
     return wanted if wanted <= 0.8 * rows else rows
 
 
-def is_resolved(sums: Tensor, number: int, real: Tensor | None) -> bool:
+def is_resolved(sums: Tensor, real: Tensor | None) -> bool:
     """Return whether the points were enough.
 
     The rule is first wrong at degree 2M. What the last polynomials contribute to a function tells
-    how large it is there in two ways, and the smaller answer counts: it falls by about as much
-    again, or it goes on to fall as it did over the last degrees.
+    how large it is there: it falls by about as much again. How fast it fell over the last degrees
+    tells nothing, as it comes and goes in lists of two tight heaps.
 
     Args:
-        sums: ``[lists, 5, list]``; sums of the functions times the polynomials.
-        number: of points.
+        sums: ``[lists, 3, list]``; sums of the functions times the polynomials.
         real: ``[lists, list]``; 1 for functions that matter, ``None`` for all.
     """
-    tolerance = _TOLERANCE[sums.dtype]
-    total, *parts = sums.abs().unbind(1)
-    last, before = torch.maximum(parts[0], parts[1]), torch.maximum(parts[2], parts[3])
-    # From degree M - 2 to 2M it falls `steps` times as much as from degree M - 4 to M - 2.
-    steps = (number + 2) / 2
-    before = torch.maximum(before, total) if number < 5 else before  # of degree 0
-    share = before.div_(total.clamp(min=torch.finfo(total.dtype).tiny))  # 0 where no rows are
-    bound = share.pow_(steps / (steps + 1)).mul_(
-        (_DOUBT[sums.dtype] * tolerance) ** (1 / (steps + 1))
-    )
-    error = last.sub_(bound.clamp_(min=math.sqrt(tolerance)).mul_(total))
+    total, *last = sums.abs().unbind(1)
+    error = torch.maximum(*last).sub_(total, alpha=math.sqrt(_TOLERANCE[sums.dtype]))
     return float((error if real is None else error.mul_(real)).max()) <= 0
 
 
@@ -121,12 +107,12 @@ def points_of(sizes: Tensor, number: int, *, rows: int, like: Tensor) -> Points:
 
 @lru_cache(maxsize=2**12)
 def _rule(size: int, number: int) -> NDArray[np.float64]:
-    """Return places, weights and five polynomials, ``[7, number]``, for a group of rows.
+    """Return places, weights and three polynomials, ``[5, number]``, for a group of rows.
 
     By Golub and Welsch: the points are the eigenvalues of the recurrence of the polynomials that
     are orthonormal on equally spaced points (Gram's, or discrete Chebyshev's).
     """
-    rule = np.zeros((7, number))
+    rule = np.zeros((5, number))
     if number >= size:
         rule[0, :size] = size - 1 - 2 * np.arange(size)
         rule[1, :size] = 1.0
@@ -136,6 +122,6 @@ def _rule(size: int, number: int) -> NDArray[np.float64]:
     recurrence = np.sqrt(degree**2 * (size**2 - degree**2) / (4 * (4 * degree**2 - 1)))
     places, vectors = eigh_tridiagonal(np.zeros(number), recurrence)
     rule[0], rule[1] = places - places[::-1], size * vectors[0] ** 2  # symmetric to the bit
-    highest = vectors[:0:-1][:4]
+    highest = vectors[:0:-1][:2]
     rule[2], rule[3 : 3 + len(highest)] = 1.0, highest / vectors[0]
     return rule

@@ -230,7 +230,7 @@ def _sum_group(
         torch.reciprocal(of_row.clamp_(min=_FLOOR), out=inverse[:, at])
         share = points.weight[:, at] * inverse[:, at]
         sums.baddbmm_(share[:, None] * points.polynomial[:, :, at], block)
-    if sums.shape[1] > 1 and not is_resolved(sums, number, real):
+    if sums.shape[1] > 1 and not is_resolved(sums, real):
         return None
     mass = sums[:, 0].clamp_(min=_FLOOR)
     return Group(pull, points.weight, best, shift, largest, inverse, mass)
