@@ -52,6 +52,26 @@ def test_the_mean_is_over_seeds_then_requests(small, tmp_path):
     assert lcron.share_of_ceiling == pytest.approx(lcron.joint_recall / found.ceiling)
 
 
+def test_what_the_first_stage_finds_among_all_items_is_compared(small, tmp_path):
+    names = {"item": "item_id", "user": "user_id", "cutoffs": [20]}
+    alone = ["*", "!match_*", "!gap_*"]
+    changes = {"catalogue": names, "stages.retrieval.features": alone}
+    found = compare(small.changed(changes), tmp_path)
+    random, bce, lcron = found.methods
+    assert random.search == []
+    assert [v.metric for v in bce.search] == [
+        f"{name}@20" for name in ("hit_rate", "ndcg", "recall", "precision")
+    ]
+    values = [
+        pl.read_parquet(tmp_path / f"lcron/run/fold-0/seed-{s}/per_request.parquet")[
+            "catalogue/recall@20"
+        ].to_numpy()
+        for s in (0, 1)
+    ]
+    assert lcron.search[2].mean == pytest.approx(np.nanmean(values), abs=1e-12)
+    assert lcron.search[2].gain == pytest.approx(lcron.search[2].mean - bce.search[2].mean)
+
+
 def test_the_planted_ceiling_is_used_for_its_own_quotas_only(small, tmp_path):
     own = small.changed({"stages.retrieval.features": ["*", "!match_*", "!gap_*"]})
     assert compare(own, tmp_path / "a").ceiling_kind == "planted"

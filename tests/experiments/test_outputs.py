@@ -13,7 +13,7 @@ from cascaderank.experiments.outputs import write_comparison, write_plot
 from cascaderank.experiments.papers import latex, markdown
 from cascaderank.experiments.summary import summarise
 from cascaderank.experiments.tables import comparison_tables
-from tests.experiments.runs import runs_of
+from tests.experiments.runs import runs_of, searched
 
 STAGES = ("retrieval", "pre_ranking", "ranking", "re-ranking")
 MEANS = {
@@ -29,11 +29,11 @@ MEANS = {
 def comparison(settings_for):
     """Built with so many stages and folds, and changes to the settings."""
 
-    def build(stages=2, folds=1, means=MEANS, day=False, **changes):
+    def build(stages=2, folds=1, means=MEANS, day=False, search=(), **changes):
         names = STAGES[:stages]
         tables = {s: {"model": "mlp", "quota": 40 - 5 * i} for i, s in enumerate(names)}
         settings = settings_for("log").changed({"stages": tables, **changes})
-        runs = runs_of(means, stages=names, folds=folds)
+        runs = searched(runs_of(means, stages=names, folds=folds), metrics=search)
         labels = [f"day 2024-01-{9 + i:02d}" if day else f"fold {i}" for i in range(folds)]
         return summarise(settings, runs, dataset="a_shop & more", fold_names=labels)
 
@@ -69,6 +69,28 @@ def test_tables_tell_tuning_and_edges(comparison):
     assert text.count("learning_rate=0.03 (edge): 2 of 3") == 2
     assert text.count("learning_rate=0.01: 1 of 3") == 2
     assert "a better one may lie beyond" in text
+
+
+def test_search_is_told_with_interval_gain_and_p(comparison):
+    names = [f"{m}@{n}" for n in (20, 50) for m in ("hit_rate", "ndcg", "recall", "precision")]
+    found = comparison(search=names)
+    text = printed(found)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
+    assert text.count("Search of all items") == 3
+    assert "Welch" in text
+    for v in found.methods[3].search:
+        assert v.metric in text
+        for told in (f"{v.mean:.4f}", f"{v.low:.3f}", f"{v.high:.3f}", f"{v.gain:+.4f}"):
+            assert told.replace("0.", ".", 1) in text
+    assert "Search" not in printed(comparison())
+    heading, _, *rows = rows_of(markdown(found))
+    by_name = {row[0].strip("*"): dict(zip(heading, row, strict=True)) for row in rows}
+    v = found.methods[3].search[6]
+    told = f"{v.mean:.4f} ± {v.deviation:.4f}".replace("0.", ".")
+    assert by_name["lcron"]["all items recall@50"] == told
+    assert by_name["random order"]["all items recall@50"] == ""
+    latex_rows = [r for r in latex(found).splitlines() if r.startswith(("random", "lcron"))]
+    assert {r.count(" & ") for r in latex_rows} == {latex_rows[0].count(" & ")}
 
 
 def test_one_method_alone_has_no_column_of_gains(comparison):

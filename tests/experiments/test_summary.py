@@ -10,7 +10,7 @@ from scipy import stats
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.experiments import cells
 from cascaderank.experiments.summary import summarise
-from tests.experiments.runs import runs_of
+from tests.experiments.runs import runs_of, searched
 
 
 @pytest.fixture
@@ -151,6 +151,46 @@ def test_published_numbers_stand_beside_and_say_that_data_differ(settings):
     same = summarise(asked, runs, dataset="recflow, two stages", fold_names=["fold 0"])
     assert "as are ours" in same.published["note"]
     assert judged(settings, runs).published is None
+
+
+def test_search_is_tested_over_repeated_runs(settings):
+    runs = searched(runs_of(MEANS, folds=2, seeds=5))
+    found = judged(settings, runs, folds=2)
+    assert method(found, "random order").search == []
+    bce, arf, lcron = (method(found, name).search for name in ("bce", "arf", "lcron"))
+    assert [v.metric for v in lcron] == ["recall@20", "recall@50"]
+    by_seed = {
+        name: [
+            np.nanmean(np.concatenate(runs[name].values[s]["catalogue/recall@50"]))
+            for s in range(5)
+        ]
+        for name in ("bce", "arf", "lcron")
+    }
+    assert lcron[1].mean == pytest.approx(np.mean(by_seed["lcron"]))
+    assert lcron[1].deviation == pytest.approx(np.std(by_seed["lcron"], ddof=1))
+    assert lcron[1].low < lcron[1].mean < lcron[1].high
+    assert lcron[1].gain == pytest.approx(lcron[1].mean - bce[1].mean)
+    p = {
+        name: stats.ttest_ind(by_seed[name], by_seed["bce"], equal_var=False).pvalue
+        for name in ("arf", "lcron")
+    }
+    assert (arf[1].p, lcron[1].p) == pytest.approx((p["arf"], p["lcron"]))
+    smaller, larger = sorted((arf[1].p, lcron[1].p))
+    adjusted = sorted((arf[1].p_holm, lcron[1].p_holm))
+    assert adjusted == pytest.approx(sorted((2 * smaller, max(2 * smaller, larger))))
+    assert (bce[1].gain, bce[1].p, bce[1].p_holm) == (None, None, None)
+
+
+def test_a_method_that_cannot_search_has_no_search(settings):
+    runs = searched(runs_of(MEANS))
+    for values in runs["arf"].values.values():
+        for metric in ("recall@20", "recall@50"):
+            del values[f"catalogue/{metric}"]
+    found = judged(settings, runs)
+    assert method(found, "arf").search == []
+    assert len(method(found, "lcron").search) == 2
+    turned = judged(settings.changed({"compare.reference": "arf"}), runs)
+    assert method(turned, "lcron").search == []
 
 
 def test_json_has_null_for_what_is_undefined(settings):

@@ -190,6 +190,15 @@ def test_what_cannot_be_is_told(funnel, tmp_path, changes, told):
     assert told in str(caught.value)
 
 
+def test_a_search_that_cannot_be_is_told_before_training(funnel, tmp_path):
+    wrong = settings(
+        funnel, train__candidates=None, objective__name="bce", stages__retrieval__features=["*"]
+    )
+    with pytest.raises(ConfigError, match="reads 'match_2', 'gap_2'"):
+        train_run(wrong, tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
 def test_a_stage_without_vectors_cannot_search(funnel, settings_for, tmp_path):
     small = settings_for(funnel, train__epochs=1, catalogue={"item": "item_id"})
     cheap = ["*", "!match_*", "!gap_*"]

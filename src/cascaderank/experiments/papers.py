@@ -1,5 +1,6 @@
 """A comparison as tables for papers and issues: Markdown and LaTeX."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -144,6 +145,19 @@ def _columns(c: Comparison) -> list[_Column]:
                 group=v.stage,
                 text=lambda m, i=place: cells.share(m.stage_metrics[i].mean),  # type: ignore[misc]
                 best_of=lambda m, i=place: m.stage_metrics[i].mean,  # type: ignore[misc]
+            )
+        )
+    for place, s in enumerate(next((m.search for m in c.methods if m.search), ())):
+        found.append(
+            _Column(
+                name=s.metric,
+                group="all items",
+                text=lambda m, i=place: (  # type: ignore[misc]
+                    cells.with_deviation(m.search[i].mean, m.search[i].deviation)
+                    if m.search
+                    else ""
+                ),
+                best_of=lambda m, i=place: m.search[i].mean if m.search else math.nan,  # type: ignore[misc]
             )
         )
     return [

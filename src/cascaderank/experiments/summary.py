@@ -13,6 +13,7 @@ from cascaderank.config import RunSettings
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.evaluation import holm, paired_test, two_way_bootstrap
 from cascaderank.experiments.published import PublishedTable, PublishedValue, published_table
+from cascaderank.experiments.search import SEARCHED, SearchMetric, deviation, search_metrics
 from cascaderank.schema import matching
 
 Floats = NDArray[np.float64]
@@ -85,6 +86,8 @@ class MethodResult:
     """By stage: share of the ground truth that is alive after it."""
     stage_metrics: list[StageMetric]
     """Those of ``evaluation.metrics``, stage by stage, with intervals as joint recall has them."""
+    search: list[SearchMetric]
+    """Of the first stage's search of all items; empty if it did not search."""
     share_of_ceiling: float | None
     """Joint recall over the ceiling; ``None`` if the ceiling is 0."""
     gain: float | None
@@ -209,6 +212,15 @@ def summarise(
     }
     adjusted = holm(tests)
     more = _stage_metrics(settings, runs, reference, trained)
+    search = search_metrics(
+        settings,
+        {
+            name: {m: _over_seeds(seen, m) for m in seen.values[0] if m.startswith(SEARCHED)}
+            for name, seen in runs.items()
+        },
+        reference=reference,
+        confidence=CONFIDENCE,
+    )
     published = settings.compare.published and published_table(settings.compare.published)
     methods = []
     for name, seen in runs.items():
@@ -228,12 +240,13 @@ def summarise(
                 low=means[name].low,
                 high=means[name].high,
                 by_seed=by_seed,
-                seed_deviation=float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
+                seed_deviation=deviation(by_seed),
                 by_fold=_by_fold(seen),
                 stage_recall=stages["recall"],
                 stage_ndcg=stages["ndcg_linear"],
                 stage_survival=stages["survival"],
                 stage_metrics=more[name],
+                search=search[name],
                 share_of_ceiling=means[name].mean / ceiling if ceiling else None,
                 gain=gain.mean if gain else None,
                 gain_low=gain.low if gain else None,

@@ -5,13 +5,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from cascaderank.experiments import cells
+from cascaderank.experiments.search import SearchMetric
 from cascaderank.experiments.summary import Comparison, StageMetric
 
 _METRICS_AT_ONCE = 3  # as many as 100 columns hold
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
-    """Lay out a comparison: joint recall, stages, metrics asked for, and cost with tuning.
+    """Lay out a comparison: joint recall, stages, metrics asked for, search, and cost with tuning.
 
     Args:
         comparison: what :func:`~cascaderank.experiments.compare.compare` gave.
@@ -23,6 +24,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
         recall_table(comparison),
         stage_table(comparison),
         *metric_tables(comparison),
+        *search_tables(comparison),
         cost_table(comparison),
     ]
 
@@ -96,10 +98,36 @@ def metric_tables(comparison: Comparison) -> list[Table]:
     return tables
 
 
-def _metric_cell(v: StageMetric) -> str:
+def _metric_cell(v: StageMetric | SearchMetric) -> str:
     gain = f"{cells.share(v.gain, sign='+')} {cells.interval(v.gain_low, v.gain_high, sign='+')}"
     lines = [f"{cells.share(v.mean)} {cells.interval(v.low, v.high)}", gain]
     return "\n".join(line.strip() for line in lines if line.strip())
+
+
+def search_tables(comparison: Comparison) -> list[Table]:
+    """What the first stage finds among all items, with interval, gain and its p over runs."""
+    methods = [m for m in comparison.methods if m.search]
+    count = len(methods[0].search) if methods else 0
+    tables = []
+    for start in range(0, count, _METRICS_AT_ONCE):
+        chosen = slice(start, start + _METRICS_AT_ONCE)
+        caption = (
+            "[..]: interval; below it the gain, then p of Welch's t test over repeated runs,\n"
+            "Holm-adjusted: it knows other seeds, and not other requests."
+        )
+        table = _table("\nSearch of all items by the first stage", caption)
+        for v in methods[0].search[chosen]:
+            table.add_column(v.metric, justify="right", no_wrap=True)
+        for m in methods:
+            row = [_search_cell(v) for v in m.search[chosen]]
+            table.add_row(*map(escape, [m.name, *row]))
+        tables.append(table)
+    return tables
+
+
+def _search_cell(v: SearchMetric) -> str:
+    p = "" if v.p_holm is None else f"p {cells.p_value(v.p_holm)}"
+    return "\n".join(line for line in (_metric_cell(v), p) if line)
 
 
 def cost_table(comparison: Comparison) -> Table:

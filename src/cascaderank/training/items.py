@@ -86,6 +86,19 @@ def searches(settings: RunSettings, cascade: Cascade) -> bool:
     return settings.catalogue is not None and isinstance(first, VectorStage)
 
 
+def check_search(settings: RunSettings, cascade: Cascade, data: RunData) -> None:
+    """Tell before training that what is learnt could not be judged by its search.
+
+    Raises:
+        ConfigError: if the first stage is to search, and reads what items alone do not have.
+    """
+    if searches(settings, cascade):
+        first = cascade.stage_names[0]
+        catalogue_of(
+            settings, data.log, data.encoded, data.schema, train=data.split.train
+        ).check_has(item_features(settings, data.schema, first), who=f"stages.{first}")
+
+
 def search_items(
     settings: RunSettings,
     cascade: Cascade,

@@ -24,7 +24,13 @@ from cascaderank.objectives import OBJECTIVES, Objective, build_objective
 from cascaderank.schema import FittedSchema
 from cascaderank.training.domains import check_domains
 from cascaderank.training.environment import environment
-from cascaderank.training.items import random_label, sampler_of, search_items, searches
+from cascaderank.training.items import (
+    check_search,
+    random_label,
+    sampler_of,
+    search_items,
+    searches,
+)
 from cascaderank.training.memory import PeakMemory
 from cascaderank.training.progress import Progress, Silent
 from cascaderank.training.run_data import RunData, run_data
@@ -106,6 +112,7 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
     with deterministic(settings.train.seed, device):
         cascade = build_cascade(settings, data.schema)
         check_domains(settings, data, cascade)
+        check_search(settings, cascade, data)
         trainer = Trainer(
             cascade,
             run_objective(settings, data.log),
