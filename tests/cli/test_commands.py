@@ -82,6 +82,10 @@ def test_train_then_evaluate(config, funnel, tmp_path):
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert found["part"] == "test"
     assert found["metrics"] == report["test"]["metrics"]
+    other = cascaderank(
+        "evaluate", tmp_path / "run", funnel, "--target", "level", "--threshold", "2", "--json"
+    )
+    assert json.loads(other.stdout)["metrics"] != found["metrics"]
     whole = json.loads(
         cascaderank("evaluate", tmp_path / "run", funnel, "--part", "all", "--json").stdout
     )

@@ -180,6 +180,13 @@ def test_the_command_searches_all_items(run, funnel):
         ({"data__target": {"z": [0, 3]}}, "has 4 levels, so z of the target must be 4 numbers"),
         ({"stages__retrieval__features": ["*"]}, "stages.retrieval reads 'match_2', 'gap_2'"),
         ({"train__candidates__levels": {"rankpos": 1}}, "no level called 'rankpos'"),
+        ({"catalogue__decides": "recall@10"}, "catalogue: decides must be one of hit_rate@5"),
+        ({"stages__ranking": {"model": "linear", "quota": 5, "features": ["quality"]},
+          "catalogue__decides": "recall@20"},
+         "catalogue.decides is about the search of one stage; got 2"),
+        ({"stages__retrieval": {"model": "linear", "quota": 20},
+          "catalogue__decides": "recall@20", "train__candidates": None},
+         "catalogue.decides is about a search of all items, and stages.retrieval cannot"),
         ({"catalogue__user": "price"}, "catalogue.user must be a category of the requests"),
     ],
     ids=str,
@@ -188,6 +195,22 @@ def test_what_cannot_be_is_told(funnel, tmp_path, changes, told):
     with pytest.raises(ConfigError) as caught:
         train_run(settings(funnel, train__epochs=1, **changes), tmp_path / "run")
     assert told in str(caught.value)
+
+
+def test_the_search_decides_which_epoch_is_kept(funnel, tmp_path):
+    wanted = {"item": "item_id", "user": "user_id", "cutoffs": [5, 20], "decides": "recall@5"}
+    asked = settings(funnel, catalogue=wanted, train__epochs=4)
+    result = train_run(asked, tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    found = [json.loads(line)["validation"]["decides"] for line in lines]
+    report = json.loads((tmp_path / "run" / "report.json").read_text())["training"]
+    assert report["decided_by"] == "catalogue/recall@5"
+    assert report["best_epoch"] == max(range(len(found)), key=lambda i: found[i])
+    assert result.validation == report["validation"] == max(found)
+    _, validation = evaluate_run_catalogue(tmp_path / "run", funnel, part="validation")
+    assert validation.metrics["recall@5"].mean == pytest.approx(result.validation)
+    again = train_run(asked, tmp_path / "run")
+    assert again.validation == result.validation
 
 
 def test_a_search_that_cannot_be_is_told_before_training(funnel, tmp_path):

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from cascaderank.data.request_log import RequestLog, RequestLogWriter
-from cascaderank.errors import DataError, RunError, SchemaError
+from cascaderank.errors import ConfigError, DataError, RunError, SchemaError
 from cascaderank.schema import Feature, Schema
 from cascaderank.training.judging import evaluate_run
 from cascaderank.training.run import load_run, train_run
@@ -87,6 +87,18 @@ def test_judging_again_gives_the_same_report(run, funnel):
     part, report = evaluate_run(folder, funnel)
     assert part == "test"
     assert report.to_json() == result.test.to_json()
+
+
+def test_a_run_can_be_judged_by_another_ground_truth(run, funnel):
+    result, folder = run
+    _, report = evaluate_run(folder, funnel, target="level", threshold=2)
+    top = pl.concat(RequestLog.open(funnel).frames(["level"]))["level"]
+    per_request = report.per_request
+    liked = [sum(level >= 2 for level in of) for of in top.gather(per_request["row"])]
+    assert per_request["ground_truth"].tolist() == liked
+    assert report.metrics["joint_recall"].mean != result.test.metrics["joint_recall"].mean
+    with pytest.raises(ConfigError, match="no target called 'lable'"):
+        evaluate_run(folder, funnel, target="lable")
 
 
 def test_every_request_of_a_log_can_be_judged(run, funnel):

@@ -20,6 +20,14 @@ def evaluate(
             "trained on, and all requests of any other."
         ),
     ] = "auto",
+    target: Annotated[
+        str | None,
+        typer.Option(help="What is judged by, such as label; what was trained on if not given."),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Ground truth is every label of at least this; that of the run if not."),
+    ] = None,
     catalogue: Annotated[
         bool, typer.Option("--catalogue", help="Search all items instead of the logged ones.")
     ] = False,
@@ -37,6 +45,11 @@ def evaluate(
 
     about = {"run": str(run), "dataset": str(dataset)}
     if catalogue:
+        if target is not None or threshold is not None:
+            raise ConfigError(
+                "--catalogue is judged by the ground truth of the run; leave out --target and "
+                "--threshold"
+            )
         with Bars() as bars:
             judged, found = evaluate_run_catalogue(
                 run, dataset, part=part, stage=stage, index=index, progress=bars
@@ -50,7 +63,9 @@ def evaluate(
     if stage is not None or index != "exact":
         raise ConfigError("--stage and --index are about the search of all items; add --catalogue")
     with Bars() as bars:
-        judged, report = evaluate_run(run, dataset, part=part, progress=bars)
+        judged, report = evaluate_run(
+            run, dataset, part=part, target=target, threshold=threshold, progress=bars
+        )
     if as_json:
         emit_json({**about, "part": judged, **report.to_json()})
         return

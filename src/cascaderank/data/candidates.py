@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, Final, Literal, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from cascaderank.data.columns import EncodedLog
 from cascaderank.data.hashing import mix, seeded
@@ -15,6 +15,9 @@ from cascaderank.data.ragged import positions_within
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 
 _ALL = 2**31
+
+SEARCH_METRICS: Final = ("hit_rate", "ndcg", "recall", "precision")
+"""What a search of all items is judged by, each at every cut-off."""
 
 
 class CandidateSettings(BaseModel):
@@ -54,6 +57,21 @@ class CatalogueSettings(BaseModel):
     cutoffs: tuple[PositiveInt, ...] = Field(
         (20, 50), min_length=1, description="Lengths of the lists that are judged."
     )
+    decides: str | None = Field(
+        None,
+        description='Metric of this search, such as "recall@50", that decides on validation '
+        "requests which epoch is kept and what is tuned; joint recall if not given.",
+    )
+
+    @model_validator(mode="after")
+    def _what_decides_is_measured(self) -> Self:
+        known = [f"{name}@{m}" for name in SEARCH_METRICS for m in self.cutoffs]
+        if self.decides is not None and self.decides not in known:
+            raise ValueError(
+                f"decides must be one of {', '.join(known)}{did_you_mean(self.decides, known)}; "
+                f"got '{self.decides}'"
+            )
+        return self
 
 
 @final
@@ -151,9 +169,11 @@ class CandidateSampler:
         if self._counts is None or self._log.levels is None:
             return np.arange(len(logged))
         level = np.asarray(self._log.levels)[logged].astype(np.int64)
-        group = owner * 128 + level
-        order = np.lexsort((mix(keys ^ within.view(np.uint64)), group))
-        _, sizes = np.unique(group[order], return_counts=True)
+        # A number for each, and requests in order: ten times as fast as sorting by three keys.
+        chance = mix(keys ^ within.view(np.uint64)) >> np.uint64(7)
+        order = np.argsort(level.view(np.uint64) << np.uint64(57) | chance, kind="stable")
+        order = order[np.argsort(owner[order], kind="stable")]
+        _, sizes = np.unique((owner * 128 + level)[order], return_counts=True)
         first = order[positions_within(sizes) < self._counts[level[order]]]
         return np.sort(first)
 
@@ -170,7 +190,11 @@ class CandidateSampler:
         size = len(catalogue)
         own = catalogue.places(logged)
         there = own >= 0
-        new = ~np.isin(whose * size + places, owner[there] * size + own[there])
+        known = np.sort(owner[there] * size + own[there])
+        drawn = whose * size + places
+        # Few are drawn and many were logged, so the few are looked up: `isin` hashes the many.
+        at = np.searchsorted(known, drawn)
+        new = np.append(known, -1)[at] != drawn
         return places[new], whose[new]
 
     def _chances(self, places: Codes, random: NDArray[np.bool_]) -> NDArray[np.float32] | None:

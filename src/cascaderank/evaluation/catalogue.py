@@ -21,9 +21,6 @@ from cascaderank.stages import VectorStage
 
 Floats = NDArray[np.float64]
 
-METRICS = ("hit_rate", "ndcg", "recall", "precision")
-"""What lists are judged by, each at every cut-off."""
-
 EXACT = "exact"
 """The index that is none: all items are scored."""
 
@@ -116,7 +113,7 @@ def evaluate_catalogue(
     threshold: float | None = None,
     cutoffs: Sequence[int] = (20, 50),
     user: str | None = None,
-    history: Batches | None = None,
+    history: "Batches | Liked | None" = None,
     index: str = EXACT,
     device: torch.device | str = "cpu",
     bootstrap: int = 1000,
@@ -137,7 +134,7 @@ def evaluate_catalogue(
         cutoffs: lengths of the lists that are judged.
         user: the feature of requests that tells users apart. What was ground truth of the user in
             ``history`` is left out of the lists, unless it is of the request, too.
-        history: requests that were learnt from.
+        history: requests that were learnt from, or what :func:`liked_before` found in them.
         index: ``"exact"``, or an index of faiss, such as ``"HNSW32"``.
         device: where to compute.
         bootstrap: resamples for the intervals; 0 for none.
@@ -159,7 +156,12 @@ def evaluate_catalogue(
     try:
         stage.eval()
         with torch.no_grad():
-            seen = _seen(history, catalogue, user, rule) if history is not None and user else None
+            if isinstance(history, Liked) or history is None or not user:
+                seen = history if isinstance(history, Liked) else None
+            else:
+                seen = liked_before(
+                    history, catalogue, user=user, k=ground_truth, threshold=threshold
+                )
             items = _item_vectors(stage, catalogue, device)
             vectors: list[Tensor] = []
             relevant: list[ItemSets] = []
@@ -248,7 +250,7 @@ def _rows(batch: RequestBatch, before: int) -> Lists:
 
 
 @final
-class _Seen:
+class Liked:
     """What was ground truth of each user, by code; sorted by user."""
 
     def __init__(self, users: Lists, places: Lists) -> None:
@@ -271,7 +273,26 @@ class _Seen:
         return ItemSets(rows[left], places[left])
 
 
-def _seen(history: Batches, catalogue: ItemCatalogue, user: str, rule: dict[str, Any]) -> _Seen:
+def liked_before(
+    history: Batches,
+    catalogue: ItemCatalogue,
+    *,
+    user: str,
+    k: int | None = None,
+    threshold: float | None = None,
+) -> Liked:
+    """Gather what was ground truth of each user in some requests.
+
+    Args:
+        history: the requests.
+        catalogue: what is searched.
+        user: the feature of requests that tells users apart.
+        k: the ground truth is the top so many by label.
+        threshold: the ground truth is every label of at least this; give this or ``k``.
+
+    Raises:
+        ConfigError: if requests have no such category.
+    """
     users, places = [], []
     for batch in history.epoch(0):
         if user not in batch.request:
@@ -279,11 +300,11 @@ def _seen(history: Batches, catalogue: ItemCatalogue, user: str, rule: dict[str,
                 f"catalogue.user must be a category of the requests; got '{user}', there are "
                 f"{', '.join(batch.request) or 'none'}"
             )
-        own = _positives(batch, catalogue, rule)
+        own = _positives(batch, catalogue, {"k": k, "threshold": threshold})
         there = own.places >= 0
         users.append(batch.request[user].numpy()[own.rows[there]])
         places.append(own.places[there])
-    return _Seen(
+    return Liked(
         np.concatenate(users) if users else np.zeros(0, np.int64),
         np.concatenate(places) if places else np.zeros(0, np.int64),
     )

@@ -3,8 +3,9 @@
 import math
 from typing import TYPE_CHECKING
 
+from cascaderank.data.candidates import SEARCH_METRICS
 from cascaderank.evaluation.bootstrap import Summary
-from cascaderank.evaluation.catalogue import EXACT, METRICS, CatalogueReport
+from cascaderank.evaluation.catalogue import EXACT, CatalogueReport
 from cascaderank.evaluation.report import Report
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def catalogue_table(report: CatalogueReport) -> "Table":
     for cutoff in cutoffs:
         table.add_column(f"@{cutoff}", justify="right", no_wrap=True)
         table.add_column("interval", justify="right", no_wrap=True)
-    for metric in METRICS:
+    for metric in SEARCH_METRICS:
         row = []
         for cutoff in cutoffs:
             found = report.metrics[f"{metric}@{cutoff}"]

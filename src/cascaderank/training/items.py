@@ -1,5 +1,7 @@
 """The items of a run: what random candidates are drawn from, and what is searched."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,7 +15,12 @@ from cascaderank.data.labels import labels_of
 from cascaderank.data.loader import RequestLoader
 from cascaderank.data.request_log import RequestLog
 from cascaderank.errors import ConfigError, did_you_mean
-from cascaderank.evaluation.catalogue import EXACT, CatalogueReport, evaluate_catalogue
+from cascaderank.evaluation.catalogue import (
+    EXACT,
+    CatalogueReport,
+    evaluate_catalogue,
+    liked_before,
+)
 from cascaderank.schema import FittedSchema, Role
 from cascaderank.stages import VectorStage
 from cascaderank.training.run_data import RunData
@@ -97,6 +104,57 @@ def check_search(settings: RunSettings, cascade: Cascade, data: RunData) -> None
         catalogue_of(
             settings, data.log, data.encoded, data.schema, train=data.split.train
         ).check_has(item_features(settings, data.schema, first), who=f"stages.{first}")
+
+
+def decider(
+    settings: RunSettings, cascade: Cascade, data: RunData, device: torch.device
+) -> Callable[[], float] | None:
+    """Return what tells how well the cascade, as it is, searches for the validation requests.
+
+    ``None`` if joint recall decides.
+
+    Raises:
+        ConfigError: if the stage cannot search, and is to be judged by it.
+    """
+    said = settings.catalogue
+    if said is None or said.decides is None:
+        return None
+    if len(cascade.stages) > 1:
+        raise ConfigError(
+            f"catalogue.decides is about the search of one stage; got {len(cascade.stages)}; leave "
+            "it out, so that joint recall decides"
+        )
+    metric, (name, stage) = said.decides, next(iter(cascade.stages.items()))
+    if not isinstance(stage, VectorStage):
+        raise ConfigError(
+            f"catalogue.decides is about a search of all items, and stages.{name} cannot: its "
+            "score is no dot product of two vectors; take two_tower or matrix_factorisation, or "
+            "leave it out"
+        )
+    size = settings.evaluation.batch_size
+    catalogue = catalogue_of(settings, data.log, data.encoded, data.schema, train=data.split.train)
+    top, threshold = settings.relevance.top, settings.relevance.threshold
+    history = None
+    if said.user is not None:
+        train = RequestLoader(data.encoded, data.split.train, batch_size=size)
+        history = liked_before(train, catalogue, user=said.user, k=top, threshold=threshold)
+
+    def decides() -> float:
+        report = evaluate_catalogue(
+            stage,
+            RequestLoader(data.encoded, data.split.validation, batch_size=size),
+            catalogue,
+            ground_truth=top,
+            threshold=threshold,
+            cutoffs=said.cutoffs,
+            user=said.user,
+            history=history,
+            device=device,
+            bootstrap=0,
+        )
+        return report.metrics[metric].mean
+
+    return decides
 
 
 def search_items(

@@ -1,6 +1,6 @@
 """Judging a run that is complete: on any data set, by logged candidates or by all items."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,13 @@ from cascaderank.training.seeding import pick_device
 
 
 def evaluate_run(
-    folder: Path, dataset: Path, *, part: Part = "auto", progress: Progress | None = None
+    folder: Path,
+    dataset: Path,
+    *,
+    part: Part = "auto",
+    target: str | None = None,
+    threshold: float | None = None,
+    progress: Progress | None = None,
 ) -> tuple[str, Report]:
     """Judge a run on a data set.
 
@@ -36,6 +42,8 @@ def evaluate_run(
         part: which requests. ``"auto"`` takes the test requests of the data set that the run was
             trained on, so that nothing is judged that was learnt from, and all requests of any
             other.
+        target: what it is judged by, such as ``"label"``; what it was trained on if not given.
+        threshold: the ground truth is every label of at least this; that of the run if not given.
         progress: hears how far it is.
 
     Returns:
@@ -44,8 +52,14 @@ def evaluate_run(
     Raises:
         RunError: if the folder is not that of a complete run.
         SchemaError: if the data set has another schema.
+        ConfigError: if there is no such target.
+        DataError: if the data set has not what the target is made of.
     """
-    with _judged(folder, dataset, part, progress or Silent()) as (cascade, opened, part, rows):
+    changes: dict[str, object] = {} if target is None else {"data.target": target}
+    if threshold is not None:
+        changes["relevance"] = {"threshold": threshold}
+    with _judged(folder, dataset, part, progress or Silent(), changes) as judged:
+        cascade, opened, part, rows = judged
         device = pick_device(opened.settings.train.device)
         report = judge(
             opened.settings,
@@ -116,10 +130,15 @@ class _Opened:
 
 @contextmanager
 def _judged(
-    folder: Path, dataset: Path, part: Part, progress: Progress
+    folder: Path,
+    dataset: Path,
+    part: Part,
+    progress: Progress,
+    changes: Mapping[str, object] | None = None,
 ) -> Iterator[tuple[Cascade, _Opened, Part, np.ndarray]]:
     """Open a run and a data set, and say which requests are judged."""
     cascade, schema, settings = load_run(folder)
+    settings = settings.changed(changes or {})
     log = RequestLog.open(dataset)
     check_same_features(schema, log.schema, where=str(log.path))
     own = read_json(RunFolder(folder).report)["dataset"]["fingerprint"] == log.fingerprint

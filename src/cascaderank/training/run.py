@@ -4,7 +4,7 @@ import io
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 import polars as pl
@@ -26,6 +26,7 @@ from cascaderank.training.domains import check_domains
 from cascaderank.training.environment import environment
 from cascaderank.training.items import (
     check_search,
+    decider,
     random_label,
     sampler_of,
     search_items,
@@ -57,7 +58,7 @@ class RunResult:
     folder: RunFolder
     test: Report
     validation: float | None
-    """Best joint recall of the validation requests."""
+    """Best joint recall of the validation requests, or what ``catalogue.decides`` names."""
     seconds: float
     """Of training, in the session that came to its end."""
     peak_memory: int | None
@@ -128,6 +129,7 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
             ),
             validation=_loader(settings, data.encoded, data.split.validation),
             relevance=settings.relevance,
+            decides=decider(settings, cascade, data, device),
             settings=settings.train,
             folder=run,
             device=device,
@@ -169,7 +171,8 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
                 "epochs": state.epoch,
                 "steps": state.step,
                 "best_epoch": state.best_epoch,
-                "validation_joint_recall": validation,
+                "decided_by": _decided_by(settings),
+                "validation": validation,
                 "seconds": round(seconds, 3),
                 "peak_memory_bytes": peak,
             },
@@ -276,7 +279,7 @@ def _read_result(run: RunFolder) -> RunResult:
             Report.from_json(report["test"]),
             per_request={name: values[name].to_numpy() for name in values.columns},
         ),
-        validation=report["training"]["validation_joint_recall"],
+        validation=_validation(report["training"]),
         seconds=report["training"]["seconds"],
         peak_memory=report["training"].get("peak_memory_bytes"),
     )
@@ -346,6 +349,17 @@ def judge(
     )
     progress.stop()
     return report
+
+
+def _decided_by(settings: RunSettings) -> str:
+    decides = settings.catalogue and settings.catalogue.decides
+    return f"catalogue/{decides}" if decides else "joint_recall"
+
+
+def _validation(training: dict[str, Any]) -> float | None:
+    before = "validation_joint_recall"  # what reports had when nothing else could decide
+    validation: float | None = training["validation" if "validation" in training else before]
+    return validation
 
 
 def _of_catalogue(searched: CatalogueReport) -> dict[str, np.ndarray]:

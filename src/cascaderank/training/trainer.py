@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from typing import final
 
 import torch
@@ -44,6 +45,8 @@ class Trainer:
         train: loader of the training requests.
         validation: loader of the validation requests.
         relevance: what counts as ground truth.
+        decides: what is called at the end of an epoch and tells how good the weights are, higher
+            is better; joint recall of the validation requests does if not given.
         settings: how long and how fast.
         folder: where checkpoints, metrics and weights go.
         device: where to compute.
@@ -61,6 +64,7 @@ class Trainer:
         train: RequestLoader,
         validation: RequestLoader,
         relevance: RelevanceSettings,
+        decides: Callable[[], float] | None = None,
         settings: TrainSettings,
         folder: RunFolder,
         device: torch.device | None = None,
@@ -69,7 +73,7 @@ class Trainer:
         self.device = device or torch.device("cpu")
         self.cascade = cascade.to(self.device)
         self.objective = objective.to(self.device)
-        self._train, self._validation = train, validation
+        self._train, self._validation, self._decides = train, validation, decides
         self._relevance, self._settings, self._folder = relevance, settings, folder
         self._progress = progress or Silent()
         self._optimizer = build_optimizer(self.cascade, self.objective, settings)
@@ -203,11 +207,15 @@ class Trainer:
             "validation": validation,
         }
         recall = validation[_joint(self.cascade, depth)]
+        if self._decides is not None:
+            found = self._decides()
+            recall = validation["decides"] = None if math.isnan(found) else found
         if recall is not None and recall > state.best:
             state.best, state.best_epoch = recall, state.epoch
             self._best_weights = _copied(self.cascade)
         self._progress.stop(
-            f"loss {record['train']['loss']:.4f}  validation recall "  # type: ignore[index]
+            f"loss {record['train']['loss']:.4f}  validation "  # type: ignore[index]
+            f"{'recall' if self._decides is None else 'search'} "
             f"{'undefined' if recall is None else f'{recall:.4f}'}"
         )
         line = json.dumps(record, allow_nan=False) + "\n"
