@@ -79,8 +79,9 @@ def test_two_candidates_have_one_chance_of_either_order(operator):
 def test_the_merged_score_is_that_of_the_stage_that_drops_a_candidate():
     stages = [[5.0, 4.0, 0.0], [1.0, 9.0, 99.0]]
     got = icc(stages, [0, 1, 0], quotas=(2, 1), temperature=1e-3)
-    middle = (4 + 9) / 2  # at the cut, either stage has half a say
-    want = (log(1 + exp(1 - middle)) + log(1 + exp(-middle))) / 2
+    first, second = 9 / 3, 109 / 3  # the means, which are taken off
+    middle = (4 - first + 9 - second) / 2  # at the cut, either stage has half a say
+    want = (log(1 + exp(1 - second - middle)) + log(1 + exp(-first - middle))) / 2
     assert got == pytest.approx(want)
 
 
