@@ -47,6 +47,13 @@ def test_several_runs_are_set_side_by_side_and_drawn(run, tmp_path):
     ).stderr  # fmt: skip
 
 
+def test_nothing_is_drawn_unasked(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert cascaderank("profile", run, run, *QUICK).returncode == 0
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_mistakes_are_told_in_one_line(tmp_path, run):
     (tmp_path / "empty").mkdir()
     assert "no weights.safetensors" in refused("profile", tmp_path / "empty")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, numbers, say, user_errors
-from cascaderank.errors import ConfigError, MissingExtraError
+from cascaderank.errors import ConfigError
 
 if TYPE_CHECKING:
     from cascaderank.evaluation.profile import Profile
@@ -29,8 +29,8 @@ def profile(
     ] = None,
     seconds: Annotated[float, typer.Option(help="How long each cell is timed, roughly.")] = 0.5,
     plot: Annotated[
-        Path, typer.Option(help="Where several runs are drawn, recall against cost.")
-    ] = Path("profile.png"),
+        Path | None, typer.Option(help="PNG to draw recall against cost in; extra `report`.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what each stage of a run does per request and candidate, and how long it takes here.
@@ -42,9 +42,12 @@ def profile(
 
     from cascaderank.evaluation.profile import cells, profile_cascade
     from cascaderank.evaluation.profile_tables import profile_tables, tradeoff_table
+    from cascaderank.extras import require
     from cascaderank.training.run import load_run
     from cascaderank.training.run_folder import RunFolder, read_json
 
+    if plot is not None:
+        require("matplotlib", extra="report")  # before minutes of timing
     lengths = sorted(set(numbers("--lists", lists)))
     found = {}
     with Bars() as bars:
@@ -74,7 +77,7 @@ def profile(
             emit(*profile_tables(of))
         if len(found) > 1:
             emit(tradeoff_table(found))
-    if len(found) > 1:
+    if plot is not None:
         _draw(plot, found)
 
 
@@ -85,11 +88,7 @@ def _told(run: str, recall: float, of: "Profile") -> dict[str, object]:
 def _draw(path: Path, found: Mapping[str, tuple[float, "Profile"]]) -> None:
     from cascaderank.experiments.profile_plot import profile_png
 
-    try:
-        content = profile_png(found)
-    except MissingExtraError as error:
-        say(f"no plot: {error}")
-        return
+    content = profile_png(found)
     try:
         path.write_bytes(content)
     except OSError as error:
