@@ -1,6 +1,7 @@
 """``cascaderank simulate`` as a user gives it, and the recipes of simulations."""
 
 import json
+import re
 import shlex
 
 import pytest
@@ -92,3 +93,30 @@ def test_what_is_simulated_is_what_a_run_recipe_trains_on(path):
     assert settings.data.split.by == "given"
     top = len(simulation.as_funnel().level_names) - 1
     assert (settings.data.target, settings.relevance.threshold) == ("level", top)
+
+
+TINY = {
+    "prepare": ["requests=240", "users=16", "items=500"],
+    "simulate": ["funnel.requests=1", "train.epochs=1"],
+    "compare": ["train.epochs=1", "evaluation.bootstrap=2"],
+}
+"""What a command of the page is given besides, to be done in a second."""
+
+
+def test_the_page_of_simulations_works_as_it_is_written(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "simulation.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if "kuairand" not in line]
+    assert [line.split()[1] for line in lines] == ["prepare", "simulate", "compare", "evaluate"]
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        words = shlex.split(line)[1:]
+        done = call(*words, *changes(*TINY.get(words[0], [])))
+        assert done.exit_code == 0, f"{line}\n{done.stderr}"
+        assert done.stdout, line
+    told = json.loads((tmp_path / "runs/simulated_funnel-compare/comparison.json").read_text())
+    assert {"bce", "lcron"} < {method["name"] for method in told["methods"]}
+    pytest.importorskip("matplotlib")
+    for picture in re.findall(r"`(runs/\S+\.png)`", page):
+        assert (tmp_path / picture).is_file(), "the page says that it is there"

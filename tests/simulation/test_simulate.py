@@ -221,7 +221,11 @@ def test_wrong_settings_are_told_before_any_work(simulation, changes, told):
             ConfigError,
             "data.user must be a categorical feature of the req",
         ),
-        ({"data__item": "vidoe_id"}, DataError, r"no feature 'vidoe_id' \(did you mean 'video_id'"),
+        (
+            {"data__item": "vidoe_id"},
+            ConfigError,
+            r"no feature 'vidoe_id' \(did you mean 'video_id'",
+        ),
         ({"stages__rank__features": ["tga"]}, DataError, "no feature 'tga'"),
     ],
 )

@@ -13,8 +13,8 @@ from cascaderank.data.hashing import hashed, mix, seeded
 from cascaderank.data.labels import labels_of, needs
 from cascaderank.data.ragged import flattened, lengths_of
 from cascaderank.data.request_log import RequestLog
-from cascaderank.errors import ConfigError, DataError
-from cascaderank.schema import Feature, Kind, Role, Schema, abridged
+from cascaderank.errors import ConfigError, DataError, did_you_mean
+from cascaderank.schema import Kind, Role, Schema, abridged
 
 Places = NDArray[np.int64]
 
@@ -101,10 +101,10 @@ def read_population(
     Raises:
         ConfigError: if ``user`` or ``item`` is no such feature, or a feature of candidates tells
             about more than the item.
-        SchemaError: if there is no such feature.
+        SchemaError: if a pattern of ``features`` matches none.
     """
-    _check_name(log.schema[user], Role.REQUEST, "user")
-    _check_name(log.schema[item], Role.ITEM, "item")
+    _check_name(log.schema, user, Role.REQUEST, "user")
+    _check_name(log.schema, item, Role.ITEM, "item")
     chosen = {f.name for f in log.schema.select(features)} | {user, item}
     kept = [f for f in log.schema.features if f.name in chosen]
     of_users = [f.name for f in kept if f.role is not Role.ITEM]
@@ -118,7 +118,13 @@ def read_population(
     )
 
 
-def _check_name(feature: Feature, role: Role, what: str) -> None:
+def _check_name(schema: Schema, name: str, role: Role, what: str) -> None:
+    if name not in schema.names:
+        raise ConfigError(
+            f"data.{what}: no feature '{name}'{did_you_mean(name, schema.names)}; there are "
+            f"{abridged(schema.names)}"
+        )
+    feature = schema[name]
     if feature.role is not role or feature.kind is not Kind.CATEGORICAL:
         raise ConfigError(
             f"data.{what} must be a categorical feature of the {role}; '{feature.name}' is a "

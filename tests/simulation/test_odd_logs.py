@@ -1,0 +1,128 @@
+"""What logs of real services hold, and a simulation over them must bear."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from cascaderank.config import check_as
+from cascaderank.data.request_log import RequestLog, RequestLogWriter
+from cascaderank.errors import ConfigError, DataError
+from cascaderank.schema import Schema
+from cascaderank.simulation.settings import SimulationSettings
+from cascaderank.simulation.simulate import simulate
+
+USERS, ITEMS, DAYS = range(6), range(30), 5
+UNLISTED = 29
+"""Shown in the log, and in no catalogue."""
+NEWCOMER = 5
+"""A user of whom nothing is known from before."""
+
+
+def a_request(chance, user, day, hour):
+    items = chance.sample(ITEMS, 6)
+    return {
+        "request_id": f"{user}-{day}-{hour}",
+        "timestamp": datetime(2024, 5, 1, hour, user, tzinfo=UTC) + timedelta(days=day),
+        "user": user,
+        "hours": 24.0 * day + hour,
+        "history": [] if user == NEWCOMER else chance.sample(ITEMS[:20], 3),
+        "item": [*items, items[0], UNLISTED],  # the first is there twice
+        "feedback": [float(chance.randrange(2)) for _ in range(8)],
+    }
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """A log whose requests are in no order of time."""
+    schema = Schema(
+        features=(
+            {"name": "user", "role": "request", "kind": "categorical"},
+            {"name": "hours", "role": "request", "kind": "numeric"},
+            {
+                "name": "history",
+                "role": "history",
+                "kind": "categorical",
+                "vocabulary": "item",
+                "sequence": "history",
+            },
+            {"name": "item", "role": "item", "kind": "categorical"},
+        )
+    )
+    chance = random.Random(3)
+    requests = [
+        a_request(chance, user, day, hour)
+        for user in USERS
+        for day in range(DAYS)
+        for hour in (8, 12, 16)
+    ]
+    chance.shuffle(requests)
+    path = tmp_path_factory.mktemp("odd") / "log"
+    with RequestLogWriter(path, name="odd", schema=schema) as writer:
+        for some in (requests[:40], requests[40:]):
+            writer.write(pl.DataFrame(some))
+        writer.write_catalogue(pl.DataFrame({"item": [i for i in ITEMS if i != UNLISTED]}))
+    return path
+
+
+def settings(path, **funnel):
+    return check_as(
+        SimulationSettings,
+        {
+            "data": {
+                "path": str(path),
+                "user": "user",
+                "item": "item",
+                "split": {"by": "day", "validation_days": 1, "test_days": 1},
+            },
+            "funnel": {"candidates": 12, "pool": 2, "requests": 2, **funnel},
+            "stages": {"rank": {"model": "mlp", "keep": 3, "negatives": 4, "hidden": [3]}},
+            "truth": {"by": "model", "hidden": [3]},
+            "train": {"epochs": 1},
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def simulated(odd, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("simulated")
+    simulate(settings(odd), folder / "log", runs=folder / "runs")
+    return pl.concat(RequestLog.open(folder / "log").frames())
+
+
+def test_an_item_that_the_catalogue_lacks_is_never_a_candidate(simulated):
+    shown = set(simulated["item"].explode())
+    assert UNLISTED not in shown
+    assert len(shown) > 20
+
+
+def test_a_user_without_history_has_requests_like_any_other(simulated):
+    of_newcomer = simulated.filter(pl.col("user") == NEWCOMER)
+    assert of_newcomer.height == simulated.height / len(USERS) == 4
+    assert of_newcomer["history"].list.len().max() == 0
+    assert simulated.filter(pl.col("user") != NEWCOMER)["history"].list.len().min() == 3
+
+
+def test_users_are_as_at_their_latest_time_wherever_it_stands_in_the_log(simulated):
+    assert set(simulated["hours"]) == {24.0 * (DAYS - 3) + 16}
+
+
+def test_what_was_shown_twice_is_drawn_once(simulated):
+    for items in simulated["item"].to_list():
+        assert len(items) == len(set(items)) == 9
+
+
+def test_more_candidates_than_items_are_told(odd, tmp_path):
+    told = r"6 of 6 users have fewer than 36 items .*the fewest are 26 of 29"
+    with pytest.raises(DataError, match=told):
+        simulate(settings(odd, candidates=28), tmp_path / "log", runs=tmp_path / "runs")
+
+
+@pytest.mark.parametrize("name", ["user", "item"])
+def test_a_name_that_no_feature_has_is_told_with_its_setting(odd, tmp_path, name):
+    wrong = settings(odd)
+    wrong = wrong.model_copy(update={"data": wrong.data.model_copy(update={name: "who"})})
+    told = f"data.{name}: no feature 'who'; there are user, hours, history, item"
+    with pytest.raises(ConfigError, match=told):
+        simulate(wrong, tmp_path / "log", runs=tmp_path / "runs")
