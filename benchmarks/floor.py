@@ -11,14 +11,15 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from cascaderank.sorting._order import sort_best_first
 from loader import BATCH, CANDIDATES, ENTRIES, HISTORY_FEATURES, ITEM_FEATURES, loader_pair
 from measuring import Bench, milliseconds, tell
 from peers import metric_pair
 from step import attention_pair, table_pair
 from top_k import lcron_pair, probability_pair
 
-POINTS = 18
-"""That stand for the rows of lists of 40 at these temperatures (decision 3)."""
+STRETCHES, ROWS = 4, 10
+"""By which lists of 40 are taken at these temperatures; one stretch is kept (decision 5)."""
 
 FLOAT, LONG = 4, 8
 
@@ -75,8 +76,8 @@ def measured_rates(bench: Bench) -> Rates:
 
     return Rates(
         copied=rate(2 * FLOAT * block.numel(), lambda: target.copy_(block)),
-        exponentials=rate(few.numel(), lambda: torch.exp(few, out=into)),
-        sorted=rate(lists.numel(), lambda: lists.sort(dim=-1).values),
+        exponentials=rate(few.numel(), lambda: torch.exp2(few, out=into)),
+        sorted=rate(lists.numel(), lambda: sort_best_first(lists)[0]),
         multiply_adds=rate(1024**3, lambda: torch.mm(matrix, matrix, out=product)),
     )
 
@@ -91,8 +92,9 @@ def floors(bench: Bench) -> Iterator[Floor]:
         size,
         bench.alone(what, size, probability_pair(b, 40, 10)[1]).ours,
         bytes=4 * FLOAT * scores,
-        exponentials=POINTS * scores,
+        exponentials=(STRETCHES + ROWS) * scores,
         sorted=scores,
+        multiply_adds=ROWS * (2 * STRETCHES + 4) * scores,  # backward through what is kept alone
     )
     what, size = "LCRON objective, 2 stages", f"2 x {b:,} x 40"
     # Scores and labels are read, the gradient written; labels are sorted once.
@@ -101,8 +103,9 @@ def floors(bench: Bench) -> Iterator[Floor]:
         size,
         bench.alone(what, size, lcron_pair(2, b, 40, 10, in_logs=False)[1]).ours,
         bytes=(2 + 1 + 2) * FLOAT * scores,
-        exponentials=2 * POINTS * scores,
+        exponentials=2 * (STRETCHES + ROWS) * scores,
         sorted=3 * scores,
+        multiply_adds=2 * ROWS * (2 + 4) * STRETCHES * scores,
     )
     lists = bench.lists(8000)
     pair = metric_pair("ndcg", "sklearn", lists)

@@ -5,13 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascaderank.sorting._distances import sums_of_distances
+from cascaderank.sorting._distances import distances_of, gradient_of_distances
 
 
 def by_pairs(scores, count):
+    """The sums less that of the middle score."""
     real = torch.arange(scores.shape[-1]) < count
     distances = (scores[..., :, None] - scores[..., None, :]).abs()
-    return (distances * real[..., None, :]).sum(-1) * real
+    sums = (distances * real[..., None, :]).sum(-1)
+    return (sums - sums.gather(-1, count // 2)) * real
 
 
 def case(seed, *, ties):
@@ -26,24 +28,28 @@ def case(seed, *, ties):
 @settings(max_examples=60, deadline=None)
 def test_values_and_gradients_are_those_of_all_pairs(seed, ties):
     scores, count = case(seed, ties=ties)
-    above = torch.randn(scores.shape, generator=torch.Generator().manual_seed(1)).double()
-    found = []
-    for function in (sums_of_distances, by_pairs):
-        leaf = scores.clone().requires_grad_()
-        value = function(leaf, count)
-        found.append((value.detach(), *torch.autograd.grad((value * above).sum(), leaf)))
-    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12)
-
-
-def test_the_gradient_is_the_derivative():
-    scores, count = case(0, ties=False)
     real = torch.arange(9) < count
-    torch.autograd.gradcheck(lambda s: sums_of_distances(s * real, count), scores.requires_grad_())
+    above = torch.randn(scores.shape, generator=torch.Generator().manual_seed(1)).double() * real
+    above = (above - above.sum(-1, keepdim=True) / count.clamp(min=1)) * real
+    found, tied = distances_of(scores, count)
+    leaf = scores.clone().requires_grad_()
+    want = by_pairs(leaf, count)
+    torch.testing.assert_close(found * real, want.detach(), rtol=1e-12, atol=1e-12)
+    (gradient,) = torch.autograd.grad((want * above).sum(), leaf)
+    got = gradient_of_distances(above, count, tied) * real
+    torch.testing.assert_close(got, gradient, rtol=1e-12, atol=1e-12)
+
+
+def test_ties_behind_the_real_scores_are_none():
+    scores, count = case(0, ties=False)
+    assert distances_of(scores, count)[1] is None
+    scores[0, 1] = scores[0, 0]
+    assert distances_of(scores, count)[1] is not None
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3])
 def test_equal_scores_get_equal_sums_to_the_bit(value):
     scores = torch.tensor([9.7, 3.1] + [value] * 30 + [-8.9] * 3)
-    sums = sums_of_distances(scores, torch.tensor([35]))
+    sums, _ = distances_of(scores, torch.tensor([35]))
     assert (sums[2:32] == sums[2]).all()
     assert (sums[32:] == sums[32]).all()

@@ -1,17 +1,38 @@
-"""Small logits: powers in pairs, kept or worked out again, give the numbers of the dense form."""
+"""Small logits: rows in stretches, by short series, give the numbers of the dense form."""
 
+import numpy as np
 import pytest
 import torch
 
-from cascaderank.sorting import _gentle, _streamed
+from cascaderank.sorting import _gentle, neural_sort
+from cascaderank.sorting._series import series_of, terms_needed
 from tests.sorting.test_streamed import STREAMED, Dense, assert_same, learned, ragged
 
 
-@pytest.mark.parametrize("most", [0, 16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("width", [0.0, 1e-9, 0.1, 0.7, 1.25, 2.5])
+def test_a_series_is_the_exponential_and_a_shorter_one_is_not(width, dtype):
+    places, base = np.linspace(-width, width, 11), np.linspace(-1, 1, 101)
+    wide = torch.ones(1, dtype=torch.float64)
+    terms, eps = terms_needed(width, dtype), torch.finfo(dtype).eps
+
+    def error(terms):
+        series = series_of(places, terms, like=wide).numpy()
+        powers = np.vander(base, terms, increasing=True)
+        return np.abs(powers @ series / np.exp(np.outer(base, places)) - 1).max()
+
+    assert error(terms) <= max(eps, 1e-14)
+    assert terms < 4 or error(terms - 3) > max(eps, 1e-14)
+
+
+@pytest.mark.parametrize("few", [1, 10, 50])
+@pytest.mark.parametrize("width", [0.2, 1.25])
 @pytest.mark.parametrize("k", [1, 7, 12, 39])
-@pytest.mark.parametrize("temperature", [20.0, 50.0, 500.0])
-def test_full_lists_agree_with_the_dense_form(temperature, k, most, monkeypatch):
-    monkeypatch.setattr(_gentle, "_KEPT_POINTS", most)
+@pytest.mark.parametrize("temperature", [12.0, 20.0, 50.0, 500.0])
+def test_stretches_of_any_width_agree_with_the_dense_form(temperature, k, width, few, monkeypatch):
+    monkeypatch.setattr(_gentle, "_WIDTH", width)
+    monkeypatch.setattr(_gentle, "_FEW", few)  # rows: more are taken by series
+    monkeypatch.setattr(neural_sort, "sum_sharply", None)  # not to be asked
     g = torch.Generator().manual_seed(0)
     scores = torch.randn(5, 40, generator=g, dtype=torch.float64)
     case = (
@@ -22,22 +43,30 @@ def test_full_lists_agree_with_the_dense_form(temperature, k, most, monkeypatch)
     assert_same(learned(STREAMED, scores, *case), learned(Dense(), scores, *case), 1e-11)
 
 
+@pytest.mark.parametrize("most", [1, 46, 2**15])
 @pytest.mark.parametrize("full", [False, True])
-def test_powers_that_are_kept_are_those_that_are_not(full, monkeypatch):
+def test_any_number_of_lists_at_a_time_gives_the_same(full, most, monkeypatch):
+    monkeypatch.setitem(neural_sort._AT_ONCE, "cpu", most)
     scores, k, mask = ragged(3)
     mask = mask | full
     case = (k, torch.full((len(k),), 50.0, dtype=torch.float64), mask)
-    want = learned(STREAMED, scores, *case)
-    monkeypatch.setattr(_gentle, "_KEPT_POINTS", 0)
-    assert_same(learned(STREAMED, scores, *case), want, 1e-14)
-    monkeypatch.setitem(_streamed._BLOCK_BYTES, "cpu", 64)  # point by point, without pairs
-    assert_same(learned(STREAMED, scores, *case), want, 1e-13)
+    assert_same(learned(STREAMED, scores, *case), learned(Dense(), scores, *case), 1e-12)
 
 
-@pytest.mark.parametrize("number", [1, 2, 5, 6])
-def test_the_powers_of_a_pair_are_one_over_each_other(number):
-    slope = torch.linspace(-1, 1, 12).view(2, 6)
-    place = torch.arange(number)[None] * 2.0 - (number - 1)
-    ((at, powers),) = _gentle._powers(slope, place, torch.empty(100))
-    assert at == slice(0, number)
-    torch.testing.assert_close(powers, (place[0, :, None, None] * slope).exp())
+@pytest.mark.parametrize("temperature", [1e-30, 3.0, 20.0, 1e30])
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+def test_scores_and_temperatures_of_any_size_are_finite(size, temperature):
+    scores = torch.linspace(-1, 1, 60).square().view(2, 30) * size
+    case = (torch.tensor([3, 29]), torch.full((2,), temperature), torch.ones(2, 30).bool())
+    for one in learned(STREAMED, scores, *case):
+        assert one.isfinite().all()
+
+
+def test_whether_a_few_lists_are_alike_does_not_matter():
+    """Numbers that all lists share are held once, those of ragged lists for each."""
+    scores = torch.randn(4, 30, generator=torch.Generator().manual_seed(0)).double()
+    warmth = torch.full((4,), 30.0).double()
+    for mask in (torch.ones(4, 30).bool(), torch.arange(30) < torch.tensor([[30], [9], [30], [1]])):
+        for k in (torch.full((4,), 5), torch.tensor([5, 1, 29, 5])):
+            want = learned(Dense(), scores, k, warmth, mask)
+            assert_same(learned(STREAMED, scores, k, warmth, mask), want, 1e-12)

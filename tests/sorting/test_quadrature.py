@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascaderank.sorting import _quadrature, _streamed
+from cascaderank.sorting import _quadrature, _streamed, neural_sort
 from cascaderank.sorting._quadrature import fewer_points, is_resolved, points_needed, points_of
 from tests.sorting.test_streamed import STREAMED, Dense, assert_same, learned
 
@@ -75,6 +75,7 @@ def test_what_is_not_smooth_enough_is_told(width):
     assert error < 1e-13 or width > 1
 
 
+@pytest.mark.parametrize("gentle", [neural_sort._GENTLE, -1.0])
 @given(
     shape=st.sampled_from(SHAPES),
     length=st.sampled_from([40, 150, 300]),
@@ -83,7 +84,9 @@ def test_what_is_not_smooth_enough_is_told(width):
     seed=st.integers(0, 2**31),
 )
 @settings(max_examples=120, deadline=None)
-def test_agrees_with_the_dense_form_for_scores_of_any_shape(shape, length, temperature, part, seed):
+def test_agrees_with_the_dense_form_for_scores_of_any_shape(
+    gentle, shape, length, temperature, part, seed
+):
     scores = scores_of(shape, 2, length, seed)
     case = (
         torch.tensor([max(1, int(part * length)), length // 2]),
@@ -91,7 +94,9 @@ def test_agrees_with_the_dense_form_for_scores_of_any_shape(shape, length, tempe
         torch.arange(length) < torch.tensor([[length], [length - 7]]),
     )
     want = learned(Dense(), scores, *case)
-    assert_same(learned(STREAMED, scores, *case), want, 1e-10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neural_sort, "_GENTLE", gentle)
+        assert_same(learned(STREAMED, scores, *case), want, 1e-10)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -138,12 +143,14 @@ def test_a_guess_that_is_too_low_is_mended(monkeypatch):
         tried.append(rows)
         return min(3, rows)
 
+    monkeypatch.setattr(neural_sort, "_GENTLE", -1.0)  # which needs no points
     monkeypatch.setattr(_streamed, "points_needed", low)
     assert_same(learned(STREAMED, scores, *case, mask), want, 1e-12)
     assert tried
 
 
 def test_long_smooth_lists_take_few_points(monkeypatch):
+    monkeypatch.setattr(neural_sort, "_GENTLE", -1.0)  # which needs no points
     taken = []
 
     def note(sizes, number, **options):
@@ -168,6 +175,7 @@ def test_the_tolerance_is_what_decides(monkeypatch):
         torch.tensor([100.0, 100.0, 500.0]).double(),
         torch.ones_like(scores, dtype=torch.bool),
     )
+    monkeypatch.setattr(neural_sort, "_GENTLE", -1.0)  # which needs no points
     want = learned(STREAMED, scores, *case)
     monkeypatch.setitem(_quadrature._TOLERANCE, torch.float64, 0.0)
     assert_same(learned(STREAMED, scores, *case), want, 1e-12)

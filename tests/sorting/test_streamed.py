@@ -5,7 +5,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cascaderank.sorting import Operator, _streamed, log_top_k_probability
+from cascaderank.sorting import Operator, _streamed, log_top_k_probability, neural_sort
 from cascaderank.sorting._rows import log_top_k_of_rows
 from cascaderank.sorting.neural_sort import NeuralSort
 
@@ -57,10 +57,10 @@ def blocks(request, monkeypatch):
     monkeypatch.setitem(_streamed._BLOCK_BYTES, "cpu", request.param)
 
 
-@pytest.fixture(params=[_streamed._GENTLE, -1.0])
+@pytest.fixture(params=[neural_sort._GENTLE, -1.0])
 def gentle(request, monkeypatch):
     """Small logits taken as they are, or treated as large ones, as they always are on a GPU."""
-    monkeypatch.setattr(_streamed, "_GENTLE", request.param)
+    monkeypatch.setattr(neural_sort, "_GENTLE", request.param)
 
 
 @pytest.mark.usefixtures("blocks", "gentle")

@@ -1,167 +1,230 @@
 """Top-k probabilities of NeuralSort where no logit is large.
 
-The logits of a row are ``pull * slope + intercept``. If all of them can be exponentiated as they
-are, a row around the middle of its group is ``exp(middle * slope + intercept)``, which is the same
-for all rows, times ``exp(place * slope)``. Places come in pairs of either sign, so half of these
-powers are one over the others. What remains are products of the powers with a few vectors.
+The logits of row i are straight lines in how hard it pulls, ``pull_i * slope_j + intercept_j``. The
+rows of a group, those kept or those dropped, are cut into *stretches* of neighbours, short enough
+for ``exp(place * slope)`` to be a power series of few terms, where the place is the pull less that
+in the middle of the stretch. So all rows of a stretch are what is in its middle, exponentiated
+once, times a few powers of the slopes, which all stretches share. Sums over candidates and
+over rows are products with these powers, and of a row itself nothing is kept but one number.
+
+Stretches of no more rows than there would be terms need no series: all of them share the
+exponentials for each of the places, which stand where the powers would.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from cascaderank.sorting._quadrature import Points, is_resolved
+from cascaderank.sorting._lines import LOG2_E, Lines
+from cascaderank.sorting._series import series_of, terms_needed
 
-_KEPT_POINTS = 16
-"""The powers of so many points are kept for the backward pass; more are worked out again, so that
-memory is linear in what is sorted."""
+_WIDTH = 1.25
+"""The largest logarithm that a series gives the exponential of. Where it is smallest, a series
+has lost digits: a factor of exp(2.5) of rounding, at worst."""
 
-_LOOKED_AT = 8
-"""How many candidates of a list are asked whether the points were enough: the ends and some
-between. Neighbours in order of score have lines that are nearly the same."""
+_FEW = 10
+"""Stretches of so many rows are worth their exponentials, however wide they are."""
 
 _FLOOR = 1e-30
 """Less than any sum over a row or a group of rows can be, for those where there is none."""
 
 
-class GentleGroup(NamedTuple):
-    """Rows that are kept, or rows that are not, and the sums over them."""
+class Gentle(NamedTuple):
+    """The sums over both groups of rows of some lists, and what their gradient needs."""
 
-    middle: Tensor
-    """``[lists, 1]``; the pull in the middle of the rows."""
-    place: Tensor
-    """``[lists or 1, point]``; the pull of a point, less that of the middle."""
-    weight: Tensor
-    """``[lists or 1, point]``; how many rows a point stands for."""
+    kept: Tensor
+    """``[lists, list]``; the sum over the rows that are kept."""
+    dropped: Tensor
+    """``[lists, list]``; that over the others."""
     at_middle: Tensor
-    """``[lists, list]``; the exponential of the logit in the middle, 0 where no candidate is."""
-    powers: Tensor | None
-    """``[point, lists, list]``; ``exp(place * slope)``, ``None`` if not kept."""
+    """``[stretch, lists, list]``; the exponential of the logit in the middle of each stretch, 0
+    where no candidate is."""
     inverse: Tensor
-    """``[lists, point]``; one over the sum of the row."""
-    sums: Tensor
-    """``[lists, list]``; of each candidate over the rows, over ``at_middle``."""
-    pulled: Tensor
-    """``[lists, list]``; likewise, each row times its place."""
+    """``[lists, stretch, row]``; one over the sum of the row, 0 if it is not of its group."""
+    pull: Tensor
+    """``[lists or 1, stretch, row]``"""
+    series: Tensor | None
+    """``[term, row]``; of ``exp(place * slope)`` by powers, for the places of a stretch."""
+    powers: Tensor
+    """``[term, lists, list]``; of the slopes over the steepest. Without a series ``[row, lists,
+    list]``, ``exp(place * slope)`` itself."""
+    border: int
+    """How many stretches are of rows that are kept; they come first."""
+
+    def logs(self) -> tuple[Tensor, Tensor]:
+        """Return the logarithms of the shares that are kept and dropped, ``[lists, list]``."""
+        ratio = self.kept / self.dropped
+        return ratio.reciprocal().log1p_().neg_(), ratio.log1p_().neg_()
 
 
-def sum_gently(
-    slope: Tensor,
-    intercept: Tensor,
-    middle: Tensor,
-    points: Points,
-    real: Tensor | None,
-    buffer: Tensor,
-) -> GentleGroup | None:
-    """Sum the rows of a group, by points that stand for them.
+def sum_gently(lines: Lines, steepest: float) -> Gentle:
+    """Sum the rows that are kept, and those that are not.
 
     Args:
-        slope: ``[lists, list]``, 0 where there is no candidate.
-        intercept: ``[lists, list]``.
-        middle: ``[lists, 1]``; the pull in the middle of the rows.
-        points: of the rows, around their middle.
-        real: ``[lists, list]`` of the dtype of the slope, 1 for a real candidate; ``None`` if all
-            are.
-        buffer: memory to work in.
+        lines: of some lists.
+        steepest: no slope is farther from 0; positive.
+    """
+    slope = lines.slope
+    stretches, rows = _cut(lines, steepest)
+    place = np.arange(rows - 1, -rows, -2.0)
+    series = None
+    if rows <= _FEW:
+        powers = _exponentials(slope, place)
+    else:
+        terms = terms_needed(place[0] * steepest, slope.dtype)
+        series = series_of(place * steepest, terms, like=slope)
+        powers = _powers(slope / steepest, terms)
+    pull, weight = _rows_of(lines, stretches, rows)
+    at_middle = _at_middle(lines, (pull[..., :1] + pull[..., -1:]) / 2)
+    of_row = _sums_over_candidates(at_middle, series, powers)
+    inverse = weight / of_row.clamp_(min=_FLOOR)
+    shares = _sums_over_rows(inverse, series, powers)
+    parts = list(zip(shares.unbind(1), at_middle.unbind(0), strict=True))
+    border = stretches[0]
+    kept, dropped = (
+        _sum_of_products(some).clamp_(min=_FLOOR) for some in (parts[:border], parts[border:])
+    )
+    return Gentle(kept, dropped, at_middle, inverse, pull, series, powers, border)
+
+
+def gentle_gradient(
+    sums: Gentle, of_kept: Tensor | None, of_dropped: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients by slope and intercept, given those by the logarithms of the sums.
+
+    Only rows of what is learned through are looked at, and that must be something. All tensors are
+    ``[lists, list]``.
+    """
+    border = sums.border
+    groups = []
+    if of_kept is not None:
+        groups.append((of_kept, sums.kept, slice(border)))
+    if of_dropped is not None:
+        groups.append((of_dropped, sums.dropped, slice(border, None)))
+    learned = slice(groups[0][2].start, groups[-1][2].stop)
+    at_middle, inverse, pull = (
+        sums.at_middle[learned],
+        sums.inverse[:, learned],
+        sums.pull[:, learned],
+    )
+    weighed = torch.cat([above / mass * sums.at_middle[some] for above, mass, some in groups])
+    of_row = _sums_over_candidates(weighed, sums.series, sums.powers)
+    of_row.mul_(inverse).mul_(inverse)
+    factors = torch.cat([inverse * pull, of_row, of_row * pull], 1)
+    back = _sums_over_rows(factors, sums.series, sums.powers)
+    pulled, of_rows, of_pulled_rows = (x.unbind(1) for x in back.chunk(3, 1))
+    of_slope = _sum_of_products(list(zip(weighed.unbind(0), pulled, strict=True)))
+    of_intercept = groups[0][0] + groups[1][0] if len(groups) > 1 else groups[0][0].clone()
+    for middle, rows, pulled_rows in zip(at_middle, of_rows, of_pulled_rows, strict=True):
+        of_slope.addcmul_(middle, pulled_rows, value=-1.0)
+        of_intercept.addcmul_(middle, rows, value=-1.0)
+    return of_slope, of_intercept
+
+
+def _cut(lines: Lines, steepest: float) -> tuple[tuple[int, int], int]:
+    """Return how many stretches each group is cut into, and how many rows a stretch has."""
+    most = max(1 + int(min(_WIDTH / steepest, 2**31)), _FEW)
+    sizes = int(lines.k.max()), int((lines.candidates - lines.k).max())
+    stretches = max(1, math.ceil(sizes[0] / most)), max(1, math.ceil(sizes[1] / most))
+    rows = max(math.ceil(size / number) for size, number in zip(sizes, stretches, strict=True))
+    return stretches, max(1, rows)
+
+
+def _rows_of(lines: Lines, stretches: tuple[int, int], rows: int) -> tuple[Tensor, Tensor]:
+    """Return how hard the rows of each stretch pull, and which are of their group.
 
     Returns:
-        The group; ``None`` if the points were not enough.
+        The pull, and 1 for a row of the group, 0 for one behind its last; each
+        ``[lists or 1, stretch, row]``.
     """
-    at_middle = torch.addcmul(intercept, middle, slope).exp_()
-    if real is not None:
-        at_middle.mul_(real)
-    lists, length = slope.shape
-    number = points.place.shape[-1]
-    kept = number <= _KEPT_POINTS and lists * number * length <= len(buffer)
-    if kept:
-        buffer = slope.new_empty(lists * number * length)
-    inverse = slope.new_empty(lists, number)
-    sums = slope.new_zeros(lists, 2, length)
-    every = max(1, (length - 1) // (_LOOKED_AT - 1)) if real is None else 1
-    parts = slope.new_zeros(lists, points.polynomial.shape[1], len(range(0, length, every)))
-    powers = None
-    for at, powers in _powers(slope, points.place, buffer):
-        of_row = torch.bmm(at_middle[:, None], powers.permute(1, 2, 0))[:, 0]
-        torch.reciprocal(of_row.clamp_(min=_FLOOR), out=inverse[:, at])
-        share = points.weight[:, at] * inverse[:, at]
-        _add(sums, torch.stack([share, share * points.place[:, at]], 1), powers)
-        if parts.shape[1] > 1:
-            _add(parts, points.polynomial[:, :, at], powers[..., ::every] * share.T[..., None])
-    if parts.shape[1] > 1 and not is_resolved(parts, real):
-        return None
-    mass, pulled = sums.unbind(1)
-    held = powers if kept else None
-    return GentleGroup(
-        middle=middle,
-        place=points.place,
-        weight=points.weight,
-        at_middle=at_middle,
-        powers=held,
-        inverse=inverse,
-        sums=mass.clamp_(min=_FLOOR),
-        pulled=pulled,
-    )
+    k, count = lines.k, lines.candidates
+    if k.numel() == count.numel() == 1 and k.device.type == "cpu":  # all lists are alike
+        return _rows_of_all(int(k), int(count), stretches, rows, lines.slope.dtype)
+    stretch = torch.arange(sum(stretches), device=k.device)
+    kept = stretch < stretches[0]
+    first = torch.where(kept, stretch * rows, (stretch - stretches[0]) * rows + k)[..., None]
+    row = first + torch.arange(rows, device=k.device)
+    end = torch.where(kept, k, count)[..., None]
+    return (count[..., None] - 1 - 2 * row).to(lines.slope), (row < end).to(lines.slope)
 
 
-def add_gentle_gradient(
-    slope: Tensor,
-    group: GentleGroup,
-    above: Tensor,
-    of_slope: Tensor,
-    of_offset: Tensor,
-    buffer: Tensor,
-) -> None:
-    """Add the gradients by slope and offset, given that by the logarithm of the sums."""
-    ratio = above / group.sums
-    back = ratio.new_zeros(len(ratio), 2, ratio.shape[-1])
-    blocks = _powers(slope, group.place, buffer)
-    for at, powers in blocks if group.powers is None else [(slice(None), group.powers)]:
-        inverse = group.inverse[:, at]
-        of_row = torch.bmm(ratio[:, None], powers.permute(1, 2, 0))[:, 0]
-        of_row.mul_(inverse).mul_(inverse).mul_(group.weight[:, at])
-        _add(back, torch.stack([of_row, of_row * group.place[:, at]], 1), powers)
-    of_rows, of_pulled_rows = back.unbind(1)
-    of_line = torch.addcmul(above, group.at_middle, of_rows, value=-1.0)
-    of_offset.sub_(of_line)
-    of_slope.addcmul_(ratio, group.pulled).addcmul_(group.middle, of_line)
-    of_slope.addcmul_(group.at_middle, of_pulled_rows, value=-1.0)
+@lru_cache(16)
+def _rows_of_all(
+    k: int, count: int, stretches: tuple[int, int], rows: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    row = np.arange(rows) + rows * np.concatenate([np.arange(x) for x in stretches])[:, None]
+    kept = np.arange(len(row)) < stretches[0]
+    row += np.where(kept, 0, k)[:, None]
+    within = row < np.where(kept, k, count)[:, None]
+    with torch.inference_mode(mode=False):  # or it could not be kept for a backward pass
+        pull = torch.from_numpy(count - 1 - 2 * row).to(dtype)
+        return pull[None], torch.from_numpy(within).to(dtype)[None]
 
 
-def _add(sums: Tensor, factors: Tensor, powers: Tensor) -> None:
-    """Add up powers over points, in place: ``[lists, sum, list]``.
+def _sums_over_candidates(factors: Tensor, series: Tensor | None, powers: Tensor) -> Tensor:
+    """Return how much each row of each stretch has, ``[lists, stretch, row]``.
 
     Args:
-        sums: what is added to.
-        factors: ``[lists or 1, sum, point]``
-        powers: ``[point, lists, list]``
+        factors: ``[stretch, lists, list]``; in the middle of each stretch.
+        series: of :class:`Gentle`.
+        powers: likewise.
     """
-    if len(factors) == 1:
-        whole = factors[0] @ powers.flatten(1)
-        sums.add_(whole.view(-1, *powers.shape[1:]).transpose(0, 1))
-    else:
-        sums.baddbmm_(factors, powers.transpose(0, 1))
+    moments = torch.bmm(factors.transpose(0, 1), powers.permute(1, 2, 0))
+    return moments if series is None else moments @ series
 
 
-def _powers(slope: Tensor, place: Tensor, buffer: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield ``exp(place * slope)`` for some points of all lists.
+def _sums_over_rows(factors: Tensor, series: Tensor | None, powers: Tensor) -> Tensor:
+    """Return how much each candidate has, ``[lists, stretch, list]``, over what is in the middle.
 
-    Yields:
-        Which points, and a block ``[points, lists, list]`` that the next one overwrites.
+    Args:
+        factors: ``[lists, stretch, row]``
+        series: of :class:`Gentle`.
+        powers: likewise.
     """
-    size, number = slope.numel(), place.shape[-1]
-    at_once = max(1, min(number, len(buffer) // size))
-    half = number // 2
-    paired = at_once == number > 1 and bool((place == -place.flip(-1)).all())
-    for start in range(0, number, at_once):
-        at = slice(start, min(start + at_once, number))
-        block = buffer[: (at.stop - start) * size].view(-1, *slope.shape)
-        if paired:  # a point, and the one as far away on the other side
-            torch.mul(place.T[:half, :, None], slope, out=block[:half]).exp_()
-            block[half : number - half].fill_(1.0)
-            for point in range(half):
-                torch.reciprocal(block[point], out=block[number - 1 - point])
-        else:
-            torch.mul(place.T[at, :, None], slope, out=block).exp_()
-        yield at, block
+    return torch.bmm(factors if series is None else factors @ series.T, powers.transpose(0, 1))
+
+
+def _at_middle(lines: Lines, middle: Tensor) -> Tensor:
+    """Return what is in the middle of each stretch, ``[stretch, lists, list]``.
+
+    To base 2, which torch is several times as fast at.
+    """
+    slope, intercept = lines.slope * LOG2_E, lines.intercept * LOG2_E
+    found = slope.new_empty(middle.shape[1], *slope.shape)
+    for one, at in zip(found.unbind(0), middle.unbind(1), strict=True):  # small ones, by one thread
+        torch.addcmul(intercept, at, slope, out=one).exp2_()
+        if lines.real is not None:
+            one.mul_(lines.real)
+    return found
+
+
+def _exponentials(slope: Tensor, places: NDArray[np.float64]) -> Tensor:
+    """Return ``exp(place * slope)``, ``[place, lists, list]``."""
+    found = slope.new_empty(len(places), *slope.shape)
+    for one, place in zip(found.unbind(0), places, strict=True):
+        torch.mul(slope, float(place) * LOG2_E, out=one).exp2_()
+    return found
+
+
+def _powers(base: Tensor, terms: int) -> Tensor:
+    """Return the powers of all numbers from 0 on, ``[term, lists, list]``."""
+    powers = base.new_empty(terms, *base.shape)
+    one_by_one = powers.unbind(0)
+    one_by_one[0].fill_(1.0)
+    for before, power in pairwise(one_by_one):
+        torch.mul(before, base, out=power)
+    return powers
+
+
+def _sum_of_products(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    total = torch.mul(*pairs[0])
+    for one, other in pairs[1:]:
+        total.addcmul_(one, other)
+    return total

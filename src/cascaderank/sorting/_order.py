@@ -33,9 +33,14 @@ def sort_best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _order_of_float32(scores: Tensor) -> Tensor:
-    bits = scores.view(torch.int32)
-    rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # integers in the order of the numbers
-    keys = (~rising).to(torch.int64) << 32
-    keys |= torch.arange(scores.shape[-1])
-    keys.numpy().sort(axis=-1)
-    return keys.bitwise_and_(0xFFFFFFFF)
+    bits = scores.numpy().view(np.int32)
+    falling = bits >> 31
+    falling &= 0x7FFFFFFF
+    falling ^= bits  # integers in the order of the numbers
+    np.invert(falling, out=falling)
+    keys = falling.astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(bits.shape[-1])
+    keys.sort(axis=-1)
+    keys &= 0xFFFFFFFF
+    return torch.from_numpy(keys)

@@ -1,21 +1,41 @@
 """NeuralSort: every rank chooses a candidate by a softmax."""
 
+import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from itertools import islice
-from typing import Any, cast, final
+from typing import Any, NamedTuple, cast, final
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cascaderank.sorting._distances import distances_of, gradient_of_distances
-from cascaderank.sorting._gentle import GentleGroup
+from cascaderank.sorting._gentle import Gentle, gentle_gradient, sum_gently
 from cascaderank.sorting._interface import OPERATORS, PermutationOperator, Ranks
 from cascaderank.sorting._line_rows import CrossEntropyOfLines
-from cascaderank.sorting._order import sort_best_first
+from cascaderank.sorting._lines import (
+    Lines,
+    Sorted,
+    gradient_of_scores,
+    gradient_of_temperature,
+    lines_of,
+)
 from cascaderank.sorting._rows import log_softmax_of_real
 from cascaderank.sorting._scaling import is_whole, scale_lists, spread
-from cascaderank.sorting._streamed import Chunk, Group, gradient_of_lines, log_top_k_of_lines
+from cascaderank.sorting._streamed import Sharp, sharp_gradient, sum_sharply
+
+_AT_ONCE = {"cpu": 2**16}
+"""How many candidates are sorted at once: on a CPU, as many as stay in the cache. Torch works on
+half as many in one thread; to wake another one takes about as long as a step does."""
+
+_MANY = 2**22
+"""On other devices, to keep all of them busy."""
+
+_LONG = 512
+"""Lists of this length are worth waiting for a device that is not the CPU."""
+
+_GENTLE = 12.0
+"""Pulls times slopes between this and its negative can be exponentiated as they are, and so can
+intercepts, which are at most twice as large."""
 
 
 @final
@@ -55,9 +75,10 @@ class NeuralSort(PermutationOperator):
         self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return two tensors ``[..., list]``; see :class:`Operator`."""
-        unit, gain = scale_lists(scores, temperature, mask)
-        flat = (x.reshape(-1, x.shape[-1]) for x in (unit, gain, k[..., None], mask))
-        logs = _LogTopK.apply(*flat)  # type: ignore[no-untyped-call]
+        whole = is_whole(mask)
+        flat = (x.reshape(-1, x.shape[-1]) for x in (scores, temperature[..., None], k[..., None]))
+        real = None if whole else mask.reshape(-1, mask.shape[-1])
+        logs = _LogTopK.apply(*flat, real)  # type: ignore[no-untyped-call]
         log_kept, log_dropped = cast("tuple[Tensor, Tensor]", logs)
         return log_kept.view(scores.shape), log_dropped.view(scores.shape)
 
@@ -77,48 +98,91 @@ class NeuralSort(PermutationOperator):
 
 
 class _LogTopK(torch.autograd.Function):
-    """All the way from scaled scores to logarithms, in the order of the scores."""
+    """From scores to logarithms, some lists at a time, each in the order of its scores.
+
+    Where there is nothing to say (under the mask, and where k keeps all or none), the numbers mean
+    nothing, and must get no gradient from above.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, unit: Tensor, gain: Tensor, k: Tensor, mask: Tensor
+        ctx: Any, scores: Tensor, temperature: Tensor, k: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        whole = is_whole(mask)
-        count = mask.sum(-1, keepdim=True)
-        best_first, order = sort_best_first(unit if whole else unit.masked_fill(~mask, -2.0))
-        real = None
-        if not whole:  # all padding last, where it is 0
-            real = mask.gather(-1, order)
-            best_first.masked_fill_(~real, 0.0)
-            real = real.to(unit)
-        distances, ctx.ties = distances_of(best_first, count)
-        slope, offset = gain * best_first, gain * distances
-        with _full_precision(unit):
-            *logs, chunks = log_top_k_of_lines(slope, offset, k, count, real)
-        saved = [x for chunk in chunks for x in (*chunk[:2], *chunk.kept, *chunk.dropped)]
-        ctx.kinds = [type(chunk.kept) for chunk in chunks]
-        ctx.save_for_backward(order, best_first, distances, gain, count, *saved)
-        log_kept, log_dropped = (torch.empty_like(log).scatter_(-1, order, log) for log in logs)
-        return log_kept, log_dropped
+        logs = torch.empty_like(scores), torch.empty_like(scores)
+        chunks = []
+        with _full_precision(scores):
+            for some in _chunks(scores):
+                real = None if mask is None else mask[some]
+                lines, how = lines_of(scores[some], temperature[some], k[some], real)
+                sums = _sum(lines)
+                for log, found in zip(logs, sums.logs(), strict=True):
+                    log[some].scatter_(-1, how.order, found)
+                chunks.append(_Chunk(lines, how, sums))
+        ctx.some, ctx.emptied = list(_chunks(scores)), [_emptied(chunk) for chunk in chunks]
+        ctx.save_for_backward(*(x for chunk in chunks for x in _tensors(chunk)))
+        return logs
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, of_kept: Tensor | None, of_dropped: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        order, best_first, distances, gain, count, *saved = ctx.saved_tensors
-        chunks = _unpack(saved, ctx.kinds)
-        above = [x if x is None else x.gather(-1, order) for x in (of_kept, of_dropped)]
-        with _full_precision(gain):
-            of_slope, of_offset = gradient_of_lines(chunks, *above)
-        of_gain = None
-        if ctx.needs_input_grad[1]:
-            of_gain = (of_slope * best_first).addcmul_(of_offset, distances).sum(-1, keepdim=True)
-        of_distances = gradient_of_distances(of_offset, count, ctx.ties)
-        of_best_first = of_distances.add_(of_slope).mul_(gain)
-        of_unit = torch.empty_like(of_best_first).scatter_(-1, order, of_best_first)
-        return of_unit, of_gain, None, None
+        if of_kept is None and of_dropped is None:
+            return None, None, None, None
+        tensors = iter(ctx.saved_tensors)
+        of_scores, of_temperature = [], []
+        for some, emptied in zip(ctx.some, ctx.emptied, strict=True):
+            chunk: _Chunk = _filled(emptied, tensors)
+            with _full_precision(chunk.lines.slope):
+                of_lines = _gradient(
+                    chunk, *(x if x is None else x[some] for x in (of_kept, of_dropped))
+                )
+            of_scores.append(gradient_of_scores(chunk.lines, chunk.how, *of_lines))
+            if ctx.needs_input_grad[1]:
+                one = gradient_of_temperature(chunk.lines, chunk.how, *of_lines)
+                of_temperature.append(one)
+        return (
+            torch.cat(of_scores),
+            torch.cat(of_temperature) if of_temperature else None,
+            None,
+            None,
+        )
+
+
+class _Chunk(NamedTuple):
+    """Some lists, and all that their gradient needs."""
+
+    lines: Lines
+    how: Sorted
+    sums: Gentle | Sharp
+
+
+def _chunks(scores: Tensor) -> Iterator[slice]:
+    """Yield about as many lists at a time, and as few times as may be."""
+    lists, length = scores.shape
+    most = max(1, _AT_ONCE.get(scores.device.type, _MANY) // length)
+    some = math.ceil(lists / math.ceil(lists / most))
+    return (slice(start, start + some) for start in range(0, lists, some))
+
+
+def _sum(lines: Lines) -> Gentle | Sharp:
+    length = lines.slope.shape[-1]
+    if lines.slope.device.type == "cpu" or length >= _LONG:
+        steepest = float(lines.slope[:, :1].amax())
+        if length * steepest <= _GENTLE:
+            return sum_gently(lines, max(steepest, torch.finfo(lines.slope.dtype).tiny))
+    return sum_sharply(lines)
+
+
+def _gradient(
+    chunk: _Chunk, of_kept: Tensor | None, of_dropped: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients by slope and intercept, given those by the logarithms."""
+    above = (x if x is None else x.gather(-1, chunk.how.order) for x in (of_kept, of_dropped))
+    if isinstance(chunk.sums, Gentle):
+        return gentle_gradient(chunk.sums, *above)
+    return sharp_gradient(chunk.lines, chunk.sums, *above)
 
 
 def _full_precision(like: Tensor) -> AbstractContextManager[object]:
@@ -128,11 +192,26 @@ def _full_precision(like: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
-def _unpack(saved: list[Any], kinds: list[type[Group] | type[GentleGroup]]) -> list[Chunk]:
-    """Make chunks of their tensors."""
-    tensors, chunks = iter(saved), []
-    for kind in kinds:
-        lines = [next(tensors) for _ in range(2)]
-        groups = (kind(*islice(tensors, len(kind._fields))) for _ in range(2))
-        chunks.append(Chunk(*lines, *groups))
-    return chunks
+def _tensors(record: tuple[Any, ...]) -> Iterator[Tensor]:
+    """Yield the tensors that records of records are made of."""
+    for x in record:
+        if isinstance(x, tuple):
+            yield from _tensors(x)
+        elif isinstance(x, Tensor):
+            yield x
+
+
+def _emptied(record: Any) -> Any:
+    """Return the same records without tensors."""
+    return type(record)._make(
+        _emptied(x) if isinstance(x, tuple) else Tensor if isinstance(x, Tensor) else x
+        for x in record
+    )
+
+
+def _filled(record: Any, tensors: Iterator[Tensor]) -> Any:
+    """Return the same records with tensors in them again."""
+    return type(record)._make(
+        _filled(x, tensors) if isinstance(x, tuple) else next(tensors) if x is Tensor else x
+        for x in record
+    )

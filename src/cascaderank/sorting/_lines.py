@@ -1,0 +1,117 @@
+"""Scores in falling order, as the lines that the logits of NeuralSort are."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cascaderank.sorting._distances import Ties, distances_of, gradient_of_distances
+from cascaderank.sorting._order import sort_best_first
+
+LOG2_E = math.log2(math.e)
+"""``exp(x) = exp2(x * LOG2_E)``, and torch is several times as fast at powers of 2."""
+
+
+class Lines(NamedTuple):
+    """Lists in falling order. The logits of a row are ``pull * slope + intercept``.
+
+    Row i = 1..n has a pull of ``n + 1 - 2i``, where n is how many candidates are real. Candidate i
+    is the best of row i, and of what is nearer to it than to other rows.
+    """
+
+    slope: Tensor
+    """``[lists, list]``, never growing along the real candidates, and 0 behind them."""
+    intercept: Tensor
+    """``[lists, list]``, at most 0, and 0 behind the real candidates."""
+    k: Tensor
+    """``[lists or 1, 1]``; how many rows are kept, from 0 to all. One for all if it is known that
+    they are alike."""
+    candidates: Tensor
+    """``[lists or 1, 1]``; how many are real."""
+    real: Tensor | None
+    """``[lists, list]`` of the dtype of the slope, 1 for a real candidate; ``None`` if all are."""
+
+
+class Sorted(NamedTuple):
+    """How scores became lines."""
+
+    order: Tensor
+    """``[lists, list]``; where each candidate was."""
+    warmth: Tensor
+    """``[lists, 1]``; the temperature, but no less than the coldest."""
+    coldest: Tensor
+    """``[lists, 1]`` bool; where the temperature is colder."""
+    ties: Ties | None
+    """``None`` if it is known that there are none."""
+
+
+def lines_of(
+    scores: Tensor, temperature: Tensor, k: Tensor, mask: Tensor | None
+) -> tuple[Lines, Sorted]:
+    """Sort scores, and return the lines that they are.
+
+    Neither large scores nor cold temperatures overflow. Below the temperature at which even scores
+    that differ by rounding are told apart, colder is no different.
+
+    Args:
+        scores: ``[lists, list]``.
+        temperature: ``[lists, 1]``, positive.
+        k: ``[lists, 1]``.
+        mask: ``[lists, list]`` bool; ``None`` if every candidate is real.
+    """
+    length = scores.shape[-1]
+    real = None
+    if mask is None:
+        count = k.new_full((1, 1), length)
+        best_first, order = sort_best_first(scores)
+        low = best_first[:, -1:]
+        if scores.device.type == "cpu" and bool((k == k[:1]).all()):
+            k = k[:1]
+    else:
+        count = mask.sum(-1, keepdim=True)
+        best_first, order = sort_best_first(scores.masked_fill(~mask, -torch.inf))
+        behind = torch.arange(length, device=scores.device) >= count
+        best_first.masked_fill_(behind, 0.0)
+        low = best_first.gather(-1, (count - 1).clamp_(min=0))
+        real = (~behind).to(scores)
+    # Half the difference of halves does not overflow, nor do distances between what it divides.
+    limits = torch.finfo(scores.dtype)
+    high, low = best_first[:, :1] / 2, low / 2
+    half = (high - low).clamp_(min=limits.tiny / limits.eps)
+    coldest = half * limits.eps**2
+    warmth = torch.maximum(temperature, coldest)
+    gain = half / warmth
+    unit = best_first.sub_(high + low).div_(half)
+    distances, ties = distances_of(unit, count)
+    slope, intercept = unit.mul_(gain), distances.mul_(-gain)
+    if real is not None:
+        slope, intercept = slope.masked_fill_(behind, 0.0), intercept.masked_fill_(behind, 0.0)
+    k = torch.minimum(k, count).clamp_(min=0)
+    return Lines(slope, intercept, k, count, real), Sorted(
+        order, warmth, warmth > temperature, ties
+    )
+
+
+def gradient_of_scores(lines: Lines, how: Sorted, of_slope: Tensor, of_intercept: Tensor) -> Tensor:
+    """Return the gradient by scores, ``[lists, list]``, of no meaning where none is real.
+
+    Args:
+        lines: from :func:`lines_of`.
+        how: likewise.
+        of_slope: the gradient by the slope, ``[lists, list]``; 0 behind the real candidates.
+        of_intercept: likewise. It adds up to 0 over a list, since what is added to all logits of
+            a row changes nothing.
+    """
+    of_distances = gradient_of_distances(of_intercept, lines.candidates, how.ties)
+    of_scores = (of_slope - of_distances).div_(how.warmth)
+    return torch.empty_like(of_scores).scatter_(-1, how.order, of_scores)
+
+
+def gradient_of_temperature(
+    lines: Lines, how: Sorted, of_slope: Tensor, of_intercept: Tensor
+) -> Tensor:
+    """Return the gradient by temperature, ``[lists, 1]``; 0 where that is too cold to matter."""
+    of_warmth = (of_slope * lines.slope).addcmul_(of_intercept, lines.intercept)
+    of_warmth = of_warmth.sum(-1, keepdim=True).div_(how.warmth).neg_()
+    return of_warmth.masked_fill_(how.coldest, 0.0)
