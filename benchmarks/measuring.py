@@ -138,10 +138,19 @@ class Bench:
         return turns
 
 
-def milliseconds(function: Callable[[], Tensor], clock: Callable[[], float]) -> float:
-    start = clock()
+def milliseconds(
+    function: Callable[[], Tensor], clock: Callable[[], float], least: float = 20.0
+) -> float:
+    """Return the time of a call, of as many as take so many milliseconds.
+
+    One call before them is not counted: it finds the caches as another function left them.
+    """
     function()
-    return 1000 * (clock() - start)
+    calls, start = 0, clock()
+    while not calls or 1000 * (clock() - start) < least:
+        function()
+        calls += 1
+    return 1000 * (clock() - start) / calls
 
 
 def peak(function: Callable[[], Tensor]) -> float:
@@ -182,6 +191,7 @@ def machine() -> dict[str, object]:
         else os.cpu_count(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "threads": torch.get_num_threads(),
+        "waiting": os.environ.get("OMP_WAIT_POLICY", "as usual").lower(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in ("cascaderank", *PEERS)},
     }

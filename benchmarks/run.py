@@ -5,10 +5,6 @@ run in turns, so that what else the machine does slows both; times are medians. 
 same numbers is checked first.
 """
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: as the command line does
-
 import argparse
 import json
 import sys

@@ -128,7 +128,8 @@ def heading(machine: dict[str, object]) -> str:
     listed = "\n".join(wrap(f"Python {machine['python']}, {', '.join(versions)}", width=100))
     return (
         f"{machine['date']}; {machine['processor']}, {machine['cores']} cores, load "
-        f"{machine['load']} at the start;\n{machine['threads']} threads, {machine['clock']}\n"
+        f"{machine['load']} at the start;\n{machine['threads']} threads that wait "
+        f"{machine['waiting']}, {machine['clock']}\n"
         f"{listed}"
     )
 
