@@ -27,6 +27,12 @@ def test_all_wrong_options_are_told_at_once():
     assert "dim='many'" in told[1]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [0.5, float("nan")]])
+def test_an_option_that_is_no_finite_number_is_told(value):
+    (told,) = STAGES.option_mistakes("mlp", {"dropout": value})
+    assert "stage 'mlp': dropout takes finite numbers; got" in told
+
+
 def test_lists_become_the_declared_tuples():
     assert STAGES.checked_options("mlp", {"hidden": [3, 2]}) == {"hidden": (3, 2)}
 

@@ -7,6 +7,7 @@ theirs through the entry-point group that has the package's name.
 
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
@@ -98,6 +99,11 @@ class Registry(Generic[T]):
                     f"it takes {', '.join(known) or 'none'}"
                 )
                 continue
+            if not _finite(value):
+                mistakes.append(
+                    f"{self.kind} '{name}': {option} takes finite numbers; got {value!r}"
+                )
+                continue
             try:
                 self._adapter(name, option).validate_python(value)
             except ValidationError as error:
@@ -142,6 +148,15 @@ class Registry(Generic[T]):
             entry_point.load()
         for name, thing in self._derived():
             self._known.setdefault(name, thing)
+
+
+def _finite(value: object) -> bool:
+    """Whether there is neither NaN nor infinity in it, lists and tables included."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(_finite(v) for v in value.values())
+    return not isinstance(value, (list, tuple)) or all(_finite(v) for v in value)
 
 
 def _told(error: Any, value: object) -> str:

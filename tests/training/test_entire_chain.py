@@ -110,7 +110,21 @@ def test_a_cascade_learns_jointly_while_its_first_stage_learns_the_chain(log, tm
     ("made", "settings", "told"),
     [
         ({"levels": False}, {}, "has no levels, which say who was exposed"),
-        ({"feedback": False}, {}, "has no feedback, which says who was clicked"),
+        ({"feedback": False}, {}, r"has no feedback, .* what 'stage_0' \(ecmm\) would learn"),
+        (
+            {"feedback": False},
+            {
+                "stages": ["cold", "mlp"],
+                "learns": ["stage_0"],
+                "joint": {"name": "entire_chain", "learns": ["stage_1"], "event": "click"},
+            },
+            r"what 'stage_1' \(mlp\) would learn; prepare .* or have stages of one score",
+        ),
+        (
+            {},
+            {"sampling": {"rates": [1e-6, 1, 1]}},
+            r"of the domain click .* sampled at \[1e-06, 1",
+        ),
         ({"feedback": False}, {"stages": ["mlp"], "event": "click"}, "has no feedback"),
         ({"clicks": 0.0}, {}, r"no candidate is of the domain click \(click 0, unclicked"),
         ({"clicks": 0.0}, {"stages": ["mlp"], "event": "click"}, "of the domain click"),

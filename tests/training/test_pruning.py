@@ -72,7 +72,8 @@ def test_a_command_prunes_and_others_take_what_it_wrote(run, tmp_path):
     done = cascaderank("profile", run, tmp_path / "small", *quick)
     whole, small = (of["stages"]["stage_0"] for of in json.loads(done.stdout)["runs"])
     assert small["parameters"] < whole["parameters"]
-    assert "pruned already" in refused("prune", tmp_path / "small", "--to", tmp_path / "smaller")
+    again = refused("prune", tmp_path / "small", "--to", tmp_path / "smaller")
+    assert f"{tmp_path / 'small'}: was pruned already, from {run}" in again
     assert "is there already" in refused("prune", run, "--to", tmp_path / "small")
     assert "no such folder" in refused("prune", tmp_path / "none", "--to", tmp_path / "x")
 

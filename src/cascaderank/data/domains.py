@@ -194,7 +194,8 @@ def no_feedback(where: str, why: str) -> str:
     """Say that there is no feedback, who needs it, and what to do."""
     return (
         f"{where} has no feedback, which says who was clicked, and {why}; prepare the log with a "
-        "column of feedback"
+        "column of feedback, or have stages of one score, such as 'cold', learn exposures by "
+        "event = 'exposure'"
     )
 
 

@@ -42,6 +42,8 @@ def prune_run(folder: Path, to: Path) -> dict[str, Pruned]:
     cascade, schema, settings = load_run(folder)
     whole = RunFolder(folder)
     report = read_json(whole.report)
+    if "pruned" in report:
+        raise ConfigError(f"{folder}: was pruned already, from {report['pruned']['from']}")
     history = settings.data.history_length
     found = {
         name: prune(stage, schema, history=history)
