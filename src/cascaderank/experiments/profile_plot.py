@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from cascaderank.evaluation.profile import Profile
 from cascaderank.extras import require
 
+_DECADE = 10  # costs that differ by more are drawn on a logarithmic scale
+
 
 def profile_png(found: Mapping[str, tuple[float, Profile]]) -> bytes:
     """Draw a point per run, left against multiply-adds and right against milliseconds.
@@ -25,21 +27,34 @@ def profile_png(found: Mapping[str, tuple[float, Profile]]) -> bytes:
     """
     matplotlib = require("matplotlib", extra="report")
     figures = require("matplotlib.figure", extra="report")
+    ticker = require("matplotlib.ticker", extra="report")
     style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     known = {name: of for name, of in found.items() if not math.isnan(of[0])}
     with matplotlib.rc_context(style):
         figure = figures.Figure(figsize=(9.5, 3.8), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        for name, (recall, profile) in known.items():
-            walk = profile.walks[-1]
-            for axes, cost in ((left, walk.multiply_adds), (right, 1e3 * walk.timing.p50)):
-                axes.plot(cost, recall, "o", color="#0072B2", ms=6)
-                axes.annotate(
-                    name, (cost, recall), xytext=(5, 4), textcoords="offset points", fontsize=8
-                )
+        costs = {
+            name: (profile.walks[-1].multiply_adds, 1e3 * profile.walks[-1].timing.p50)
+            for name, (_, profile) in known.items()
+        }
         longest = max((p.walks[-1].candidates for _, p in found.values()), default=0)
-        for axes, told in ((left, "multiply-adds"), (right, "milliseconds, median")):
-            axes.set_xscale("log")
+        for i, (axes, told) in enumerate(
+            ((left, "multiply-adds"), (right, "milliseconds, median"))
+        ):
+            for name, cost in costs.items():
+                recall = known[name][0]
+                axes.plot(cost[i], recall, "o", color="#0072B2", ms=6)
+                axes.annotate(
+                    name, (cost[i], recall), xytext=(5, 4), textcoords="offset points", fontsize=8
+                )
+            all_costs = [cost[i] for cost in costs.values()]
+            if all_costs and max(all_costs) > _DECADE * min(all_costs) > 0:
+                axes.set_xscale("log")
+                axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+            else:
+                axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
+            number = ticker.EngFormatter() if i == 0 else ticker.FormatStrFormatter("%g")
+            axes.xaxis.set_major_formatter(number)
             axes.margins(0.25, 0.15)
             axes.set_xlabel(f"{told}, of a request with {longest:,} candidates")
             axes.grid(color="#e6e6e6", lw=0.7)
