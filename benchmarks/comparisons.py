@@ -7,7 +7,7 @@ import torch
 from loader import loader_pair
 from losses import FORMULAS, SIZES, loss_pair
 from measuring import Bench, Row, threads
-from peers import diffsort_pair, metric_pair, torchsort_pair
+from peers import ALLRANK, allrank_pair, diffsort_pair, metric_pair, torchsort_pair
 from step import attention_pair, step_pair, table_pair
 from top_k import lcron_pair, log_pair, probability_pair
 
@@ -49,7 +49,11 @@ def loss_rows(bench: Bench) -> Iterator[Row]:
     for name in FORMULAS:
         for lists, n in SIZES[:1] if bench.quick else SIZES:
             b = bench.lists(lists)
-            yield bench.pair(name, f"{b} x {n:,}", "formula", loss_pair(name, b, n))
+            size = f"{b} x {n:,}"
+            yield bench.pair(name, size, "formula", loss_pair(name, b, n))
+            if name in ALLRANK:
+                pair, same = allrank_pair(name, b, n) or (None, True)
+                yield bench.peer(name, size, "allRank", pair, same=same)
 
 
 def metric_rows(bench: Bench) -> Iterator[Row]:

@@ -51,6 +51,15 @@ def lambda_recall(scores: Tensor, labels: Tensor) -> Tensor:
     return (cost * preferred * swapped * distance(share)).sum((-1, -2))
 
 
+def lambdaloss(scores: Tensor, labels: Tensor) -> Tensor:
+    cost, preferred = pairs(scores, labels)
+    ranks = rank(scores).to(scores.dtype)
+    apart = distance(ranks).clamp(min=1)
+    by_distance = 1 / torch.log2(1 + apart) - 1 / torch.log2(2 + apart)
+    weights = distance(1 / torch.log2(1 + ranks)) + 10 * by_distance
+    return (cost * preferred * weights * distance(gain(labels))).sum((-1, -2))
+
+
 def approx_ndcg(scores: Tensor, labels: Tensor) -> Tensor:
     ahead = ((scores[..., None, :] - scores[..., :, None]) / 0.1).sigmoid()
     return 1 - (gain(labels) / torch.log2(1 + 0.5 + ahead.sum(-1))).sum(-1)
@@ -72,15 +81,45 @@ def pointwise_softmax(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def permutation(scores: Tensor, labels: Tensor) -> Tensor:
+    return -(wanted_rows(labels) * log_rows(scores)).mean((-1, -2))
+
+
+def wanted_rows(labels: Tensor) -> Tensor:
     best_first = labels.sort(-1, descending=True).values
     alike = (best_first[..., :, None] == labels[..., None, :]).float()
-    wanted = alike / alike.sum(-1, keepdim=True)
-    return -(wanted * log_rows(scores)).mean((-1, -2))
+    return alike / alike.sum(-1, keepdim=True)
 
 
 def relaxed_recall(scores: Tensor, labels: Tensor) -> Tensor:
-    share = log_rows(scores)[..., :M, :].exp().sum(-2) / M
+    return of_rows(log_rows(scores), labels)
+
+
+def arf(scores: Tensor, labels: Tensor) -> Tensor:
+    rows = log_rows(scores)
+    wanted = wanted_rows(labels)
+    return of_rows(rows, labels) - 0.5 * (wanted * rows).mean((-1, -2))
+
+
+def of_rows(rows: Tensor, labels: Tensor) -> Tensor:
+    share = rows[..., :M, :].exp().sum(-2) / M
     return -(ground_truth(labels, k=K) * share.log()).mean(-1)
+
+
+def pirank(scores: Tensor, labels: Tensor) -> Tensor:
+    return 1 - dcg(log_rows(scores).exp(), labels)
+
+
+def neural_ndcg(scores: Tensor, labels: Tensor) -> Tensor:
+    rows = log_rows(scores).exp()
+    for _ in range(20):
+        rows = rows / rows.sum(-2, keepdim=True)
+        rows = rows / rows.sum(-1, keepdim=True)
+    return 1 - dcg(rows, labels)
+
+
+def dcg(rows: Tensor, labels: Tensor) -> Tensor:
+    gains = (rows @ gain(labels)[..., None])[..., 0]
+    return (gains / torch.log2(torch.arange(2, gains.shape[-1] + 2))).sum(-1)
 
 
 def pairs(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,8 +151,8 @@ def log_rows(scores: Tensor) -> Tensor:
 FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     f.__name__: f
     for f in (
-        ranknet, lambdarank, lambda_recall, approx_ndcg, listnet, listmle, pointwise_softmax,
-        permutation, relaxed_recall,
+        ranknet, lambdarank, lambdaloss, lambda_recall, approx_ndcg, listnet, listmle,
+        pointwise_softmax, permutation, relaxed_recall, arf, pirank, neural_ndcg,
     )
 }  # fmt: skip
 """By the name of the loss; a value per list."""
@@ -122,6 +161,9 @@ TAKES = {
     "lambda_recall": ("m", "k"),
     "relaxed_recall": ("m", "k", "temperature"),
     "permutation": ("temperature",),
+    "arf": ("m", "k", "temperature"),
+    "pirank": ("temperature",),
+    "neural_ndcg": ("temperature",),
 }
 
 

@@ -23,7 +23,7 @@ from cascaderank.training.memory import PeakMemory
 from top_k import Pair
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "diffsort", "torchsort", "torchmetrics")
-PEERS = (*PACKAGES, "ir-measures")
+PEERS = (*PACKAGES, "ir-measures", "allRank")
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,32 @@
 """Libraries that do the same, as they are meant to be used; each may be absent."""
 
+import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from types import ModuleType
+from unittest.mock import MagicMock
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cascaderank.losses import LOSSES
 from cascaderank.metrics import auc_metric, kendall_tau_metric, ndcg_metric
 from cascaderank.sorting import top_k_probability
 from top_k import Pair, gradient
 
 CANDIDATES = 40
+ALLRANK = (
+    "ranknet",
+    "lambdarank",
+    "lambdaloss",
+    "approx_ndcg",
+    "listnet",
+    "listmle",
+    "neural_ndcg",
+)
+"""Losses that it has, too."""
 
 
 def find(name: str) -> ModuleType | None:
@@ -21,6 +35,43 @@ def find(name: str) -> ModuleType | None:
         return import_module(name)
     except (ImportError, OSError):
         return None
+
+
+def allrank_pair(name: str, lists: int, n: int) -> tuple[Pair, bool] | None:
+    """A loss of learning to rank, and whether both give the same numbers."""
+    for module in ("torchvision", "torchvision.transforms", "gcsfs", "pkg_resources", "attr"):
+        if find(module) is None:  # it imports these to read data, which no loss does
+            sys.modules[module] = MagicMock()
+    losses = find("allrank.models.losses")
+    if losses is None:
+        return None
+    scores, labels = torch.randn(lists, n), torch.randint(0, 5, (lists, n)).float()
+    theirs = {
+        "ranknet": losses.rankNet,
+        "lambdarank": partial(_lambda_loss, losses, "lambdaRank_scheme"),
+        "lambdaloss": partial(_lambda_loss, losses, "ndcgLoss2PP_scheme"),
+        "approx_ndcg": partial(losses.approxNDCGLoss, alpha=10.0),
+        "listnet": losses.listNet,
+        "listmle": losses.listMLE,
+        "neural_ndcg": partial(losses.neuralNDCG, temperature=float(n)),
+    }[name]
+    options = {"temperature": float(n)} if name == "neural_ndcg" else {}
+    # It takes the mean over the pairs of a batch, ties in an order of chance, 50 scalings at most.
+    same = name not in ("ranknet", "listmle", "neural_ndcg")
+
+    def ours(leaf: Tensor) -> Tensor:
+        return LOSSES[name](leaf, labels, **options)
+
+    pair = (
+        lambda: gradient(lambda leaf: theirs(leaf, labels), scores),
+        lambda: gradient(ours, scores),
+    )
+    return pair, same
+
+
+def _lambda_loss(losses: ModuleType, scheme: str, scores: Tensor, labels: Tensor) -> Tensor:
+    total = losses.lambdaLoss(scores, labels, weighing_scheme=scheme, reduction_log="natural")
+    return total / len(scores)
 
 
 def diffsort_pair(network: str, lists: int, n: int, k: int) -> Pair | None:

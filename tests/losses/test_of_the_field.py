@@ -14,6 +14,7 @@ from cascaderank.losses import (
     lambdarank_loss,
     listmle_loss,
     listnet_loss,
+    neural_ndcg,
     neural_ndcg_loss,
     permutation_loss,
     pirank_loss,
@@ -152,3 +153,30 @@ def test_arf_is_the_sum_of_its_parts():
 def test_wrong_options_are_refused(loss, options, told):
     with pytest.raises(ConfigError, match=told):
         loss(torch.zeros(2), torch.ones(2), **options)
+
+
+@pytest.mark.parametrize("most", [1, 10**9])
+@pytest.mark.parametrize("scalings", [1, 4])
+def test_scaled_rows_are_learned_through_as_autograd_would(scalings, most, monkeypatch):
+    """Sums of columns and rows that are next to nothing are left alone, in the gradient too."""
+    monkeypatch.setitem(neural_ndcg._AT_ONCE, "cpu", most)
+    g = torch.Generator().manual_seed(0)
+    rows = torch.rand(3, 6, 6, generator=g, dtype=torch.float64)
+    rows[1, :, 2:], rows[1, 4:] = 0.0, 0.0
+    rows[2, :, 1] = 1e-8
+    above = torch.randn(3, 6, 6, generator=g, dtype=torch.float64)
+
+    def step_by_step(leaf):
+        for _ in range(scalings):
+            for axis in (-2, -1):
+                added = leaf.sum(axis, keepdim=True)
+                leaf = leaf / torch.where(added > 1e-6, added, 1.0)
+        return leaf
+
+    results = []
+    for function in (lambda leaf: neural_ndcg._Balanced.apply(leaf, scalings), step_by_step):
+        leaf = rows.clone().requires_grad_()
+        value = function(leaf)
+        results.append((value.detach(), *torch.autograd.grad((value * above).sum(), leaf)))
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)

@@ -101,6 +101,12 @@ def test_a_cut_off_that_a_loss_asks_for_is_the_quota_of_the_stage():
     torch.testing.assert_close(said["relaxed_recall/stage_1"], want)
 
 
+@pytest.mark.parametrize("name", ["arf", "neural_ndcg", "permutation", "pirank", "relaxed_recall"])
+def test_an_operator_without_ranks_is_refused_where_ranks_are_asked_for(name):
+    with pytest.raises(ConfigError, match=r"tells (only )?who is"):
+        build_objective(name, stages=1, quotas=(2,), ground_truth=1, operator="threshold")
+
+
 def test_a_method_goes_before_a_loss_of_its_name():
     terms = build_objective("bce", stages=1, quotas=(1,), ground_truth=1)(
         torch.zeros(1, 1, 2), torch.tensor([[9.0, 0.0]])

@@ -1,100 +1,200 @@
-"""What the losses over pairs of candidates share: margins, preferences, and their cost."""
+"""What the losses over pairs of candidates share: preferences, ranks, and the cost of a pair.
 
-from typing import NamedTuple
+The cost of all pairs is worked out a block of pairs at a time, together with its gradient by each
+score. So memory is linear in the length of the list.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
+from cascaderank.losses._gains import discount
+from cascaderank.sorting._distances import all_apart, find_ties
+from cascaderank.sorting._order import sort_best_first
 from cascaderank.tensors import at_least_float32
 
+Weigh = Callable[..., Tensor]
+"""Takes what is known of each candidate: first of those that are preferred, ``[lists, i, 1]``
+each, then of the others, ``[lists, 1, j]``. Returns the weight of each pair, ``[lists, i, j]``, at
+least 0 and finite."""
 
-class Pairs(NamedTuple):
-    """Every ordered pair of candidates of each list."""
+_AT_ONCE = {"cpu": 2**16}
+"""How many pairs are looked at together: on a CPU, as many as stay in the cache."""
 
-    margin: Tensor
-    """``[..., i, j]``: by how much i scores more than j."""
-    preferred: Tensor
-    """``[..., i, j]`` bool: both are real, and i has the better label."""
+_MANY = 2**24
+"""On other devices, to keep all of them busy."""
 
-    def cost(self) -> Tensor:
-        """Return ``softplus(-margin)`` where i is preferred to j, else 0, ``[..., i, j]``."""
-        return softplus(-self.margin) * self.preferred
-
-
-def make_pairs(scores: Tensor, labels: Tensor, mask: Tensor) -> Pairs:
-    """Return all pairs, in at least float32. Equal labels carry no preference, nor does padding."""
-    filled = at_least_float32(scores.masked_fill(~mask, 0.0))
-    real = mask[..., :, None] & mask[..., None, :]
-    return Pairs(
-        margin=filled[..., :, None] - filled[..., None, :],
-        preferred=(labels[..., :, None] > labels[..., None, :]) & real,
-    )
+_ROWS = 64
+"""Blocks are of no more candidates that are preferred. Those before a block have labels that are no
+worse, so a block of a long list need not look at them."""
 
 
-class AgainstWorse(NamedTuple):
-    """Each candidate against those of worse labels, ``[..., list]``."""
+class Preferences:
+    """Every pair of candidates of a list of which the first has the better label.
 
-    cost: Tensor
-    """Mean of softplus(-margin) over the candidates of worse label; 0 where there are none."""
-    worse: Tensor
-    """How many have a worse label, int64."""
-    better: Tensor
-    """How many have a better label, int64."""
+    Equal labels carry no preference, nor does padding.
+
+    Args:
+        labels: ``[..., list]``, higher is better.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+    """
+
+    def __init__(self, labels: Tensor, mask: Tensor) -> None:
+        labels = labels.detach()
+        float_ = labels.is_floating_point()
+        lowest = torch.finfo(labels.dtype).min if float_ else torch.iinfo(labels.dtype).min + 1
+        behind_all = -torch.inf if float_ else lowest - 1
+        filled = labels.clamp(min=lowest).masked_fill(~mask, behind_all)
+        best_first, self._order = sort_best_first(filled)
+        self._count = mask.sum(-1, keepdim=True)
+        self._ties = find_ties(best_first, self._count)
+
+    def better(self) -> Tensor:
+        """Return how many have a better label than each candidate, int64 ``[..., list]``."""
+        return self._as_given(self._ties.first)
+
+    def worse(self) -> Tensor:
+        """Return how many have a worse label, likewise; 0 for padding."""
+        return self._as_given((self._count - self._ties.behind).clamp(min=0))
+
+    def costs(self, scores: Tensor, *of_each: Tensor, weigh: Weigh | None = None) -> Tensor:
+        """Return ``sum_ij w_ij softplus(s_j - s_i)`` where i is preferred to j, ``[...]``.
+
+        Args:
+            scores: ``[..., list]`` floating point.
+            of_each: what the weights are made of, ``[..., list]`` each.
+            weigh: the weights, all 1 if not given. Nothing is learned through them.
+
+        Returns:
+            In at least float32.
+        """
+        scores = at_least_float32(scores)
+        length = scores.shape[-1]
+        if not length:
+            return scores.sum(-1)
+        padding = torch.arange(length, device=scores.device) >= self._count
+        ahead = self._ties.first.to(scores.dtype)
+        sides = ahead.masked_fill(padding, torch.inf), ahead.masked_fill(padding, -1.0)
+        sorted_ = (scores.gather(-1, self._order).masked_fill(padding, 0.0), *sides)
+        known = (x.detach().gather(-1, self._order) for x in of_each)
+        flat = (x.reshape(-1, length) for x in (*sorted_, *known))
+        costs = _PairCosts.apply(weigh, *flat)  # type: ignore[no-untyped-call]
+        return cast("Tensor", costs).view(scores.shape[:-1])
+
+    def _as_given(self, best_first: Tensor) -> Tensor:
+        return torch.empty_like(best_first).scatter_(-1, self._order, best_first)
 
 
-def against_worse(pairs: Pairs) -> AgainstWorse:
-    """Reduce pairs to one cost for each candidate that is preferred to any other."""
-    worse, better = pairs.preferred.sum(-1), pairs.preferred.sum(-2)
-    return AgainstWorse(pairs.cost().sum(-1) / worse.clamp(min=1), worse, better)
+class _PairCosts(torch.autograd.Function):
+    """The cost of the pairs of each list, candidates in the order of their labels, best first.
+
+    One is preferred to another if fewer are better: ``ahead_i < behind_j``, where the two are the
+    same number, but infinite and -1 for padding.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weigh: Weigh | None,
+        scores: Tensor,
+        ahead: Tensor,
+        behind: Tensor,
+        *of_each: Tensor,
+    ) -> Tensor:
+        costs = scores.new_zeros(len(scores))
+        slopes = torch.zeros_like(scores) if ctx.needs_input_grad[1] else None
+        for lists, ones in blocks(scores):
+            others = slice(ones.start, None)
+            weights = behind[lists, None, others] - ahead[lists, ones, None]
+            weights.clamp_(0.0, 1.0)
+            if weigh is not None:
+                known = (x[lists, ones, None] for x in of_each)
+                weights.mul_(weigh(*known, *(x[lists, None, others] for x in of_each)))
+            lack = scores[lists, None, others] - scores[lists, ones, None]
+            costs[lists] += (F.softplus(lack) * weights).sum((-1, -2))
+            if slopes is not None:
+                weights.mul_(lack.sigmoid_())
+                slopes[lists, ones] -= weights.sum(-1)
+                slopes[lists, others] += weights.sum(-2)
+        ctx.save_for_backward(slopes)
+        return costs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
+        (slopes,) = ctx.saved_tensors
+        return None, slopes * above[:, None], *(None for _ in ctx.needs_input_grad[2:])
 
 
-def pessimistic_rank(pairs: Pairs, mask: Tensor) -> Tensor:
+def blocks(scores: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Yield some lists, and some candidates of theirs that all others may be compared to.
+
+    Args:
+        scores: ``[lists, list]``, the list not empty.
+    """
+    count, length = scores.shape
+    most = _AT_ONCE.get(scores.device.type, _MANY)
+    rows = max(1, min(length, _ROWS, most // length))
+    lists = max(1, most // (rows * length))
+    for first in range(0, count, lists):
+        for start in range(0, length, rows):
+            yield slice(first, first + lists), slice(start, min(start + rows, length))
+
+
+def pessimistic_rank(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     """Return the rank by score of each candidate, 1 for the best, ``[..., list]``.
 
     Of equal scores the worse label comes first, so that scores that say nothing are judged by
     the worst order that they allow, and learned from. Equal in both share the mean of their
-    ranks, as no order of theirs is more right. Anything may be said under the mask.
+    ranks, as no order of theirs is more right. Anything from 1 may be said under the mask.
     """
-    with torch.no_grad():
-        others = mask[..., None, :]
-        ahead = ((pairs.margin < 0) & others).sum(-1)
-        tied = (pairs.margin == 0) & others
-        worse, better = ((tied & pairs.preferred).sum(axis) for axis in (-1, -2))
-        alike = tied.sum(-1) - 1 - worse - better
-        return (1 + ahead + worse).to(pairs.margin.dtype) + alike / 2
+    scores = at_least_float32(scores.detach()).masked_fill(~mask, -torch.inf)
+    count = mask.sum(-1, keepdim=True)
+    best_first, order = sort_best_first(scores)
+    if all_apart(best_first[..., :-1] - best_first[..., 1:], count):
+        place = torch.arange(scores.shape[-1], device=scores.device, dtype=scores.dtype)
+        return torch.empty_like(scores).scatter_(-1, order, (place + 1).expand_as(scores))
+    labels = labels.detach().masked_fill(~mask, 0)
+    by_label = labels.sort(dim=-1, stable=True).indices
+    best_first, again = scores.gather(-1, by_label).sort(dim=-1, descending=True, stable=True)
+    order = by_label.gather(-1, again)
+    labels = labels.gather(-1, order)
+    new = (best_first[..., 1:] != best_first[..., :-1]) | (labels[..., 1:] != labels[..., :-1])
+    ties = find_ties(F.pad(new.long().cumsum(-1), (1, 0)), count)
+    rank = (ties.first + ties.behind + 1).to(scores.dtype) / 2
+    return torch.empty_like(scores).scatter_(-1, order, rank)
 
 
-def ndcg_lambdas(gain: Tensor, rank: Tensor, *, m: int | None) -> Tensor:
-    """Return how much NDCG depends on the order of each pair, ``[..., i, j]``, without gradient.
+def ndcg_lambdas(
+    gain: Tensor, rank: Tensor, other_gain: Tensor, other_rank: Tensor, *, m: int | None
+) -> Tensor:
+    """Return how much NDCG depends on the order of each pair.
 
     ``|g_i - g_j| (0.2 u + 0.8 v)``: v is the difference of the discounts of both ranks
     (LambdaRank), u that of the discounts of how far they are apart (LambdaLoss).
 
     Args:
-        gain: ``[..., list]``, normalised.
-        rank: ``[..., list]``, 1 for the best.
+        gain: normalised, ``[lists, i, 1]``.
+        rank: 1 for the best, likewise.
+        other_gain: ``[lists, 1, j]``.
+        other_rank: likewise.
         m: ranks below this count for nothing; ``None`` to count all.
     """
-    with torch.no_grad():
-        last = torch.inf if m is None else m
-        one, other = rank[..., :, None], rank[..., None, :]
-        apart = (one - other).abs()
-        seen = (apart > 0) & (torch.minimum(one, other) <= last)
-        apart = apart.clamp(min=0.5)  # half a rank is the least that two can be apart
-        by_distance = (discount(apart) - discount(apart + 1)) * seen
-        counts = discount(rank.clamp(min=1)) * (rank <= last)
-        by_rank = (counts[..., :, None] - counts[..., None, :]).abs()
-        of_gain = (gain[..., :, None] - gain[..., None, :]).abs()
-        return of_gain * (0.2 * by_distance + 0.8 * by_rank)
+    last = torch.inf if m is None else m
+    apart = (rank - other_rank).abs()
+    seen = (apart > 0) & (torch.minimum(rank, other_rank) <= last)
+    apart = apart.clamp(min=0.5)  # half a rank is the least that two can be apart
+    by_distance = (discount(apart) - discount(apart + 1)) * seen
+    counts, others = (discount(r) * (r <= last) for r in (rank, other_rank))
+    by_rank = (counts - others).abs()
+    return (gain - other_gain).abs() * (0.2 * by_distance + 0.8 * by_rank)
 
 
 def best_dcg(gain: Tensor) -> Tensor:
     """Return the DCG of each list in its best order, over all ranks, ``[...]``."""
     ranks = torch.arange(1, gain.shape[-1] + 1, device=gain.device, dtype=gain.dtype)
     return (gain.sort(dim=-1, descending=True).values * discount(ranks)).sum(-1)
-
-
-def discount(rank: Tensor) -> Tensor:
-    """Return ``1 / ln(1 + rank)``, in the precision of the ranks."""
-    return 1 / rank.log1p()

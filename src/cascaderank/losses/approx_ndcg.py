@@ -1,10 +1,14 @@
 """ApproxNDCG: NDCG with ranks that are counted softly."""
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from cascaderank.losses import LOSSES
 from cascaderank.losses._gains import discount, normalised_gains
+from cascaderank.losses._pairs import blocks
 from cascaderank.relevance import Gain
 from cascaderank.sorting import check_temperature
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
@@ -26,7 +30,7 @@ def approx_ndcg_loss(
         \ell = 1 - \sum_i \frac{G_i}{\log_2(1 + r_i)}, \qquad
         r_i = 1 + \sum_{j \ne i} \sigma\left(\frac{s_j - s_i}{\tau}\right)
 
-    G is the gain over the best DCG of the list. Takes memory of the square of the list's length.
+    G is the gain over the best DCG of the list.
 
     Args:
         scores: ``[..., list]``, higher is better.
@@ -55,10 +59,42 @@ def approx_ndcg_loss(
     check_temperature(temperature)
     mask = check_lists(scores, labels, mask)
     gains = normalised_gains(labels, gain=gain, m=None, like=scores, mask=mask)
-    filled = at_least_float32(scores.masked_fill(~mask, 0.0))
-    ahead = ((filled[..., None, :] - filled[..., :, None]) / temperature).sigmoid()
-    # A candidate is half ahead of itself, which is not counted.
-    rank = 0.5 + (ahead * mask[..., None, :]).sum(-1)
+    rank = _soft_ranks(at_least_float32(scores).masked_fill(~mask, 0.0) / temperature, mask)
     reached = (gains * discount(rank)).sum(-1)
     cost = torch.where((gains > 0).any(-1), (1 - reached).clamp(min=0.0), 0 * reached)
     return reduce_lists(cost, reduction).to(scores.dtype)
+
+
+def _soft_ranks(scores: Tensor, mask: Tensor) -> Tensor:
+    """Return ``1 + sum_{j != i} sigmoid(s_j - s_i)``, ``[..., list]``."""
+    if not scores.numel():
+        return scores
+    flat = (x.reshape(-1, x.shape[-1]) for x in (scores, mask.to(scores)))
+    ahead = cast("Tensor", _Ahead.apply(*flat))  # type: ignore[no-untyped-call]
+    return 0.5 + ahead.view(scores.shape)  # a candidate is half ahead of itself: not counted
+
+
+class _Ahead(torch.autograd.Function):
+    """Sum ``sigmoid(s_j - s_i)`` over the real j of each list, a block of pairs at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, real: Tensor) -> Tensor:
+        ctx.save_for_backward(scores, real)
+        ahead = torch.empty_like(scores)
+        for lists, ones in blocks(scores):
+            one = (scores[lists, None] - scores[lists, ones, None]).sigmoid_()
+            torch.sum(one.mul_(real[lists, None]), -1, out=ahead[lists, ones])
+        return ahead
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None]:
+        scores, real = ctx.saved_tensors
+        of_scores = torch.zeros_like(scores)
+        for lists, ones in blocks(scores):
+            slope = (scores[lists, None] - scores[lists, ones, None]).sigmoid_()
+            slope.addcmul_(slope, slope, value=-1.0).mul_(real[lists, None])
+            slope.mul_(above[lists, ones, None])
+            of_scores[lists] += slope.sum(-2)
+            of_scores[lists, ones] -= slope.sum(-1)
+        return of_scores, None

@@ -6,7 +6,7 @@ from cascaderank.errors import ConfigError
 from cascaderank.losses import LOSSES
 from cascaderank.losses.permutation import permutation_costs
 from cascaderank.losses.relaxed_recall import relaxed_recall_costs
-from cascaderank.sorting._interface import Operator
+from cascaderank.sorting import PermutationOperator
 from cascaderank.tensors import Reduction, check_lists, reduce_lists
 
 
@@ -19,7 +19,7 @@ def arf_loss(
     k: int | None = None,
     threshold: float | None = None,
     weight: float = 0.5,
-    operator: str | Operator = "neural_sort",
+    operator: str | PermutationOperator = "neural_sort",
     temperature: float | Tensor = 1.0,
     mask: Tensor | None = None,
     reduction: Reduction = "mean",

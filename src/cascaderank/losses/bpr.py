@@ -1,11 +1,12 @@
 """BPR: the ground truth scores above what is none, pair by pair."""
 
+import torch
 from torch import Tensor
 
 from cascaderank.losses import LOSSES
 from cascaderank.losses._marks import mark
-from cascaderank.losses._pairs import make_pairs
-from cascaderank.tensors import Reduction, check_lists, reduce_lists
+from cascaderank.losses._pairs import Preferences
+from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 
 @LOSSES.register
@@ -25,7 +26,7 @@ def bpr_loss(
                     {\sum_{ij} (z_i - z_j)_+}
 
     z marks the ground truth. Like RankNet, but labels inside the ground truth, and outside, are
-    all the same. Takes memory of the square of the list's length.
+    all the same.
 
     Args:
         scores: ``[..., list]``, higher is better.
@@ -53,9 +54,8 @@ def bpr_loss(
     """
     mask = check_lists(scores, labels, mask)
     marks, _ = mark(labels, like=scores, k=k, threshold=threshold, mask=mask)
-    pairs = make_pairs(scores, marks, mask)
-    shares = marks.to(pairs.margin.dtype)
-    weights = (shares[..., :, None] - shares[..., None, :]) * pairs.preferred
-    total = weights.sum((-1, -2))
-    cost = (weights * pairs.cost()).sum((-1, -2)) / total.masked_fill(total == 0, 1.0)
+    shares = marks.to(at_least_float32(scores).dtype)
+    pairs = Preferences(marks, mask)
+    total = (shares * (pairs.worse() - pairs.better())).masked_fill(~mask, 0.0).sum(-1)
+    cost = pairs.costs(scores, shares, weigh=torch.sub) / total.masked_fill(total == 0, 1.0)
     return reduce_lists(cost, reduction).to(scores.dtype)

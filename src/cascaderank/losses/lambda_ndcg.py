@@ -1,11 +1,13 @@
 """Lambda loss for NDCG: a pair counts as much as its order matters to NDCG."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from cascaderank.errors import ConfigError
 from cascaderank.losses import LOSSES
-from cascaderank.losses._pairs import best_dcg, make_pairs, ndcg_lambdas, pessimistic_rank
+from cascaderank.losses._pairs import Preferences, best_dcg, ndcg_lambdas, pessimistic_rank
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 
@@ -24,7 +26,7 @@ def lambda_ndcg_loss(
     ``y_i > y_j``. g is the label above the lowest of the list, over the best DCG of the list; v
     the difference of both ranks' discounts, u that of the discounts of their distance. The
     weights take no gradient. Gains are linear, so the distances between labels matter, but
-    neither their unit nor their origin. Takes memory of the square of the list's length.
+    neither their unit nor their origin.
 
     Args:
         scores: ``[..., list]``, higher is better. Those that tie are ranked worst label first.
@@ -52,9 +54,10 @@ def lambda_ndcg_loss(
     if m is not None and (not isinstance(m, int) or isinstance(m, bool) or m < 1):
         raise ConfigError(f"m must be a positive integer, or None to count all; got {m!r}")
     mask = check_lists(scores, labels, mask)
-    pairs = make_pairs(scores, labels, mask)
-    weights = ndcg_lambdas(_gain(labels, pairs.margin, mask), pessimistic_rank(pairs, mask), m=m)
-    return reduce_lists((weights * pairs.cost()).sum((-1, -2)), reduction).to(scores.dtype)
+    gain, rank = _gain(labels, scores, mask), pessimistic_rank(scores, labels, mask)
+    weigh = partial(ndcg_lambdas, m=m)
+    cost = Preferences(labels, mask).costs(scores, gain, rank, weigh=weigh)
+    return reduce_lists(cost, reduction).to(scores.dtype)
 
 
 def _gain(labels: Tensor, like: Tensor, mask: Tensor) -> Tensor:

@@ -1,13 +1,12 @@
 """Lambda loss for recall: a pair counts if its order decides what is kept."""
 
-import torch
 from torch import Tensor
 
 from cascaderank.losses import LOSSES
 from cascaderank.losses._marks import mark
-from cascaderank.losses._pairs import make_pairs, pessimistic_rank
+from cascaderank.losses._pairs import Preferences, pessimistic_rank
 from cascaderank.selection import check_size
-from cascaderank.tensors import Reduction, check_lists, reduce_lists
+from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 
 @LOSSES.register
@@ -29,7 +28,7 @@ def lambda_recall_loss(
 
     z marks the ground truth, r is the rank by score. The weights take no gradient, and pairs on
     the same side of the cut have none: once all is well (or all is lost on one side) the loss
-    says nothing. Takes memory of the square of the list's length.
+    says nothing.
 
     Args:
         scores: ``[..., list]``, higher is better. Those that tie are ranked worst label first.
@@ -62,10 +61,11 @@ def lambda_recall_loss(
     mask = check_lists(scores, labels, mask)
     check_size(m, "m")
     marks, size = mark(labels, like=scores, k=k, threshold=threshold, mask=mask)
-    pairs = make_pairs(scores, labels, mask)
-    with torch.no_grad():
-        kept = pessimistic_rank(pairs, mask) <= m
-        swapped = kept[..., :, None] ^ kept[..., None, :]
-        share = marks.to(pairs.margin.dtype) / size.clamp(min=1)[..., None]
-        weights = (share[..., :, None] - share[..., None, :]).abs() * swapped
-    return reduce_lists((weights * pairs.cost()).sum((-1, -2)), reduction).to(scores.dtype)
+    share = marks.to(at_least_float32(scores).dtype) / size.clamp(min=1)[..., None]
+    kept = (pessimistic_rank(scores, labels, mask) <= m).to(share.dtype)
+    cost = Preferences(labels, mask).costs(scores, share, kept, weigh=_weigh)
+    return reduce_lists(cost, reduction).to(scores.dtype)
+
+
+def _weigh(share: Tensor, kept: Tensor, other_share: Tensor, other_kept: Tensor) -> Tensor:
+    return (share - other_share).mul_(kept - other_kept).abs_()

@@ -1,5 +1,6 @@
 """LambdaLoss: logistic losses of pairs that bound NDCG."""
 
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.losses import LOSSES
 from cascaderank.losses._gains import discount, normalised_gains
-from cascaderank.losses._pairs import Pairs, make_pairs, pessimistic_rank
+from cascaderank.losses._pairs import Preferences, pessimistic_rank
 from cascaderank.relevance import Gain
 from cascaderank.selection import check_size
 from cascaderank.tensors import Reduction, check_lists, reduce_lists
@@ -43,7 +44,7 @@ def lambdaloss_loss(
 
     With ``m``, :math:`\delta_{ij}` is divided by :math:`1 - 1/D(\max(r_i, r_j))` where that rank
     is beyond ``m`` (LambdaLoss@k), and ranks beyond ``m`` have no discount of their own. The
-    weights take no gradient. Takes memory of the square of the list's length.
+    weights take no gradient.
 
     Args:
         scores: ``[..., list]``, higher is better. Those that tie are ranked worst label first.
@@ -82,26 +83,40 @@ def lambdaloss_loss(
     if m is not None:
         check_size(m, "m")
     mask = check_lists(scores, labels, mask)
-    pairs = make_pairs(scores, labels, mask)
-    if bound == "loss1":
-        pairs = Pairs(pairs.margin, _different(mask))
-    with torch.no_grad():
-        gains = normalised_gains(labels, gain=gain, m=m, like=scores, mask=mask)
-        rank = pessimistic_rank(make_pairs(scores, labels, mask), mask).clamp(min=1)
-        of_rank = discount(rank, m=m)
-        if bound == "loss1":
-            weights = (gains * of_rank)[..., :, None].expand_as(pairs.margin)
-        else:
-            weights = _delta(rank, m)
-            if bound == "loss2++":
-                weights = (of_rank[..., :, None] - of_rank[..., None, :]).abs() + mu * weights
-            weights = weights * (gains[..., :, None] - gains[..., None, :]).abs()
-    return reduce_lists((weights * pairs.cost()).sum((-1, -2)), reduction).to(scores.dtype)
+    gains = normalised_gains(labels, gain=gain, m=m, like=scores, mask=mask)
+    rank = pessimistic_rank(scores, labels, mask)
+    if bound == "loss1":  # of all pairs, whoever is first in the list
+        reached, place = gains * discount(rank, m=m), _places(mask)
+        one_way, other_way = (
+            Preferences(order, mask).costs(scores, reached, weigh=lambda one, _: one)
+            for order in (place, -place)
+        )
+        cost = one_way + other_way
+    else:
+        weigh = partial(_weigh, m=m, mu=mu if bound == "loss2++" else None)
+        cost = Preferences(labels, mask).costs(scores, gains, rank, weigh=weigh)
+    return reduce_lists(cost, reduction).to(scores.dtype)
 
 
-def _delta(rank: Tensor, m: int | None) -> Tensor:
+def _weigh(
+    gain: Tensor,
+    rank: Tensor,
+    other_gain: Tensor,
+    other_rank: Tensor,
+    *,
+    m: int | None,
+    mu: float | None,
+) -> Tensor:
+    """Return what loss2 weighs pairs by; with ``mu`` what loss2++ does."""
+    weights = _delta(rank, other_rank, m)
+    if mu is not None:
+        by_rank = (discount(rank, m=m) - discount(other_rank, m=m)).abs_()
+        weights = by_rank.add_(weights, alpha=mu)
+    return weights * (gain - other_gain).abs_()
+
+
+def _delta(one: Tensor, other: Tensor, m: int | None) -> Tensor:
     """Return how much the discount falls from one distance of ranks to the next."""
-    one, other = rank[..., :, None], rank[..., None, :]
     apart = (one - other).abs().clamp(min=0.5)  # half a rank is the least two can be apart
     delta = discount(apart) - discount(apart + 1)
     if m is None:
@@ -112,7 +127,5 @@ def _delta(rank: Tensor, m: int | None) -> Tensor:
     return torch.where(beyond, delta / share, delta)
 
 
-def _different(mask: Tensor) -> Tensor:
-    """Mark the pairs of two different real candidates, ``[..., i, j]``."""
-    other = ~torch.eye(mask.shape[-1], dtype=torch.bool, device=mask.device)
-    return mask[..., :, None] & mask[..., None, :] & other
+def _places(mask: Tensor) -> Tensor:
+    return torch.arange(mask.shape[-1], device=mask.device).expand_as(mask)

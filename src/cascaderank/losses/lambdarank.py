@@ -1,11 +1,10 @@
 """LambdaRank: a pair counts as much as NDCG would change if the two changed places."""
 
-import torch
 from torch import Tensor
 
 from cascaderank.losses import LOSSES
 from cascaderank.losses._gains import discount, normalised_gains
-from cascaderank.losses._pairs import make_pairs, pessimistic_rank
+from cascaderank.losses._pairs import Preferences, pessimistic_rank
 from cascaderank.relevance import Gain
 from cascaderank.tensors import Reduction, check_lists, reduce_lists
 
@@ -27,7 +26,7 @@ def lambdarank_loss(
                \log\left(1 + e^{-(s_i - s_j)}\right), \qquad D(r) = \log_2(1 + r)
 
     G is the gain over the best DCG of the list, r the rank by score. The weights take no
-    gradient. Takes memory of the square of the list's length.
+    gradient.
 
     Args:
         scores: ``[..., list]``, higher is better. Those that tie are ranked worst label first.
@@ -54,14 +53,11 @@ def lambdarank_loss(
     Source: Burges 2010; as compared by ARF (arXiv 2310.10462), equation 6.
     """
     mask = check_lists(scores, labels, mask)
-    pairs = make_pairs(scores, labels, mask)
-    with torch.no_grad():
-        gains = normalised_gains(labels, gain=gain, m=m, like=scores, mask=mask)
-        of_rank = discount(pessimistic_rank(pairs, mask).clamp(min=1), m=m)
-        weights = _apart(gains) * _apart(of_rank)
-    return reduce_lists((weights * pairs.cost()).sum((-1, -2)), reduction).to(scores.dtype)
+    gains = normalised_gains(labels, gain=gain, m=m, like=scores, mask=mask)
+    of_rank = discount(pessimistic_rank(scores, labels, mask), m=m)
+    cost = Preferences(labels, mask).costs(scores, gains, of_rank, weigh=_weigh)
+    return reduce_lists(cost, reduction).to(scores.dtype)
 
 
-def _apart(values: Tensor) -> Tensor:
-    """Return the distance of every pair, ``[..., i, j]``."""
-    return (values[..., :, None] - values[..., None, :]).abs()
+def _weigh(gain: Tensor, of_rank: Tensor, other_gain: Tensor, of_other: Tensor) -> Tensor:
+    return (gain - other_gain).mul_(of_rank - of_other).abs_()

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.losses import LOSSES
-from cascaderank.sorting import Operator
+from cascaderank.sorting import Operator, PermutationOperator
 from cascaderank.sorting._distances import find_ties
 from cascaderank.sorting._functions import cross_entropy_of_ranks
 from cascaderank.sorting._interface import Ranks
@@ -17,7 +17,7 @@ def permutation_loss(
     scores: Tensor,
     labels: Tensor,
     *,
-    operator: str | Operator = "neural_sort",
+    operator: str | PermutationOperator = "neural_sort",
     temperature: float | Tensor = 1.0,
     mask: Tensor | None = None,
     reduction: Reduction = "mean",

@@ -6,8 +6,7 @@ from torch import Tensor
 from cascaderank.losses import LOSSES
 from cascaderank.losses._gains import soft_ndcg_cost
 from cascaderank.relevance import Gain
-from cascaderank.sorting import permutation
-from cascaderank.sorting._interface import Operator
+from cascaderank.sorting import PermutationOperator, permutation
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 
@@ -19,7 +18,7 @@ def pirank_loss(
     m: int | None = None,
     gain: Gain = "exponential",
     straight_through: bool = False,
-    operator: str | Operator = "neural_sort",
+    operator: str | PermutationOperator = "neural_sort",
     temperature: float | Tensor = 1.0,
     mask: Tensor | None = None,
     reduction: Reduction = "mean",

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.losses import LOSSES
-from cascaderank.losses._pairs import against_worse, make_pairs
-from cascaderank.tensors import Reduction, check_lists, reduce_lists
+from cascaderank.losses._pairs import Preferences
+from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 Balance = Literal["pairs", "labels"]
 
@@ -24,7 +24,7 @@ def ranknet_loss(
     """Logistic loss of every pair of candidates whose labels differ.
 
     ``mean of softplus(-(s_i - s_j))`` over the pairs with ``y_i > y_j``. Only the order of the
-    labels matters. Takes memory of the square of the list's length.
+    labels matters.
 
     Args:
         scores: ``[..., list]``, higher is better.
@@ -58,12 +58,14 @@ def ranknet_loss(
             f"there are {', '.join(known)}"
         )
     mask = check_lists(scores, labels, mask)
-    pairs = make_pairs(scores, labels, mask)
+    pairs = Preferences(labels, mask)
+    worse = pairs.worse()
     if balance == "pairs":
-        count = pairs.preferred.sum((-1, -2)).clamp(min=1)
-        return reduce_lists(pairs.cost().sum((-1, -2)) / count, reduction).to(scores.dtype)
-    cost, worse, better = against_worse(pairs)
-    alike = mask.sum(-1, keepdim=True) - worse - better  # candidates of the same label
-    weight = (worse > 0).to(cost.dtype) / alike.clamp(min=1)
-    above = weight.sum(-1).clamp(min=1)  # labels above the lowest
-    return reduce_lists((cost * weight).sum(-1) / above, reduction).to(scores.dtype)
+        cost = pairs.costs(scores) / worse.sum(-1).clamp(min=1)
+    else:
+        alike = mask.sum(-1, keepdim=True) - worse - pairs.better()  # candidates of the same label
+        weight = (worse > 0).to(at_least_float32(scores).dtype) / alike.clamp(min=1)
+        above = weight.sum(-1).clamp(min=1)  # labels above the lowest
+        of_each = weight / worse.clamp(min=1)
+        cost = pairs.costs(scores, of_each, weigh=lambda one, _: one) / above
+    return reduce_lists(cost, reduction).to(scores.dtype)

@@ -8,7 +8,7 @@ from torch import Tensor
 from cascaderank.losses import LOSSES
 from cascaderank.losses._marks import mark
 from cascaderank.selection import check_size
-from cascaderank.sorting import Operator, log_top_k_probability
+from cascaderank.sorting import Operator, PermutationOperator, log_top_k_probability
 from cascaderank.sorting._functions import totals_of_ranks
 from cascaderank.tensors import (
     Reduction,
@@ -27,7 +27,7 @@ def relaxed_recall_loss(
     m: int,
     k: int | None = None,
     threshold: float | None = None,
-    operator: str | Operator = "neural_sort",
+    operator: str | PermutationOperator = "neural_sort",
     temperature: float | Tensor = 1.0,
     mask: Tensor | None = None,
     reduction: Reduction = "mean",

@@ -11,8 +11,8 @@ from torch import Tensor
 from cascaderank.losses import LOSSES
 from cascaderank.objectives._objective import CascadeInputs, Objective, Term
 from cascaderank.objectives._sorting import Annealed, Temperature
-from cascaderank.sorting import check_temperature
-from cascaderank.sorting._interface import Operator
+from cascaderank.sorting import Operator, PermutationOperator, check_temperature
+from cascaderank.sorting._functions import find_permutation_operator
 
 _TASK = {
     "stages": tuple[str, ...],
@@ -37,7 +37,11 @@ def _objective_of(name: str) -> Callable[..., Objective]:
     cuts = "m" in options and options["m"].default is inspect.Parameter.empty
     task = ["stages", "quotas", *(["ground_truth", "threshold"] if "k" in parameters else [])]
 
+    ranks = PermutationOperator in get_args(get_type_hints(loss).get("operator"))
+
     def objective(*, stages: tuple[str, ...], quotas: tuple[int, ...], **given: Any) -> Objective:
+        if ranks:
+            find_permutation_operator(given.get("operator", "neural_sort"))
         temperature = given.get("temperature", 1.0)
         if not isinstance(temperature, Annealed):
             check_temperature(temperature)
@@ -100,7 +104,7 @@ def _now(options: dict[str, Any], inputs: CascadeInputs) -> dict[str, Any]:
 
 def _plain(hint: Any) -> Any:
     """Return the type less what no settings file can say: tensors, and operators as objects."""
-    parts = [p for p in get_args(hint) if p not in (Tensor, Operator)]
+    parts = [p for p in get_args(hint) if p not in (Tensor, Operator, PermutationOperator)]
     return Union[tuple(parts)] if isinstance(hint, UnionType) else hint  # noqa: UP007 - of a tuple
 
 

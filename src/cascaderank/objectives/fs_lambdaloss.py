@@ -1,13 +1,15 @@
 """FS-LambdaLoss: every stage learns the order of all levels, by what it means to NDCG."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
-from cascaderank.losses._pairs import best_dcg, make_pairs, ndcg_lambdas, pessimistic_rank
+from cascaderank.losses._pairs import Preferences, best_dcg, ndcg_lambdas, pessimistic_rank
 from cascaderank.losses.lambda_ndcg import lambda_ndcg_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
 from cascaderank.objectives._published import check_full_lists, check_published
+from cascaderank.tensors import at_least_float32
 
 _PUBLISHED_CUT = 30
 """Where the published code cuts the ranking of every stage."""
@@ -73,9 +75,9 @@ class _Published:
 
     def loss(self, inputs: CascadeInputs) -> Tensor:
         check_full_lists(inputs)
-        pairs = make_pairs(inputs.scores[self.stage], inputs.labels, inputs.mask)
-        labels = inputs.labels.to(pairs.margin.dtype)
+        scores, pairs = inputs.scores[self.stage], Preferences(inputs.labels, inputs.mask)
+        labels = inputs.labels.to(at_least_float32(scores).dtype)
         gain = labels / best_dcg(labels)[..., None]
-        rank = pessimistic_rank(pairs, inputs.mask)
-        weights = ndcg_lambdas(gain, rank, m=_PUBLISHED_CUT)
-        return 2 * (weights * pairs.cost()).sum((-1, -2)).mean()
+        rank = pessimistic_rank(scores, inputs.labels, inputs.mask)
+        weigh = partial(ndcg_lambdas, m=_PUBLISHED_CUT)
+        return 2 * pairs.costs(scores, gain, rank, weigh=weigh).mean()

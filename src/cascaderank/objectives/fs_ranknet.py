@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from cascaderank.errors import ConfigError
-from cascaderank.losses._pairs import against_worse, make_pairs
+from cascaderank.losses._pairs import Preferences
 from cascaderank.losses.ranknet import Balance, ranknet_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
 from cascaderank.objectives._levels import check_z, relabelled
@@ -14,6 +15,7 @@ from cascaderank.objectives._published import (
     check_full_lists,
     check_published,
 )
+from cascaderank.tensors import at_least_float32
 
 
 @OBJECTIVES.register
@@ -97,9 +99,11 @@ class _Published:
             )
         check_full_lists(inputs)
         scores, levels = inputs.scores[self.stage], inputs.levels
-        cost, worse, _ = against_worse(make_pairs(scores, levels, inputs.mask))
-        total = scores.new_zeros(())
+        pairs = Preferences(levels, inputs.mask)
+        worse = pairs.worse()
+        weight = torch.zeros_like(at_least_float32(scores))
         for level in range(1, self.stages + 2):
             there = (levels == level) & (worse > 0)
-            total = total + (cost * there).sum() / there.sum().clamp(min=1)
-        return total
+            weight += there.to(weight) / there.sum().clamp(min=1)
+        weight /= worse.clamp(min=1)
+        return pairs.costs(scores, weight, weigh=lambda one, _: one).sum()

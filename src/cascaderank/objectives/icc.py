@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from cascaderank.errors import ShapeError
-from cascaderank.losses._pairs import make_pairs
 from cascaderank.losses.lambda_ndcg import lambda_ndcg_loss
 from cascaderank.losses.ranknet import ranknet_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
@@ -184,6 +183,7 @@ def _published(inputs: CascadeInputs) -> Tensor:
         share = passed[t] if t == count - 1 else 1 - passed[t]
         merged = merged + weight * reached * share * scores[t]
         reached = reached * passed[t]
-    pairs = make_pairs(merged, inputs.labels, inputs.mask)
-    cost = softplus(pairs.margin) - pairs.preferred * pairs.margin
+    margin = merged[..., :, None] - merged[..., None, :]
+    preferred = inputs.labels[..., :, None] > inputs.labels[..., None, :]
+    cost = softplus(margin) - preferred * margin
     return (cost.triu(1).sum((-1, -2)) / length**2).mean()

@@ -40,7 +40,7 @@ def distances_of(best_first: Tensor, count: Tensor) -> tuple[Tensor, Ties | None
     """
     length = best_first.shape[-1]
     gaps = best_first[..., :-1] - best_first[..., 1:]
-    ties = None if _all_apart(gaps, count) else find_ties(best_first, count)
+    ties = None if all_apart(gaps, count) else find_ties(best_first, count)
     twice = torch.arange(2.0, 2 * length, 2.0, dtype=gaps.dtype, device=gaps.device)
     sums = torch.zeros_like(best_first)
     torch.cumsum(gaps.mul_(twice - count), -1, out=sums[..., 1:])
@@ -84,7 +84,7 @@ def find_ties(best_first: Tensor, count: Tensor) -> Ties:
     return Ties(first, next_first.flip(-1).cummin(-1).values.flip(-1))
 
 
-def _all_apart(gaps: Tensor, count: Tensor) -> bool:
+def all_apart(gaps: Tensor, count: Tensor) -> bool:
     """Return whether no two scores are equal, as far as that is known without waiting."""
     if gaps.device.type != "cpu":
         return False

@@ -227,6 +227,8 @@ def _log_rows(
     if not scores.shape[-1]:
         return filled[..., :, None] * filled[..., None, :]
     log_rows = sorter.log_permutation(filled, temperature=temperatures, mask=mask)
+    if is_whole(mask):
+        return log_rows
     rank = torch.arange(scores.shape[-1], device=scores.device)
     real_rows = rank < mask.sum(-1, keepdim=True)
     real = real_rows[..., :, None] & mask[..., None, :]

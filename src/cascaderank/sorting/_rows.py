@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from cascaderank.sorting._scaling import is_whole
+
 
 def log_softmax_of_real(logits: Tensor, mask: Tensor) -> Tensor:
     """Return the log-softmax of ``[..., rank, list]`` over the real candidates of each list.
@@ -12,7 +14,9 @@ def log_softmax_of_real(logits: Tensor, mask: Tensor) -> Tensor:
     What lies under the mask gets a very negative number rather than -inf, so that the rows of an
     empty list have a gradient (of 0) instead of NaN.
     """
-    return logits.masked_fill(~mask[..., None, :], _nothing(logits)).log_softmax(-1)
+    if not is_whole(mask):
+        logits = logits.masked_fill(~mask[..., None, :], _nothing(logits))
+    return logits.log_softmax(-1)
 
 
 def cross_entropy_of_rows(log_rows: Tensor, first: Tensor, behind: Tensor, mask: Tensor) -> Tensor:

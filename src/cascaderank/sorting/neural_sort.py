@@ -64,12 +64,14 @@ class NeuralSort(PermutationOperator):
     def log_permutation(self, scores: Tensor, *, temperature: Tensor, mask: Tensor) -> Tensor:
         """Return ``[..., rank, list]``; see :class:`PermutationOperator`."""
         unit, gain = scale_lists(scores, temperature, mask)
-        distances = (unit[..., :, None] - unit[..., None, :]).abs()
-        distance = (distances * mask[..., None, :]).sum(-1)  # [..., list]
+        slope = gain * unit
+        distances = (slope[..., :, None] - slope[..., None, :]).abs()
+        if not is_whole(mask):
+            distances = distances * mask[..., None, :]
         rank = torch.arange(1, scores.shape[-1] + 1, device=scores.device)
-        pull = mask.sum(-1, keepdim=True) + 1 - 2 * rank  # [..., rank]
-        logits = pull[..., :, None] * unit[..., None, :] - distance[..., None, :]
-        return log_softmax_of_real(gain[..., None] * logits, mask)
+        pull = (mask.sum(-1, keepdim=True) + 1 - 2 * rank).to(slope)  # [..., rank]
+        logits = pull[..., :, None] * slope[..., None, :] - distances.sum(-1)[..., None, :]
+        return log_softmax_of_real(logits, mask)
 
     def log_top_k(
         self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor

@@ -1,0 +1,104 @@
+"""The cost of pairs, a block at a time, is that of all pairs at once, and so is its gradient."""
+
+import pytest
+import torch
+from torch.nn.functional import softplus
+
+from cascaderank.losses import _pairs
+from cascaderank.losses._pairs import Preferences, pessimistic_rank
+
+
+@pytest.fixture(params=[0, 1, 2])
+def lists(request):
+    """Ragged lists with ties, one of them empty and one of a single candidate."""
+    g = torch.Generator().manual_seed(request.param)
+    scores = torch.randn(5, 23, generator=g, dtype=torch.float64).mul(2).round(decimals=1)
+    labels = torch.randint(0, 4, (5, 23), generator=g)
+    mask = torch.rand(5, 23, generator=g) < torch.tensor([1.0, 0.7, 0.4, 0.0, 0.0])[:, None]
+    mask[4, 7] = True
+    weight = torch.rand(5, 23, generator=g, dtype=torch.float64)
+    return scores, labels, mask, weight
+
+
+def by_all_pairs(scores, labels, mask, weight):
+    margin = scores[..., :, None] - scores[..., None, :]
+    preferred = (labels[..., :, None] > labels[..., None, :]) & mask[..., :, None]
+    preferred &= mask[..., None, :]
+    weights = (weight[..., :, None] - weight[..., None, :]).abs()
+    return (softplus(-margin) * weights * preferred).sum((-1, -2))
+
+
+def learned(function, scores, *others):
+    leaf = scores.clone().requires_grad_()
+    costs = function(leaf, *others)
+    (gradient,) = torch.autograd.grad((costs * torch.arange(1.0, 6.0)).sum(), leaf)
+    return costs.detach(), gradient
+
+
+@pytest.mark.parametrize(("at_once", "rows"), [(2**16, 64), (2**16, 5), (30, 64), (1, 1)])
+@pytest.mark.parametrize("whole", [False, True])
+def test_blocks_of_any_size_give_the_same(lists, whole, at_once, rows, monkeypatch):
+    monkeypatch.setitem(_pairs._AT_ONCE, "cpu", at_once)
+    monkeypatch.setattr(_pairs, "_ROWS", rows)
+    scores, labels, mask, weight = lists
+    mask = mask | whole
+
+    def costs(leaf, labels, mask, weight):
+        apart = lambda one, other: (one - other).abs()  # noqa: E731
+        return Preferences(labels, mask).costs(leaf, weight, weigh=apart)
+
+    case = (scores, labels, mask, weight)
+    for got, want in zip(learned(costs, *case), learned(by_all_pairs, *case), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+
+
+def test_better_and_worse_are_counted(lists):
+    _, labels, mask, _ = lists
+    pairs = Preferences(labels, mask)
+    above = (labels[..., :, None] > labels[..., None, :]) & mask[..., None, :] & mask[..., None]
+    assert torch.equal(pairs.worse() * mask, above.sum(-1))
+    assert torch.equal(pairs.better() * mask, above.sum(-2))
+    assert not pairs.worse()[~mask].any()
+
+
+def test_labels_at_the_ends_of_their_range_are_not_padding():
+    ends = torch.iinfo(torch.int64)
+    labels = torch.tensor([[ends.min + 1, ends.max, ends.min + 2, 0]])
+    mask = torch.tensor([[True, True, True, False]])
+    assert Preferences(labels, mask).worse().tolist() == [[0, 2, 1, 0]]
+    floats = torch.tensor([[-torch.inf, torch.inf, -1e38, torch.nan]])
+    assert Preferences(floats, mask).worse().tolist() == [[0, 2, 1, 0]]
+
+
+def test_ranks_of_ties_are_pessimistic_and_shared(lists):
+    scores, labels, mask, _ = lists
+    got = pessimistic_rank(scores, labels, mask)
+    ahead = (scores[..., None, :] > scores[..., :, None]) & mask[..., None, :]
+    tied = (scores[..., None, :] == scores[..., :, None]) & mask[..., None, :]
+    worse = tied & (labels[..., None, :] < labels[..., :, None])
+    alike = tied & (labels[..., None, :] == labels[..., :, None])
+    want = 1 + ahead.sum(-1) + worse.sum(-1) + (alike.sum(-1) - 1) / 2
+    assert torch.equal(got[mask], want[mask].to(got))
+    apart = scores + torch.arange(23) * 1e-6  # a sort is enough
+    ahead = (apart[..., None, :] > apart[..., :, None]) & mask[..., None, :]
+    assert torch.equal(pessimistic_rank(apart, labels, mask)[mask], 1.0 + ahead.sum(-1)[mask])
+
+
+def test_memory_is_linear_in_the_list():
+    """All pairs of this list are 400 million numbers; the cost is added up without them."""
+    scores = torch.randn(1, 20_000, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = (torch.arange(20_000) % 500 == 0).float()[None]
+    mask = torch.ones(1, 20_000, dtype=torch.bool)
+    seen = []
+
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                seen.append(result.numel())
+            return result
+
+    with Watch():
+        Preferences(labels, mask).costs(scores).sum().backward()
+    assert max(seen) <= 10 * 20_000
+    assert scores.grad.abs().sum() > 0
