@@ -77,9 +77,14 @@ def test_a_run_reports_its_search_and_evaluate_says_the_same(run, funnel):
     assert np.array_equal(same, result.test.per_request["catalogue/recall@20"], equal_nan=True)
 
 
-def test_the_search_is_that_of_the_scores_without_what_the_user_liked_in_training(run, funnel):
+@pytest.mark.parametrize("leaves_out", [None, 2])
+def test_the_search_is_that_of_the_scores_without_what_is_known(run, funnel, tmp_path, leaves_out):
     """By plain Python over the log itself: ids, not codes."""
     folder, _ = run
+    if leaves_out is not None:
+        folder = tmp_path / "run"
+        train_run(settings(funnel, catalogue__leaves_out=leaves_out, train__epochs=1), folder)
+    known = 3 if leaves_out is None else leaves_out
     cascade, schema, said = load_run(folder)
     _, found = evaluate_run_catalogue(folder, funnel)
     with run_data(said) as data:
@@ -89,7 +94,7 @@ def test_the_search_is_that_of_the_scores_without_what_the_user_liked_in_trainin
         liked = {}
         for user, items, levels in frame[split.train].iter_rows():
             liked.setdefault(user, set()).update(
-                codes[i] for i, level in zip(items, levels, strict=True) if level == 3
+                codes[i] for i, level in zip(items, levels, strict=True) if level >= known
             )
         encoded = data.encoded
         of = {c: k for k, c in reversed(list(enumerate(encoded.items["item_id"].tolist())))}
@@ -119,6 +124,20 @@ def test_the_search_is_that_of_the_scores_without_what_the_user_liked_in_trainin
             recalls.append(len(own & set(left[:20])) / len(own))
     np.testing.assert_allclose(found.per_request["recall@20"], recalls, atol=1e-12)
     assert 0 < np.mean(recalls) < 1
+
+
+def test_what_decides_leaves_out_the_same(funnel, tmp_path):
+    changes = {"catalogue__decides": "recall@20", "train__epochs": 1}
+    found = []
+    for leaves_out in (None, 2, 0):
+        told = settings(funnel, catalogue__leaves_out=leaves_out, **changes)
+        found.append(train_run(told, tmp_path / str(leaves_out)).validation)
+    assert len(set(found)) == 3
+
+
+def test_items_are_left_out_of_users_alone(funnel):
+    with pytest.raises(ConfigError, match="leaves_out needs user"):
+        settings(funnel, catalogue={"item": "item_id", "leaves_out": 2})
 
 
 def test_an_index_is_as_good_as_its_recall(run, funnel):

@@ -54,6 +54,11 @@ class CatalogueSettings(BaseModel):
     user: str | None = Field(
         None, description="Category of the request: what its user liked in training is left out."
     )
+    leaves_out: float | None = Field(
+        None,
+        description="Items of at least this label in training requests of the user are left out of "
+        "the lists, such as all that was exposed; not given, what was ground truth.",
+    )
     cutoffs: tuple[PositiveInt, ...] = Field(
         (20, 50), min_length=1, description="Lengths of the lists that are judged."
     )
@@ -62,6 +67,12 @@ class CatalogueSettings(BaseModel):
         description='Metric of this search, such as "recall@50", that decides on validation '
         "requests which epoch is kept and what is tuned; joint recall if not given.",
     )
+
+    @model_validator(mode="after")
+    def _left_out_are_items_of_a_user(self) -> Self:
+        if self.leaves_out is not None and self.user is None:
+            raise ValueError("leaves_out needs user: the feature of requests that names the user")
+        return self
 
     @model_validator(mode="after")
     def _what_decides_is_measured(self) -> Self:

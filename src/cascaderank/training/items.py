@@ -18,6 +18,7 @@ from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.evaluation.catalogue import (
     EXACT,
     CatalogueReport,
+    Liked,
     evaluate_catalogue,
     liked_before,
 )
@@ -134,10 +135,8 @@ def decider(
     size = settings.evaluation.batch_size
     catalogue = catalogue_of(settings, data.log, data.encoded, data.schema, train=data.split.train)
     top, threshold = settings.relevance.top, settings.relevance.threshold
-    history = None
-    if said.user is not None:
-        train = RequestLoader(data.encoded, data.split.train, batch_size=size)
-        history = liked_before(train, catalogue, user=said.user, k=top, threshold=threshold)
+    train = RequestLoader(data.encoded, data.split.train, batch_size=size)
+    history = _left_out(settings, catalogue, train)
 
     def decides() -> float:
         report = evaluate_catalogue(
@@ -209,9 +208,22 @@ def search_items(
         threshold=settings.relevance.threshold,
         cutoffs=said.cutoffs,
         user=said.user,
-        history=loader(train) if said.user and len(train) else None,
+        history=_left_out(settings, catalogue, loader(train)) if len(train) else None,
         index=index,
         device=device,
         bootstrap=settings.evaluation.bootstrap,
         seed=settings.evaluation.seed,
     )
+
+
+def _left_out(
+    settings: RunSettings, catalogue: ItemCatalogue, train: RequestLoader
+) -> Liked | None:
+    """What the lists of each user are to be without; ``None`` if users are not told apart."""
+    said, rule = settings.catalogue, settings.relevance
+    if said is None or said.user is None:
+        return None
+    top, threshold = rule.top, rule.threshold
+    if said.leaves_out is not None:
+        top, threshold = None, said.leaves_out
+    return liked_before(train, catalogue, user=said.user, k=top, threshold=threshold)
