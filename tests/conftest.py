@@ -7,6 +7,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: as the comm
 from pathlib import Path
 
 import pytest
+import torch
+
+if not torch.cuda.is_available():  # before triton: its kernels are interpreted
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from cascaderank.config import check_settings
 from cascaderank.data.sources import SOURCES

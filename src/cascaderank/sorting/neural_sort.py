@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from cascaderank.sorting._fused import Fused, fused_gradient, is_for, sum_fused
 from cascaderank.sorting._gentle import Gentle, gentle_gradient, sum_gently
 from cascaderank.sorting._interface import OPERATORS, PermutationOperator, Ranks
 from cascaderank.sorting._line_rows import CrossEntropyOfLines
@@ -157,7 +158,7 @@ class _Chunk(NamedTuple):
 
     lines: Lines
     how: Sorted
-    sums: Gentle | Sharp
+    sums: Gentle | Sharp | Fused
 
 
 def _chunks(scores: Tensor) -> Iterator[slice]:
@@ -168,7 +169,9 @@ def _chunks(scores: Tensor) -> Iterator[slice]:
     return (slice(start, start + some) for start in range(0, lists, some))
 
 
-def _sum(lines: Lines) -> Gentle | Sharp:
+def _sum(lines: Lines) -> Gentle | Sharp | Fused:
+    if is_for(lines.slope):
+        return sum_fused(lines)
     length = lines.slope.shape[-1]
     if lines.slope.device.type == "cpu" or length >= _LONG:
         steepest = float(lines.slope[:, :1].amax())
@@ -182,6 +185,8 @@ def _gradient(
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients by slope and intercept, given those by the logarithms."""
     above = (x if x is None else x.gather(-1, chunk.how.order) for x in (of_kept, of_dropped))
+    if isinstance(chunk.sums, Fused):
+        return fused_gradient(chunk.lines, chunk.sums, *above)
     if isinstance(chunk.sums, Gentle):
         return gentle_gradient(chunk.sums, *above)
     return sharp_gradient(chunk.lines, chunk.sums, *above)

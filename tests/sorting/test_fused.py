@@ -1,0 +1,109 @@
+"""The kernels of a GPU give the numbers of the dense form: by Triton's interpreter where there is none."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from cascaderank.sorting import _fused, log_top_k_probability, neural_sort
+from tests.sorting.test_streamed import STREAMED, Dense, assert_same, learned, ragged
+
+pytest.importorskip("triton")
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(autouse=True)
+def fused(monkeypatch):
+    monkeypatch.setattr(neural_sort, "is_for", lambda _: True)
+    monkeypatch.setattr(neural_sort, "sum_gently", None)  # not to be asked
+    monkeypatch.setattr(neural_sort, "sum_sharply", None)
+
+
+@pytest.fixture(params=[(32, 64), (4, 8)])
+def tiles(request, monkeypatch):
+    """From all of a list to a few of its rows and candidates."""
+    for name, size in zip(("_ROWS", "_COLUMNS"), request.param, strict=True):
+        monkeypatch.setattr(_fused, name, size)
+
+
+def on_device(*tensors):
+    return [x.to(DEVICE) for x in tensors]
+
+
+@pytest.mark.usefixtures("tiles")
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("temperature", [1e-2, 0.3, 5.0, 50.0, 1e30])
+def test_kernels_give_the_numbers_of_the_whole(temperature, ties):
+    scores, k, mask = ragged(0, ties=ties)
+    temperature = torch.full((5,), temperature, dtype=torch.float64)
+    case = on_device(scores, k, temperature, mask)
+    want = learned(Dense(), *case)
+    assert want[1].any()
+    assert_same(learned(STREAMED, *case), want, 1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 0.1, 10.0, 40.0])
+def test_single_precision_is_as_exact_as_the_dense_form(temperature):
+    scores = torch.randn(3, 40, generator=torch.Generator().manual_seed(0))
+    case = torch.tensor([1, 10, 39]), torch.full((3,), temperature), torch.ones(3, 40).bool()
+    got = learned(STREAMED, *on_device(scores, *case))
+    exact = learned(Dense(), *on_device(scores.double(), case[0], case[1].double(), case[2]))
+    plain = learned(Dense(), *on_device(scores, *case))
+    for one, other, want in zip(got, plain, exact, strict=True):
+        assert one.isfinite().all()
+        allowed = 4 * (other - want).abs().max() + 1e-5 * want.abs().max()
+        assert (one - want).abs().max() <= allowed
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_one_group_alone_is_learned_through_its_own_rows(which, monkeypatch):
+    monkeypatch.setattr(_fused, "_ROWS", 4)
+    scores = torch.randn(2, 30, generator=torch.Generator().manual_seed(0)).double()
+    case = torch.tensor([7, 22]), torch.full((2,), 30.0).double(), torch.ones(2, 30).bool()
+
+    def gradient(operator):
+        leaf, k, temperature, mask = on_device(scores, *case)
+        leaf.requires_grad_()
+        logs = log_top_k_probability(leaf, k, operator=operator, temperature=temperature, mask=mask)
+        return torch.autograd.grad((logs[which] * torch.arange(30.0, device=DEVICE)).sum(), leaf)
+
+    assert_same(gradient(STREAMED), gradient(Dense()), 1e-12)
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from cascaderank.sorting import _fused
+
+flags = {"_learn": {"through_kept": True, "through_dropped": False}}
+for name in ("_sum_rows", "_sum_columns", "_weigh_rows", "_learn"):
+    kernel = getattr(_fused, name)
+    fixed = {"tile_rows": _fused._ROWS, "tile_columns": _fused._COLUMNS, **flags.get(name, {})}
+    kinds = {"length": "i32", "count": "*i32", "k": "*i32", **dict.fromkeys(fixed, "constexpr")}
+    signature = {argument: kinds.get(argument, "*fp32") for argument in kernel.arg_names}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=fixed)
+    assert "ptx" in triton.compile(source, target=GPUTarget("cuda", 80, 32)).asm
+"""
+
+
+def test_kernels_compile_without_a_gpu(tmp_path):
+    """The interpreter takes more than the compiler does."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_they_are_for_gpus_and_for_lists_that_are_ranked():
+    assert not _fused.is_for(torch.zeros(1, 10))
