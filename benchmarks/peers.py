@@ -14,6 +14,7 @@ from torch import Tensor
 from cascaderank.losses import LOSSES
 from cascaderank.metrics import auc_metric, kendall_tau_metric, ndcg_metric
 from cascaderank.sorting import top_k_probability
+from losses import normal_scores
 from top_k import Pair, gradient
 
 CANDIDATES = 40
@@ -39,13 +40,15 @@ def find(name: str) -> ModuleType | None:
 
 def allrank_pair(name: str, lists: int, n: int) -> tuple[Pair, bool] | None:
     """A loss of learning to rank, and whether both give the same numbers."""
-    for module in ("torchvision", "torchvision.transforms", "gcsfs", "pkg_resources", "attr"):
-        if find(module) is None:  # it imports these to read data, which no loss does
-            sys.modules[module] = MagicMock()
+    wanted = ("torchvision", "torchvision.transforms", "gcsfs", "pkg_resources", "attr")
+    absent = [module for module in wanted if find(module) is None]
+    sys.modules.update((module, MagicMock()) for module in absent)  # to read data, as no loss does
     losses = find("allrank.models.losses")
+    for module in absent:
+        del sys.modules[module]
     if losses is None:
         return None
-    scores, labels = torch.randn(lists, n), torch.randint(0, 5, (lists, n)).float()
+    scores, labels = normal_scores(lists, n), torch.randint(0, 5, (lists, n)).float()
     theirs = {
         "ranknet": losses.rankNet,
         "lambdarank": partial(_lambda_loss, losses, "lambdaRank_scheme"),
