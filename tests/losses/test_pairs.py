@@ -100,5 +100,5 @@ def test_memory_is_linear_in_the_list():
 
     with Watch():
         Preferences(labels, mask).costs(scores).sum().backward()
-    assert max(seen) <= 10 * 20_000
+    assert max(seen) <= max(_pairs._AT_ONCE["cpu"], 3 * 20_000)
     assert scores.grad.abs().sum() > 0
