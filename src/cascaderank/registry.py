@@ -9,7 +9,7 @@ import importlib
 import inspect
 import math
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, get_type_hints
 
@@ -28,6 +28,7 @@ class Registry(Generic[T]):
         package: the package whose modules register; pass ``__name__``.
         suffix: what function names end with and registered names do not, such as ``"_loss"``.
         derived: gives names and things that are made from others; a name that is taken stays.
+        given: parameters that are no options, as whoever builds the thing gives them.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class Registry(Generic[T]):
         *,
         suffix: str = "",
         derived: Callable[[], Iterable[tuple[str, T]]] = lambda: (),
+        given: Collection[str] = (),
     ) -> None:
         self.kind = kind
         self._package = package
         self._suffix = suffix
         self._derived = derived
+        self._given = given
         self._known: dict[str, T] = {}
         self._loaded = False
 
@@ -91,7 +94,8 @@ class Registry(Generic[T]):
 
     def option_mistakes(self, name: str, options: Mapping[str, object]) -> list[str]:
         """Return one sentence for each option that ``name`` does not take as it is given."""
-        known, mistakes = self.options(name), []
+        known = [option for option in self.options(name) if option not in self._given]
+        mistakes = []
         for option, value in options.items():
             if option not in known:
                 mistakes.append(

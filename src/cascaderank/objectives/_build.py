@@ -10,7 +10,11 @@ from cascaderank.relevance import check_ground_truth
 from cascaderank.tensors import check_quotas
 
 OBJECTIVES: Registry[Callable[..., Objective]] = Registry(
-    "objective", "cascaderank.objectives", suffix="_objective", derived=objectives_of_losses
+    "objective",
+    "cascaderank.objectives",
+    suffix="_objective",
+    derived=objectives_of_losses,
+    given=("stages", "quotas", "ground_truth", "threshold"),
 )
 
 
