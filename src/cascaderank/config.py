@@ -146,6 +146,7 @@ class TrainSettings(Settings):
     schedule: Schedule = Field(
         Schedule(preset="joint"), description="Who learns when: see docs/schedules.md."
     )
+    start: Path | None = Field(None, description="Folder of a run whose weights to begin with.")
     seed: int = Field(0, ge=0, description="Equal seeds give equal bits on CPU.")
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
     checkpoint_every: int = Field(200, ge=1, description="Steps between checkpoints.")

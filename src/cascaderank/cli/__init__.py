@@ -17,6 +17,7 @@ from cascaderank.cli.ls import ls
 from cascaderank.cli.prepare import prepare
 from cascaderank.cli.profile import profile
 from cascaderank.cli.prune import prune
+from cascaderank.cli.select import select
 from cascaderank.cli.simulate import simulate
 from cascaderank.cli.train import train
 
@@ -31,7 +32,19 @@ app = typer.Typer(
     rich_markup_mode="markdown",  # brackets in help are names of tables
     pretty_exceptions_show_locals=False,
 )
-for command in (demo, prepare, simulate, train, evaluate, compare, heatmap, profile, prune, ls):
+for command in (
+    demo,
+    prepare,
+    simulate,
+    train,
+    evaluate,
+    compare,
+    heatmap,
+    profile,
+    prune,
+    select,
+    ls,
+):
     app.command()(command)
 
 

@@ -53,7 +53,8 @@ def prune(stage: nn.Module, features: Schema | Sequence[Feature], *, history: in
     if not isinstance(stage, Prunable):
         raise ConfigError(
             f"a stage of type {type(stage).__name__} has no gates that could be closed; "
-            "'ecmm' has, and 'cold' and 'fscd' are made smaller by select_fields and reduced"
+            "'ecmm' has, and 'cold' and 'fscd' are made smaller by select_fields and reduced, or by "
+            "`cascaderank select`"
         )
     smaller, options = stage.pruned()
     sizes = [sum(p.numel() for p in s.parameters()) for s in (stage, smaller)]

@@ -43,6 +43,7 @@ from cascaderank.training.run_folder import (
     write_json,
 )
 from cascaderank.training.seeding import deterministic, pick_device
+from cascaderank.training.start import begin_with
 from cascaderank.training.trainer import Trainer
 
 Part = Literal["auto", "all", "train", "validation", "test"]
@@ -112,6 +113,9 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
     write_json(run.environment, {**around, "dataset": _described(data.log, settings)})
     with deterministic(settings.train.seed, device):
         cascade = build_cascade(settings, data.schema)
+        start = settings.train.start
+        if start is not None and not run.checkpoint.exists():
+            begin_with(cascade, data.schema, start, load_run(start))
         check_domains(settings, data, cascade)
         check_search(settings, cascade, data)
         trainer = Trainer(
