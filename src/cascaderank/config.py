@@ -120,11 +120,7 @@ class ObjectiveSettings(Choice):
 class TrainSettings(Settings):
     """How long and how fast to learn."""
 
-    epochs: int = Field(
-        10,
-        ge=1,
-        description="Passes over the training requests, at most; of each phase if several.",
-    )
+    epochs: int = Field(10, ge=1, description="Passes over requests, at most; of each phase.")
     batch_size: int = Field(64, ge=1, description="Requests per step.")
     order: Order = Field(
         "shuffled", description='Of requests: by chance, or "days": day by day, by chance in each.'

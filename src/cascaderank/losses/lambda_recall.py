@@ -50,6 +50,7 @@ def lambda_recall_loss(
             ``threshold`` is given.
 
     Examples:
+        >>> import torch
         >>> labels = torch.tensor([2.0, 1.0, 0.0])
         >>> lambda_recall_loss(torch.tensor([3.0, 2.0, 1.0]), labels, m=2, k=1)
         tensor(0.1269)

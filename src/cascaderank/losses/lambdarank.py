@@ -44,6 +44,7 @@ def lambdarank_loss(
         ConfigError: if an option is unknown or out of range.
 
     Examples:
+        >>> import torch
         >>> labels = torch.tensor([2.0, 1.0, 0.0])
         >>> lambdarank_loss(torch.tensor([3.0, 2.0, 1.0]), labels)
         tensor(0.1274)

@@ -21,7 +21,7 @@ def terms_needed(width: float, dtype: torch.dtype) -> int:
 
     Examples:
         >>> terms_needed(1.0, torch.float32), terms_needed(1.0, torch.float64)
-        (9, 16)
+        (10, 16)
     """
     terms, error = 1, width * math.exp(width)
     while error > _TOLERANCE[dtype]:

@@ -53,7 +53,7 @@ def prune(stage: nn.Module, features: Schema | Sequence[Feature], *, history: in
     if not isinstance(stage, Prunable):
         raise ConfigError(
             f"a stage of type {type(stage).__name__} has no gates that could be closed; "
-            "'ecmm' has, and 'cold' and 'fscd' are made smaller by select_fields and reduced, or by "
+            "'ecmm' has; 'cold' and 'fscd' are made smaller by select_fields and reduced, or by "
             "`cascaderank select`"
         )
     smaller, options = stage.pruned()
