@@ -61,6 +61,18 @@ def test_better_and_worse_are_counted(lists):
     assert not pairs.worse()[~mask].any()
 
 
+@pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.int16, torch.int64])
+def test_labels_of_any_kind_are_ordered(kind):
+    labels, mask = torch.tensor([[1, 0, 1, 0, 1]]), torch.tensor([[True, True, True, True, False]])
+    pairs = Preferences(labels.to(kind), mask)
+    assert pairs.worse().tolist() == [[2, 0, 2, 0, 0]]
+    scores = torch.tensor([[0.5, 1.0, -1.0, 0.0, 9.0]])
+    want = Preferences(labels.float(), mask).costs(scores)
+    torch.testing.assert_close(pairs.costs(scores), want)
+    rank = pessimistic_rank(torch.zeros(1, 5), labels.to(kind), mask)
+    assert rank[0, :4].tolist() == [3.5, 1.5, 3.5, 1.5]
+
+
 def test_labels_at_the_ends_of_their_range_are_not_padding():
     ends = torch.iinfo(torch.int64)
     labels = torch.tensor([[ends.min + 1, ends.max, ends.min + 2, 0]])

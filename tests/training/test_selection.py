@@ -35,9 +35,9 @@ def test_cold_is_trained_anew_on_the_fields_that_weigh_most(log, tmp_path):
 
 
 def test_fscd_goes_on_from_the_weights_of_the_fields_that_are_kept(log, tmp_path, monkeypatch):
-    train_run(settings_of(log, ["fscd", "mlp"], penalty=1e-5), tmp_path / "run")
+    train_run(settings_of(log, ["fscd", "mlp", "cold"], penalty=1e-5), tmp_path / "run")
     found, second = select_run(tmp_path / "run", keep=2)
-    assert list(found) == ["stage_0"]
+    assert list(found) == ["stage_0", "stage_2"]
     assert second.train.start == tmp_path / "run"
     whole, _, _ = load_run(tmp_path / "run")
     began = {}

@@ -44,10 +44,12 @@ class Preferences:
     """
 
     def __init__(self, labels: Tensor, mask: Tensor) -> None:
-        labels = labels.detach()
-        float_ = labels.is_floating_point()
-        lowest = torch.finfo(labels.dtype).min if float_ else torch.iinfo(labels.dtype).min + 1
-        behind_all = -torch.inf if float_ else lowest - 1
+        if labels.is_floating_point():
+            labels, behind_all = labels.detach(), -torch.inf
+            lowest = torch.finfo(labels.dtype).min
+        else:
+            labels, behind_all = labels.long(), torch.iinfo(torch.int64).min
+            lowest = behind_all + 1
         filled = labels.clamp(min=lowest).masked_fill(~mask, behind_all)
         best_first, self._order = sort_best_first(filled)
         self._count = mask.sum(-1, keepdim=True)

@@ -6,6 +6,7 @@ from cascaderank.cascade import Cascade
 from cascaderank.config import RunSettings
 from cascaderank.errors import ConfigError
 from cascaderank.schema import FittedSchema
+from cascaderank.stages.cold import COLD
 from cascaderank.stages.fscd import FSCD
 
 
@@ -17,7 +18,8 @@ def begin_with(
 ) -> None:
     """Give a cascade the weights of a run.
 
-    A stage of ``fscd`` without gates takes those of its fields from one that weighed them.
+    A stage of ``fscd`` without gates takes those of its fields from one that weighed them, one of
+    ``cold`` takes nothing from it.
 
     Args:
         cascade: to be trained.
@@ -40,6 +42,8 @@ def begin_with(
             there = ", ".join(before.stages)
             raise ConfigError(f"train.start: {start} has no stage '{name}'; it has {there}")
         its = before.stages[name]
+        if isinstance(its, COLD) and isinstance(stage, COLD) and its.gate and not stage.gate:
+            continue  # trained anew on the fields that were chosen
         if isinstance(its, FSCD) and isinstance(stage, FSCD) and stage.log_odds is None:
             fields = stage.embedder
             its = its.reduced([*fields.request_fields, *fields.item_fields])
