@@ -1,0 +1,21 @@
+"""The site has every page, and its navigation names no other."""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+NAV = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2].splitlines()
+
+
+def test_every_page_is_in_the_navigation_once():
+    named = [match[0] for line in NAV if (match := re.search(r"[\w/-]+\.md$", line))]
+    there = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert sorted(named) == sorted(there)
+
+
+def test_a_page_has_none_below_it():
+    """YAML takes a page and the list below it for one long name, and the site is not built."""
+    entries = [(len(line) - len(line.lstrip()), line) for line in NAV if line.lstrip()[:2] == "- "]
+    for (depth, line), (below, _) in pairwise(entries):
+        assert below <= depth or not line.endswith(".md"), line
