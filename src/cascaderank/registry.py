@@ -92,8 +92,16 @@ class Registry(Generic[T]):
         parameters = inspect.signature(self[name]).parameters
         return {k: p for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
-    def option_mistakes(self, name: str, options: Mapping[str, object]) -> list[str]:
-        """Return one sentence for each option that ``name`` does not take as it is given."""
+    def option_mistakes(
+        self, name: str, options: Mapping[str, object], *, finite: bool = True
+    ) -> list[str]:
+        """Return one sentence for each option that ``name`` does not take as it is given.
+
+        Args:
+            name: what takes the options.
+            options: by their names.
+            finite: whether numbers that are not finite are mistakes, too.
+        """
         known = [option for option in self.options(name) if option not in self._given]
         mistakes = []
         for option, value in options.items():
@@ -103,7 +111,7 @@ class Registry(Generic[T]):
                     f"it takes {', '.join(known) or 'none'}"
                 )
                 continue
-            if not _finite(value):
+            if finite and not _finite(value):
                 mistakes.append(
                     f"{self.kind} '{name}': {option} takes finite numbers; got {value!r}"
                 )
@@ -115,13 +123,17 @@ class Registry(Generic[T]):
                 mistakes.append(f"{self.kind} '{name}': {option}={value!r}: {told}")
         return mistakes
 
-    def checked_options(self, name: str, options: Mapping[str, object]) -> dict[str, Any]:
+    def checked_options(
+        self, name: str, options: Mapping[str, object], *, finite: bool = True
+    ) -> dict[str, Any]:
         """Return the options as the types that ``name`` declares, such as lists as tuples.
+
+        Arguments are those of :meth:`option_mistakes`.
 
         Raises:
             ConfigError: if there is no such name, or it does not take an option.
         """
-        mistakes = self.option_mistakes(name, options)
+        mistakes = self.option_mistakes(name, options, finite=finite)
         if mistakes:
             raise ConfigError("; ".join(mistakes))
         return {

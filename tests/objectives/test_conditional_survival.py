@@ -70,11 +70,11 @@ def test_a_warm_up_ranks_pairs_and_fades_out(batch, with_levels):
 
 @pytest.mark.parametrize("warm_up", [-1.0, float("inf"), float("nan")])
 def test_a_negative_warm_up_is_refused(warm_up):
-    with pytest.raises(ConfigError, match=r"warm_up must be a number of at least 0|takes finite"):
+    with pytest.raises(ConfigError, match="warm_up must be a number of at least 0"):
         objective(warm_up=warm_up)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_temperature_that_is_not_positive_is_refused(temperature):
-    with pytest.raises(ConfigError, match=r"temperature must be a positive number|takes finite"):
+    with pytest.raises(ConfigError, match="temperature must be a positive number"):
         objective(temperature=temperature)

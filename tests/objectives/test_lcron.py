@@ -143,9 +143,7 @@ def test_something_must_be_left():
     with pytest.raises(ConfigError, match="leave nothing of 'lcron' to learn from"):
         lcron(end_to_end=0.0, weights=0.0)
     for wrong in (-1.0, float("inf"), float("nan")):
-        with pytest.raises(
-            ConfigError, match=r"end_to_end must be a number of at least 0|takes finite"
-        ):
+        with pytest.raises(ConfigError, match="end_to_end must be a number of at least 0"):
             lcron(end_to_end=wrong)
 
 
@@ -154,13 +152,13 @@ def test_something_must_be_left():
     [-1.0, (1.0,), (1.0, 1.0, 1.0), (1.0, -1.0), (1.0, float("inf")), (1.0, float("nan"))],
 )
 def test_wrong_weights_are_refused(weights):
-    with pytest.raises(ConfigError, match=r"2 numbers of at least 0, one per stage|takes finite"):
+    with pytest.raises(ConfigError, match="2 numbers of at least 0, one per stage"):
         lcron(weights=weights)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_temperature_that_is_not_positive_is_refused(temperature):
-    with pytest.raises(ConfigError, match=r"temperature must be a positive number|takes finite"):
+    with pytest.raises(ConfigError, match="temperature must be a positive number"):
         lcron(temperature=temperature)
 
 

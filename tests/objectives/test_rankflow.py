@@ -68,7 +68,7 @@ def test_a_stage_that_agrees_with_its_tutor_has_nothing_to_regress(batch):
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.5, float("nan")])
 def test_a_weight_out_of_range_is_refused(alpha):
-    with pytest.raises(ConfigError, match=r"alpha must be a number in \[0, 1\]|takes finite"):
+    with pytest.raises(ConfigError, match=r"alpha must be a number in \[0, 1\]"):
         build(alpha=alpha)
 
 

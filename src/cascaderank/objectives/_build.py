@@ -65,7 +65,7 @@ def build_objective(
     known = OBJECTIVES.options(name)
     task: dict[str, object] = {"ground_truth": ground_truth, "threshold": threshold}
     mistakes: list[CascadeRankError] = [
-        ConfigError(told) for told in OBJECTIVES.option_mistakes(name, options)
+        ConfigError(told) for told in OBJECTIVES.option_mistakes(name, options, finite=False)
     ]
     try:
         task["stages"] = names = _stage_names(stages)
@@ -85,7 +85,9 @@ def build_objective(
         raise ConfigError("; ".join(map(str, mistakes)))
     task["published"] = published
     taken = {key: value for key, value in task.items() if key in known}
-    return OBJECTIVES[name](**taken, **OBJECTIVES.checked_options(name, options))
+    built = OBJECTIVES[name](**taken, **OBJECTIVES.checked_options(name, options, finite=False))
+    OBJECTIVES.checked_options(name, options)  # what an objective says of a number comes first
+    return built
 
 
 def _stage_names(stages: int | Sequence[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ def sort_best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
         scores: ``[..., list]`` floating point; float32 and float64 are those that gain.
 
     Returns:
-        ``(best first, order)``, each ``[..., list]``. Equal scores may be in any order.
+        ``(best first, order)``, each ``[..., list]``. Equal scores stay in the order of the list.
 
     Examples:
         >>> best_first, order = sort_best_first(torch.tensor([1.0, 3.0, 2.0]))
@@ -26,9 +26,9 @@ def sort_best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
     if scores.device.type == "cpu" and scores.dtype is torch.float32:
         order = _order_of_float32(scores.contiguous())
     elif scores.device.type == "cpu" and scores.dtype is torch.float64:
-        order = torch.from_numpy(np.argsort(-scores.numpy(), axis=-1))
+        order = torch.from_numpy(np.argsort(-scores.numpy(), axis=-1, kind="stable"))
     else:
-        return torch.sort(scores, dim=-1, descending=True)
+        return torch.sort(scores, dim=-1, descending=True, stable=True)
     return scores.gather(-1, order), order
 
 
