@@ -112,6 +112,13 @@ def _jit(function: Callable[..., None]) -> Any:
 
 
 @_jit
+def _shares(pull, slope, intercept, best, shift):
+    """Return ``exp(logit - best - shift)`` of a tile, more than 0 and at most 1."""
+    logit = pull[:, None] * slope[None, :] + intercept[None, :] - best[:, None] - shift
+    return tl.exp(tl.minimum(tl.maximum(logit, -80.0), 0.0))
+
+
+@_jit
 def _sum_rows(
     slope, intercept, count, inverse, length, tile_rows: tl.constexpr, tile_columns: tl.constexpr
 ):
@@ -162,9 +169,8 @@ def _sum_columns(
         pulls = (real - 1 - 2 * row).to(a.dtype)
         bests = pulls * own_slope + own_intercept
         is_kept = (row < border)[:, None]
-        logit = pulls[:, None] * a[None, :] + b[None, :] - bests[:, None]
-        logit -= tl.where(is_kept, of_kept[None, :], of_dropped[None, :])
-        share = tl.exp(tl.minimum(tl.maximum(logit, -80.0), 0.0)) * one_over[:, None]
+        shift = tl.where(is_kept, of_kept[None, :], of_dropped[None, :])
+        share = _shares(pulls, a, b, bests, shift) * one_over[:, None]
         kept_sum += tl.sum(tl.where(is_kept, share, 0.0), 0)
         dropped_sum += tl.sum(tl.where(is_kept, 0.0, share), 0)
     tl.store(kept + at + column, tl.maximum(kept_sum, 1e-30), mask=column < length)
@@ -198,9 +204,8 @@ def _weigh_rows(
         of_dropped = tl.load(dropped_shift + at + column, mask=there, other=0.0)
         by_kept = tl.load(kept_ratio + at + column, mask=there, other=0.0)
         by_dropped = tl.load(dropped_ratio + at + column, mask=there, other=0.0)
-        logit = pull[:, None] * a[None, :] + b[None, :] - best[:, None]
-        logit -= tl.where(is_kept, of_kept[None, :], of_dropped[None, :])
-        share = tl.exp(tl.minimum(tl.maximum(logit, -80.0), 0.0))
+        shift = tl.where(is_kept, of_kept[None, :], of_dropped[None, :])
+        share = _shares(pull, a, b, best, shift)
         total += tl.sum(share * tl.where(is_kept, by_kept[None, :], by_dropped[None, :]), 1)
     tl.store(of_row + at + row, total * one_over, mask=row < length)
 
@@ -239,8 +244,7 @@ def _learn(
         best = pull * own_slope + own_intercept
         is_kept = (row < border)[:, None]
         shift = tl.where(is_kept, of_kept[None, :], of_dropped[None, :])
-        logit = pull[:, None] * a[None, :] + b[None, :] - best[:, None] - shift
-        share = tl.exp(tl.minimum(tl.maximum(logit, -80.0), 0.0)) * one_over[:, None]
+        share = _shares(pull, a, b, best, shift) * one_over[:, None]
         through_row = share * tl.exp(shift) * weight[:, None]
         through = share * tl.where(is_kept, by_kept[None, :], by_dropped[None, :]) - through_row
         by_slope += tl.sum(pull[:, None] * through, 0)
