@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cascaderank.errors import ConfigError
 from cascaderank.losses import (
+    _pairs,
     approx_ndcg_loss,
     arf_loss,
     lambda_recall_loss,
@@ -21,6 +22,7 @@ from cascaderank.losses import (
     pointwise_softmax_loss,
     relaxed_recall_loss,
 )
+from cascaderank.losses._gains import normalised_gains
 from cascaderank.metrics import ndcg_metric
 from tests.losses.strategies import labelled_lists
 from tests.oracles import losses as oracles
@@ -180,3 +182,27 @@ def test_scaled_rows_are_learned_through_as_autograd_would(scalings, most, monke
         results.append((value.detach(), *torch.autograd.grad((value * above).sum(), leaf)))
     for got, want in zip(*results, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("most", [1, 30, 10**9])
+def test_soft_ranks_are_learned_through_as_autograd_would(most, monkeypatch):
+    """Also by lists of which few gain, beside shorter ones of which more do, with padding."""
+    monkeypatch.setitem(_pairs._AT_ONCE, "cpu", most)
+    g = torch.Generator().manual_seed(0)
+    scores = torch.randn(4, 7, generator=g, dtype=torch.float64)
+    labels = torch.tensor(
+        [[0, 0, 0, 0, 0, 0, 2], [1, 2, 3, 1, 0, 9, 9], [0] * 7, [3, 2, 1, 0, 1, 2, 3]]
+    )
+    mask = torch.arange(7) < torch.tensor([[7], [5], [7], [6]])
+    junk = scores.masked_fill(~mask, torch.nan).requires_grad_()
+    leaf = scores.clone().requires_grad_()
+    ahead = ((leaf[:, None] - leaf[..., None]) / 0.5).sigmoid() * mask[:, None]
+    gains = normalised_gains(labels, gain="linear", m=None, like=scores, mask=mask)
+    want = (1 - (gains / (1.5 + ahead.sum(-1)).log2()).sum(-1)) * (gains.sum(-1) > 0)
+    got = approx_ndcg_loss(
+        junk, labels, temperature=0.5, gain="linear", mask=mask, reduction="none"
+    )
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+    above = torch.randn(4, generator=g, dtype=torch.float64)
+    gradients = (torch.autograd.grad(x, of, above)[0] for x, of in ((got, junk), (want, leaf)))
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from cascaderank.relevance import Gain, relative_gains
 from cascaderank.selection import check_size
+from cascaderank.sorting._order import sort_best_first
 from cascaderank.tensors import at_least_float32
 
 
@@ -22,9 +23,11 @@ def normalised_gains(
         like: of the precision that is wanted, and at least float32.
         mask: ``[..., list]`` bool.
     """
-    gains = relative_gains(labels.detach().clamp(min=0), gain, mask)
+    labels = labels.detach().masked_fill(~mask, 0).clamp(min=0)
+    gains = relative_gains(labels, gain, mask)
     ranks = torch.arange(1, labels.shape[-1] + 1, device=labels.device, dtype=gains.dtype)
-    best = (gains.sort(dim=-1, descending=True).values * discount(ranks, m=m)).sum(-1)
+    best_first = gains.gather(-1, sort_best_first(labels)[1])
+    best = (best_first * discount(ranks, m=m)).sum(-1)
     shares = gains / torch.where(best > 0, best, 1.0)[..., None]
     return shares.to(at_least_float32(like).dtype)
 

@@ -22,7 +22,7 @@ Weigh = Callable[..., Tensor]
 each, then of the others, ``[lists, 1, j]``. Returns the weight of each pair, ``[lists, i, j]``, at
 least 0 and finite."""
 
-_AT_ONCE = {"cpu": 2**18}
+_AT_ONCE = {"cpu": 2**17}
 """How many pairs are looked at together: on a CPU, as many as stay in the cache."""
 
 _MANY = 2**24
@@ -132,19 +132,22 @@ class _PairCosts(torch.autograd.Function):
         return None, slopes * above[:, None], *(None for _ in ctx.needs_input_grad[2:])
 
 
-def blocks(scores: Tensor) -> Iterator[tuple[slice, slice]]:
+def blocks(scores: Tensor, ones: int | None = None) -> Iterator[tuple[slice, slice]]:
     """Yield some lists, and some candidates of theirs that all others may be compared to.
 
     Args:
         scores: ``[lists, list]``, the list not empty.
+        ones: how many candidates of each list, its first, all others are compared to; all if not
+            given.
     """
     count, length = scores.shape
+    ones = length if ones is None else ones
     most = _AT_ONCE.get(scores.device.type, _MANY)
-    rows = max(1, min(length, _ROWS, most // length))
+    rows = max(1, min(ones, _ROWS, most // length))
     lists = max(1, most // (rows * length))
     for first in range(0, count, lists):
-        for start in range(0, length, rows):
-            yield slice(first, first + lists), slice(start, min(start + rows, length))
+        for start in range(0, ones, rows):
+            yield slice(first, first + lists), slice(start, min(start + rows, ones))
 
 
 def pessimistic_rank(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """ApproxNDCG: NDCG with ranks that are counted softly."""
 
+import math
 from typing import Any, cast
 
 import torch
@@ -11,6 +12,7 @@ from cascaderank.losses._gains import discount, normalised_gains
 from cascaderank.losses._pairs import blocks
 from cascaderank.relevance import Gain
 from cascaderank.sorting import check_temperature
+from cascaderank.sorting._order import sort_best_first
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 
@@ -59,42 +61,52 @@ def approx_ndcg_loss(
     check_temperature(temperature)
     mask = check_lists(scores, labels, mask)
     gains = normalised_gains(labels, gain=gain, m=None, like=scores, mask=mask)
-    rank = _soft_ranks(at_least_float32(scores).masked_fill(~mask, 0.0) / temperature, mask)
-    reached = (gains * discount(rank)).sum(-1)
+    if not scores.numel():
+        return reduce_lists(scores.sum(-1), reduction)
+    flat = (x.reshape(-1, x.shape[-1]) for x in (at_least_float32(scores), gains, mask))
+    reached = _Reached.apply(*flat, temperature)  # type: ignore[no-untyped-call]
+    reached = cast("Tensor", reached).view(scores.shape[:-1])
     cost = torch.where((gains > 0).any(-1), (1 - reached).clamp(min=0.0), 0 * reached)
     return reduce_lists(cost, reduction).to(scores.dtype)
 
 
-def _soft_ranks(scores: Tensor, mask: Tensor) -> Tensor:
-    """Return ``1 + sum_{j != i} sigmoid(s_j - s_i)``, ``[..., list]``."""
-    if not scores.numel():
-        return scores
-    flat = (x.reshape(-1, x.shape[-1]) for x in (scores, mask.to(scores)))
-    ahead = cast("Tensor", _Ahead.apply(*flat))  # type: ignore[no-untyped-call]
-    return 0.5 + ahead.view(scores.shape)  # a candidate is half ahead of itself: not counted
+class _Reached(torch.autograd.Function):
+    """Sum the gains of each list over their soft ranks, a block of pairs at a time.
 
-
-class _Ahead(torch.autograd.Function):
-    """Sum ``sigmoid(s_j - s_i)`` over the real j of each list, a block of pairs at a time."""
+    Those who gain nothing are only compared to. As each of the others meets all candidates in one
+    block, the gradient is worked out with its rank.
+    """
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, real: Tensor) -> Tensor:
-        ctx.save_for_backward(scores, real)
-        ahead = torch.empty_like(scores)
-        for lists, ones in blocks(scores):
-            one = (scores[lists, None] - scores[lists, ones, None]).sigmoid_()
-            torch.sum(one.mul_(real[lists, None]), -1, out=ahead[lists, ones])
-        return ahead
+    def forward(
+        ctx: Any, scores: Tensor, gains: Tensor, mask: Tensor, temperature: float
+    ) -> Tensor:
+        gains, order = sort_best_first(gains)
+        padding = ~mask.gather(-1, order)
+        scores = scores.gather(-1, order).masked_fill_(padding, 0.0).div_(temperature)
+        others = scores.masked_fill(padding, -torch.inf)
+        ranks, slopes = torch.ones_like(scores), torch.zeros_like(scores)
+        for lists, ones in blocks(scores, _how_many_gain(gains)):
+            pairs = (others[lists, None] - scores[lists, ones, None]).sigmoid_()
+            # A candidate is half ahead of itself, which does not count.
+            rank = ranks[lists, ones].add_(pairs.sum(-1)).sub_(0.5)
+            if ctx.needs_input_grad[0]:
+                lost = gains[lists, ones] / (1 + rank).log_().square_().mul_(1 + rank)
+                pairs.addcmul_(pairs, pairs, value=-1.0).mul_(lost[..., None])
+                slopes[lists].sub_(pairs.sum(-2))
+                slopes[lists, ones].add_(pairs.sum(-1))
+        of_scores = slopes.mul_(math.log(2) / temperature)
+        ctx.save_for_backward(torch.empty_like(slopes).scatter_(-1, order, of_scores))
+        return (gains * discount(ranks)).sum(-1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None]:
-        scores, real = ctx.saved_tensors
-        of_scores = torch.zeros_like(scores)
-        for lists, ones in blocks(scores):
-            slope = (scores[lists, None] - scores[lists, ones, None]).sigmoid_()
-            slope.addcmul_(slope, slope, value=-1.0).mul_(real[lists, None])
-            slope.mul_(above[lists, ones, None])
-            of_scores[lists] += slope.sum(-2)
-            of_scores[lists, ones] -= slope.sum(-1)
-        return of_scores, None
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
+        (of_scores,) = ctx.saved_tensors
+        return of_scores * above[:, None], None, None, None
+
+
+def _how_many_gain(gains: Tensor) -> int:
+    """Return how many of a list gain at the most, as far as that is known without waiting."""
+    on_cpu = gains.device.type == "cpu"
+    return int((gains > 0).sum(-1).amax()) if on_cpu else gains.shape[-1]
