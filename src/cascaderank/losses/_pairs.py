@@ -22,7 +22,7 @@ Weigh = Callable[..., Tensor]
 each, then of the others, ``[lists, 1, j]``. Returns the weight of each pair, ``[lists, i, j]``, at
 least 0 and finite."""
 
-_AT_ONCE = {"cpu": 2**17}
+_AT_ONCE = {"cpu": 2**18}
 """How many pairs are looked at together: on a CPU, as many as stay in the cache."""
 
 _MANY = 2**24

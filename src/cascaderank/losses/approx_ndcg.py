@@ -86,8 +86,10 @@ class _Reached(torch.autograd.Function):
         scores = scores.gather(-1, order).masked_fill_(padding, 0.0).div_(temperature)
         others = scores.masked_fill(padding, -torch.inf)
         ranks, slopes = torch.ones_like(scores), torch.zeros_like(scores)
+        pairs = scores.new_empty(0)
         for lists, ones in blocks(scores, _how_many_gain(gains)):
-            pairs = (others[lists, None] - scores[lists, ones, None]).sigmoid_()
+            sides = others[lists, None], scores[lists, ones, None]
+            pairs = torch.sub(*sides, out=pairs.resize_(0)).sigmoid_()
             # A candidate is half ahead of itself, which does not count.
             rank = ranks[lists, ones].add_(pairs.sum(-1)).sub_(0.5)
             if ctx.needs_input_grad[0]:
