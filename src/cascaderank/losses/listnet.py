@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.losses import LOSSES
+from cascaderank.sorting._scaling import is_whole
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 
@@ -41,13 +42,16 @@ def listnet_loss(
 
     Source: Cao et al. 2007, its top-one form.
     """
-    mask = check_lists(scores, labels, mask)
+    real = check_lists(scores, labels, mask)
     if scores.shape[-1] == 0:
         return reduce_lists(scores.sum(-1), reduction)
     filled = at_least_float32(scores)
-    wanted = at_least_float32(labels.detach().to(torch.promote_types(labels.dtype, filled.dtype)))
-    lowest = torch.finfo(filled.dtype).min
-    log_chances = filled.masked_fill(~mask, lowest).log_softmax(-1)
-    shares = wanted.masked_fill(~mask, lowest).softmax(-1)
-    cost = -(shares * log_chances.masked_fill(~mask, 0.0)).masked_fill(~mask, 0.0).sum(-1)
+    wanted = labels.detach().to(torch.promote_types(labels.dtype, filled.dtype))
+    if mask is None or is_whole(real):
+        log_chances = filled.log_softmax(-1)
+    else:
+        lowest = torch.finfo(filled.dtype).min
+        log_chances = filled.masked_fill(~real, lowest).log_softmax(-1).masked_fill(~real, 0.0)
+        wanted = wanted.masked_fill(~real, lowest)
+    cost = (wanted.softmax(-1).neg_() * log_chances).sum(-1)
     return reduce_lists(cost, reduction).to(scores.dtype)
