@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from cascaderank.sorting._distances import Ties, find_ties
 from cascaderank.sorting._order import sort_best_first
-from cascaderank.sorting._scan import sums_from_left, sums_from_right
+from cascaderank.sorting._scan import sums_from_ends
 
 
 class LogTopKOfDistances(torch.autograd.Function):
@@ -38,9 +38,9 @@ class LogTopKOfDistances(torch.autograd.Function):
         real = rank < count
         best_first.masked_fill_(~real, 0.0)
         lists = _Lists(best_first, gain, torch.minimum(k, count).clamp_(min=0), real)
-        from_left, from_right = _both(lists.decay(cut=False), real.to(unit))
+        from_left, from_right = sums_from_ends(lists.decay(cut=False), real.to(unit))
         share = real / (from_left + from_right - 1).clamp_(min=1)  # of a candidate in its own row
-        rows_left, rows_right = _both(lists.decay(cut=True), share)
+        rows_left, rows_right = sums_from_ends(lists.decay(cut=True), share)
         kept = rank < lists.k
         own = (rows_left + rows_right - share).clamp_(min=torch.finfo(share.dtype).tiny)
         other = lists.at_border(rows_left, rows_right, own=False)
@@ -109,10 +109,6 @@ class _Lists(NamedTuple):
         return sums.clamp_(min=torch.finfo(sums.dtype).tiny)
 
 
-def _both(decay: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
-    return sums_from_left(decay, terms), sums_from_right(decay, terms)
-
-
 def _gradient(
     lists: _Lists,
     ties: Ties,
@@ -157,11 +153,11 @@ def _gradient(
 
     at_own = lists.at_border(rows_left, rows_right, own=True)
     scale = lists.to_border(own=True).neg_().exp_().div_(at_own)
-    ratio_left, ratio_right = _both(decay, ratio)
+    ratio_left, ratio_right = sums_from_ends(decay, ratio)
     whole = ratio_left + ratio_right - ratio + scale * across(k.expand_as(nearest))
     of_row = share * whole
     told = share * of_row
-    told_left, told_right = _both(decay, told)
+    told_left, told_right = sums_from_ends(decay, told)
     of_column = ratio * strictly(rows_left, rows_right, share)
     of_column -= strictly(told_left, told_right, told)
 

@@ -2,51 +2,46 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-
-_STEP = 32
-"""How many are summed one after the other; blocks of as many are then summed in the same way."""
 
 
-def sums_from_left(decay: Tensor, terms: Tensor) -> Tensor:
-    """Return ``y_i = decay_i y_(i-1) + terms_i`` along the last axis, starting with ``terms_0``.
+def sums_from_ends(decay: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sums that decay from place to place, from the left and from the right.
 
-    Nothing is learned through it. With decays in [0, 1] and positive terms nothing overflows or
-    cancels. Takes O(n) time and memory, and as many calls as there are digits of n to base 32,
-    times 32.
+    ``y_i = decay_i y_(i-1) + terms_i`` starting with ``terms_0``, and ``z_i = decay_(i+1) z_(i+1) +
+    terms_i`` ending with a term. Every sum is first over one place, then over two, four and so on.
+    So it takes O(n log n) time, few calls and O(n) memory. Nothing is learned through it. With
+    decays in [0, 1] and positive terms nothing overflows or cancels.
 
     Args:
         decay: ``[..., list]``; the first one is not looked at.
         terms: ``[..., list]``.
 
     Examples:
-        >>> sums_from_left(torch.tensor([0.0, 0.5, 0.5]), torch.tensor([4.0, 1.0, 1.0]))
-        tensor([4.0000, 3.0000, 2.5000])
+        >>> sums_from_ends(torch.tensor([0.0, 0.5, 0.5]), torch.tensor([4.0, 1.0, 1.0]))
+        (tensor([4.0000, 3.0000, 2.5000]), tensor([4.7500, 1.5000, 1.0000]))
     """
-    length = terms.shape[-1]
-    if length <= 2 * _STEP:
-        sums = terms.movedim(-1, 0).clone(memory_format=torch.contiguous_format)
-        decays = decay.movedim(-1, 0)
-        for i in range(1, length):
-            sums[i].addcmul_(decays[i], sums[i - 1])
-        return sums.movedim(0, -1)
-    decays, sums = _in_steps(decay), _in_steps(terms)
-    for i in range(1, _STEP):
-        sums[i].addcmul_(decays[i], sums[i - 1])
-        decays[i].mul_(decays[i - 1])
-    before = sums_from_left(decays[-1], sums[-1])[..., :-1]
-    sums.addcmul_(decays, F.pad(before, (1, 0)))
-    return sums.movedim(0, -1).flatten(-2)[..., :length]
+    from_left = terms.clone(memory_format=torch.contiguous_format)
+    from_right = from_left.clone()
+    step, across = 1, decay[..., 1:]  # how much is left of what is a step away
+    while step < terms.shape[-1]:
+        from_left[..., step:] += across * from_left[..., :-step]
+        from_right[..., :-step] += across * from_right[..., step:]
+        across = across[..., step:] * across[..., :-step]
+        step *= 2
+    return from_left, from_right
 
 
-def sums_from_right(decay: Tensor, terms: Tensor) -> Tensor:
-    """Return ``y_i = decay_(i+1) y_(i+1) + terms_i`` along the last axis, ending with a term."""
-    turned = decay.flip(-1).roll(1, -1)
-    return sums_from_left(turned, terms.flip(-1)).flip(-1)
+def sums_of_others(decay: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sums of :func:`sums_from_ends` without the term of the place itself.
 
+    So that little beside a large term is not lost.
 
-def _in_steps(values: Tensor) -> Tensor:
-    """Return ``[step, ..., block]``, where a step is the next in all blocks; a copy."""
-    filled = F.pad(values, (0, -values.shape[-1] % _STEP))
-    steps = filled.view(*values.shape[:-1], -1, _STEP).movedim(-1, 0)
-    return steps.clone(memory_format=torch.contiguous_format)
+    Examples:
+        >>> sums_of_others(torch.tensor([0.0, 0.5, 0.5]), torch.tensor([4.0, 1.0, 1.0]))
+        (tensor([0.0000, 2.0000, 1.5000]), tensor([0.7500, 0.5000, 0.0000]))
+    """
+    from_left, from_right = sums_from_ends(decay, terms)
+    above, below = torch.zeros_like(from_left), torch.zeros_like(from_right)
+    torch.mul(decay[..., 1:], from_left[..., :-1], out=above[..., 1:])
+    torch.mul(decay[..., 1:], from_right[..., 1:], out=below[..., :-1])
+    return above, below
