@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from loader import loader_pair
-from losses import FORMULAS, SIZES, loss_pair
+from losses import FORMULAS, SIZES, loss_pair, soft_sort_pair
 from measuring import Bench, Row, threads
 from peers import ALLRANK, allrank_pair, diffsort_pair, metric_pair, torchsort_pair
 from step import attention_pair, step_pair, table_pair
@@ -54,6 +54,9 @@ def loss_rows(bench: Bench) -> Iterator[Row]:
             if name in ALLRANK:
                 pair, same = allrank_pair(name, b, n) or (None, True)
                 yield bench.peer(name, size, "allRank", pair, same=same)
+            if name == "permutation":
+                pair = soft_sort_pair(b, n)
+                yield bench.pair(f"{name}, soft_sort", size, "formula", pair, memory=True)
 
 
 def metric_rows(bench: Bench) -> Iterator[Row]:

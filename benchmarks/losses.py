@@ -32,6 +32,23 @@ def loss_pair(name: str, lists: int, n: int) -> Pair:
     return lambda: gradient(formula, scores), lambda: gradient(ours, scores)
 
 
+def soft_sort_pair(lists: int, n: int) -> Pair:
+    """The loss of a whole order by the other operator, whose temperature is that of any length."""
+    scores, labels = normal_scores(lists, n), torch.randint(0, 5, (lists, n)).float()
+    loss, temperature = LOSSES["permutation"], 0.5
+
+    def formula(leaf: Tensor) -> Tensor:
+        best_first = leaf.sort(-1, descending=True).values
+        distances = (best_first[..., :, None] - leaf[..., None, :]).abs()
+        rows = (-distances / temperature).log_softmax(-1)
+        return -(wanted_rows(labels) * rows).mean()
+
+    def ours(leaf: Tensor) -> Tensor:
+        return loss(leaf, labels, operator="soft_sort", temperature=temperature)
+
+    return lambda: gradient(formula, scores), lambda: gradient(ours, scores)
+
+
 def normal_scores(lists: int, n: int) -> Tensor:
     """Quantiles of the normal distribution in an order of chance: no two are equal."""
     return torch.special.ndtri((torch.rand(lists, n).argsort(-1) + 0.5) / n)

@@ -1,5 +1,7 @@
 """The cost of wanted ranks, without the matrix, is that of the matrix."""
 
+from time import process_time
+
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -11,7 +13,7 @@ from cascaderank.sorting._functions import cross_entropy_of_ranks
 from cascaderank.sorting._interface import Ranks
 from tests.sorting.test_streamed import assert_same
 
-STREAMED = ["neural_sort"]
+STREAMED = ["neural_sort", "soft_sort"]
 
 
 class Dense(PermutationOperator):
@@ -116,6 +118,63 @@ def test_float32_is_as_good_as_that_of_the_dense_form(operator, length, temperat
         assert error <= 3 * usual + 2e-6 * exact.abs().max()
 
 
+@pytest.mark.parametrize("temperature", [1e-6, 1e-3, 0.1, 10.0, 1e6])
+@pytest.mark.parametrize("tied_scores", [False, True])
+@pytest.mark.parametrize("length", [40, 1000])
+def test_float32_is_exact_where_scores_are_scaled_already(length, tied_scores, temperature):
+    scores, ranks, mask = lists(2, 3, length, ragged=False, tied_ranks=True)
+    scores = (scores / 4).clamp(-0.9, 0.9).float()
+    scores = (scores * 8).round() / 8 if tied_scores else scores
+    scores[:, 3], scores[:, 7] = 1.0, -1.0
+    warmth = torch.full((3,), temperature)
+    want = learned(Dense("soft_sort"), scores.double(), ranks, warmth.double(), mask)
+    got = learned("soft_sort", scores, ranks, warmth, mask)
+    for one, exact in zip(got, want, strict=True):
+        assert one.dtype is torch.float32
+        assert (one - exact).abs().max() <= 1e-6 * exact.abs().max()
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("operator", STREAMED)
+def test_equal_scores_one_candidate_and_none_are_as_in_the_dense_form(operator, temperature):
+    scores, _, mask = lists(3, 4, 9)
+    scores[0], mask[0] = 0.3, True
+    mask[1], mask[1, 4] = False, True
+    mask[2] = False
+    labels = torch.linspace(0, 1, 9).expand(4, 9)
+    better = (labels[:, None, :] > labels[:, :, None]) & mask[:, None, :]
+    ranks = Ranks(better.sum(-1), better.sum(-1) + 1)
+    warmth = torch.full((4,), temperature, dtype=torch.float64)
+    want = learned(Dense(operator), scores, ranks, warmth, mask)
+    got = learned(operator, scores, ranks, warmth, mask)
+    assert_same(got, want, 1e-10)
+    assert got[0][1:3].tolist() == [0, 0]
+    assert not got[2][1:3].any()
+
+
+@pytest.mark.parametrize("operator", STREAMED)
+def test_the_order_of_the_list_does_not_matter_to_what_ties(operator):
+    scores, ranks, mask = lists(4, 3, 30, tied_scores=True, tied_ranks=True)
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
+    turned = Ranks(*(x[:, order] for x in ranks))
+    warmth = torch.full((3,), 0.4, dtype=torch.float64)
+    cost, _, of_scores, _ = learned(operator, scores, ranks, warmth, mask)
+    got = learned(operator, scores[:, order], turned, warmth, mask[:, order])
+    torch.testing.assert_close(got[0], cost)
+    torch.testing.assert_close(got[2], of_scores[:, order])
+
+
+@pytest.mark.parametrize("operator", STREAMED)
+def test_it_is_learned_through_once(operator):
+    scores = torch.randn(1, 5, requires_grad=True)
+    places = torch.arange(5)[None]
+    ranks = Ranks(places, places + 1)
+    cost, _ = cross_entropy_of_ranks(scores, ranks, operator=operator, temperature=1.0, mask=None)
+    (of_scores,) = torch.autograd.grad(cost.square().sum(), scores, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        of_scores.sum().backward()
+
+
 @pytest.mark.parametrize("operator", STREAMED)
 def test_what_is_in_order_costs_nothing_where_it_is_cold_and_ties_cost_what_they_must(operator):
     scores = torch.tensor([[0.7, 0.1, 0.1, -0.3, -0.3, -0.3]])
@@ -149,6 +208,21 @@ def test_no_tensor_is_larger_than_a_few_rows(operator, temperature, monkeypatch)
     assert n <= largest.size <= 20 * n
     assert found[2].isfinite().all()
     assert found[2].any()
+
+
+def test_a_very_long_list_takes_memory_and_time_of_its_length():
+    n = 100_000
+    scores = torch.randn(1, n, generator=torch.Generator().manual_seed(0))
+    places = torch.arange(n)[None]
+    ranks, mask = Ranks(places, places + 1), torch.ones(1, n, dtype=torch.bool)
+    start = process_time()
+    with Largest() as largest:
+        found = learned("soft_sort", scores, ranks, torch.full((1,), 0.5), mask)
+    assert process_time() - start < 30
+    assert largest.size < 10 * n
+    for one in found:
+        assert one.isfinite().all()
+        assert one.any()
 
 
 @pytest.mark.parametrize("operator", STREAMED)

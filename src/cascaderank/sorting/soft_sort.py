@@ -4,8 +4,9 @@ from typing import cast, final
 
 from torch import Tensor
 
+from cascaderank.sorting._distance_costs import CrossEntropyOfDistances
 from cascaderank.sorting._distance_rows import LogTopKOfDistances
-from cascaderank.sorting._interface import OPERATORS, PermutationOperator
+from cascaderank.sorting._interface import OPERATORS, PermutationOperator, Ranks
 from cascaderank.sorting._rows import log_softmax_of_real
 from cascaderank.sorting._scaling import scale_lists, spread
 from cascaderank.sorting._ties import sorted_values
@@ -20,7 +21,7 @@ class SoftSort(PermutationOperator):
 
     The logits grow with the spread of the scores but not with the length of the list. Rows add
     up to 1, columns only roughly. Time and memory of the permutation grow with the square of the
-    list; the top k takes a sort and linear memory.
+    list; the top k and the cross-entropy of ranks take a sort and linear memory.
 
     Examples:
         >>> import torch
@@ -48,6 +49,15 @@ class SoftSort(PermutationOperator):
         logs = LogTopKOfDistances.apply(*flat)  # type: ignore[no-untyped-call]
         log_kept, log_dropped = cast("tuple[Tensor, Tensor]", logs)
         return log_kept.view(scores.shape), log_dropped.view(scores.shape)
+
+    def cross_entropy(
+        self, scores: Tensor, ranks: Ranks, *, temperature: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return two tensors, ``[...]`` and ``[..., list]``; see :class:`PermutationOperator`."""
+        unit, gain = scale_lists(scores, temperature, mask)
+        flat = (x.reshape(-1, x.shape[-1]) for x in (unit, gain, *ranks, mask))
+        cost, totals = CrossEntropyOfDistances.apply(*flat)  # type: ignore[no-untyped-call]
+        return cost.view(scores.shape[:-1]), totals.view(scores.shape)
 
     def temperature_scale(self, scores: Tensor, *, mask: Tensor) -> Tensor:
         """Return the spread of the scores, ``[...]``."""
