@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.sorting._order import sort_best_first
-from cascaderank.tensors import check_mask
+from cascaderank.tensors import check_mask, is_whole
 
 Gain = Literal["exponential", "linear"]
 
@@ -66,11 +66,14 @@ def ground_truth(
     mask = check_mask(labels, mask)
     if threshold is not None:
         return ((labels >= threshold) & mask).to(labels.dtype)
-    labels = labels.detach().masked_fill(~mask, -torch.inf)
     if labels.shape[-1] == 0:
         return torch.zeros_like(labels)
+    whole, size = is_whole(mask), min(k or 1, labels.shape[-1])
+    labels = labels.detach() if whole else labels.detach().masked_fill(~mask, -torch.inf)
     descending = sort_best_first(labels)[0]
-    last = descending[..., min(k or 1, labels.shape[-1]) - 1 :][..., :1]  # the k-th best label
+    last, behind = descending[..., size - 1 : size], descending[..., size : size + 1]
+    if whole and is_whole(last > behind):  # nobody competes
+        return (labels >= last).to(labels.dtype)
     # A list with fewer than k real candidates has -inf here, and every real one is above it.
     better, tied = (labels > last) & mask, (labels == last) & mask
     left = (k or 1) - better.sum(-1, keepdim=True)

@@ -47,14 +47,38 @@ def check_mask(scores: Tensor, mask: Tensor | None) -> Tensor:
         raise ShapeError(
             f"scores must be floating point [..., list]; got {scores.dtype} {list(scores.shape)}"
         )
-    if mask is None:
-        return torch.ones_like(scores, dtype=torch.bool)
+    if mask is None:  # one number for all
+        return torch.ones((), dtype=torch.bool, device=scores.device).expand(scores.shape)
     if mask.dtype is not torch.bool or mask.shape != scores.shape:
         raise ShapeError(
             f"mask must be bool {list(scores.shape)}, True for a real candidate; "
             f"got {mask.dtype} {list(mask.shape)}"
         )
     return mask
+
+
+def is_whole(mask: Tensor) -> bool:
+    """Return whether a mask marks all there is, as far as that is known without waiting.
+
+    What a mask would fill need not be filled then. Only a CPU is asked.
+    """
+    if mask.device.type != "cpu":
+        return False
+    if not any(mask.stride()):  # one number for all
+        mask = mask[(slice(1),) * mask.dim()]
+    return bool(mask.numpy().all())  # numpy is quicker at it
+
+
+def count_real(mask: Tensor) -> Tensor:
+    """Return how many candidates of each list are real, ``[...]`` int64.
+
+    Examples:
+        >>> count_real(torch.tensor([[True, True, False]]))
+        tensor([2])
+    """
+    if mask.shape[-1] and mask.stride(-1) == 0:  # one number for each list
+        return mask[..., 0].long() * mask.shape[-1]
+    return mask.sum(-1)
 
 
 def check_cascade(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cascaderank.losses import survival_loss, top_k_loss
-from cascaderank.losses.survival import _LogAny
+from cascaderank.losses.survival import _AllAndAny
 
 
 @pytest.mark.parametrize("stages", [1, 2, 3, 5])
@@ -13,13 +13,15 @@ def test_the_chance_to_be_dropped_by_any_stage_is_learned_through_the_drops(stag
     dropped = torch.rand(stages, 4, 6, generator=g, dtype=torch.float64).log().requires_grad_()
     kept = torch.log1p(-dropped.detach().exp()).requires_grad_()
     want = torch.log1p(-(1 - dropped.exp()).prod(0))
-    got = _LogAny.apply(dropped, kept)
+    survived, got = _AllAndAny.apply(kept, dropped)
+    torch.testing.assert_close(survived, kept.sum(0), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
     above = torch.rand(4, 6, generator=g, dtype=torch.float64)
     (of_dropped,) = torch.autograd.grad(want, dropped, above)
-    found, of_kept = torch.autograd.grad(got, (dropped, kept), above, allow_unused=True)
+    more = torch.rand(4, 6, generator=g, dtype=torch.float64)
+    found, of_kept = torch.autograd.grad((got, survived), (dropped, kept), (above, more))
     torch.testing.assert_close(found, of_dropped, rtol=1e-12, atol=1e-12)
-    assert of_kept is None
+    torch.testing.assert_close(of_kept, more.expand_as(kept), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("loss", [survival_loss, top_k_loss])

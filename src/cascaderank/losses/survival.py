@@ -10,8 +10,14 @@ from torch.autograd.function import once_differentiable
 from cascaderank.losses import LOSSES
 from cascaderank.losses._marks import log_space_bce, mark
 from cascaderank.sorting import Operator, log_top_k_probability
-from cascaderank.sorting._scaling import is_whole
-from cascaderank.tensors import Reduction, at_least_float32, check_cascade, reduce_lists
+from cascaderank.tensors import (
+    Reduction,
+    at_least_float32,
+    check_cascade,
+    count_real,
+    is_whole,
+    reduce_lists,
+)
 
 
 @LOSSES.register
@@ -106,45 +112,46 @@ def survival_costs(
         size: of the ground truth, ``[batch]``.
         mask: ``[batch, list]`` bool.
     """
-    drops = (cuts < mask.sum(-1)) & (size > 0)  # stages that decide something
+    drops = (cuts < count_real(mask)) & (size > 0)  # stages that decide something
     if not (is_whole(mask) and is_whole(drops)):
         silent = ~(mask & drops[..., None])
         log_kept = log_kept.masked_fill(silent, 0.0)
         log_dropped = log_dropped.masked_fill(silent, torch.finfo(log_dropped.dtype).min / 4)
-    log_survived = log_kept.sum(0)
-    log_lost = cast("Tensor", _LogAny.apply(log_dropped, log_kept))  # type: ignore[no-untyped-call]
+    logs = _AllAndAny.apply(log_kept, log_dropped)  # type: ignore[no-untyped-call]
+    log_survived, log_lost = cast("tuple[Tensor, Tensor]", logs)
     return log_space_bce(log_survived, log_lost, marks, decided=drops.any(0), mask=mask)
 
 
-class _LogAny(torch.autograd.Function):
-    """Return ``log(1 - prod_t (1 - d_t))`` over the first axis, learned through d alone.
+class _AllAndAny(torch.autograd.Function):
+    """Return ``log prod_t p_t``, and ``log(1 - prod_t (1 - d_t))`` learned through d alone.
 
-    The value is the sum of the chances to be dropped by stage t first. Its parts must not be
-    learned through what earlier stages keep, which would raise in them what should be dropped.
-    The derivative with respect to ``log d_t`` is d_t times the chance that all other stages keep
-    the candidate, over the value. It is in [0, 1], but autograd would get there by way of
-    ``d_t / (1 - d_t)``, which overflows; so it is written down.
+    Products are over the first axis. The value of the latter is the sum of the chances to be
+    dropped by stage t first. Its parts must not be learned through what earlier stages keep, which
+    would raise in them what should be dropped. The derivative with respect to ``log d_t`` is d_t
+    times the chance that all other stages keep the candidate, over the value. It is in [0, 1], but
+    autograd would get there by way of ``d_t / (1 - d_t)``, which overflows; so it is written down.
     """
 
     @staticmethod
-    def forward(ctx: Any, log_dropped: Tensor, log_kept: Tensor) -> Tensor:
-        value, before = log_dropped[0], log_kept[0]
-        for dropped, kept in zip(log_dropped[1:], log_kept[1:], strict=True):
-            value, before = torch.logaddexp(value, dropped + before), before + kept
-        ctx.save_for_backward(log_dropped, log_kept, value)
-        return value.clone() if len(log_dropped) == 1 else value
+    def forward(ctx: Any, log_kept: Tensor, log_dropped: Tensor) -> tuple[Tensor, Tensor]:
+        survived, lost = log_kept[0], log_dropped[0]
+        for kept, dropped in zip(log_kept[1:], log_dropped[1:], strict=True):
+            lost = torch.logaddexp(lost, survived + dropped)
+            survived = survived + kept
+        ctx.save_for_backward(log_kept, log_dropped, lost)
+        return (survived.clone(), lost.clone()) if len(log_kept) == 1 else (survived, lost)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None]:
-        log_dropped, log_kept, value = ctx.saved_tensors
-        slope = log_dropped - value
-        others = torch.zeros_like(value)
-        for stage in range(1, len(slope)):  # what is kept before each stage
-            others += log_kept[stage - 1]
-            slope[stage] += others
-        others.zero_()
-        for stage in range(len(slope) - 2, -1, -1):  # and behind it
-            others += log_kept[stage + 1]
-            slope[stage] += others
-        return slope.clamp_(max=0.0).exp_().mul_(above), None
+    def backward(ctx: Any, of_survived: Tensor, of_lost: Tensor) -> tuple[Tensor, Tensor]:
+        log_kept, log_dropped, lost = ctx.saved_tensors
+        slope = log_dropped - lost
+        stages = len(slope)
+        for order in (range(stages), range(stages - 1, -1, -1)):  # what is kept before, and behind
+            others = None
+            for stage, before in zip(order[1:], order, strict=False):
+                kept = log_kept[before]
+                others = kept if others is None else others + kept
+                slope[stage] += others
+        slope.clamp_(max=0.0).exp_().mul_(of_lost)
+        return of_survived.expand_as(log_kept), slope

@@ -5,7 +5,7 @@ from torch import Tensor
 from cascaderank.losses import LOSSES
 from cascaderank.losses._marks import log_space_bce, mark
 from cascaderank.sorting import Operator, log_top_k_probability
-from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
+from cascaderank.tensors import Reduction, at_least_float32, check_lists, count_real, reduce_lists
 
 
 @LOSSES.register
@@ -71,6 +71,9 @@ def top_k_loss(
 def top_k_costs(
     log_kept: Tensor, log_dropped: Tensor, marks: Tensor, *, size: Tensor, mask: Tensor
 ) -> Tensor:
-    """Return the loss of each list ``[...]``, given its logarithms of a top ``size``."""
-    decided = (size > 0) & (size < mask.sum(-1))
+    """Return the loss of each list ``[...]``, given its logarithms of a top ``size``.
+
+    Marks, size and mask may be those of several lists of logarithms: they spread to these.
+    """
+    decided = (size > 0) & (size < count_real(mask))
     return log_space_bce(log_kept, log_dropped, marks, decided=decided, mask=mask)

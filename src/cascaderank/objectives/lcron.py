@@ -161,9 +161,13 @@ class _Ours:
         return reduce_lists(costs, "mean").to(inputs.scores.dtype)
 
     def top_k(self, inputs: CascadeInputs, *, stage: int) -> Tensor:
-        log_kept, log_dropped, marks, size = inputs.once(self._top_of_ground_truth)
-        costs = top_k_costs(log_kept[stage], log_dropped[stage], marks, size=size, mask=inputs.mask)
+        costs = inputs.once(self._top_k_of_stages)[stage]
         return reduce_lists(costs, "mean").to(inputs.scores.dtype)
+
+    def _top_k_of_stages(self, inputs: CascadeInputs) -> Tensor:
+        """Return the cost of each list in each stage, ``[stages, batch]``."""
+        log_kept, log_dropped, marks, size = inputs.once(self._top_of_ground_truth)
+        return top_k_costs(log_kept, log_dropped, marks, size=size, mask=inputs.mask)
 
     def _top_of_ground_truth(self, inputs: CascadeInputs) -> "_Top":
         """Cut all stages at the size of the ground truth: what most terms are made of."""

@@ -13,8 +13,7 @@ from cascaderank.sorting._interface import (
     Ranks,
     find_operator,
 )
-from cascaderank.sorting._scaling import is_whole
-from cascaderank.tensors import at_least_float32, check_mask
+from cascaderank.tensors import at_least_float32, check_mask, count_real, is_whole
 
 
 def permutation(
@@ -304,7 +303,7 @@ def _log_top_k(
     """Do what log_top_k_probability promises, in at least float32."""
     sorter = find_operator(operator)
     filled, mask, temperatures = prepare(scores, temperature, mask)
-    count = mask.sum(-1)
+    count = count_real(mask)
     sizes = _check_k(k, count)
     if not scores.numel():
         return filled, filled

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from cascaderank.sorting._scaling import is_whole
+from cascaderank.tensors import is_whole
+
 
 
 def log_softmax_of_real(logits: Tensor, mask: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cascaderank.tensors import count_real, is_whole
+
 SMALLEST_SPREAD = 1e-3
 """Lists whose scores differ by less are treated as if they differed by as much: otherwise a
 temperature relative to the spread would blow up the gradient of a list of equal scores."""
@@ -42,20 +44,12 @@ def scale_lists(scores: Tensor, temperature: Tensor, mask: Tensor) -> ScaledList
     return ScaledLists(unit, half / torch.maximum(temperature[..., None], coldest))
 
 
-def is_whole(mask: Tensor) -> bool:
-    """Return whether every candidate is real, as far as that is known without waiting.
-
-    What a mask would fill need not be filled then. Only a CPU is asked.
-    """
-    return mask.device.type == "cpu" and bool(mask.numpy().all())  # numpy is quicker at it
-
-
 def spread(scores: Tensor, mask: Tensor) -> Tensor:
     """Return the mean absolute deviation of each list's real scores, ``[...]``, never quite 0.
 
     Source: this project.
     """
-    share = mask / mask.sum(-1, keepdim=True).clamp(min=1)
+    share = mask / count_real(mask)[..., None].clamp(min=1)
     mean = (scores * share).sum(-1, keepdim=True)
     deviation = ((scores - mean).abs() * share).sum(-1)
     return deviation.clamp(min=SMALLEST_SPREAD)

@@ -21,8 +21,9 @@ from cascaderank.sorting._lines import (
     lines_of,
 )
 from cascaderank.sorting._rows import log_softmax_of_real
-from cascaderank.sorting._scaling import is_whole, scale_lists, spread
+from cascaderank.sorting._scaling import scale_lists, spread
 from cascaderank.sorting._streamed import Sharp, sharp_gradient, sum_sharply
+from cascaderank.tensors import count_real, is_whole
 
 _AT_ONCE = {"cpu": 2**16}
 """How many candidates are sorted at once: on a CPU, as many as stay in the cache. Torch works on
@@ -97,7 +98,7 @@ class NeuralSort(PermutationOperator):
 
     def temperature_scale(self, scores: Tensor, *, mask: Tensor) -> Tensor:
         """Return the number of candidates times the spread of their scores, ``[...]``."""
-        return mask.sum(-1).clamp(min=1) * spread(scores, mask)
+        return count_real(mask).clamp(min=1) * spread(scores, mask)
 
 
 class _LogTopK(torch.autograd.Function):
