@@ -46,8 +46,11 @@ def distances_of(best_first: Tensor, count: Tensor) -> tuple[Tensor, Ties | None
     torch.cumsum(gaps.mul_(twice - count), -1, out=sums[..., 1:])
     if ties is not None and best_first.device.type != "cpu":  # whose sums differ by rounding
         sums = sums.gather(-1, ties.first)
-    middle = (count // 2).expand(*best_first.shape[:-1], 1)
-    return sums.sub_(sums.gather(-1, middle)), ties
+    if count.numel() == 1 and count.device.type == "cpu":
+        middle = sums[..., (at := int(count) // 2) : at + 1].clone()
+    else:
+        middle = sums.gather(-1, (count // 2).expand(*best_first.shape[:-1], 1))
+    return sums.sub_(middle), ties
 
 
 def gradient_of_distances(gradient: Tensor, count: Tensor, ties: Ties | None) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cascaderank.sorting._lines import Lines
+from cascaderank.sorting._lines import LOG2_E, Lines
 
 try:
     import triton
@@ -44,17 +44,19 @@ class Fused(NamedTuple):
     inverse: Tensor
     """Of each row, one over the sum of its exponentials, where that of the best candidate is 1."""
     kept: Tensor
-    """The sum over the rows that are kept, over the exponential of its shift."""
+    """The sum over the rows that are kept, over 2 to the power of its shift."""
     dropped: Tensor
     """That over the others, likewise."""
     kept_shift: Tensor
-    """The largest logit of a candidate in the rows that are kept, less the best of its row."""
+    """The largest logit of a candidate in the rows that are kept, less the best of its row, to
+    base 2."""
     dropped_shift: Tensor
     """That in the others, likewise."""
 
     def logs(self) -> tuple[Tensor, Tensor]:
         """Return the logarithms of the shares that are kept and dropped, ``[lists, list]``."""
-        ratio = (self.kept / self.dropped).log_().add_(self.kept_shift).sub_(self.dropped_shift)
+        ratio = (self.kept / self.dropped).log_()
+        ratio.add_(self.kept_shift - self.dropped_shift, alpha=1 / LOG2_E)
         return F.logsigmoid(ratio), F.logsigmoid(-ratio)
 
 
@@ -113,9 +115,9 @@ def _jit(function: Callable[..., None]) -> Any:
 
 @_jit
 def _shares(pull, slope, intercept, best, shift):
-    """Return ``exp(logit - best - shift)`` of a tile, more than 0 and at most 1."""
+    """Return ``exp2(logit - best - shift)`` of a tile, more than 0 and at most 1."""
     logit = pull[:, None] * slope[None, :] + intercept[None, :] - best[:, None] - shift
-    return tl.exp(tl.minimum(tl.maximum(logit, -80.0), 0.0))
+    return tl.exp2(tl.minimum(tl.maximum(logit, -115.0), 0.0))
 
 
 @_jit
@@ -134,7 +136,7 @@ def _sum_rows(
         a = tl.load(slope + at + column, mask=column < real, other=0.0)
         b = tl.load(intercept + at + column, mask=column < real, other=0.0)
         logit = pull[:, None] * a[None, :] + b[None, :] - best[:, None]
-        share = tl.exp(tl.minimum(logit, 0.0))
+        share = tl.exp2(tl.minimum(logit, 0.0))
         total += tl.sum(tl.where((column < real)[None, :], share, 0.0), 1)
     one_over = tl.where(row < real, 1.0 / tl.maximum(total, 1e-30), 0.0)
     tl.store(inverse + at + row, one_over, mask=row < length)
@@ -245,7 +247,7 @@ def _learn(
         is_kept = (row < border)[:, None]
         shift = tl.where(is_kept, of_kept[None, :], of_dropped[None, :])
         share = _shares(pull, a, b, best, shift) * one_over[:, None]
-        through_row = share * tl.exp(shift) * weight[:, None]
+        through_row = share * tl.exp2(shift) * weight[:, None]
         through = share * tl.where(is_kept, by_kept[None, :], by_dropped[None, :]) - through_row
         by_slope += tl.sum(pull[:, None] * through, 0)
         by_intercept -= tl.sum(through_row, 0)

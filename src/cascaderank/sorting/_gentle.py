@@ -76,13 +76,16 @@ def sum_gently(lines: Lines, steepest: float) -> Gentle:
     place = np.arange(rows - 1, -rows, -2.0)
     series = None
     if rows <= _FEW:
-        powers = _exponentials(slope, place)
+        powers = (torch.from_numpy(place).to(slope)[:, None, None] * slope).exp2_()
     else:
         terms = terms_needed(place[0] * steepest, slope.dtype)
         series = series_of(place * steepest, terms, like=slope)
-        powers = _powers(slope / steepest, terms)
+        powers = _powers(slope / (steepest * LOG2_E), terms)
     pull, weight = _rows_of(lines, stretches, rows)
-    at_middle = _at_middle(lines, (pull[..., :1] + pull[..., -1:]) / 2)
+    middle = (pull[..., :1] + pull[..., -1:]).div_(2).transpose(0, 1)
+    at_middle = torch.addcmul(lines.intercept, middle, slope).exp2_()
+    if lines.real is not None:
+        at_middle.mul_(lines.real)
     of_row = _sums_over_candidates(at_middle, series, powers)
     inverse = weight / of_row.clamp_(min=_FLOOR)
     shares = _sums_over_rows(inverse, series, powers)
@@ -108,21 +111,23 @@ def gentle_gradient(
         groups.append((of_kept, sums.kept, slice(border)))
     if of_dropped is not None:
         groups.append((of_dropped, sums.dropped, slice(border, None)))
+    weighed = torch.empty_like(sums.at_middle)
+    for above, mass, some in groups:
+        torch.mul(above / mass, sums.at_middle[some], out=weighed[some])
     learned = slice(groups[0][2].start, groups[-1][2].stop)
-    at_middle, inverse, pull = (
-        sums.at_middle[learned],
-        sums.inverse[:, learned],
-        sums.pull[:, learned],
-    )
-    weighed = torch.cat([above / mass * sums.at_middle[some] for above, mass, some in groups])
+    weighed, at_middle = weighed[learned], sums.at_middle[learned]
+    inverse, pull = sums.inverse[:, learned], sums.pull[:, learned]
+    factors = inverse.new_empty(len(inverse), 3, *inverse.shape[1:])
+    pulled, of_rows, of_pulled_rows = factors.unbind(1)
+    torch.mul(inverse, pull, out=pulled)
     of_row = _sums_over_candidates(weighed, sums.series, sums.powers)
-    of_row.mul_(inverse).mul_(inverse)
-    factors = torch.cat([inverse * pull, of_row, of_row * pull], 1)
-    back = _sums_over_rows(factors, sums.series, sums.powers)
-    pulled, of_rows, of_pulled_rows = (x.unbind(1) for x in back.chunk(3, 1))
-    of_slope = _sum_of_products(list(zip(weighed.unbind(0), pulled, strict=True)))
+    torch.mul(of_row.mul_(inverse), inverse, out=of_rows)
+    torch.mul(of_rows, pull, out=of_pulled_rows)
+    back = _sums_over_rows(factors.flatten(1, 2), sums.series, sums.powers)
+    back = back.unflatten(1, (3, -1)).permute(1, 2, 0, 3)  # [3, stretch, lists, list]
+    of_slope = _sum_of_products(list(zip(weighed, back[0], strict=True)))
     of_intercept = groups[0][0] + groups[1][0] if len(groups) > 1 else groups[0][0].clone()
-    for middle, rows, pulled_rows in zip(at_middle, of_rows, of_pulled_rows, strict=True):
+    for middle, rows, pulled_rows in zip(at_middle, *back[1:], strict=True):
         of_slope.addcmul_(middle, pulled_rows, value=-1.0)
         of_intercept.addcmul_(middle, rows, value=-1.0)
     return of_slope, of_intercept
@@ -132,9 +137,13 @@ def _cut(lines: Lines, steepest: float) -> tuple[tuple[int, int], int]:
     """Return how many stretches each group is cut into, and how many rows a stretch has."""
     most = max(1 + int(min(_WIDTH / steepest, 2**31)), _FEW)
     sizes = int(lines.k.max()), int((lines.candidates - lines.k).max())
-    stretches = max(1, math.ceil(sizes[0] / most)), max(1, math.ceil(sizes[1] / most))
+    stretches, short = (
+        [max(1, math.ceil(size / rows)) for size in sizes] for rows in (most, _FEW)
+    )
+    if sum(short) <= sum(stretches) + 1:
+        stretches = short
     rows = max(math.ceil(size / number) for size, number in zip(sizes, stretches, strict=True))
-    return stretches, max(1, rows)
+    return (stretches[0], stretches[1]), max(1, rows)
 
 
 def _rows_of(lines: Lines, stretches: tuple[int, int], rows: int) -> tuple[Tensor, Tensor]:
@@ -189,28 +198,6 @@ def _sums_over_rows(factors: Tensor, series: Tensor | None, powers: Tensor) -> T
         powers: likewise.
     """
     return torch.bmm(factors if series is None else factors @ series.T, powers.transpose(0, 1))
-
-
-def _at_middle(lines: Lines, middle: Tensor) -> Tensor:
-    """Return what is in the middle of each stretch, ``[stretch, lists, list]``.
-
-    To base 2, which torch is several times as fast at.
-    """
-    slope, intercept = lines.slope * LOG2_E, lines.intercept * LOG2_E
-    found = slope.new_empty(middle.shape[1], *slope.shape)
-    for one, at in zip(found.unbind(0), middle.unbind(1), strict=True):  # small ones, by one thread
-        torch.addcmul(intercept, at, slope, out=one).exp2_()
-        if lines.real is not None:
-            one.mul_(lines.real)
-    return found
-
-
-def _exponentials(slope: Tensor, places: NDArray[np.float64]) -> Tensor:
-    """Return ``exp(place * slope)``, ``[place, lists, list]``."""
-    found = slope.new_empty(len(places), *slope.shape)
-    for one, place in zip(found.unbind(0), places, strict=True):
-        torch.mul(slope, float(place) * LOG2_E, out=one).exp2_()
-    return found
 
 
 def _powers(base: Tensor, terms: int) -> Tensor:

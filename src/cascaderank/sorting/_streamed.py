@@ -84,12 +84,12 @@ class Sharp(NamedTuple):
 
 def sum_sharply(lines: Lines) -> Sharp:
     """Sum the rows that are kept, and those that are not; O(n) time for each of their points."""
-    slope, intercept = _to_base_2(lines)
+    slope, intercept = lines.slope, lines.intercept
     k, count = (x.expand(len(slope), 1) for x in (lines.k, lines.candidates))
     length = slope.shape[-1]
     # To look at numbers is to wait for a device, which short lists are not worth.
     look = slope.device.type == "cpu" or length >= _LONG
-    spread = float((lines.slope.amax(-1) - lines.slope.amin(-1)).max()) if look else 0.0
+    spread = float((slope.amax(-1) - slope.amin(-1)).max()) / LOG2_E if look else 0.0
     rank = torch.arange(length, device=slope.device)
     buffer, groups = _buffer(slope), []
     for sizes, middle, border, own in (
@@ -116,7 +116,7 @@ def sharp_gradient(
     Only rows of what is learned through are looked at. All tensors are ``[lists, list]``.
     """
     of_slope, of_intercept = torch.zeros_like(lines.slope), torch.zeros_like(lines.slope)
-    slope, intercept = _to_base_2(lines)
+    slope, intercept = lines.slope, lines.intercept
     buffer = _buffer(slope)
     for group, above in zip(sums, (of_kept, of_dropped), strict=True):
         if above is None:
@@ -133,11 +133,6 @@ def sharp_gradient(
         of_slope.addcmul_(ratio, pulled).addcmul_(of_pulled_rows, group.largest, value=-1.0)
         of_intercept.add_(above).addcmul_(of_rows, group.largest, value=-1.0)
     return of_slope, of_intercept
-
-
-def _to_base_2(lines: Lines) -> tuple[Tensor, Tensor]:
-    """Return slope and intercept of the logarithms to base 2."""
-    return lines.slope * LOG2_E, lines.intercept * LOG2_E
 
 
 class _Rows(NamedTuple):

@@ -14,6 +14,7 @@ from cascaderank.sorting._gentle import Gentle, gentle_gradient, sum_gently
 from cascaderank.sorting._interface import OPERATORS, PermutationOperator, Ranks
 from cascaderank.sorting._line_rows import CrossEntropyOfLines
 from cascaderank.sorting._lines import (
+    LOG2_E,
     Lines,
     Sorted,
     gradient_of_scores,
@@ -37,7 +38,7 @@ _LONG = 512
 
 _GENTLE = 12.0
 """Pulls times slopes between this and its negative can be exponentiated as they are, and so can
-intercepts, which are at most twice as large."""
+intercepts, which are no larger."""
 
 
 @final
@@ -175,7 +176,7 @@ def _sum(lines: Lines) -> Gentle | Sharp | Fused:
         return sum_fused(lines)
     length = lines.slope.shape[-1]
     if lines.slope.device.type == "cpu" or length >= _LONG:
-        steepest = float(lines.slope[:, :1].amax())
+        steepest = max(float(lines.slope.amax()), -float(lines.slope.amin())) / LOG2_E
         if length * steepest <= _GENTLE:
             return sum_gently(lines, max(steepest, torch.finfo(lines.slope.dtype).tiny))
     return sum_sharply(lines)
