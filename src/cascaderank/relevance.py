@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.errors import ConfigError, did_you_mean
-from cascaderank.sorting._order import sort_best_first
+from cascaderank.sorting._order import rising_values
 from cascaderank.tensors import check_mask, is_whole
 
 Gain = Literal["exponential", "linear"]
@@ -70,9 +70,9 @@ def ground_truth(
         return torch.zeros_like(labels)
     whole, size = is_whole(mask), min(k or 1, labels.shape[-1])
     labels = labels.detach() if whole else labels.detach().masked_fill(~mask, -torch.inf)
-    descending = sort_best_first(labels)[0]
-    last, behind = descending[..., size - 1 : size], descending[..., size : size + 1]
-    if whole and is_whole(last > behind):  # nobody competes
+    rising = rising_values(labels)
+    last = rising[..., -size:][..., :1]  # the k-th best label
+    if whole and is_whole(last > rising[..., -size - 1 : -size]):  # nobody competes
         return (labels >= last).to(labels.dtype)
     # A list with fewer than k real candidates has -inf here, and every real one is above it.
     better, tied = (labels > last) & mask, (labels == last) & mask
