@@ -9,8 +9,9 @@ from losses import FORMULAS, SIZES, loss_pair, soft_sort_pair
 from measuring import Bench, Row, threads
 from peers import ALLRANK, allrank_pair, diffsort_pair, metric_pair, torchsort_pair
 from step import attention_pair, step_pair, table_pair
-from top_k import lcron_pair, log_pair, probability_pair
+from top_k import Beside, lcron_pair, log_pair, probability_pair
 
+BESIDE_LCRON: tuple[Beside, ...] = ("formula", "formula in logs", "dense operator")
 LENGTHS = ((1024, 40, 10), (64, 200, 10), (8, 1000, 50), (2, 4000, 200))
 """Lists, their length, and k."""
 
@@ -36,13 +37,13 @@ def top_k_rows(bench: Bench) -> Iterator[Row]:
         yield bench.peer(f"{operator}, top {k}", size, "torchsort", pair, same=False)
     b = bench.lists(1024)
     what, size = "LCRON, top 10", f"2 x {b:,} x 40"
-    for beside, in_logs in (("formula", False), ("formula in logs", True)):
-        pair = lcron_pair(2, b, 40, 10, in_logs=in_logs)
+    for beside in BESIDE_LCRON:
+        pair = lcron_pair(2, b, 40, 10, beside=beside)
         yield bench.pair(what, size, beside, pair, memory=True)
     if torch.get_num_threads() > 1:
         with threads(1):
-            pair = lcron_pair(2, b, 40, 10, in_logs=False)
-            yield bench.pair(what, size, "formula", pair)
+            for beside in BESIDE_LCRON:
+                yield bench.pair(what, size, beside, lcron_pair(2, b, 40, 10, beside=beside))
 
 
 def loss_rows(bench: Bench) -> Iterator[Row]:

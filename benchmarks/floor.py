@@ -101,7 +101,7 @@ def floors(bench: Bench) -> Iterator[Floor]:
     yield Floor(
         what,
         size,
-        bench.alone(what, size, lcron_pair(2, b, 40, 10, in_logs=False)[1]).ours,
+        bench.alone(what, size, lcron_pair(2, b, 40, 10)[1]).ours,
         bytes=(2 + 1 + 2) * FLOAT * scores,
         exponentials=2 * (STRETCHES + ROWS) * scores,
         sorted=3 * scores,

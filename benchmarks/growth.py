@@ -87,7 +87,7 @@ def _batch(bench: Bench) -> Series:
     points = []
     for lists in (64, 1_024, 4_096) if bench.quick else (64, 1_024, 16_384):
         b = bench.lists(lists)
-        _, ours = lcron_pair(2, b, 40, 10, in_logs=False)
+        _, ours = lcron_pair(2, b, 40, 10)
         row = bench.alone("LCRON objective", f"2 x {b:,} x 40", ours, memory=True)
         points.append(Point(b, row.ours, row))
     return Series(

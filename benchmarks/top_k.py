@@ -5,15 +5,19 @@ space they do less, but then they break down at temperatures that this library s
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+import dense_neural_sort  # noqa: F401, an operator of its name
 from cascaderank.objectives import build_objective
 from cascaderank.sorting import log_top_k_probability, top_k_probability
 
 Pair = tuple[Callable[[], Tensor], Callable[[], Tensor]]
 """What is compared: a peer, and this library. Both return the same numbers."""
+
+Beside = Literal["formula", "formula in logs", "dense operator"]
 
 
 def log_top_k(
@@ -79,14 +83,18 @@ def log_pair(lists: int, n: int, k: int) -> Pair:
     return lambda: gradient(formula, scores), lambda: gradient(ours, scores)
 
 
-def lcron_pair(stages: int, lists: int, n: int, k: int, *, in_logs: bool) -> Pair:
+def lcron_pair(stages: int, lists: int, n: int, k: int, *, beside: Beside = "formula") -> Pair:
     scores, labels = torch.randn(stages, lists, n), torch.randn(lists, n)
-    objective = build_objective("lcron", stages=stages, quotas=[k] * stages, ground_truth=k)
+
+    def of_objective(operator: str) -> Callable[[Tensor], Tensor]:
+        objective = build_objective(
+            "lcron", stages=stages, quotas=[k] * stages, ground_truth=k, operator=operator
+        )
+        return lambda leaf: objective(leaf, labels).total
 
     def formula(leaf: Tensor) -> Tensor:
-        return lcron(leaf, labels, k, in_logs=in_logs)
+        return lcron(leaf, labels, k, in_logs=beside == "formula in logs")
 
-    def ours(leaf: Tensor) -> Tensor:
-        return objective(leaf, labels).total
-
-    return lambda: gradient(formula, scores), lambda: gradient(ours, scores)
+    ours = of_objective("neural_sort")
+    theirs = of_objective("dense_neural_sort") if beside == "dense operator" else formula
+    return lambda: gradient(theirs, scores), lambda: gradient(ours, scores)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascaderank.errors import ConfigError
@@ -20,6 +20,7 @@ def oracle(labels, k):
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.integers(1, 45))
+@settings(deadline=None)
 def test_agrees_with_the_oracle(labels, k):
     got = ground_truth(torch.tensor(labels), k=k)
     torch.testing.assert_close(got, torch.tensor(oracle(labels, k)))

@@ -79,7 +79,7 @@ def sum_fused(lines: Lines) -> Fused:
 def fused_gradient(
     lines: Lines, sums: Fused, of_kept: Tensor | None, of_dropped: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients by slope and intercept, given those by the logarithms of the sums.
+    """Return the gradients by slope and intercept to base e, given those by the logarithms.
 
     Only rows of what is learned through are looked at. All tensors are ``[lists, list]``.
     """

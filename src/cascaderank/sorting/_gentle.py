@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cascaderank.sorting._lines import LOG2_E, Lines
@@ -100,7 +99,7 @@ def sum_gently(lines: Lines, steepest: float) -> Gentle:
 def gentle_gradient(
     sums: Gentle, of_kept: Tensor | None, of_dropped: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients by slope and intercept, given those by the logarithms of the sums.
+    """Return the gradients by slope and intercept to base e, given those by the logarithms.
 
     Only rows of what is learned through are looked at, and that must be something. All tensors are
     ``[lists, list]``.
@@ -124,7 +123,7 @@ def gentle_gradient(
     torch.mul(of_row.mul_(inverse), inverse, out=of_rows)
     torch.mul(of_rows, pull, out=of_pulled_rows)
     back = _sums_over_rows(factors.flatten(1, 2), sums.series, sums.powers)
-    back = back.unflatten(1, (3, -1)).permute(1, 2, 0, 3)  # [3, stretch, lists, list]
+    back = back.view(len(back), 3, -1, back.shape[-1]).permute(1, 2, 0, 3)  # of each stretch
     of_slope = _sum_of_products(list(zip(weighed, back[0], strict=True)))
     of_intercept = groups[0][0] + groups[1][0] if len(groups) > 1 else groups[0][0].clone()
     for middle, rows, pulled_rows in zip(at_middle, *back[1:], strict=True):
@@ -137,9 +136,7 @@ def _cut(lines: Lines, steepest: float) -> tuple[tuple[int, int], int]:
     """Return how many stretches each group is cut into, and how many rows a stretch has."""
     most = max(1 + int(min(_WIDTH / steepest, 2**31)), _FEW)
     sizes = int(lines.k.max()), int((lines.candidates - lines.k).max())
-    stretches, short = (
-        [max(1, math.ceil(size / rows)) for size in sizes] for rows in (most, _FEW)
-    )
+    stretches, short = ([max(1, math.ceil(size / rows)) for size in sizes] for rows in (most, _FEW))
     if sum(short) <= sum(stretches) + 1:
         stretches = short
     rows = max(math.ceil(size / number) for size, number in zip(sizes, stretches, strict=True))

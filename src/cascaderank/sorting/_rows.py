@@ -8,7 +8,6 @@ from torch import Tensor
 from cascaderank.tensors import is_whole
 
 
-
 def log_softmax_of_real(logits: Tensor, mask: Tensor) -> Tensor:
     """Return the log-softmax of ``[..., rank, list]`` over the real candidates of each list.
 

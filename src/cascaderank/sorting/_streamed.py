@@ -111,7 +111,7 @@ def sum_sharply(lines: Lines) -> Sharp:
 def sharp_gradient(
     lines: Lines, sums: Sharp, of_kept: Tensor | None, of_dropped: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients by slope and intercept, given those by the logarithms of the sums.
+    """Return the gradients by slope and intercept to base e, given those by the logarithms.
 
     Only rows of what is learned through are looked at. All tensors are ``[lists, list]``.
     """

@@ -185,7 +185,7 @@ def _sum(lines: Lines) -> Gentle | Sharp | Fused:
 def _gradient(
     chunk: _Chunk, of_kept: Tensor | None, of_dropped: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients by slope and intercept, given those by the logarithms."""
+    """Return the gradients by slope and intercept to base e, given those by the logarithms."""
     above = (x if x is None else x.gather(-1, chunk.how.order) for x in (of_kept, of_dropped))
     if isinstance(chunk.sums, Fused):
         return fused_gradient(chunk.lines, chunk.sums, *above)

@@ -1,0 +1,21 @@
+"""NeuralSort as any operator with a permutation could do it: what ours is measured beside."""
+
+from torch import Tensor
+
+from cascaderank.sorting import OPERATORS, Operator
+from cascaderank.sorting._rows import log_top_k_of_rows
+from cascaderank.sorting.neural_sort import NeuralSort
+
+
+@OPERATORS.register
+class DenseNeuralSort(Operator):
+    """Hold all rows of the permutation, and sum them."""
+
+    def log_top_k(
+        self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        rows = NeuralSort().log_permutation(scores, temperature=temperature, mask=mask)
+        return log_top_k_of_rows(rows, k, mask)
+
+    def temperature_scale(self, scores: Tensor, *, mask: Tensor) -> Tensor:
+        return NeuralSort().temperature_scale(scores, mask=mask)
