@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.losses import LOSSES
-from cascaderank.sorting._scaling import is_whole
-from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
+from cascaderank.tensors import Reduction, at_least_float32, check_lists, is_whole, reduce_lists
 
 
 @LOSSES.register

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from cascaderank.sorting._distances import Ties, all_apart, find_ties
 from cascaderank.sorting._order import sort_best_first
-from cascaderank.sorting._scaling import is_whole
 from cascaderank.sorting._scan import sums_of_others
+from cascaderank.tensors import is_whole
 
 _SUMS = {"mps": torch.float32}
 """Where there is no float64 to sum in: the products of many steps add up their rounding."""
