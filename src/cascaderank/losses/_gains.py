@@ -25,9 +25,9 @@ def normalised_gains(
     """
     labels = labels.detach().masked_fill(~mask, 0).clamp(min=0)
     gains = relative_gains(labels, gain, mask)
-    ranks = torch.arange(1, labels.shape[-1] + 1, device=labels.device, dtype=gains.dtype)
+    weights = discounts(gains, m=m)
     best_first = gains.gather(-1, sort_best_first(labels)[1])
-    best = (best_first * discount(ranks, m=m)).sum(-1)
+    best = (best_first[..., : len(weights)] * weights).sum(-1)
     shares = gains / torch.where(best > 0, best, 1.0)[..., None]
     return shares.to(at_least_float32(like).dtype)
 
@@ -40,6 +40,16 @@ def discount(rank: Tensor, *, m: int | None = None) -> Tensor:
     """
     weight = 1 / (1 + rank).log2()
     return weight if m is None else weight * (rank <= check_size(m, "m"))
+
+
+def discounts(lists: Tensor, *, m: int | None) -> Tensor:
+    """Return the discounts of the ranks of lists ``[..., list]``, of the first m if that is given.
+
+    Raises:
+        ConfigError: if ``m`` is not a positive integer.
+    """
+    last = lists.shape[-1] if m is None else min(check_size(m, "m"), lists.shape[-1])
+    return discount(torch.arange(1, last + 1, device=lists.device, dtype=lists.dtype))
 
 
 def soft_ndcg_cost(
@@ -55,6 +65,15 @@ def soft_ndcg_cost(
         mask: ``[..., list]`` bool.
     """
     gains = normalised_gains(labels, gain=gain, m=m, like=rows, mask=mask)
-    ranks = torch.arange(1, mask.shape[-1] + 1, device=rows.device, dtype=rows.dtype)
-    reached = (discount(ranks, m=m) * (rows @ gains[..., None]).squeeze(-1)).sum(-1)
+    weights = discounts(gains, m=m)
+    return lack((weights @ rows[..., : len(weights), :] * gains).sum(-1), gains)
+
+
+def lack(reached: Tensor, gains: Tensor) -> Tensor:
+    """Return what the NDCG that is reached ``[...]`` lacks to 1; 0 where nothing gains.
+
+    Args:
+        reached: more than 1 counts as 1.
+        gains: ``[..., list]``.
+    """
     return torch.where((gains > 0).any(-1), (1 - reached).clamp(min=0.0), 0 * reached)

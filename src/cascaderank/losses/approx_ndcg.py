@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cascaderank.losses import LOSSES
-from cascaderank.losses._gains import discount, normalised_gains
+from cascaderank.losses._gains import discount, lack, normalised_gains
 from cascaderank.losses._pairs import blocks
 from cascaderank.relevance import Gain
 from cascaderank.sorting import check_temperature
@@ -66,8 +66,7 @@ def approx_ndcg_loss(
     flat = (x.reshape(-1, x.shape[-1]) for x in (at_least_float32(scores), gains, mask))
     reached = _Reached.apply(*flat, temperature)  # type: ignore[no-untyped-call]
     reached = cast("Tensor", reached).view(scores.shape[:-1])
-    cost = torch.where((gains > 0).any(-1), (1 - reached).clamp(min=0.0), 0 * reached)
-    return reduce_lists(cost, reduction).to(scores.dtype)
+    return reduce_lists(lack(reached, gains), reduction).to(scores.dtype)
 
 
 class _Reached(torch.autograd.Function):

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from cascaderank.losses import LOSSES
-from cascaderank.losses._gains import soft_ndcg_cost
+from cascaderank.losses._gains import discounts, lack, normalised_gains, soft_ndcg_cost
 from cascaderank.relevance import Gain
 from cascaderank.sorting import PermutationOperator, permutation
+from cascaderank.sorting._sorted_values import sum_sorted
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 
@@ -30,7 +31,8 @@ def pirank_loss(
 
     P is the soft permutation, G the gain over the best DCG of the list. Columns of P need not add
     up to 1, so a gain may count more than once (see ``neural_ndcg``); the cost is then cut off at
-    0. Takes memory of the square of the list's length.
+    0. With NeuralSort only rows up to m are looked at, some at a time, in memory of the list's
+    length; with other operators, and straight-through, in memory of its square.
 
     Args:
         scores: ``[..., list]``, higher is better.
@@ -62,13 +64,18 @@ def pirank_loss(
     Source: Swezey et al. 2021 (NeurIPS), with one sort of the whole list.
     """
     mask = check_lists(scores, labels, mask)
-    rows = permutation(
-        at_least_float32(scores), operator=operator, temperature=temperature, mask=mask
-    )
-    if straight_through and rows.shape[-1]:
+    filled = at_least_float32(scores)
+    if not straight_through:
+        gains = normalised_gains(labels, gain=gain, m=m, like=filled, mask=mask)
+        weights = discounts(gains, m=m)
+        reached = sum_sorted(
+            gains, weights, filled, operator=operator, temperature=temperature, mask=mask
+        )
+        return reduce_lists(lack(reached, gains), reduction).to(scores.dtype)
+    rows = permutation(filled, operator=operator, temperature=temperature, mask=mask)
+    if rows.shape[-1]:
         best = rows.argmax(-1, keepdim=True)
         there = (rows.sum(-1, keepdim=True) > 0).to(rows.dtype)  # not every list has every rank
         rows = rows + (torch.zeros_like(rows).scatter(-1, best, there) - rows).detach()
-    return reduce_lists(soft_ndcg_cost(rows, labels, m=m, gain=gain, mask=mask), reduction).to(
-        scores.dtype
-    )
+    cost = soft_ndcg_cost(rows, labels, m=m, gain=gain, mask=mask)
+    return reduce_lists(cost, reduction).to(scores.dtype)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cascaderank.sorting._distances import distances_of, gradient_of_distances
+from cascaderank.sorting._lines import LOG2_E
 from cascaderank.sorting._order import sort_best_first
 from cascaderank.sorting._quadrature import (
     Points,
@@ -115,7 +116,7 @@ def _sums_of_rows(slope: Tensor, intercept: Tensor, count: Tensor) -> _Sums:
         count: ``[lists, 1]``; how many candidates of each list are real.
     """
     length = slope.shape[-1]
-    some = max(1, _block_size(slope) // (length * min(length, _USUAL_POINTS)))
+    some = max(1, block_size(slope) // (length * min(length, _USUAL_POINTS)))
     parts = []
     for start in range(0, len(slope), some):
         lines = [x[start : start + some] for x in (slope, intercept, count)]
@@ -144,13 +145,13 @@ def _sums_of_points(
     """Return the sums by so many points, ``None`` if these are too few."""
     points = points_of(count[:, 0], number, rows=most, like=slope)
     pull = points.place.expand(len(slope), -1)
-    best = _best_logit(slope, intercept, count, pull)
+    best = best_logit(slope, intercept, count, pull)
     divisor = torch.empty_like(best)
     sums = slope.new_zeros(len(slope), 2, slope.shape[-1])
     asked = points.polynomial.shape[1]
     sampled = _some_of(count) if asked > 1 else None
     parts = slope.new_zeros(len(slope), asked, _LOOKED_AT)
-    for at, block in _blocks(slope, intercept, pull, best):
+    for at, block in blocks_of_rows(slope, intercept, pull, best):
         of_row = torch.sum(block, -1, out=divisor[:, at])
         share = points.weight[:, at] / of_row
         sums.baddbmm_(torch.stack([share, share * pull[:, at]], 1), block)
@@ -165,10 +166,10 @@ def _sums_of_points(
     return _Sums(logs.clamp_(min=0.0), *sums.unbind(1))
 
 
-def _best_logit(slope: Tensor, intercept: Tensor, count: Tensor, pull: Tensor) -> Tensor:
+def best_logit(slope: Tensor, intercept: Tensor, count: Tensor, pull: Tensor) -> Tensor:
     """Return the largest logit at each pull ``[lists, point]``: that of the nearest rank."""
     rank = (count - 1 - pull).div_(2).round_().long().clamp_(0, slope.shape[-1] - 1)
-    # In the order of _blocks, so that the two cancel to the bit where they should.
+    # In the order of blocks_of_rows, so that the two cancel to the bit where they should.
     return pull * slope.gather(-1, rank) + intercept.gather(-1, rank)
 
 
@@ -193,11 +194,11 @@ def _some_of(count: Tensor) -> Tensor:
     return (count - 1).clamp(min=0) * share // (_LOOKED_AT - 1)
 
 
-def _block_size(slope: Tensor) -> int:
+def block_size(slope: Tensor) -> int:
     return _BLOCK_BYTES.get(slope.device.type, _LARGE_BLOCK) // slope.itemsize
 
 
-def _blocks(
+def blocks_of_rows(
     slope: Tensor, intercept: Tensor, pull: Tensor, best: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield ``exp(logit - best)``, in (0, 1], for some points of all lists.
@@ -207,11 +208,11 @@ def _blocks(
     """
     lists, length = slope.shape
     number = pull.shape[-1]
-    at_once = max(1, min(number, _block_size(slope) // (lists * length)))
+    at_once = max(1, min(number, block_size(slope) // (lists * length)))
     buffer = slope.new_empty(lists * at_once * length)
     for start in range(0, number, at_once):
         at = slice(start, min(start + at_once, number))
         block = buffer[: lists * (at.stop - start) * length].view(lists, -1, length)
         torch.mul(pull[:, at, None], slope[:, None], out=block)
         block.add_(intercept[:, None]).sub_(best[:, at, None])
-        yield at, block.clamp_(_NEGLIGIBLE, 0.0).exp_()
+        yield at, block.clamp_(_NEGLIGIBLE, 0.0).mul_(LOG2_E).exp2_()

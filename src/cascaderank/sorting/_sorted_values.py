@@ -1,0 +1,120 @@
+"""Sums over values in the order of soft ranks, without the matrix where that is known how."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from cascaderank.sorting._distances import distances_of, gradient_of_distances
+from cascaderank.sorting._functions import find_permutation_operator, permutation, prepare
+from cascaderank.sorting._interface import Operator
+from cascaderank.sorting._line_rows import best_logit, block_size, blocks_of_rows
+from cascaderank.sorting._order import sort_best_first
+from cascaderank.sorting._scaling import scale_lists
+from cascaderank.sorting.neural_sort import NeuralSort
+
+
+def sum_sorted(
+    values: Tensor,
+    weights: Tensor,
+    scores: Tensor,
+    *,
+    operator: str | Operator,
+    temperature: float | Tensor,
+    mask: Tensor,
+) -> Tensor:
+    """Return ``sum_ij w_i P_ij v_j``, ``[...]``, where P is the soft permutation of the scores.
+
+    With NeuralSort some rows are held at a time, with others all of them.
+
+    Args:
+        values: ``[..., list]`` of the scores' dtype, a constant to the gradient; 0 under the mask.
+        weights: ``[rank]`` of the scores' dtype, of the first ranks; the others count for nothing.
+        scores: ``[..., list]``, float32 or float64.
+        operator: as for :func:`permutation`.
+        temperature: likewise.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+        ConfigError: if the operator is unknown or knows only the top k, or the temperature is
+            not positive.
+    """
+    sorter = find_permutation_operator(operator)
+    if not isinstance(sorter, NeuralSort):
+        rows = permutation(scores, operator=sorter, temperature=temperature, mask=mask)
+        of_columns = weights @ rows[..., : len(weights), :]
+        return (of_columns * values).sum(-1)
+    filled, mask, temperatures = prepare(scores, temperature, mask)
+    if not filled.numel():
+        return filled.sum(-1)
+    unit, gain = scale_lists(filled, temperatures, mask)
+    flat = (x.reshape(-1, x.shape[-1]) for x in (unit, gain, values, mask))
+    sums = _SumOfLines.apply(*flat, weights)  # type: ignore[no-untyped-call]
+    return cast("Tensor", sums).view(scores.shape[:-1])
+
+
+class _SumOfLines(torch.autograd.Function):
+    """From scaled scores to the sum of each list and its gradient, some rows at a time."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, unit: Tensor, gain: Tensor, values: Tensor, mask: Tensor, weights: Tensor
+    ) -> Tensor:
+        count = mask.sum(-1, keepdim=True)
+        best_first, order = sort_best_first(unit.masked_fill(~mask, -2.0))
+        rank = torch.arange(unit.shape[-1], device=unit.device)
+        behind = rank >= count
+        best_first.masked_fill_(behind, 0.0)
+        distances, ties = distances_of(best_first, count)
+        intercept = (gain * distances).neg_()
+        intercept.masked_fill_(behind, torch.finfo(unit.dtype).min / 4)
+        values = values.gather(-1, order)
+        weights = weights.masked_fill(behind[:, : len(weights)], 0.0)
+        sums, of_slope, of_intercept = _sums_of_rows(
+            gain * best_first, intercept, count, values, weights
+        )
+        of_slope.masked_fill_(behind, 0.0)
+        of_offset = of_intercept.neg_().masked_fill_(behind, 0.0)
+        of_both = gradient_of_distances(of_offset, count, ties).add_(of_slope)
+        of_gain = (of_both * best_first).sum(-1, keepdim=True)
+        of_unit = torch.empty_like(of_both).scatter_(-1, order, of_both.mul_(gain))
+        ctx.save_for_backward(of_unit, of_gain)
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
+        of_unit, of_gain = ctx.saved_tensors
+        return above[:, None] * of_unit, above[:, None] * of_gain, None, None, None
+
+
+def _sums_of_rows(
+    slope: Tensor, intercept: Tensor, count: Tensor, values: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``sum_ij w_i P_ij v_j`` of each list, and its gradients by slope and intercept.
+
+    That by the logit of an entry is ``w_i P_ij (v_j - v_i)`` with the mean ``v_i`` of the row.
+    """
+    lists, rows = weights.shape
+    pull = (count - 1 - 2 * torch.arange(rows, device=slope.device)).to(slope)
+    best = best_logit(slope, intercept, count, pull)
+    of_slope, of_intercept = torch.zeros_like(slope), torch.zeros_like(slope)
+    sums, other = slope.new_zeros(lists), slope.new_empty(0)
+    some = max(1, block_size(slope) // (slope.shape[-1] * rows))
+    for start in range(0, lists, some):
+        these = slice(start, start + some)
+        lines = (x[these] for x in (slope, intercept, pull, best))
+        for at, block in blocks_of_rows(*lines):
+            total, share = block.sum(-1), weights[these, at]
+            worth = torch.mul(block, values[these, None], out=other.resize_(0))
+            mean = worth.sum(-1).div_(total)
+            sums[these] += (share * mean).sum(-1)
+            # Entries of a column cancel. A product of matrices adds them one by one and loses more
+            # than sums, which are taken in parts.
+            excess = torch.sub(values[these, None], mean[..., None], out=other)
+            block.mul_(excess).mul_((share / total)[..., None])
+            of_intercept[these] += block.sum(-2)
+            of_slope[these] += block.mul_(pull[these, at, None]).sum(-2)
+    return sums, of_slope, of_intercept
