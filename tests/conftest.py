@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: as the command line does
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from pathlib import Path
 

@@ -21,9 +21,12 @@ from cascaderank.cli.select import select
 from cascaderank.cli.simulate import simulate
 from cascaderank.cli.train import train
 
-# Threads of torch that wait by spinning slow a busy machine down twentyfold (docs/decisions).
+# Threads of torch that wait by spinning slow a busy machine down twentyfold, those that sleep at
+# once an idle one by a fifth (docs/decisions/0002): spin for some microseconds, then sleep.
 # Read when torch is loaded, which no command does before it runs.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 app = typer.Typer(
     name="cascaderank",
