@@ -1,6 +1,7 @@
 """The rows that have somebody beside them, by topic."""
 
 from collections.abc import Iterator
+from shutil import which
 
 import torch
 
@@ -8,7 +9,7 @@ from loader import loader_pair
 from losses import FORMULAS, SIZES, loss_pair, soft_sort_pair
 from measuring import Bench, Row, threads
 from peers import ALLRANK, allrank_pair, diffsort_pair, metric_pair, torchsort_pair
-from step import attention_pair, step_pair, table_pair
+from step import attention_pair, option_pair, step_pair, table_pair
 from top_k import Beside, lcron_pair, log_pair, probability_pair
 
 BESIDE_LCRON: tuple[Beside, ...] = ("formula", "formula in logs", "dense operator")
@@ -80,6 +81,11 @@ def step_rows(bench: Bench) -> Iterator[Row]:
     yield bench.pair("DIN's attention", size, "plain torch", pair, memory=True)
     pair = step_pair(b, 40, 50)
     yield bench.pair("step of two stages", size, "plain torch", pair, memory=True)
+    pair = option_pair(b, 40, 50, precision="bfloat16")
+    yield bench.pair("  in bfloat16", size, "in float32", pair, memory=True)
+    if not bench.quick and which("g++"):
+        pair = option_pair(b, 40, 50, compile=True)
+        yield bench.pair("  compiled", size, "as it is", pair, memory=True)
     rows = 2_000_000 if bench.quick else 10_000_000
     for beside, choice in (("fused AdamW", "adamw"), ("SparseAdam", "sparse_adam")):
         pair = table_pair(rows, 10_000, beside=choice)

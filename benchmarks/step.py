@@ -19,6 +19,7 @@ from cascaderank.objectives import build_objective
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages.din import DIN
 from cascaderank.stages.two_tower import TwoTower
+from cascaderank.training.forward import build_forward
 from cascaderank.training.optimizer import build_optimizer
 from top_k import Pair, lcron
 
@@ -182,3 +183,24 @@ def step_pair(requests: int, n: int, length: int) -> Pair:
     curves = [torch.stack([step() for _ in range(STEPS)]) for step in pair]
     torch.testing.assert_close(curves[1], curves[0], rtol=1e-4, atol=1e-5)
     return pair
+
+
+def option_pair(requests: int, n: int, length: int, **options: object) -> Pair:
+    """A step as it is, and one with options of training."""
+    batches = [random_batch(requests, n, length, seed=seed) for seed in range(2)]
+
+    def of(settings: TrainSettings) -> Callable[[], Tensor]:
+        torch.manual_seed(0)
+        cascade = two_stages()
+        forward = build_forward(cascade, settings, torch.device("cpu"))
+        objective = build_objective(
+            "lcron", stages=cascade.stage_names, quotas=cascade.quotas, ground_truth=GROUND_TRUTH
+        )
+
+        def loss(batch: RequestBatch) -> Tensor:
+            scores = torch.stack([output.scores for output in forward(batch)])
+            return objective(scores, batch.labels, mask=batch.mask).total
+
+        return stepping(cascade, loss, batches)
+
+    return of(TrainSettings()), of(TrainSettings.model_validate(options))

@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "cascaderank"
 
 TIERS = [
-    {"errors", "extras"},
+    {"errors", "extras", "settings_files"},
     {"tensors", "registry", "schema", "batch", "relevance", "selection", "sorting", "layers"},
     {"stages", "losses", "metrics", "data"},
     {"objectives", "cascade", "schedule", "comparison", "config"},

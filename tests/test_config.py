@@ -2,8 +2,9 @@
 
 import pytest
 
-from cascaderank.config import parsed_change, read_settings
+from cascaderank.config import read_settings
 from cascaderank.errors import ConfigError
+from cascaderank.settings_files import parsed_change
 
 GOOD = """
 [data]

@@ -1,12 +1,11 @@
 """Settings of a run: read once, checked at once, never changed."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cascaderank.comparison import CompareSettings
 from cascaderank.data.candidates import CandidateSettings, CatalogueSettings
@@ -18,10 +17,9 @@ from cascaderank.metrics._named import named_metric
 from cascaderank.objectives import OBJECTIVES, build_objective
 from cascaderank.registry import Registry
 from cascaderank.schedule import Schedule
+from cascaderank.settings_files import check_as, flat, read_as, with_changes
 from cascaderank.stages import STAGES
 from cascaderank.tensors import check_quotas
-
-Kind = TypeVar("Kind", bound=BaseModel)
 
 
 def raise_for_options(registry: Registry[Any], name: str, options: Mapping[str, object]) -> None:
@@ -145,6 +143,12 @@ class TrainSettings(Settings):
     start: Path | None = Field(None, description="Folder of a run whose weights to begin with.")
     seed: int = Field(0, ge=0, description="Equal seeds give equal bits on CPU.")
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of hidden layers in training; weights and scores are float32."
+    )
+    compile: bool = Field(
+        default=False, description="Let torch.compile fuse the stages; takes minutes to begin."
+    )
     checkpoint_every: int = Field(200, ge=1, description="Steps between checkpoints.")
 
     @model_validator(mode="after")
@@ -241,11 +245,12 @@ class RunSettings(Settings):
         Raises:
             ConfigError: if a changed setting is wrong.
         """
-        return check_settings(_with(self.model_dump(mode="json", exclude_none=True), changes))
+        mine = self.model_dump(mode="json", exclude_none=True)
+        return check_settings(with_changes(mine, changes))
 
     def differences(self, other: "RunSettings") -> list[str]:
         """Return one line for each setting that differs, such as ``"train.seed: 0, not 1"``."""
-        mine, theirs = (_flat(s.of_run()) for s in (self, other))
+        mine, theirs = (flat(s.of_run()) for s in (self, other))
         return [
             f"{name}: {mine.get(name, 'not set')}, not {theirs.get(name, 'not set')}"
             for name in sorted({*mine, *theirs})
@@ -282,116 +287,3 @@ def check_settings(values: Mapping[str, object]) -> RunSettings:
         ConfigError: for everything that is wrong, in one message.
     """
     return check_as(RunSettings, values)
-
-
-def read_as(kind: type[Kind], path: Path, changes: Sequence[str] = ()) -> Kind:
-    """Read a TOML file as settings of a kind; as :func:`read_settings` does for a run.
-
-    Raises:
-        ConfigError: if the file cannot be read, or for everything that is wrong in it.
-    """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
-    try:
-        return check_as(kind, _with(values, dict(parsed_change(c) for c in changes)))
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
-def check_as(kind: type[Kind], values: Mapping[str, object]) -> Kind:
-    """Check nested settings of a kind.
-
-    Raises:
-        ConfigError: for everything that is wrong, in one message.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_told(e, kind) for e in error.errors())) from None
-
-
-def parsed_change(change: str) -> tuple[str, object]:
-    """Split ``"a.b=value"`` into its dotted name and its value.
-
-    Raises:
-        ConfigError: if there is no ``=``.
-
-    Examples:
-        >>> parsed_change("train.seed=3"), parsed_change("objective.name=bce")
-        (('train.seed', 3), ('objective.name', 'bce'))
-    """
-    name, equals, value = change.partition("=")
-    if not equals or not name.strip():
-        raise ConfigError(f"--set takes name=value, such as train.seed=3; got '{change}'")
-    try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name.strip(), value.strip()
-
-
-def _with(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
-    result = dict(values)
-    for name, value in changes.items():
-        head, _, rest = name.partition(".")
-        if rest:
-            inner = result.get(head, {})
-            if not isinstance(inner, dict):
-                raise ConfigError(f"'{head}' is a value, not a table; cannot set '{name}'")
-            result[head] = _with(inner, {rest: value})
-        else:
-            result[head] = value
-    return result
-
-
-_CHOICES = ("split", "target")  # settings that are one of several tables
-
-
-def _told(error: Any, kind: type[BaseModel]) -> str:
-    """One mistake as a sentence that starts with the dotted name of the setting."""
-    place = error["loc"]
-    # A choice of tables adds which of them it took; that is no name of a setting.
-    where = [str(p) for i, p in enumerate(place) if not (i == 2 and place[1] in _CHOICES)]
-    name = ".".join(where)
-    if error["type"] == "missing":
-        return f"missing setting {name}"
-    if error["type"] == "extra_forbidden":
-        return f"unknown setting {name}{did_you_mean(where[-1], _fields(kind, where[:-1]))}"
-    message = error["msg"].removeprefix("Value error, ")
-    message = message.replace("tuple", "list").replace("Tuple", "List")  # as TOML calls it
-    found = error["input"]
-    shown = f"; got {found!r}" if isinstance(found, (str, int, float, bool, list)) else ""
-    return f"{name}: {message}{shown}" if name else message
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
-def _fields(kind: type[BaseModel], where: Sequence[str]) -> list[str]:
-    """Names of the settings of one table; of a choice of tables, those of all of them."""
-    models = [kind]
-    for part in (p for p in where if not p.isdigit()):  # not places in a list
-        models = [
-            inner
-            for model in models
-            if part in model.model_fields
-            for inner in _models(model.model_fields[part].annotation)
-        ]
-    return sorted({name for model in models for name in model.model_fields})
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in get_args(annotation) for model in _models(inner)]

@@ -4,6 +4,7 @@ The checks read shapes and dtypes only, never values: they cost nothing and wait
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -163,6 +164,16 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
         tensor(2.)
     """
     return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def full_precision(like: Tensor) -> AbstractContextManager[object]:
+    """Turn mixed precision off where it is on; asking takes less than a short list does.
+
+    What comes in may be narrow: bring it to :func:`at_least_float32`.
+    """
+    kind = like.device.type
+    on = kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
 def at_least_float32(values: Tensor) -> Tensor:

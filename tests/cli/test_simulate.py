@@ -10,8 +10,9 @@ from tests.data.sources.short_videos import rand_exposures, rand_videos, users, 
 from typer.testing import CliRunner
 
 from cascaderank.cli import app
-from cascaderank.config import read_as, read_settings
+from cascaderank.config import read_settings
 from cascaderank.data.sources import SOURCES
+from cascaderank.settings_files import read_as
 from cascaderank.simulation.settings import SimulationSettings
 
 RECIPES = sorted((ROOT / "configs" / "simulation").glob("*.toml"))

@@ -263,3 +263,20 @@ def test_some_stages_can_search_all_items():
         for name in STAGES
         if isinstance(build_stage(name, SCHEMA, features=FEATURES), VectorStage)
     } == {"matrix_factorisation", "two_tower"}
+
+
+def test_scores_are_as_fine_in_mixed_precision(stage):
+    batch = make_batch(length=6)
+    with torch.no_grad():
+        want = output_of(stage, batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            got = output_of(stage, batch)
+    assert got.scores.dtype is torch.float32
+    real = batch.mask
+    scale = want.scores[real].abs().max()
+    torch.testing.assert_close(
+        got.scores[real] / scale, want.scores[real] / scale, rtol=0, atol=0.03
+    )
+    assert not torch.equal(got.scores.bfloat16().float()[real], got.scores[real])
+    if want.classes is not None:
+        assert got.classes.dtype is torch.float32

@@ -1,7 +1,7 @@
 import pytest
 
-from cascaderank.config import check_as
 from cascaderank.data.sources import SOURCES
+from cascaderank.settings_files import check_as
 from cascaderank.simulation.settings import SimulationSettings
 from tests.data.sources.short_videos import (
     histories,

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from cascaderank.config import check_as
 from cascaderank.data.request_log import RequestLog, RequestLogWriter
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import Schema
+from cascaderank.settings_files import check_as
 from cascaderank.simulation.settings import SimulationSettings
 from cascaderank.simulation.simulate import simulate
 

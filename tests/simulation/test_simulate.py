@@ -6,11 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cascaderank.config import check_as, check_settings
+from cascaderank.config import check_settings
 from cascaderank.data.request_log import RequestLog
 from cascaderank.data.sources import SOURCES
 from cascaderank.data.split import GivenSplit, split_requests
 from cascaderank.errors import ConfigError, DataError
+from cascaderank.settings_files import check_as
 from cascaderank.simulation import simulate as module
 from cascaderank.simulation.settings import SimulationSettings
 from cascaderank.simulation.simulate import simulate, told

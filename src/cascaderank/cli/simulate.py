@@ -31,9 +31,9 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:
     """Train teachers on a data set, and simulate a funnel of them over its users."""
-    from cascaderank.config import read_as
     from cascaderank.data.request_log import RequestLog
     from cascaderank.data.summary import summarise
+    from cascaderank.settings_files import read_as
     from cascaderank.simulation.settings import SimulationSettings
     from cascaderank.simulation.simulate import simulate as run
     from cascaderank.simulation.simulate import told

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cascaderank.errors import ConfigError
 from cascaderank.layers.sums import relu_of_sums
+from cascaderank.tensors import at_least_float32, full_precision
 
 Norm = Literal["none", "layer"]
 """What is done to the hidden units of a layer, before ReLU: nothing, or layer normalisation."""
@@ -32,7 +33,7 @@ def mlp(
         Sequential(
           (0): Linear(in_features=3, out_features=2, bias=True)
           (1): ReLU(inplace=True)
-          (2): Linear(in_features=2, out_features=1, bias=True)
+          (2): LastLinear(in_features=2, out_features=1, bias=True)
         )
     """
     check_hidden(hidden, dropout)
@@ -40,7 +41,26 @@ def mlp(
     for width in hidden:
         layers += [nn.Linear(inputs, width), *_activation(width, dropout, norm)]
         inputs = width
-    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+    return nn.Sequential(*layers, LastLinear(inputs, outputs))
+
+
+@final
+class LastLinear(nn.Linear):
+    """A linear layer whose output is as fine as float32, also where mixed precision is on.
+
+    In bfloat16, numbers come in steps of 1 in 256 of their size: scores would tie.
+
+    Examples:
+        >>> import torch
+        >>> with torch.autocast("cpu", torch.bfloat16):
+        ...     LastLinear(2, 1)(torch.ones(3, 2, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return ``[..., outputs]``."""
+        with full_precision(inputs):
+            return super().forward(at_least_float32(inputs))
 
 
 @final

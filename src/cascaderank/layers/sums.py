@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cascaderank.tensors import at_least_float32
+from cascaderank.tensors import at_least_float32, full_precision
 
 
 def relu_of_sums(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def relu_of_sums(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
     left, right, weights = (at_least_float32(t) for t in (left, right, weights))
     if left.device.type != "cpu":
         return (left.unsqueeze(-2) + right.unsqueeze(-3)).relu() @ weights
-    with torch.autocast("cpu", enabled=False):  # which would narrow the products again
+    with full_precision(left):  # or products would be narrowed again
         sums: Tensor = _ReluOfSums.apply(left, right, weights)  # type: ignore[no-untyped-call]
     return sums
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, cast, final
 
 import torch
@@ -24,7 +23,7 @@ from cascaderank.sorting._lines import (
 from cascaderank.sorting._rows import log_softmax_of_real
 from cascaderank.sorting._scaling import scale_lists, spread
 from cascaderank.sorting._streamed import Sharp, sharp_gradient, sum_sharply
-from cascaderank.tensors import count_real, is_whole
+from cascaderank.tensors import count_real, full_precision, is_whole
 
 _AT_ONCE = {"cpu": 2**16}
 """How many candidates are sorted at once: on a CPU, as many as stay in the cache. Torch works on
@@ -116,7 +115,7 @@ class _LogTopK(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         logs = torch.empty_like(scores), torch.empty_like(scores)
         chunks = []
-        with _full_precision(scores):
+        with full_precision(scores):
             for some in _chunks(scores):
                 real = None if mask is None else mask[some]
                 lines, how = lines_of(scores[some], temperature[some], k[some], real)
@@ -139,7 +138,7 @@ class _LogTopK(torch.autograd.Function):
         of_scores, of_temperature = [], []
         for some, emptied in zip(ctx.some, ctx.emptied, strict=True):
             chunk: _Chunk = _filled(emptied, tensors)
-            with _full_precision(chunk.lines.slope):
+            with full_precision(chunk.lines.slope):
                 of_lines = _gradient(
                     chunk, *(x if x is None else x[some] for x in (of_kept, of_dropped))
                 )
@@ -192,13 +191,6 @@ def _gradient(
     if isinstance(chunk.sums, Gentle):
         return gentle_gradient(chunk.sums, *above)
     return sharp_gradient(chunk.lines, chunk.sums, *above)
-
-
-def _full_precision(like: Tensor) -> AbstractContextManager[object]:
-    """Turn mixed precision off where it is on, which takes longer than a short list does."""
-    kind = like.device.type
-    on = torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
 def _tensors(record: tuple[Any, ...]) -> Iterator[Tensor]:

@@ -10,6 +10,7 @@ from cascaderank.layers.embedder import Embedder
 from cascaderank.layers.mlp import PairLinear
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages import STAGES
+from cascaderank.tensors import full_precision
 
 
 @STAGES.register
@@ -35,5 +36,7 @@ class Linear(nn.Module):
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return scores ``[batch, list]``; those of padding mean nothing."""
-        scores: Tensor = self.weights(self.embedder.request(batch), self.embedder.items(batch))
+        request, items = self.embedder.request(batch), self.embedder.items(batch)
+        with full_precision(items):
+            scores: Tensor = self.weights(request, items)
         return scores.squeeze(-1)

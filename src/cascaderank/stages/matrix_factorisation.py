@@ -13,6 +13,7 @@ from cascaderank.layers.embedder import Embedder
 from cascaderank.layers.factors import Factors, unit
 from cascaderank.schema import Feature, FittedSchema, Kind, Role
 from cascaderank.stages import STAGES
+from cascaderank.tensors import full_precision
 
 
 @STAGES.register
@@ -81,7 +82,9 @@ class MatrixFactorisation(nn.Module):
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return scores ``[batch, list]``; those of padding mean nothing."""
-        return torch.einsum("bd,bld->bl", self.request_vectors(batch), self.item_vectors(batch))
+        request, items = self.request_vectors(batch), self.item_vectors(batch)
+        with full_precision(items):
+            return torch.einsum("bd,bld->bl", request, items)
 
 
 def _factors(features: Sequence[Feature], dim: int) -> Factors:

@@ -12,6 +12,7 @@ from cascaderank.layers.embedder import Embedder
 from cascaderank.layers.mlp import check_hidden, mlp
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages import STAGES
+from cascaderank.tensors import full_precision
 
 
 @STAGES.register
@@ -69,4 +70,6 @@ class TwoTower(nn.Module):
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return scores ``[batch, list]``; those of padding mean nothing."""
-        return torch.einsum("bd,bld->bl", self.request_vectors(batch), self.item_vectors(batch))
+        request, items = self.request_vectors(batch), self.item_vectors(batch)
+        with full_precision(items):
+            return torch.einsum("bd,bld->bl", request, items)

@@ -18,6 +18,7 @@ from cascaderank.metrics.cascade_recall import cascade_recall_metric
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.objectives import Objective, ObjectiveOutput
 from cascaderank.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from cascaderank.training.forward import build_forward
 from cascaderank.training.optimizer import Optimizers, build_optimizer
 from cascaderank.training.progress import Progress, Silent
 from cascaderank.training.run_folder import RunFolder, write_atomically
@@ -52,6 +53,9 @@ class Trainer:
         device: where to compute.
         progress: hears how far it is.
 
+    Raises:
+        ConfigError: if stages are to be compiled and there is no compiler.
+
     Examples:
         See ``docs/start.md``; ``cascaderank train`` does all of it.
     """
@@ -76,6 +80,7 @@ class Trainer:
         self._train, self._validation, self._decides = train, validation, decides
         self._relevance, self._settings, self._folder = relevance, settings, folder
         self._progress = progress or Silent()
+        self._forward = build_forward(self.cascade, settings, self.device)
         self._optimizer = build_optimizer(self.cascade, self.objective, settings)
         self._scheduler = Scheduler(
             settings.schedule,
@@ -146,7 +151,7 @@ class Trainer:
         if self._table.changes(self._state.step):
             self._hand_on()
         plan = self._scheduler.enter(self._state.step)
-        outputs = self.cascade.outputs(batch)
+        outputs = self._forward(batch)
         scores = torch.stack([output.scores for output in outputs])
         survivors = plan.phase.candidates == "survivors"
         out: ObjectiveOutput = self.objective(
