@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascaderank.sorting import _line_rows
-from cascaderank.sorting._sorted_values import sum_sorted
+from cascaderank.sorting._functions import sum_sorted
 from tests.sorting.test_cross_entropy import Dense, Largest, lists
 from tests.sorting.test_streamed import assert_same
 

@@ -276,6 +276,29 @@ def totals_of_ranks(
     return totals
 
 
+def sum_sorted(
+    values: Tensor,
+    weights: Tensor,
+    scores: Tensor,
+    *,
+    operator: str | Operator,
+    temperature: float | Tensor,
+    mask: Tensor,
+) -> Tensor:
+    """Return what :meth:`PermutationOperator.sum_sorted` does, in at least float32.
+
+    Raises:
+        ShapeError: if shapes or kinds of numbers do not agree.
+        ConfigError: if the operator is unknown or knows only the top k, or the temperature is
+            not positive.
+    """
+    sorter = find_permutation_operator(operator)
+    filled, mask, temperatures = prepare(scores, temperature, mask)
+    if not filled.numel():
+        return filled.sum(-1)
+    return sorter.sum_sorted(filled, values, weights, temperature=temperatures, mask=mask)
+
+
 def find_permutation_operator(operator: str | Operator) -> PermutationOperator:
     """Return the operator of a name, or the operator itself, if it knows every rank.
 

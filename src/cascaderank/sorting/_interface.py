@@ -6,7 +6,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 from cascaderank.registry import Registry
-from cascaderank.sorting._rows import cross_entropy_of_rows, totals_of_rows
+from cascaderank.sorting._rows import (
+    cross_entropy_of_rows,
+    sum_sorted_of_rows,
+    totals_of_rows,
+)
 
 
 class Ranks(NamedTuple):
@@ -86,6 +90,24 @@ class PermutationOperator(Operator):
         """
         log_rows = self.log_permutation(scores, temperature=temperature, mask=mask)
         return cross_entropy_of_rows(log_rows, *ranks, mask), totals_of_rows(log_rows, mask)
+
+    def sum_sorted(
+        self, scores: Tensor, values: Tensor, weights: Tensor, *, temperature: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Return ``sum_ij w_i P_ij v_j``, ``[...]``: what values in soft order are worth.
+
+        Here by all rows of the permutation; operators that know a shorter way go that.
+
+        Args:
+            scores: ``[..., list]``.
+            values: ``[..., list]`` of the scores' dtype, a constant to the gradient; 0 under the
+                mask.
+            weights: ``[rank]`` of the scores' dtype, of the first ranks; others count for nothing.
+            temperature: ``[...]``.
+            mask: ``[..., list]`` bool.
+        """
+        log_rows = self.log_permutation(scores, temperature=temperature, mask=mask)
+        return sum_sorted_of_rows(log_rows, values, weights, mask)
 
 
 OPERATORS: Registry[type[Operator]] = Registry("operator", "cascaderank.sorting")

@@ -41,6 +41,21 @@ def totals_of_rows(log_rows: Tensor, mask: Tensor) -> Tensor:
     return _sum_of(log_rows.detach().exp(), real)
 
 
+def sum_sorted_of_rows(log_rows: Tensor, values: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
+    """Return ``sum_ij w_i P_ij v_j``, ``[...]``, over the rows there are.
+
+    Args:
+        log_rows: ``[..., rank, list]``.
+        values: ``[..., list]``; 0 under the mask.
+        weights: ``[rank]``, of the first ranks; the others count for nothing.
+        mask: ``[..., list]`` bool.
+    """
+    rank = torch.arange(len(weights), device=log_rows.device)
+    real = weights * (rank < mask.sum(-1, keepdim=True))
+    of_columns = real[..., None, :] @ log_rows[..., : len(weights), :].exp()
+    return (of_columns.squeeze(-2) * values).sum(-1)
+
+
 def log_top_k_of_rows(log_rows: Tensor, k: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Sum the first k rows of a soft permutation, and the others, in log space.
 

@@ -1,62 +1,23 @@
-"""Sums over values in the order of soft ranks, without the matrix where that is known how."""
+"""Sums over values in the order of NeuralSort's soft ranks, some rows of it at a time."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cascaderank.sorting._distances import distances_of, gradient_of_distances
-from cascaderank.sorting._functions import find_permutation_operator, permutation, prepare
-from cascaderank.sorting._interface import Operator
 from cascaderank.sorting._line_rows import best_logit, block_size, blocks_of_rows
 from cascaderank.sorting._order import sort_best_first
-from cascaderank.sorting._scaling import scale_lists
-from cascaderank.sorting.neural_sort import NeuralSort
 
 
-def sum_sorted(
-    values: Tensor,
-    weights: Tensor,
-    scores: Tensor,
-    *,
-    operator: str | Operator,
-    temperature: float | Tensor,
-    mask: Tensor,
-) -> Tensor:
-    """Return ``sum_ij w_i P_ij v_j``, ``[...]``, where P is the soft permutation of the scores.
+class SumOfLines(torch.autograd.Function):
+    """From scaled scores to ``sum_ij w_i P_ij v_j`` of each list, and its gradient on the way.
 
-    With NeuralSort some rows are held at a time, with others all of them.
-
-    Args:
-        values: ``[..., list]`` of the scores' dtype, a constant to the gradient; 0 under the mask.
-        weights: ``[rank]`` of the scores' dtype, of the first ranks; the others count for nothing.
-        scores: ``[..., list]``, float32 or float64.
-        operator: as for :func:`permutation`.
-        temperature: likewise.
-        mask: ``[..., list]`` bool, ``True`` for a real candidate.
-
-    Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
-        ConfigError: if the operator is unknown or knows only the top k, or the temperature is
-            not positive.
+    ``apply(unit, gain, values, mask, weights)`` takes ``[lists, list]`` in [-1, 1], ``[lists, 1]``,
+    ``[lists, list]`` (0 under the mask), ``[lists, list]`` bool and ``[rank]``, of the first ranks.
+    It returns ``[lists]``.
     """
-    sorter = find_permutation_operator(operator)
-    if not isinstance(sorter, NeuralSort):
-        rows = permutation(scores, operator=sorter, temperature=temperature, mask=mask)
-        of_columns = weights @ rows[..., : len(weights), :]
-        return (of_columns * values).sum(-1)
-    filled, mask, temperatures = prepare(scores, temperature, mask)
-    if not filled.numel():
-        return filled.sum(-1)
-    unit, gain = scale_lists(filled, temperatures, mask)
-    flat = (x.reshape(-1, x.shape[-1]) for x in (unit, gain, values, mask))
-    sums = _SumOfLines.apply(*flat, weights)  # type: ignore[no-untyped-call]
-    return cast("Tensor", sums).view(scores.shape[:-1])
-
-
-class _SumOfLines(torch.autograd.Function):
-    """From scaled scores to the sum of each list and its gradient, some rows at a time."""
 
     @staticmethod
     def forward(

@@ -22,6 +22,7 @@ from cascaderank.sorting._lines import (
 )
 from cascaderank.sorting._rows import log_softmax_of_real
 from cascaderank.sorting._scaling import scale_lists, spread
+from cascaderank.sorting._sorted_values import SumOfLines
 from cascaderank.sorting._streamed import Sharp, sharp_gradient, sum_sharply
 from cascaderank.tensors import count_real, full_precision, is_whole
 
@@ -95,6 +96,15 @@ class NeuralSort(PermutationOperator):
         flat = (x.reshape(-1, x.shape[-1]) for x in (unit, gain, wanted, mask))
         cost, totals = CrossEntropyOfLines.apply(*flat)  # type: ignore[no-untyped-call]
         return cost.view(scores.shape[:-1]), totals.view(scores.shape)
+
+    def sum_sorted(
+        self, scores: Tensor, values: Tensor, weights: Tensor, *, temperature: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Return ``[...]``; see :class:`PermutationOperator`."""
+        unit, gain = scale_lists(scores, temperature, mask)
+        flat = (x.reshape(-1, x.shape[-1]) for x in (unit, gain, values, mask))
+        sums = SumOfLines.apply(*flat, weights)  # type: ignore[no-untyped-call]
+        return cast("Tensor", sums).view(scores.shape[:-1])
 
     def temperature_scale(self, scores: Tensor, *, mask: Tensor) -> Tensor:
         """Return the number of candidates times the spread of their scores, ``[...]``."""
