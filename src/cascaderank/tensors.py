@@ -65,8 +65,8 @@ def is_whole(mask: Tensor) -> bool:
     """
     if mask.device.type != "cpu":
         return False
-    if not any(mask.stride()):  # one number for all
-        mask = mask[(slice(1),) * mask.dim()]
+    if mask.numel() and not any(mask.stride()):  # one number for all
+        return bool(mask[(0,) * mask.dim()])
     return bool(mask.numpy().all())  # numpy is quicker at it
 
 
@@ -77,8 +77,8 @@ def count_real(mask: Tensor) -> Tensor:
         >>> count_real(torch.tensor([[True, True, False]]))
         tensor([2])
     """
-    if mask.shape[-1] and mask.stride(-1) == 0:  # one number for each list
-        return mask[..., 0].long() * mask.shape[-1]
+    if mask.numel() and not any(mask.stride()):  # one number for all
+        return (mask[(0,) * mask.dim()].long() * mask.shape[-1]).expand(mask.shape[:-1])
     return mask.sum(-1)
 
 

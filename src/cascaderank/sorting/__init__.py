@@ -14,7 +14,6 @@ Example:
 """
 
 from cascaderank.sorting._functions import (
-    check_temperature,
     log_permutation,
     log_top_k_probability,
     permutation,
@@ -22,6 +21,7 @@ from cascaderank.sorting._functions import (
     top_k_probability,
 )
 from cascaderank.sorting._interface import OPERATORS, Operator, PermutationOperator, find_operator
+from cascaderank.sorting._lists import check_temperature
 
 __all__ = [
     "OPERATORS",

@@ -1,11 +1,9 @@
 """The functions that ask any operator, with checked and filled input."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.errors import ConfigError
 from cascaderank.sorting._interface import (
     OPERATORS,
     Operator,
@@ -13,7 +11,8 @@ from cascaderank.sorting._interface import (
     Ranks,
     find_operator,
 )
-from cascaderank.tensors import at_least_float32, check_mask, count_real, is_whole
+from cascaderank.sorting._lists import cut_lists, prepare
+from cascaderank.tensors import check_mask, is_whole
 
 
 def permutation(
@@ -119,8 +118,14 @@ def top_k_probability(
 
     Source: see the operator; for those with a permutation, LCRON (arXiv 2503.09492).
     """
-    log_kept, _ = _log_top_k(scores, k, operator=operator, temperature=temperature, mask=mask)
-    return log_kept.exp().to(scores.dtype)
+    sorter, lists = find_operator(operator), cut_lists(scores, k, temperature, mask)
+    if not scores.numel():
+        return scores
+    kept = sorter.top_k(lists.scores, lists.k, temperature=lists.temperature, mask=lists.mask)
+    if not lists.decided:
+        all_kept, none_kept = lists.all_kept(), lists.none_kept()
+        kept = kept.masked_fill(all_kept, 1.0).masked_fill(~lists.mask | none_kept, 0.0)
+    return kept.to(scores.dtype)
 
 
 def log_top_k_probability(
@@ -201,16 +206,6 @@ def relative_temperature(
     """
     filled, mask, temperatures = prepare(scores, temperature, mask)
     return temperatures * find_operator(operator).temperature_scale(filled, mask=mask)
-
-
-def check_temperature(temperature: float) -> None:
-    """Check that a temperature is a positive number.
-
-    Raises:
-        ConfigError: if it is not.
-    """
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise ConfigError(f"temperature must be a positive number; got {temperature}")
 
 
 def _log_rows(
@@ -324,55 +319,16 @@ def _log_top_k(
     mask: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Do what log_top_k_probability promises, in at least float32."""
-    sorter = find_operator(operator)
-    filled, mask, temperatures = prepare(scores, temperature, mask)
-    count = count_real(mask)
-    sizes = _check_k(k, count)
+    sorter, lists = find_operator(operator), cut_lists(scores, k, temperature, mask)
     if not scores.numel():
-        return filled, filled
-    log_kept, log_dropped = sorter.log_top_k(filled, sizes, temperature=temperatures, mask=mask)
-    if is_whole(mask) and bool(((sizes > 0) & (sizes < count)).all()):
-        return log_kept, log_dropped  # nothing is decided beforehand
-    all_kept, none_kept = (sizes >= count)[..., None], (sizes <= 0)[..., None]
-    log_kept = log_kept.masked_fill(all_kept, 0.0).masked_fill(~mask | none_kept, -torch.inf)
+        return lists.scores, lists.scores
+    log_kept, log_dropped = sorter.log_top_k(
+        lists.scores, lists.k, temperature=lists.temperature, mask=lists.mask
+    )
+    if lists.decided:
+        return log_kept, log_dropped
+    masked, all_kept, none_kept = ~lists.mask, lists.all_kept(), lists.none_kept()
+    log_kept = log_kept.masked_fill(all_kept, 0.0).masked_fill(masked | none_kept, -torch.inf)
     log_dropped = log_dropped.masked_fill(none_kept, 0.0)
-    log_dropped = log_dropped.masked_fill(~mask | (all_kept & ~none_kept), -torch.inf)
+    log_dropped = log_dropped.masked_fill(masked | (all_kept & ~none_kept), -torch.inf)
     return log_kept, log_dropped
-
-
-def prepare(
-    scores: Tensor, temperature: float | Tensor, mask: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return scores filled with 0 under the mask, the mask, and a temperature for each list."""
-    mask = check_mask(scores, mask)
-    filled = at_least_float32(scores if is_whole(mask) else scores.masked_fill(~mask, 0.0))
-    lists = scores.shape[:-1]
-    if not isinstance(temperature, Tensor):
-        check_temperature(temperature)
-        # A number beyond float32 is as good as the largest: torch would refuse it.
-        temperature = min(temperature, torch.finfo(filled.dtype).max)
-        return filled, mask, filled.new_full(lists, temperature)
-    if not temperature.is_floating_point() or not _spreads_to(temperature, lists):
-        raise ShapeError(
-            f"temperature must be a number or floating point, one per list {list(lists)}; "
-            f"got {temperature.dtype} {list(temperature.shape)}"
-        )
-    return filled, mask, temperature.to(filled).expand(lists)
-
-
-def _check_k(k: int | Tensor, count: Tensor) -> Tensor:
-    if not isinstance(k, Tensor):
-        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            raise ConfigError(f"k must be a positive integer; got {k}")
-        return torch.full_like(count, k)
-    kind = k.dtype
-    if kind.is_floating_point or kind.is_complex or kind is torch.bool:
-        raise ShapeError(f"k must be an integer tensor, one number per list; got {kind}")
-    if not _spreads_to(k, count.shape):
-        raise ShapeError(f"k must be one number per list {list(count.shape)}; got {list(k.shape)}")
-    return k.to(count).expand(count.shape)
-
-
-def _spreads_to(tensor: Tensor, shape: torch.Size) -> bool:
-    tail = zip(reversed(tensor.shape), reversed(shape), strict=False)
-    return tensor.dim() <= len(shape) and all(have in (1, want) for have, want in tail)

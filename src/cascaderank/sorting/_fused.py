@@ -59,6 +59,10 @@ class Fused(NamedTuple):
         ratio.add_(self.kept_shift - self.dropped_shift, alpha=1 / LOG2_E)
         return F.logsigmoid(ratio), F.logsigmoid(-ratio)
 
+    def share(self) -> Tensor:
+        """Return the share that is kept, ``[lists, list]``."""
+        return self.logs()[0].exp_()
+
 
 def is_for(slope: Tensor) -> bool:
     """Return whether the kernels are what these lists are best summed by."""

@@ -62,6 +62,10 @@ class Gentle(NamedTuple):
         ratio = self.kept / self.dropped
         return ratio.reciprocal().log1p_().neg_(), ratio.log1p_().neg_()
 
+    def share(self) -> Tensor:
+        """Return the share that is kept, ``[lists, list]``."""
+        return self.kept / (self.kept + self.dropped)
+
 
 def sum_gently(lines: Lines, steepest: float) -> Gentle:
     """Sum the rows that are kept, and those that are not.
@@ -125,11 +129,9 @@ def gentle_gradient(
     back = _sums_over_rows(factors.flatten(1, 2), sums.series, sums.powers)
     back = back.view(len(back), 3, -1, back.shape[-1]).permute(1, 2, 0, 3)  # of each stretch
     of_slope = _sum_of_products(list(zip(weighed, back[0], strict=True)))
-    of_intercept = groups[0][0] + groups[1][0] if len(groups) > 1 else groups[0][0].clone()
-    for middle, rows, pulled_rows in zip(at_middle, *back[1:], strict=True):
-        of_slope.addcmul_(middle, pulled_rows, value=-1.0)
-        of_intercept.addcmul_(middle, rows, value=-1.0)
-    return of_slope, of_intercept
+    of_slope = _less_products(of_slope, at_middle, back[2])
+    above = groups[0][0] + groups[1][0] if len(groups) > 1 else groups[0][0]
+    return of_slope, _less_products(above, at_middle, back[1])
 
 
 def _cut(lines: Lines, steepest: float) -> tuple[tuple[int, int], int]:
@@ -205,6 +207,12 @@ def _powers(base: Tensor, terms: int) -> Tensor:
     for before, power in pairwise(one_by_one):
         torch.mul(before, base, out=power)
     return powers
+
+
+def _less_products(total: Tensor, some: Tensor, others: Tensor) -> Tensor:
+    for one, other in zip(some, others, strict=True):
+        total = torch.addcmul(total, one, other, value=-1.0)
+    return total
 
 
 def _sum_of_products(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -51,6 +51,13 @@ class Operator(ABC):
             Two tensors ``[..., list]``, at most 0, whose exponentials add up to 1.
         """
 
+    def top_k(self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor) -> Tensor:
+        """Return the probability to be among the top k, ``[..., list]``; see :meth:`log_top_k`.
+
+        Here by its logarithm; operators that know a shorter way go that.
+        """
+        return self.log_top_k(scores, k, temperature=temperature, mask=mask)[0].exp()
+
     @abstractmethod
     def temperature_scale(self, scores: Tensor, *, mask: Tensor) -> Tensor:
         """Return how large the operator's logits are at temperature 1, ``[...]``, positive.

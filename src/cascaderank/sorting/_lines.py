@@ -68,7 +68,7 @@ def lines_of(
         count = k.new_full((1, 1), length)
         best_first, order = sort_best_first(scores)
         low, middle = best_first[:, -1:], best_first[:, length // 2 :][:, :1]
-        if scores.device.type == "cpu" and bool((k == k[:1]).all()):
+        if k.stride(0) == 0 or (scores.device.type == "cpu" and bool((k == k[:1]).all())):
             k = k[:1]
     else:
         count = mask.sum(-1, keepdim=True)

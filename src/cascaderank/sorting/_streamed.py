@@ -81,6 +81,10 @@ class Sharp(NamedTuple):
         ratio.add_(kept.shift - dropped.shift, alpha=1 / LOG2_E)
         return F.logsigmoid(ratio), F.logsigmoid(-ratio)
 
+    def share(self) -> Tensor:
+        """Return the share that is kept, ``[lists, list]``."""
+        return self.logs()[0].exp_()
+
 
 def sum_sharply(lines: Lines) -> Sharp:
     """Sum the rows that are kept, and those that are not; O(n) time for each of their points."""

@@ -80,12 +80,16 @@ class NeuralSort(PermutationOperator):
         self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return two tensors ``[..., list]``; see :class:`Operator`."""
-        whole = is_whole(mask)
-        flat = (x.reshape(-1, x.shape[-1]) for x in (scores, temperature[..., None], k[..., None]))
-        real = None if whole else mask.reshape(-1, mask.shape[-1])
-        logs = _LogTopK.apply(*flat, real)  # type: ignore[no-untyped-call]
+        flat = _flat(scores, temperature, k, mask)
+        logs = _TopK.apply(*flat, "logs")  # type: ignore[no-untyped-call]
         log_kept, log_dropped = cast("tuple[Tensor, Tensor]", logs)
         return log_kept.view(scores.shape), log_dropped.view(scores.shape)
+
+    def top_k(self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor) -> Tensor:
+        """Return ``[..., list]``; see :class:`Operator`."""
+        flat = _flat(scores, temperature, k, mask)
+        kept = _TopK.apply(*flat, "share")  # type: ignore[no-untyped-call]
+        return cast("Tensor", kept).view(scores.shape)
 
     def cross_entropy(
         self, scores: Tensor, ranks: Ranks, *, temperature: Tensor, mask: Tensor
@@ -111,43 +115,60 @@ class NeuralSort(PermutationOperator):
         return count_real(mask).clamp(min=1) * spread(scores, mask)
 
 
-class _LogTopK(torch.autograd.Function):
-    """From scores to logarithms, some lists at a time, each in the order of its scores.
+def _flat(
+    scores: Tensor, temperature: Tensor, k: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Return one list a row; no mask if every candidate is real."""
+    scores, temperature, k, mask = (
+        x.reshape(-1, x.shape[-1]) for x in (scores, temperature[..., None], k[..., None], mask)
+    )
+    return scores, temperature, k, None if is_whole(mask) else mask
 
-    Where there is nothing to say (under the mask, and where k keeps all or none), the numbers mean
-    nothing, and must get no gradient from above.
+
+class _TopK(torch.autograd.Function):
+    """From scores to what is kept, some lists at a time, each in the order of its scores.
+
+    ``apply(scores, temperature, k, mask, what)`` returns ``[lists, list]``: the ``"share"`` that is
+    kept, or the ``"logs"`` of the shares that are kept and dropped. Where there is nothing to say
+    (under the mask, and where k keeps all or none), the numbers mean nothing, and must get no
+    gradient from above.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, scores: Tensor, temperature: Tensor, k: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any, scores: Tensor, temperature: Tensor, k: Tensor, mask: Tensor | None, what: str
+    ) -> Tensor | tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        logs = torch.empty_like(scores), torch.empty_like(scores)
+        results = tuple(torch.empty_like(scores) for _ in range(2 if what == "logs" else 1))
         chunks = []
         with full_precision(scores):
             for some in _chunks(scores):
                 real = None if mask is None else mask[some]
                 lines, how = lines_of(scores[some], temperature[some], k[some], real)
                 sums = _sum(lines)
-                for log, found in zip(logs, sums.logs(), strict=True):
-                    log[some].scatter_(-1, how.order, found)
+                found = sums.logs() if what == "logs" else (sums.share(),)
+                for result, one in zip(results, found, strict=True):
+                    result[some].scatter_(-1, how.order, one)
                 chunks.append(_Chunk(lines, how, sums))
         ctx.some, ctx.emptied = list(_chunks(scores)), [_emptied(chunk) for chunk in chunks]
-        ctx.save_for_backward(*(x for chunk in chunks for x in _tensors(chunk)))
-        return logs
+        share = () if what == "logs" else results
+        ctx.save_for_backward(*(x for chunk in chunks for x in _tensors(chunk)), *share)
+        return results if what == "logs" else results[0]
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, of_kept: Tensor | None, of_dropped: Tensor | None
+        ctx: Any, of_kept: Tensor | None, of_dropped: Tensor | None = None
     ) -> tuple[Tensor | None, ...]:
         if of_kept is None and of_dropped is None:
-            return None, None, None, None
+            return None, None, None, None, None
         tensors = iter(ctx.saved_tensors)
+        chunks: list[_Chunk] = [_filled(emptied, tensors) for emptied in ctx.emptied]
+        if of_kept is not None:
+            for share in tensors:  # what is left: it was not the logarithm that was asked for
+                of_kept = of_kept * share
         of_scores, of_temperature = [], []
-        for some, emptied in zip(ctx.some, ctx.emptied, strict=True):
-            chunk: _Chunk = _filled(emptied, tensors)
+        for some, chunk in zip(ctx.some, chunks, strict=True):
             with full_precision(chunk.lines.slope):
                 of_lines = _gradient(
                     chunk, *(x if x is None else x[some] for x in (of_kept, of_dropped))
@@ -156,12 +177,13 @@ class _LogTopK(torch.autograd.Function):
             if ctx.needs_input_grad[1]:
                 one = gradient_of_temperature(chunk.lines, chunk.how, *of_lines)
                 of_temperature.append(one)
-        return (
-            torch.cat(of_scores),
-            torch.cat(of_temperature) if of_temperature else None,
-            None,
-            None,
-        )
+        return _joined(of_scores), _joined(of_temperature), None, None, None
+
+
+def _joined(parts: list[Tensor]) -> Tensor | None:
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class _Chunk(NamedTuple):

@@ -1,0 +1,96 @@
+"""Lists as operators get them: checked, filled where nothing is, and a number for each."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.tensors import at_least_float32, check_mask, count_real, is_whole
+
+
+class CutLists(NamedTuple):
+    """Lists and where they are cut, checked and filled."""
+
+    scores: Tensor
+    """``[..., list]``; 0 under the mask."""
+    k: Tensor
+    """``[...]`` int64."""
+    temperature: Tensor
+    """``[...]``"""
+    mask: Tensor
+    """``[..., list]`` bool."""
+    candidates: Tensor
+    """``[...]`` int64; how many are real."""
+    decided: bool
+    """Whether it is known that all are real, and that every list keeps some and drops some."""
+
+    def all_kept(self) -> Tensor:
+        return (self.k >= self.candidates)[..., None]
+
+    def none_kept(self) -> Tensor:
+        return (self.k <= 0)[..., None]
+
+
+def cut_lists(
+    scores: Tensor, k: int | Tensor, temperature: float | Tensor, mask: Tensor | None
+) -> CutLists:
+    filled, mask, temperatures = prepare(scores, temperature, mask)
+    count = count_real(mask)
+    sizes = _check_k(k, count)
+    if not is_whole(mask):
+        decided = False
+    elif isinstance(k, int):
+        decided = k < scores.shape[-1]
+    else:
+        decided = is_whole((sizes > 0) & (sizes < count))
+    return CutLists(filled, sizes, temperatures, mask, count, decided)
+
+
+def prepare(
+    scores: Tensor, temperature: float | Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return scores filled with 0 under the mask, the mask, and a temperature for each list."""
+    mask = check_mask(scores, mask)
+    filled = at_least_float32(scores if is_whole(mask) else scores.masked_fill(~mask, 0.0))
+    lists = scores.shape[:-1]
+    if not isinstance(temperature, Tensor):
+        check_temperature(temperature)
+        # A number beyond float32 is as good as the largest: torch would refuse it.
+        temperature = min(temperature, torch.finfo(filled.dtype).max)
+        return filled, mask, filled.new_full(lists, temperature)
+    if not temperature.is_floating_point() or not _spreads_to(temperature, lists):
+        raise ShapeError(
+            f"temperature must be a number or floating point, one per list {list(lists)}; "
+            f"got {temperature.dtype} {list(temperature.shape)}"
+        )
+    return filled, mask, temperature.to(filled).expand(lists)
+
+
+def check_temperature(temperature: float) -> None:
+    """Check that a temperature is a positive number.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise ConfigError(f"temperature must be a positive number; got {temperature}")
+
+
+def _check_k(k: int | Tensor, count: Tensor) -> Tensor:
+    if not isinstance(k, Tensor):
+        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+            raise ConfigError(f"k must be a positive integer; got {k}")
+        return count.new_full((), k).expand(count.shape)
+    kind = k.dtype
+    if kind.is_floating_point or kind.is_complex or kind is torch.bool:
+        raise ShapeError(f"k must be an integer tensor, one number per list; got {kind}")
+    if not _spreads_to(k, count.shape):
+        raise ShapeError(f"k must be one number per list {list(count.shape)}; got {list(k.shape)}")
+    return k.to(count).expand(count.shape)
+
+
+def _spreads_to(tensor: Tensor, shape: torch.Size) -> bool:
+    tail = zip(reversed(tensor.shape), reversed(shape), strict=False)
+    return tensor.dim() <= len(shape) and all(have in (1, want) for have, want in tail)
