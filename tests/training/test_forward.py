@@ -86,3 +86,14 @@ def test_without_a_compiler_it_says_what_to_do(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ConfigError, match="no no-such-compiler; install one"):
         learned(compile=True)
+
+
+def test_a_run_that_could_not_begin_does_not_claim_its_folder(
+    funnel, settings_for, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError):
+        train_run(settings_for(funnel, train__compile=True), tmp_path / "run")
+    settings = settings_for(funnel, train__epochs=1)
+    train_run(settings, tmp_path / "run")
+    assert (tmp_path / "run" / "config.toml").read_text() == settings.to_toml()

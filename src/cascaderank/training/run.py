@@ -237,9 +237,9 @@ def load_run(folder: Path) -> tuple[Cascade, FittedSchema, RunSettings]:
 
 
 def _claim(run: RunFolder, settings: RunSettings) -> None:
-    """Write the settings into a new folder, or check that an old one has the same."""
+    """Write the settings into a folder that holds nothing learnt, or check that it has the same."""
     text = settings.to_toml()
-    if not run.config.exists():
+    if not run.begun:
         write_atomically(run.config, text.encode())
         return
     if run.config.read_text(encoding="utf-8") != text:
@@ -263,7 +263,7 @@ def _described(log: RequestLog, settings: RunSettings) -> dict[str, str]:
 
 def _check_same_data(run: RunFolder, log: RequestLog) -> None:
     """What was begun on one data set is not finished on another that took its place."""
-    if not run.environment.exists():
+    if not run.begun:
         return
     before = read_json(run.environment)["dataset"]["fingerprint"]
     if before != log.fingerprint:

@@ -67,6 +67,11 @@ class RunFolder:
             ) from None
 
     @property
+    def begun(self) -> bool:
+        """Whether anything that was learnt is there."""
+        return self.checkpoint.exists() or self.weights.exists()
+
+    @property
     def complete(self) -> bool:
         """Whether the run came to its end."""
         return self.report.exists()
