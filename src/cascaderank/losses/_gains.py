@@ -38,7 +38,7 @@ def discount(rank: Tensor, *, m: int | None = None) -> Tensor:
     Raises:
         ConfigError: if ``m`` is not a positive integer.
     """
-    weight = 1 / (1 + rank).log2()
+    weight = (1 + rank).log2_().reciprocal_()
     return weight if m is None else weight * (rank <= check_size(m, "m"))
 
 

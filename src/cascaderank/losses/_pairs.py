@@ -28,7 +28,7 @@ _AT_ONCE = {"cpu": 2**18}
 _MANY = 2**24
 """On other devices, to keep all of them busy."""
 
-_ROWS = 64
+_ROWS = 32
 """Blocks are of no more candidates that are preferred. Those before a block have labels that are no
 worse, so a block of a long list need not look at them."""
 
@@ -109,15 +109,17 @@ class _PairCosts(torch.autograd.Function):
     ) -> Tensor:
         costs = scores.new_zeros(len(scores))
         slopes = torch.zeros_like(scores) if ctx.needs_input_grad[1] else None
+        weights, lack = (scores.new_empty(0) for _ in range(2))  # every block in their memory
         for lists, ones in blocks(scores):
             others = slice(ones.start, None)
-            weights = behind[lists, None, others] - ahead[lists, ones, None]
-            weights.clamp_(0.0, 1.0)
+            sides = behind[lists, None, others], ahead[lists, ones, None]
+            weights = torch.sub(*sides, out=weights.resize_(0)).clamp_(0.0, 1.0)
             if weigh is not None:
                 known = (x[lists, ones, None] for x in of_each)
                 weights.mul_(weigh(*known, *(x[lists, None, others] for x in of_each)))
-            lack = scores[lists, None, others] - scores[lists, ones, None]
-            costs[lists] += (F.softplus(lack) * weights).sum((-1, -2))
+            sides = scores[lists, None, others], scores[lists, ones, None]
+            lack = torch.sub(*sides, out=lack.resize_(0))
+            costs[lists] += F.softplus(lack).mul_(weights).sum((-1, -2))
             if slopes is not None:
                 weights.mul_(lack.sigmoid_())
                 slopes[lists, ones] -= weights.sum(-1)
@@ -190,13 +192,13 @@ def ndcg_lambdas(
         m: ranks below this count for nothing; ``None`` to count all.
     """
     last = torch.inf if m is None else m
-    apart = (rank - other_rank).abs()
+    apart = (rank - other_rank).abs_()
     seen = (apart > 0) & (torch.minimum(rank, other_rank) <= last)
-    apart = apart.clamp(min=0.5)  # half a rank is the least that two can be apart
-    by_distance = (discount(apart) - discount(apart + 1)) * seen
+    apart.clamp_(min=0.5)  # half a rank is the least that two can be apart
+    weights = discount(apart).sub_(discount(apart.add_(1.0))).mul_(seen).mul_(0.2)
     counts, others = (discount(r) * (r <= last) for r in (rank, other_rank))
-    by_rank = (counts - others).abs()
-    return (gain - other_gain).abs() * (0.2 * by_distance + 0.8 * by_rank)
+    weights.add_((counts - others).abs_(), alpha=0.8)
+    return weights.mul_((gain - other_gain).abs_())
 
 
 def best_dcg(gain: Tensor) -> Tensor:

@@ -112,13 +112,13 @@ def _weigh(
     if mu is not None:
         by_rank = (discount(rank, m=m) - discount(other_rank, m=m)).abs_()
         weights = by_rank.add_(weights, alpha=mu)
-    return weights * (gain - other_gain).abs_()
+    return weights.mul_((gain - other_gain).abs_())
 
 
 def _delta(one: Tensor, other: Tensor, m: int | None) -> Tensor:
     """Return how much the discount falls from one distance of ranks to the next."""
-    apart = (one - other).abs().clamp(min=0.5)  # half a rank is the least two can be apart
-    delta = discount(apart) - discount(apart + 1)
+    apart = (one - other).abs_().clamp_(min=0.5)  # half a rank is the least two can be apart
+    delta = discount(apart).sub_(discount(apart.add_(1.0)))
     if m is None:
         return delta
     lower = torch.maximum(one, other)
