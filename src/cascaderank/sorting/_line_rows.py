@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cascaderank.sorting._distances import distances_of, gradient_of_distances
+from cascaderank.sorting._distances import Ties, distances_of, gradient_of_distances
 from cascaderank.sorting._lines import LOG2_E
 from cascaderank.sorting._order import sort_best_first
 from cascaderank.sorting._quadrature import (
@@ -45,6 +45,37 @@ _NEGLIGIBLE = -80.0
 """The logarithm of what is nothing beside 1, in float64 too, and is still a normal float32."""
 
 
+class SortedUnits(NamedTuple):
+    """Scaled scores in falling order, and what makes them lines."""
+
+    best_first: Tensor
+    """``[lists, list]``; 0 behind the real ones."""
+    order: Tensor
+    """``[lists, list]``; where each was."""
+    candidates: Tensor
+    """``[lists, 1]``; how many are real."""
+    behind: Tensor
+    """``[lists, list]`` bool; what is not."""
+    distances: Tensor
+    """``[lists, list]``; of :func:`distances_of`."""
+    ties: Ties | None
+    """Likewise."""
+    intercept: Tensor
+    """``[lists, list]``; very negative behind the real ones."""
+
+
+def sort_units(unit: Tensor, gain: Tensor, mask: Tensor) -> SortedUnits:
+    """Sort scores in [-1, 1], ``[lists, list]``, that are to be multiplied by a gain."""
+    count = mask.sum(-1, keepdim=True)
+    best_first, order = sort_best_first(unit.masked_fill(~mask, -2.0))
+    behind = torch.arange(unit.shape[-1], device=unit.device) >= count
+    best_first.masked_fill_(behind, 0.0)
+    distances, ties = distances_of(best_first, count)
+    intercept = (gain * distances).neg_()
+    intercept.masked_fill_(behind, torch.finfo(unit.dtype).min / 4)
+    return SortedUnits(best_first, order, count, behind, distances, ties, intercept)
+
+
 class CrossEntropyOfLines(torch.autograd.Function):
     """From scaled scores to the cross-entropy of each list, and how much each candidate gets.
 
@@ -63,15 +94,9 @@ class CrossEntropyOfLines(torch.autograd.Function):
     def forward(
         ctx: Any, unit: Tensor, gain: Tensor, wanted: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        count = mask.sum(-1, keepdim=True)
-        best_first, order = sort_best_first(unit.masked_fill(~mask, -2.0))
+        best_first, order, count, behind, distances, ties, intercept = sort_units(unit, gain, mask)
         rank = torch.arange(unit.shape[-1], device=unit.device)
-        behind = rank >= count
-        best_first.masked_fill_(behind, 0.0)
-        distances, ties = distances_of(best_first, count)
         too_much = (wanted.gather(-1, order) - 2 * rank).masked_fill_(behind, 0)
-        intercept = (gain * distances).neg_()
-        intercept.masked_fill_(behind, torch.finfo(unit.dtype).min / 4)
         with torch.autocast(unit.device.type, enabled=False):
             logs, mass, pulled = _sums_of_rows(gain * best_first, intercept, count)
         steps = best_first[:, :-1] - best_first[:, 1:]

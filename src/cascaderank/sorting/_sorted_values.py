@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cascaderank.sorting._distances import distances_of, gradient_of_distances
-from cascaderank.sorting._line_rows import best_logit, block_size, blocks_of_rows
-from cascaderank.sorting._order import sort_best_first
+from cascaderank.sorting._distances import gradient_of_distances
+from cascaderank.sorting._line_rows import best_logit, block_size, blocks_of_rows, sort_units
 
 
 class SumOfLines(torch.autograd.Function):
@@ -23,14 +22,7 @@ class SumOfLines(torch.autograd.Function):
     def forward(
         ctx: Any, unit: Tensor, gain: Tensor, values: Tensor, mask: Tensor, weights: Tensor
     ) -> Tensor:
-        count = mask.sum(-1, keepdim=True)
-        best_first, order = sort_best_first(unit.masked_fill(~mask, -2.0))
-        rank = torch.arange(unit.shape[-1], device=unit.device)
-        behind = rank >= count
-        best_first.masked_fill_(behind, 0.0)
-        distances, ties = distances_of(best_first, count)
-        intercept = (gain * distances).neg_()
-        intercept.masked_fill_(behind, torch.finfo(unit.dtype).min / 4)
+        best_first, order, count, behind, _, ties, intercept = sort_units(unit, gain, mask)
         values = values.gather(-1, order)
         weights = weights.masked_fill(behind[:, : len(weights)], 0.0)
         sums, of_slope, of_intercept = _sums_of_rows(
