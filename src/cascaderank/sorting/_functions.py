@@ -113,8 +113,8 @@ def top_k_probability(
         ConfigError: if the operator is unknown, or the temperature or ``k`` is not positive.
 
     Examples:
-        >>> top_k_probability(torch.tensor([1.0, 3.0, 2.0]), 1, temperature=0.5)
-        tensor([2.9917e-04, 8.9183e-01, 1.1622e-01])
+        >>> top_k_probability(torch.tensor([1.0, 3.0, 2.0]), 1, temperature=1.0)
+        tensor([0.0140, 0.7621, 0.2398])
 
     Source: see the operator; for those with a permutation, LCRON (arXiv 2503.09492).
     """
