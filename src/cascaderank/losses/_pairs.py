@@ -28,7 +28,7 @@ _AT_ONCE = {"cpu": 2**18}
 _MANY = 2**24
 """On other devices, to keep all of them busy."""
 
-_ROWS = 32
+_ROWS = 64
 """Blocks are of no more candidates that are preferred. Those before a block have labels that are no
 worse, so a block of a long list need not look at them."""
 
