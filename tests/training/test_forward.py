@@ -10,7 +10,7 @@ from torch import nn
 
 from cascaderank.cascade import Cascade, build_stage
 from cascaderank.config import TrainSettings
-from cascaderank.errors import ConfigError
+from cascaderank.errors import ConfigError, RunError
 from cascaderank.training.forward import build_forward
 from cascaderank.training.run import train_run
 
@@ -97,3 +97,10 @@ def test_a_run_that_could_not_begin_does_not_claim_its_folder(
     settings = settings_for(funnel, train__epochs=1)
     train_run(settings, tmp_path / "run")
     assert (tmp_path / "run" / "config.toml").read_text() == settings.to_toml()
+
+
+def test_a_complete_run_keeps_its_folder_without_its_weights(funnel, settings_for, tmp_path):
+    train_run(settings_for(funnel, train__epochs=1), tmp_path / "run")
+    (tmp_path / "run" / "weights.safetensors").unlink()
+    with pytest.raises(RunError, match="other settings"):
+        train_run(settings_for(funnel, train__epochs=1, train__seed=1), tmp_path / "run")

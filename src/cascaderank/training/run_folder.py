@@ -69,7 +69,7 @@ class RunFolder:
     @property
     def begun(self) -> bool:
         """Whether anything that was learnt is there."""
-        return self.checkpoint.exists() or self.weights.exists()
+        return self.checkpoint.exists() or self.weights.exists() or self.complete
 
     @property
     def complete(self) -> bool:
