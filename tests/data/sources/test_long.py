@@ -373,3 +373,9 @@ def test_a_value_that_is_null_without_leave_is_refused(parquet, tmp_path):
 def test_the_separator_is_one_character(csv, tmp_path):
     with pytest.raises(DataError, match="separator must be one character"):
         read(tmp_path, csv(), **PLAIN, separator="")
+
+
+def test_a_file_that_is_parquet_by_name_alone_is_damaged(tmp_path):
+    (tmp_path / "rows.parquet").write_text("session,video,price\n1,2,3\n")
+    with pytest.raises(DataError, match=r"rows.parquet: damaged Parquet file .* begin with PAR1"):
+        read(tmp_path, tmp_path / "rows.parquet", **PLAIN)

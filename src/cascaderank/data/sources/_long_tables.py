@@ -107,9 +107,14 @@ def open_long_table(files: Sequence[Path], *, separator: str = ",") -> LongTable
 def _is_parquet(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(4) == _PARQUET_MAGIC
+            found = file.read(4) == _PARQUET_MAGIC
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if not found and path.suffix.lower() == ".parquet":
+        raise DataError(
+            f"{path}: damaged Parquet file (it does not begin with PAR1); fetch or write it again"
+        )
+    return found
 
 
 def _same_columns(path: Path, columns: Sequence[str], first: Path, wanted: Sequence[str]) -> None:
