@@ -1,7 +1,5 @@
 """The cost of wanted ranks, without the matrix, is that of the matrix."""
 
-from time import process_time
-
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -210,15 +208,13 @@ def test_no_tensor_is_larger_than_a_few_rows(operator, temperature, monkeypatch)
     assert found[2].any()
 
 
-def test_a_very_long_list_takes_memory_and_time_of_its_length():
+def test_a_very_long_list_takes_memory_of_its_length():
     n = 100_000
     scores = torch.randn(1, n, generator=torch.Generator().manual_seed(0))
     places = torch.arange(n)[None]
     ranks, mask = Ranks(places, places + 1), torch.ones(1, n, dtype=torch.bool)
-    start = process_time()
     with Largest() as largest:
         found = learned("soft_sort", scores, ranks, torch.full((1,), 0.5), mask)
-    assert process_time() - start < 30
     assert largest.size < 10 * n
     for one in found:
         assert one.isfinite().all()
