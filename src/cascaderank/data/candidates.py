@@ -1,4 +1,4 @@
-"""Which candidates a request is trained on: so many of each level, and random items."""
+"""Sampling of training candidates: a number of logged candidates per level, and random items."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from cascaderank.data.item_catalogue import Codes, ItemCatalogue, flat_places
 from cascaderank.data.ragged import positions_within
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 
-_ALL = 2**31
+_ALL = 2**31  # more candidates than a level of a request can have
 
 SEARCH_METRICS: Final = ("hit_rate", "ndcg", "recall", "precision")
-"""What a search of all items is judged by, each at every cut-off."""
+"""Metrics of the search over all items; each is computed at every cut-off."""
 
 
 class CandidateSettings(BaseModel):
-    """What of a request is trained on, drawn anew in each epoch.
+    """Settings of the training candidates of a request, which are drawn anew in each epoch.
 
     Examples:
         >>> CandidateSettings(levels={"clicked": 1, "shown": 1}, pool=2).draw
@@ -32,16 +32,17 @@ class CandidateSettings(BaseModel):
 
     levels: dict[str, PositiveInt | Literal["all"]] | None = Field(
         None,
-        description="How many of each level, by its name; others take no part.",
+        description="Candidates per level, by level name; a level that is not listed has none.",
     )
-    pool: int = Field(0, ge=0, description="Items drawn at random from the catalogue.")
+    pool: int = Field(0, ge=0, description="Number of random items from the catalogue.")
     draw: Literal["uniform", "frequency"] = Field(
-        "uniform", description="Evenly, or as often as they are candidates in training."
+        "uniform",
+        description="Distribution of the random items: uniform, or by their count in training.",
     )
 
 
 class CatalogueSettings(BaseModel):
-    """What tells items apart, and how the search of all of them is judged.
+    """Identity of items, and evaluation of the search over all items.
 
     Examples:
         >>> CatalogueSettings(item="video_id").cutoffs
@@ -50,32 +51,34 @@ class CatalogueSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    item: str = Field(description="Category of the candidates, such as the id of the item.")
+    item: str = Field(description="Categorical item feature that identifies an item.")
     user: str | None = Field(
-        None, description="Category of the request: what its user liked in training is left out."
+        None,
+        description="Categorical request feature that identifies a user; relevant items of the "
+        "user's training requests are left out of the lists.",
     )
     leaves_out: float | None = Field(
         None,
-        description="Items of at least this label in training requests of the user are left out of "
-        "the lists, such as all that was exposed; not given, what was ground truth.",
+        description="Items with at least this label in the user's training requests are left out, "
+        "such as all exposed items; default: the ground truth of these requests.",
     )
     cutoffs: tuple[PositiveInt, ...] = Field(
-        (20, 50), min_length=1, description="Lengths of the lists that are judged."
+        (20, 50), min_length=1, description="Cut-offs of the metrics."
     )
     decides: str | None = Field(
         None,
-        description='Metric of this search, such as "recall@50", that decides on validation '
-        "requests which epoch is kept and what is tuned; joint recall if not given.",
+        description='Metric of this search on validation requests, such as "recall@50", that '
+        "selects the epoch and the tuned settings; default: joint recall.",
     )
 
     @model_validator(mode="after")
-    def _left_out_are_items_of_a_user(self) -> Self:
+    def _leaves_out_needs_user(self) -> Self:
         if self.leaves_out is not None and self.user is None:
-            raise ValueError("leaves_out needs user: the feature of requests that names the user")
+            raise ValueError("leaves_out needs user, the request feature that identifies a user")
         return self
 
     @model_validator(mode="after")
-    def _what_decides_is_measured(self) -> Self:
+    def _decides_is_a_metric(self) -> Self:
         known = [f"{name}@{m}" for name in SEARCH_METRICS for m in self.cutoffs]
         if self.decides is not None and self.decides not in known:
             raise ValueError(
@@ -88,37 +91,37 @@ class CatalogueSettings(BaseModel):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """Candidates of some requests, one after another: logged ones, then random ones."""
+    """Drawn candidates of some requests, concatenated: logged ones first, then random ones."""
 
     lengths: Codes
-    """``[requests]``."""
+    """``[requests]`` number of candidates of each request."""
     places: Codes
-    """``[candidates]``: in the columns of the log, or in the catalogue."""
+    """``[candidates]`` index in the columns of the log, or in the catalogue if random."""
     random: NDArray[np.bool_]
-    """``[candidates]``: ``True`` for one from the catalogue."""
+    """``[candidates]`` mask, ``True`` for a candidate drawn from the catalogue."""
     log_q: NDArray[np.float32] | None
-    """``[candidates]``: logarithm of the chance by which a random candidate would be it."""
+    """``[candidates]`` log-probability of the item in one random draw; ``None`` without draws."""
 
 
 @final
 class CandidateSampler:
-    """Draws the candidates of requests, as a function of seed, epoch and request alone.
+    """Draw training candidates, as a function of seed, epoch and request only.
 
-    Of a level with fewer candidates than are asked for, all are taken. Random items are drawn
-    with replacement; one that is a candidate of the request anyway is left out, since the log
-    says more about it than that it was drawn. By frequency, the chance of an item is in
-    proportion to one more than the times it was a candidate in training.
+    A level with fewer candidates than its setting contributes all of them. Random items are drawn
+    with replacement. A drawn item that is a logged candidate of the same request is discarded,
+    because the log already has its label. With ``draw="frequency"``, the probability of an item is
+    proportional to one plus its number of occurrences as a candidate of the training requests.
 
     Args:
         log: the encoded requests.
-        settings: what to draw.
-        level_names: of the log, lowest first.
-        catalogue: what random items are drawn from.
-        seed: of all draws.
+        settings: numbers of candidates to draw.
+        level_names: names of the levels of the log, lowest first.
+        catalogue: items to draw from; needed if ``settings.pool`` is above 0.
+        seed: seed of all draws.
 
     Raises:
-        ConfigError: if a level is unknown, or random items are wanted and there is no catalogue.
-        DataError: if levels are wanted and the log has none.
+        ConfigError: if a level does not exist, or if random items are set without a catalogue.
+        DataError: if levels are set and the log has no levels.
     """
 
     def __init__(
@@ -132,18 +135,18 @@ class CandidateSampler:
     ) -> None:
         if settings.pool and catalogue is None:
             raise ConfigError(
-                f"train.candidates.pool = {settings.pool} draws random items, and nothing says "
-                "what tells items apart; name the feature in catalogue.item"
+                f"train.candidates.pool = {settings.pool} draws random items and needs the feature "
+                "that identifies them; set catalogue.item"
             )
         self._counts = _counts(settings.levels, level_names, log)
         self._log, self._seed, self.pool = log, seed, settings.pool
         self.catalogue = catalogue if settings.pool else None
         if self.catalogue is not None:
-            even = settings.draw == "uniform"
-            weights = np.ones(len(self.catalogue)) if even else self.catalogue.counts + 1.0
+            uniform = settings.draw == "uniform"
+            weights = np.ones(len(self.catalogue)) if uniform else self.catalogue.counts + 1.0
             self._cumulative = np.cumsum(weights / weights.sum())
             log_q = np.log(weights / weights.sum()).astype(np.float32)
-            # At the end, where place -1 looks: an item that cannot be drawn counts as the rarest.
+            # Index -1 is used for items outside the catalogue: they have the lowest probability.
             self._log_q = np.append(log_q, log_q.min())
             self._codes = np.asarray(log.items[self.catalogue.item])
 
@@ -151,38 +154,39 @@ class CandidateSampler:
         """Draw the candidates of some requests.
 
         Args:
-            rows: of the requests in the log, ``[requests]``.
-            epoch: counted from 0; each draws anew.
+            rows: ``[requests]`` row numbers of the requests in the log.
+            epoch: number of the epoch, from 0; each epoch has other candidates.
         """
         logged = flat_places(self._log.offsets, rows)
         lengths = self._log.offsets[rows + 1] - self._log.offsets[rows]
         keys = mix(mix(rows.view(np.uint64) ^ seeded(self._seed)) ^ seeded(epoch))
         owner = np.repeat(np.arange(len(rows)), lengths)
         kept = self._kept(logged, owner, keys[owner], positions_within(lengths))
-        places, whose, random = logged[kept], owner[kept], np.zeros(len(kept), dtype=bool)
+        places, request, random = logged[kept], owner[kept], np.zeros(len(kept), dtype=bool)
         if self.catalogue is not None:
-            drawn, of = self._drawn(self.catalogue, keys, owner, self._codes[logged])
-            places, whose = np.concatenate([places, drawn]), np.concatenate([whose, of])
+            drawn, drawn_for = self._drawn(self.catalogue, keys, owner, self._codes[logged])
+            places = np.concatenate([places, drawn])
+            request = np.concatenate([request, drawn_for])
             random = np.concatenate([random, np.ones(len(drawn), dtype=bool)])
-            order = np.argsort(whose, kind="stable")
-            places, whose, random = places[order], whose[order], random[order]
+            order = np.argsort(request, kind="stable")
+            places, request, random = places[order], request[order], random[order]
         return Drawn(
-            lengths=np.bincount(whose, minlength=len(rows)).astype(np.int64),
+            lengths=np.bincount(request, minlength=len(rows)).astype(np.int64),
             places=places,
             random=random,
-            log_q=self._chances(places, random),
+            log_q=self._log_probabilities(places, random),
         )
 
     def _kept(
         self, logged: Codes, owner: Codes, keys: NDArray[np.uint64], within: Codes
     ) -> NDArray[np.intp]:
-        """Which of the logged candidates are drawn: those first by chance in their level."""
+        """Return indices of the drawn logged candidates: the first in random order, per level."""
         if self._counts is None or self._log.levels is None:
             return np.arange(len(logged))
         level = np.asarray(self._log.levels)[logged].astype(np.int64)
-        # A number for each, and requests in order: ten times as fast as sorting by three keys.
-        chance = mix(keys ^ within.view(np.uint64)) >> np.uint64(7)
-        order = np.argsort(level.view(np.uint64) << np.uint64(57) | chance, kind="stable")
+        # Two stable sorts by one number each: ten times as fast as a sort by three keys.
+        random = mix(keys ^ within.view(np.uint64)) >> np.uint64(7)
+        order = np.argsort(level.view(np.uint64) << np.uint64(57) | random, kind="stable")
         order = order[np.argsort(owner[order], kind="stable")]
         _, sizes = np.unique((owner * 128 + level)[order], return_counts=True)
         first = order[positions_within(sizes) < self._counts[level[order]]]
@@ -191,30 +195,32 @@ class CandidateSampler:
     def _drawn(
         self, catalogue: ItemCatalogue, keys: NDArray[np.uint64], owner: Codes, logged: Codes
     ) -> tuple[Codes, Codes]:
-        """Places in the catalogue of what is drawn, and whose it is."""
-        whose = np.repeat(np.arange(len(keys)), self.pool)
-        turn = np.tile(np.arange(self.pool, dtype=np.uint64), len(keys)) + np.uint64(2**32)
-        chance = (mix(keys[whose] ^ turn) >> np.uint64(11)) / 2.0**53
+        """Return the catalogue index of each drawn item, and the request it is drawn for."""
+        request = np.repeat(np.arange(len(keys)), self.pool)
+        draw = np.tile(np.arange(self.pool, dtype=np.uint64), len(keys)) + np.uint64(2**32)
+        uniform = (mix(keys[request] ^ draw) >> np.uint64(11)) / 2.0**53
         places = np.minimum(
-            np.searchsorted(self._cumulative, chance, side="right"), len(catalogue) - 1
+            np.searchsorted(self._cumulative, uniform, side="right"), len(catalogue) - 1
         )
         size = len(catalogue)
-        own = catalogue.places(logged)
-        there = own >= 0
-        known = np.sort(owner[there] * size + own[there])
-        drawn = whose * size + places
-        # Few are drawn and many were logged, so the few are looked up: `isin` hashes the many.
-        at = np.searchsorted(known, drawn)
-        new = np.append(known, -1)[at] != drawn
-        return places[new], whose[new]
+        logged_places = catalogue.places(logged)
+        listed = logged_places >= 0
+        logged_pairs = np.sort(owner[listed] * size + logged_places[listed])
+        drawn_pairs = request * size + places
+        # Search for the few drawn items: faster than `isin`, which hashes the many logged ones.
+        at = np.searchsorted(logged_pairs, drawn_pairs)
+        new = np.append(logged_pairs, -1)[at] != drawn_pairs
+        return places[new], request[new]
 
-    def _chances(self, places: Codes, random: NDArray[np.bool_]) -> NDArray[np.float32] | None:
+    def _log_probabilities(
+        self, places: Codes, random: NDArray[np.bool_]
+    ) -> NDArray[np.float32] | None:
         if self.catalogue is None:
             return None
-        of_item = places.copy()
-        of_item[~random] = self.catalogue.places(self._codes[places[~random]])
-        chances: NDArray[np.float32] = self._log_q[of_item]
-        return chances
+        item_places = places.copy()
+        item_places[~random] = self.catalogue.places(self._codes[places[~random]])
+        log_q: NDArray[np.float32] = self._log_q[item_places]
+        return log_q
 
 
 def _counts(
@@ -224,7 +230,8 @@ def _counts(
         return None
     if log.levels is None or not names:
         raise DataError(
-            "train.candidates.levels says how many of each level, and the log has no levels"
+            "train.candidates.levels needs a log with levels; found none; prepare the log with "
+            "levels, or remove the setting"
         )
     counts = np.zeros(128, dtype=np.int64)
     for name, count in levels.items():

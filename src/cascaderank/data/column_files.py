@@ -1,7 +1,8 @@
-"""Columns that grow part by part in files, and are then mapped into memory."""
+"""Columns that are appended to files part by part and then mapped into memory."""
 
 import math
 import mmap
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, final
@@ -17,28 +18,30 @@ class ColumnFiles:
     """Raw binary files in a folder, one per column.
 
     Args:
-        folder: where they go; made if it is not there.
+        folder: folder of the files, a string or a path; created if it does not exist.
 
     Raises:
-        DataError: if the folder cannot be made.
+        DataError: if the folder cannot be created.
 
     Examples:
         >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder, ColumnFiles(Path(folder)) as files:
+        >>> with tempfile.TemporaryDirectory() as folder, ColumnFiles(folder) as files:
         ...     files.append("price", np.array([1.0, 2.0]))
         ...     files.append("price", np.array([3.0]))
         ...     files.mapped("price").tolist()
         [1.0, 2.0, 3.0]
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = Path(folder)
         self._files: dict[str, BinaryIO] = {}
         self._rows: dict[str, np.dtype[Any]] = {}
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataError(f"{folder}: cannot be made: {error.strerror or error}") from None
+            raise DataError(
+                f"{self._folder}: cannot be created: {error.strerror or error}"
+            ) from None
 
     def __enter__(self) -> Self:
         return self
@@ -53,14 +56,18 @@ class ColumnFiles:
             file.close()
 
     def append(self, column: str, values: NDArray[Any]) -> None:
-        """Add values ``[n, ...]`` to a column; all of a column have one type and shape.
+        """Append values to a column.
+
+        Args:
+            column: name of the column.
+            values: ``[n, ...]``; all values of a column have one dtype and trailing shape.
 
         Raises:
-            DataError: if they cannot be written, as on a full disk.
+            DataError: if the values cannot be written, for example on a full disk.
         """
         try:
             if column not in self._files:
-                # Numbered, since a column may be called anything.
+                # Numbered, because a column name need not be a valid file name.
                 path = self._folder / f"column-{len(self._files):05}.bin"
                 self._files[column] = path.open("wb")
                 self._rows[column] = np.dtype((values.dtype, values.shape[1:]))
@@ -71,18 +78,18 @@ class ColumnFiles:
             ) from None
 
     def mapped(self, column: str) -> NDArray[Any]:
-        """Return all values of a column, read-only, mapped from its file."""
+        """Return all values of a column as a read-only array that is mapped from its file."""
         file, row = self._files[column], self._rows[column]
         file.flush()
-        if not file.tell():  # nothing cannot be mapped
+        if not file.tell():  # an empty file cannot be mapped
             return np.zeros(0, dtype=row)
-        # As a plain array: indexing a memmap is several times slower.
+        # As a plain ndarray: indexing a memmap is several times slower.
         flat = np.asarray(np.memmap(file.name, dtype=row.base, mode="r"))
         return flat.reshape(-1, *row.shape)
 
 
 def mapping_of(values: NDArray[Any]) -> mmap.mmap | None:
-    """Return what maps the file that values are in, or ``None`` if they are in memory."""
+    """Return the mapping of the file that backs an array; ``None`` for an array in memory."""
     base: object = values
     while isinstance(base, np.ndarray):
         base = base.base
@@ -90,9 +97,9 @@ def mapping_of(values: NDArray[Any]) -> mmap.mmap | None:
 
 
 def resident_of_files() -> float:
-    """Return how many bytes of mapped files count as memory of this process.
+    """Return the bytes of mapped files in the resident memory of this process.
 
-    Infinity where the system does not tell: it is Linux that does.
+    The number is read from ``/proc`` on Linux; it is infinity on other systems.
     """
     try:
         return int(Path("/proc/self/statm").read_bytes().split()[2]) * mmap.PAGESIZE

@@ -1,6 +1,7 @@
-"""The encoded log: every column flat, in files that are mapped into memory."""
+"""Encoded log: flat columns in files that are mapped into memory."""
 
 import mmap
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,10 +29,10 @@ Column = NDArray[Any]
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedLog:
-    """Requests as flat columns: the candidates of all requests one after another.
+    """Encoded requests as flat columns: the candidates of all requests, concatenated.
 
-    Those of request ``r`` are ``offsets[r]`` to ``offsets[r + 1]``. Made by :meth:`build` from a
-    request log, or by :meth:`of_frame` from a few requests in memory.
+    The candidates of request ``r`` are the slice ``offsets[r]:offsets[r + 1]`` of each column.
+    :meth:`build` encodes a request log; :meth:`of_frame` encodes a few requests in memory.
 
     Examples:
         >>> fitted = FittedSchema(
@@ -44,42 +45,44 @@ class EncodedLog:
     """
 
     request_ids: pl.Series
-    """``[requests]``."""
+    """``[requests]`` ids."""
     offsets: NDArray[np.int64]
-    """``[requests + 1]``: where the candidates of each request start."""
+    """``[requests + 1]`` index of the first candidate of each request, and the total at the end."""
     items: Mapping[str, Column]
-    """Features of candidates by name, each ``[candidates]``."""
+    """Item features by name, ``[candidates]`` each."""
     request: Mapping[str, Column] = field(default_factory=dict)
-    """Features of requests by name, each ``[requests]``."""
+    """Request features by name, ``[requests]`` each."""
     history: Mapping[str, Column] = field(default_factory=dict)
-    """Features of histories by name, each ``[entries]``, oldest first."""
+    """History features by name, ``[entries]`` each, oldest first."""
     history_offsets: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
-    """``[requests + 1]`` by sequence: where the history of each request starts."""
+    """``[requests + 1]`` index of the first entry of each request, by sequence."""
     sequences: Mapping[str, str] = field(default_factory=dict)
     """Sequence of each history feature."""
     labels: NDArray[np.float32] | None = None
-    """``[candidates]``, higher is better."""
+    """``[candidates]`` training targets, higher is better."""
     levels: NDArray[np.int8] | None = None
-    """``[candidates]``, 0 lowest."""
+    """``[candidates]`` funnel levels, 0 lowest."""
     feedback: NDArray[np.float32] | None = None
-    """``[candidates]``, what the user did with each, such as 1 for a click."""
+    """``[candidates]`` user feedback, such as 1 for a click."""
     days: NDArray[np.int32] | None = None
-    """``[requests]`` days of the log, since 1970-01-01; ``None`` if the log has no timestamps."""
+    """``[requests]`` days since 1970-01-01; ``None`` if the log has no timestamps."""
 
     @property
     def requests(self) -> int:
-        """How many requests there are."""
+        """Number of requests."""
         return len(self.offsets) - 1
 
     @property
     def mapped_bytes(self) -> int:
-        """Size of the files that columns are mapped from; 0 if all are in memory."""
+        """Total size of the files that columns are mapped from; 0 if all columns are in memory."""
         return sum(len(mapping) for mapping in self._mappings())
 
     def release(self) -> None:
-        """Let go of what was read from mapped files, and stays in the cache of the system.
+        """Release the resident pages of the mapped files.
 
-        It counts as memory of the process until then. It is read again when it is needed.
+        Pages that were read count as memory of the process until they are released. They stay in
+        the page cache of the system and are mapped again on the next access. Has no effect on
+        Windows.
         """
         if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
             for mapping in self._mappings():
@@ -88,7 +91,7 @@ class EncodedLog:
     def _mappings(self) -> list[mmap.mmap]:
         columns = [*self.items.values(), *self.request.values(), *self.history.values()]
         columns += [c for c in (self.labels, self.levels, self.feedback) if c is not None]
-        # By identity, since columns that lie side by side are mapped together.
+        # By identity, because all columns of a block share one mapping.
         mappings = {id(mapping): mapping for mapping in map(mapping_of, columns)}
         return [mapping for mapping in mappings.values() if mapping is not None]
 
@@ -99,29 +102,34 @@ class EncodedLog:
         fitted: FittedSchema,
         *,
         target: Target | None,
-        folder: Path,
+        folder: str | os.PathLike[str],
         history_length: int = 50,
         seed: int = 0,
         progress: Callable[[int], None] | None = None,
     ) -> Self:
         """Encode a request log into files, part by part, and map them into memory.
 
-        The candidates of a request are put into an order that chance (``seed`` and the request's
-        row) decides, once: logs list the best first, and a model that ties must not profit by it.
+        The candidates of each request are shuffled once, in an order that depends on ``seed`` and
+        the row of the request only. Logs list the best candidates first, and a model with tied
+        scores must not profit from that order.
 
         Args:
             log: the data set.
-            fitted: what was learnt from the training requests.
-            target: what the labels are, see :mod:`cascaderank.data.labels`; ``None`` for no labels.
-            folder: where the files go; made if it is not there. It must outlive what is returned.
-            history_length: how many entries of a history are kept, the latest.
-            seed: of the order of candidates.
-            progress: hears how many requests were encoded since it last heard.
+            fitted: schema fitted to the training requests.
+            target: definition of the labels, see :mod:`cascaderank.data.labels`; ``None`` for no
+                labels.
+            folder: folder of the files, a string or a path; created if it does not exist. It must
+                exist as long as the returned log is used.
+            history_length: maximum number of history entries per request, at least 1; the latest
+                are kept.
+            seed: seed of the order of candidates.
+            progress: callback that receives the number of requests encoded since its last call.
 
         Raises:
             SchemaError: if the log does not have the features that the schema was fitted to.
-            DataError: if the log is damaged, or lacks what the target is made of.
-            ConfigError: if there is no such target, or ``history_length`` is not positive.
+            DataError: if the log is damaged, or a column of the target is missing.
+            ConfigError: if the target does not exist, if a relabelling has another number of levels
+                than the log, or if ``history_length`` is below 1.
 
         Examples:
             >>> import tempfile
@@ -142,16 +150,16 @@ class EncodedLog:
             ...     dict(zip(encoded.items["ad"].tolist(), encoded.labels.tolist()))[2]
             1.0
         """
-        parts, there = log.manifest.parts, log.manifest.columns
+        parts, available = log.manifest.parts, log.manifest.columns
         check_same_features(fitted, log.schema, where=str(log.path))
-        wanted = needs(target, there, where=str(log.path)) if target else ()
+        target_columns = needs(target, available, where=str(log.path)) if target else ()
         if isinstance(target, Relabelling):
             target.check_levels(len(log.manifest.level_names), where=str(log.path))
-        extra = [c for c in ("level", "feedback", *wanted) if c in there]
+        extra = [c for c in ("level", "feedback", *target_columns) if c in available]
         columns = list(dict.fromkeys(["request_id", *fitted.names, *extra]))
         encoder = Encoder(fitted)
         chunks = (_from_part(log, part, columns, encoder, target, history_length) for part in parts)
-        joined = _joined(chunks, folder, seed, progress or _nobody)
+        joined = _joined(chunks, Path(folder), seed, progress or _ignore)
         return replace(joined, days=_days_of(parts))
 
     @classmethod
@@ -166,17 +174,18 @@ class EncodedLog:
         """Encode some requests in memory; candidates keep their order.
 
         Args:
-            frame: one row per request with the features of the fitted schema; ``request_id``,
-                ``level``, ``position``, ``label`` and ``feedback`` if they are at hand.
-            fitted: what was learnt from the training requests, or an encoder of it.
-            target: what the labels are; ``None`` for no labels.
-            history_length: how many entries of a history are kept, the latest.
+            frame: one row per request with the features of the fitted schema, and optionally
+                ``request_id``, ``level``, ``position``, ``label`` and ``feedback``.
+            fitted: schema fitted to the training requests, or an encoder of it.
+            target: definition of the labels; ``None`` for no labels.
+            history_length: maximum number of history entries per request, at least 1; the latest
+                are kept.
 
         Raises:
-            SchemaError: if a feature is missing or of another type.
-            DataError: if lists of a request differ in length, if a value is null or not finite
-                that must not be, or if the target is made of a column that is missing.
-            ConfigError: if there is no such target, or ``history_length`` is not positive.
+            SchemaError: if a feature is missing or has another type.
+            DataError: if the lists of a request have unequal lengths, if values are infinite, NaN
+                or null where the schema allows none, or if a column of the target is missing.
+            ConfigError: if the target does not exist, or ``history_length`` is below 1.
         """
         if history_length < 1:
             raise ConfigError(f"history_length must be at least 1; got {history_length}")
@@ -209,23 +218,22 @@ def _from_part(
 def _joined(
     chunks: Iterable[EncodedLog], folder: Path, seed: int, progress: Callable[[int], None]
 ) -> EncodedLog:
-    """Append the columns of all chunks to files, candidates shuffled, and map them."""
+    """Append the columns of all chunks to files, with shuffled candidates, and map the files."""
     ids, rows = [], 0
     with ColumnFiles(folder) as files:
         for chunk in chunks:
-            order = _chance_order(np.diff(chunk.offsets), rows, seed)
+            order = _random_order(np.diff(chunk.offsets), rows, seed)
             tables = _tables(chunk)
             for key, values in _columns(chunk, tables).items():
-                of_candidates = key.startswith(_OF_CANDIDATES)
-                files.append(key, values[order] if of_candidates else values)
+                files.append(key, values[order] if key.startswith(_CANDIDATE_KEYS) else values)
             ids.append(chunk.request_ids)
             rows += chunk.requests
             progress(chunk.requests)
         mapped = {key: files.mapped(key) for key in _columns(chunk, tables)}
 
-    def table(what: str) -> Table:
-        of = tables[what]
-        return Table({names: mapped[_key(what, names)] for names in of.blocks}, tuple(of))
+    def table(group: str) -> Table:
+        names = tables[group]
+        return Table({block: mapped[_key(group, block)] for block in names.blocks}, tuple(names))
 
     return EncodedLog(
         request_ids=pl.concat(ids),
@@ -243,7 +251,7 @@ def _joined(
     )
 
 
-_OF_CANDIDATES = ("items:", "labels:", "levels:", "feedback:")
+_CANDIDATE_KEYS = ("items:", "labels:", "levels:", "feedback:")
 
 
 def _tables(chunk: EncodedLog) -> dict[str, Table]:
@@ -255,45 +263,47 @@ def _tables(chunk: EncodedLog) -> dict[str, Table]:
 
 
 def _columns(chunk: EncodedLog, tables: Mapping[str, Table]) -> dict[str, Column]:
-    """All that goes into files, by what it is, a colon, and its name."""
+    """Arrays that are written to files, by ``group:names``."""
     columns: dict[str, Column] = {"lengths:": np.diff(chunk.offsets)}
-    for what, table in tables.items():
-        columns |= {_key(what, names): block for names, block in table.blocks.items()}
-    columns |= {f"entries:{name}": np.diff(of) for name, of in chunk.history_offsets.items()}
-    for what in ("labels", "levels", "feedback"):
-        values = getattr(chunk, what)
+    for group, table in tables.items():
+        columns |= {_key(group, names): block for names, block in table.blocks.items()}
+    columns |= {
+        f"entries:{name}": np.diff(offsets) for name, offsets in chunk.history_offsets.items()
+    }
+    for name in ("labels", "levels", "feedback"):
+        values = getattr(chunk, name)
         if values is not None:
-            columns[f"{what}:"] = values
+            columns[f"{name}:"] = values
     return columns
 
 
-def _key(what: str, names: tuple[str, ...]) -> str:
-    return f"{what}:{','.join(names)}"
+def _key(group: str, names: tuple[str, ...]) -> str:
+    return f"{group}:{','.join(names)}"
 
 
 def _days_of(parts: Sequence[Part]) -> NDArray[np.int32] | None:
-    """The day of each request; a part has requests of one day."""
+    """Return the day of each request; all requests of a part have the same day."""
     days = [part.day for part in parts if part.day is not None]
     if len(days) < len(parts):
         return None
-    since = np.array(days, dtype="datetime64[D]").astype(np.int32)
-    return np.repeat(since, [part.requests for part in parts])
+    numbers = np.array(days, dtype="datetime64[D]").astype(np.int32)
+    return np.repeat(numbers, [part.requests for part in parts])
 
 
-def _chance_order(lengths: NDArray[np.int64], first: int, seed: int) -> NDArray[np.int64]:
-    """Order that shuffles the candidates inside each request, as seed and row decide.
+def _random_order(lengths: NDArray[np.int64], first: int, seed: int) -> NDArray[np.int64]:
+    """Return an order that shuffles the candidates inside each request, by seed and row.
 
     Args:
-        lengths: of the requests.
-        first: row of the first of them.
-        seed: of the order.
+        lengths: ``[requests]`` number of candidates of each request.
+        first: row of the first request in the log.
+        seed: seed of the order.
     """
     rows = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths).view(np.uint64)
     keys = mix((rows + np.uint64(first)) ^ seeded(seed))
     keys = mix(keys ^ positions_within(lengths).view(np.uint64))
-    # The row leads, so that candidates stay in their request; 32 bits of chance follow it.
+    # Sort by row, so that candidates stay in their request, and then by 32 random bits.
     return ((rows << np.uint64(32)) | (keys >> np.uint64(32))).argsort(kind="stable")
 
 
-def _nobody(requests: int) -> None:
-    """Hear nothing."""
+def _ignore(requests: int) -> None:
+    """Do nothing; default of the progress callback."""

@@ -1,4 +1,4 @@
-"""Domains: how far a candidate got in the whole chain, from matched to clicked."""
+"""Domains of candidates in an entire-chain model: click, unclicked, unexposed and dropped."""
 
 import math
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from cascaderank.data.hashing import seeded
 from cascaderank.errors import ConfigError, DataError
 
 DOMAINS = ("click", "unclicked", "unexposed", "dropped")
-"""Names of the domains by number: clicked; exposed and not clicked; not exposed; and, where they
-are told apart, those that not even pre-ranking let pass."""
+"""Names of the domains by index: clicked; exposed and not clicked; not exposed; and dropped before
+or by pre-ranking, which is a separate domain only if the level of pre-ranking is set."""
 
-_CHANCES = 2**24  # what a sampling rate is told apart by
-_ROWS = 2**22  # candidates that are counted in one go
+_RESOLUTION = 2**24  # number of distinct sampling rates
+_CHUNK = 2**22  # candidates that are counted at a time
 
 
 def domains_of(
@@ -29,23 +29,23 @@ def domains_of(
     exposed_level: int,
     preranked_level: int | None = None,
 ) -> Tensor:
-    """Return the domain of each candidate, as a number into :data:`DOMAINS`.
+    """Return the domain of each candidate, as an index into :data:`DOMAINS`.
 
-    Feedback on a candidate that was not exposed counts for nothing.
+    Feedback on candidates that were not exposed is ignored.
 
     Args:
-        levels: integers, 0 lowest: how far the logged system let a candidate get.
-        feedback: of the same shape, above 0 for a click; ``None`` if the log does not say, and then
-            nothing is known to be clicked.
-        exposed_level: the lowest level of what the user saw.
-        preranked_level: the lowest level of what passed pre-ranking; not given, all that was not
-            exposed is one domain.
+        levels: integers of any shape: the funnel level that each candidate reached, 0 lowest.
+        feedback: feedback of the same shape, above 0 for a click; ``None`` if the log has no
+            feedback, and then no candidate is in the domain of clicks.
+        exposed_level: lowest level of exposed candidates, at least 1.
+        preranked_level: lowest level of candidates that passed pre-ranking, in
+            [1, ``exposed_level``]; default: all candidates that were not exposed are one domain.
 
     Returns:
         int64 of the same shape, 0 to 2, or 0 to 3 with ``preranked_level``.
 
     Raises:
-        ConfigError: if a level is not positive, or they are not in this order.
+        ConfigError: if a level is below 1, or ``preranked_level`` is above ``exposed_level``.
 
     Examples:
         >>> levels, feedback = torch.tensor([0, 1, 3, 3]), torch.tensor([0.0, 0.0, 0.0, 1.0])
@@ -67,37 +67,42 @@ def domains_of(
 
 
 def check_levels(exposed_level: int, preranked_level: int | None) -> None:
-    """Check where domains begin.
+    """Check the levels at which domains begin.
+
+    Args:
+        exposed_level: lowest level of exposed candidates.
+        preranked_level: lowest level of candidates that passed pre-ranking; ``None`` if unused.
 
     Raises:
-        ConfigError: if a level is not positive, or they are not in this order.
+        ConfigError: if a level is below 1, or ``preranked_level`` is above ``exposed_level``.
     """
     lowest = 1 if preranked_level is None else preranked_level
     if not 1 <= lowest <= exposed_level:
         raise ConfigError(
-            "preranked_level and exposed_level must be at least 1, and pre-ranked no higher than "
-            f"exposed; got {preranked_level} and {exposed_level}"
+            "preranked_level and exposed_level must be at least 1, and preranked_level at most "
+            f"exposed_level; got {preranked_level} and {exposed_level}"
         )
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class DomainSampling:
-    """Which candidates of each domain are learnt from.
+    """Random subsampling of the candidates of each domain for training.
 
-    In a TOML file it is a table: ``sampling = { rates = [1, 0.4, 0.01, 0.001] }``. A candidate is
-    in or out by chance that ``seed``, the row of its request and its place in the list decide: in
-    every epoch and every batch alike.
+    In a TOML file it is a table: ``sampling = { rates = [1, 0.4, 0.01, 0.001] }``. Whether a
+    candidate is sampled depends on ``seed``, the row of its request and its place in the list only,
+    so it is the same in every epoch and batch.
 
     Args:
-        rates: of each domain, in (0, 1]; three, or four where those that pre-ranking dropped are a
-            domain of their own.
-        seed: of the chance.
-        reweighted: let each candidate that is in weigh one over its rate, so that the loss of all
-            candidates is estimated, only from fewer. Not so, rare domains count for more.
+        rates: sampling rate of each domain, in [2^-24, 1]; three rates, or four if candidates
+            dropped by pre-ranking are a separate domain.
+        seed: seed of the sampling.
+        reweighted: whether a sampled candidate has the weight 1 / rate, so that the loss is an
+            unbiased estimate of the loss over all candidates. Default: ``False``; weights are 1,
+            and domains with high rates have more influence.
 
     Raises:
-        ConfigError: if there are not three or four rates, or one is out of range.
+        ConfigError: if there are not three or four rates, or a rate is out of range.
 
     Examples:
         >>> sampling = DomainSampling(rates=(1.0, 0.4, 0.01))
@@ -114,28 +119,28 @@ class DomainSampling:
 
     def __post_init__(self) -> None:
         if len(self.rates) not in (3, 4) or not all(
-            math.isfinite(r) and 1 / _CHANCES <= r <= 1 for r in self.rates
+            math.isfinite(r) and 1 / _RESOLUTION <= r <= 1 for r in self.rates
         ):
             raise ConfigError(
                 "rates must be three or four numbers above 0 and up to 1, one per domain "
-                f"({', '.join(DOMAINS)}); a domain without a sample cannot be learnt; "
+                f"({', '.join(DOMAINS)}); a domain without samples cannot be trained on; "
                 f"got {list(self.rates)}"
             )
 
     def weights(self, domains: Tensor, rows: Tensor) -> Tensor:
-        """Return what each candidate weighs; 0 for one that is out.
+        """Return the weight of each candidate in the loss; 0 if it is not sampled.
 
         Args:
-            domains: ``[batch, list]``, as :func:`domains_of` gives them.
-            rows: ``[batch]`` int64, where in its data set each request is.
+            domains: ``[batch, list]`` domain indices, see :func:`domains_of`.
+            rows: ``[batch]`` int64 row numbers of the requests in their data set.
 
         Returns:
-            ``[batch, list]`` float32, at least 0.
+            ``[batch, list]`` float32 weights, at least 0.
         """
         rates = torch.tensor(self.rates, dtype=torch.float32, device=domains.device)[domains]
-        chance = _chance(rows, domains.shape[-1], self.seed)
+        draws = _random_integers(rows, domains.shape[-1], self.seed)
         weights = 1 / rates if self.reweighted else torch.ones_like(rates)
-        return weights.masked_fill(chance >= (rates * _CHANCES).round(), 0.0)
+        return weights.masked_fill(draws >= (rates * _RESOLUTION).round(), 0.0)
 
 
 def count_domains(
@@ -145,11 +150,12 @@ def count_domains(
 
     Args:
         log: the encoded requests.
-        exposed_level: the lowest level of what the user saw.
-        preranked_level: the lowest level of what passed pre-ranking, if it is told apart.
+        exposed_level: lowest level of exposed candidates, at least 1.
+        preranked_level: lowest level of candidates that passed pre-ranking; default: dropped
+            candidates are not a separate domain.
 
     Returns:
-        Counts by the names of :data:`DOMAINS`.
+        Number of candidates by the names of :data:`DOMAINS`.
 
     Raises:
         DataError: if the log has no levels.
@@ -169,11 +175,11 @@ def count_domains(
     if log.levels is None:
         raise DataError(no_levels("the log"))
     counts = np.zeros(len(names), dtype=np.int64)
-    for first in range(0, len(log.levels), _ROWS):
-        rows = slice(first, first + _ROWS)
-        feedback = None if log.feedback is None else _tensor(log.feedback[rows])
+    for first in range(0, len(log.levels), _CHUNK):
+        chunk = slice(first, first + _CHUNK)
+        feedback = None if log.feedback is None else _tensor(log.feedback[chunk])
         domains = domains_of(
-            _tensor(log.levels[rows]),
+            _tensor(log.levels[chunk]),
             feedback,
             exposed_level=exposed_level,
             preranked_level=preranked_level,
@@ -183,19 +189,28 @@ def count_domains(
 
 
 def no_levels(where: str) -> str:
-    """Say that there are no levels, and what to do."""
+    """Return the error message for a log or batch without levels.
+
+    Args:
+        where: name of the log or batch.
+    """
     return (
-        f"{where} has no levels, which say who was exposed; prepare the log with a column of "
-        "levels, or train by another objective, such as 'bce'"
+        f"{where} has no levels, which identify the exposed candidates; prepare the log with a "
+        "column of levels, or train with another objective, such as 'bce'"
     )
 
 
 def no_feedback(where: str, why: str) -> str:
-    """Say that there is no feedback, who needs it, and what to do."""
+    """Return the error message for a log or batch without feedback.
+
+    Args:
+        where: name of the log or batch.
+        why: clause that names what needs the feedback.
+    """
     return (
-        f"{where} has no feedback, which says who was clicked, and {why}; prepare the log with a "
-        "column of feedback, or have stages of one score, such as 'cold', learn exposures by "
-        "event = 'exposure'"
+        f"{where} has no feedback, which identifies the clicked candidates, and {why}; prepare the "
+        "log with a column of feedback, or train stages of one score, such as 'cold', on exposures "
+        "with event = 'exposure'"
     )
 
 
@@ -203,15 +218,15 @@ def _tensor(values: NDArray[np.int8] | NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.array(values))
 
 
-def _chance(rows: Tensor, length: int, seed: int) -> Tensor:
-    """Whole numbers from 0 to 2^24 - 1, ``[batch, list]``: by request and place alone."""
+def _random_integers(rows: Tensor, length: int, seed: int) -> Tensor:
+    """Return uniform integers in [0, 2^24) by row and place only, ``[batch, length]``."""
     key = int(seeded(seed).astype(np.int64))
     places = torch.arange(length, device=rows.device)
     return _shifted(_mix(_mix(rows ^ key).unsqueeze(-1) ^ places), 40)
 
 
 def _mix(z: Tensor) -> Tensor:
-    """Mix as :func:`cascaderank.data.hashing.mix` does; int64 wraps around as uint64 does."""
+    """Return :func:`cascaderank.data.hashing.mix` of int64; it wraps around like uint64."""
     z = z + _signed(0x9E3779B97F4A7C15)
     z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
     z = (z ^ _shifted(z, 27)) * _signed(0x94D049BB133111EB)
@@ -219,9 +234,11 @@ def _mix(z: Tensor) -> Tensor:
 
 
 def _shifted(z: Tensor, bits: int) -> Tensor:
+    """Return the logical right shift of int64, whose ``>>`` is arithmetic."""
     lowest = (1 << (64 - bits)) - 1
     return (z >> bits) & lowest
 
 
 def _signed(number: int) -> int:
+    """Return the int64 with the bits of an unsigned 64-bit number."""
     return number - 2**64 if number >= 2**63 else number

@@ -1,4 +1,4 @@
-"""From values to what a model reads: categories to codes, numbers to transformed numbers."""
+"""Encoding of feature values: categories as integer codes, numbers after their transform."""
 
 from typing import final
 
@@ -14,15 +14,15 @@ from cascaderank.schema import Feature, FittedSchema, Kind, Role, Schema
 __all__ = ["Encoder", "check_same_features", "encode_column", "fit_schema"]
 
 Codes = NDArray[np.int32] | NDArray[np.int64]
-_WIDEST_TABLE = 8  # a table of codes by value may be so many times longer than the vocabulary
+_WIDEST_TABLE = 8  # maximum length of a table of codes by value, in lengths of the vocabulary
 
 
 @final
 class Encoder:
-    """Encode the features of a fitted schema; looks up vocabularies once and keeps them.
+    """Encode the features of a fitted schema; builds the lookup tables of all vocabularies once.
 
     Args:
-        fitted: what was learnt from the training requests.
+        fitted: schema fitted to the training requests.
 
     Examples:
         >>> fitted = FittedSchema(
@@ -41,16 +41,18 @@ class Encoder:
         """Encode values of one feature.
 
         Args:
-            feature: one of the fitted schema.
-            values: not lists; ``[n]``.
+            feature: a feature of the fitted schema.
+            values: ``[n]``, scalars and not lists.
 
         Returns:
-            Categories: ``[n]`` int32 codes (int64 if there are too many), 0 for a null or a value
-            out of vocabulary. Numbers: ``[n]`` float32, NaN for null.
+            Categorical features: ``[n]`` int32 codes (int64 with 2^31 - 1 or more hash buckets); 0
+            for a null or a value out of vocabulary. Numeric features: ``[n]`` float32, NaN for
+            null.
 
         Raises:
-            SchemaError: if the values are of another type than the schema was fitted to.
-            DataError: if numbers are NaN or infinite, or null though the feature is never missing.
+            SchemaError: if the values have another type than those that the schema was fitted to.
+            DataError: if numbers are NaN, infinite or too large for float32, or if they are null
+                and the feature does not allow missing values.
         """
         if feature.kind is Kind.NUMERIC:
             return self._numbers(feature, values)
@@ -75,7 +77,7 @@ class Encoder:
         moments = self.fitted.moments.get(feature.name)
         if moments is not None:
             numbers = (numbers - moments.mean) / moments.deviation
-        with np.errstate(over="ignore"):  # told about below
+        with np.errstate(over="ignore"):  # reported below
             narrow = numbers.astype(np.float32)
         infinite = int(np.isinf(narrow).sum())
         if infinite:
@@ -89,19 +91,20 @@ class Encoder:
 def encode_column(
     fitted: FittedSchema, feature: Feature, values: pl.Series
 ) -> Codes | NDArray[np.float32]:
-    """Encode values of one feature; for more than one column keep an :class:`Encoder`.
+    """Encode values of one feature; use an :class:`Encoder` for more than one column.
 
     Args:
-        fitted: what was learnt from the training requests.
-        feature: one of its features.
-        values: not lists; ``[n]``.
+        fitted: schema fitted to the training requests.
+        feature: a feature of the fitted schema.
+        values: ``[n]``, scalars and not lists.
 
     Returns:
-        As :meth:`Encoder.__call__`.
+        Codes or numbers, see :meth:`Encoder.__call__`.
 
     Raises:
-        SchemaError: if the values are of another type than the schema was fitted to.
-        DataError: if numbers are NaN or infinite, or null though the feature is never missing.
+        SchemaError: if the values have another type than those that the schema was fitted to.
+        DataError: if numbers are NaN, infinite or too large for float32, or if they are null and
+            the feature does not allow missing values.
 
     Examples:
         >>> fitted = FittedSchema(
@@ -117,17 +120,18 @@ def encode_column(
 
 
 def check_same_features(fitted: FittedSchema, schema: Schema, *, where: str) -> None:
-    """Check that a data set has every feature of a fitted schema, as what it was.
+    """Check that a data set has every feature of a fitted schema, with the same role and kind.
 
-    Features that the fitted schema does not have do not matter.
+    Additional features of the data set are ignored.
 
     Args:
-        fitted: what the model was built for.
-        schema: of the data set.
-        where: what has it, for the message.
+        fitted: schema of the model.
+        schema: schema of the data set.
+        where: name of the data set in the message.
 
     Raises:
-        SchemaError: naming every feature that is missing or of another kind.
+        SchemaError: if features are missing or have another role, kind or sequence, or may be
+            missing in the data set and not in the model; the message names all of them.
 
     Examples:
         >>> fitted = FittedSchema(features=({"name": "price", "role": "item", "kind": "numeric"},))
@@ -138,25 +142,25 @@ def check_same_features(fitted: FittedSchema, schema: Schema, *, where: str) -> 
         if feature.name not in schema.names:
             mistakes.append(f"no '{feature.name}'{did_you_mean(feature.name, schema.names)}")
             continue
-        there = schema[feature.name]
-        same = ["role", "kind"] + (["sequence"] if feature.role is Role.HISTORY else [])
+        actual = schema[feature.name]
+        compared = ["role", "kind"] + (["sequence"] if feature.role is Role.HISTORY else [])
         mistakes += [
-            f"'{feature.name}' has {name} {getattr(there, name)!s} and not {getattr(feature, name)}"
-            for name in same
-            if getattr(there, name) != getattr(feature, name)
+            f"'{feature.name}' has {name} {getattr(actual, name)} and not {getattr(feature, name)}"
+            for name in compared
+            if getattr(actual, name) != getattr(feature, name)
         ]
-        if there.missing and not feature.missing:
-            mistakes.append(f"'{feature.name}' may be missing and may not in the model")
+        if actual.missing and not feature.missing:
+            mistakes.append(f"'{feature.name}' allows missing values and the model does not")
     if mistakes:
         raise SchemaError(
-            f"{where} has another schema than the model was fitted to: {'; '.join(mistakes)}; "
+            f"{where}: the schema differs from that of the model: {'; '.join(mistakes)}; "
             "use a data set with these features, or train on this one"
         )
 
 
 @final
 class _Lookup:
-    """Codes by value, of one vocabulary."""
+    """Lookup of the codes of one vocabulary; codes count from 1, and 0 is out of vocabulary."""
 
     def __init__(self, values: tuple[int, ...] | tuple[str, ...]) -> None:
         self._size = len(values)
@@ -184,18 +188,18 @@ class _Lookup:
         if self._text:
             codes = values.cast(pl.String).cast(self._enum, strict=False).to_physical()
             return (codes.cast(pl.Int32) + 1).fill_null(0).to_numpy()
-        numbers = values.cast(pl.Int64, strict=False)  # null if beyond 64 bits
-        found = self._codes(numbers.fill_null(0).to_numpy())
+        numbers = values.cast(pl.Int64, strict=False)  # null if it does not fit into 64 bits
+        integer_codes = self._codes(numbers.fill_null(0).to_numpy())
         if numbers.null_count():
-            found[numbers.is_null().to_numpy()] = 0
-        return found
+            integer_codes[numbers.is_null().to_numpy()] = 0
+        return integer_codes
 
     def _codes(self, numbers: NDArray[np.int64]) -> NDArray[np.int32]:
         if self._table is not None:
-            # Not numbers - low: that could overflow for a value far away.
+            # `numbers - low` of a number outside the table could overflow.
             inside = (numbers >= self._low) & (numbers <= self._low + len(self._table) - 1)
             where = np.where(inside, numbers, self._low) - self._low
             return np.where(inside, self._table[where], np.int32(0))
         where = np.searchsorted(self._values, numbers).clip(max=self._size - 1)
-        found = self._values[where] == numbers
-        return np.where(found, where + 1, 0).astype(np.int32)
+        known = self._values[where] == numbers
+        return np.where(known, where + 1, 0).astype(np.int32)

@@ -1,4 +1,4 @@
-"""What is learnt from the training requests: vocabularies and moments, part by part."""
+"""Fitting of a schema: vocabularies and moments of the training requests, part by part."""
 
 import math
 from collections.abc import Iterable
@@ -27,23 +27,25 @@ _LOGGED = (Transform.LOG1P, Transform.LOG1P_STANDARDISE)
 
 
 def fit_schema(schema: Schema, frames: Iterable[pl.DataFrame]) -> FittedSchema:
-    """Learn vocabularies, means and deviations from the training requests.
+    """Compute the vocabularies and moments of a schema from the training requests.
 
-    Pass nothing but training requests: what is learnt from others leaks. Frames are read one at a
-    time. Vocabularies are sorted by value, so that the order of requests changes no code.
+    Pass training requests only: statistics of validation or test requests are a leak. Frames are
+    read one at a time. Vocabularies are sorted by value, so that codes do not depend on the order
+    of the requests.
 
     Args:
-        schema: the features.
-        frames: of training requests, one row per request, as :meth:`RequestLog.frames` gives them.
+        schema: features to fit.
+        frames: training requests, one row per request, such as :meth:`RequestLog.frames` yields.
 
     Returns:
-        The schema with its vocabularies (values seen at least ``min_count`` times) and moments (of
-        what the transform's log1p gives; the deviation is that of the population, and 1 for a
-        feature that is constant or always null).
+        The schema with its vocabularies (values that occur at least ``min_count`` times) and
+        moments. Moments are those of the values after the log1p of their transform, if it has one.
+        The deviation is that of the population; it is 1 for a feature that is constant or always
+        null.
 
     Raises:
-        SchemaError: if a frame lacks a feature or has it in another type.
-        DataError: if there are no requests, or numbers are NaN or infinite.
+        SchemaError: if a feature is missing from a frame or has another type.
+        DataError: if there are no requests, or if numbers are NaN or infinite.
 
     Examples:
         >>> schema = Schema(
@@ -60,7 +62,7 @@ def fit_schema(schema: Schema, frames: Iterable[pl.DataFrame]) -> FittedSchema:
 
     Source: this project; moments are merged as in Chan, Golub and LeVeque 1983.
     """
-    kept = {
+    vocabularies = {
         f.vocabulary: _Vocabulary(f.vocabulary, f.min_count)
         for f in schema.features
         if f.kind is Kind.CATEGORICAL and f.buckets is None
@@ -84,21 +86,28 @@ def fit_schema(schema: Schema, frames: Iterable[pl.DataFrame]) -> FittedSchema:
             else:
                 check_category(feature, values.dtype)
                 if feature.buckets is None:
-                    kept[feature.vocabulary].add(feature, values)
+                    vocabularies[feature.vocabulary].add(feature, values)
     if not requests:
-        raise DataError("there are no training requests to fit the schema to; see [data.split]")
+        raise DataError(
+            "the schema needs training requests to be fitted to; found none; see [data.split]"
+        )
     return FittedSchema(
         features=schema.features,
-        vocabularies={name: vocabulary.values() for name, vocabulary in kept.items()},
+        vocabularies={name: vocabulary.values() for name, vocabulary in vocabularies.items()},
         moments={name: running.moments(name) for name, running in moments.items()},
     )
 
 
 def feature_values(frame: pl.DataFrame, feature: Feature) -> pl.Series:
-    """Return the values of a feature one after another, whatever its role.
+    """Return all values of a feature of any role as one flat column.
+
+    Args:
+        frame: one row per request.
+        feature: feature of a request, of history entries or of candidates.
 
     Raises:
-        SchemaError: if the frame does not have it, or not for each request, entry or candidate.
+        SchemaError: if the column is missing, or is not a list although the feature is one of
+            candidates or history entries (or is a list although the feature is one of requests).
 
     Examples:
         >>> price = Feature(name="price", role="item", kind="numeric")
@@ -113,16 +122,16 @@ def feature_values(frame: pl.DataFrame, feature: Feature) -> pl.Series:
     column = frame[feature.name]
     listed = isinstance(column.dtype, pl.List)
     if listed is (feature.role is Role.REQUEST):
-        one = "value per request" if feature.role is Role.REQUEST else "list per request"
-        raise SchemaError(f"feature '{feature.name}' must be one {one}; found {column.dtype}")
+        shape = "value per request" if feature.role is Role.REQUEST else "list per request"
+        raise SchemaError(f"feature '{feature.name}' must be one {shape}; found {column.dtype}")
     return flattened(column) if listed else column
 
 
 def check_category(feature: Feature, dtype: pl.DataType) -> None:
-    """Check that values are integers, booleans or strings.
+    """Check that the values of a categorical feature are integers, booleans or strings.
 
     Raises:
-        SchemaError: if not.
+        SchemaError: if they have another type.
 
     Examples:
         >>> check_category(Feature(name="video", role="item", kind="categorical"), pl.Int64())
@@ -135,11 +144,11 @@ def check_category(feature: Feature, dtype: pl.DataType) -> None:
 
 
 def finite_numbers(feature: Feature, values: pl.Series) -> NDArray[np.float64]:
-    """Return numbers as float64, NaN for null.
+    """Return the values of a numeric feature as float64; null becomes NaN.
 
     Raises:
-        SchemaError: if they are not numbers.
-        DataError: if some are NaN or infinite; they are counted.
+        SchemaError: if the values are not numbers.
+        DataError: if values are NaN or infinite; the message counts them.
 
     Examples:
         >>> price = Feature(name="price", role="item", kind="numeric")
@@ -161,7 +170,9 @@ def finite_numbers(feature: Feature, values: pl.Series) -> NDArray[np.float64]:
 
 
 def logged(feature: Feature, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return sign(x) log(1 + |x|) of each number if the transform of the feature says so.
+    """Return sign(x) log(1 + |x|) of each number if the feature has a log1p transform.
+
+    Numbers of other features are returned unchanged.
 
     Examples:
         >>> price = Feature(name="price", role="item", kind="numeric", transform="log1p")
@@ -176,7 +187,7 @@ def logged(feature: Feature, numbers: NDArray[np.float64]) -> NDArray[np.float64
 
 @final
 class _Vocabulary:
-    """Values of one vocabulary with how often each was seen."""
+    """Values of one vocabulary and their counts in the training requests."""
 
     def __init__(self, name: str, min_count: int) -> None:
         self._name, self._min_count = name, min_count
@@ -192,8 +203,9 @@ class _Vocabulary:
         if self._counts is not None:
             if self._counts.schema["value"] != values.dtype:
                 raise SchemaError(
-                    f"feature '{feature.name}' has {values.dtype} values, others of vocabulary "
-                    f"'{self._name}' {self._counts.schema['value']}; use one type"
+                    f"feature '{feature.name}': expected {self._counts.schema['value']}, the type "
+                    f"of the other features of vocabulary '{self._name}'; found {values.dtype}; "
+                    "use one type"
                 )
             together = pl.concat([self._counts, counts])
             counts = together.group_by("value").agg(pl.col("count").sum())
@@ -202,13 +214,13 @@ class _Vocabulary:
     def values(self) -> tuple[int, ...] | tuple[str, ...]:
         if self._counts is None:
             return ()
-        often = self._counts.filter(pl.col("count") >= self._min_count)
-        return tuple(often["value"].sort().to_list())
+        frequent = self._counts.filter(pl.col("count") >= self._min_count)
+        return tuple(frequent["value"].sort().to_list())
 
 
 @dataclass
 class _RunningMoments:
-    """Count, mean and sum of squared deviations of what was added so far."""
+    """Count, mean, sum of squared deviations and range of the numbers added so far."""
 
     count: int = 0
     mean: float = 0.0
@@ -220,12 +232,12 @@ class _RunningMoments:
         if not len(numbers):
             return
         count, total = len(numbers), self.count + len(numbers)
-        with np.errstate(over="ignore", invalid="ignore"):  # told about by `moments`
+        with np.errstate(over="ignore", invalid="ignore"):  # reported by `moments`
             mean = float(numbers.mean())
             squares = float(np.square(numbers - mean).sum())
-        apart = mean - self.mean
-        self.squares += squares + apart * apart * self.count * count / total
-        self.mean += apart * count / total
+        difference = mean - self.mean
+        self.squares += squares + difference * difference * self.count * count / total
+        self.mean += difference * count / total
         self.count = total
         self.lowest = min(self.lowest, float(numbers.min()))
         self.highest = max(self.highest, float(numbers.max()))
@@ -233,12 +245,13 @@ class _RunningMoments:
     def moments(self, name: str) -> Moments:
         if not self.count:
             return Moments(mean=0.0, deviation=1.0)
-        if self.lowest == self.highest:  # rounding would leave a deviation near zero
+        if self.lowest == self.highest:  # rounding could leave a tiny deviation above 0
             return Moments(mean=self.lowest, deviation=1.0)
         deviation = math.sqrt(self.squares / self.count)
         if not (math.isfinite(deviation) and deviation > 0):
             raise DataError(
-                f"feature '{name}' goes from {self.lowest:g} to {self.highest:g}, which has no "
-                'standard deviation in float64; set transform="log1p_standardise"'
+                f"feature '{name}': values range from {self.lowest:g} to {self.highest:g}, and "
+                "their standard deviation is not a positive finite float64; "
+                'set transform="log1p_standardise"'
             )
         return Moments(mean=self.mean, deviation=deviation)

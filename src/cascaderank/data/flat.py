@@ -1,4 +1,4 @@
-"""A frame of requests as flat, encoded columns."""
+"""Conversion of a frame of requests to flat, encoded columns."""
 
 from typing import Any
 
@@ -17,17 +17,19 @@ from cascaderank.schema import Role, abridged
 def flat_columns(
     frame: pl.DataFrame, encoder: Encoder, *, target: Target | None, history_length: int
 ) -> dict[str, Any]:
-    """Return the fields of an :class:`~cascaderank.data.columns.EncodedLog`.
+    """Encode a frame and return the fields of an :class:`~cascaderank.data.columns.EncodedLog`.
 
     Args:
         frame: one row per request.
-        encoder: of the fitted schema.
-        target: what the labels are; ``None`` for no labels.
-        history_length: how many entries of a history are kept, the latest.
+        encoder: encoder of the fitted schema.
+        target: definition of the labels; ``None`` for no labels.
+        history_length: maximum number of history entries per request; the latest are kept.
 
     Raises:
-        SchemaError: if a feature is missing or of another type.
-        DataError: if lists of a request differ in length, or values are null or not finite.
+        SchemaError: if a feature is missing or has another type.
+        DataError: if the lists of a request have unequal lengths, or if values are null or not
+            finite.
+        ConfigError: if the target does not exist.
     """
     fitted = encoder.fitted
     missing = [n for n in fitted.names if n not in frame.columns]
@@ -35,14 +37,17 @@ def flat_columns(
         raise SchemaError(
             f"features are missing: {abridged(missing)}; found {abridged(frame.columns)}"
         )
-    own = [c for c in CANDIDATE_COLUMNS if c in frame.columns]
-    of_items = [*(f.name for f in fitted.of(Role.ITEM)), *own]
+    extra = [c for c in CANDIDATE_COLUMNS if c in frame.columns]
+    of_items = [*(f.name for f in fitted.of(Role.ITEM)), *extra]
     if not of_items:
-        raise SchemaError("there is no column that says what the candidates are")
+        raise SchemaError(
+            "found no column of candidates; add an item feature to the schema, or one of "
+            f"{', '.join(CANDIDATE_COLUMNS)} to the frame"
+        )
     lengths = _common_lengths(frame, of_items, "candidates")
     sequences = {f.name: f.sequence for f in fitted.of(Role.HISTORY)}
     tails = frame.select(pl.col(name).list.tail(history_length) for name in sequences)
-    plain: dict[str, NDArray[Any]] = {name: _plain(frame[name]) for name in own}
+    plain: dict[str, NDArray[Any]] = {name: _without_nulls(frame[name]) for name in extra}
     return {
         "request_ids": frame["request_id"]
         if "request_id" in frame.columns
@@ -66,7 +71,8 @@ def flat_columns(
     }
 
 
-def _common_lengths(frame: pl.DataFrame, columns: list[str], what: str) -> NDArray[np.int64]:
+def _common_lengths(frame: pl.DataFrame, columns: list[str], group: str) -> NDArray[np.int64]:
+    """Return the lengths of the lists of each request, equal for all columns of a group."""
     for name in columns:
         if not isinstance(frame.schema[name], pl.List) or frame[name].null_count():
             raise SchemaError(
@@ -80,14 +86,14 @@ def _common_lengths(frame: pl.DataFrame, columns: list[str], what: str) -> NDArr
         if len(unequal):
             row = int(unequal[0])
             raise DataError(
-                f"{what}: lists of unequal length in {len(unequal)} requests, first in row {row}: "
+                f"{group}: lists of unequal length in {len(unequal)} requests, first in row {row}: "
                 f"{columns[0]} {first[row]}, {name} {lengths[name][row]}; expected one value of "
                 "each per entry"
             )
     return first
 
 
-def _plain(column: pl.Series) -> NDArray[Any]:
+def _without_nulls(column: pl.Series) -> NDArray[Any]:
     values = flattened(column)
     if values.null_count():
         raise DataError(f"column '{column.name}' has {values.null_count()} null values; fill them")

@@ -1,4 +1,4 @@
-"""Hashes that are the same on every machine and in every version: of integers and of strings."""
+"""Hashes of integers and strings that are equal on all machines and in all versions."""
 
 import hashlib
 
@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 
 def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the splitmix64 finaliser of each number: well mixed, and one to one.
+    """Return the splitmix64 hash of each number, a bijection of the 64-bit integers.
 
     Args:
-        values: any shape; sums and products wrap around.
+        values: numbers of any shape; sums and products wrap around modulo 2^64.
 
     Examples:
         >>> hex(int(mix(np.array([0], dtype=np.uint64))[0]))
@@ -26,7 +26,10 @@ def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def seeded(seed: int) -> np.uint64:
-    """Return what to exclusive-or values with before :func:`mix`, so that seeds differ.
+    """Return the key of a seed: combine values with it by exclusive or before :func:`mix`.
+
+    Args:
+        seed: any integer; it is reduced modulo 2^64.
 
     Examples:
         >>> int(seeded(0)) == int(seeded(1))
@@ -36,16 +39,16 @@ def seeded(seed: int) -> np.uint64:
 
 
 def hashed(values: pl.Series) -> NDArray[np.uint64]:
-    """Return a hash of each integer or string; that of a null means nothing.
+    """Return a 64-bit hash of each integer or string; the hash of a null is undefined.
 
-    Integers are mixed by splitmix64, strings (as UTF-8) digested by BLAKE2b, each different one
-    once. The integer 1 and the string "1" have different hashes.
+    Integers are hashed with splitmix64. Strings are encoded as UTF-8 and hashed with BLAKE2b, each
+    distinct string once. The integer 1 and the string "1" have different hashes.
 
     Args:
-        values: integers, booleans or strings; ``[n]``.
+        values: ``[n]`` integers, booleans or strings.
 
     Returns:
-        ``[n]``.
+        ``[n]`` hashes.
 
     Examples:
         >>> hashed(pl.Series(["a", "b", "a"])).tolist()[0] == hashed(pl.Series(["a"])).tolist()[0]

@@ -1,4 +1,4 @@
-"""All items there are, with what tells about them alone: to draw from, and to search."""
+"""Catalogue of all items with their own features, for random sampling and search."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,21 +24,22 @@ Codes = NDArray[np.int64]
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ItemCatalogue:
-    """Items by the codes of the feature that tells them apart; made by :meth:`build`.
+    """Items by the codes of the feature that identifies them; created by :meth:`build`.
 
-    Items out of vocabulary are one to every model, and are not in it.
+    Items out of vocabulary share one code, so that no model can distinguish them. They are not in
+    the catalogue.
     """
 
     item: str
-    """The feature that tells items apart."""
+    """Categorical item feature that identifies an item."""
     codes: Codes
-    """``[items]``, rising."""
+    """``[items]`` codes of the feature, ascending."""
     features: Mapping[str, NDArray[Any]]
-    """Encoded, by name, ``[items]``."""
+    """Encoded features by name, ``[items]`` each."""
     counts: Codes
-    """``[items]``: how often each was a candidate of the training requests."""
+    """``[items]`` number of times that each item is a candidate of the training requests."""
     unknown: tuple[str, ...]
-    """Features of candidates that are not of the item alone: they have no value here."""
+    """Item features without values in the catalogue, because they depend on the request, too."""
 
     @classmethod
     def build(
@@ -50,20 +51,21 @@ class ItemCatalogue:
         train: NDArray[np.integer[Any]],
         frame: pl.DataFrame | None = None,
     ) -> Self:
-        """Gather the items of a log.
+        """Build the catalogue of a log.
 
         Args:
             log: the encoded requests.
-            schema: fitted to the training requests.
-            item: the feature of candidates that tells items apart.
-            train: rows of the training requests; candidates of others are not counted.
-            frame: all items there are with their features, as the log's source knows them; if not
-                given, the items are the candidates of the log, and a feature that differs between
-                two requests with the same item is none of the item.
+            schema: schema fitted to the training requests.
+            item: categorical item feature that identifies an item.
+            train: row numbers of the training requests; candidates of other requests are not
+                counted.
+            frame: all items with their features, see :meth:`RequestLog.catalogue`. Default: the
+                candidates of the log; a feature that has different values for one item then belongs
+                to ``unknown``.
 
         Raises:
-            ConfigError: if there is no such feature, or it is not a category of candidates.
-            DataError: if the frame lacks the feature, or there is no item.
+            ConfigError: if the feature does not exist or is not a categorical item feature.
+            DataError: if the feature is missing from the frame, or if the catalogue is empty.
 
         Examples:
             >>> schema = FittedSchema(
@@ -75,15 +77,15 @@ class ItemCatalogue:
             ... )
             >>> frame = pl.DataFrame({"video": [[7, 9], [9]], "price": [[1.0, 2.0], [3.0]]})
             >>> log = EncodedLog.of_frame(frame, schema)
-            >>> found = ItemCatalogue.build(log, schema, item="video", train=np.arange(2))
-            >>> found.codes.tolist(), found.counts.tolist(), found.unknown
+            >>> catalogue = ItemCatalogue.build(log, schema, item="video", train=np.arange(2))
+            >>> catalogue.codes.tolist(), catalogue.counts.tolist(), catalogue.unknown
             ([1, 2], [1, 2], ('price',))
         """
         names = [f.name for f in schema.of(Role.ITEM, Kind.CATEGORICAL)]
         if item not in names:
             raise ConfigError(
-                f"catalogue.item must be a category of the candidates{did_you_mean(item, names)}; "
-                f"got '{item}', there are {', '.join(names) or 'none'}"
+                f"catalogue.item must be a categorical item feature{did_you_mean(item, names)}; "
+                f"got '{item}'; available: {', '.join(names) or 'none'}"
             )
         logged = np.asarray(log.items[item]).astype(np.int64)
         size = schema.codes(schema[item])
@@ -91,22 +93,27 @@ class ItemCatalogue:
             first = np.full(size, -1, dtype=np.int64)
             first[logged[::-1]] = np.arange(len(logged))[::-1]
             codes = np.flatnonzero(first[1:] >= 0) + 1
-            features = {name: np.asarray(of)[first[codes]] for name, of in log.items.items()}
-            real = logged > 0
-            own = first[logged[real]]
+            features = {n: np.asarray(column)[first[codes]] for n, column in log.items.items()}
+            known = logged > 0
+            reference = first[logged[known]]
             unknown = tuple(
                 name
-                for name, of in log.items.items()
-                if not np.array_equal(of[real], of[own], equal_nan=of.dtype.kind == "f")
+                for name, column in log.items.items()
+                if not np.array_equal(
+                    column[known], column[reference], equal_nan=column.dtype.kind == "f"
+                )
             )
         else:
             codes, features, unknown = _of_frame(frame, schema, item)
         if not len(codes):
-            raise DataError(f"there is no item to search or to draw: no '{item}' has a code")
+            raise DataError(
+                f"the catalogue of items is empty: no value of '{item}' is in the vocabulary; "
+                "lower its min_count, or add training requests"
+            )
         return cls(
             item=item,
             codes=codes,
-            features={name: of for name, of in features.items() if name not in unknown},
+            features={n: column for n, column in features.items() if n not in unknown},
             counts=np.bincount(logged[flat_places(log.offsets, train)], minlength=size)[codes],
             unknown=unknown,
         )
@@ -121,35 +128,43 @@ class ItemCatalogue:
         return places
 
     def places(self, codes: NDArray[np.integer[Any]]) -> Codes:
-        """Return where items are in the catalogue, by their codes; -1 for one that is not."""
+        """Return the index of each item in the catalogue by its code; -1 for an item outside it."""
         known = np.minimum(codes, len(self._places) - 1)
         return np.where(codes == known, self._places[known], -1)
 
     def check_has(self, features: Iterable[str], *, who: str) -> None:
-        """Check that features are of the item alone.
+        """Check that the catalogue has values of features.
+
+        Args:
+            features: names of item features.
+            who: setting that reads the features, for the message.
 
         Raises:
-            ConfigError: if one is not; tells of ``who`` needs it.
+            ConfigError: if a feature depends on the request, too, see :attr:`unknown`.
         """
         missing = [name for name in features if name in self.unknown]
         if missing:
             raise ConfigError(
-                f"{who} reads {', '.join(repr(m) for m in missing)}, which is not of an item "
-                "alone, so an item that was no candidate has none; take it from the features of "
-                "the stage, or draw and search no other items"
+                f"{who} reads {', '.join(repr(m) for m in missing)}, which depends on the request, "
+                "too, so an item that was no candidate has no value; remove it from the features "
+                "of the stage, or remove the settings that draw or search other items"
             )
 
     def batch(self, start: int, stop: int) -> RequestBatch:
         """Return some items as the candidates of one list, ``[1, stop - start]``."""
         items = {
-            name: torch.from_numpy(of[start:stop].astype(wide(of.dtype)))[None]
-            for name, of in self.features.items()
+            name: torch.from_numpy(column[start:stop].astype(wide(column.dtype)))[None]
+            for name, column in self.features.items()
         }
         return RequestBatch(mask=torch.ones_like(items[self.item], dtype=torch.bool), items=items)
 
 
 def flat_places(offsets: Codes, rows: NDArray[np.integer[Any]]) -> Codes:
-    """Return where the candidates of some requests are in flat columns.
+    """Return the indices of the candidates of some requests in flat columns.
+
+    Args:
+        offsets: ``[requests + 1]`` index of the first candidate of each request.
+        rows: row numbers of the requests.
 
     Examples:
         >>> flat_places(np.array([0, 2, 5]), np.array([1, 0])).tolist()
@@ -165,7 +180,7 @@ def _of_frame(
     if item not in frame.columns:
         raise DataError(
             f"the catalogue of the log has no '{item}'{did_you_mean(item, frame.columns)}; "
-            "name the feature that tells its items apart in catalogue.item"
+            "set catalogue.item to the feature that identifies its items"
         )
     encoder, of_items = Encoder(schema), schema.of(Role.ITEM)
     codes = encoder(schema[item], frame[item]).astype(np.int64)

@@ -1,7 +1,8 @@
-"""Training targets: each a pure function of what the log says about a candidate.
+"""Training targets: pure functions of the logged columns of the candidates.
 
-A function names the columns it needs by its parameters, takes them flat (all candidates one after
-another), and returns float32 of the same length, higher is better.
+The parameters of a target function are the names of the columns that it needs. Columns are flat
+(the candidates of all requests, concatenated). The result has dtype float32 and the same length;
+higher is better.
 """
 
 import inspect
@@ -19,24 +20,24 @@ from cascaderank.errors import ConfigError, DataError, did_you_mean
 Numbers = NDArray[Any]
 Labels = NDArray[np.float32]
 
-_POSITIONS = 32768  # one more than the worst position that the format can hold
+_POSITIONS = 32768  # one more than the largest position that the format can store
 
 
 def funnel_target(level: Numbers, position: Numbers) -> Labels:
-    r"""Order of the whole funnel: higher level first, then better position inside the level.
+    r"""Return targets in the order of the whole funnel: by level, then by position in the level.
 
     .. math::
         y = 32768\,\ell + 32768 - p, \qquad p = 32768 \text{ where the position is unknown}
 
-    Only the order means something. Candidates of one level whose position is unknown tie, after all
-    those of a known one.
+    Only the order of the targets is meaningful. Candidates of one level with unknown positions are
+    tied, after all candidates of the level with known positions.
 
     Args:
-        level: ``[n]``, 0 lowest.
-        position: ``[n]``, 1 best, 0 unknown.
+        level: ``[n]`` funnel levels, 0 lowest.
+        position: ``[n]`` positions inside the level, 1 best, 0 unknown.
 
     Returns:
-        ``[n]`` whole numbers, at least 0 and below 2^23, so that float32 holds them exactly.
+        ``[n]`` whole numbers in [0, 2^23), which float32 represents exactly.
 
     Examples:
         >>> funnel_target(np.array([1, 1, 0]), np.array([1, 0, 1])).tolist()
@@ -50,13 +51,13 @@ def funnel_target(level: Numbers, position: Numbers) -> Labels:
 
 
 def level_target(level: Numbers) -> Labels:
-    """How far the candidate got; all of a level tie.
+    """Return the funnel level of each candidate; candidates of one level are tied.
 
     Args:
-        level: ``[n]``, 0 lowest.
+        level: ``[n]`` funnel levels, 0 lowest.
 
     Returns:
-        ``[n]``, at least 0.
+        ``[n]`` levels, at least 0.
 
     Examples:
         >>> level_target(np.array([2, 0], dtype=np.int8)).tolist()
@@ -68,13 +69,13 @@ def level_target(level: Numbers) -> Labels:
 
 
 def label_target(label: Numbers) -> Labels:
-    """Return the explicit relevance, such as a grade that a person gave.
+    """Return the explicit relevance label, such as the grade of a human assessor.
 
     Args:
-        label: ``[n]``.
+        label: ``[n]`` labels.
 
     Returns:
-        ``[n]``.
+        ``[n]`` labels.
 
     Examples:
         >>> label_target(np.array([3, 1])).tolist()
@@ -86,13 +87,13 @@ def label_target(label: Numbers) -> Labels:
 
 
 def feedback_target(feedback: Numbers) -> Labels:
-    """Return what the user did with the candidate, such as 1 for a click.
+    """Return the user feedback on each candidate, such as 1 for a click.
 
     Args:
-        feedback: ``[n]``; 0 where there was none.
+        feedback: ``[n]`` feedback values, 0 without feedback.
 
     Returns:
-        ``[n]``.
+        ``[n]`` feedback values.
 
     Examples:
         >>> feedback_target(np.array([0, 1])).tolist()
@@ -109,24 +110,24 @@ TARGETS: dict[str, Callable[..., Labels]] = {
     "label": label_target,
     "feedback": feedback_target,
 }
-"""Targets by name."""
+"""Target functions by name."""
 
 
 class Relabelling(BaseModel):
-    r"""A target that gives each level a number of its choice: FS-LTR's.
+    r"""Target that maps each funnel level to a chosen value, as in FS-LTR.
 
     .. math::
         y_j = z_{\ell_j}, \qquad 0 \le z_0 \le z_1 \le \dots
 
-    By ``"level"`` there is one number for each level of the log. By ``"feedback"`` there is one
-    more: the last but one is for the top level without feedback, the last for the top level with
-    feedback above 0.
+    With ``by="level"``, ``z`` has one value per level of the log. With ``by="feedback"``, it has
+    one value more: the second-to-last is for the top level without feedback, and the last for the
+    top level with feedback above 0.
 
     Examples:
         >>> Relabelling(z=(0, 1, 4)).labels({"level": np.array([2, 0, 1])}).tolist()
         [4.0, 0.0, 1.0]
-        >>> seen = {"level": np.array([1, 1, 0]), "feedback": np.array([0.0, 1.0, 0.0])}
-        >>> Relabelling(by="feedback", z=(0, 1, 4)).labels(seen).tolist()
+        >>> columns = {"level": np.array([1, 1, 0]), "feedback": np.array([0.0, 1.0, 0.0])}
+        >>> Relabelling(by="feedback", z=(0, 1, 4)).labels(columns).tolist()
         [1.0, 4.0, 0.0]
 
     Source: FS-LTR, equation 9.
@@ -136,43 +137,53 @@ class Relabelling(BaseModel):
 
     by: Literal["level", "feedback"] = "level"
     z: tuple[float, ...] = Field(min_length=1)
-    """Of the lowest level first; never falls."""
+    """Values per level, lowest level first; finite, at least 0 and non-decreasing."""
 
     @model_validator(mode="after")
-    def _never_falls(self) -> Self:
+    def _is_non_decreasing(self) -> Self:
         finite = all(map(math.isfinite, self.z))
         if not finite or min(self.z) < 0 or any(a > b for a, b in pairwise(self.z)):
-            raise ValueError(f"z must be numbers of at least 0 that never fall; got {[*self.z]}")
+            raise ValueError(f"z must be non-decreasing numbers of at least 0; got {[*self.z]}")
         return self
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What the labels are made of."""
+        """Columns that the labels are computed from."""
         return ("level", "feedback") if self.by == "feedback" else ("level",)
 
     @property
     def levels(self) -> int:
-        """Of so many levels there are numbers."""
+        """Number of levels that ``z`` has values for."""
         return len(self.z) - (self.by == "feedback")
 
     def check_levels(self, levels: int, *, where: str) -> None:
-        """Check that there is a number for each of the levels of a log.
+        """Check that ``z`` has one value per level of a log.
+
+        Args:
+            levels: number of levels of the log.
+            where: name of the log in the message.
 
         Raises:
-            ConfigError: if not.
+            ConfigError: if ``z`` has another number of values.
         """
         if levels != self.levels:
             more = ", and one for feedback" if self.by == "feedback" else ""
             raise ConfigError(
-                f"{where} has {levels} levels, so z of the target must be {levels} numbers{more}; "
+                f"{where} has {levels} levels, so z of the target must have {levels} values{more}; "
                 f"got {[*self.z]}"
             )
 
     def labels(self, columns: Mapping[str, Numbers]) -> Labels:
-        """Return the labels of all candidates, ``[n]``.
+        """Return the labels of all candidates.
+
+        Args:
+            columns: the columns of :attr:`columns` by name, ``[n]`` each.
+
+        Returns:
+            ``[n]`` labels, at least 0.
 
         Raises:
-            ConfigError: if a candidate has a level that there is no number for.
+            ConfigError: if a candidate has a level without a value in ``z``.
         """
         level = columns["level"].astype(np.int64)
         if len(level) and level.max() >= self.levels:
@@ -183,28 +194,28 @@ class Relabelling(BaseModel):
 
 
 Target = str | Relabelling
-"""What labels are made of: a name in :data:`TARGETS`, or a relabelling."""
+"""Definition of the labels: a name in :data:`TARGETS`, or a relabelling."""
 
 TargetSettings = Annotated[
     Annotated[str, Tag("name")] | Annotated[Relabelling, Tag("table")],
     Discriminator(lambda target: "name" if isinstance(target, str) else "table"),
 ]
-"""The same, as it is read from settings."""
+"""A :data:`Target` as a settings field."""
 
 
 def needs(
     target: Target, columns: Collection[str], *, where: str = "the data set"
 ) -> tuple[str, ...]:
-    """Return the columns that a target is made of, having checked that they are there.
+    """Return the columns that a target is computed from, and check that they exist.
 
     Args:
-        target: one of :data:`TARGETS`, or a relabelling.
-        columns: those that there are.
-        where: what has them, for the message.
+        target: a name in :data:`TARGETS`, or a relabelling.
+        columns: names of the available columns.
+        where: name of the data set in the message.
 
     Raises:
-        ConfigError: if there is no such target.
-        DataError: if a column is missing; the targets that could be used are named.
+        ConfigError: if the target does not exist.
+        DataError: if a column is missing; the message lists the targets that can be computed.
 
     Examples:
         >>> needs("funnel", ["price", "level", "position"])
@@ -215,42 +226,42 @@ def needs(
             f"no target called '{target}'{did_you_mean(target, TARGETS)}; "
             f"there are {', '.join(TARGETS)}"
         )
-    wanted = _parameters(target)
-    missing = [c for c in wanted if c not in columns]
+    parameters = _parameters(target)
+    missing = [c for c in parameters if c not in columns]
     if missing:
         usable = [t for t in TARGETS if all(c in columns for c in _parameters(t))]
         raise DataError(
             f"{where} has no column {' and no column '.join(repr(c) for c in missing)}, which "
-            f"{_called(target)} is made of; {_usable(usable)}"
+            f"{_description(target)} needs; {_usable(usable)}"
         )
-    return wanted
+    return parameters
 
 
 def labels_of(target: Target, columns: Mapping[str, Numbers]) -> Labels:
     """Return the labels of all candidates.
 
     Args:
-        target: one of :data:`TARGETS`, or a relabelling.
-        columns: by name, each ``[n]``.
+        target: a name in :data:`TARGETS`, or a relabelling.
+        columns: columns by name, ``[n]`` each.
 
     Returns:
-        ``[n]`` float32, higher is better.
+        ``[n]`` float32 labels, higher is better.
 
     Raises:
-        ConfigError: if there is no such target, or none for a level.
-        DataError: if a column that it is made of is missing.
+        ConfigError: if the target does not exist, or a relabelling has no value for a level.
+        DataError: if a column of the target is missing.
 
     Examples:
         >>> labels_of("level", {"level": np.array([1, 0])}).tolist()
         [1.0, 0.0]
     """
-    wanted = needs(target, columns)
+    parameters = needs(target, columns)
     if isinstance(target, Relabelling):
         return target.labels(columns)
-    return TARGETS[target](*(columns[c] for c in wanted))
+    return TARGETS[target](*(columns[c] for c in parameters))
 
 
-def _called(target: Target) -> str:
+def _description(target: Target) -> str:
     return f"target '{target}'" if isinstance(target, str) else f"a target by {target.by}"
 
 
@@ -262,5 +273,5 @@ def _parameters(target: Target) -> tuple[str, ...]:
 
 def _usable(targets: list[str]) -> str:
     if not targets:
-        return "no target can be used: it has none of the columns level, label, feedback"
-    return f"targets that could be used: {', '.join(targets)}"
+        return "no target can be computed without one of the columns level, label and feedback"
+    return f"targets that can be computed: {', '.join(targets)}"

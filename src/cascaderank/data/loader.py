@@ -1,4 +1,4 @@
-"""From flat columns to padded batches: the one place that pads."""
+"""Loader of padded batches from the flat columns of an encoded log."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, final, get_args
@@ -19,34 +19,37 @@ from cascaderank.data.ragged import offsets_of
 from cascaderank.data.tables import Table
 from cascaderank.errors import ConfigError, DataError
 
-_MOST_RESIDENT = 2**30  # bytes of mapped files that may count as memory of this process
+_MOST_RESIDENT = 2**30  # bytes of mapped files that may stay resident in memory
 
 
 @final
 class RequestLoader:
-    """Batches of requests, shuffled by seed and epoch, that can start anywhere in an epoch.
+    """Padded batches of requests in an order that depends on seed and epoch only.
+
+    An epoch can start at any batch, so that an interrupted run resumes exactly.
 
     Args:
         log: the encoded requests.
-        rows: which of them, such as the training rows of a split.
-        batch_size: requests per batch; the last batch of an epoch has what is left.
-        seed: of the order; ``None`` for the order of ``rows``.
-        order: ``"shuffled"``, or ``"days"`` for earlier days first, shuffled inside each. A
-            batch where one day ends and the next begins has requests of both.
-        bucketing: whether requests with lists of like length share a batch, see
+        rows: row numbers of the requests to load, such as the training rows of a split.
+        batch_size: requests per batch, at least 1; the last batch of an epoch may be smaller.
+        seed: seed of the order, at least 0; ``None`` for the order of ``rows``.
+        order: ``"shuffled"``, or ``"days"`` for earlier days first, shuffled inside each day. With
+            ``"days"``, a batch at the end of a day can also hold requests of the next day.
+        bucketing: group requests with lists of similar length into batches, see
             :func:`~cascaderank.data.ordering.bucketed`; needs a seed.
-        prefetch: how many batches a thread makes in advance; 0 for none. The batches are the same.
-        pin_memory: whether batches lie in page-locked memory, from where a GPU fetches them while
-            it computes; of no effect without CUDA.
-        sampler: draws the candidates of each request anew in each epoch; all that were logged if
-            not given.
-        random_label: of a candidate that the sampler drew from the catalogue; its level and its
-            feedback are 0.
+        prefetch: number of batches that a thread prepares in advance; 0 for no thread. It does not
+            change the batches.
+        pin_memory: copy batches to page-locked memory, from which a GPU can load them while it
+            computes; has no effect without CUDA.
+        sampler: sampler that draws the candidates of each request anew in each epoch; default: all
+            logged candidates.
+        random_label: label of a candidate that the sampler drew from the catalogue; its level and
+            its feedback are 0.
 
     Raises:
-        ConfigError: if a row is not in the log, ``batch_size``, ``seed`` or ``prefetch`` is out of
-            range, or there is no such order.
-        DataError: if days are to be followed and the log has none.
+        ConfigError: if a row is not in the log, if ``batch_size``, ``seed`` or ``prefetch`` is out
+            of range, if bucketing has no seed, or if the order does not exist.
+        DataError: if the order is ``"days"`` and the log has no timestamps.
 
     Examples:
         >>> import polars as pl
@@ -92,8 +95,8 @@ class RequestLoader:
             raise ConfigError(f"order must be one of {', '.join(get_args(Order))}; got '{order}'")
         if order == "days" and log.days is None:
             raise DataError(
-                'order "days" needs to know when requests were made, and the log has no '
-                'timestamps; prepare it with them, or say train.order = "shuffled"'
+                'order "days" needs timestamps of the requests; the log has none; prepare it with '
+                'timestamps, or set train.order = "shuffled"'
             )
         self.log = log
         self.order = order
@@ -110,21 +113,22 @@ class RequestLoader:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches that go once over all rows, the last one included however small."""
+        """Number of batches in an epoch, including a smaller last batch."""
         return -(-len(self.rows) // self.batch_size)
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[RequestBatch]:
-        """Go once over all rows.
+        """Iterate once over all rows.
 
-        The order is a function of the seed and ``epoch`` alone, so that a run that was killed can
-        go on with the very batch it would have seen next.
+        The order depends on the seed and ``epoch`` only, so that an interrupted run resumes with
+        exactly the batch that would have followed.
 
         Args:
-            epoch: counted from 0.
-            start: the batch to start with; those before it are skipped at no cost.
+            epoch: number of the epoch, from 0.
+            start: index of the first batch; earlier batches are skipped at no cost.
 
         Raises:
-            ConfigError: if ``epoch`` is negative or there is no such batch.
+            ConfigError: if ``epoch`` is negative, or ``start`` is negative or above
+                :attr:`batches_per_epoch`.
         """
         if epoch < 0 or not 0 <= start <= self.batches_per_epoch:
             raise ConfigError(
@@ -156,20 +160,24 @@ class RequestLoader:
         )
 
     def collate(self, rows: NDArray[np.integer[Any]], *, epoch: int = 0) -> RequestBatch:
-        """Pad some requests to the longest of them; histories too, to one entry at least.
+        """Pad the lists of some requests to the longest of them.
+
+        Histories are padded to the longest history, and to at least one entry.
 
         Args:
-            rows: in the log; ``[batch]``.
-            epoch: for which candidates are drawn, if there is a sampler.
+            rows: ``[batch]`` row numbers of requests in the log.
+            epoch: number of the epoch for which the sampler draws candidates.
 
         Returns:
-            The requests in the order of ``rows``. Padding is 0 everywhere, and ``False`` in masks.
+            The requests in the order of ``rows``. Padding is 0 in values and ``False`` in masks.
 
         Raises:
             ConfigError: if a row is not in the log.
         """
         log, rows = self.log, _checked_rows(rows, self.log.requests)
-        entries = {name: Padding(of, rows, least=1) for name, of in log.history_offsets.items()}
+        entries = {
+            name: Padding(offsets, rows, least=1) for name, offsets in log.history_offsets.items()
+        }
         lists, items, drawn = Padding(log.offsets, rows), self._items, None
         if self.sampler is not None:
             drawn = self.sampler.draw(rows, epoch)
@@ -204,14 +212,17 @@ class RequestLoader:
 
 
 def _with_random(items: Table, sampler: CandidateSampler, drawn: Drawn) -> Table:
-    """The features of the candidates that were drawn, one after another."""
+    """Return the features of the drawn candidates, concatenated."""
     blocks = {}
     for names, block in items.blocks.items():
         random: NDArray[Any] = np.zeros((), dtype=block.dtype)
         if sampler.catalogue is not None:
-            # What is not of the item alone is read by no stage: `ItemCatalogue.check_has`.
-            of, none = sampler.catalogue.features, np.zeros(len(sampler.catalogue), block.dtype)
-            columns = [of.get(name, none) for name in names]
+            # No stage reads the features that the catalogue has no values of: `check_has`.
+            features, zeros = (
+                sampler.catalogue.features,
+                np.zeros(len(sampler.catalogue), block.dtype),
+            )
+            columns = [features.get(name, zeros) for name in names]
             places = drawn.places[drawn.random]
             random = np.stack([c[places] for c in columns], axis=1).astype(block.dtype)
         blocks[names] = _values(block, random, drawn)
@@ -219,7 +230,7 @@ def _with_random(items: Table, sampler: CandidateSampler, drawn: Drawn) -> Table
 
 
 def _values(column: NDArray[Any], random: NDArray[Any], drawn: Drawn) -> NDArray[Any]:
-    """What a column of the log has for logged candidates, and ``random`` for the others."""
+    """Return the values of logged candidates from a column of the log, and ``random`` elsewhere."""
     values = np.empty((len(drawn.places), *column.shape[1:]), dtype=column.dtype)
     values[~drawn.random] = column[drawn.places[~drawn.random]]
     values[drawn.random] = random
@@ -227,13 +238,18 @@ def _values(column: NDArray[Any], random: NDArray[Any], drawn: Drawn) -> NDArray
 
 
 def _by_name(table: Table, read: Callable[[NDArray[Any], str], Tensor]) -> dict[str, Tensor]:
-    """What is read of each block, by the names of its columns; told the first of them."""
-    found = {
+    """Return a tensor per column, read block by block.
+
+    Args:
+        table: columns in blocks.
+        read: function of a block and the name of its first column that returns ``[columns, ...]``.
+    """
+    tensors = {
         name: column
         for names, block in table.blocks.items()
         for name, column in zip(names, read(block, names[0]), strict=True)
     }
-    return {name: found[name] for name in table}
+    return {name: tensors[name] for name in table}
 
 
 def _checked_rows(rows: NDArray[np.integer[Any]], requests: int) -> NDArray[np.int64]:

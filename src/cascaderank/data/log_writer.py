@@ -1,4 +1,4 @@
-"""Writing a request log: all of it, or nothing."""
+"""Atomic writing of request logs, optionally in resumable steps."""
 
 import hashlib
 import io
@@ -31,12 +31,12 @@ _GIVEN = re.compile(r"[a-z0-9_-]+")
 
 
 _Key = tuple[date | None, str | None]
-"""Day and given part of requests: those of one file share both."""
+"""Day and given part; all requests of a file share both."""
 
 
 @dataclass
-class _Waiting:
-    """Requests of one day and given part that are not in a file yet."""
+class _Buffer:
+    """Requests of one day and given part that are not written yet."""
 
     frames: list[pl.DataFrame] = field(default_factory=list)
     requests: int = 0
@@ -45,33 +45,34 @@ class _Waiting:
 
 @final
 class RequestLogWriter:
-    """Write a data set, all of it or nothing.
+    """Write a data set atomically: the whole data set or nothing.
 
-    Parts go into a hidden folder beside ``path``, which takes its place when the ``with`` block
-    ends well. If it does not, or the process is killed, what was at ``path`` is still there.
+    Parts are written to a hidden folder next to ``path``, which is renamed to ``path`` when the
+    ``with`` block ends without an error. After an error or a kill, ``path`` is unchanged.
 
-    What takes hours can be written in steps, such as days. Steps that were finished outlive an
-    error or a kill: the next writer of the same steps has them in ``finished`` and goes on with the
-    others. In the end there are the same bytes.
+    A data set that takes hours can be written in steps, such as days. Finished steps survive an
+    error or a kill: the next writer with the same steps lists them in ``finished`` and only has to
+    write the others. The resulting files are byte-identical to those of an uninterrupted writer.
 
     Args:
-        path: the folder to make. An empty one may exist.
-        name: what the data set is called in tables.
-        schema: its features.
-        level_names: how far a candidate can get, lowest first; empty if there are no levels.
-        extra: what to remember in the manifest; the attribute may be changed until the end.
-        overwrite: replace the data set that is at ``path``.
-        rows_per_part: requests in one file, at most.
-        candidates_per_part: a file ends once it has so many. If not given, so many that their
-            features are some 32 million numbers: readers hold one part in memory.
-        steps: by name, a mark of what each is made from, such as a checksum of options and inputs.
-            A step that was finished counts only as long as its mark stays the same. Not given,
-            nothing outlives an error.
+        path: folder to create, a string or a path; an existing empty folder is accepted.
+        name: name of the data set in tables.
+        schema: features of the data set.
+        level_names: names of the funnel levels, lowest first; empty for a log without levels.
+        extra: additional facts for the manifest; the attribute can be changed until :meth:`close`.
+        overwrite: replace an existing data set at ``path``; default: ``False``.
+        rows_per_part: maximum number of requests in a file, at least 1.
+        candidates_per_part: a file ends with the request that reaches this number of candidates, at
+            least 1. Default: about 32 million values of item features per file, because readers
+            hold one part in memory.
+        steps: key of each step by its name, such as a checksum of its options and inputs. A
+            finished step is reused only if its key is unchanged. Default: no steps, and an error
+            discards everything.
 
     Raises:
-        ConfigError: if a part may hold nothing.
-        DataError: if there is something at ``path`` already: a data set unless ``overwrite``, or
-            anything else; on entering the ``with`` block, if another process writes these steps.
+        ConfigError: if ``rows_per_part`` or ``candidates_per_part`` is below 1.
+        DataError: if ``path`` exists and is neither an empty folder nor, with ``overwrite``, a data
+            set. On entering the ``with`` block: if another process writes the same steps.
 
     Examples:
         >>> import tempfile
@@ -91,7 +92,7 @@ class RequestLogWriter:
 
     def __init__(
         self,
-        path: Path | str,
+        path: str | os.PathLike[str],
         *,
         name: str,
         schema: Schema,
@@ -113,14 +114,14 @@ class RequestLogWriter:
         self.extra: dict[str, JsonValue] = dict(extra or {})
         self._name, self._schema, self._level_names = name, schema, tuple(level_names)
         self._overwrite = overwrite
-        self._most = (rows_per_part, candidates_per_part)
+        self._limits = (rows_per_part, candidates_per_part)
         self._check = FrameCheck(schema, self._level_names)
-        self._waiting: dict[_Key, _Waiting] = {}
+        self._buffers: dict[_Key, _Buffer] = {}
         self._parts: list[Part] = []
         self._ids: list[pl.Series] = []
         self._times: list[datetime] = []
         self._items: pl.DataFrame | None = None
-        self._mark_safe()  # what finished steps wrote; the rest may be discarded
+        self._commit()  # nothing up to here can be discarded
         self._check_target()
         self._unfinished = None if steps is None else Unfinished(self.path, steps)
         self._folder = (
@@ -134,15 +135,15 @@ class RequestLogWriter:
             for part, content in self._unfinished.open():
                 frame = pl.read_parquet(io.BytesIO(content))
                 if not self._parts:
-                    self._check(frame[:1])  # settles the types of columns, as the first frame did
+                    self._check(frame[:1])  # fixes the column types, as the first frame did
                 self._parts.append(part)
-                self._remember(frame)
-            self._mark_safe()
+                self._record(frame)
+            self._commit()
         return self
 
     @property
     def finished(self) -> dict[str, dict[str, JsonValue]]:
-        """By name of each step that was finished, now or before: what it told."""
+        """Facts passed to :meth:`finish` by this and earlier writers, by name of the step."""
         steps = {} if self._unfinished is None else self._unfinished.steps
         return {name: step.told for name, step in steps.items()}
 
@@ -162,32 +163,35 @@ class RequestLogWriter:
                 self._unfinished.leave()
 
     def finish(self, step: str, told: Mapping[str, JsonValue]) -> None:
-        """Make what was written since the last step outlive an error or a kill.
+        """Store everything written since the last finished step, so that it survives a kill.
 
         Args:
-            step: one of ``steps``, not finished yet.
-            told: what to keep about it in ``finished``.
+            step: name of the step; one of ``steps`` and not finished yet.
+            told: facts about the step, kept in ``finished``.
 
         Raises:
-            ConfigError: if there is no such step, or it is finished already.
-            DataError: if two requests of all steps have one id, or it cannot be written.
+            ConfigError: if the step does not exist or is already finished.
+            DataError: if two requests of any steps have the same id, or if a file cannot be
+                written.
         """
         if self._unfinished is None:
-            raise ConfigError(f"'{step}' cannot be finished: the writer was given no steps")
+            raise ConfigError(
+                f"'{step}' cannot be finished: the writer has no steps; pass steps to it"
+            )
         if self._ids:
             check_unique(pl.concat(self._ids))  # now, not hours later
-        for key in list(self._waiting):
+        for key in list(self._buffers):
             self._flush(key, everything=True)
-        self._unfinished.finish(step, self._parts[self._safe[0] :], told)
-        self._mark_safe()
+        self._unfinished.finish(step, self._parts[self._committed[0] :], told)
+        self._commit()
 
     def discard(self) -> None:
-        """Take back what was written since the last step that was finished."""
-        parts, ids, times = self._safe
+        """Discard everything written since the last finished step."""
+        parts, ids, times = self._committed
         for part in self._parts[parts:]:
             (self._folder / part.path).unlink(missing_ok=True)
         del self._parts[parts:], self._ids[ids:], self._times[times:]
-        self._waiting.clear()
+        self._buffers.clear()
         if not self._parts:
             self._check = FrameCheck(self._schema, self._level_names)
 
@@ -197,57 +201,62 @@ class RequestLogWriter:
         """Add requests, one per row.
 
         Args:
-            frame: ``request_id`` (strings or integers, unique over the log), ``timestamp`` (with a
-                time zone; optional), the features of requests, those of histories and of candidates
-                as lists, and ``level``, ``position``, ``label`` and ``feedback`` as lists where
-                there are any. Categories are integers or strings, numbers are finite.
-            day: that the requests count as, for sources that have days of their own; not given,
-                the day (UTC) of each timestamp.
-            given: part of the split that came with the data, such as ``"train"``; lower-case
-                letters, digits and ``_ -``.
+            frame: one row per request with the columns ``request_id`` (strings or integers, unique
+                in the log), ``timestamp`` (optional, with a time zone), the request features, the
+                history and item features as lists, and optionally ``level``, ``position``,
+                ``label`` and ``feedback`` as lists. Categories are integers or strings; numbers are
+                finite.
+            day: day of all requests of the frame, for sources that define their days; default: the
+                day (UTC) of each timestamp.
+            given: part of the split published with the data, such as ``"train"``; lower-case
+                letters, digits, ``_`` and ``-``.
 
         Raises:
-            DataError: if the frame is not that; the message names the column and the request.
-            ConfigError: if ``given`` is no such name.
+            DataError: if the frame has another layout; the message names the column and the
+                request.
+            ConfigError: if ``given`` has other characters.
         """
         if not frame.height:
             return
         if given is not None and not _GIVEN.fullmatch(given):
-            raise ConfigError(f"a given part is called by a-z, 0-9, _ and -; got '{given}'")
+            raise ConfigError(f"given must consist of a-z, 0-9, _ and -; got '{given}'")
         try:
             frame = self._check(frame)
         except DataError as error:
             raise DataError(f"data set '{self._name}': {error}") from None
-        self._remember(frame)
+        self._record(frame)
         if day is not None or "timestamp" not in frame.columns:
-            self._wait((day, given), frame)
+            self._buffer((day, given), frame)
         else:
             for (utc,), rows in frame.group_by(pl.col("timestamp").dt.date(), maintain_order=True):
-                self._wait((utc, given), rows)
-        while any(sum(held) >= most for held, most in zip(self._held(), self._most, strict=True)):
-            self._flush(max(self._waiting, key=lambda key: self._waiting[key].candidates))
+                self._buffer((utc, given), rows)
+        while self._is_full():
+            self._flush(max(self._buffers, key=lambda key: self._buffers[key].candidates))
 
     def write_catalogue(self, items: pl.DataFrame) -> None:
-        """Add all items that could have been candidates; :meth:`RequestLog.catalogue` reads them.
+        """Add all items that could have been candidates, read by :meth:`RequestLog.catalogue`.
 
         Args:
-            items: one row per item, with those features of candidates that tell about the item
-                alone. They are checked when the data set is complete.
+            items: one row per item, with the item features that depend on the item alone (not on
+                the request). The frame is checked by :meth:`close`.
         """
         self._items = items
 
     def close(self) -> None:
-        """Write what is left and put the data set in its place; the ``with`` block does it.
+        """Write the remaining requests and rename the folder to ``path``.
+
+        The end of the ``with`` block calls it.
 
         Raises:
-            DataError: if nothing was written, or two requests have one id.
+            DataError: if no requests were written, if two requests have the same id, or if a file
+                cannot be written.
         """
         if not self._ids:
             raise DataError(
                 f"data set '{self._name}': no requests were written; is the source empty?"
             )
         check_unique(pl.concat(self._ids))
-        for key in list(self._waiting):
+        for key in list(self._buffers):
             self._flush(key, everything=True)
         parts = sorted(self._parts, key=lambda p: (p.day or date.min, p.path))
         manifest = Manifest(
@@ -279,13 +288,13 @@ class RequestLogWriter:
         return Catalogue(path=path, items=items.height, bytes=size, sha256=sha256)
 
     def _check_target(self) -> None:
-        """Only a data set may be replaced: ``overwrite`` must not cost anyone other files."""
+        """Check that ``path`` is free or a data set: ``overwrite`` must not delete other files."""
         if self.path.is_dir() and not any(self.path.iterdir()):
             return
         if (self.path / MANIFEST).is_file():
             if not self._overwrite:
                 raise DataError(
-                    f"{self.path}: there is a data set already; choose another folder, or say "
+                    f"{self.path}: a data set exists already; choose another folder, or set "
                     "overwrite=True to replace it"
                 )
         elif self.path.exists():
@@ -302,46 +311,52 @@ class RequestLogWriter:
         except OSError as error:
             if old.exists():
                 old.rename(self.path)
-            raise DataError(
-                f"{self.path}: cannot be put in place: {error.strerror or error}"
-            ) from None
+            raise DataError(f"{self.path}: cannot be replaced: {error.strerror or error}") from None
         shutil.rmtree(old, ignore_errors=True)
 
-    def _remember(self, frame: pl.DataFrame) -> None:
+    def _record(self, frame: pl.DataFrame) -> None:
         self._ids.append(frame["request_id"])
         if "timestamp" in frame.columns:
             times = frame["timestamp"]
             self._times += [t for t in (times.min(), times.max()) if isinstance(t, datetime)]
 
-    def _mark_safe(self) -> None:
-        self._safe = (len(self._parts), len(self._ids), len(self._times))
+    def _commit(self) -> None:
+        """Exclude everything written so far from :meth:`discard`."""
+        self._committed = (len(self._parts), len(self._ids), len(self._times))
 
-    def _wait(self, key: _Key, frame: pl.DataFrame) -> None:
-        waiting = self._waiting.setdefault(key, _Waiting())
-        waiting.frames.append(frame)
-        waiting.requests += frame.height
-        waiting.candidates += int(self._lengths(frame).sum())
+    def _buffer(self, key: _Key, frame: pl.DataFrame) -> None:
+        buffer = self._buffers.setdefault(key, _Buffer())
+        buffer.frames.append(frame)
+        buffer.requests += frame.height
+        buffer.candidates += int(self._lengths(frame).sum())
 
-    def _held(self) -> tuple[list[int], list[int]]:
-        """Requests and candidates that wait, by day and given part."""
-        waiting = self._waiting.values()
-        return [w.requests for w in waiting], [w.candidates for w in waiting]
+    def _is_full(self) -> bool:
+        """Whether all buffers together hold at least one full part."""
+        buffers = self._buffers.values()
+        rows_per_part, candidates_per_part = self._limits
+        return (
+            sum(buffer.requests for buffer in buffers) >= rows_per_part
+            or sum(buffer.candidates for buffer in buffers) >= candidates_per_part
+        )
 
     def _lengths(self, frame: pl.DataFrame) -> NDArray[np.int64]:
         return lengths_of(frame[self._check.candidate_column])
 
     def _flush(self, key: _Key, *, everything: bool = False) -> None:
-        """Write files of what waits for a day; less than a file only if there is no full one."""
-        frame = pl.concat(self._waiting.pop(key).frames)
+        """Write the buffer of a key as full parts and buffer the remainder again.
+
+        A remainder is written as a smaller part if no part is full, or with ``everything``.
+        """
+        frame = pl.concat(self._buffers.pop(key).frames)
         filled = np.cumsum(self._lengths(frame))
-        most_requests, most_candidates = self._most
+        most_requests, most_candidates = self._limits
         start = 0
         while start < frame.height:
             before = int(filled[start - 1]) if start else 0
             full_at = int(np.searchsorted(filled, before + most_candidates)) + 1
             end = min(start + most_requests, full_at)
             if end > frame.height and start and not everything:
-                self._wait(key, frame[start:])
+                self._buffer(key, frame[start:])
                 break
             self._write_part(frame[start:end], *key)
             start = end
@@ -349,7 +364,7 @@ class RequestLogWriter:
     def _write_part(self, frame: pl.DataFrame, day: date | None, given: str | None) -> None:
         folder = "requests" if day is None else f"requests/day={day.isoformat()}"
         folder += f"/given={given}" * (given is not None)
-        taken = {p.path for p in self._parts}  # not counted: a step may have gone from between
+        taken = {p.path for p in self._parts}  # not a counter: a changed step may leave a gap
         path = next(p for i in count() if (p := f"{folder}/part-{i:05}.parquet") not in taken)
         size, sha256 = _write_frame(self._folder / path, frame)
         self._parts.append(
@@ -366,7 +381,7 @@ class RequestLogWriter:
 
 
 def _write_frame(path: Path, frame: pl.DataFrame) -> tuple[int, str]:
-    """Write as Parquet; return the size of the file and its checksum."""
+    """Write a frame as Parquet and return the size of the file in bytes and its SHA-256."""
     sink = io.BytesIO()
     frame.write_parquet(sink)
     content = sink.getvalue()

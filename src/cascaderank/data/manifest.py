@@ -1,6 +1,7 @@
-"""What a request log says about itself: schema, level names, counts and checksums."""
+"""Manifest of a request log: schema, level names, counts and checksums."""
 
 import json
+import os
 from datetime import date, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,10 +12,10 @@ from cascaderank.errors import DataError
 from cascaderank.schema import Schema
 
 FORMAT = 1
-"""Version of the folder format that this library writes and reads."""
+"""Version of the folder format that is written and read."""
 
 MANIFEST = "manifest.json"
-"""Name of the file that makes a folder a request log."""
+"""Name of the manifest file in the folder of a request log."""
 
 
 class Part(BaseModel):
@@ -29,27 +30,27 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
-    """Relative to the folder of the log, with forward slashes."""
+    """Path relative to the folder of the log, with forward slashes."""
     requests: int = Field(ge=1)
     candidates: int = Field(ge=1)
     bytes: int = Field(ge=1)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     day: date | None = None
-    """The day of its requests, in UTC unless the source has days of its own; none without time."""
+    """Day of the requests, in UTC unless the source defines its days; ``None`` without time."""
     given: str | None = Field(None, pattern="^[a-z0-9_-]+$")
-    """Which part of the split that came with the data its requests are in; none if none did."""
+    """Name of the part in the split published with the data; ``None`` without such a split."""
 
     @field_validator("path")
     @classmethod
     def _stays_inside(cls, path: str) -> str:
         pure = PurePosixPath(path)
         if pure.is_absolute() or ".." in pure.parts:
-            raise ValueError(f"'{path}' leads out of the folder")
+            raise ValueError(f"'{path}' must be a path inside the folder of the log")
         return path
 
 
 class Catalogue(BaseModel):
-    """The Parquet file of all items, one row each.
+    """The Parquet file of all items, one row per item.
 
     Examples:
         >>> Catalogue(path="items.parquet", items=1, bytes=3, sha256="0" * 64).items
@@ -59,7 +60,7 @@ class Catalogue(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
-    """Relative to the folder of the log."""
+    """Path relative to the folder of the log, with forward slashes."""
     items: int = Field(ge=1)
     bytes: int = Field(ge=1)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -78,41 +79,46 @@ class Manifest(BaseModel):
 
     format: int = FORMAT
     name: str
-    """What the data set is called in tables."""
+    """Name of the data set in tables."""
     schema_: Schema = Field(alias="schema")
     level_names: tuple[str, ...] = ()
-    """How far a candidate can get, lowest first; empty if the log has no levels."""
+    """Names of the funnel levels, lowest first; empty if the log has no levels."""
     columns: tuple[str, ...]
-    """Of the Parquet files, in order."""
+    """Columns of the Parquet files, in order."""
     requests: int = Field(ge=0)
     candidates: int = Field(ge=0)
     time_range: tuple[datetime, datetime] | None = None
-    """Of the first and of the last request (UTC), if they have timestamps."""
+    """Timestamps of the first and the last request (UTC); ``None`` without timestamps."""
     parts: tuple[Part, ...]
     catalogue: Catalogue | None = None
-    """All items that could have been candidates, if the source knows them."""
+    """File of all items that could have been candidates; ``None`` if the source has no list."""
     extra: dict[str, JsonValue] = {}
-    """What a source wants remembered, such as the truth that a simulation planted."""
+    """Facts that a source adds, such as the parameters of a simulation."""
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of a request log, and check that its parts are there and whole.
+def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
+    """Read the manifest of a request log and check that all its parts exist.
 
-    Sizes are looked at, contents are not: checksums are compared when a part is read.
+    Only the size of each file is checked. Checksums are compared when a part is read.
 
     Args:
-        folder: of the request log.
+        folder: folder of the request log.
+
+    Returns:
+        The validated manifest.
 
     Raises:
-        DataError: if the folder or its manifest is missing or unreadable, of another version, if a
-            part is missing or of another size, or if there are no requests.
+        DataError: if the folder or its manifest is missing or unreadable, if the manifest has
+            another format version, if a part is missing or has another size, if the counts of the
+            parts do not add up, or if the log has no requests.
 
     Examples:
-        >>> read_manifest(Path("nowhere"))  # doctest: +ELLIPSIS
+        >>> read_manifest("nowhere")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
         cascaderank.errors.DataError: nowhere: no such folder; make a data set there with ...
     """
+    folder = Path(folder)
     manifest = _parsed(folder)
     if not manifest.requests or not manifest.parts:
         raise DataError(f"{folder}: the data set is empty; prepare it again from its source")
@@ -123,18 +129,18 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{file}: missing, though {MANIFEST} lists it; copy the data set again, or "
                 "prepare it again from its source"
             )
-        found = file.stat().st_size
-        if found != part.bytes:
+        size = file.stat().st_size
+        if size != part.bytes:
             raise DataError(
-                f"{file}: {'truncated' if found < part.bytes else 'changed'}: expected "
-                f"{part.bytes} bytes, found {found}; copy the data set again, or prepare it again "
+                f"{file}: {'truncated' if size < part.bytes else 'changed'}: expected "
+                f"{part.bytes} bytes, found {size}; copy the data set again, or prepare it again "
                 "from its source"
             )
-    for what in ("requests", "candidates"):
-        told, summed = getattr(manifest, what), sum(getattr(p, what) for p in manifest.parts)
-        if told != summed:
+    for unit in ("requests", "candidates"):
+        total, summed = getattr(manifest, unit), sum(getattr(p, unit) for p in manifest.parts)
+        if total != summed:
             raise DataError(
-                f"{folder / MANIFEST}: tells of {told} {what}, its parts of {summed}; "
+                f"{folder / MANIFEST}: expected {total} {unit}, found {summed} in its parts; "
                 "prepare the data set again from its source"
             )
     return manifest
@@ -149,7 +155,7 @@ def _parsed(folder: Path) -> Manifest:
         )
     if not path.is_file():
         raise DataError(
-            f"{folder}: not a data set: there is no {MANIFEST} in it; make one with "
+            f"{folder}: not a data set: it has no {MANIFEST}; make one with "
             "`cascaderank prepare SOURCE --from PATH --to DIR`"
         )
     try:
@@ -167,5 +173,5 @@ def _parsed(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise DataError(f"{path}: not a manifest: {told}; prepare the data set again") from None
+        mistakes = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise DataError(f"{path}: not a manifest: {mistakes}; prepare the data set again") from None

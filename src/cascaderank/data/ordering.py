@@ -1,4 +1,4 @@
-"""In which order requests are seen: a function of the seed and the epoch alone."""
+"""Order of the requests in an epoch; depends only on the seed and the epoch."""
 
 from typing import Any, Literal
 
@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Order = Literal["shuffled", "days"]
-"""``"shuffled"``: by chance. ``"days"``: days one after another, by chance inside each."""
+"""``"shuffled"``: random order. ``"days"``: days in order, random inside each day."""
 
 Rows = NDArray[np.int64]
 
-_POOL = 50  # batches among which requests are sorted by length, at most
+_POOL = 50  # maximum number of batches among which requests are sorted by length
 
 
 def ordered(
@@ -19,20 +19,20 @@ def ordered(
     """Return the rows in the order of an epoch.
 
     Args:
-        rows: in the log.
-        seed: of the order; ``None`` for the order of ``rows``, inside each day if there are days.
-        epoch: counted from 0; each has an order of its own.
-        days: of all rows of the log; given, earlier days come first.
+        rows: row numbers of requests in the log.
+        seed: seed of the order; ``None`` for the order of ``rows``, with ``days`` inside each day.
+        epoch: number of the epoch, from 0; each epoch has another order.
+        days: day of every request of the log; with it, earlier days come first. Default: no days.
 
     Returns:
-        Each of ``rows`` once.
+        A permutation of ``rows``.
 
     Examples:
         >>> days = np.array([9, 8, 9, 8], dtype=np.int32)
         >>> ordered(np.arange(4), seed=None, epoch=0, days=days).tolist()
         [1, 3, 0, 2]
 
-    Source: this project; learning day by day is what LCRON's paper does on RecFlow.
+    Source: this project; the LCRON paper trains day by day on RecFlow.
     """
     if seed is not None:
         rows = rows[np.random.default_rng([seed, epoch]).permutation(len(rows))]
@@ -48,22 +48,25 @@ def bucketed(
     epoch: int,
     days: NDArray[np.int32] | None = None,
 ) -> Rows:
-    """Return the rows of an epoch with lists of like length in one batch.
+    """Return the rows of an epoch with lists of similar length in the same batch.
 
-    Some batches at a time, fifty or half of all, are sorted by length, cut again, and shuffled as
-    batches. What a batch holds is thus no longer chance alone, but a new epoch mixes it anew. A
-    last batch that is not full, and one with requests of two days, stays as it is.
+    The batches (of each day, with ``days``) are divided into pools of 50 batches or half of them,
+    whichever is less, and at least 2. The requests of a pool are sorted by length and cut into
+    batches again, and the batches of the pool are shuffled. A batch is then no longer a uniform
+    sample of the requests, but the pools are drawn anew in each epoch. A last batch that is not
+    full, and a batch with requests of two days, are unchanged.
 
     Args:
-        rows: in the order that :func:`ordered` gives.
-        lengths: of the lists of all requests of the log.
+        rows: row numbers in the order of :func:`ordered`.
+        lengths: list length of every request of the log.
         batch_size: requests per batch.
-        seed: of the order of batches.
-        epoch: counted from 0.
-        days: of all rows of the log; given, no request changes its place with one of another day.
+        seed: seed of the order of batches.
+        epoch: number of the epoch, from 0.
+        days: day of every request of the log; with it, requests are only exchanged with requests of
+            the same day. Default: no days.
 
     Returns:
-        Each of ``rows`` once, to be cut into batches of ``batch_size``.
+        A permutation of ``rows``, to be cut into batches of ``batch_size``.
 
     Examples:
         >>> lengths = np.array([9, 1, 8, 2])
@@ -83,15 +86,15 @@ def bucketed(
     pool = _pools(of_day[within, 0])
     places = batches[within].ravel()
     by_length = np.lexsort((lengths[places], np.repeat(pool, batch_size)))
-    alike = places[by_length].reshape(-1, batch_size)
-    chance = np.random.default_rng([seed, epoch, 1]).random(len(pool))
-    batches[within] = alike[np.lexsort((chance, pool))]
+    sorted_batches = places[by_length].reshape(-1, batch_size)
+    keys = np.random.default_rng([seed, epoch, 1]).random(len(pool))
+    batches[within] = sorted_batches[np.lexsort((keys, pool))]
     return rows
 
 
 def _pools(days: NDArray[np.int32]) -> Rows:
-    """Number batches that follow one another by pool: of one day, and of at most half of it."""
+    """Return the pool of each batch; a pool holds batches of one day, at most half of the day."""
     _, starts, batches = np.unique(days, return_index=True, return_counts=True)
     place = np.arange(len(days)) - np.repeat(starts, batches)
-    # In a single pool all epochs would have the same batches.
+    # A single pool would have the same batches in all epochs.
     return np.cumsum(place % np.repeat(np.clip(batches // 2, 2, _POOL), batches) == 0)

@@ -1,4 +1,4 @@
-"""Lists of some requests, cut out of flat columns and padded to the longest."""
+"""Padding of lists from flat columns to the longest list of a batch."""
 
 from typing import Any, final
 
@@ -11,12 +11,12 @@ Array = NDArray[Any]
 
 @final
 class Padding:
-    """Where the lists of some requests start and end; found once for all their columns.
+    """Positions of the lists of a batch in flat columns, shared by all columns of equal offsets.
 
     Args:
-        offsets: ``[requests + 1]``, where each list starts.
-        rows: of the requests, ``[batch]``.
-        least: what lists are padded to, if all are shorter.
+        offsets: ``[requests + 1]`` index of the first value of each list, and the total at the end.
+        rows: ``[batch]`` row numbers of the requests.
+        least: minimum padded length; default: 0.
 
     Examples:
         >>> padding = Padding(np.array([0, 2, 3]), np.array([1, 0]))
@@ -38,13 +38,13 @@ class Padding:
         self._empty = None if equal else self._places >= lengths[:, None]
 
     def mask(self) -> torch.Tensor:
-        """Return ``[batch, longest]``, ``True`` where a list has a value."""
+        """Return a ``[batch, longest]`` mask, ``True`` where a list has a value."""
         if self._empty is None:
             return torch.ones(len(self._starts), len(self._places), dtype=torch.bool)
         return torch.from_numpy(~self._empty)
 
     def padded(self, block: Array) -> torch.Tensor:
-        """Return ``[columns, batch, longest]`` of a block ``[n, columns]``; padding is 0."""
+        """Return ``[columns, batch, longest]`` values of a block ``[n, columns]``; padding is 0."""
         shape = (block.shape[1], len(self._starts), len(self._places))
         if not len(block):  # no request of the log has a history
             return torch.from_numpy(np.zeros(shape, dtype=wide(block.dtype)))
@@ -54,16 +54,16 @@ class Padding:
         return torch.from_numpy(values)
 
     def _runs(self, block: Array) -> Array:
-        """From where each list starts, as many rows as the longest has: one copy of memory each.
+        """Return ``longest`` rows of the block from the start of each list, one copy per list.
 
-        What is read beyond the end of a list is another's, and overwritten with padding.
+        Rows beyond the end of a list belong to other lists; :meth:`padded` overwrites them.
         """
         longest, columns = len(self._places), block.shape[1]
         last = len(block) - longest
         late = self._starts > last
         if last >= 0 and not late.any():
             return _windows(block, longest)[self._starts]
-        # Beyond the end of the column there is nothing to read: place by place, but not over it.
+        # These windows would pass the end of the block: copy row by row, with clipped indices.
         runs = np.empty((len(late), longest * columns), dtype=block.dtype)
         if last >= 0:
             runs[~late] = _windows(block, longest)[self._starts[~late]]
@@ -73,21 +73,21 @@ class Padding:
 
 
 def wide(dtype: np.dtype[Any]) -> type[np.float32 | np.int64]:
-    """Return the type that a model reads: float32 for numbers, int64 for codes."""
+    """Return the dtype of model inputs: float32 for numbers, int64 for codes."""
     return np.float32 if dtype.kind == "f" else np.int64
 
 
 def columns_first(values: Array) -> Array:
-    """Return ``[..., columns]`` as new ``[columns, ...]`` of the type that a model reads."""
+    """Return a copy of ``[..., columns]`` as ``[columns, ...]``, with the dtype of model inputs."""
     first = np.empty((values.shape[-1], *values.shape[:-1]), dtype=wide(values.dtype))
     np.copyto(first, values.transpose(values.ndim - 1, *range(values.ndim - 1)))
     return first
 
 
 def _windows(block: Array, rows: int) -> Array:
-    """So many rows of a block from each row on, as one run of memory each; copies nothing."""
+    """Return a view of the windows of ``rows`` consecutive rows, one flat window per start row."""
     columns, size = block.shape[1], block.itemsize
-    # What sliding_window_view gives, in a tenth of its time: for small batches that is felt.
+    # Equals sliding_window_view in a tenth of its time, which matters for small batches.
     shape, strides = (len(block) - rows + 1, rows * columns), (columns * size, size)
     windows: Array = np.ndarray(shape, block.dtype, buffer=block.data, strides=strides)
     return windows

@@ -1,4 +1,4 @@
-"""Make the next batches while this one is used."""
+"""Prefetching of the elements of an iterator in a background thread."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ T = TypeVar("T")
 
 
 def prefetched(things: Iterator[T], ahead: int) -> Iterator[T]:
-    """Go through things that a thread of its own makes in advance, in the same order.
+    """Iterate over elements that a background thread computes in advance, in the same order.
 
-    What goes wrong there is raised here, where it would have been. The thread ends with the
-    iteration, also if that is given up early.
+    An exception of the iterator is raised at the element where it would have been raised without
+    the thread. The thread ends with the iteration, also if the iteration is abandoned early.
 
     Args:
-        things: none is ``None``.
-        ahead: how many may wait; 0 for no thread.
+        things: iterator whose elements are not ``None``.
+        ahead: maximum number of elements computed in advance; 0 for no thread.
 
     Examples:
         >>> list(prefetched(iter("abc"), 2))

@@ -1,4 +1,4 @@
-"""Lists of unequal length, as their lengths and their values one after another."""
+"""Ragged lists as lengths or offsets and flat values."""
 
 import numpy as np
 import polars as pl
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 
 def lengths_of(column: pl.Series) -> NDArray[np.int64]:
-    """Return the length of each list of a column without null lists.
+    """Return the length of each list; the column must have no null lists.
 
     Examples:
         >>> lengths_of(pl.Series([[1, 2], [], [3]])).tolist()
@@ -19,7 +19,7 @@ def lengths_of(column: pl.Series) -> NDArray[np.int64]:
 
 
 def flattened(column: pl.Series) -> pl.Series:
-    """Return the values of all lists, one after another.
+    """Return the values of all lists, concatenated.
 
     Examples:
         >>> flattened(pl.Series([[1, 2], [], [3]])).to_list()
@@ -27,21 +27,27 @@ def flattened(column: pl.Series) -> pl.Series:
     """
     if _shared_with_arrow(column):
         return pl.Series(column.name, column.to_arrow().flatten())
-    # In polars 1 an empty list would leave a null behind.
+    # In polars 1, explode turns an empty list into a null.
     return column.filter(column.list.len() > 0).explode()
 
 
 def _shared_with_arrow(column: pl.Series) -> bool:
-    """Whether Arrow can look at the lists without copying them.
+    """Whether Arrow can read the lists without a copy.
 
-    That costs a tenth of what a polars expression costs to start, which is most of the time that
-    it takes to encode one request.
+    Access through Arrow takes a tenth of the constant time of a polars expression, which dominates
+    the encoding of a single request.
     """
     return isinstance(column.dtype, pl.List) and column.dtype.inner.is_numeric()
 
 
 def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where each list starts, and where the last ends: one number more than lists.
+    """Return the index of the first value of each list, and the total number of values at the end.
+
+    Args:
+        lengths: ``[lists]``.
+
+    Returns:
+        ``[lists + 1]``.
 
     Examples:
         >>> offsets_of(np.array([2, 0, 1])).tolist()
@@ -53,7 +59,7 @@ def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def positions_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the place of each value in its list, counted from 0.
+    """Return the position of each value in its list, from 0.
 
     Examples:
         >>> positions_within(np.array([2, 0, 3])).tolist()

@@ -2,16 +2,18 @@
 
 ::
 
-    manifest.json                              what there is, with counts and checksums
+    manifest.json                              schema, counts and checksums
     requests/day=2024-05-01/part-00000.parquet one row per request; without days: requests/part-...
 
-A candidate is an entry of lists of equal length: its features, and optionally ``level`` (how far
-it got, 0 lowest), ``position`` (rank inside the level from 1; 0 unknown), ``label`` and
-``feedback``. Lists differ in length from request to request; nothing on disk is padded.
+Candidate columns are lists with one value per candidate: the item features, and optionally
+``level`` (the funnel level that the candidate reached, 0 lowest), ``position`` (rank inside the
+level from 1; 0 unknown), ``label`` and ``feedback``. All candidate lists of a request have equal
+length. Lengths differ between requests; nothing on disk is padded.
 """
 
 import hashlib
 import io
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import final
@@ -30,9 +32,13 @@ __all__ = ["RequestLog", "RequestLogWriter"]
 
 @final
 class RequestLog:
-    """A data set that is opened; nothing but the manifest is in memory.
+    """An opened data set; only its manifest is held in memory.
 
-    Use :meth:`open`.
+    Create it with :meth:`open`.
+
+    Args:
+        path: folder of the request log.
+        manifest: contents of its ``manifest.json``.
 
     Examples:
         >>> import tempfile
@@ -48,20 +54,21 @@ class RequestLog:
         (2, 3)
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str], manifest: Manifest) -> None:
+        self.path = Path(path)
         self.manifest = manifest
 
     @classmethod
-    def open(cls, path: Path | str) -> "RequestLog":
+    def open(cls, path: str | os.PathLike[str]) -> "RequestLog":
         """Open a data set.
 
         Args:
-            path: the folder.
+            path: folder of the request log.
 
         Raises:
-            DataError: if the folder or its manifest is missing or unreadable, of another version,
-                if a part is missing or of another size, or if there are no requests.
+            DataError: if the folder or its manifest is missing or unreadable, if the manifest has
+                another format version, if a part is missing or has another size, if the counts of
+                the parts do not add up, or if the log has no requests.
         """
         path = Path(path)
         return cls(path, read_manifest(path))
@@ -73,26 +80,30 @@ class RequestLog:
 
     @property
     def fingerprint(self) -> str:
-        """A checksum of schema and contents: equal for equal data sets, wherever they lie."""
+        """Checksum of the schema and the contents; independent of the folder."""
         files = [*self.manifest.parts, self.manifest.catalogue]
-        said = [
+        lines = [
             self.schema.model_dump_json(),
             *(f"{file.path} {file.sha256}" for file in files if file is not None),
         ]
-        return hashlib.sha256("\n".join(said).encode()).hexdigest()
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def read(self, part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """Read one part and compare its checksum.
+        """Read one part and verify its checksum.
 
         Args:
             part: one of ``manifest.parts``.
-            columns: those wanted, in that order; all if not given.
+            columns: names of the columns to read, in this order; default: all.
+
+        Returns:
+            One row per request.
 
         Raises:
-            DataError: if there is no such column, or the file is not what was written.
+            DataError: if a column does not exist, or if the file is missing or differs from the
+                manifest.
         """
-        wanted = list(self.manifest.columns if columns is None else columns)
-        unknown = [c for c in wanted if c not in self.manifest.columns]
+        names = list(self.manifest.columns if columns is None else columns)
+        unknown = [c for c in names if c not in self.manifest.columns]
         if unknown:
             raise DataError(
                 f"{self.path} has no column '{unknown[0]}'"
@@ -101,10 +112,10 @@ class RequestLog:
             )
         file, content = self.path / part.path, self._content(part)
         try:
-            frame = pl.read_parquet(io.BytesIO(content), columns=wanted).select(wanted)
+            frame = pl.read_parquet(io.BytesIO(content), columns=names).select(names)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(
-                f"{file}: not a Parquet file with columns {abridged(wanted)}: {error}; "
+                f"{file}: not a Parquet file with columns {abridged(names)}: {error}; "
                 "prepare the data set again from its source"
             ) from None
         if frame.height != part.requests:
@@ -115,29 +126,29 @@ class RequestLog:
         return frame
 
     def catalogue(self) -> pl.DataFrame | None:
-        """Read all items that could have been candidates, one row each with their features.
+        """Read all items that could have been candidates.
 
         Returns:
-            ``None`` if the source of the log does not know them.
+            One row per item with its features; ``None`` if the source provided no list of items.
 
         Raises:
-            DataError: if the file is not what was written.
+            DataError: if the file is missing or its checksum does not match.
         """
         if self.manifest.catalogue is None:
             return None
         return pl.read_parquet(io.BytesIO(self._content(self.manifest.catalogue)))
 
-    def _content(self, of: Part | Catalogue) -> bytes:
-        """Return the bytes of a file, once its checksum was compared."""
-        file = self.path / of.path
+    def _content(self, entry: Part | Catalogue) -> bytes:
+        """Return the bytes of a file, after verifying its checksum."""
+        file = self.path / entry.path
         try:
             content = file.read_bytes()
         except OSError as error:
             raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
-        found = hashlib.sha256(content).hexdigest()
-        if found != of.sha256:
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != entry.sha256:
             raise DataError(
-                f"{file}: checksum does not match: expected sha256 {of.sha256}, found {found}; "
+                f"{file}: checksum does not match: expected sha256 {entry.sha256}, found {digest}; "
                 "copy the data set again, or prepare it again from its source"
             )
         return content
@@ -145,15 +156,15 @@ class RequestLog:
     def frames(
         self, columns: Sequence[str] | None = None, *, rows: NDArray[np.int64] | None = None
     ) -> Iterator[pl.DataFrame]:
-        """Read part by part, each as one frame; one part is in memory at a time.
+        """Iterate over the parts as frames; one part is in memory at a time.
 
         Args:
-            columns: those wanted, in that order; all if not given.
-            rows: those wanted, sorted, as a split gives them; all if not given. Parts without any
-                are not read.
+            columns: names of the columns to read, in this order; default: all.
+            rows: row numbers of the requests to read, sorted, such as ``Split.train``; default:
+                all. Parts without any of these rows are not read.
 
         Raises:
-            DataError: as :meth:`read`.
+            DataError: see :meth:`read`.
         """
         first = 0
         for part in self.manifest.parts:

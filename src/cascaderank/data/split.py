@@ -1,7 +1,7 @@
-"""Which requests train, which validate and which test: by request, fold or day, or as given.
+"""Splits of requests into training, validation and test sets: by request, fold or day, or as given.
 
-A request is never divided. A split is a function of the set of request ids and of the settings:
-the order of files and of rows changes nothing.
+All candidates of a request are in the same set. A split depends only on the set of request ids and
+on the settings, not on the order of files and rows.
 """
 
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from cascaderank.errors import DataError
 
 Rows = NDArray[np.int64]
 GIVEN = ("train", "validation", "test")
-"""Parts that data may come in, but for folds."""
+"""Part names of data that is published as one split."""
 FOLD = "fold-"
-"""How the parts of data that came as folds are called, with the number of each from 1 behind."""
-_FEWEST_FOLDS = 3  # one tests, one validates, one trains
+"""Prefix of the part names of data that is published as folds; a number from 1 follows."""
+_FEWEST_FOLDS = 3  # one each for training, validation and test
 _SKIPPED = -1
 
 
 class RequestSplit(BaseModel):
-    """Shares of all requests, drawn by chance.
+    """Random split by request.
 
     Examples:
         >>> RequestSplit(test=0.2).validation
@@ -38,23 +38,23 @@ class RequestSplit(BaseModel):
 
     by: Literal["request"] = "request"
     validation: float = Field(0.1, gt=0, lt=1)
-    """Share of requests; rounded, but at least one."""
+    """Fraction of the requests for validation; the number is rounded and at least 1."""
     test: float = Field(0.1, gt=0, lt=1)
-    """Share of requests; rounded, but at least one."""
+    """Fraction of the requests for the test; the number is rounded and at least 1."""
     seed: int = 0
+    """Seed of the random order of the requests."""
 
     @model_validator(mode="after")
-    def _leaves_some(self) -> Self:
+    def _leaves_training_requests(self) -> Self:
         if self.validation + self.test >= 1:
             raise ValueError(
-                f"validation and test must leave requests to train on; got {self.validation} and "
-                f"{self.test}, which add up to 1 or more"
+                f"validation + test must be less than 1; got {self.validation} and {self.test}"
             )
         return self
 
 
 class FoldSplit(BaseModel):
-    """Cross-validation: one fold tests, the next one validates, the others train.
+    """Cross-validation: one fold for the test, the next for validation, the others for training.
 
     Examples:
         >>> [FoldSplit(folds=3, fold=i).fold for i in range(3)]
@@ -65,24 +65,24 @@ class FoldSplit(BaseModel):
 
     by: Literal["fold"] = "fold"
     folds: int = Field(5, ge=3)
-    """Their sizes differ by one at most."""
+    """Number of folds; their sizes differ by at most one request."""
     fold: int = Field(0, ge=0)
-    """The one that tests, counted from 0."""
+    """Index of the test fold, from 0."""
     seed: int = 0
+    """Seed of the random assignment of requests to folds."""
 
     @model_validator(mode="after")
-    def _there_is_one(self) -> Self:
+    def _fold_exists(self) -> Self:
         if self.fold >= self.folds:
             raise ValueError(f"fold must be 0 to {self.folds - 1}; got {self.fold}")
         return self
 
 
 class DaySplit(BaseModel):
-    """The last days test, those before them validate, and all earlier ones train.
+    """Split by day: the last days for the test, the days before them for validation.
 
-    Days are those of the request log: UTC, unless its source has days of its own.
-
-    With ``skip_last`` the log ends earlier: the data of a model that was trained some days ago.
+    All earlier days are for training. Days are those of the request log: UTC, unless its source
+    defines its days. ``skip_last`` ends the log earlier, as for a model trained some days ago.
 
     Examples:
         >>> DaySplit(test_days=2).validation_days
@@ -93,18 +93,18 @@ class DaySplit(BaseModel):
 
     by: Literal["day"] = "day"
     validation_days: int = Field(1, ge=1)
-    """Of the days that have requests."""
+    """Number of validation days, counted among days with requests."""
     test_days: int = Field(1, ge=1)
-    """Of the days that have requests."""
+    """Number of test days, counted among days with requests."""
     skip_last: int = Field(0, ge=0)
-    """Days at the end that take no part."""
+    """Number of last days in none of the sets, counted among days with requests."""
 
 
 class GivenSplit(BaseModel):
-    """The parts that came with the data, such as ``train.txt``, ``vali.txt`` and ``test.txt``.
+    """Split published with the data, such as ``train.txt``, ``vali.txt`` and ``test.txt``.
 
-    Of data that came as folds, one tests, the one before it validates and the others train, which
-    is how LETOR 4.0 and MSLR go round; :func:`given_folds` tells how many there are.
+    Of data published as folds, one fold is for the test, the fold before it for validation and the
+    others for training, as in LETOR 4.0 and MSLR. :func:`given_folds` returns the number of folds.
 
     Examples:
         >>> GivenSplit().fold
@@ -115,29 +115,33 @@ class GivenSplit(BaseModel):
 
     by: Literal["given"] = "given"
     fold: int = Field(0, ge=0)
-    """Of data that came as folds: the one that tests is given as that of number ``fold + 1``."""
+    """Index of the test fold, from 0: the published fold number ``fold + 1``."""
     validation: float = Field(0.1, gt=0, lt=1)
-    """Share of the training requests that validate if the data came without such a part."""
+    """Fraction of the training requests for validation, if the data has no validation part."""
     seed: int = 0
-    """Of the choice of those."""
+    """Seed of the choice of these validation requests."""
 
 
 SplitSettings = Annotated[
     RequestSplit | FoldSplit | DaySplit | GivenSplit, Field(discriminator="by")
 ]
-"""How to split, told apart by ``by``."""
+"""Settings of a split, discriminated by ``by``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Row numbers of a request log, parts in order; each sorted, disjoint.
+    """Three disjoint, sorted sets of row numbers of a request log.
 
-    Together they are all rows, but for those of days that :class:`DaySplit` skips.
+    Rows are counted over the parts in the order of the manifest. The sets cover all rows, except
+    those of days skipped by :class:`DaySplit`.
     """
 
     train: Rows
+    """Row numbers of the training requests."""
     validation: Rows
+    """Row numbers of the validation requests."""
     test: Rows
+    """Row numbers of the test requests."""
 
 
 def split_requests(
@@ -147,14 +151,14 @@ def split_requests(
 
     Args:
         log: the data set.
-        settings: how.
+        settings: kind and parameters of the split.
 
     Returns:
-        The three sets of rows; none is empty.
+        The three sets of row numbers; none is empty.
 
     Raises:
-        DataError: if one would be empty, or a log has no timestamps or given parts to go by; the
-            message says what to change.
+        DataError: if a set would be empty, or if the split needs timestamps or given parts and
+            the log has none; the message names the settings to change.
 
     Examples:
         >>> import tempfile
@@ -186,7 +190,9 @@ def split_requests(
 
 
 def days_of(log: RequestLog) -> list[date]:
-    """Return the days (UTC) that have requests, in order.
+    """Return the days with requests, in order.
+
+    Days are in UTC, unless the source of the log defines its days.
 
     Raises:
         DataError: if the requests have no timestamps.
@@ -194,23 +200,24 @@ def days_of(log: RequestLog) -> list[date]:
     days = sorted({p.day for p in log.manifest.parts if p.day is not None})
     if not days:
         raise DataError(
-            f"{log.path}: the requests have no timestamps to split by day; "
-            'say split.by = "request" instead'
+            f"{log.path}: a split by day needs timestamps; the requests have none; "
+            'set split.by = "request" instead'
         )
     return days
 
 
 def given_folds(log: RequestLog) -> int:
-    """Return how many folds the data came as; 0 if it came in parts that are no folds.
+    """Return the number of folds that the data is published as; 0 for one split without folds.
 
     Raises:
-        DataError: if it came without parts, or with others than this knows.
+        DataError: if the data is published without parts, or with other part names than those of
+            :data:`GIVEN` and :data:`FOLD`.
     """
     parts = {p.given for p in log.manifest.parts}
     if None in parts:
         raise DataError(
-            f"{log.path}: the data set came without parts of its own; "
-            'say split.by = "request" instead, or "fold"'
+            f"{log.path}: the data set has no given parts; "
+            'set split.by = "request" instead, or "fold"'
         )
     names = sorted(map(str, parts))
     folds = [f"{FOLD}{i + 1}" for i in range(len(names))]
@@ -220,7 +227,7 @@ def given_folds(log: RequestLog) -> int:
         return 0
     raise DataError(
         f"{log.path}: expected the given parts {', '.join(GIVEN)}, or at least {_FEWEST_FOLDS} "
-        f'folds, found {", ".join(names)}; say split.by = "request" instead'
+        f'folds, found {", ".join(names)}; set split.by = "request" instead'
     )
 
 
@@ -230,8 +237,8 @@ def _by_request(log: RequestLog, settings: RequestSplit) -> Split:
     validation = max(1, round(len(rank) * settings.validation))
     if test + validation >= len(rank):
         raise DataError(
-            f"{log.path}: {len(rank)} requests are too few to split by request into train, "
-            f"{validation} to validate and {test} to test; add requests, or lower "
+            f"{log.path}: {len(rank)} requests are too few for {validation} validation requests, "
+            f"{test} test requests and at least 1 training request; add requests, or lower "
             "split.validation and split.test"
         )
     part = np.where(rank < test, 2, np.where(rank < test + validation, 1, 0))
@@ -245,7 +252,7 @@ def _by_fold(log: RequestLog, settings: FoldSplit) -> Split:
             f"{log.path}: {len(rank)} requests are too few for {settings.folds} folds; "
             "lower split.folds, or add requests"
         )
-    # Counted from the fold that tests: it is 0, the one that validates 1, the others train.
+    # Index relative to the test fold: 0 is the test fold, 1 validation, the others training.
     after = (rank % settings.folds - settings.fold) % settings.folds
     return _split(np.where(after == 0, 2, np.where(after == 1, 1, 0)))
 
@@ -253,18 +260,18 @@ def _by_fold(log: RequestLog, settings: FoldSplit) -> Split:
 def _by_day(log: RequestLog, settings: DaySplit) -> Split:
     parts = log.manifest.parts
     days = days_of(log)
-    left = days[: len(days) - settings.skip_last]
-    held = settings.validation_days + settings.test_days
-    if len(left) <= held:
+    used = days[: len(days) - settings.skip_last]
+    held_out = settings.validation_days + settings.test_days
+    if len(used) <= held_out:
         skipped = f", of which the last {settings.skip_last} are skipped" * bool(settings.skip_last)
         raise DataError(
-            f"{log.path}: has requests of {len(days)} days{skipped}; {settings.validation_days} to "
-            f"validate and {settings.test_days} to test leave none to train; lower "
-            "split.validation_days, split.test_days or split.skip_last, or say "
-            'split.by = "request"'
+            f"{log.path}: has requests of {len(days)} days{skipped}; "
+            f"{settings.validation_days} validation days and {settings.test_days} test days leave "
+            "no training days; lower split.validation_days, split.test_days or split.skip_last, or "
+            'set split.by = "request"'
         )
-    part_of = dict.fromkeys(left, 0)
-    part_of |= dict.fromkeys(left[-held:], 1) | dict.fromkeys(left[-settings.test_days :], 2)
+    part_of = dict.fromkeys(used, 0)
+    part_of |= dict.fromkeys(used[-held_out:], 1) | dict.fromkeys(used[-settings.test_days :], 2)
     of_part = [part_of.get(p.day, _SKIPPED) for p in parts if p.day]
     return _split(np.repeat(of_part, [p.requests for p in parts]))
 
@@ -272,8 +279,11 @@ def _by_day(log: RequestLog, settings: DaySplit) -> Split:
 def _as_given(log: RequestLog, settings: GivenSplit) -> Split:
     folds, parts = given_folds(log), log.manifest.parts
     if settings.fold >= max(folds, 1):
-        told = f"{folds} folds" if folds else "one split and no folds"
-        raise DataError(f"{log.path}: came with {told}; split.fold must be less than {folds or 1}")
+        available = f"{folds} folds" if folds else "one split and no folds"
+        raise DataError(
+            f"{log.path}: split.fold must be less than {folds or 1}, because the data set has "
+            f"{available}; got {settings.fold}"
+        )
     if folds:
         place = {f"{FOLD}{i + 1}": (settings.fold - i) % folds for i in range(folds)}
         of_part = [{0: 2, 1: 1}.get(place[str(p.given)], 0) for p in parts]
@@ -285,16 +295,19 @@ def _as_given(log: RequestLog, settings: GivenSplit) -> Split:
         ranked = ranked[_ranks(log, settings.seed)[ranked].argsort()]
         count = max(1, round(len(ranked) * settings.validation))
         if count == len(ranked):
-            raise DataError(f"{log.path}: one training request is too few to validate by another")
+            raise DataError(
+                f"{log.path}: the validation set would hold all {count} training requests; add "
+                "requests, or lower split.validation"
+            )
         part[ranked[:count]] = 1
     return _split(part)
 
 
 def _ranks(log: RequestLog, seed: int) -> Rows:
-    """Place of each request in an order that ids and seed decide."""
+    """Return the rank of each request in a random order that depends on its id and the seed."""
     ids = pl.concat([frame["request_id"] for frame in log.frames(["request_id"])])
     keys = mix(hashed(ids) ^ seeded(seed))
-    # Equal hashes of different ids are all but impossible; the id decides them nevertheless.
+    # Different ids practically never have equal hashes; such a tie is broken by the id.
     order = pl.DataFrame({"key": keys, "id": ids}).select(pl.arg_sort_by("key", "id")).to_series()
     rank = np.empty(len(ids), dtype=np.int64)
     rank[order.to_numpy()] = np.arange(len(ids))

@@ -1,4 +1,4 @@
-"""What is in a request log, in a few numbers."""
+"""Summary statistics of a request log."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,24 +11,25 @@ from cascaderank.data.request_log import RequestLog
 from cascaderank.data.validation import CANDIDATE_COLUMNS
 from cascaderank.schema import Kind, Role
 
-_MOST_VALUES = 12
+_MOST_VALUES = 12  # distinct values that are counted one by one
 
 
 def summarise(log: RequestLog) -> dict[str, JsonValue]:
-    """Count what a request log holds; reads two or three of its columns, part by part.
+    """Compute summary statistics of a request log; reads two or three columns, part by part.
 
     Args:
-        log: a request log that was opened.
+        log: an opened request log.
 
     Returns:
-        What goes into JSON: ``name``, ``requests``, ``candidates``, ``list_length`` (``min``,
-        ``mean``, ``max``), ``features`` (how many, by role and kind), ``levels`` (candidates by
-        name of level), ``label`` and ``feedback`` (candidates by value, or ``min``, ``mean``,
-        ``max`` and ``positive`` if there are more than 12 values), ``time_range`` (ISO 8601, UTC),
-        ``days``, ``bytes`` and the ``notes`` of the source. What the log does not have is null.
+        Values that can be written as JSON: ``name``, ``requests``, ``candidates``, ``list_length``
+        (``min``, ``mean``, ``max``), ``features`` (counts by role and kind), ``levels`` (number of
+        candidates by level name), ``label`` and ``feedback`` (number of candidates by value; with
+        more than 12 distinct values: ``min``, ``mean``, ``max`` and ``positive``), ``time_range``
+        (ISO 8601, UTC), ``days``, ``bytes`` and the ``notes`` of the source. Entries that the log
+        has no data for are ``None``.
 
     Raises:
-        DataError: if a part cannot be read, or is not what was written.
+        DataError: if a part cannot be read or its checksum does not match.
 
     Examples:
         >>> import tempfile
@@ -72,8 +73,8 @@ def summarise(log: RequestLog) -> dict[str, JsonValue]:
         "levels": None
         if by_level is None
         else {name: by_level[float(i)] for i, name in enumerate(manifest.level_names)},
-        "label": tallies["label"].told() if "label" in tallies else None,
-        "feedback": tallies["feedback"].told() if "feedback" in tallies else None,
+        "label": tallies["label"].summary() if "label" in tallies else None,
+        "feedback": tallies["feedback"].summary() if "feedback" in tallies else None,
         "time_range": [t.isoformat() for t in times] if times else None,
         "days": len({part.day for part in manifest.parts}) if times else None,
         "bytes": sum(part.bytes for part in manifest.parts),
@@ -83,7 +84,7 @@ def summarise(log: RequestLog) -> dict[str, JsonValue]:
 
 @dataclass
 class _Tally:
-    """Counts of values, or their moments once there are too many."""
+    """Counts by value, or range and mean once there are more than 12 distinct values."""
 
     values: Counter[float] = field(default_factory=Counter)
     many: bool = False
@@ -94,21 +95,20 @@ class _Tally:
     most: float = float("-inf")
 
     def add(self, column: pl.Series) -> None:
-        known = column.drop_nulls().cast(pl.Float64)
-        if known.is_empty():
+        present = column.drop_nulls().cast(pl.Float64)
+        if present.is_empty():
             return
-        numbers = known.to_numpy()
+        numbers = present.to_numpy()
         self.count += len(numbers)
         self.total += float(numbers.sum())
         self.positive += int((numbers > 0).sum())
         self.least = min(self.least, float(numbers.min()))
         self.most = max(self.most, float(numbers.max()))
         if not self.many:
-            found = known.value_counts()
-            self.values.update(dict(found.iter_rows()))
+            self.values.update(dict(present.value_counts().iter_rows()))
             self.many = len(self.values) > _MOST_VALUES
 
-    def told(self) -> dict[str, JsonValue]:
+    def summary(self) -> dict[str, JsonValue]:
         if not self.many:
             return {f"{value:g}": self.values[value] for value in sorted(self.values)}
         return {

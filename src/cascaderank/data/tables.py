@@ -1,4 +1,4 @@
-"""Columns side by side: what is read together lies together."""
+"""Columns of one dtype and length stored as one contiguous ``[rows, columns]`` block."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Self, final
@@ -11,14 +11,14 @@ Block = NDArray[Any]
 
 @final
 class Table(Mapping[str, NDArray[Any]]):
-    """Columns by name, those of one type and length side by side in one block.
+    """Columns by name; columns of one dtype and length are stored in one row-major block.
 
-    A request reads all its columns in each batch. Side by side they are one run of memory, and one
-    place on the disk, instead of one for each column.
+    A batch reads all columns of a request. In a block they are one contiguous range of memory (and
+    of the file that it is mapped from) instead of one range per column.
 
     Args:
-        blocks: ``[n, columns]`` each, by the names of its columns.
-        names: of all columns, in the order of the table; that of the blocks if not given.
+        blocks: ``[n, columns]`` arrays by the names of their columns.
+        names: names of all columns in the order of the table; default: the order of the blocks.
 
     Examples:
         >>> table = Table.of({"a": np.array([1, 2]), "x": np.array([0.5]), "b": np.array([3, 4])})
@@ -32,28 +32,31 @@ class Table(Mapping[str, NDArray[Any]]):
         self, blocks: Mapping[tuple[str, ...], Block], names: tuple[str, ...] = ()
     ) -> None:
         self.blocks = dict(blocks)
-        places = {name: (block, i) for of, block in blocks.items() for i, name in enumerate(of)}
+        places = {
+            name: (block, i) for columns, block in blocks.items() for i, name in enumerate(columns)
+        }
         self._places = {name: places[name] for name in names or places}
 
     @classmethod
     def of(
         cls, columns: Mapping[str, NDArray[Any]], sequences: Mapping[str, str] | None = None
     ) -> Self:
-        """Put columns side by side; a table stays as it is.
+        """Build a table from columns; a table is returned unchanged.
 
         Args:
-            columns: each ``[n]``.
-            sequences: of columns of histories; those of one sequence have one length.
+            columns: ``[n]`` arrays by name.
+            sequences: sequence of each column, for history features: only columns of one sequence
+                have the same length. Default: all columns have the same length.
         """
         if isinstance(columns, cls):
             return columns
-        alike: dict[tuple[str, np.dtype[Any]], list[str]] = {}
+        groups: dict[tuple[str, np.dtype[Any]], list[str]] = {}
         for name, values in columns.items():
             sequence = sequences[name] if sequences else ""
-            alike.setdefault((sequence, values.dtype), []).append(name)
+            groups.setdefault((sequence, values.dtype), []).append(name)
         blocks = {
             tuple(names): np.ascontiguousarray(np.stack([columns[n] for n in names], axis=1))
-            for names in alike.values()
+            for names in groups.values()
         }
         return cls(blocks, tuple(columns))
 

@@ -1,4 +1,4 @@
-"""Steps of a data set that is being written, so that what was finished outlives a kill."""
+"""Resumable steps of an unfinished data set: finished steps survive an error or a kill."""
 
 import hashlib
 import os
@@ -14,19 +14,21 @@ from cascaderank.errors import ConfigError, DataError
 
 try:
     import fcntl
-except ImportError:  # not on Windows, where two processes that write one data set are not told
+except ImportError:  # on Windows, where two writers of one data set are not detected
     fcntl = None  # type: ignore[assignment]
 
 
 class Step(BaseModel):
-    """A step that was finished."""
+    """A finished step."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mark: str
-    """What it was made from."""
+    """Key of the inputs of the step, such as a checksum of its options and files."""
     parts: tuple[Part, ...]
+    """Files of the step."""
     told: dict[str, JsonValue]
+    """Facts about the step, for :attr:`RequestLogWriter.finished`."""
 
 
 class _State(BaseModel):
@@ -37,14 +39,15 @@ class _State(BaseModel):
 
 @final
 class Unfinished:
-    """The hidden folder of a data set that is written in steps, and which of them are finished.
+    """Hidden folder of a data set that is written in steps, and the record of its finished steps.
 
-    The folder is called ``.NAME.unfinished``; which steps it holds is in ``.NAME.unfinished.json``
-    beside it, which is replaced as a whole after every step.
+    The folder is named ``.NAME.unfinished``. The record ``.NAME.unfinished.json`` next to it lists
+    the finished steps; it is replaced atomically after every step.
 
     Args:
-        path: of the data set.
-        marks: of all steps, by name.
+        path: folder of the finished data set, a string or a path.
+        marks: key of each step by its name; a finished step is reused only if its key is
+            unchanged.
 
     Examples:
         >>> import tempfile
@@ -60,7 +63,8 @@ class Unfinished:
         ['monday']
     """
 
-    def __init__(self, path: Path, marks: Mapping[str, str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], marks: Mapping[str, str]) -> None:
+        path = Path(path)
         self.folder = path.with_name(f".{path.name}.unfinished")
         self.steps: dict[str, Step] = {}
         self._state = path.with_name(f".{path.name}.unfinished.json")
@@ -68,16 +72,16 @@ class Unfinished:
         self._handle: int | None = None
 
     def open(self) -> Iterator[tuple[Part, bytes]]:
-        """Take the folder for this process, and find what was finished in it.
+        """Lock the folder for this process and read its finished steps.
 
-        Steps of another mark and those that are damaged count as not finished, and files that
-        belong to no finished step are removed.
+        A step whose key has changed, or whose files are missing or damaged, is not finished. Files
+        that belong to no finished step are removed.
 
         Yields:
-            The parts of the finished steps, and what is in them.
+            Each part of the finished steps and the contents of its file.
 
         Raises:
-            DataError: if another process writes this data set, or the folder cannot be made.
+            DataError: if another process writes this data set, or the folder cannot be created.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +91,7 @@ class Unfinished:
                 f"{self.folder}: cannot be written: {error.strerror or error}"
             ) from None
         kept = set()
-        for name, step in self._finished_before().items():
+        for name, step in self._recorded_steps().items():
             contents = [self._content(part) for part in step.parts]
             if step.mark != self._marks.get(name) or None in contents:
                 continue
@@ -100,30 +104,38 @@ class Unfinished:
             file.unlink()
 
     def finish(self, step: str, parts: Sequence[Part], told: Mapping[str, JsonValue]) -> None:
-        """Note a step whose parts are on disk.
+        """Record a step whose parts are on disk as finished.
+
+        Args:
+            step: name of the step.
+            parts: files of the step.
+            told: facts about the step.
 
         Raises:
-            ConfigError: if there is no such step, or it is finished already.
-            DataError: if it cannot be written.
+            ConfigError: if the step does not exist or is already finished.
+            DataError: if the record cannot be written.
         """
         if step not in self._marks or step in self.steps:
-            told_of = "finished already" if step in self.steps else "none of the steps"
-            raise ConfigError(f"step '{step}' is {told_of}")
+            status = "already finished" if step in self.steps else "not one of the steps"
+            raise ConfigError(f"step '{step}' is {status}")
         self.steps[step] = Step(mark=self._marks[step], parts=tuple(parts), told=dict(told))
-        beside = self._state.with_suffix(".new")
+        temporary = self._state.with_suffix(".new")
         try:
-            with beside.open("wb") as file:
+            with temporary.open("wb") as file:
                 file.write(_State(steps=self.steps).model_dump_json().encode())
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(self._state)
+            temporary.replace(self._state)
         except OSError as error:
-            raise DataError(f"{beside}: cannot be written: {error.strerror or error}") from None
+            raise DataError(f"{temporary}: cannot be written: {error.strerror or error}") from None
 
     def leave(self) -> None:
-        """Let other processes in; leaves nothing if the data set is whole or no step finished."""
-        whole = not self.folder.exists()
-        if whole or not self.steps:
+        """Release the lock; remove folder and record if the data set is complete or has no steps.
+
+        The data set is complete once its folder was renamed to its final path.
+        """
+        complete = not self.folder.exists()
+        if complete or not self.steps:
             shutil.rmtree(self.folder, ignore_errors=True)
             self._state.unlink(missing_ok=True)
         if self._handle is not None:
@@ -143,13 +155,14 @@ class Unfinished:
                     "another folder"
                 ) from None
 
-    def _finished_before(self) -> dict[str, Step]:
+    def _recorded_steps(self) -> dict[str, Step]:
         try:
             return _State.model_validate_json(self._state.read_bytes()).steps
-        except (OSError, ValidationError):  # nothing was finished that could be gone on with
+        except (OSError, ValidationError):  # no record, or one that cannot be read: start anew
             return {}
 
     def _content(self, part: Part) -> bytes | None:
+        """Return the contents of a file; ``None`` if it is missing or its checksum differs."""
         try:
             content = (self.folder / part.path).read_bytes()
         except OSError:

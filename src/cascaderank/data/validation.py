@@ -1,4 +1,4 @@
-"""What a frame of requests must be before it enters a request log."""
+"""Validation of request frames before they enter a request log."""
 
 from typing import final
 
@@ -9,7 +9,7 @@ from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import RESERVED, Feature, Kind, Role, Schema, abridged
 
 CANDIDATE_COLUMNS = ("level", "position", "label", "feedback")
-"""Columns of candidates that are not features, in order."""
+"""Candidate columns that are not features, in the order of the log."""
 
 _MOST_POSITION = 32767
 _Types = dict[str, pl.DataType]
@@ -17,15 +17,15 @@ _Types = dict[str, pl.DataType]
 
 @final
 class FrameCheck:
-    """Check frames of one request log and bring them into the types on disk.
+    """Validate the frames of one request log and cast them to the types on disk.
 
-    The first frame settles what the frames after it must agree with: which of the optional columns
-    there are, whether a category is an integer or a string, and whether a number is Float32 (which
-    stays) or Float64 (all else).
+    The first frame fixes the columns and types that all later frames must have: which optional
+    columns exist, whether a categorical feature holds integers or strings, and whether a numeric
+    feature is stored as Float32 (if it is Float32 in the frame) or Float64 (otherwise).
 
     Args:
-        schema: of the log.
-        level_names: lowest first; empty if the log has no levels.
+        schema: schema of the log.
+        level_names: names of the funnel levels, lowest first; empty if the log has no levels.
 
     Examples:
         >>> schema = Schema(features=({"name": "price", "role": "item", "kind": "numeric"},))
@@ -51,15 +51,18 @@ value is missing and set missing=true for the feature
 
     @property
     def candidate_column(self) -> str:
-        """A column with one value per candidate."""
+        """Name of a column with one value per candidate."""
         return next(c for c in self._types if self._role(c) is Role.ITEM)
 
     def __call__(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return the frame with the columns and types of the log.
 
+        Args:
+            frame: one row per request.
+
         Raises:
-            DataError: if it is not one row per request, as the schema says; the message names the
-                column, the request or the number of values.
+            DataError: if columns, types or values do not conform to the schema; the message names
+                the column, the request or the number of values.
         """
         self._check_columns(frame)
         for name in frame.columns:
@@ -67,7 +70,7 @@ value is missing and set missing=true for the feature
                 frame = frame.with_columns(frame[name].arr.to_list())
         self._check_shapes(frame)
         self._check_requests(frame)
-        types = self._types or self._settled(frame)
+        types = self._types or self._inferred_types(frame)
         self._check_lengths(frame)
         frame = frame.select(self._cast(frame[name], dtype) for name, dtype in types.items())
         self._check_values(frame)
@@ -78,17 +81,19 @@ value is missing and set missing=true for the feature
         """Return one row per item with the types of the log, in the order of the schema.
 
         Args:
-            frame: some or all features of candidates, each one value per item.
+            frame: some or all item features, one value per item each.
 
         Raises:
-            DataError: if a column is no feature of candidates, or has values that it must not.
+            DataError: if a column is not an item feature, or has values of another type, nulls or
+                numbers that are not finite.
         """
         names = [f.name for f in self._schema.of(Role.ITEM)]
         strange = [c for c in frame.columns if c not in names]
         if strange or not frame.width:
             raise DataError(
-                f"catalogue: expected features of candidates, found {abridged(strange)}"
-                f"{did_you_mean(strange[0], names) if strange else ''}; there are {abridged(names)}"
+                f"catalogue: expected item features, found {abridged(strange)}"
+                f"{did_you_mean(strange[0], names) if strange else ''}; "
+                f"the schema has {abridged(names)}"
             )
         types = {n: _inner(self._types[n]) for n in names if n in frame.columns}
         frame = frame.select(self._cast(frame[name], dtype) for name, dtype in types.items())
@@ -109,15 +114,15 @@ value is missing and set missing=true for the feature
         extra = [n for n in frame.columns if n not in needed and n not in optional]
         if missing:
             hints = "".join(did_you_mean(n, extra) for n in missing[:1])
-            before = " as in the frames before" if self._types else ""
+            expected = " that earlier frames have" if self._types else ""
             raise DataError(
-                f"columns missing{before}: {abridged(missing)}{hints}; "
+                f"columns missing{expected}: {abridged(missing)}{hints}; "
                 f"found {abridged(frame.columns)}"
             )
         if extra:
             raise DataError(
                 f"columns that are neither features of the schema nor {', '.join(RESERVED)}"
-                f"{' of the frames before' if self._types else ''}: {abridged(extra)}"
+                f"{' in earlier frames' if self._types else ''}: {abridged(extra)}"
                 f"{did_you_mean(extra[0], [*needed, *optional])}; add a feature or drop the column"
             )
 
@@ -128,16 +133,16 @@ value is missing and set missing=true for the feature
                 raise DataError(f"column '{name}' must have one value per request; found {dtype}")
             if self._role(name) is not Role.REQUEST:
                 if not listed:
-                    of = "candidate" if self._role(name) is Role.ITEM else "entry of the history"
+                    entry = "candidate" if self._role(name) is Role.ITEM else "history entry"
                     raise DataError(
-                        f"column '{name}' must be a list per request, one value per {of}; "
+                        f"column '{name}' must be a list per request, one value per {entry}; "
                         f"found {dtype}"
                     )
                 if frame[name].null_count():
                     raise DataError(
                         f"column '{name}' has {frame[name].null_count()} null lists, first in "
                         f"request {_first(frame, frame[name].is_null())}; write an empty history, "
-                        "or leave a request without candidates out"
+                        "or leave out a request without candidates"
                     )
 
     def _check_requests(self, frame: pl.DataFrame) -> None:
@@ -153,16 +158,16 @@ value is missing and set missing=true for the feature
         if not isinstance(times.dtype, pl.Datetime) or times.dtype.time_zone is None:
             raise DataError(
                 f"timestamp must be Datetime with a time zone; found {times.dtype}; if it is UTC, "
-                "say so with .dt.replace_time_zone('UTC')"
+                "set it with .dt.replace_time_zone('UTC')"
             )
         if times.null_count():
             raise DataError(
                 f"timestamp is null in {times.null_count()} requests, first in "
-                f"{_first(frame, times.is_null())}; leave them out, or the column for all"
+                f"{_first(frame, times.is_null())}; leave these requests out, or drop the column"
             )
 
-    def _settled(self, frame: pl.DataFrame) -> _Types:
-        """Types on disk, settled by the first frame."""
+    def _inferred_types(self, frame: pl.DataFrame) -> _Types:
+        """Return the types on disk, inferred from the first frame."""
         strings = {
             f.vocabulary
             for f in self._schema.features
@@ -174,20 +179,20 @@ value is missing and set missing=true for the feature
             types["timestamp"] = pl.Datetime("us", "UTC")
         for feature in self._schema.features:
             inner = _inner(frame.schema[feature.name])
-            kept: pl.DataType
+            dtype: pl.DataType
             if feature.kind is Kind.CATEGORICAL:
-                kept = pl.String() if feature.vocabulary in strings else pl.Int64()
+                dtype = pl.String() if feature.vocabulary in strings else pl.Int64()
             else:
-                kept = pl.Float32() if inner == pl.Float32 else pl.Float64()
-            types[feature.name] = kept if feature.role is Role.REQUEST else pl.List(kept)
+                dtype = pl.Float32() if inner == pl.Float32 else pl.Float64()
+            types[feature.name] = dtype if feature.role is Role.REQUEST else pl.List(dtype)
         inners = zip(
             CANDIDATE_COLUMNS, (pl.Int8(), pl.Int16(), pl.Float32(), pl.Float32()), strict=True
         )
         types |= {name: pl.List(inner) for name, inner in inners if name in frame.columns}
         if all(self._role(name) is not Role.ITEM for name in types):
             raise DataError(
-                "nothing says what the candidates are; the schema needs an item feature, or the "
-                f"frame one of {', '.join(CANDIDATE_COLUMNS)}"
+                "found no column of candidates; add an item feature to the schema, or one of "
+                f"{', '.join(CANDIDATE_COLUMNS)} to the frame"
             )
         return types
 
@@ -197,21 +202,21 @@ value is missing and set missing=true for the feature
         for sequence in {f.sequence for f in self._schema.of(Role.HISTORY)}:
             members = [f.name for f in self._schema.of(Role.HISTORY) if f.sequence == sequence]
             groups.append((f"history '{sequence}'", members))
-        for what, columns in groups:
+        for group, columns in groups:
             lengths = frame.select(pl.col(c).list.len() for c in columns)
             unequal = lengths.select(pl.any_horizontal(pl.all() != pl.col(columns[0]))).to_series()
             if unequal.any():
                 first = lengths.row(int(unequal.arg_true()[0]), named=True)
-                told = ", ".join(f"{name} {length}" for name, length in first.items())
+                details = ", ".join(f"{name} {length}" for name, length in first.items())
                 raise DataError(
-                    f"{what}: lists of unequal length in {unequal.sum()} requests, first in "
-                    f"request {_first(frame, unequal)}: {told}; expected one value of each per "
+                    f"{group}: lists of unequal length in {unequal.sum()} requests, first in "
+                    f"request {_first(frame, unequal)}: {details}; expected one value of each per "
                     "entry"
                 )
-        none = frame[items[0]].list.len() == 0
-        if none.any():
+        empty = frame[items[0]].list.len() == 0
+        if empty.any():
             raise DataError(
-                f"{none.sum()} requests have no candidates, first {_first(frame, none)}; "
+                f"{empty.sum()} requests have no candidates, first {_first(frame, empty)}; "
                 "leave them out"
             )
 
@@ -220,7 +225,7 @@ value is missing and set missing=true for the feature
         if name not in RESERVED or name in CANDIDATE_COLUMNS:
             fits = _fits(self._schema[name] if name not in RESERVED else None, found, wanted)
             if not fits:
-                raise DataError(f"column '{name}': expected {_told(wanted)}; found {found}")
+                raise DataError(f"column '{name}': expected {_type_name(wanted)}; found {found}")
         if name in ("level", "position"):
             self._check_range(column)
         try:
@@ -232,15 +237,15 @@ value is missing and set missing=true for the feature
 
     def _check_range(self, column: pl.Series) -> None:
         if column.name == "level" and not self._level_names:
-            raise DataError("there is a column 'level' but no level names; give level_names")
-        most = _MOST_POSITION if column.name == "position" else len(self._level_names) - 1
+            raise DataError("column 'level' needs level names; found none; set level_names")
+        highest = _MOST_POSITION if column.name == "position" else len(self._level_names) - 1
         values = flattened(column)
-        outside = values.filter((values < 0) | (values > most))
+        outside = values.filter((values < 0) | (values > highest))
         if len(outside):
             names = f" ({', '.join(self._level_names)})" if column.name == "level" else ""
             raise DataError(
-                f"column '{column.name}': expected 0 to {most}{names}; found {outside[0]} and "
-                f"{len(outside) - 1} more outside"
+                f"column '{column.name}': expected 0 to {highest}{names}; found {outside[0]} and "
+                f"{len(outside) - 1} more values outside"
             )
 
     def _check_values(self, frame: pl.DataFrame) -> None:
@@ -269,19 +274,22 @@ value is missing and set missing=true for the feature
 
 
 def check_unique(ids: pl.Series) -> None:
-    """Check that no request is there twice.
+    """Check that request ids are unique.
+
+    Args:
+        ids: ids of all requests.
 
     Raises:
-        DataError: if one is; it is named.
+        DataError: if an id occurs more than once; the message names the first one.
 
     Examples:
         >>> check_unique(pl.Series([1, 2, 3]))
     """
-    twice = ids.is_duplicated()
-    if twice.any():
+    repeated = ids.is_duplicated()
+    if repeated.any():
         raise DataError(
-            f"request_id must be unique; {ids.filter(twice).n_unique()} are not, first "
-            f"{ids.filter(twice)[0]!r}; a request is one row, with its candidates in lists"
+            f"request_id must be unique; {ids.filter(repeated).n_unique()} are not, first "
+            f"{ids.filter(repeated)[0]!r}; write one row per request, with its candidates in lists"
         )
 
 
@@ -309,7 +317,7 @@ def _fits(feature: Feature | None, found: pl.DataType, wanted: pl.DataType) -> b
     return found.is_numeric() or isinstance(found, pl.Boolean)
 
 
-def _told(dtype: pl.DataType) -> str:
+def _type_name(dtype: pl.DataType) -> str:
     if isinstance(dtype, pl.String):
         return "strings"
     return "integers" if dtype.is_integer() else "numbers"

@@ -1,9 +1,11 @@
-"""The synthetic funnel: a logging system of which everything is known, the best recall included.
+"""Synthetic funnel: a simulated logging system whose best reachable recall is known.
 
-- :mod:`.settings`: what can be chosen, and who sees what.
-- :mod:`.world`: users, items, what they like and liked.
-- :mod:`.traffic`: requests, and the levels that the logging system gives their candidates.
-- :mod:`.ceiling`: the best joint recall that a cascade can reach on them.
+- :mod:`.settings`: settings, and the knowledge of each stage.
+- :mod:`.world`: users, items, preferences and past likes.
+- :mod:`.features`: schema of the log, and the features of each stage.
+- :mod:`.traffic`: requests, and the funnel levels of their candidates.
+- :mod:`.ceiling`: best joint recall that a cascade can reach.
+- :mod:`.chain`: clicks, and probabilities of exposure and click.
 
-:func:`cascaderank.data.sources.synthetic.synthetic_source` writes a request log with it.
+:func:`cascaderank.data.sources.synthetic.synthetic_source` writes the request log of a funnel.
 """

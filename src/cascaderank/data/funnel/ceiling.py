@@ -1,4 +1,4 @@
-"""The best joint recall that a cascade can reach on the log of a synthetic funnel."""
+"""Best joint recall that a cascade can reach on the log of a synthetic funnel."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -12,35 +12,35 @@ from cascaderank.data.funnel.world import Floats
 
 Mask = NDArray[np.bool_]
 
-_POINTS = 64
-_STEPS = np.linspace(-6, 6, 241, dtype=np.float32)  # of estimates, which have variance 1
-_CELLS = 1 << 16  # at a time, so that what is in between stays in the processor's cache
+_POINTS = 64  # quadrature points per candidate
+_STEPS = np.linspace(-6, 6, 241, dtype=np.float32)  # grid of estimates, which have variance 1
+_CELLS = 1 << 16  # values computed at a time, so that intermediate arrays fit the CPU cache
 
 
 def planted_scores(settings: FunnelSettings, block: Block) -> Floats:
-    r"""Return how probable each stage finds it that a candidate is ground truth.
+    r"""Return the posterior probability of being ground truth, given the features of each stage.
 
-    A stage sees some parts of a candidate's utility, perhaps estimates of others, and no more. What
-    it could know at best about a candidate that was logged is
+    The features of a stage reveal some parts of a candidate's utility exactly, and estimates of
+    others. The best score of a logged candidate is its posterior probability of the top level:
 
     .. math::
         P(\text{top} \mid \text{seen}) = \frac{E \prod_g p_g}
             {E \prod_g p_g + \sum_g r_g E (1 - p_g) \prod_{h<g} p_h}, \qquad
         p_g = \sigma\left(\frac{m_g - c_g}{s}\right)
 
-    where logging stage :math:`g` gives a candidate the score :math:`m_g` plus logistic noise of
-    scale :math:`s`, cuts at :math:`c_g` in this request, and :math:`r_g` is the share of what it
-    dropped that was logged. The expectation is over the parts in :math:`m_g` that the stage does
-    not see, by quadrature with the quantiles they have before any logging stage, given the
-    estimate if the stage sees one. So a stage that does not know what an earlier one chose by
-    does know that the candidate was chosen.
+    Logging stage :math:`g` ranks by the score :math:`m_g` plus logistic noise of scale :math:`s`.
+    Its cut-off in this request is :math:`c_g`, and :math:`r_g` is the fraction of the dropped
+    candidates that is logged. The expectation is over the parts in :math:`m_g` that the features
+    do not reveal. It is computed by quadrature over the quantiles of these parts before any logging
+    stage, conditional on the estimate if the stage has one. The posterior thus accounts for the
+    selection by earlier logging stages, also where the features do not reveal what they ranked by.
 
     Args:
-        settings: of the funnel.
-        block: some of its requests.
+        settings: settings of the funnel.
+        block: requests of the funnel.
 
     Returns:
-        ``[stages, requests, list]`` in [0, 1]; what lies outside the mask means nothing.
+        ``[stages, requests, list]`` probabilities in [0, 1]; undefined outside the mask.
 
     Source: this project.
     """
@@ -48,15 +48,16 @@ def planted_scores(settings: FunnelSettings, block: Block) -> Floats:
 
 
 def best_score(settings: FunnelSettings, block: Block, shares: Sequence[float]) -> Floats:
-    """Return how probable it is that a candidate is ground truth, for who knows these shares.
+    """Return the posterior probability of being ground truth, given a knowledge of the parts.
 
     Args:
-        settings: of the funnel.
-        block: some of its requests.
-        shares: of the variance of each part; what is not 0 or 1 must be that of its estimate.
+        settings: settings of the funnel.
+        block: requests of the funnel.
+        shares: known fraction of the variance of each part; a fraction other than 0 and 1 must be
+            that of the part's estimate.
 
     Returns:
-        ``[requests, list]``: see :func:`planted_scores`.
+        ``[requests, list]`` probabilities in [0, 1], see :func:`planted_scores`.
     """
     cuts, rates = (x[:, :, None, None] for x in (block.choice.cuts, block.choice.rates))
     scores: Floats = np.empty(block.items.shape, np.float32)
@@ -76,20 +77,20 @@ def best_score(settings: FunnelSettings, block: Block, shares: Sequence[float]) 
 def _posterior(
     settings: FunnelSettings, values: Mapping[int, Floats], cuts: Floats, rates: Floats
 ) -> Floats:
-    """Return the probability of the top level, ``[requests, list]``.
+    """Return the posterior probability of the top level, ``[requests, list]``.
 
     Args:
-        settings: of the funnel.
-        values: of each part: ``[requests, list, 1]`` if it is seen, ``[points]`` if nothing is
-            known of it, ``[requests, list, points]`` if an estimate is.
-        cuts: ``[logging stages, requests, 1, 1]``.
-        rates: as ``cuts``.
+        settings: settings of the funnel.
+        values: values of each part: ``[requests, list, 1]`` if it is known, quadrature points
+            ``[points]`` if it is unknown, ``[requests, list, points]`` if it is estimated.
+        cuts: ``[logging stages, requests, 1, 1]`` cut-offs.
+        rates: fractions of dropped candidates that are logged, shaped like ``cuts``.
     """
     reached = np.ones((1, 1, 1), np.float32)
     share, logged = np.float32(1), np.float32(0)
-    for known, cut, rate in zip(settings.logging_parts, cuts, rates, strict=True):
-        passed = (cut - sum(values[part] for part in known)) / settings.noise_scale
-        with np.errstate(over="ignore"):  # whose inverse is the 0 that it should be
+    for ranked_by, cut, rate in zip(settings.logging_parts, cuts, rates, strict=True):
+        passed = (cut - sum(values[part] for part in ranked_by)) / settings.noise_scale
+        with np.errstate(over="ignore"):  # infinity is correct here: its inverse is 0
             np.exp(passed, out=passed)
         passed += 1
         reached = reached / passed
@@ -100,15 +101,15 @@ def _posterior(
 
 
 def _points(prior: Floats, shares: Mapping[int, float]) -> dict[int, Floats]:
-    """Return points spread evenly over independent distributions, by part.
+    """Return quadrature points over independent distributions, from a low-discrepancy lattice.
 
     Args:
-        prior: ``[parts, values]``: rising values of each.
-        shares: of the variance that is known, by part, in [0, 1).
+        prior: ``[parts, values]`` samples of each part, ascending.
+        shares: known fraction of the variance by part, in [0, 1).
 
     Returns:
-        ``[1, points]`` if nothing is known, else ``[steps, points]``: given that the estimate is
-        each of ``_STEPS``.
+        By part: ``[1, points]`` if nothing is known, else ``[steps, points]`` points conditional on
+        each estimate in ``_STEPS``.
 
     Source: for the lattice, M. Roberts, The Unreasonable Effectiveness of Quasirandom Sequences.
     """
@@ -129,24 +130,26 @@ def _points(prior: Floats, shares: Mapping[int, float]) -> dict[int, Floats]:
 def _conditional_quantiles(
     prior: Floats, scale: float, share: float, levels: NDArray[np.float64]
 ) -> Floats:
-    """Return quantiles of a part given each of the estimates in ``_STEPS``, ``[steps, levels]``.
+    """Return quantiles of a part conditional on each estimate in ``_STEPS``, ``[steps, levels]``.
 
     Args:
-        prior: ``[values]``, rising.
-        scale: what the part is divided by before it is estimated.
-        share: of its variance that the estimate tells.
-        levels: in [0, 1).
+        prior: ``[values]`` samples of the part, ascending.
+        scale: divisor of the part before it is estimated.
+        share: fraction of the variance of the part that the estimate explains.
+        levels: probabilities of the quantiles, in [0, 1).
     """
-    away = _STEPS[:, None].astype(np.float64) - share**0.5 * prior / scale
-    logs = -0.5 * away**2 / (1 - share)
-    chances = np.exp(logs - logs.max(1, keepdims=True)).cumsum(1)
-    middles = chances - 0.5 * np.diff(chances, axis=1, prepend=0)
-    quantiles = [np.interp(levels * c[-1], m, prior) for c, m in zip(chances, middles, strict=True)]
+    noise = _STEPS[:, None].astype(np.float64) - share**0.5 * prior / scale
+    logs = -0.5 * noise**2 / (1 - share)
+    cumulative = np.exp(logs - logs.max(1, keepdims=True)).cumsum(1)
+    middles = cumulative - 0.5 * np.diff(cumulative, axis=1, prepend=0)
+    quantiles = [
+        np.interp(levels * c[-1], m, prior) for c, m in zip(cumulative, middles, strict=True)
+    ]
     return np.array(quantiles, np.float32)
 
 
 def _between(table: Floats, estimates: Floats) -> Floats:
-    """Look up quantiles of each candidate by its estimate, ``[requests, list, points]``."""
+    """Interpolate the quantiles of each candidate by its estimate, ``[requests, list, points]``."""
     place = np.interp(estimates, _STEPS, np.arange(len(_STEPS), dtype=np.float32))
     low = np.minimum(place.astype(int), len(_STEPS) - 2)
     weight = (place - low)[..., None].astype(np.float32)
@@ -155,20 +158,20 @@ def _between(table: Floats, estimates: Floats) -> Floats:
 
 
 def alive_after(scores: Floats, mask: Mask, quotas: Sequence[int]) -> Mask:
-    """Return which candidates are left after each stage of a cascade.
+    """Return the candidates that are left after each stage of a cascade.
 
     Args:
-        scores: ``[stages, requests, list]``, finite.
+        scores: ``[stages, requests, list]`` finite scores.
         mask: ``[requests, list]`` bool, ``True`` for a real candidate.
-        quotas: how many candidates each stage keeps.
+        quotas: number of candidates that each stage keeps.
 
     Returns:
-        ``[stages, requests, list]`` bool.
+        ``[stages, requests, list]`` bool, ``True`` for a candidate that is left.
     """
     alive, after = mask, []
-    for own, quota in zip(scores, quotas, strict=True):
+    for stage_scores, quota in zip(scores, quotas, strict=True):
         keep = min(quota, mask.shape[1])
-        best = np.where(alive, -own, np.inf).argpartition(keep - 1, axis=1)[:, :keep]
+        best = np.where(alive, -stage_scores, np.inf).argpartition(keep - 1, axis=1)[:, :keep]
         kept = np.zeros_like(mask)
         np.put_along_axis(kept, best, values=True, axis=1)
         alive = alive & kept
@@ -177,78 +180,82 @@ def alive_after(scores: Floats, mask: Mask, quotas: Sequence[int]) -> Mask:
 
 
 class Ceiling:
-    """Adds up, block by block, how much of the ground truth the best cascade keeps.
+    """Accumulate, block by block, the recall of the best cascade of a synthetic funnel.
 
-    This is the expected recall, on this very log, of the cascade in which every stage keeps the
-    candidates that it finds most probable to be ground truth, where it knows the parts of the
-    utility that its features tell, exactly, and how the logging system works.
+    The best cascade keeps, at every stage, the candidates with the highest posterior probability of
+    being ground truth (:func:`planted_scores`), given the parts of the utility that the features of
+    the stage reveal and the mechanism of the logging system. The recall is that on this log.
 
-    - It is a ceiling for stages that judge a candidate by its own features: each part is drawn
-      independently of what tells the others, so a stage cannot guess what it does not see.
-    - The cut-offs of the logging system are taken as known, request by request, and candidates as
-      independent of each other given the cut-offs. A model has to guess the former, which costs
-      it next to nothing, since they hardly change an order; the latter is all but true.
-    - It is greedy: a stage keeps what it would want in the end itself, and does not think ahead
-      to what the later stages make of it, nor back to what the earlier ones have dropped. As long
-      as later stages know all that earlier ones know (complementarity up to 0.5), thinking ahead
-      gains nothing that could be measured; if all know the same, nothing at all. Beyond that it is
-      the recall of stages that each do their own best, and :attr:`bound` is what cannot be passed.
-    - It is an expectation over the noise of the logging system that came out as one number of
-      this log. A model's recall on some of the requests may lie above by chance, never by merit.
+    - It is an upper limit for stages that score each candidate by its own features: parts are
+      drawn independently, so the features of one part carry no information about another part.
+    - The posterior uses the true cut-offs of the logging system in each request, and assumes that
+      candidates are independent given the cut-offs. A model has to estimate the cut-offs, which
+      costs almost no recall because they hardly change the order; the assumption is almost exact.
+    - It is greedy: a stage keeps the candidates with the highest posterior of its own, irrespective
+      of the choices of later and earlier stages. While later stages have all the knowledge of
+      earlier ones (complementarity up to 0.5), a joint optimum has no measurable advantage; with
+      equal knowledge it has none at all. Above 0.5 the result is the recall of stages that are
+      optimal one by one, and :attr:`bound` is the limit of all cascades.
+    - It is the realised value, on this log, of an expectation over the noise of the logging system.
+      The recall of a model on some of the requests can exceed it by chance only.
+
+    Args:
+        settings: settings of the funnel.
     """
 
     def __init__(self, settings: FunnelSettings) -> None:
         self._settings = settings
         self._requests = 0
-        self._chance = 0.0
+        self._random = 0.0
         self._alone = np.zeros(settings.stages)
         self._joint = np.zeros(settings.stages)
         self._pooled = np.zeros(settings.stages)
 
     def add(self, block: Block) -> None:
-        """Count the ground truth that is left in the requests of a block."""
-        quotas, own = self._settings.kept, self._settings.knowledge
-        pooled = list(accumulate(own, lambda a, b: tuple(map(max, a, b))))
-        by_shares = {s: best_score(self._settings, block, s) for s in {*own, *pooled}}
-        scores, mask = np.stack([by_shares[shares] for shares in own]), block.choice.mask
+        """Count the ground truth that the best cascade keeps in the requests of a block."""
+        quotas, knowledge = self._settings.kept, self._settings.knowledge
+        pooled = list(accumulate(knowledge, lambda a, b: tuple(map(max, a, b))))
+        by_shares = {s: best_score(self._settings, block, s) for s in {*knowledge, *pooled}}
+        scores, mask = np.stack([by_shares[shares] for shares in knowledge]), block.choice.mask
         top = (block.choice.levels == self._settings.stages + 1) & mask
         self._joint += (alive_after(scores, mask, quotas) & top).sum((1, 2))
         for stage, quota in enumerate(quotas):
-            for counts, shares in ((self._alone, own), (self._pooled, pooled)):
+            for counts, shares in ((self._alone, knowledge), (self._pooled, pooled)):
                 kept = alive_after(by_shares[shares[stage]][None], mask, [quota])[0]
                 counts[stage] += (kept & top).sum()
-        self._chance += float(np.minimum(quotas[-1] / mask.sum(1), 1).sum())
+        self._random += float(np.minimum(quotas[-1] / mask.sum(1), 1).sum())
         self._requests += len(mask)
 
     @property
     def joint_recall(self) -> float:
-        """Share of the ground truth that is left after the last stage, in [0, 1]."""
+        """Fraction of the ground truth that is left after the last stage, in [0, 1]."""
         return self.survival[-1]
 
     @property
     def bound(self) -> float:
-        """Share that no cascade can pass in expectation, whatever its stages agree on.
+        """Upper bound of the expected joint recall of every cascade, in [0, 1].
 
-        What is left after a stage was chosen by what this stage and the earlier ones know between
-        them, and is no more than its quota. So it holds no more ground truth than the most probable
-        candidates given all of this knowledge at once, and what is left in the end holds no more
-        than the least of these. Up to complementarity 0.5 it is the least of :attr:`recall`.
+        The candidates left after a stage depend on the combined knowledge of this stage and of all
+        earlier ones, and their number is at most the quota. They cannot hold more ground truth than
+        the ``quota`` most probable candidates given the combined knowledge. The joint recall is at
+        most the minimum of these values over the stages. Up to complementarity 0.5 the bound equals
+        the minimum of :attr:`recall`.
         """
         return min(self._shares(self._pooled))
 
     @property
     def random_recall(self) -> float:
-        """Share that is left by stages that keep candidates by chance, in expectation."""
-        return self._chance / self._requests
+        """Expected joint recall of stages that keep random candidates, in [0, 1]."""
+        return self._random / self._requests
 
     @property
     def survival(self) -> list[float]:
-        """Share of the ground truth that is left after each stage."""
+        """Fraction of the ground truth that is left after each stage, in [0, 1]."""
         return self._shares(self._joint)
 
     @property
     def recall(self) -> list[float]:
-        """Share that each stage would keep of the whole list, if it were alone."""
+        """Fraction of the ground truth that each stage alone keeps of the whole list, in [0, 1]."""
         return self._shares(self._alone)
 
     def _shares(self, counts: NDArray[np.float64]) -> list[float]:

@@ -1,4 +1,4 @@
-"""The entire chain of a synthetic funnel: every candidate, its clicks, and how likely they were."""
+"""Entire chain of a synthetic funnel: all candidates with clicks and their true probabilities."""
 
 import numpy as np
 import polars as pl
@@ -10,36 +10,41 @@ from cascaderank.data.funnel.settings import FunnelSettings
 from cascaderank.data.funnel.traffic import Block, lists
 from cascaderank.data.ragged import offsets_of
 
-_LESS = 1.0  # log-odds of a click on what is shown are its utility less this
+_CLICK_OFFSET = 1.0  # log-odds of a click on an exposed candidate: its utility minus this
 
 
 def with_chain(
     settings: FunnelSettings, block: Block, number: int, frame: pl.DataFrame
 ) -> pl.DataFrame:
-    r"""Add clicks as ``feedback``, and the truth as ``label``.
+    r"""Add clicks as ``feedback``, and true probabilities as ``label``.
 
-    With utility :math:`u`, the sum of all parts, and the cuts :math:`c_g` of this request,
+    With the utility :math:`u`, the sum of all parts; the noise-free score :math:`m_g` of logging
+    stage :math:`g`, its cut-off :math:`c_g` in this request and the scale :math:`s` of its noise:
 
     .. math::
         P(\text{exposed}) = \prod_g \sigma\left(\frac{m_g - c_g}{s}\right), \qquad
         P(\text{clicked}) = P(\text{exposed}) \, \sigma(u - 1)
 
     Args:
-        settings: of the funnel; ``chain`` says which of the two is the label.
+        settings: settings of the funnel; ``chain`` selects the probability of exposure or of a
+            click as the label.
         block: all candidates of some requests.
-        number: of the block.
-        frame: its requests.
+        number: number of the block, see :func:`~cascaderank.data.funnel.traffic.draw_block`.
+        frame: the requests of the block, one row each.
+
+    Returns:
+        The frame with the columns ``feedback`` (1 for a click, else 0) and ``label`` (in [0, 1]).
 
     Source: this project.
     """
-    choice, shown = block.choice, block.choice.levels == len(settings.level_names) - 1
-    if_shown = expit(block.parts.sum(0) - _LESS)
-    # Of a stream of their own: what is logged is the same with and without clicks.
+    choice, exposed = block.choice, block.choice.levels == len(settings.level_names) - 1
+    click_rate = expit(block.parts.sum(0) - _CLICK_OFFSET)
+    # A separate random stream, so that clicks do not change the logged candidates.
     rng = np.random.default_rng([settings.seed, 3, number])
-    clicked = shown & (rng.random(shown.shape) < if_shown)
+    clicked = exposed & (rng.random(exposed.shape) < click_rate)
     truth = best_score(settings, block, (1.0,) * settings.stages)
     if settings.chain == "click":
-        truth = truth * if_shown
+        truth = truth * click_rate
     columns: dict[str, NDArray[np.float32]] = {
         "feedback": clicked.astype(np.float32),
         "label": truth.astype(np.float32),

@@ -1,21 +1,21 @@
-"""Features of a synthetic funnel, and which stage may use which."""
+"""Features of a synthetic funnel, and the features of each stage."""
 
 from cascaderank.data.funnel.settings import FunnelSettings
 from cascaderank.schema import Feature, Kind, Role, Schema, Transform
 
 
 def late_features(part: int) -> tuple[str, str]:
-    """Return the names of the features that tell a late part of the utility; parts from 0."""
+    """Return the names of the features that determine a late part of the utility; parts from 0."""
     return f"match_{part + 1}", f"gap_{part + 1}"
 
 
 def estimate_feature(part: int) -> str:
-    """Return the name of the estimate of a part, for stages that know it in part; from 0."""
+    """Return the name of the feature with the estimate of a part; parts from 0."""
     return f"estimate_{part + 1}"
 
 
 def funnel_schema(settings: FunnelSettings) -> Schema:
-    """Return the features of the request log of a synthetic funnel."""
+    """Return the schema of the request log of a synthetic funnel."""
     category, number = Kind.CATEGORICAL, Kind.NUMERIC
     log = Transform.LOG1P_STANDARDISE
     late = [name for part in range(1, settings.stages) for name in late_features(part)]

@@ -1,4 +1,4 @@
-"""Settings of a synthetic funnel, and what follows from them."""
+"""Settings of a synthetic funnel, and quantities derived from them."""
 
 import math
 from dataclasses import dataclass
@@ -16,15 +16,16 @@ _AT_LEAST_ONE = ("requests", "users", "stages", "ground_truth", "per_level", "da
 
 @dataclass(frozen=True, kw_only=True)
 class FunnelSettings:
-    """What can be chosen about a synthetic funnel.
+    """Settings of a synthetic funnel.
 
-    The logging system has one stage more than the cascade that is to be learnt from it. A
-    candidate's utility is a sum of as many parts as the cascade has stages. Logging stage ``t``
-    ranks by the first ``t`` parts, the last one by all of them. What the stages of the cascade
-    know of the parts is told by :attr:`knowledge`; what is logged does not depend on it.
+    The logging system has one stage more than the cascade that is trained on its log. The utility
+    of a candidate is a sum of one part per stage of the cascade. Logging stage ``t`` (from 1) ranks
+    by the sum of the first ``t`` parts; the last logging stage ranks by the sum of all parts.
+    :attr:`knowledge` defines which parts the features of each cascade stage reveal; it has no
+    influence on the logged candidates, levels and positions.
 
     Raises:
-        ConfigError: if a setting is out of range; all of them are told at once.
+        ConfigError: if settings are out of range; the message lists all of them.
 
     Examples:
         >>> settings = FunnelSettings(stages=2)
@@ -38,28 +39,32 @@ class FunnelSettings:
     users: int = 2_000
     items: int = 5_000
     stages: int = 2
-    """Stages of the cascade to be learnt."""
+    """Number of stages of the trained cascade."""
     quotas: tuple[int, ...] | None = None
-    """What each of them keeps; ``None``: one level less with every stage, 30 and 20 of 40."""
+    """Candidates kept by each stage; ``None``: ``ground_truth`` plus one level per stage that is
+    left, such as 30 and 20 of 40."""
     ground_truth: int = 10
-    """Candidates that the logging system ends with: all of the top level."""
+    """Candidates kept by the last logging stage; they form the top level."""
     per_level: int = 10
-    """Candidates that are logged of every lower level."""
+    """Logged candidates of every lower level."""
     ragged: bool = False
-    """Log between 1 and ``per_level`` candidates of a lower level, by chance."""
+    """Log a random number of candidates of every lower level, between 1 and ``per_level``."""
     noise: float = 0.9
-    """Standard deviation of the logistic noise of each logging stage; of a late part it is 1."""
+    """Standard deviation of the logistic noise of each logging stage, in units of the standard
+    deviation of a late part."""
     complementarity: float = 0.5
-    """How much each stage knows that the others do not, in [0, 1].
+    """Difference between the knowledge of the stages, in [0, 1].
 
-    At 0 all stages know the same, everything; at 0.5 each knows what the earlier ones know and one
-    part more; at 1 each knows one part of its own and nothing else.
+    At 0, every stage has the features of all parts. At 0.5, every stage has the features of its own
+    part and of all earlier parts. At 1, every stage has the features of its own part only.
     """
     days: int = 10
+    """Length of the log in days."""
     chain: Chain | None = None
-    """Log all candidates, with clicks, and as labels how likely each was of this; see
-    :mod:`cascaderank.data.funnel.chain`."""
+    """Log all candidates with clicks, and label each with its probability of exposure or of a
+    click; see :mod:`cascaderank.data.funnel.chain`."""
     seed: int = 0
+    """Seed of all random draws."""
 
     def __post_init__(self) -> None:
         mistakes = [
@@ -74,14 +79,14 @@ class FunnelSettings:
         if self.chain not in (None, *get_args(Chain)):
             mistakes.append(f"chain must be exposure or click; got {self.chain}")
         if self.chain is not None and self.ragged:
-            mistakes.append("chain logs all candidates, and ragged only some; choose one")
+            mistakes.append("chain logs all candidates and ragged only some; set one of them")
         if self.seed < 0:
             mistakes.append(f"seed must be at least 0; got {self.seed}")
         if not mistakes:
             if self.items < max(self.alive[0], CATEGORIES):
                 mistakes.append(
-                    f"items must be at least {max(self.alive[0], CATEGORIES)}, what a request "
-                    f"starts from with {self.stages} stages, ground_truth {self.ground_truth} and "
+                    f"items must be at least {max(self.alive[0], CATEGORIES)}, the candidates of a "
+                    f"request with {self.stages} stages, ground_truth {self.ground_truth} and "
                     f"per_level {self.per_level}; got {self.items}"
                 )
             try:
@@ -93,16 +98,16 @@ class FunnelSettings:
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """How many candidates each stage of the cascade keeps."""
+        """Number of candidates that each stage of the cascade keeps."""
         if self.quotas is not None:
             return tuple(self.quotas)
         return tuple(self.ground_truth + self.per_level * t for t in range(self.stages, 0, -1))
 
     @property
     def alive(self) -> tuple[int, ...]:
-        """Candidates of a request before the first logging stage and after each of them.
+        """Candidates of a request before the first logging stage and after each logging stage.
 
-        Each stage drops half, or what the log needs of its level if that is more.
+        Each stage drops half of its candidates, or ``per_level`` if that is more.
         """
         alive = [self.ground_truth]
         for _ in range(self.stages + 1):
@@ -111,19 +116,19 @@ class FunnelSettings:
 
     @property
     def noise_scale(self) -> float:
-        """Scale of the logistic distribution that the noise has."""
+        """Scale of the logistic distribution of the noise."""
         return self.noise * math.sqrt(3) / math.pi
 
     @property
     def length(self) -> int:
-        """Candidates that are logged of a request, if lists are not ragged."""
+        """Logged candidates of a request, if lists are not ragged."""
         if self.chain is not None:
             return self.alive[0]
         return self.ground_truth + self.per_level * (self.stages + 1)
 
     @property
     def level_names(self) -> tuple[str, ...]:
-        """Names of levels, lowest first: who dropped the candidate, and the last one's choice."""
+        """Names of levels, lowest first: dropped by each logging stage, then kept by the last."""
         names = [
             _LOGGING_STAGES[g] if g < len(_LOGGING_STAGES) else f"rerank_{g - 2}"
             for g in range(self.stages + 1)
@@ -143,11 +148,11 @@ class FunnelSettings:
 
     @property
     def knowledge(self) -> tuple[tuple[float, ...], ...]:
-        """Share of the variance of each part that each stage of the cascade knows.
+        """Fraction of the variance of each part that the features of each stage explain.
 
-        By stage, then by part, in [0, 1]. A stage knows its own part. As complementarity rises from
-        0 to 0.5 it comes to know less of the parts of later stages, and from 0.5 to 1 less of those
-        of earlier ones.
+        By stage, then by part, in [0, 1]. The fraction is 1 for the stage's own part. For the parts
+        of later stages it falls from 1 to 0 as complementarity rises from 0 to 0.5; for the parts
+        of earlier stages it falls from 1 to 0 as complementarity rises from 0.5 to 1.
 
         Examples:
             >>> FunnelSettings(complementarity=0.25).knowledge
@@ -167,11 +172,14 @@ class FunnelSettings:
 
     @property
     def estimates(self) -> dict[int, float]:
-        """Parts, from 0, that some stage knows in part, and which share of the variance."""
+        """Fraction of the variance in the estimates of parts, by part from 0.
+
+        An estimate exists for every part that some stage explains with a fraction between 0 and 1.
+        """
         cells = [(part, share) for row in self.knowledge for part, share in enumerate(row)]
         return dict(sorted((part, share) for part, share in cells if 0 < share < 1))
 
     @property
     def logging_parts(self) -> tuple[tuple[int, ...], ...]:
-        """Parts of the utility that each logging stage sees, from 0."""
+        """Parts of the utility, from 0, that each logging stage ranks by."""
         return (*(tuple(range(t)) for t in range(1, self.stages + 1)), tuple(range(self.stages)))

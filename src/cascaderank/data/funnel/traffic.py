@@ -1,4 +1,4 @@
-"""Requests of a synthetic funnel, and what the logging system does with their candidates."""
+"""Requests of a synthetic funnel, and the logging of their candidates."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from cascaderank.data.funnel.world import (
 from cascaderank.data.ragged import offsets_of
 
 CHEAP_DEVIATION = 0.6
-"""Standard deviation of the first part of the utility; of the others it is 1."""
+"""Standard deviation of the first part of the utility; the other parts have 1."""
 
 Values = NDArray[Any]
 
@@ -33,47 +33,53 @@ _PRIOR_ROWS = 4096
 
 @dataclass(frozen=True)
 class Choice:
-    """What the logging system logged of some requests, best level first.
+    """Logged candidates of some requests, highest level first.
 
-    Inside a level that positions are known of the best come first, else by chance.
+    Inside a level with known positions, the best candidates come first; inside other levels the
+    order is random.
     """
 
     columns: Integers
-    """``[requests, list]``: which of the candidates that a request started from."""
+    """``[requests, list]`` index of each logged candidate among all candidates of its request."""
     levels: NDArray[np.int8]
-    """``[requests, list]``."""
+    """``[requests, list]`` funnel levels, 0 lowest."""
     positions: NDArray[np.int16]
-    """``[requests, list]``: from 1 inside the level; 0 is unknown."""
+    """``[requests, list]`` positions inside the level, from 1; 0 is unknown."""
     mask: NDArray[np.bool_]
-    """``[requests, list]``: ``True`` for a real candidate."""
+    """``[requests, list]`` mask, ``True`` for a real candidate."""
     cuts: Floats
-    """``[logging stages, requests]``: halfway between the worst kept and the best dropped."""
+    """``[logging stages, requests]`` cut-off of each stage: the mean of the lowest score that it
+    kept and the highest score that it dropped."""
     rates: Floats
-    """``[logging stages, requests]``: share of what a stage dropped that was logged."""
+    """``[logging stages, requests]`` fraction of the dropped candidates that is logged."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some requests with all there is to know about them."""
+    """Some requests with their logged candidates and the latent variables behind them."""
 
     user: Integers
+    """``[requests]`` users."""
     time: Integers
+    """``[requests]`` times in microseconds since the start of the log."""
     past: Past
+    """Past likes of the users."""
     items: Integers
-    """``[requests, list]``, of the candidates that were logged; so are the next two."""
+    """``[requests, list]`` logged items."""
     late: dict[str, Floats]
-    """By name of feature."""
+    """``[requests, list]`` late features of the logged candidates, by name."""
     parts: Floats
-    """``[parts, requests, list]``: the parts of the utility."""
+    """``[parts, requests, list]`` parts of the utility of the logged candidates."""
     estimates: dict[int, Floats]
-    """By part, ``[requests, list]``: see :func:`estimate`."""
+    """``[requests, list]`` estimates of parts, by part from 0; see :func:`estimate`."""
     prior: Floats
-    """``[parts, values]``: of candidates before any logging stage, rising."""
+    """``[parts, values]`` samples of each part before any logging stage, ascending."""
     choice: Choice
+    """Levels and positions of the logged candidates."""
 
 
 def block_size(settings: FunnelSettings) -> int:
-    """Return how many requests are drawn at a time: what bounds the memory that is needed."""
+    """Return the number of requests in a block, which bounds the memory for drawing it."""
     return max(1, _POOL_ROWS // settings.alive[0])
 
 
@@ -83,8 +89,8 @@ def draw_block(settings: FunnelSettings, world: World, number: int) -> Block:
     Args:
         settings: of the funnel.
         world: of the same settings.
-        number: which block, from 0; blocks follow each other in time. A block is a function of
-            the settings and its number, so all may be drawn in any order.
+        number: number of the block, from 0; blocks are consecutive in time. A block depends only
+            on the settings and its number, so blocks can be drawn in any order.
     """
     rng = np.random.default_rng([settings.seed, 1, number])
     first = number * block_size(settings)
@@ -104,7 +110,7 @@ def draw_block(settings: FunnelSettings, world: World, number: int) -> Block:
 
     choice = run_logging(settings, rng, parts)
     logged = np.take_along_axis(parts, choice.columns[None], axis=2)
-    # Of a stream of their own: what is logged is the same whoever gets to know it.
+    # A separate random stream, so that estimates do not change the logged candidates.
     rng = np.random.default_rng([settings.seed, 2, number])
     estimates = {
         part: estimate(rng, logged[part] / deviation(part), share)
@@ -125,53 +131,57 @@ def draw_block(settings: FunnelSettings, world: World, number: int) -> Block:
 
 
 def deviation(part: int) -> float:
-    """Return the standard deviation of a part of the utility, about; parts from 0."""
+    """Return the approximate standard deviation of a part of the utility; parts from 0."""
     return 1.0 if part else CHEAP_DEVIATION
 
 
 def estimate(rng: np.random.Generator, values: Floats, share: float) -> Floats:
-    """Return what a stage sees that knows only a share of the variance of some values.
+    r"""Return noisy estimates that explain a fraction of the variance of some values.
 
-    That is the values with normal noise, of variance 1 again.
+    .. math::
+        \sqrt{\text{share}}\, x + \sqrt{1 - \text{share}}\, \varepsilon,
+        \qquad \varepsilon \sim \mathcal N(0, 1)
+
+    Estimates have variance 1, like the values.
 
     Args:
-        rng: for the noise.
-        values: of variance 1.
-        share: in (0, 1).
+        rng: generator of the noise.
+        values: values with variance 1.
+        share: fraction of the variance, in (0, 1).
     """
     noise = rng.standard_normal(values.shape, np.float32)
-    seen: Floats = np.float32(share**0.5) * values + np.float32((1 - share) ** 0.5) * noise
-    return seen
+    mixed: Floats = np.float32(share**0.5) * values + np.float32((1 - share) ** 0.5) * noise
+    return mixed
 
 
 def run_logging(settings: FunnelSettings, rng: np.random.Generator, parts: Floats) -> Choice:
-    """Pass candidates through all logging stages, and log some of every level.
+    """Pass candidates through all logging stages and log a sample of every level.
 
     Args:
-        settings: of the funnel.
-        rng: for the noise of the stages and the choice of what is logged.
-        parts: ``[parts, requests, candidates]`` of the utility.
+        settings: settings of the funnel.
+        rng: generator of the noise of the stages and of the sample of logged candidates.
+        parts: ``[parts, requests, candidates]`` parts of the utility.
     """
     requests, candidates = parts.shape[1:]
     alive = np.broadcast_to(np.arange(candidates), (requests, candidates))
     columns, positions, masks, cuts, rates = [], [], [], [], []
     scores = parts[0]
-    for level, (seen, keep) in enumerate(
+    for level, (ranked_by, keep) in enumerate(
         zip(settings.logging_parts, settings.alive[1:], strict=True)
     ):
-        utility = np.take_along_axis(parts[list(seen)].sum(0), alive, axis=1)
+        utility = np.take_along_axis(parts[list(ranked_by)].sum(0), alive, axis=1)
         scores = utility + settings.noise_scale * _logistic(rng, utility.shape)
         order = np.argpartition(-scores, (keep - 1, keep), axis=1)
         edge = np.take_along_axis(scores, order[:, keep - 1 : keep + 1], axis=1)
         cuts.append(edge.mean(1))
         order, dropped = order[:, :keep], order[:, keep:]
 
-        lottery = rng.random(dropped.shape, np.float32).argsort(axis=1)
-        most = settings.per_level if settings.chain is None else dropped.shape[1]
-        logged = np.take_along_axis(dropped, lottery[:, :most], axis=1)
-        fewest = 1 if settings.ragged else most
-        count = rng.integers(fewest, most + 1, size=(requests, 1))
-        mask = np.arange(most) < count
+        random_order = rng.random(dropped.shape, np.float32).argsort(axis=1)
+        width = settings.per_level if settings.chain is None else dropped.shape[1]
+        logged = np.take_along_axis(dropped, random_order[:, :width], axis=1)
+        fewest = 1 if settings.ragged else width
+        count = rng.integers(fewest, width + 1, size=(requests, 1))
+        mask = np.arange(width) < count
         rates.append((count[:, 0] / dropped.shape[1]).astype(np.float32))
         if level >= 2:
             logged = _best_first(logged, np.where(mask, _at(scores, logged), -np.inf))
@@ -196,7 +206,7 @@ def run_logging(settings: FunnelSettings, rng: np.random.Generator, parts: Float
 
 
 def block_frame(world: World, block: Block, first: int) -> pl.DataFrame:
-    """Return a block as rows of a request log, with request ids from ``first`` on."""
+    """Return a block as rows of a request log; request ids count from ``first``."""
     mask = block.choice.mask
     offsets = offsets_of(mask.sum(1))
     items = block.items[mask]
@@ -231,9 +241,10 @@ def block_frame(world: World, block: Block, first: int) -> pl.DataFrame:
 
 
 def _distinct(rng: np.random.Generator, shape: tuple[int, int], size: int) -> Integers:
-    """Return rows of distinct numbers below ``size``: every so-many-th, from a random one on.
+    """Return rows of distinct numbers below ``size``: arithmetic sequences modulo ``size``.
 
-    Items are drawn independently of each other, so that they are evenly spaced says nothing.
+    Start and step are random, and the step is coprime to ``size``. Items have independent
+    attributes, so the even spacing of their numbers carries no information.
     """
     steps = np.arange(1, size + 1)
     steps = steps[np.gcd(steps, size) == 1]
@@ -243,10 +254,10 @@ def _distinct(rng: np.random.Generator, shape: tuple[int, int], size: int) -> In
 
 
 def _logistic(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Return noise whose probability to exceed x is 1 / (1 + exp(x))."""
-    chance = rng.random(shape, np.float32)
-    np.clip(chance, 2.0**-26, 1 - 2.0**-24, out=chance)
-    noise: Floats = np.log(chance / (1 - chance))
+    """Return standard logistic noise: the probability to exceed x is 1 / (1 + exp(x))."""
+    uniform = rng.random(shape, np.float32)
+    np.clip(uniform, 2.0**-26, 1 - 2.0**-24, out=uniform)
+    noise: Floats = np.log(uniform / (1 - uniform))
     return noise
 
 
@@ -264,5 +275,5 @@ def _positions(mask: NDArray[np.bool_], *, known: bool) -> NDArray[np.int16]:
 
 
 def lists(values: Values, offsets: Integers) -> pl.Series:
-    """Return a column of lists, each from one offset in the values to the next."""
+    """Return a column of lists; list ``i`` has the values ``offsets[i]`` to ``offsets[i + 1]``."""
     return pl.Series(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values)))

@@ -1,4 +1,4 @@
-"""Users and items of a synthetic funnel: what they are like, and what they liked before."""
+"""Users and items of a synthetic funnel: attributes, preferences and past likes."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from cascaderank.data.ragged import offsets_of
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HISTORY = 20
-"""Most recent likes that a request knows of."""
+"""Maximum number of past likes in a request; the latest are kept."""
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -24,11 +24,12 @@ _MICROSECONDS_PER_DAY = 86_400_000_000
 
 @dataclass(frozen=True)
 class Past:
-    """What the users of some requests liked before, oldest first, one after the other."""
+    """Past likes of the users of some requests, concatenated; oldest first in each request."""
 
     items: Integers
+    """``[likes]`` liked items."""
     offsets: Integers
-    """``[requests + 1]``: where in ``items`` each request begins."""
+    """``[requests + 1]`` index of the first like of each request, and the total at the end."""
 
 
 @dataclass(frozen=True)
@@ -36,34 +37,39 @@ class World:
     """Users, items and likes. Times are microseconds since :data:`START`."""
 
     segment: Integers
-    """``[users]``."""
+    """``[users]`` segment of each user."""
     sensitivity: Floats
-    """``[users]``: how much a high price puts the user off."""
+    """``[users]`` price sensitivity; a high price lowers the utility in proportion to it."""
     account_age: Floats
-    """``[users]`` in days; means nothing for what is liked."""
+    """``[users]`` age of the account in days; has no influence on the utility."""
     category: Integers
-    """``[items]``."""
+    """``[items]`` category of each item."""
     quality: Floats
-    """``[items]``: what numbers tell of how good an item is."""
+    """``[items]`` merit of the item that a feature reveals."""
     appeal: Floats
-    """``[items]``: what only its id tells."""
+    """``[items]`` merit of the item that only its id identifies."""
     price: Floats
-    """``[items]``."""
+    """``[items]`` price."""
     affinity: Floats
-    """``[segments, categories]``."""
+    """``[segments, categories]`` standardised preference of each segment for each category."""
     like_items: Integers
-    """Of all users, by user and time."""
+    """``[likes]`` liked items of all users, sorted by user and time."""
     like_keys: Integers
-    """User times :attr:`span` plus time: rises."""
+    """``[likes]`` user · :attr:`span` + time, ascending."""
     like_offsets: Integers
-    """``[users + 1]``: where in the likes each user begins."""
+    """``[users + 1]`` index of the first like of each user, and the total at the end."""
     span: int
-    """More than any time of a like or a request."""
+    """Upper bound of the times of likes and requests, exclusive."""
     share_deviation: float
-    """Of the share that a category has in a long history."""
+    """Standard deviation of the share of a category in a long history."""
 
     def past(self, user: Integers, time: Integers) -> Past:
-        """Return what users liked before a time, never at it or after; the last ones only."""
+        """Return the last :data:`HISTORY` likes of users strictly before a time.
+
+        Args:
+            user: ``[requests]`` users.
+            time: ``[requests]`` times in microseconds since :data:`START`.
+        """
         end = np.searchsorted(self.like_keys, user * self.span + time)
         start = np.maximum(end - HISTORY, self.like_offsets[user])
         offsets = offsets_of(end - start)
@@ -71,23 +77,22 @@ class World:
         return Past(items=self.like_items[where], offsets=offsets)
 
     def cheap_part(self, user: Integers, items: Integers, past: Past) -> Floats:
-        """Return what the cheap features tell of the utility of candidates.
+        """Return the part of the utility that the cheap features determine.
 
         Args:
-            user: ``[requests]``.
-            items: ``[requests, candidates]``.
-            past: of the same requests.
+            user: ``[requests]`` users.
+            items: ``[requests, candidates]`` items.
+            past: past likes of the users of these requests.
 
         Returns:
-            ``[requests, candidates]`` with a standard deviation of about 1.
+            ``[requests, candidates]`` values with a standard deviation of about 1.
         """
-        # What depends on request and category only is added up before it is looked up.
+        # Terms of request and category only are summed before they are gathered by candidate.
         taste = 0.65 * self.affinity[self.segment[user]]
         taste += 0.53 * (self._shares(past) - 1 / CATEGORIES) / self.share_deviation
-        level = np.log(self.price)
-        deal = (
-            -0.3 * self.sensitivity[user][:, None] * ((level - level.mean()) / level.std())[items]
-        )
+        log_price = np.log(self.price)
+        standardised = (log_price - log_price.mean()) / log_price.std()
+        deal = -0.3 * self.sensitivity[user][:, None] * standardised[items]
         merit = 0.35 * self.quality + 0.3 * self.appeal
         rows = np.arange(len(user))[:, None]
         part: Floats = taste.astype(np.float32)[rows, self.category[items]] + merit[items] + deal
@@ -102,11 +107,11 @@ class World:
 
 
 def make_world(settings: FunnelSettings) -> World:
-    """Draw users, items and likes; a function of the settings' users, items, days and seed."""
+    """Draw users, items and likes; depends on users, items, days and seed of the settings only."""
     rng = np.random.default_rng([settings.seed, 0])
     users, items = settings.users, settings.items
     affinity = rng.standard_normal((_SEGMENTS, CATEGORIES))
-    category = rng.permutation(items) % CATEGORIES  # none is empty
+    category = rng.permutation(items) % CATEGORIES  # no category is empty
     favourite = rng.random((users, CATEGORIES)).argsort(axis=1)[:, :_FAVOURITES]
 
     lengths = rng.integers(0, _MOST_LIKES + 1, users)
@@ -148,21 +153,24 @@ def make_world(settings: FunnelSettings) -> World:
 
 
 def late_part(match: Floats, gap: Floats) -> Floats:
-    """Return a late part of the utility: a good match helps, a gap hurts by its square.
+    r"""Return a late part of the utility.
 
-    Both are standard normal, and so the part has mean 0 and variance 1.
+    .. math::
+        \sqrt{\tfrac12}\, \text{match} + \tfrac12 (1 - \text{gap}^2)
+
+    Match and gap are independent standard normal variables, so the part has mean 0 and variance 1.
     """
     part: Floats = np.sqrt(np.float32(0.5)) * match + np.float32(0.5) * (1 - gap * gap)
     return part
 
 
 def timestamps(time: Integers) -> NDArray[np.datetime64]:
-    """Return microseconds since :data:`START` as UTC date-times."""
+    """Convert microseconds since :data:`START` to datetimes in UTC."""
     start = np.datetime64(START.replace(tzinfo=None), "us")
     stamps: NDArray[np.datetime64] = start + time.astype("timedelta64[us]")
     return stamps
 
 
 def duration(settings: FunnelSettings) -> int:
-    """Return how long the log runs, in microseconds."""
+    """Return the length of the log in microseconds."""
     return int(timedelta(days=settings.days) / timedelta(microseconds=1))
