@@ -144,7 +144,7 @@ def test_a_target_may_be_a_relabelling(write):
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        ("{ z = [0, 2, 1] }", "data.target: z must be numbers of at least 0 that never fall"),
+        ("{ z = [0, 2, 1] }", "data.target: z must be non-decreasing numbers of at least 0"),
         ('{ by = "stage", z = [0] }', "data.target.by: Input should be 'level' or 'feedback'"),
         ("{ zz = [0] }", "unknown setting data.target.zz (did you mean 'z'?)"),
         ("{ zz = [0] }", "missing setting data.target.z"),

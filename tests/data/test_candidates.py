@@ -221,9 +221,11 @@ def test_wrong_settings_are_told(data):
     with pytest.raises(ConfigError, match=r"no level called 'liekd' \(did you mean 'liked'\?\)"):
         loader(data, levels={"liekd": 1})
     without = EncodedLog.of_frame(made().drop("level"), schema)
-    with pytest.raises(DataError, match="the log has no levels"):
+    with pytest.raises(DataError, match="needs a log with levels; found none"):
         CandidateSampler(without, CandidateSettings(levels={"liked": 1}), level_names=LEVELS)
-    with pytest.raises(ConfigError, match=r"catalogue.item must be a category .* got 'length'"):
+    with pytest.raises(
+        ConfigError, match=r"catalogue.item must be a categorical item .* got 'length'"
+    ):
         catalogue(data, item="length")
     with pytest.raises(DataError, match="has no 'video'"):
         catalogue(data, frame=pl.DataFrame({"vidoe": [1]}))

@@ -48,7 +48,7 @@ def test_a_catalogue_comes_back_with_the_types_of_the_log(tmp_path):
 @pytest.mark.parametrize(
     ("items", "told"),
     [
-        ({"itme": [1]}, r"expected features of candidates, found itme \(did you mean 'item'\?\)"),
+        ({"itme": [1]}, r"expected item features, found itme \(did you mean 'item'\?\)"),
         ({"item": ["a"]}, "column 'item': expected integers; found String"),
         ({"item": [1, None]}, r"null values: item \(1 of 2\)"),
         ({"item": [1], "x": [float("inf")]}, r"NaN or infinite numbers: x \(1 of 1\)"),

@@ -34,7 +34,7 @@ def test_old_columns_of_a_folder_are_not_added_to(tmp_path):
 
 def test_a_folder_that_cannot_be_made_or_written_is_told(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match="file: cannot be made: File exists"):
+    with pytest.raises(DataError, match="file: cannot be created: File exists"):
         ColumnFiles(tmp_path / "file")
     (tmp_path / "folder" / "column-00000.bin").mkdir(parents=True)
     files = ColumnFiles(tmp_path / "folder")

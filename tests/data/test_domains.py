@@ -36,7 +36,7 @@ def test_without_feedback_nothing_is_clicked():
 
 @pytest.mark.parametrize(("exposed", "preranked"), [(0, None), (2, 3), (2, 0)])
 def test_levels_out_of_order_are_refused(exposed, preranked):
-    with pytest.raises(ConfigError, match="at least 1, and pre-ranked no higher than exposed"):
+    with pytest.raises(ConfigError, match="at least 1, and preranked_level at most exposed_level"):
         domains_of(LEVELS, None, exposed_level=exposed, preranked_level=preranked)
 
 
@@ -86,7 +86,7 @@ def test_chance_is_that_of_the_hash_that_numpy_has():
     "rates", [(1.0, 0.4), (1.0, 0.4, 0.0), (1.0, 1.1, 0.1), (1.0, float("nan"), 1.0)]
 )
 def test_a_domain_without_a_sample_is_refused(rates):
-    with pytest.raises(ConfigError, match="a domain without a sample cannot be learnt"):
+    with pytest.raises(ConfigError, match="a domain without samples cannot be trained on"):
         DomainSampling(rates=rates)
 
 
@@ -99,7 +99,7 @@ def encoded(**columns):
 
 
 def test_domains_of_a_log_are_counted(monkeypatch):
-    monkeypatch.setattr("cascaderank.data.domains._ROWS", 2)  # in more than one go
+    monkeypatch.setattr("cascaderank.data.domains._CHUNK", 2)  # in two chunks
     log = encoded(level=[[0, 2], [2]], feedback=[[0, 1], [0]])
     want = {"click": 1, "unclicked": 1, "unexposed": 1}
     assert count_domains(log, exposed_level=2) == want
@@ -108,5 +108,5 @@ def test_domains_of_a_log_are_counted(monkeypatch):
 
 
 def test_a_log_without_levels_is_refused():
-    with pytest.raises(DataError, match="no levels, which say who was exposed"):
+    with pytest.raises(DataError, match="no levels, which identify the exposed candidates"):
         count_domains(encoded(), exposed_level=1)

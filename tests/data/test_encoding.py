@@ -166,11 +166,11 @@ def changed(feature, **changes):
         (changed("price", role="request"), "'price' has role request and not item"),
         (changed("price", kind="categorical"), "'price' has kind categorical and not numeric"),
         (changed("query", sequence="s"), "'query' has sequence s and not search"),
-        (changed("hour", missing=True), "'hour' may be missing and may not in the model"),
+        (changed("hour", missing=True), "'hour' allows missing values and the model does not"),
     ],
 )
 def test_a_data_set_of_another_schema_is_told(schema, message):
-    with pytest.raises(SchemaError, match=f"shop has another schema .*: {message}"):
+    with pytest.raises(SchemaError, match=f"shop: the schema differs .*: {message}"):
         check_same_features(FittedSchema(features=SCHEMA.features), schema, where="shop")
 
 

@@ -62,7 +62,9 @@ def test_a_constant_has_deviation_1_though_rounding_says_otherwise():
 
 
 def test_numbers_without_a_deviation_in_float64_are_told():
-    with pytest.raises(DataError, match=r"'x' goes from -1e\+300 to 1e\+300, which has no stand"):
+    with pytest.raises(
+        DataError, match=r"'x': values range from -1e\+300 to 1e\+300, and their stand"
+    ):
         fit_schema(numeric(), [frame_of([[1e300, -1e300]])])
 
 
@@ -114,14 +116,14 @@ def test_what_was_fitted_survives_a_file(tmp_path, values):
 
 def test_a_vocabulary_of_integers_and_strings_is_told():
     frames = [frame_of([[1]], "c", pl.Int64), frame_of([["a"]], "c", pl.String)]
-    with pytest.raises(SchemaError, match="'c' has String values, others of vocabulary 'c' Int64"):
+    with pytest.raises(SchemaError, match="'c': expected Int64, .* 'c'; found String"):
         fit_schema(categorical(), frames)
 
 
 def test_no_training_requests_are_told():
-    with pytest.raises(DataError, match="no training requests"):
+    with pytest.raises(DataError, match="needs training requests .* found none"):
         fit_schema(SCHEMA, [])
-    with pytest.raises(DataError, match="no training requests"):
+    with pytest.raises(DataError, match="needs training requests .* found none"):
         fit_schema(SCHEMA, [shop_frame(0)])
 
 

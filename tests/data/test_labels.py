@@ -73,8 +73,8 @@ def test_each_target_says_which_columns_it_needs(target, wanted):
 
 def test_a_missing_column_is_told_with_the_targets_that_could_be_used():
     message = (
-        r"shop has no column 'position', which target 'funnel' is made of; "
-        r"targets that could be used: level, feedback$"
+        r"shop has no column 'position', which target 'funnel' needs; "
+        r"targets that can be computed: level, feedback$"
     )
     with pytest.raises(DataError, match=message):
         needs("funnel", ["level", "feedback"], where="shop")
@@ -103,14 +103,16 @@ def test_relabelling_is_equation_9_of_fs_ltr(z, level, data):
 
 @pytest.mark.parametrize("z", [(0, 2, 1), (-1, 0), (0, float("nan")), (0, float("inf")), ()])
 def test_numbers_that_fall_or_are_none_are_refused(z):
-    with pytest.raises(ValueError, match=r"z must be numbers of at least 0|at least 1 item"):
+    with pytest.raises(
+        ValueError, match=r"z must be non-decreasing numbers of at least 0|at least 1 item"
+    ):
         Relabelling(z=z)
 
 
 def test_a_level_without_a_number_is_told():
-    with pytest.raises(ConfigError, match=r"has 3 levels, so z of the target must be 3 numbers; "):
+    with pytest.raises(ConfigError, match=r"has 3 levels, so z of the target must have 3 values; "):
         labels_of(Relabelling(z=(0, 1)), {"level": np.array([2])})
-    with pytest.raises(ConfigError, match="3 numbers, and one for feedback; got"):
+    with pytest.raises(ConfigError, match="3 values, and one for feedback; got"):
         Relabelling(by="feedback", z=(0, 1)).check_levels(3, where="shop")
-    with pytest.raises(DataError, match="no column 'feedback', which a target by feedback is made"):
+    with pytest.raises(DataError, match="no column 'feedback', which a target by feedback needs"):
         needs(Relabelling(by="feedback", z=(0, 1)), ["level"])

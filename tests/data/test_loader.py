@@ -220,7 +220,7 @@ def test_without_a_seed_days_keep_the_order_of_the_rows(week):
 
 
 def test_days_of_a_log_without_timestamps_are_told():
-    with pytest.raises(DataError, match=r"no timestamps; .* or say train.order = \"shuffled\""):
+    with pytest.raises(DataError, match=r"needs timestamps .* or set train.order = \"shuffled\""):
         in_days(LOG)
 
 

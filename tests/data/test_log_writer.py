@@ -66,7 +66,7 @@ def test_a_killed_writer_leaves_the_old_data_set_as_it_was(tmp_path):
 def test_an_existing_data_set_is_not_replaced_without_being_told_to(tmp_path):
     write_shop(tmp_path / "shop")
     before = tree(tmp_path)
-    with pytest.raises(DataError, match=r"there is a data set already; .* overwrite=True"):
+    with pytest.raises(DataError, match=r"a data set exists already; .* overwrite=True"):
         write_shop(tmp_path / "shop", name="other")
     assert tree(tmp_path) == before
 
@@ -165,7 +165,7 @@ def test_a_part_of_nothing_is_refused(tmp_path):
 
 def test_what_is_in_the_way_is_told_before_any_work(tmp_path):
     write_shop(tmp_path / "shop")
-    with pytest.raises(DataError, match="there is a data set already"):
+    with pytest.raises(DataError, match="a data set exists already"):
         RequestLogWriter(tmp_path / "shop", name="shop", schema=SCHEMA)
 
 
@@ -174,7 +174,7 @@ def test_a_data_set_that_came_meanwhile_is_not_replaced(tmp_path):
         yield shop_frame()
         write_shop(tmp_path / "shop", name="quicker")
 
-    with pytest.raises(DataError, match="there is a data set already"):
+    with pytest.raises(DataError, match="a data set exists already"):
         write_shop(tmp_path / "shop", frames(), name="slower")
     assert RequestLog.open(tmp_path / "shop").manifest.name == "quicker"
     assert names(tmp_path) == ["shop"]
@@ -269,13 +269,13 @@ def test_steps_are_those_that_were_announced_each_once(tmp_path):
     options = {"name": "shop", "schema": SCHEMA, "level_names": LEVELS}
     with RequestLogWriter(tmp_path / "shop", steps={"a": ""}, **options) as writer:
         writer.write(STEPS["a"])
-        with pytest.raises(ConfigError, match="step 'b' is none of the steps"):
+        with pytest.raises(ConfigError, match="step 'b' is not one of the steps"):
             writer.finish("b", {})
         writer.finish("a", {})
-        with pytest.raises(ConfigError, match="step 'a' is finished already"):
+        with pytest.raises(ConfigError, match="step 'a' is already finished"):
             writer.finish("a", {})
     with (
-        pytest.raises(ConfigError, match="the writer was given no steps"),
+        pytest.raises(ConfigError, match="the writer has no steps"),
         RequestLogWriter(tmp_path / "other", **options) as writer,
     ):
         writer.finish("a", {})

@@ -94,7 +94,7 @@ def test_a_missing_folder_says_how_to_make_a_data_set(tmp_path):
 
 
 def test_a_folder_or_file_that_is_no_data_set_is_told(tmp_path):
-    with pytest.raises(DataError, match=r"not a data set: there is no manifest\.json in it"):
+    with pytest.raises(DataError, match=r"not a data set: it has no manifest\.json"):
         RequestLog.open(tmp_path)
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="not a data set"):
@@ -135,14 +135,14 @@ def test_a_part_outside_the_folder_is_refused(tmp_path):
     log = write_shop(tmp_path / "shop")
     part = json.loads(log.manifest.parts[0].model_dump_json())
     edit_manifest(tmp_path / "shop", parts=[{**part, "path": "../other.parquet"}])
-    with pytest.raises(DataError, match="leads out of the folder"):
+    with pytest.raises(DataError, match="must be a path inside the folder"):
         RequestLog.open(tmp_path / "shop")
 
 
 def test_counts_that_do_not_add_up_are_told(tmp_path):
     write_shop(tmp_path / "shop")
     edit_manifest(tmp_path / "shop", candidates=7)
-    with pytest.raises(DataError, match="tells of 7 candidates, its parts of 6"):
+    with pytest.raises(DataError, match="expected 7 candidates, found 6 in its parts"):
         RequestLog.open(tmp_path / "shop")
 
 

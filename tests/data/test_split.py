@@ -115,19 +115,19 @@ def test_the_last_days_test_and_those_before_validate(tmp_path):
 
 def test_too_few_requests_days_or_folds_are_told_with_what_to_change(tmp_path):
     log = write_shop(tmp_path / "shop", [shop_frame(2, days=2)])
-    with pytest.raises(DataError, match=r"2 requests are too few to split by request .*lower"):
+    with pytest.raises(DataError, match=r"2 requests are too few for 1 validation .*lower"):
         split_requests(log, RequestSplit())
     with pytest.raises(DataError, match=r"2 requests are too few for 5 folds; lower split\.folds"):
         split_requests(log, FoldSplit())
-    with pytest.raises(DataError, match=r"requests of 2 days; 1 to validate and 1 to test leave"):
+    with pytest.raises(
+        DataError, match=r"requests of 2 days; 1 validation days and 1 test days leave"
+    ):
         split_requests(log, DaySplit())
 
 
 def test_a_split_by_day_without_timestamps_is_told(tmp_path):
     log = log_of(tmp_path, list(range(5)))
-    with pytest.raises(
-        DataError, match=r'no timestamps to split by day; say split\.by = "request"'
-    ):
+    with pytest.raises(DataError, match=r'needs timestamps; .* none; set split\.by = "request"'):
         split_requests(log, DaySplit())
 
 

@@ -78,7 +78,7 @@ BAD_VALUES = {
     ),
     "a level that has no name": (
         with_column("level", [[0], [1, 3], [-1, 2, 0]]),
-        r"'level': expected 0 to 2 \(lost, ranked, shown\); found 3 and 1 more outside",
+        r"'level': expected 0 to 2 \(lost, ranked, shown\); found 3 and 1 more values outside",
     ),
     "a position that does not fit": (
         with_column("position", [[0], [1, 2], [32768, 1, 2]]),
@@ -114,7 +114,7 @@ BAD_VALUES = {
     ),
     "a history that is no list": (
         with_column("watched", [1, 2, 3]),
-        r"column 'watched' must be a list per request, one value per entry of the history",
+        r"column 'watched' must be a list per request, one value per history entry",
     ),
     "a request feature that is a list": (
         with_column("hour", [[1.0], [2.0], [3.0]]),
@@ -162,14 +162,14 @@ def test_a_bad_frame_is_told(frame, message):
 
 
 def test_levels_without_names_are_told():
-    with pytest.raises(DataError, match="a column 'level' but no level names; give level_names"):
+    with pytest.raises(DataError, match="'level' needs level names; found none; set level_names"):
         checked(shop_frame(), levels=())
 
 
 def test_a_log_that_does_not_say_what_the_candidates_are_is_told():
     schema = Schema(features=(Feature(name="user", role="request", kind="categorical"),))
     frame = pl.DataFrame({"request_id": [1], "user": [2]})
-    with pytest.raises(DataError, match="nothing says what the candidates are"):
+    with pytest.raises(DataError, match="found no column of candidates"):
         checked(frame, schema=schema, levels=())
 
 
@@ -185,11 +185,11 @@ def test_frames_after_the_first_must_have_its_columns(column):
     check = FrameCheck(SCHEMA, LEVELS)
     full = shop_frame(days=1)
     check(full)
-    with pytest.raises(DataError, match=f"missing as in the frames before: {column}"):
+    with pytest.raises(DataError, match=f"missing that earlier frames have: {column}"):
         check(full.drop(column))
     check = FrameCheck(SCHEMA, LEVELS)
     check(full.drop(column))
-    with pytest.raises(DataError, match=f"of the frames before: {column}"):
+    with pytest.raises(DataError, match=f"nor .* in earlier frames: {column}"):
         check(full)
 
 

@@ -266,8 +266,8 @@ def test_stages_learn_the_chain_each_in_its_way():
 @pytest.mark.parametrize(
     ("changes", "output", "told"),
     [
-        ({"levels": None}, classes_of(logits_of(3)), "the batch has no levels, which say who"),
-        ({"feedback": None}, classes_of(logits_of(3)), "no feedback, which says who was clicked"),
+        ({"levels": None}, classes_of(logits_of(3)), "the batch has no levels, which identify"),
+        ({"feedback": None}, classes_of(logits_of(3)), "no feedback, which identifies the clicked"),
         ({"feedback": None}, towers_of(logits_of(3)), "a tower learns it"),
     ],
 )
@@ -297,7 +297,7 @@ def test_what_one_score_needs_is_told():
         ({"open_share": 1.0}, r"open_share must be in \[0, 1\)"),
         ({"learns": ("rank",)}, r"learns must name stages of the cascade \(pre\)"),
         ({"learns": ()}, "learns must name stages"),
-        ({"preranked_level": 4}, "pre-ranked no higher than exposed; got 4 and 3"),
+        ({"preranked_level": 4}, "preranked_level at most exposed_level; got 4 and 3"),
         (
             {"sampling": {"rates": [1, 0.4, 0.01, 0.001]}},
             "sampling.rates must be 3, one per domain",

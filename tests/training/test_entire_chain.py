@@ -109,7 +109,7 @@ def test_a_cascade_learns_jointly_while_its_first_stage_learns_the_chain(log, tm
 @pytest.mark.parametrize(
     ("made", "settings", "told"),
     [
-        ({"levels": False}, {}, "has no levels, which say who was exposed"),
+        ({"levels": False}, {}, "has no levels, which identify the exposed"),
         ({"feedback": False}, {}, r"has no feedback, .* what 'stage_0' \(ecmm\) would learn"),
         (
             {"feedback": False},
@@ -118,7 +118,7 @@ def test_a_cascade_learns_jointly_while_its_first_stage_learns_the_chain(log, tm
                 "learns": ["stage_0"],
                 "joint": {"name": "entire_chain", "learns": ["stage_1"], "event": "click"},
             },
-            r"what 'stage_1' \(mlp\) would learn; prepare .* or have stages of one score",
+            r"what 'stage_1' \(mlp\) would learn; prepare .* or train stages of one score",
         ),
         (
             {},

@@ -120,7 +120,7 @@ def test_a_log_of_another_schema_is_refused(run, tmp_path):
     schema = Schema(features=(Feature(name="price", role="item", kind="numeric"),))
     with RequestLogWriter(tmp_path / "other", name="other", schema=schema) as writer:
         writer.write(pl.DataFrame({"request_id": ["a"], "price": [[1.0, 2.0]]}))
-    with pytest.raises(SchemaError, match=r"has another schema than the model was fitted to"):
+    with pytest.raises(SchemaError, match=r"the schema differs from that of the model"):
         evaluate_run(run[1], tmp_path / "other")
 
 

@@ -109,14 +109,14 @@ def test_without_a_validation_file_some_of_the_training_queries_validate(tmp_pat
 def test_files_of_other_names_have_no_parts_and_that_is_told(tmp_path):
     (tmp_path / "web.txt").write_text(lines(range(9)))
     log = prepare(tmp_path, tmp_path / "web.txt")
-    with pytest.raises(DataError, match=r'came without parts .* say split.by = "request"'):
+    with pytest.raises(DataError, match=r'has no given parts; set split.by = "request"'):
         split_requests(log, GivenSplit())
 
 
 def test_a_fold_that_there_is_not_is_told(mslr, tmp_path):
-    with pytest.raises(DataError, match=r"came with 5 folds; split.fold must be less than 5"):
+    with pytest.raises(DataError, match=r"split.fold must be less than 5, .* has 5 folds; got 5"):
         split_requests(prepare(tmp_path, mslr), GivenSplit(fold=5))
-    with pytest.raises(DataError, match="came with one split and no folds"):
+    with pytest.raises(DataError, match="has one split and no folds"):
         split_requests(prepare(tmp_path, mslr, fold=2), GivenSplit(fold=1))
     with pytest.raises(DataError, match="no fold 6; there are 1, 2, 3, 4, 5"):
         prepare(tmp_path, mslr, fold=6)

@@ -650,7 +650,7 @@ def test_after_a_bad_file_was_replaced_it_goes_on_with_its_day(four, tmp_path, m
 
 def test_a_log_that_is_there_stays_until_the_new_one_is_whole(four, tmp_path):
     before = prepared(four, tmp_path / "log", name="old")
-    with pytest.raises(DataError, match="there is a data set already"):
+    with pytest.raises(DataError, match="a data set exists already"):
         prepared(four, tmp_path / "log")
     damage(four / "all_stage/2024-01-15.feather")
     with pytest.raises(DataError, match="damaged"):
