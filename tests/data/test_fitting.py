@@ -116,14 +116,14 @@ def test_what_was_fitted_survives_a_file(tmp_path, values):
 
 def test_a_vocabulary_of_integers_and_strings_is_told():
     frames = [frame_of([[1]], "c", pl.Int64), frame_of([["a"]], "c", pl.String)]
-    with pytest.raises(SchemaError, match="'c': expected Int64, .* 'c'; found String"):
+    with pytest.raises(SchemaError, match=r"'c': expected Int64, .* 'c'; found String"):
         fit_schema(categorical(), frames)
 
 
 def test_no_training_requests_are_told():
-    with pytest.raises(DataError, match="needs training requests .* found none"):
+    with pytest.raises(DataError, match=r"needs training requests .* found none"):
         fit_schema(SCHEMA, [])
-    with pytest.raises(DataError, match="needs training requests .* found none"):
+    with pytest.raises(DataError, match=r"needs training requests .* found none"):
         fit_schema(SCHEMA, [shop_frame(0)])
 
 
