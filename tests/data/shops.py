@@ -1,4 +1,4 @@
-"""Small request logs for the tests of the data room."""
+"""Small request logs for the tests of the data modules."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +23,7 @@ SCHEMA = Schema(
 
 
 def shop_frame(requests=3, *, first=0, days=0):
-    """Request ``r`` has ``r % 3 + 1`` candidates and ``r % 4`` entries of history."""
+    """Return requests; request ``r`` has ``r % 3 + 1`` candidates and ``r % 4`` entries of history."""
     rows = range(first, first + requests)
     columns = {
         "request_id": [f"r{r:04}" for r in rows],
@@ -53,7 +53,7 @@ def shop_frame(requests=3, *, first=0, days=0):
 
 
 def write_shop(path, frames=None, *, schema=SCHEMA, **options):
-    """Write frames (one small one if none are given) and open the log."""
+    """Write frames (default: one small frame) and open the log."""
     options = {"name": "shop", "level_names": LEVELS, **options}
     with RequestLogWriter(path, schema=schema, **options) as writer:
         for frame in [shop_frame()] if frames is None else frames:
@@ -62,6 +62,6 @@ def write_shop(path, frames=None, *, schema=SCHEMA, **options):
 
 
 def tree(folder):
-    """Every file under a folder with its bytes, hidden ones included."""
+    """Return the contents of every file under a folder, including hidden ones."""
     files = (p for p in folder.rglob("*") if p.is_file())
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}

@@ -1,4 +1,4 @@
-"""Candidates drawn for training: so many of each level, and random items, by seed and epoch."""
+"""Sampling of training candidates: logged candidates per level, and random items."""
 
 from collections import Counter
 from itertools import pairwise
@@ -27,8 +27,8 @@ SCHEMA = Schema(
 )
 
 
-def made(requests=40, items=30, *, seed=0):
-    """Requests of 9 to 14 candidates: the length of an item is its id, the match is by chance."""
+def requests_frame(requests=40, items=30, *, seed=0):
+    """Return requests of 9 to 14 candidates: length is the id of the item, match is random."""
     rng = np.random.default_rng(seed)
     videos = [rng.permutation(items)[: 9 + r % 6].tolist() for r in range(requests)]
     return pl.DataFrame(
@@ -46,7 +46,7 @@ def made(requests=40, items=30, *, seed=0):
 
 @pytest.fixture(scope="module")
 def data():
-    frame = made()
+    frame = requests_frame()
     schema = fit_schema(SCHEMA, [frame])
     return EncodedLog.of_frame(frame, schema, target="level"), schema
 
@@ -69,7 +69,7 @@ def loader(data, *, batch_size=40, seed=0, order=None, items=None, **settings):
 
 
 def by_request(batches):
-    """What each request was given, whatever shares its batch."""
+    """Return the candidates of each request, independent of its batch."""
     return {
         int(row): [
             tuple(column[i][batch.mask[i]].tolist())
@@ -84,7 +84,7 @@ def by_request(batches):
 COUNTS = {"liked": 1, "shown": 1, "dropped": 3}
 
 
-def test_so_many_of_each_level_are_drawn_and_others_take_no_part(data):
+def test_the_set_number_of_each_level_is_drawn_and_none_of_other_levels(data):
     (batch,) = loader(data, levels=COUNTS).epoch(0)
     for levels, mask in zip(batch.levels, batch.mask, strict=True):
         assert Counter(levels[mask].tolist()) == {3: 1, 2: 1, 1: 3}
@@ -95,14 +95,14 @@ def test_so_many_of_each_level_are_drawn_and_others_take_no_part(data):
         assert Counter(levels[mask].tolist()) == {3: 1, 1: length - 3}
 
 
-def test_a_level_with_fewer_candidates_gives_all_it_has(data):
+def test_a_level_with_too_few_candidates_contributes_all_of_them(data):
     (batch,) = loader(data, levels={"shown": 5}).epoch(0)
     assert batch.mask.sum(-1).tolist() == [2] * 40
     (batch,) = loader(data, levels={"pool": 5}).epoch(0)
     assert batch.mask.shape == (40, 0)
 
 
-def test_without_levels_all_take_part_in_their_order(data):
+def test_without_levels_all_candidates_are_kept_in_order(data):
     log, _ = data
     (drawn,) = loader(data).epoch(0)
     (plain,) = RequestLoader(log, np.arange(40), batch_size=40).epoch(0)
@@ -112,7 +112,7 @@ def test_without_levels_all_take_part_in_their_order(data):
 
 
 @pytest.mark.parametrize("draw", ["uniform", "frequency"])
-def test_what_is_drawn_is_a_function_of_seed_epoch_and_request(data, draw):
+def test_drawn_candidates_depend_on_seed_epoch_and_request_only(data, draw):
     options = {"levels": COUNTS, "pool": 4, "items": catalogue(data), "draw": draw}
     whole = by_request(loader(data, **options).epoch(1))
     parts = by_request(loader(data, batch_size=7, order=3, **options).epoch(1))
@@ -124,7 +124,7 @@ def test_what_is_drawn_is_a_function_of_seed_epoch_and_request(data, draw):
         assert sum(whole[r] != other[r] for r in whole) > 30
 
 
-def test_every_candidate_of_a_level_comes_in_time(data):
+def test_every_candidate_of_a_level_is_drawn_in_some_epoch(data):
     load = loader(data, levels={"dropped": 1})
     seen = Counter(int(next(load.epoch(epoch)).items["video"][0, 0]) for epoch in range(600))
     log, _ = data
@@ -140,7 +140,7 @@ def test_random_items_have_their_own_features_and_the_lowest_label(data):
     (batch,) = loader(data, levels={"liked": 1}, pool=6, items=items).epoch(0)
     random = batch.mask & (batch.levels == 0)
     assert (batch.levels[:, 0] == 3).all(), "random items come last"
-    assert 150 < random.sum() < 240, "some were candidates anyway"
+    assert 150 < random.sum() < 240, "some drawn items were logged candidates"
     ids = torch.tensor([-1, *schema.vocabularies["video"]])
     assert torch.equal(batch.items["length"][random], ids[batch.items["video"][random]].float())
     assert (batch.labels[random] == 0.25).all()
@@ -151,7 +151,7 @@ def test_random_items_have_their_own_features_and_the_lowest_label(data):
 
 
 def drawn_shares(data, draw):
-    """How often each item is drawn for requests whose candidates are none of it, and log q."""
+    """Return the fraction of draws and exp(log q) of each item, without logged candidates."""
     _, schema = data
     empty = EncodedLog.of_frame(
         pl.DataFrame(
@@ -172,17 +172,17 @@ def drawn_shares(data, draw):
 
 
 @pytest.mark.parametrize("draw", ["uniform", "frequency"])
-def test_log_q_is_the_chance_by_which_items_are_drawn(data, draw):
+def test_log_q_is_the_log_probability_of_a_draw(data, draw):
     shares, q, items = drawn_shares(data, draw)
     np.testing.assert_allclose(shares, q, atol=0.006)
     assert q.sum() == pytest.approx(1, abs=1e-5)
     want = items.counts + 1 if draw == "frequency" else np.ones(len(items))
     np.testing.assert_allclose(q, want / want.sum(), rtol=1e-5)
     if draw == "frequency":
-        assert q.max() > 1.3 * q.min(), "vacuous: all are as frequent"
+        assert q.max() > 1.3 * q.min(), "vacuous: all items have equal counts"
 
 
-def test_log_q_is_told_of_logged_candidates_too(data):
+def test_log_q_is_defined_for_logged_candidates(data):
     items = catalogue(data)
     (batch,) = loader(data, levels={"liked": 1}, pool=3, items=items, draw="frequency").epoch(0)
     q = (items.counts + 1) / (items.counts + 1).sum()
@@ -191,7 +191,7 @@ def test_log_q_is_told_of_logged_candidates_too(data):
     assert next(loader(data, levels=COUNTS).epoch(0)).log_q is None
 
 
-def test_counts_are_those_of_training_requests_alone(data):
+def test_counts_are_those_of_training_requests_only(data):
     log, _ = data
     some = catalogue(data, train=np.arange(5))
     seen = Counter(log.items["video"][: log.offsets[5]].tolist())
@@ -200,12 +200,12 @@ def test_counts_are_those_of_training_requests_alone(data):
     }
 
 
-def test_a_log_may_list_its_items_itself(data):
+def test_a_catalogue_can_be_built_from_the_item_list_of_the_log(data):
     frame = pl.DataFrame({"video": [3, 5, 777, 4], "length": [30.0, 50.0, 7.0, 40.0]})
     items = catalogue(data, frame=frame)
     _, schema = data
     ids = [schema.vocabularies["video"][code - 1] for code in items.codes]
-    assert ids == [3, 4, 5], "what is out of vocabulary is no item"
+    assert ids == [3, 4, 5], "a value out of vocabulary is no item"
     assert items.features["length"].tolist() == [30.0, 40.0, 50.0]
     assert items.unknown == ("match",)
     assert items.places(np.array([0, *items.codes, 10**6])).tolist() == [-1, 0, 1, 2, -1]
@@ -214,13 +214,13 @@ def test_a_log_may_list_its_items_itself(data):
     assert all(a < b for a, b in pairwise(items.codes))
 
 
-def test_wrong_settings_are_told(data):
+def test_wrong_settings_are_refused(data):
     _, schema = data
     with pytest.raises(ConfigError, match=r"pool = 2 draws random items.*catalogue.item"):
         loader(data, pool=2)
     with pytest.raises(ConfigError, match=r"no level called 'liekd' \(did you mean 'liked'\?\)"):
         loader(data, levels={"liekd": 1})
-    without = EncodedLog.of_frame(made().drop("level"), schema)
+    without = EncodedLog.of_frame(requests_frame().drop("level"), schema)
     with pytest.raises(DataError, match="needs a log with levels; found none"):
         CandidateSampler(without, CandidateSettings(levels={"liked": 1}), level_names=LEVELS)
     with pytest.raises(

@@ -34,7 +34,7 @@ def requests(first, count):
     )
 
 
-def test_a_catalogue_comes_back_with_the_types_of_the_log(tmp_path):
+def test_a_catalogue_is_read_with_the_types_of_the_log(tmp_path):
     items = pl.DataFrame({"x": [1, None, 3], "item": pl.Series([7, 8, 9], dtype=pl.Int16)})
     log = write(tmp_path / "log", requests(0, 1), items=items)
     found = log.catalogue()
@@ -46,7 +46,7 @@ def test_a_catalogue_comes_back_with_the_types_of_the_log(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("items", "told"),
+    ("items", "message"),
     [
         ({"itme": [1]}, r"expected item features, found itme \(did you mean 'item'\?\)"),
         ({"item": ["a"]}, "column 'item': expected integers; found String"),
@@ -54,13 +54,13 @@ def test_a_catalogue_comes_back_with_the_types_of_the_log(tmp_path):
         ({"item": [1], "x": [float("inf")]}, r"NaN or infinite numbers: x \(1 of 1\)"),
     ],
 )
-def test_a_wrong_catalogue_leaves_nothing_behind(tmp_path, items, told):
-    with pytest.raises(DataError, match=told):
+def test_a_wrong_catalogue_leaves_nothing_behind(tmp_path, items, message):
+    with pytest.raises(DataError, match=message):
         write(tmp_path / "log", requests(0, 1), items=pl.DataFrame(items))
     assert not (tmp_path / "log").exists()
 
 
-def test_a_damaged_catalogue_is_told(tmp_path):
+def test_a_damaged_catalogue_is_refused(tmp_path):
     log = write(tmp_path / "log", requests(0, 1), items=pl.DataFrame({"item": [1]}))
     file = tmp_path / "log" / "items.parquet"
     file.write_bytes(file.read_bytes()[:-1] + b"?")

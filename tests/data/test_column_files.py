@@ -5,7 +5,7 @@ from cascaderank.data.column_files import ColumnFiles
 from cascaderank.errors import DataError
 
 
-def test_columns_grow_and_are_mapped_read_only(tmp_path):
+def test_columns_are_appended_to_and_mapped_read_only(tmp_path):
     with ColumnFiles(tmp_path / "new" / "folder") as files:
         for chunk in (np.arange(3, dtype=np.int32), np.zeros(0, np.int32), np.array([7], np.int32)):
             files.append("a/b: c", chunk)
@@ -18,21 +18,21 @@ def test_columns_grow_and_are_mapped_read_only(tmp_path):
         column[0] = 1
 
 
-def test_a_column_of_nothing_is_empty(tmp_path):
+def test_a_column_without_values_is_empty(tmp_path):
     with ColumnFiles(tmp_path) as files:
         files.append("x", np.zeros(0, np.float32))
         assert files.mapped("x").shape == (0,)
         assert files.mapped("x").dtype == np.float32
 
 
-def test_old_columns_of_a_folder_are_not_added_to(tmp_path):
+def test_existing_columns_of_a_folder_are_overwritten(tmp_path):
     for values in ([1, 2], [3]):
         with ColumnFiles(tmp_path) as files:
             files.append("x", np.array(values))
             assert files.mapped("x").tolist() == values
 
 
-def test_a_folder_that_cannot_be_made_or_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_created_or_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="file: cannot be created: File exists"):
         ColumnFiles(tmp_path / "file")

@@ -41,7 +41,7 @@ def same(one, other):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
-def test_a_log_encodes_the_same_however_it_is_cut_into_parts(tmp_path):
+def test_the_encoding_does_not_depend_on_the_parts_of_a_log(tmp_path):
     one = write_shop(tmp_path / "one", [shop_frame(10)])
     many = write_shop(tmp_path / "many", [shop_frame(10)], rows_per_part=3)
     assert len(many.manifest.parts) == 4
@@ -51,7 +51,7 @@ def test_a_log_encodes_the_same_however_it_is_cut_into_parts(tmp_path):
     )
 
 
-def test_what_was_learnt_comes_from_the_training_rows_alone(tmp_path):
+def test_vocabularies_and_moments_depend_on_training_rows_only(tmp_path):
     frame = shop_frame(40)
     log = write_shop(tmp_path / "shop", [frame], rows_per_part=7)
     train = split_requests(log, RequestSplit(seed=1)).train
@@ -79,7 +79,7 @@ def test_rows_of_a_log_are_read_part_by_part_and_parts_without_any_are_not(tmp_p
     assert [f["request_id"].to_list() for f in frames] == [["r0000", "r0002"], ["r0007"], ["r0009"]]
 
 
-def test_candidates_are_put_into_an_order_that_the_seed_decides(tmp_path):
+def test_candidates_are_shuffled_by_the_seed(tmp_path):
     frame = plain_frame([list(np.arange(30.0) + 100 * r) for r in range(20)])
     log = write_shop(tmp_path / "log", [frame], schema=PLAIN, level_names=())
     orders = [
@@ -91,10 +91,10 @@ def test_candidates_are_put_into_an_order_that_the_seed_decides(tmp_path):
     for order in orders:
         assert [sorted(values) for values in order] == frame["x"].to_list()
         places = {tuple(v - 100 * r for v in values) for r, values in enumerate(order)}
-        assert len(places) == 20  # each request has an order of its own
+        assert len(places) == 20  # each request has another order
 
 
-def test_the_best_candidate_has_no_favourite_place(tmp_path):
+def test_the_position_of_the_best_candidate_is_uniform(tmp_path):
     frame = plain_frame([[float(i) for i in range(4)]] * 4000)
     log = write_shop(tmp_path / "log", [frame], schema=PLAIN, level_names=())
     places = built(log, tmp_path / "e").items["x"].reshape(-1, 4)
@@ -103,7 +103,7 @@ def test_the_best_candidate_has_no_favourite_place(tmp_path):
         assert abs(counts - 1000).max() < 140  # five standard deviations
 
 
-def test_all_columns_of_candidates_are_put_into_one_order(tmp_path):
+def test_all_candidate_columns_are_shuffled_alike(tmp_path):
     fields = ("video", "price", "level", "label")
     log = write_shop(tmp_path / "shop", [shop_frame(9)])
     fitted = fit_schema(log.schema, log.frames())
@@ -169,13 +169,13 @@ def test_request_ids_are_in_the_order_of_rows(tmp_path):
 
 
 def test_progress_adds_up_to_the_requests(tmp_path):
-    heard = []
+    calls = []
     log = write_shop(tmp_path / "shop", [shop_frame(10)], rows_per_part=4)
-    built(log, tmp_path / "e", progress=heard.append)
-    assert heard == [4, 4, 2]
+    built(log, tmp_path / "e", progress=calls.append)
+    assert calls == [4, 4, 2]
 
 
-def test_columns_lie_in_files_and_not_in_memory(tmp_path):
+def test_columns_of_a_log_are_mapped_from_files(tmp_path):
     encoded = built(write_shop(tmp_path / "shop"), tmp_path / "e", target="level")
     columns = [*encoded.items.values(), *encoded.request.values(), *encoded.history.values()]
     columns += [encoded.labels, encoded.levels, encoded.feedback]
@@ -196,7 +196,7 @@ def test_columns_of_a_frame_are_in_memory():
     log.release()
 
 
-def test_columns_of_one_type_lie_side_by_side(tmp_path):
+def test_columns_of_one_dtype_share_a_block(tmp_path):
     encoded = built(write_shop(tmp_path / "shop"), tmp_path / "e", target="level")
     assert encoded.items["video"].dtype == np.int32
     assert encoded.items["price"].dtype == np.float32
@@ -211,9 +211,9 @@ def test_columns_of_one_type_lie_side_by_side(tmp_path):
     assert block.flags.c_contiguous
 
 
-def test_feedback_travels_with_its_candidate(tmp_path):
+def test_feedback_stays_aligned_with_its_candidate(tmp_path):
     encoded = built(write_shop(tmp_path / "shop", [shop_frame(9)]), tmp_path / "e", target="label")
-    # In a shop the label is 1 - i / 2 at place i, and feedback is 1 at place 0 alone.
+    # In the test logs, the label of candidate i is 1 - i / 2; only candidate 0 has feedback 1.
     assert encoded.feedback.dtype == np.float32
     assert (encoded.feedback == (encoded.labels == 1)).all()
     assert 0 < encoded.feedback.sum() < len(encoded.feedback)
@@ -221,7 +221,7 @@ def test_feedback_travels_with_its_candidate(tmp_path):
     assert built(without, tmp_path / "f").feedback is None
 
 
-def test_a_log_without_what_the_target_needs_is_told(tmp_path):
+def test_a_log_without_the_columns_of_the_target_is_refused(tmp_path):
     log = write_shop(tmp_path / "shop", [shop_frame().drop("label", "feedback")])
     with pytest.raises(DataError, match=r"shop has no column 'label', .* computed: funnel, level"):
         built(log, tmp_path / "e", target="label")
@@ -229,7 +229,7 @@ def test_a_log_without_what_the_target_needs_is_told(tmp_path):
         built(log, tmp_path / "e", target="lable")
 
 
-def test_a_log_of_another_schema_is_told_before_anything_is_read(tmp_path):
+def test_a_log_of_another_schema_is_refused_before_any_part_is_read(tmp_path):
     log = write_shop(tmp_path / "shop")
     (log.path / log.manifest.parts[0].path).unlink()
     more = Feature(name="colour", role="item", kind="categorical")
@@ -238,7 +238,7 @@ def test_a_log_of_another_schema_is_told_before_anything_is_read(tmp_path):
         built(log, tmp_path / "e", fitted=fitted)
 
 
-def test_values_of_another_type_are_told_with_the_file(tmp_path):
+def test_values_of_another_type_are_refused_with_the_file_name(tmp_path):
     fitted = fit_schema(SCHEMA, [shop_frame()])
     frame = shop_frame().with_columns(pl.Series("user", [1, 2, 3]))
     log = write_shop(tmp_path / "shop", [frame])
@@ -247,7 +247,7 @@ def test_values_of_another_type_are_told_with_the_file(tmp_path):
         built(log, tmp_path / "e", fitted=fitted)
 
 
-def test_a_damaged_part_is_told_and_what_was_there_stays(tmp_path):
+def test_a_damaged_part_is_refused_and_not_changed(tmp_path):
     log = write_shop(tmp_path / "shop", [shop_frame(4)], rows_per_part=2)
     fitted = fit_schema(log.schema, log.frames())
     file = log.path / log.manifest.parts[1].path
@@ -259,7 +259,7 @@ def test_a_damaged_part_is_told_and_what_was_there_stays(tmp_path):
     assert file.read_bytes() == content
 
 
-def test_a_history_of_no_entries_is_refused(tmp_path):
+def test_a_history_length_of_0_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="history_length must be at least 1; got 0"):
         built(write_shop(tmp_path / "shop"), tmp_path / "e", history_length=0)
 
@@ -267,7 +267,7 @@ def test_a_history_of_no_entries_is_refused(tmp_path):
 class TestOfFrame:
     FITTED = fit_schema(SCHEMA, [shop_frame(6)])
 
-    def test_candidates_keep_their_order_and_nothing_but_features_is_needed(self):
+    def test_candidates_keep_their_order_and_only_features_are_needed(self):
         frame = shop_frame(6).drop("request_id", "level", "position", "label", "feedback")
         log = EncodedLog.of_frame(frame, self.FITTED)
         codes = Encoder(self.FITTED)(
@@ -311,11 +311,11 @@ class TestOfFrame:
             ),
         ],
     )
-    def test_a_frame_that_does_not_fit_is_told(self, frame, error, message):
+    def test_a_frame_of_another_schema_is_refused(self, frame, error, message):
         with pytest.raises(error, match=message):
             EncodedLog.of_frame(frame, self.FITTED)
 
-    def test_a_frame_that_does_not_say_what_the_candidates_are_is_told(self):
+    def test_a_frame_without_candidate_columns_is_refused(self):
         fitted = FittedSchema(
             features=(Feature(name="user", role="request", kind="categorical", buckets=3),)
         )
@@ -328,7 +328,7 @@ def test_level_names_reach_the_levels(tmp_path):
     assert int(encoded.levels.max()) == len(LEVELS) - 1
 
 
-def test_a_relabelling_has_a_number_for_each_level_of_the_log(tmp_path):
+def test_a_relabelling_has_a_value_for_each_level_of_the_log(tmp_path):
     log = write_shop(tmp_path / "shop")
     encoded = built(log, tmp_path / "e", target=Relabelling(z=(0, 5, 6)))
     assert dict(zip(encoded.levels, encoded.labels, strict=True)) == {0: 0.0, 1: 5.0, 2: 6.0}

@@ -1,4 +1,4 @@
-"""Domains of the chain: who is in which, and who of them is learnt from."""
+"""Domains of the entire chain, and the subsampling of their candidates."""
 
 import numpy as np
 import polars as pl
@@ -19,18 +19,18 @@ def named(domains):
     return [DOMAINS[d] for d in domains.tolist()]
 
 
-def test_a_click_is_feedback_above_0_on_what_was_exposed():
+def test_a_click_is_feedback_above_0_on_an_exposed_candidate():
     domains = domains_of(LEVELS, FEEDBACK, exposed_level=3)
     assert named(domains) == ["unexposed"] * 3 + ["unclicked", "click", "unclicked", "click"]
 
 
-def test_what_pre_ranking_dropped_may_be_a_domain_of_its_own():
+def test_candidates_dropped_by_pre_ranking_can_be_a_separate_domain():
     domains = domains_of(LEVELS, FEEDBACK, exposed_level=4, preranked_level=2)
     want = ["dropped", "dropped", "unexposed", "unexposed", "click", "unexposed", "click"]
     assert named(domains) == want
 
 
-def test_without_feedback_nothing_is_clicked():
+def test_without_feedback_no_candidate_is_clicked():
     assert named(domains_of(LEVELS, None, exposed_level=4))[-1] == "unclicked"
 
 
@@ -40,7 +40,7 @@ def test_levels_out_of_order_are_refused(exposed, preranked):
         domains_of(LEVELS, None, exposed_level=exposed, preranked_level=preranked)
 
 
-def test_rates_are_kept_and_so_is_all_of_a_rate_of_1():
+def test_sampling_has_the_set_rates_and_a_rate_of_1_keeps_all():
     sampling = DomainSampling(rates=(1.0, 0.4, 0.01, 0.001), seed=5)
     domains = torch.arange(4).repeat(200, 1000)
     weights = sampling.weights(domains, torch.arange(200))
@@ -51,7 +51,7 @@ def test_rates_are_kept_and_so_is_all_of_a_rate_of_1():
         assert set(of_domain.unique().tolist()) <= {0.0, 1.0}
 
 
-def test_weights_undo_the_rates():
+def test_weights_compensate_for_the_rates():
     domains = torch.arange(3).repeat(300, 100)
     weights = DomainSampling(rates=(1.0, 0.5, 0.1), reweighted=True).weights(
         domains, torch.arange(300)
@@ -62,7 +62,7 @@ def test_weights_undo_the_rates():
         assert set(weights[domains == domain].unique().tolist()) <= {0.0, 1 / np.float32(rate)}
 
 
-def test_chance_is_by_request_and_place_alone():
+def test_sampling_depends_on_request_and_place_only():
     sampling = DomainSampling(rates=(0.5, 0.5, 0.5), seed=1)
     domains, rows = torch.full((6, 40), 2), torch.arange(6)
     whole = sampling.weights(domains, rows)
@@ -73,7 +73,7 @@ def test_chance_is_by_request_and_place_alone():
     assert len({tuple(row) for row in whole.tolist()}) == 6
 
 
-def test_chance_is_that_of_the_hash_that_numpy_has():
+def test_sampling_uses_the_same_hash_as_numpy():
     rows = np.arange(5, dtype=np.uint64)
     keys = mix(mix(rows ^ seeded(3))[:, None] ^ np.arange(30, dtype=np.uint64))
     want = (keys >> np.uint64(40)) < np.uint64(2**23)
@@ -85,7 +85,7 @@ def test_chance_is_that_of_the_hash_that_numpy_has():
 @pytest.mark.parametrize(
     "rates", [(1.0, 0.4), (1.0, 0.4, 0.0), (1.0, 1.1, 0.1), (1.0, float("nan"), 1.0)]
 )
-def test_a_domain_without_a_sample_is_refused(rates):
+def test_a_domain_without_samples_is_refused(rates):
     with pytest.raises(ConfigError, match="a domain without samples cannot be trained on"):
         DomainSampling(rates=rates)
 

@@ -35,7 +35,7 @@ far = st.integers(-(2**63), 2**63 - 1)
 
 @settings(max_examples=150, deadline=None)
 @given(st.sets(near) | st.sets(near | far), st.lists(st.none() | near | far, max_size=20))
-def test_an_integer_is_its_place_in_the_vocabulary_and_0_if_it_is_not_there(known, values):
+def test_the_code_of_an_integer_is_its_index_in_the_vocabulary_or_0(known, values):
     vocabulary = tuple(sorted(known))
     expected = [vocabulary.index(v) + 1 if v in known else 0 for v in values]
     assert encoded(category(vocabulary), values, pl.Int64).tolist() == expected
@@ -46,7 +46,7 @@ def test_an_integer_is_its_place_in_the_vocabulary_and_0_if_it_is_not_there(know
 
 @settings(max_examples=50, deadline=None)
 @given(st.sets(st.text(max_size=3)), st.lists(st.none() | st.text(max_size=3), max_size=20))
-def test_a_string_is_its_place_in_the_vocabulary_and_0_if_it_is_not_there(known, values):
+def test_the_code_of_a_string_is_its_index_in_the_vocabulary_or_0(known, values):
     vocabulary = tuple(sorted(known))
     expected = [vocabulary.index(v) + 1 if v in known else 0 for v in values]
     codes = encoded(category(vocabulary), values, pl.String)
@@ -54,7 +54,7 @@ def test_a_string_is_its_place_in_the_vocabulary_and_0_if_it_is_not_there(known,
     assert codes.dtype == np.int32
 
 
-def test_narrow_and_unsigned_integers_are_found_too():
+def test_narrow_and_unsigned_integers_are_encoded():
     for dtype in (pl.Int8, pl.UInt8, pl.UInt64):
         assert encoded(category((3, 7)), [7, 3, 8], dtype).tolist() == [2, 1, 0]
     assert encoded(category((0, 1)), [True, False]).tolist() == [2, 1]
@@ -121,12 +121,12 @@ def test_numbers_that_are_not_finite_are_counted_and_named():
         encoded(number("none", missing=True), [NAN, 1.0, -INF, None])
 
 
-def test_a_null_that_must_not_be_is_told():
+def test_a_null_without_missing_is_refused():
     with pytest.raises(DataError, match="feature 'x': 1 of 2 values are null; fill them"):
         encoded(number("none"), [None, 1.0])
 
 
-def test_a_number_too_large_for_float32_is_told():
+def test_a_number_too_large_for_float32_is_refused():
     with pytest.raises(DataError, match=r"1 of 2 values are too large for float32; .*log1p"):
         encoded(number("none"), [1e39, 1.0])
 
@@ -141,12 +141,12 @@ def test_a_number_too_large_for_float32_is_told():
         (number("none"), ["a"], "'x' must be numbers; found String"),
     ],
 )
-def test_values_of_another_type_are_told(fitted, values, message):
+def test_values_of_another_type_are_refused(fitted, values, message):
     with pytest.raises(SchemaError, match=message):
         encoded(fitted, values)
 
 
-def test_an_encoder_gives_what_encode_column_gives():
+def test_an_encoder_equals_encode_column():
     fitted = category(("a", "b"))
     values = pl.Series(["b", "x", "a"])
     encoder = Encoder(fitted)
@@ -169,12 +169,12 @@ def changed(feature, **changes):
         (changed("hour", missing=True), "'hour' allows missing values and the model does not"),
     ],
 )
-def test_a_data_set_of_another_schema_is_told(schema, message):
+def test_a_data_set_of_another_schema_is_refused(schema, message):
     with pytest.raises(SchemaError, match=f"shop: the schema differs .*: {message}"):
         check_same_features(FittedSchema(features=SCHEMA.features), schema, where="shop")
 
 
-def test_all_differences_are_told_at_once_and_further_features_do_not_matter():
+def test_all_differences_are_reported_at_once_and_further_features_are_ignored():
     fitted = FittedSchema(features=SCHEMA.features)
     with pytest.raises(SchemaError, match=r"no 'user'; no 'hour'; .*; no 'query'"):
         check_same_features(fitted, Schema(features=()), where="shop")

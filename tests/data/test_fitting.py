@@ -34,7 +34,7 @@ def cut(frame, at):
 
 @settings(max_examples=100, deadline=None)
 @given(lists, st.integers(0, 8), st.booleans())
-def test_moments_are_those_of_numpy_however_the_requests_are_cut(lists, at, logs):
+def test_moments_equal_those_of_numpy_for_any_division_into_frames(lists, at, logs):
     schema = numeric("log1p_standardise" if logs else "standardise")
     moments = fit_schema(schema, cut(frame_of(lists), at)).moments["x"]
     values = np.array([v for values in lists for v in values if v is not None])
@@ -56,12 +56,12 @@ def test_moments_of_large_numbers_with_a_small_spread_are_exact():
     assert moments.deviation == pytest.approx(np.arange(1000.0).std(), rel=1e-9)
 
 
-def test_a_constant_has_deviation_1_though_rounding_says_otherwise():
+def test_a_constant_has_deviation_1_in_spite_of_rounding():
     moments = fit_schema(numeric(), cut(frame_of([[0.1]] * 7), 3)).moments["x"]
     assert (moments.mean, moments.deviation) == (0.1, 1.0)
 
 
-def test_numbers_without_a_deviation_in_float64_are_told():
+def test_numbers_without_a_deviation_in_float64_are_refused():
     with pytest.raises(
         DataError, match=r"'x': values range from -1e\+300 to 1e\+300, and their stand"
     ):
@@ -79,7 +79,7 @@ def test_features_that_are_not_standardised_have_no_moments(transform):
     st.integers(0, 6),
     st.integers(1, 3),
 )
-def test_a_vocabulary_has_what_was_seen_often_enough_sorted(lists, at, min_count):
+def test_a_vocabulary_has_the_frequent_values_in_order(lists, at, min_count):
     frame = frame_of(lists, "c", pl.Int64)
     fitted = fit_schema(categorical(min_count=min_count, missing=True), cut(frame, at))
     seen = [v for values in lists for v in values if v is not None]
@@ -107,20 +107,20 @@ def test_a_hashed_feature_keeps_no_vocabulary():
 
 
 @pytest.mark.parametrize("values", [(["1", "2"], pl.String), ([1, 2], pl.Int64)])
-def test_what_was_fitted_survives_a_file(tmp_path, values):
+def test_a_fitted_schema_is_saved_and_loaded(tmp_path, values):
     fitted = fit_schema(categorical(), [frame_of([values[0]], "c", values[1])])
     fitted.save(tmp_path / "schema.json")
     assert FittedSchema.load(tmp_path / "schema.json") == fitted
     assert fitted.vocabularies["c"] == tuple(values[0])
 
 
-def test_a_vocabulary_of_integers_and_strings_is_told():
+def test_a_vocabulary_of_integers_and_strings_is_refused():
     frames = [frame_of([[1]], "c", pl.Int64), frame_of([["a"]], "c", pl.String)]
     with pytest.raises(SchemaError, match=r"'c': expected Int64, .* 'c'; found String"):
         fit_schema(categorical(), frames)
 
 
-def test_no_training_requests_are_told():
+def test_no_training_requests_are_refused():
     with pytest.raises(DataError, match=r"needs training requests .* found none"):
         fit_schema(SCHEMA, [])
     with pytest.raises(DataError, match=r"needs training requests .* found none"):
@@ -144,13 +144,13 @@ def test_numbers_that_are_not_finite_are_counted_and_named(transform):
         (shop_frame().with_columns(user=1.5), "'user' must be integers or strings; found Float64"),
     ],
 )
-def test_frames_of_another_schema_are_told(frame, message):
+def test_frames_of_another_schema_are_refused(frame, message):
     with pytest.raises(SchemaError, match=message):
         fit_schema(SCHEMA, [frame])
 
 
-def test_every_numeric_feature_that_asks_for_it_has_moments():
+def test_every_standardised_feature_has_moments():
     fitted = fit_schema(SCHEMA, [shop_frame(9)])
-    asking = {f.name for f in SCHEMA.features if f.kind is Kind.NUMERIC} - {"seconds"}
-    assert set(fitted.moments) == asking == {"hour", "price"}
+    standardised = {f.name for f in SCHEMA.features if f.kind is Kind.NUMERIC} - {"seconds"}
+    assert set(fitted.moments) == standardised == {"hour", "price"}
     assert fitted.plain() == SCHEMA

@@ -13,7 +13,7 @@ candidates = st.tuples(levels, positions)
 
 
 def better(one, other):
-    """Higher level first, then a known position before an unknown one, then the smaller one."""
+    """Whether one candidate precedes another: by level, then known position, then position."""
     (level, position), (other_level, other_position) = one, other
     if level != other_level:
         return level > other_level
@@ -39,7 +39,7 @@ def test_the_funnel_is_exact_in_float32_from_its_lowest_to_its_highest():
 
 @pytest.mark.parametrize("target", TARGETS)
 @given(data=st.data())
-def test_a_target_is_float32_at_least_0_and_a_function_of_each_candidate_alone(target, data):
+def test_a_target_is_float32_at_least_0_and_a_function_of_each_candidate(target, data):
     n = data.draw(st.integers(0, 8))
     columns = {
         "level": data.draw(arrays(np.int8, n, elements=levels)),
@@ -67,11 +67,11 @@ def test_a_target_is_float32_at_least_0_and_a_function_of_each_candidate_alone(t
         ("feedback", ("feedback",)),
     ],
 )
-def test_each_target_says_which_columns_it_needs(target, wanted):
+def test_each_target_needs_its_own_columns(target, wanted):
     assert needs(target, ["level", "position", "label", "feedback"]) == wanted
 
 
-def test_a_missing_column_is_told_with_the_targets_that_could_be_used():
+def test_a_missing_column_is_reported_with_the_usable_targets():
     message = (
         r"shop has no column 'position', which target 'funnel' needs; "
         r"targets that can be computed: level, feedback$"
@@ -82,7 +82,7 @@ def test_a_missing_column_is_told_with_the_targets_that_could_be_used():
         needs("funnel", [])
 
 
-def test_an_unknown_target_is_told_with_the_nearest_one():
+def test_an_unknown_target_is_reported_with_the_nearest_one():
     with pytest.raises(ConfigError, match=r"no target called 'funel' \(did you mean 'funnel'\?\)"):
         needs("funel", [])
 
@@ -102,14 +102,14 @@ def test_relabelling_is_equation_9_of_fs_ltr(z, level, data):
 
 
 @pytest.mark.parametrize("z", [(0, 2, 1), (-1, 0), (0, float("nan")), (0, float("inf")), ()])
-def test_numbers_that_fall_or_are_none_are_refused(z):
+def test_values_that_decrease_or_are_not_finite_are_refused(z):
     with pytest.raises(
         ValueError, match=r"z must be non-decreasing numbers of at least 0|at least 1 item"
     ):
         Relabelling(z=z)
 
 
-def test_a_level_without_a_number_is_told():
+def test_a_level_without_a_value_is_refused():
     with pytest.raises(ConfigError, match=r"has 3 levels, so z of the target must have 3 values; "):
         labels_of(Relabelling(z=(0, 1)), {"level": np.array([2])})
     with pytest.raises(ConfigError, match="3 values, and one for feedback; got"):

@@ -42,7 +42,7 @@ def assert_same(one, other):
 
 
 def unpadded(log, row, name):
-    """The plain-Python expectation: one list of one request."""
+    """Return one list of one request, in plain Python."""
     offsets = log.history_offsets[log.sequences[name]] if name in log.history else log.offsets
     own = {"labels": log.labels, "levels": log.levels, "feedback": log.feedback}
     column = {**own, **log.items, **log.history}[name]
@@ -73,7 +73,7 @@ def test_a_batch_is_its_requests_padded_with_zeros_to_the_longest(rows):
 
 @settings(deadline=None)
 @given(rows_strategy, st.integers(0, 11))
-def test_what_else_is_in_a_batch_changes_nothing_of_a_request(rows, row):
+def test_a_request_does_not_depend_on_the_rest_of_its_batch(rows, row):
     alone = loader().collate(np.array([row]))
     among = loader().collate(np.array([*rows, row]))
     length = int(alone.mask.sum())
@@ -85,7 +85,7 @@ def test_what_else_is_in_a_batch_changes_nothing_of_a_request(rows, row):
         assert not among.items[name][-1, length:].any()  # NaN would be true
 
 
-def test_padding_is_0_even_where_place_0_of_the_column_is_missing():
+def test_padding_is_0_even_if_the_first_value_of_the_column_is_missing():
     feature = Feature(name="x", role="item", kind="numeric", transform="none", missing=True)
     log = EncodedLog.of_frame(
         pl.DataFrame({"x": [[None, 1.0, 2.0], [3.0]]}), FittedSchema(features=(feature,))
@@ -94,7 +94,7 @@ def test_padding_is_0_even_where_place_0_of_the_column_is_missing():
     assert batch.items["x"].nan_to_num(nan=-1).tolist() == [[-1, 1, 2], [3, 0, 0]]
 
 
-def test_kinds_of_numbers_are_those_of_a_request_batch():
+def test_dtypes_are_those_of_a_request_batch():
     batch = loader().collate(np.arange(5))
     assert batch.mask.dtype == torch.bool
     assert batch.labels.dtype == batch.feedback.dtype == torch.float32
@@ -126,7 +126,7 @@ def test_a_log_whose_histories_are_all_empty_can_be_batched(tmp_path):
     assert not batch.history_mask["search"].any()
 
 
-def test_changing_a_batch_changes_nothing_else():
+def test_a_batch_shares_no_memory_with_the_log():
     before = loader().collate(np.arange(5))
     batch = loader().collate(np.arange(5))
     for tensor in (*batch.items.values(), *batch.request.values(), batch.labels, batch.rows):
@@ -154,9 +154,9 @@ def test_an_epoch_has_each_row_once_and_can_start_anywhere(rows, batch_size, see
             assert_same(one, other)
 
 
-def test_the_order_is_a_function_of_seed_and_epoch_alone():
+def test_the_order_depends_on_seed_and_epoch_only():
     one, other = loader(seed=3), loader(seed=3)
-    list(one.epoch(0))  # what was read before does not matter
+    list(one.epoch(0))  # earlier epochs have no influence
     torch.manual_seed(5)
     assert rows_of(one.epoch(1)) == rows_of(other.epoch(1))
     orders = {
@@ -173,14 +173,14 @@ def test_without_a_seed_the_order_is_that_of_the_rows():
 
 @pytest.fixture(scope="module")
 def week(tmp_path_factory):
-    """60 requests of 4 days; rows of a day are in several parts."""
+    """Return 60 requests of 4 days; the rows of a day are in several parts."""
     folder = tmp_path_factory.mktemp("week")
     log = write_shop(folder / "log", [shop_frame(60, days=4)], rows_per_part=7)
     fitted = fit_schema(log.schema, log.frames())
     return log, EncodedLog.build(log, fitted, target="label", folder=folder / "e")
 
 
-def in_days(log, **options):
+def by_days(log, **options):
     rows = np.random.default_rng(0).permutation(60)[:50]
     return RequestLoader(log, rows, batch_size=8, order="days", **options), rows
 
@@ -194,7 +194,7 @@ def test_days_of_requests_are_those_of_their_timestamps(week):
 
 def test_days_come_in_order_and_are_shuffled_inside(week):
     _, encoded = week
-    batches, rows = in_days(encoded, seed=5)
+    batches, rows = by_days(encoded, seed=5)
     epochs = [np.concatenate(rows_of(batches.epoch(epoch))) for epoch in (0, 1, 0)]
     for seen in epochs:
         assert sorted(seen) == sorted(rows)
@@ -202,34 +202,34 @@ def test_days_come_in_order_and_are_shuffled_inside(week):
     assert epochs[0].tolist() == epochs[2].tolist()
     first = encoded.days == encoded.days.min()
     assert epochs[0][first[epochs[0]]].tolist() != epochs[1][first[epochs[1]]].tolist()
-    other, _ = in_days(encoded, seed=6)
+    other, _ = by_days(encoded, seed=6)
     assert rows_of(other.epoch(0)) != rows_of(batches.epoch(0))
 
 
 def test_days_in_order_can_start_anywhere(week):
-    batches, _ = in_days(week[1], seed=2)
+    batches, _ = by_days(week[1], seed=2)
     whole = rows_of(batches.epoch(3))
     for start in range(len(whole) + 1):
         assert rows_of(batches.epoch(3, start=start)) == whole[start:]
 
 
 def test_without_a_seed_days_keep_the_order_of_the_rows(week):
-    batches, rows = in_days(week[1])
+    batches, rows = by_days(week[1])
     expected = sorted(rows.tolist(), key=lambda row: week[1].days[row])  # stable
     assert np.concatenate(rows_of(batches.epoch(0))).tolist() == expected
 
 
-def test_days_of_a_log_without_timestamps_are_told():
+def test_order_by_days_without_timestamps_is_refused():
     with pytest.raises(DataError, match=r"needs timestamps .* or set train.order = \"shuffled\""):
-        in_days(LOG)
+        by_days(LOG)
 
 
 @pytest.mark.parametrize("options", [{}, {"bucketing": True}, {"pin_memory": True}])
 @pytest.mark.parametrize("order", ["shuffled", "days"])
-def test_batches_that_are_made_ahead_are_the_same(week, options, order):
-    ask = {"batch_size": 7, "seed": 3, "order": order, **options}
+def test_prefetched_batches_are_the_same(week, options, order):
+    arguments = {"batch_size": 7, "seed": 3, "order": order, **options}
     now, ahead = (
-        RequestLoader(week[1], np.arange(60), prefetch=prefetch, **ask) for prefetch in (0, 3)
+        RequestLoader(week[1], np.arange(60), prefetch=prefetch, **arguments) for prefetch in (0, 3)
     )
     for start in (0, 4, 9):
         batches = zip(now.epoch(1, start=start), ahead.epoch(1, start=start), strict=True)
@@ -237,7 +237,7 @@ def test_batches_that_are_made_ahead_are_the_same(week, options, order):
             assert_same(one, other)
 
 
-def test_an_epoch_that_is_given_up_leaves_no_thread(week):
+def test_an_abandoned_epoch_leaves_no_thread(week):
     batches = RequestLoader(week[1], np.arange(60), batch_size=2, seed=0, prefetch=4).epoch(0)
     next(batches)
     assert [t for t in threading.enumerate() if t.name.startswith("cascaderank-prefetch")]
@@ -246,11 +246,11 @@ def test_an_epoch_that_is_given_up_leaves_no_thread(week):
 
 
 @pytest.mark.parametrize("order", ["shuffled", "days"])
-def test_buckets_have_each_row_once_in_order_of_days_and_start_anywhere(week, order):
+def test_bucketing_keeps_rows_and_days_and_can_start_anywhere(week, order):
     _, log = week
-    ask = {"batch_size": 4, "seed": 1, "order": order}
-    batches = RequestLoader(log, np.arange(60), bucketing=True, **ask)
-    plain = RequestLoader(log, np.arange(60), **ask)
+    arguments = {"batch_size": 4, "seed": 1, "order": order}
+    batches = RequestLoader(log, np.arange(60), bucketing=True, **arguments)
+    plain = RequestLoader(log, np.arange(60), **arguments)
     whole = rows_of(batches.epoch(2))
     assert sorted(np.concatenate(whole)) == list(range(60))
     for start in (0, 3, 15):
@@ -269,7 +269,7 @@ def test_without_cuda_pinned_batches_are_the_same(week):
     assert_same(batch.to("cpu"), batch)
 
 
-def test_a_log_larger_than_what_may_stay_in_memory_is_let_go(week, monkeypatch):
+def test_a_log_larger_than_the_resident_limit_is_released(week, monkeypatch):
     released = []
     monkeypatch.setattr(EncodedLog, "release", lambda log: released.append(log.requests))
     batches = RequestLoader(week[1], np.arange(60), batch_size=8)
@@ -280,8 +280,10 @@ def test_a_log_larger_than_what_may_stay_in_memory_is_let_go(week, monkeypatch):
     assert released == [60] * 8  # after each batch
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells")
-def test_memory_stays_bounded_whatever_is_read(tmp_path, monkeypatch):
+@pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="needs /proc, which only Linux has"
+)
+def test_resident_memory_is_bounded(tmp_path, monkeypatch):
     requests, size = 16_384, 2**27
     with ColumnFiles(tmp_path) as files:
         for _ in range(16):
@@ -301,11 +303,11 @@ def test_memory_stays_bounded_whatever_is_read(tmp_path, monkeypatch):
         monkeypatch.setattr(EncodedLog, "mapped_bytes", before + bound + 1)
         batches = RequestLoader(log, np.arange(requests)[::8], batch_size=16, seed=0)
         most[bound] = max(resident_of_files() - before for _ in batches.epoch(0))
-    assert most[2**30] > 0.9 * size, "or this test says nothing"
+    assert most[2**30] > 0.9 * size, "vacuous: the file was not resident"
     assert most[2**24] < 0.7 * size
 
 
-def test_no_rows_give_no_batches():
+def test_without_rows_there_are_no_batches():
     empty = loader(np.array([], dtype=np.int64))
     assert empty.batches_per_epoch == 0
     assert list(empty.epoch(0)) == []
@@ -342,15 +344,15 @@ def test_narrow_integers_are_rows_too():
         (lambda: loader().epoch(-1), "an epoch of at least 0"),
     ],
 )
-def test_what_is_out_of_range_is_told_at_once(build, message):
+def test_arguments_out_of_range_are_refused(build, message):
     with pytest.raises(ConfigError, match=message):
         build()
 
 
-# ---- the whole way, against plain Python --------------------------------------------------------
+# ---- end to end, against plain Python ----------------------------------------------------------
 
 eighths = st.integers(-8000, 8000).map(lambda n: n / 8)
-WAY = Schema(
+END_TO_END = Schema(
     features=(
         Feature(name="who", role="request", kind="categorical", missing=True, min_count=2),
         Feature(name="what", role="item", kind="categorical"),
@@ -384,7 +386,7 @@ def requests(draw):
 
 @settings(max_examples=40, deadline=None)
 @given(requests(), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), st.data())
-def test_from_a_ragged_log_to_batches_as_plain_python_would(
+def test_batches_of_a_ragged_log_equal_those_of_plain_python(
     log, rows_per_part, batch_size, history_length, data
 ):
     train = data.draw(st.lists(st.sampled_from(range(len(log))), min_size=1, unique=True))
@@ -406,8 +408,10 @@ def test_from_a_ragged_log_to_batches_as_plain_python_would(
         },
     )
     with tempfile.TemporaryDirectory() as folder:
-        written = write_shop(Path(folder) / "log", [frame], schema=WAY, rows_per_part=rows_per_part)
-        fitted = fit_schema(WAY, written.frames(rows=np.sort(train)))
+        written = write_shop(
+            Path(folder) / "log", [frame], schema=END_TO_END, rows_per_part=rows_per_part
+        )
+        fitted = fit_schema(END_TO_END, written.frames(rows=np.sort(train)))
         encoded = EncodedLog.build(
             written,
             fitted,
@@ -419,29 +423,31 @@ def test_from_a_ragged_log_to_batches_as_plain_python_would(
             RequestLoader(encoded, np.arange(len(log)), batch_size=batch_size, seed=1).epoch(0)
         )
 
-    learnt = [log[r] for r in train]
-    seen = [r["who"] for r in learnt if r["who"] is not None]
-    whos = sorted({w for w in seen if seen.count(w) >= 2})
-    whats = sorted(
-        {c["what"] for r in learnt for c in r["candidates"]}
-        | {b for r in learnt for b in r["before"]}
+    training = [log[r] for r in train]
+    seen = [r["who"] for r in training if r["who"] is not None]
+    who_vocabulary = sorted({w for w in seen if seen.count(w) >= 2})
+    what_vocabulary = sorted(
+        {c["what"] for r in training for c in r["candidates"]}
+        | {b for r in training for b in r["before"]}
     )
-    logs = [signed_log(c["size"]) for r in learnt for c in r["candidates"] if c["size"] is not None]
+    logs = [
+        signed_log(c["size"]) for r in training for c in r["candidates"] if c["size"] is not None
+    ]
     mean = np.mean(logs) if logs else 0.0
     deviation = np.std(logs) if len(set(logs)) > 1 else 1.0
 
     def code(known, value):
         return known.index(value) + 1 if value in known else 0
 
-    met = []
+    loaded = []
     for batch in batches:
         for i, row in enumerate(batch.rows.tolist()):
             request = log[row]
-            met.append(row)
-            assert batch.request["who"][i] == code(whos, request["who"])
+            loaded.append(row)
+            assert batch.request["who"][i] == code(who_vocabulary, request["who"])
             kept = request["before"][-history_length:]
             history = batch.history["before"][i][batch.history_mask["history"][i]]
-            assert history.tolist() == [code(whats, b) for b in kept]
+            assert history.tolist() == [code(what_vocabulary, b) for b in kept]
             real = batch.mask[i]
             found = sorted(
                 zip(
@@ -456,7 +462,7 @@ def test_from_a_ragged_log_to_batches_as_plain_python_would(
             expected = sorted(
                 (
                     (
-                        code(whats, c["what"]),
+                        code(what_vocabulary, c["what"]),
                         -1e9 if c["size"] is None else (signed_log(c["size"]) - mean) / deviation,
                         c["level"],
                         c["level"] * 32768 + 32768 - (c["position"] or 32768),
@@ -468,7 +474,7 @@ def test_from_a_ragged_log_to_batches_as_plain_python_would(
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
             assert not batch.items["size"][i][~real].any()
             assert not batch.items["what"][i][~real].any()
-    assert sorted(met) == list(range(len(log)))
+    assert sorted(loaded) == list(range(len(log)))
 
 
 def signed_log(x):

@@ -17,7 +17,7 @@ def names(folder):
     return [path.name for path in folder.iterdir()]
 
 
-def test_nothing_is_there_before_the_end_and_nothing_else_after(tmp_path):
+def test_the_folder_appears_at_the_end_and_nothing_else_is_left(tmp_path):
     with RequestLogWriter(
         tmp_path / "shop", name="shop", schema=SCHEMA, level_names=LEVELS, rows_per_part=1
     ) as writer:
@@ -59,11 +59,11 @@ def test_a_killed_writer_leaves_the_old_data_set_as_it_was(tmp_path):
     assert done.returncode == -signal.SIGKILL
     assert tree(tmp_path / "shop") == before
     assert RequestLog.open(tmp_path / "shop").manifest.name == "shop"
-    # What it left does not stand in the way.
+    # Files left by the killed writer do not prevent a new data set.
     assert write_shop(tmp_path / "shop", name="again", overwrite=True).manifest.name == "again"
 
 
-def test_an_existing_data_set_is_not_replaced_without_being_told_to(tmp_path):
+def test_an_existing_data_set_is_not_replaced_without_overwrite(tmp_path):
     write_shop(tmp_path / "shop")
     before = tree(tmp_path)
     with pytest.raises(DataError, match=r"a data set exists already; .* overwrite=True"):
@@ -78,7 +78,7 @@ def test_overwriting_replaces_all_of_it(tmp_path):
     assert sorted(tree(tmp_path)) == ["shop/manifest.json", "shop/requests/part-00000.parquet"]
 
 
-def test_a_bad_frame_leaves_the_data_set_that_was_to_be_replaced(tmp_path):
+def test_a_bad_frame_leaves_the_existing_data_set(tmp_path):
     write_shop(tmp_path / "shop")
     before = tree(tmp_path)
     with pytest.raises(DataError):
@@ -86,7 +86,7 @@ def test_a_bad_frame_leaves_the_data_set_that_was_to_be_replaced(tmp_path):
     assert tree(tmp_path) == before
 
 
-def test_a_swap_that_fails_puts_the_old_data_set_back(tmp_path, monkeypatch):
+def test_a_failed_swap_restores_the_old_data_set(tmp_path, monkeypatch):
     write_shop(tmp_path / "shop")
     before = tree(tmp_path)
     rename = Path.rename
@@ -113,29 +113,29 @@ def test_other_files_are_never_replaced(tmp_path, overwrite):
     assert tree(tmp_path) == {"letters/love.txt": b"dear"}
 
 
-def test_an_empty_folder_may_be_filled(tmp_path):
+def test_an_empty_folder_is_accepted(tmp_path):
     (tmp_path / "shop").mkdir()
     assert write_shop(tmp_path / "shop").manifest.requests == 3
 
 
-def test_folders_above_are_made(tmp_path):
+def test_parent_folders_are_created(tmp_path):
     assert write_shop(tmp_path / "a" / "b" / "shop").manifest.requests == 3
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path):
+def test_a_path_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="cannot be written: "):
         write_shop(tmp_path / "file" / "shop")
 
 
 @pytest.mark.parametrize("frames", [[], [shop_frame(0)]])
-def test_a_log_without_requests_is_told(tmp_path, frames):
+def test_a_log_without_requests_is_refused(tmp_path, frames):
     with pytest.raises(DataError, match=r"'shop': no requests were written; is the source empty"):
         write_shop(tmp_path / "shop", frames)
     assert names(tmp_path) == []
 
 
-def test_what_a_source_wants_remembered_is_in_the_manifest(tmp_path):
+def test_extra_facts_are_in_the_manifest(tmp_path):
     with RequestLogWriter(
         tmp_path / "shop", name="shop", schema=SCHEMA, level_names=LEVELS, extra={"a": 1}
     ) as writer:
@@ -145,31 +145,31 @@ def test_what_a_source_wants_remembered_is_in_the_manifest(tmp_path):
     assert extra == {"a": 1, "planted": {"weights": [0.5, 1.5]}}
 
 
-def test_equal_requests_give_equal_files(tmp_path):
+def test_equal_requests_result_in_equal_files(tmp_path):
     for name in ("one", "two"):
         write_shop(tmp_path / name, [shop_frame(9, days=3)])
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
 
 
-def test_a_request_that_is_there_twice_is_named_over_all_frames(tmp_path):
+def test_a_repeated_request_is_found_across_frames(tmp_path):
     frames = [shop_frame(2), shop_frame(2, first=2), shop_frame(1, first=1)]
     with pytest.raises(DataError, match=r"request_id must be unique; 1 are not, first 'r0001'"):
         write_shop(tmp_path / "shop", frames, rows_per_part=1)
     assert names(tmp_path) == []
 
 
-def test_a_part_of_nothing_is_refused(tmp_path):
+def test_a_part_size_of_0_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="must be at least 1; got 0 and 5"):
         write_shop(tmp_path / "shop", rows_per_part=0, candidates_per_part=5)
 
 
-def test_what_is_in_the_way_is_told_before_any_work(tmp_path):
+def test_an_existing_data_set_is_refused_before_any_work(tmp_path):
     write_shop(tmp_path / "shop")
     with pytest.raises(DataError, match="a data set exists already"):
         RequestLogWriter(tmp_path / "shop", name="shop", schema=SCHEMA)
 
 
-def test_a_data_set_that_came_meanwhile_is_not_replaced(tmp_path):
+def test_a_data_set_written_in_the_meantime_is_not_replaced(tmp_path):
     def frames():
         yield shop_frame()
         write_shop(tmp_path / "shop", name="quicker")
@@ -181,7 +181,7 @@ def test_a_data_set_that_came_meanwhile_is_not_replaced(tmp_path):
 
 
 def write_steps(path, frames, *, marks=None, stop_after=None, **options):
-    """Write each frame as a step; return those that were finished before."""
+    """Write each frame as a step; return the steps finished by earlier writers."""
     marks = marks or {name: name for name in frames}
     options = {"name": "shop", "schema": SCHEMA, "level_names": LEVELS, **options}
     with RequestLogWriter(path, steps=marks, **options) as writer:
@@ -198,7 +198,7 @@ def write_steps(path, frames, *, marks=None, stop_after=None, **options):
 STEPS = {name: shop_frame(4, first=4 * i, days=2) for i, name in enumerate("abc")}
 
 
-def test_steps_that_were_finished_outlive_an_error(tmp_path):
+def test_finished_steps_survive_an_error(tmp_path):
     assert write_steps(tmp_path / "whole", STEPS) == {}
     with pytest.raises(KeyError):
         write_steps(tmp_path / "shop", STEPS, stop_after=2)
@@ -215,7 +215,7 @@ def test_an_error_before_the_first_step_leaves_nothing(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_steps_of_another_mark_are_written_again(tmp_path):
+def test_steps_with_a_changed_key_are_written_again(tmp_path):
     with pytest.raises(KeyError):
         write_steps(tmp_path / "shop", STEPS, stop_after=2)
     before = write_steps(tmp_path / "shop", STEPS, marks={"a": "changed", "b": "b", "c": "c"})
@@ -225,7 +225,7 @@ def test_steps_of_another_mark_are_written_again(tmp_path):
     assert frames[0].sort("request_id").equals(frames[1].sort("request_id"))
 
 
-def test_what_no_finished_step_wrote_is_cleared_away(tmp_path):
+def test_files_of_no_finished_step_are_removed(tmp_path):
     with pytest.raises(KeyError):
         write_steps(tmp_path / "shop", STEPS, stop_after=1)
     (tmp_path / ".shop.unfinished" / "requests" / "stray.parquet").write_bytes(b"half")
@@ -247,11 +247,11 @@ def test_two_processes_do_not_write_the_same_steps(tmp_path):
     assert RequestLog.open(tmp_path / "shop").manifest.requests == 4
 
 
-def test_what_was_written_since_the_last_step_can_be_taken_back(tmp_path):
+def test_requests_since_the_last_step_can_be_discarded(tmp_path):
     options = {"name": "shop", "schema": SCHEMA, "level_names": LEVELS, "steps": {"a": "", "b": ""}}
     with RequestLogWriter(tmp_path / "shop", rows_per_part=1, **options) as writer:
         writer.write(shop_frame(2, first=20).with_columns(user=pl.lit(7)))
-        writer.discard()  # the type of a column goes with it
+        writer.discard()  # the column types are discarded, too
         writer.write(STEPS["a"])
         writer.finish("a", {})
         writer.write(shop_frame(6, first=50, days=3))
@@ -265,7 +265,7 @@ def test_what_was_written_since_the_last_step_can_be_taken_back(tmp_path):
     assert tree(tmp_path / "shop") == tree(tmp_path / "whole")
 
 
-def test_steps_are_those_that_were_announced_each_once(tmp_path):
+def test_each_declared_step_can_be_finished_once(tmp_path):
     options = {"name": "shop", "schema": SCHEMA, "level_names": LEVELS}
     with RequestLogWriter(tmp_path / "shop", steps={"a": ""}, **options) as writer:
         writer.write(STEPS["a"])
@@ -281,14 +281,14 @@ def test_steps_are_those_that_were_announced_each_once(tmp_path):
         writer.finish("a", {})
 
 
-def test_a_request_that_comes_again_is_told_at_the_end_of_its_step(tmp_path):
+def test_a_repeated_request_is_refused_at_the_end_of_its_step(tmp_path):
     frames = {"a": STEPS["a"], "b": STEPS["a"][:1], "c": STEPS["c"]}
     with pytest.raises(DataError, match="request_id must be unique; 1 are not"):
         write_steps(tmp_path / "shop", frames)
     assert list(write_steps(tmp_path / "shop", STEPS)) == ["a"]
 
 
-def test_requests_may_count_as_a_day_of_the_source(tmp_path):
+def test_a_source_can_define_the_day_of_requests(tmp_path):
     with RequestLogWriter(
         tmp_path / "shop", name="shop", schema=SCHEMA, level_names=LEVELS
     ) as writer:

@@ -20,24 +20,24 @@ def padding_of(rows, lengths, batch_size):
 @settings(deadline=None)
 @given(st.integers(0, 400), st.integers(1, 9), st.integers(1, 5), st.integers(0, 9))
 def test_bucketing_keeps_rows_batches_and_days(n, batch_size, days, seed):
-    chance = np.random.default_rng(seed)
-    of_day = chance.integers(0, days, n).astype(np.int32)
-    lengths = chance.integers(1, 30, n)
+    rng = np.random.default_rng(seed)
+    of_day = rng.integers(0, days, n).astype(np.int32)
+    lengths = rng.integers(1, 30, n)
     for given_days in (None, of_day):
         rows = ordered(np.arange(n), seed=seed, epoch=2, days=given_days)
         before = rows.copy()
-        ask = {"lengths": lengths, "batch_size": batch_size, "days": given_days}
-        found = bucketed(rows, seed=seed, epoch=2, **ask)
+        options = {"lengths": lengths, "batch_size": batch_size, "days": given_days}
+        found = bucketed(rows, seed=seed, epoch=2, **options)
         assert (rows == before).all()
         assert sorted(found) == list(range(n))
-        assert (found == bucketed(rows, seed=seed, epoch=2, **ask)).all()
+        assert (found == bucketed(rows, seed=seed, epoch=2, **options)).all()
         if given_days is not None:
             assert (of_day[found] == of_day[rows]).all()
         left = n % batch_size
         assert found[n - left :].tolist() == rows[n - left :].tolist()
 
 
-def test_bucketing_saves_padding_and_leaves_the_order_of_batches_to_chance():
+def test_bucketing_saves_padding_and_shuffles_the_batches():
     lengths = np.random.default_rng(0).integers(1, 101, 20_000)
     rows = ordered(np.arange(20_000), seed=1, epoch=0)
     found = bucketed(rows, lengths=lengths, batch_size=32, seed=1, epoch=0)
@@ -47,7 +47,7 @@ def test_bucketing_saves_padding_and_leaves_the_order_of_batches_to_chance():
     assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.15
 
 
-def test_each_epoch_mixes_batches_anew():
+def test_each_epoch_has_other_batches():
     lengths = np.random.default_rng(0).integers(1, 101, 640)
     together = []
     for epoch in range(2):
@@ -57,7 +57,7 @@ def test_each_epoch_mixes_batches_anew():
     assert not together[0] & together[1]
 
 
-def test_a_batch_of_two_days_stays_as_it_is():
+def test_a_batch_of_two_days_is_unchanged():
     days = np.array([0] * 5 + [1] * 7, dtype=np.int32)
     lengths = np.arange(12)
     rows = ordered(np.arange(12), seed=None, epoch=0, days=days)

@@ -15,10 +15,10 @@ from cascaderank.data.ragged import offsets_of
     st.integers(0, 5),
     st.data(),
 )
-def test_lists_are_padded_as_plain_python_would(lengths, dtype, columns, least, data):
+def test_padding_equals_that_of_plain_python(lengths, dtype, columns, least, data):
     rows = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=6))
     offsets = offsets_of(np.array(lengths))
-    # Every value is another, and none is 0.
+    # All values are distinct and nonzero.
     block = np.arange(1, offsets[-1] * columns + 1).reshape(-1, columns).astype(dtype)
     padding = Padding(offsets, np.array(rows, dtype=np.int64), least=least)
     found, mask = padding.padded(block), padding.mask()
@@ -36,21 +36,21 @@ def test_lists_are_padded_as_plain_python_would(lengths, dtype, columns, least, 
     assert mask.shape == (len(rows), longest)
 
 
-def test_what_is_read_beyond_a_list_is_overwritten_even_if_it_is_not_a_number():
+def test_values_beyond_a_list_are_overwritten_even_if_they_are_nan():
     block = np.array([[1.0], [np.nan], [np.inf], [4.0]], dtype=np.float32)
     padding = Padding(np.array([0, 1, 3, 4]), np.array([0, 1, 2]))
     assert padding.padded(block)[0].nan_to_num(nan=-1).tolist()[0] == [1, 0]
     assert padding.padded(block)[0].nan_to_num(nan=-1).tolist()[2] == [4, 0]
 
 
-def test_padding_changes_nothing_of_the_column():
+def test_padding_does_not_change_the_column():
     block = np.arange(6, dtype=np.float32).reshape(3, 2)
     block.flags.writeable = False
     Padding(np.array([0, 1, 3]), np.arange(2)).padded(block).fill_(9)
     assert block.tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_columns_first_is_new_memory_of_what_a_model_reads():
+def test_columns_first_copies_to_the_dtype_of_model_inputs():
     values = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.int32)
     first = columns_first(values)
     assert first.tolist() == [[1, 3, 5], [2, 4, 6]]

@@ -10,33 +10,33 @@ def threads():
     return [t for t in threading.enumerate() if t.name.startswith("cascaderank-prefetch")]
 
 
-def counted(made, most=10):
+def counted(computed, most=10):
     for i in range(most):
-        made.append(i)
+        computed.append(i)
         yield i
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3, 50])
-def test_things_come_in_order_and_no_thread_is_left(ahead):
+def test_elements_keep_their_order_and_no_thread_is_left(ahead):
     assert list(prefetched(counted([]), ahead)) == list(range(10))
     assert not threads()
 
 
 @pytest.mark.parametrize("ahead", [1, 4])
-def test_so_many_are_made_ahead_and_no_more(ahead):
-    made = []
-    things = prefetched(counted(made), ahead)
-    assert next(things) == 0
+def test_at_most_ahead_elements_are_computed_in_advance(ahead):
+    computed = []
+    elements = prefetched(counted(computed), ahead)
+    assert next(elements) == 0
     deadline = time.monotonic() + 10
-    while len(made) < ahead + 1:
+    while len(computed) < ahead + 1:
         assert time.monotonic() < deadline
         time.sleep(0.001)
     time.sleep(0.05)
-    assert made == list(range(ahead + 1))
-    things.close()
+    assert computed == list(range(ahead + 1))
+    elements.close()
 
 
-def test_they_are_made_in_a_thread():
+def test_elements_are_computed_in_a_thread():
     def names():
         yield threading.current_thread().name
 
@@ -44,25 +44,25 @@ def test_they_are_made_in_a_thread():
     assert next(prefetched(names(), 1)).startswith("cascaderank-prefetch")
 
 
-def test_nothing_is_made_before_it_is_asked_for():
-    made = []
-    prefetched(counted(made), 2)
-    assert made == []
+def test_nothing_is_computed_before_the_first_element_is_taken():
+    computed = []
+    prefetched(counted(computed), 2)
+    assert computed == []
     assert not threads()
 
 
 @pytest.mark.parametrize("taken", [1, 5])
-def test_giving_up_early_ends_the_thread(taken):
-    made = []
-    things = prefetched(counted(made, 10**6), 3)
+def test_abandoning_the_iteration_ends_the_thread(taken):
+    computed = []
+    elements = prefetched(counted(computed, 10**6), 3)
     for _ in range(taken):
-        next(things)
-    things.close()
+        next(elements)
+    elements.close()
     assert not threads()
-    seen = len(made)
+    seen = len(computed)
     assert seen <= taken + 4
     time.sleep(0.02)
-    assert len(made) == seen
+    assert len(computed) == seen
 
 
 def test_an_error_of_the_consumer_ends_the_thread():
@@ -76,16 +76,16 @@ def test_an_error_of_the_consumer_ends_the_thread():
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 5])
-def test_what_goes_wrong_is_raised_where_it_would_have_been(ahead):
+def test_an_exception_is_raised_at_its_element(ahead):
     def broken():
         yield 0
         yield 1
         raise RuntimeError("no third")
 
-    things = prefetched(broken(), ahead)
-    assert [next(things), next(things)] == [0, 1]
+    elements = prefetched(broken(), ahead)
+    assert [next(elements), next(elements)] == [0, 1]
     with pytest.raises(RuntimeError, match="no third"):
-        next(things)
+        next(elements)
     assert not threads()
     with pytest.raises(StopIteration):
-        next(things)
+        next(elements)

@@ -9,7 +9,7 @@ lists = st.lists(st.lists(st.none() | st.integers(0, 9), max_size=4), max_size=6
 
 
 @given(lists)
-def test_lists_are_their_lengths_and_their_values_one_after_another(lists):
+def test_lists_are_their_lengths_and_flat_values(lists):
     column = pl.Series(lists, dtype=pl.List(pl.Int64))
     lengths = lengths_of(column)
     assert lengths.tolist() == [len(values) for values in lists]
@@ -28,7 +28,7 @@ def test_a_slice_of_a_column_has_only_its_own_values():
 
 
 @given(lists, st.sampled_from([pl.String, pl.Boolean, pl.Float32, pl.Categorical]))
-def test_lists_of_all_types_are_taken_apart_alike(lists, dtype):
+def test_lists_of_all_types_are_flattened(lists, dtype):
     column = pl.Series(lists, dtype=pl.List(pl.Int64)).cast(pl.List(pl.String))
     column = (
         column.cast(pl.List(dtype))

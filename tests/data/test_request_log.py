@@ -16,7 +16,7 @@ def edit_manifest(path, **changes):
     (path / "manifest.json").write_text(json.dumps({**manifest, **changes}))
 
 
-def test_what_is_written_is_read_back(tmp_path):
+def test_a_written_log_is_read_back(tmp_path):
     log = write_shop(tmp_path / "shop")
     (frame,) = log.frames()
     assert_frame_equal(frame, shop_frame(), check_dtypes=False, check_column_order=False)
@@ -29,13 +29,13 @@ def test_what_is_written_is_read_back(tmp_path):
     assert log.manifest.time_range is None
 
 
-def test_only_the_columns_asked_for_are_read_in_that_order(tmp_path):
+def test_only_the_given_columns_are_read_in_their_order(tmp_path):
     log = write_shop(tmp_path / "shop")
     (frame,) = log.frames(["level", "request_id"])
     assert frame.columns == ["level", "request_id"]
 
 
-def test_an_unknown_column_is_told_with_the_nearest_one(tmp_path):
+def test_an_unknown_column_is_reported_with_the_nearest_one(tmp_path):
     log = write_shop(tmp_path / "shop")
     with pytest.raises(DataError, match=r"no column 'vdeo' \(did you mean 'video'\?\); there are"):
         list(log.frames(["vdeo"]))
@@ -58,7 +58,7 @@ def test_days_are_folders_in_order_and_the_time_range_is_utc(tmp_path):
     assert_frame_equal(back, expected, check_dtypes=False, check_column_order=False)
 
 
-def test_days_are_those_of_utc_whatever_zone_the_writer_uses(tmp_path):
+def test_days_are_in_utc_for_all_zones_of_timestamps(tmp_path):
     frame = shop_frame(1, days=1).with_columns(
         pl.col("timestamp").dt.convert_time_zone("Asia/Tokyo")  # 08:00 of the next day there
     )
@@ -88,12 +88,12 @@ def test_part_sizes_do_not_depend_on_the_sizes_of_frames(tmp_path, size):
     assert [p.requests for p in log.manifest.parts] == [4, 4, 2]
 
 
-def test_a_missing_folder_says_how_to_make_a_data_set(tmp_path):
+def test_a_missing_folder_is_reported_with_the_command_that_prepares_one(tmp_path):
     with pytest.raises(DataError, match=r"none: no such folder; make a data set .* prepare"):
         RequestLog.open(tmp_path / "none")
 
 
-def test_a_folder_or_file_that_is_no_data_set_is_told(tmp_path):
+def test_a_folder_or_file_that_is_no_data_set_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"not a data set: it has no manifest\.json"):
         RequestLog.open(tmp_path)
     (tmp_path / "file").write_text("x")
@@ -102,7 +102,7 @@ def test_a_folder_or_file_that_is_no_data_set_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b""])
-def test_an_unreadable_manifest_is_told(tmp_path, content):
+def test_an_unreadable_manifest_is_refused(tmp_path, content):
     write_shop(tmp_path / "shop")
     (tmp_path / "shop" / "manifest.json").write_bytes(content)
     with pytest.raises(DataError, match=r"manifest\.json: cannot be read as JSON: .*prepare"):
@@ -110,21 +110,21 @@ def test_an_unreadable_manifest_is_told(tmp_path, content):
 
 
 @pytest.mark.parametrize("version", [2, None, "1"])
-def test_another_format_is_told_with_both_versions(tmp_path, version):
+def test_another_format_is_refused_with_both_versions(tmp_path, version):
     write_shop(tmp_path / "shop")
     edit_manifest(tmp_path / "shop", format=version)
     with pytest.raises(DataError, match=rf"expected a data set of format 1, found {version!r}"):
         RequestLog.open(tmp_path / "shop")
 
 
-def test_a_manifest_that_is_a_list_is_told(tmp_path):
+def test_a_manifest_that_is_a_list_is_refused(tmp_path):
     write_shop(tmp_path / "shop")
     (tmp_path / "shop" / "manifest.json").write_text("[]")
     with pytest.raises(DataError, match="expected a data set of format 1, found None"):
         RequestLog.open(tmp_path / "shop")
 
 
-def test_all_mistakes_of_a_manifest_are_told_at_once(tmp_path):
+def test_all_mistakes_of_a_manifest_are_reported_at_once(tmp_path):
     write_shop(tmp_path / "shop")
     edit_manifest(tmp_path / "shop", requests="many", colour="red")
     with pytest.raises(DataError, match=r"not a manifest: .*requests: .*colour: "):
@@ -139,14 +139,14 @@ def test_a_part_outside_the_folder_is_refused(tmp_path):
         RequestLog.open(tmp_path / "shop")
 
 
-def test_counts_that_do_not_add_up_are_told(tmp_path):
+def test_counts_that_do_not_add_up_are_refused(tmp_path):
     write_shop(tmp_path / "shop")
     edit_manifest(tmp_path / "shop", candidates=7)
     with pytest.raises(DataError, match="expected 7 candidates, found 6 in its parts"):
         RequestLog.open(tmp_path / "shop")
 
 
-def test_an_empty_data_set_is_told(tmp_path):
+def test_an_empty_data_set_is_refused(tmp_path):
     write_shop(tmp_path / "shop")
     edit_manifest(tmp_path / "shop", requests=0, candidates=0, parts=[])
     with pytest.raises(DataError, match="the data set is empty"):
@@ -174,7 +174,7 @@ def test_a_truncated_parquet_file_is_named_with_both_sizes(tmp_path):
         list(log.frames())
 
 
-def test_one_flipped_bit_is_a_checksum_that_does_not_match(tmp_path):
+def test_one_flipped_bit_changes_the_checksum(tmp_path):
     log = write_shop(tmp_path / "shop")
     part = log.manifest.parts[0]
     content = bytearray((log.path / part.path).read_bytes())
@@ -186,7 +186,7 @@ def test_one_flipped_bit_is_a_checksum_that_does_not_match(tmp_path):
         list(RequestLog.open(tmp_path / "shop").frames())
 
 
-def test_bytes_that_are_not_parquet_are_told_even_with_a_matching_checksum(tmp_path):
+def test_bytes_that_are_not_parquet_are_refused_even_with_a_matching_checksum(tmp_path):
     log = write_shop(tmp_path / "shop")
     content = (log.path / log.manifest.parts[0].path).read_bytes()[:100]
     part = log.manifest.parts[0].model_copy(
@@ -198,14 +198,14 @@ def test_bytes_that_are_not_parquet_are_told_even_with_a_matching_checksum(tmp_p
         list(RequestLog.open(log.path).frames())
 
 
-def test_a_part_with_another_number_of_requests_is_told(tmp_path):
+def test_a_part_with_another_number_of_requests_is_refused(tmp_path):
     log = write_shop(tmp_path / "shop")
     part = log.manifest.parts[0].model_copy(update={"requests": 4})
     with pytest.raises(DataError, match="expected 4 requests, found 3"):
         log.read(part)
 
 
-def test_without_a_limit_parts_hold_so_many_values_of_features(tmp_path, monkeypatch):
+def test_without_a_limit_parts_are_bounded_by_feature_values(tmp_path, monkeypatch):
     monkeypatch.setattr("cascaderank.data.log_writer._VALUES_PER_PART", 10)  # of 2 item features
     log = write_shop(tmp_path / "shop", [shop_frame(10)])
     assert [p.requests for p in log.manifest.parts] == [3, 3, 3, 1]

@@ -70,7 +70,7 @@ def test_splits_are_disjoint_and_complete_and_do_not_depend_on_the_order_of_file
         assert ids_of(log, split) == ids_of(other, split_requests(other, how))
 
 
-def test_shares_are_rounded_and_other_seeds_draw_others(tmp_path):
+def test_fractions_are_rounded_and_other_seeds_draw_others(tmp_path):
     log = log_of(tmp_path, list(range(1000)))
     split = split_requests(log, RequestSplit(validation=0.1004, test=0.25, seed=0))
     assert [len(rows) for rows in parts_of(split).values()] == [650, 100, 250]
@@ -79,7 +79,7 @@ def test_shares_are_rounded_and_other_seeds_draw_others(tmp_path):
     assert max(shared) < 30  # 10 expected of 100
 
 
-def test_a_small_share_is_one_request_at_least(tmp_path):
+def test_a_small_fraction_is_at_least_one_request(tmp_path):
     log = log_of(tmp_path, list(range(5)))
     split = split_requests(log, RequestSplit(validation=0.01, test=0.01))
     assert [len(rows) for rows in parts_of(split).values()] == [3, 1, 1]
@@ -103,7 +103,7 @@ def test_folds_test_each_request_once_and_the_next_fold_validates(tmp_path, requ
         np.testing.assert_array_equal(fold.validation, folds[(i + 1) % 5].test)
 
 
-def test_the_last_days_test_and_those_before_validate(tmp_path):
+def test_the_last_days_are_for_the_test_and_those_before_for_validation(tmp_path):
     log = write_shop(tmp_path / "shop", [shop_frame(20, days=5)], rows_per_part=2)
     split = split_requests(log, DaySplit(validation_days=2, test_days=1))
     days = pl.concat(log.frames(["timestamp"]))["timestamp"].dt.day().to_numpy()
@@ -113,7 +113,7 @@ def test_the_last_days_test_and_those_before_validate(tmp_path):
     assert sum(len(rows) for rows in parts_of(split).values()) == 20
 
 
-def test_too_few_requests_days_or_folds_are_told_with_what_to_change(tmp_path):
+def test_too_few_requests_days_or_folds_are_reported_with_the_settings_to_change(tmp_path):
     log = write_shop(tmp_path / "shop", [shop_frame(2, days=2)])
     with pytest.raises(DataError, match=r"2 requests are too few for 1 validation .*lower"):
         split_requests(log, RequestSplit())
@@ -125,7 +125,7 @@ def test_too_few_requests_days_or_folds_are_told_with_what_to_change(tmp_path):
         split_requests(log, DaySplit())
 
 
-def test_a_split_by_day_without_timestamps_is_told(tmp_path):
+def test_a_split_by_day_without_timestamps_is_refused(tmp_path):
     log = log_of(tmp_path, list(range(5)))
     with pytest.raises(DataError, match=r'needs timestamps; .* none; set split\.by = "request"'):
         split_requests(log, DaySplit())
@@ -143,11 +143,11 @@ def test_a_split_by_day_without_timestamps_is_told(tmp_path):
         {"by": "request", "folds": 5},
     ],
 )
-def test_settings_that_make_no_sense_are_refused(bad):
+def test_invalid_settings_are_refused(bad):
     with pytest.raises(ValidationError):
         TypeAdapter(SplitSettings).validate_python(bad)
 
 
 @pytest.mark.parametrize("how", [RequestSplit(), FoldSplit(), DaySplit()])
-def test_settings_are_told_apart_by_what_they_split_by(how):
+def test_settings_are_discriminated_by_the_kind_of_split(how):
     assert TypeAdapter(SplitSettings).validate_python(how.model_dump()) == how

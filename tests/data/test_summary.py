@@ -1,4 +1,4 @@
-"""The summary of a request log says what was written."""
+"""Summary statistics of a request log."""
 
 import json
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ def written(path, frame, schema=SCHEMA, **options):
     return summarise(RequestLog.open(path))
 
 
-def test_everything_is_counted_over_all_parts(tmp_path):
+def test_statistics_cover_all_parts(tmp_path):
     frame = pl.DataFrame(
         {
             "request_id": ["a", "b"],
@@ -74,7 +74,7 @@ def test_a_log_of_features_alone_has_no_counts_of_labels(tmp_path):
 
 
 @pytest.mark.parametrize("values", [12, 13])
-def test_many_values_are_told_by_their_range(tmp_path, values):
+def test_many_distinct_values_are_summarised_by_their_range(tmp_path, values):
     schema = Schema(features=SCHEMA.features[2:3])
     labels = [float(i) for i in range(values)]
     frame = pl.DataFrame({"request_id": [1, 2], "price": [labels] * 2, "label": [labels] * 2})

@@ -10,7 +10,7 @@ COLUMNS = {
 }
 
 
-def test_columns_of_one_type_are_side_by_side_and_keep_their_order():
+def test_columns_of_one_dtype_share_a_block_and_keep_their_order():
     table = Table.of(COLUMNS)
     assert list(table) == ["a", "x", "b"]
     assert len(table) == 3
@@ -23,13 +23,13 @@ def test_columns_of_one_type_are_side_by_side_and_keep_their_order():
         table["c"]
 
 
-def test_columns_of_two_sequences_are_apart():
+def test_columns_of_two_sequences_are_in_separate_blocks():
     columns = {**COLUMNS, "b": np.array([5], dtype=np.int32)}
     table = Table.of(columns, {"a": "one", "x": "one", "b": "other"})
     assert set(table.blocks) == {("a",), ("x",), ("b",)}
 
 
-def test_a_table_stays_as_it_is():
+def test_a_table_is_returned_unchanged():
     table = Table.of(COLUMNS)
     assert Table.of(table) is table
     assert list(Table.of({})) == []

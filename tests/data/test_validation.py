@@ -64,7 +64,7 @@ BAD_VALUES = {
         ),
         r"1 requests have no candidates, first 'r0001'; leave them out",
     ),
-    "a request twice": (
+    "a repeated request": (
         with_column("request_id", ["a", "b", "a"]),
         r"request_id must be unique; 1 are not, first 'a'",
     ),
@@ -76,7 +76,7 @@ BAD_VALUES = {
         with_column("request_id", [1.0, 2.0, 3.0]),
         r"request_id must be strings or integers; found Float64",
     ),
-    "a level that has no name": (
+    "a level without a name": (
         with_column("level", [[0], [1, 3], [-1, 2, 0]]),
         r"'level': expected 0 to 2 \(lost, ranked, shown\); found 3 and 1 more values outside",
     ),
@@ -124,7 +124,7 @@ BAD_VALUES = {
         with_column("watched", [[], None, [1, 2]]),
         r"column 'watched' has 1 null lists, first in request 'r0001'; write an empty history",
     ),
-    "a timestamp without a zone": (
+    "a timestamp without a time zone": (
         shop_frame().with_columns(timestamp=datetime(2024, 1, 1)),  # noqa: DTZ001 - the mistake
         r"timestamp must be Datetime with a time zone; .*replace_time_zone\('UTC'\)",
     ),
@@ -148,7 +148,7 @@ BAD_VALUES = {
         shop_frame().drop("level"),
         r"columns missing: level",
     ),
-    "a column of no feature": (
+    "a column that is no feature": (
         shop_frame().with_columns(prices=1),
         r"neither features .*: prices \(did you mean 'price'\?\); add a feature or drop",
     ),
@@ -156,24 +156,24 @@ BAD_VALUES = {
 
 
 @pytest.mark.parametrize(("frame", "message"), BAD_VALUES.values(), ids=BAD_VALUES)
-def test_a_bad_frame_is_told(frame, message):
+def test_a_bad_frame_is_refused(frame, message):
     with pytest.raises(DataError, match=message):
         checked(frame)
 
 
-def test_levels_without_names_are_told():
+def test_levels_without_names_are_refused():
     with pytest.raises(DataError, match="'level' needs level names; found none; set level_names"):
         checked(shop_frame(), levels=())
 
 
-def test_a_log_that_does_not_say_what_the_candidates_are_is_told():
+def test_a_log_without_candidate_columns_is_refused():
     schema = Schema(features=(Feature(name="user", role="request", kind="categorical"),))
     frame = pl.DataFrame({"request_id": [1], "user": [2]})
     with pytest.raises(DataError, match="found no column of candidates"):
         checked(frame, schema=schema, levels=())
 
 
-def test_the_good_frame_is_good_and_columns_are_ordered():
+def test_a_valid_frame_is_accepted_and_its_columns_are_ordered():
     frame = checked(shop_frame().select(reversed(shop_frame().columns)))
     assert frame.columns == [
         "request_id", *SCHEMA.names, "level", "position", "label", "feedback",
@@ -181,7 +181,7 @@ def test_the_good_frame_is_good_and_columns_are_ordered():
 
 
 @pytest.mark.parametrize("column", ["timestamp", "label"])
-def test_frames_after_the_first_must_have_its_columns(column):
+def test_later_frames_must_have_the_columns_of_the_first(column):
     check = FrameCheck(SCHEMA, LEVELS)
     full = shop_frame(days=1)
     check(full)
@@ -193,14 +193,14 @@ def test_frames_after_the_first_must_have_its_columns(column):
         check(full)
 
 
-def test_frames_after_the_first_must_keep_strings_and_integers_apart():
+def test_later_frames_must_have_the_types_of_the_first():
     check = FrameCheck(SCHEMA, LEVELS)
     check(shop_frame())
     with pytest.raises(DataError, match="column 'user': expected strings; found Int64"):
         check(with_column("user", [1, 2, 3]))
 
 
-def test_a_bad_first_frame_settles_nothing():
+def test_a_bad_first_frame_fixes_no_types():
     check = FrameCheck(SCHEMA, LEVELS)
     with pytest.raises(DataError):
         check(with_column("hour", [1.0, INF, 2.0]).with_columns(user=pl.lit(1)))
@@ -216,7 +216,7 @@ def test_a_bad_first_frame_settles_nothing():
         (pl.Boolean, pl.Float64),
     ],
 )
-def test_numbers_are_kept_as_float32_only_if_they_come_so(dtype, kept):
+def test_numbers_are_float32_only_if_they_are_in_the_frame(dtype, kept):
     frame = shop_frame().with_columns(pl.Series("hour", [0, 1, 1]).cast(dtype))
     out = checked(frame)
     assert out.schema["hour"] == kept
