@@ -32,7 +32,7 @@ class CandidateSettings(BaseModel):
 
     levels: dict[str, PositiveInt | Literal["all"]] | None = Field(
         None,
-        description="Candidates per level, by level name; a level that is not listed has none.",
+        description='Number of candidates by level name, or "all"; other levels have none.',
     )
     pool: int = Field(0, ge=0, description="Number of random items from the catalogue.")
     draw: Literal["uniform", "frequency"] = Field(
@@ -91,7 +91,7 @@ class CatalogueSettings(BaseModel):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """Drawn candidates of some requests, concatenated: logged ones first, then random ones."""
+    """Drawn candidates of some requests, concatenated; logged ones first in each request."""
 
     lengths: Codes
     """``[requests]`` number of candidates of each request."""
@@ -146,7 +146,7 @@ class CandidateSampler:
             weights = np.ones(len(self.catalogue)) if uniform else self.catalogue.counts + 1.0
             self._cumulative = np.cumsum(weights / weights.sum())
             log_q = np.log(weights / weights.sum()).astype(np.float32)
-            # Index -1 is used for items outside the catalogue: they have the lowest probability.
+            # The last entry (index -1) is for items outside the catalogue: the lowest of all.
             self._log_q = np.append(log_q, log_q.min())
             self._codes = np.asarray(log.items[self.catalogue.item])
 

@@ -50,7 +50,7 @@ class Part(BaseModel):
 
 
 class Catalogue(BaseModel):
-    """The Parquet file of all items, one row per item.
+    """Parquet file of all items, one row per item.
 
     Examples:
         >>> Catalogue(path="items.parquet", items=1, bytes=3, sha256="0" * 64).items
@@ -67,7 +67,7 @@ class Catalogue(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The contents of ``manifest.json``.
+    """Contents of ``manifest.json``.
 
     Examples:
         >>> none = {"columns": (), "requests": 0, "candidates": 0, "parts": ()}

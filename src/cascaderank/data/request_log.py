@@ -1,4 +1,4 @@
-"""The request log: a data set as a folder of Parquet files, one row per request.
+"""Request log: a data set as a folder of Parquet files, one row per request.
 
 ::
 
@@ -75,7 +75,7 @@ class RequestLog:
 
     @property
     def schema(self) -> Schema:
-        """The features of the data set."""
+        """Schema of the features of the data set."""
         return self.manifest.schema_
 
     @property

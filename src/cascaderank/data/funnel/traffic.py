@@ -87,8 +87,8 @@ def draw_block(settings: FunnelSettings, world: World, number: int) -> Block:
     """Draw some requests and pass their candidates through the logging system.
 
     Args:
-        settings: of the funnel.
-        world: of the same settings.
+        settings: settings of the funnel.
+        world: users and items drawn with these settings.
         number: number of the block, from 0; blocks are consecutive in time. A block depends only
             on the settings and its number, so blocks can be drawn in any order.
     """
