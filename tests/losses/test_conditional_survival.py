@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.losses import conditional_survival_loss
-from cascaderank.losses.conditional_survival import _log_alive
+from cascaderank.losses.conditional_survival import _log_mass
 from cascaderank.selection import select
 from cascaderank.sorting import log_top_k_probability
 from tests.oracles.cascades import conditional_survival
@@ -53,7 +53,7 @@ def test_agrees_with_plain_python(case, temperature):
 def test_every_stage_lets_exactly_its_quota_through(quotas, temperature, dtype, tolerance):
     scores, _ = some(len(quotas), dtype=dtype)
     mask = torch.arange(9) < torch.tensor([[9], [6], [2]])
-    alive = _log_alive(scores, quotas, temperature, mask).exp() * mask
+    alive = _log_mass(scores, quotas, temperature, mask).exp() * mask
     want = torch.minimum(mask.sum(-1), torch.tensor(quotas)[:, None]).double()
     torch.testing.assert_close(alive.double().sum(-1), want, rtol=tolerance, atol=0)
 
@@ -63,7 +63,7 @@ def test_every_stage_lets_exactly_its_quota_through(quotas, temperature, dtype, 
 def test_a_cold_cascade_is_the_hard_one(quotas, dtype):
     scores, _ = some(len(quotas), lists=10, length=20, dtype=dtype)
     mask = torch.arange(20) < torch.arange(20, 0, -2)[:, None]
-    alive = _log_alive(scores, quotas, 1e-6, mask).exp() * mask
+    alive = _log_mass(scores, quotas, 1e-6, mask).exp() * mask
     torch.testing.assert_close(alive, select(scores, quotas, mask).to(dtype))
 
 

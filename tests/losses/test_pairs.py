@@ -38,8 +38,8 @@ def learned(function, scores, *others):
 @pytest.mark.parametrize(("at_once", "rows"), [(2**16, 64), (2**16, 5), (30, 64), (1, 1)])
 @pytest.mark.parametrize("whole", [False, True])
 def test_blocks_of_any_size_give_the_same(lists, whole, at_once, rows, monkeypatch):
-    monkeypatch.setitem(_pairs._AT_ONCE, "cpu", at_once)
-    monkeypatch.setattr(_pairs, "_ROWS", rows)
+    monkeypatch.setitem(_pairs._PAIRS_PER_BLOCK, "cpu", at_once)
+    monkeypatch.setattr(_pairs, "_ROWS_PER_BLOCK", rows)
     scores, labels, mask, weight = lists
     mask = mask | whole
 
@@ -98,7 +98,7 @@ def test_ranks_of_ties_are_pessimistic_and_shared(lists):
 
 def test_memory_is_linear_in_the_list(monkeypatch):
     """All pairs of this list are 400 million numbers; the cost is added up without them."""
-    monkeypatch.setitem(_pairs._AT_ONCE, "cpu", 2**16)
+    monkeypatch.setitem(_pairs._PAIRS_PER_BLOCK, "cpu", 2**16)
     scores = torch.randn(1, 20_000, generator=torch.Generator().manual_seed(0), requires_grad=True)
     labels = (torch.arange(20_000) % 500 == 0).float()[None]
     mask = torch.ones(1, 20_000, dtype=torch.bool)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cascaderank.losses import survival_loss, top_k_loss
-from cascaderank.losses.survival import _AllAndAny
+from cascaderank.losses.survival import _LogSurvival
 
 
 @pytest.mark.parametrize("stages", [1, 2, 3, 5])
@@ -13,7 +13,7 @@ def test_the_chance_to_be_dropped_by_any_stage_is_learned_through_the_drops(stag
     dropped = torch.rand(stages, 4, 6, generator=g, dtype=torch.float64).log().requires_grad_()
     kept = torch.log1p(-dropped.detach().exp()).requires_grad_()
     want = torch.log1p(-(1 - dropped.exp()).prod(0))
-    survived, got = _AllAndAny.apply(kept, dropped)
+    survived, got = _LogSurvival.apply(kept, dropped)
     torch.testing.assert_close(survived, kept.sum(0), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
     above = torch.rand(4, 6, generator=g, dtype=torch.float64)

@@ -139,7 +139,7 @@ def test_arf_is_the_sum_of_its_parts():
 @pytest.mark.parametrize(
     ("loss", "options", "told"),
     [
-        (lambdaloss_loss, {"bound": "loss3"}, "no bound called 'loss3'"),
+        (lambdaloss_loss, {"bound": "loss3"}, "bound must be one of loss1, loss2, loss2\\+\\+; got .loss3."),
         (lambdaloss_loss, {"mu": -1.0}, "mu must be"),
         (lambdaloss_loss, {"m": 0}, "m must be a positive integer"),
         (lambdarank_loss, {"m": 0}, "m must be a positive integer"),
@@ -161,7 +161,7 @@ def test_wrong_options_are_refused(loss, options, told):
 @pytest.mark.parametrize("scalings", [1, 4])
 def test_scaled_rows_are_learned_through_as_autograd_would(scalings, most, monkeypatch):
     """Sums of columns and rows that are next to nothing are left alone, in the gradient too."""
-    monkeypatch.setitem(neural_ndcg._AT_ONCE, "cpu", most)
+    monkeypatch.setitem(neural_ndcg._ENTRIES_PER_CHUNK, "cpu", most)
     g = torch.Generator().manual_seed(0)
     rows = torch.rand(3, 6, 6, generator=g, dtype=torch.float64)
     rows[1, :, 2:], rows[1, 4:] = 0.0, 0.0
@@ -176,7 +176,7 @@ def test_scaled_rows_are_learned_through_as_autograd_would(scalings, most, monke
         return leaf
 
     results = []
-    for function in (lambda leaf: neural_ndcg._Balanced.apply(leaf, scalings), step_by_step):
+    for function in (lambda leaf: neural_ndcg._Sinkhorn.apply(leaf, scalings), step_by_step):
         leaf = rows.clone().requires_grad_()
         value = function(leaf)
         results.append((value.detach(), *torch.autograd.grad((value * above).sum(), leaf)))
@@ -187,7 +187,7 @@ def test_scaled_rows_are_learned_through_as_autograd_would(scalings, most, monke
 @pytest.mark.parametrize("most", [1, 30, 10**9])
 def test_soft_ranks_are_learned_through_as_autograd_would(most, monkeypatch):
     """Also by lists of which few gain, beside shorter ones of which more do, with padding."""
-    monkeypatch.setitem(_pairs._AT_ONCE, "cpu", most)
+    monkeypatch.setitem(_pairs._PAIRS_PER_BLOCK, "cpu", most)
     g = torch.Generator().manual_seed(0)
     scores = torch.randn(4, 7, generator=g, dtype=torch.float64)
     labels = torch.tensor(
