@@ -117,7 +117,7 @@ def same(got, want):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("junk", [1e30, -1e30, float("inf"), -float("inf"), float("nan")])
-def test_padding_never_matters(loss, cascade, junk, dtype):
+def test_padding_has_no_effect(loss, cascade, junk, dtype):
     scores, labels, mask = cascade
     scores, labels = scores.to(dtype), labels.to(dtype)
     clean = loss.with_gradient(scores, labels, mask=mask, reduction="none")
@@ -133,7 +133,7 @@ def test_padding_never_matters(loss, cascade, junk, dtype):
     assert clean[1][0][mask].any(), "vacuous: no gradient at all"
 
 
-def test_a_padded_list_is_worth_what_it_is_without_padding(loss, cascade):
+def test_a_padded_list_equals_the_list_without_padding(loss, cascade):
     scores, labels, mask = cascade
     values, gradients = loss.with_gradient(scores, labels, mask=mask, reduction="none")
     for i, real in enumerate(mask.sum(-1).tolist()):
@@ -153,7 +153,7 @@ def test_real_candidates_may_be_anywhere_in_the_list(loss, cascade):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_order_of_candidates_never_matters(loss, cascade, tied):
+def test_order_of_candidates_has_no_effect(loss, cascade, tied):
     scores, labels, mask = cascade
     if tied:
         scores = scores.round()
@@ -165,7 +165,7 @@ def test_order_of_candidates_never_matters(loss, cascade, tied):
     torch.testing.assert_close(moved, (value, gradient[..., order]))
 
 
-def test_lists_do_not_see_each_other(loss, cascade):
+def test_lists_are_independent(loss, cascade):
     scores, labels, mask = cascade
     before = loss.with_gradient(scores, labels, mask=mask, reduction="none")
     changed_scores, changed_labels = scores.clone(), labels.clone()
@@ -204,7 +204,7 @@ def test_degenerate_lists_give_finite_value_and_gradient(loss, cascade, case, dt
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 24), (2, 4, 0)])
-def test_nothing_costs_nothing(loss, shape):
+def test_an_empty_batch_has_loss_0(loss, shape):
     scores = torch.zeros(shape, requires_grad=True)
     value = loss(scores, torch.zeros(shape[1:]))
     value.backward()
@@ -258,7 +258,7 @@ def test_reductions_agree(loss, cascade):
     torch.testing.assert_close(mean, none.mean())
 
 
-def test_a_gradient_step_goes_downhill(loss, cascade):
+def test_a_gradient_step_decreases_the_loss(loss, cascade):
     scores, labels, mask = cascade
     before, gradient = loss.with_gradient(scores, labels, mask=mask)
     assert gradient.abs().sum() > 0, "vacuous: no gradient at all"
@@ -266,14 +266,14 @@ def test_a_gradient_step_goes_downhill(loss, cascade):
     assert loss(scores - step, labels, mask=mask) < before
 
 
-def test_labels_in_agreement_cost_less_than_labels_in_reverse(loss, cascade):
+def test_scores_in_the_order_of_labels_have_a_smaller_loss_than_in_reverse(loss, cascade):
     scores, _, mask = cascade
     labels = torch.linspace(1, 0, scores.shape[-1]).double().expand(mask.shape)
     best = 3 * labels.expand_as(scores)
     assert loss(best, labels, mask=mask) < loss(-best, labels, mask=mask)
 
 
-def test_inputs_are_left_alone(loss, cascade):
+def test_inputs_are_not_modified(loss, cascade):
     scores, labels, mask = cascade
     copies = [t.clone() for t in cascade]
     loss(scores, labels, mask=mask)

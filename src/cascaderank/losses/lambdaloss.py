@@ -11,7 +11,6 @@ from cascaderank.losses._gains import discount, normalised_gains
 from cascaderank.losses._options import check_choice, check_not_negative
 from cascaderank.losses._pairs import Preferences, pessimistic_rank
 from cascaderank.relevance import Gain
-from cascaderank.selection import check_size
 from cascaderank.tensors import Reduction, check_lists, reduce_lists
 
 Bound = Literal["loss1", "loss2", "loss2++"]
@@ -77,8 +76,6 @@ def lambdaloss_loss(
     """
     check_choice(bound, "bound", choices=get_args(Bound))
     check_not_negative(mu, "mu")
-    if m is not None:
-        check_size(m, "m")
     mask = check_lists(scores, labels, mask)
     gains = normalised_gains(labels, gain=gain, m=m, like=scores, mask=mask)
     rank = pessimistic_rank(scores, labels, mask)
