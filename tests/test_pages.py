@@ -4,6 +4,11 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
+from cascaderank.losses import LOSSES
+from cascaderank.objectives import OBJECTIVES
+
 ROOT = Path(__file__).parents[1]
 NAV = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2].splitlines()
 
@@ -19,3 +24,12 @@ def test_a_page_has_none_below_it():
     entries = [(len(line) - len(line.lstrip()), line) for line in NAV if line.lstrip()[:2] == "- "]
     for (depth, line), (below, _) in pairwise(entries):
         assert below <= depth or not line.endswith(".md"), line
+
+
+@pytest.mark.parametrize("name", sorted({*LOSSES, *OBJECTIVES}))
+def test_every_loss_and_objective_has_a_card(name):
+    """A card is a page whose heading names the method; the navigation test covers the menu."""
+    pages = {path: path.read_text().splitlines() for path in (ROOT / "docs/methods").glob("*.md")}
+    cards = [lines for lines in pages.values() if name in re.findall(r"\w+", lines[0])]
+    assert len(cards) == 1, f"docs/methods/{name}.md must exist, headed '# {name}'"
+    assert "## Formula" in cards[0], f"the card of '{name}' needs a section '## Formula'"

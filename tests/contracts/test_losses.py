@@ -1,28 +1,99 @@
-"""What every loss promises. A new loss is picked up here without being named."""
+"""Properties of every registered loss. The tests find a new loss through the registry."""
 
 import functools
+import inspect
+import re
+from math import inf, nan
+from typing import NamedTuple, get_args, get_type_hints
 
 import pytest
 import torch
 
-from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.errors import CascadeRankError, ConfigError, ShapeError
 from cascaderank.losses import LOSSES
+from cascaderank.sorting import PermutationOperator
 
 OPTIONS = {"k": 3, "quotas": (5, 4), "m": 5}
-"""What a loss is given of the options it takes; a new loss may need a new line here."""
+"""Values of options without a usable default. A new loss may need a new entry."""
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 
 
+class Rule(NamedTuple):
+    """Values that an option refuses, and what the message must contain."""
+
+    refused: tuple[object, ...]
+    allowed: tuple[str, ...]
+    """Words of the message that describe the allowed values."""
+
+
+COUNT = Rule((0, -1, 1.5, nan, True), ("positive integer",))
+
+RULES = {
+    "k": COUNT,
+    "m": COUNT,
+    "classes": COUNT,
+    "scalings": Rule((-1, 1.5, nan, True), ("integer", "at least 0")),
+    "temperature": Rule((0.0, -1.0, nan, inf, -inf), ("positive",)),
+    "threshold": Rule((nan, inf, -inf), ("finite",)),
+    "weight": Rule((-0.1, nan, inf, -inf), ("finite", "at least 0")),
+    "mu": Rule((-0.1, nan, inf, -inf), ("finite", "at least 0")),
+    "quotas": Rule(((4, 5), (5, 0), (5, -1), (5, 2.5), (5, nan), (5, True)), ("positive", "grow")),
+    "reduction": Rule(("maen", "", None), ("mean", "sum", "none")),
+    "gain": Rule(("cubic", None), ("exponential", "linear")),
+    "balance": Rule(("label", None), ("pairs", "labels")),
+    "bound": Rule(("loss3", None), ("loss1", "loss2", "loss2++")),
+    "straight_through": Rule(("no", 1, None), ("True", "False")),
+    "operator": Rule(("nueral_sort",), ("neural_sort", "soft_sort")),
+}
+"""Values out of the range of each option; a new option needs a new entry."""
+
+TENSORS = {
+    "mask": (lambda scores: torch.ones_like(scores), lambda scores: scores[..., 1:] > 0),
+    "log_q": (lambda scores: scores[..., 1:],),
+    "temperature": (
+        lambda scores: torch.ones(len(scores) + 1),
+        lambda scores: torch.ones(len(scores), dtype=torch.int64),
+    ),
+}
+"""Tensors of a wrong shape or dtype for each option that takes tensors."""
+
+
+def option_refusals():
+    """Yield a case for each number, word or sequence that an option of a loss must refuse."""
+    for name in LOSSES:
+        for option in LOSSES.options(name):
+            rule = RULES.get(option, Rule((), ()))
+            for value in rule.refused:
+                yield pytest.param(name, option, value, rule.allowed, id=f"{name}-{option}-{value}")
+            if PermutationOperator in types_of(name, option):
+                only_top_k = ("lap_sum", ("soft_sort",))
+                yield pytest.param(name, option, *only_top_k, id=f"{name}-{option}-lap_sum")
+
+
+def tensor_refusals():
+    for name in LOSSES:
+        for option in LOSSES.options(name):
+            if torch.Tensor in types_of(name, option):
+                for number, wrong in enumerate(TENSORS.get(option, ())):
+                    yield pytest.param(name, option, wrong, id=f"{name}-{option}-{number}")
+
+
+def types_of(name, option):
+    """Return the types that an option may have, without ``None``."""
+    hint = get_type_hints(LOSSES[name])[option]
+    return set(get_args(hint) or (hint,)) - {type(None)}
+
+
 class Loss:
-    """A loss with its options; one for a single ranking is tried on the first stage's scores."""
+    """A loss with its options; a loss of one ranking gets the scores of the first stage."""
 
     def __init__(self, name):
         options = LOSSES.options(name)
         self.of_cascade = "quotas" in options
         given = {o: v for o, v in OPTIONS.items() if o in options}
         needed = [o for o, p in options.items() if p.default is p.empty and o not in given]
-        assert not needed, f"say in OPTIONS what to give for {needed} of loss '{name}'"
+        assert not needed, f"loss '{name}': add values for {needed} to OPTIONS in {__file__}"
         self.function = functools.partial(LOSSES[name], **given)
 
     def __call__(self, scores, labels, **options):
@@ -46,7 +117,7 @@ def same(got, want):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("junk", [1e30, -1e30, float("inf"), -float("inf"), float("nan")])
-def test_padding_never_matters(loss, cascade, junk, dtype):
+def test_padding_has_no_effect(loss, cascade, junk, dtype):
     scores, labels, mask = cascade
     scores, labels = scores.to(dtype), labels.to(dtype)
     clean = loss.with_gradient(scores, labels, mask=mask, reduction="none")
@@ -62,7 +133,7 @@ def test_padding_never_matters(loss, cascade, junk, dtype):
     assert clean[1][0][mask].any(), "vacuous: no gradient at all"
 
 
-def test_a_padded_list_is_worth_what_it_is_without_padding(loss, cascade):
+def test_a_padded_list_equals_the_list_without_padding(loss, cascade):
     scores, labels, mask = cascade
     values, gradients = loss.with_gradient(scores, labels, mask=mask, reduction="none")
     for i, real in enumerate(mask.sum(-1).tolist()):
@@ -82,7 +153,7 @@ def test_real_candidates_may_be_anywhere_in_the_list(loss, cascade):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_order_of_candidates_never_matters(loss, cascade, tied):
+def test_order_of_candidates_has_no_effect(loss, cascade, tied):
     scores, labels, mask = cascade
     if tied:
         scores = scores.round()
@@ -94,7 +165,7 @@ def test_order_of_candidates_never_matters(loss, cascade, tied):
     torch.testing.assert_close(moved, (value, gradient[..., order]))
 
 
-def test_lists_do_not_see_each_other(loss, cascade):
+def test_lists_are_independent(loss, cascade):
     scores, labels, mask = cascade
     before = loss.with_gradient(scores, labels, mask=mask, reduction="none")
     changed_scores, changed_labels = scores.clone(), labels.clone()
@@ -133,7 +204,7 @@ def test_degenerate_lists_give_finite_value_and_gradient(loss, cascade, case, dt
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 24), (2, 4, 0)])
-def test_nothing_costs_nothing(loss, shape):
+def test_an_empty_batch_has_loss_0(loss, shape):
     scores = torch.zeros(shape, requires_grad=True)
     value = loss(scores, torch.zeros(shape[1:]))
     value.backward()
@@ -187,7 +258,7 @@ def test_reductions_agree(loss, cascade):
     torch.testing.assert_close(mean, none.mean())
 
 
-def test_a_gradient_step_goes_downhill(loss, cascade):
+def test_a_gradient_step_decreases_the_loss(loss, cascade):
     scores, labels, mask = cascade
     before, gradient = loss.with_gradient(scores, labels, mask=mask)
     assert gradient.abs().sum() > 0, "vacuous: no gradient at all"
@@ -195,14 +266,14 @@ def test_a_gradient_step_goes_downhill(loss, cascade):
     assert loss(scores - step, labels, mask=mask) < before
 
 
-def test_labels_in_agreement_cost_less_than_labels_in_reverse(loss, cascade):
+def test_scores_in_the_order_of_labels_have_a_smaller_loss_than_in_reverse(loss, cascade):
     scores, _, mask = cascade
     labels = torch.linspace(1, 0, scores.shape[-1]).double().expand(mask.shape)
     best = 3 * labels.expand_as(scores)
     assert loss(best, labels, mask=mask) < loss(-best, labels, mask=mask)
 
 
-def test_inputs_are_left_alone(loss, cascade):
+def test_inputs_are_not_modified(loss, cascade):
     scores, labels, mask = cascade
     copies = [t.clone() for t in cascade]
     loss(scores, labels, mask=mask)
@@ -234,3 +305,61 @@ def test_wrong_shapes_and_reductions_are_refused(loss, cascade):
         loss(scores.long(), labels, mask=mask)
     with pytest.raises(ConfigError, match="did you mean 'mean'"):
         loss(scores, labels, mask=mask, reduction="maen")
+
+
+def test_every_option_of_a_loss_has_a_rule():
+    for name in LOSSES:
+        for option, parameter in LOSSES.options(name).items():
+            types = types_of(name, option)
+            where = f"loss '{name}', option '{option}' ({parameter}): add values that must be"
+            assert option in RULES or types == {torch.Tensor}, f"{where} refused to RULES"
+            assert option in TENSORS or torch.Tensor not in types, f"{where} refused to TENSORS"
+
+
+@pytest.mark.parametrize(("name", "option", "value", "allowed"), list(option_refusals()))
+@pytest.mark.parametrize("case", ["full", "no_lists", "no_candidates"])
+def test_options_out_of_range_are_refused(cascade, name, option, value, allowed, case):
+    """Also for empty input, where the value of the option has no effect."""
+    scores, labels, mask = cascade
+    if case == "no_lists":
+        scores, labels, mask = scores[:, :0], labels[:0], mask[:0]
+    elif case == "no_candidates":
+        scores, labels, mask = scores[..., :0], labels[..., :0], mask[..., :0]
+    options = {option: value}
+    if option == "threshold":
+        options["k"] = None
+    with pytest.raises(CascadeRankError) as caught:
+        Loss(name)(scores, labels, mask=mask, **options)
+    assert isinstance(caught.value, ConfigError), f"{type(caught.value)} instead of ConfigError"
+    message = str(caught.value)
+    shown = list(value) if isinstance(value, tuple) else value
+    assert re.search(rf"\b{option}\b", message), f"the name of the option is not in: {message}"
+    assert str(shown) in message, f"the value is not in: {message}"
+    for word in allowed:
+        assert word in message, f"'{word}' is not in: {message}"
+
+
+@pytest.mark.parametrize(("name", "option", "wrong"), list(tensor_refusals()))
+def test_tensors_of_a_wrong_shape_or_dtype_are_refused(cascade, name, option, wrong):
+    scores, labels, mask = cascade
+    loss = Loss(name)
+    options = {"mask": mask, option: wrong(scores[0])}
+    with pytest.raises(ShapeError) as caught:
+        loss(scores, labels, **options)
+    assert re.search(rf"\b{option}\b", str(caught.value)), f"no option named in: {caught.value}"
+
+
+@pytest.mark.parametrize("name", [n for n in LOSSES if "threshold" in LOSSES.options(n)])
+def test_exactly_one_definition_of_the_ground_truth_is_taken(cascade, name):
+    scores, labels, mask = cascade
+    for k, threshold in ((None, None), (3, 0.5)):
+        with pytest.raises(ConfigError, match=f"k={k} and threshold={threshold}"):
+            Loss(name)(scores, labels, mask=mask, k=k, threshold=threshold)
+
+
+def test_options_of_losses_are_keyword_only():
+    for name in LOSSES:
+        kinds = {p.kind for p in inspect.signature(LOSSES[name]).parameters.values()}
+        assert kinds == {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+        positional = list(inspect.signature(LOSSES[name]).parameters)[:2]
+        assert positional == ["scores", "labels"]

@@ -1,4 +1,4 @@
-"""Lists to try a loss on."""
+"""Random lists for tests of losses."""
 
 from hypothesis import strategies as st
 

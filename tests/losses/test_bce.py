@@ -9,7 +9,7 @@ from cascaderank.losses import bce_loss
 from tests.oracles.losses import bce
 
 
-def test_it_is_the_formula():
+def test_the_loss_equals_the_formula():
     scores, labels = torch.tensor([2.0, -1.0]), torch.tensor([1.0, 0.25])
     want = ((log1p(exp(2.0)) - 2.0) + (log1p(exp(-1.0)) + 0.25)) / 2
     assert bce_loss(scores, labels).item() == pytest.approx(want)
@@ -25,7 +25,7 @@ def test_agrees_with_plain_python_on_ragged_lists():
     assert got.tolist() == pytest.approx([*want, 0.0])
 
 
-def test_its_gradient_is_its_derivative():
+def test_the_gradient_passes_gradcheck():
     g = torch.Generator().manual_seed(0)
     scores = torch.randn(2, 5, generator=g, dtype=torch.float64, requires_grad=True)
     labels = torch.rand(2, 5, generator=g, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Conditional survival: mass is conserved, cold is hard, the gradient is the derivative."""
+"""Conditional survival: mass equals the quotas, low temperatures give the hard cascade."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.losses import conditional_survival_loss
-from cascaderank.losses.conditional_survival import _log_alive
+from cascaderank.losses.conditional_survival import _log_mass
 from cascaderank.selection import select
 from cascaderank.sorting import log_top_k_probability
 from tests.oracles.cascades import conditional_survival
@@ -50,24 +50,24 @@ def test_agrees_with_plain_python(case, temperature):
 @pytest.mark.parametrize("quotas", [(4,), (8, 1), (6, 6, 3), (7, 5, 3, 2, 1), (20, 10, 8, 2)])
 @pytest.mark.parametrize("temperature", [1e-30, 0.01, 1.0, 100.0])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
-def test_every_stage_lets_exactly_its_quota_through(quotas, temperature, dtype, tolerance):
+def test_the_mass_after_each_stage_is_its_quota(quotas, temperature, dtype, tolerance):
     scores, _ = some(len(quotas), dtype=dtype)
     mask = torch.arange(9) < torch.tensor([[9], [6], [2]])
-    alive = _log_alive(scores, quotas, temperature, mask).exp() * mask
+    mass = _log_mass(scores, quotas, temperature, mask).exp() * mask
     want = torch.minimum(mask.sum(-1), torch.tensor(quotas)[:, None]).double()
-    torch.testing.assert_close(alive.double().sum(-1), want, rtol=tolerance, atol=0)
+    torch.testing.assert_close(mass.double().sum(-1), want, rtol=tolerance, atol=0)
 
 
 @pytest.mark.parametrize("quotas", [(4,), (15, 5), (12, 12, 3), (17, 11, 7, 2)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_cold_cascade_is_the_hard_one(quotas, dtype):
+def test_at_a_low_temperature_the_cascade_is_the_hard_one(quotas, dtype):
     scores, _ = some(len(quotas), lists=10, length=20, dtype=dtype)
     mask = torch.arange(20) < torch.arange(20, 0, -2)[:, None]
-    alive = _log_alive(scores, quotas, 1e-6, mask).exp() * mask
-    torch.testing.assert_close(alive, select(scores, quotas, mask).to(dtype))
+    mass = _log_mass(scores, quotas, 1e-6, mask).exp() * mask
+    torch.testing.assert_close(mass, select(scores, quotas, mask).to(dtype))
 
 
-def test_what_an_early_stage_drops_does_not_compete_later():
+def test_candidates_dropped_early_do_not_compete_later():
     early = torch.tensor([9.0, 8.0, -9.0, -8.0])
     later = torch.tensor([1.0, 0.0, 50.0, 60.0])
     labels = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
@@ -81,14 +81,14 @@ def test_what_an_early_stage_drops_does_not_compete_later():
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 20.0])
 def test_the_gradient_is_the_derivative(quotas, temperature):
     scores, labels = some(len(quotas))
-    warmth = torch.tensor([1.0, 0.5, 2.0], **DOUBLE) * temperature
+    temperatures = torch.tensor([1.0, 0.5, 2.0], **DOUBLE) * temperature
     mask = torch.arange(9) < torch.tensor([[9], [7], [4]])
 
-    def loss(scores, warmth):
+    def loss(scores, temperatures):
         given = {"quotas": quotas, "k": 3, "mask": mask, "reduction": "none"}
-        return conditional_survival_loss(scores, labels, temperature=warmth, **given)
+        return conditional_survival_loss(scores, labels, temperature=temperatures, **given)
 
-    torch.autograd.gradcheck(loss, (scores, warmth.requires_grad_()))
+    torch.autograd.gradcheck(loss, (scores, temperatures.requires_grad_()))
 
 
 def test_one_stage_is_the_sigmoid_top_k():
@@ -99,7 +99,7 @@ def test_one_stage_is_the_sigmoid_top_k():
     torch.testing.assert_close(got, -log_kept.gather(-1, best).mean())
 
 
-def test_a_stage_that_drops_nothing_takes_no_part():
+def test_a_stage_that_drops_nothing_has_no_effect():
     scores, labels = some(3)
     got = conditional_survival_loss(scores, labels, quotas=(9, 4, 4), k=2)
     torch.testing.assert_close(
@@ -110,7 +110,7 @@ def test_a_stage_that_drops_nothing_takes_no_part():
     assert gradient[1].any()
 
 
-def test_a_list_without_ground_truth_costs_nothing():
+def test_a_list_without_ground_truth_has_loss_0():
     scores, labels = some(2)
     labels[0] = -1.0
     given = {"threshold": 0.0, "quotas": (4, 3), "reduction": "none"}
@@ -120,7 +120,7 @@ def test_a_list_without_ground_truth_costs_nothing():
     assert not torch.autograd.grad(got[0], scores)[0].any()
 
 
-def test_a_hopeless_positive_still_pulls_in_every_stage():
+def test_a_positive_far_below_the_cut_has_gradient_in_every_stage():
     stage = [-400.0, 0.0, 1.0, 2.0]
     scores = torch.tensor([[stage], [stage]], requires_grad=True)
     labels = torch.tensor([[1.0, 0.0, 0.0, 0.0]])

@@ -19,7 +19,7 @@ def test_agrees_with_plain_python(operator, case):
     assert got.item() == pytest.approx(permutation(scores, labels, **options), rel=1e-9)
 
 
-def test_only_the_order_of_labels_matters():
+def test_only_the_order_of_labels_has_an_effect():
     scores = torch.randn(9, generator=torch.Generator().manual_seed(0)).double()
     labels = torch.tensor([3.0, 0.0, 0.0, 1.0, 2.0, 2.0, 5.0, 4.0, 0.0]).double()
     torch.testing.assert_close(
@@ -27,7 +27,7 @@ def test_only_the_order_of_labels_matters():
     )
 
 
-def test_labels_that_differ_by_little_are_told_apart():
+def test_labels_with_small_differences_are_distinguished():
     """A soft permutation of labels would need a temperature for each scale of labels."""
     scores = torch.tensor([3.0, 2.0, 1.0])
     labels = torch.tensor([0.5 + 2e-7, 0.5 + 1e-7, 0.5])
@@ -37,7 +37,7 @@ def test_labels_that_differ_by_little_are_told_apart():
     )
 
 
-def test_equal_labels_carry_no_preference():
+def test_equal_labels_have_loss_0():
     scores = torch.tensor([1.0, -3.0, 2.0], requires_grad=True)
     value = permutation_loss(scores, torch.ones(3))
     value.backward()

@@ -25,28 +25,28 @@ def test_agrees_with_plain_python(balance, case):
 @pytest.mark.parametrize("balance", BALANCES)
 @given(case=labelled_lists(), shift=st.integers(-9, 9))
 @settings(max_examples=20, deadline=None)
-def test_only_the_order_of_labels_and_the_distances_of_scores_matter(balance, case, shift):
+def test_order_of_labels_and_differences_of_scores_determine_the_loss(balance, case, shift):
     scores, labels = (torch.tensor(x).double() for x in case)
     got = ranknet_loss(scores + shift, labels.exp(), balance=balance)
     torch.testing.assert_close(got, ranknet_loss(scores, labels, balance=balance))
 
 
-def test_a_balanced_label_counts_however_many_have_it():
+def test_with_balanced_labels_the_number_of_candidates_has_no_effect():
     scores = torch.tensor([0.0, -1.0, 3.0], dtype=torch.float64)
-    labels, many = torch.tensor([2, 1, 0]), [*[0] * 50, 1, 2]
+    labels, repeated = torch.tensor([2, 1, 0]), [*[0] * 50, 1, 2]
     for balance in BALANCES:
         once = ranknet_loss(scores, labels, balance=balance)
-        often = ranknet_loss(scores[many], labels[many], balance=balance)
+        often = ranknet_loss(scores[repeated], labels[repeated], balance=balance)
         assert torch.isclose(once, often) == (balance == "labels")
 
 
-def test_a_balanced_loss_takes_padding_for_no_label_at_all():
+def test_with_balanced_labels_padding_is_not_a_label():
     scores, labels = torch.tensor([0.0, -1.0, 2.0, 3.0, 5.0]), torch.tensor([2, 1, 1, 0, 0])
     padded = ranknet_loss(scores, labels, balance="labels", mask=torch.arange(5) < 4)
     torch.testing.assert_close(padded, ranknet_loss(scores[:4], labels[:4], balance="labels"))
 
 
-def test_equal_labels_carry_no_preference():
+def test_equal_labels_have_loss_0():
     scores = torch.tensor([1.0, -3.0, 2.0], requires_grad=True)
     for balance in BALANCES:
         value = ranknet_loss(scores, torch.ones(3), balance=balance)

@@ -35,44 +35,44 @@ def test_sampled_softmax_agrees_with_plain_python(case, k, data):
     torch.testing.assert_close(sampled_softmax_loss(*tensors, k=k), even)
 
 
-def test_bpr_is_ranknet_where_labels_say_no_more_than_the_ground_truth():
+def test_bpr_is_ranknet_for_binary_labels():
     g = torch.Generator().manual_seed(0)
     scores, labels = torch.randn(3, 9, generator=g), torch.tensor([1.0, 0, 0, 1, 0, 0, 0, 0, 0])
     labels = labels.expand(3, 9)
     torch.testing.assert_close(bpr_loss(scores, labels, threshold=1), ranknet_loss(scores, labels))
 
 
-def gradient_at_the_truth(sign):
-    """Of four items that are chosen with chances p and sampled with other chances q.
+def gradient_at_the_optimum(sign):
+    """Return the largest gradient at scores log p, the optimum of the softmax over all items.
 
-    The scores are log p, where the softmax over all items costs least.
+    Four items have probabilities p of being positive and sampling probabilities q.
     """
     p = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
-    times = torch.tensor([400, 300, 200, 100])  # as often as in 1000 draws by q
-    drawn = torch.arange(4).repeat_interleave(times)
+    counts = torch.tensor([400, 300, 200, 100])  # of 1000 draws from q
+    drawn = torch.arange(4).repeat_interleave(counts)
     scores = p.log().requires_grad_()
     lists = torch.stack([torch.cat([torch.tensor([i]), drawn]) for i in range(4)])
     labels = (torch.arange(lists.shape[1]) == 0).double().expand(lists.shape)
-    log_q = sign * (times / 1000).double().log()[lists]
-    cost = sampled_softmax_loss(scores[lists], labels, threshold=1, log_q=log_q, reduction="none")
-    (gradient,) = torch.autograd.grad((p * cost).sum(), scores)
+    log_q = sign * (counts / 1000).double().log()[lists]
+    losses = sampled_softmax_loss(scores[lists], labels, threshold=1, log_q=log_q, reduction="none")
+    (gradient,) = torch.autograd.grad((p * losses).sum(), scores)
     return gradient.abs().max()
 
 
 def test_the_correction_makes_the_softmax_over_all_items_the_optimum():
-    assert gradient_at_the_truth(sign=1) < 2e-3
-    assert gradient_at_the_truth(sign=0) > 0.1, "without a correction"
-    assert gradient_at_the_truth(sign=-1) > 0.2, "with the sign the other way round"
+    assert gradient_at_the_optimum(sign=1) < 2e-3
+    assert gradient_at_the_optimum(sign=0) > 0.1, "without a correction"
+    assert gradient_at_the_optimum(sign=-1) > 0.2, "with the opposite sign"
 
 
-def test_what_is_sampled_more_often_counts_less():
+def test_frequently_sampled_items_have_a_smaller_gradient():
     scores, labels = torch.zeros(3, requires_grad=True), torch.tensor([1.0, 0.0, 0.0])
     log_q = torch.tensor([log(0.2), log(0.7), log(0.1)])
     sampled_softmax_loss(scores, labels, k=1, log_q=log_q).backward()
     assert 0 < scores.grad[1] < scores.grad[2]
 
 
-def test_a_correction_that_cannot_be_is_refused():
+def test_a_correction_without_sampling_probabilities_is_refused():
     scores, labels = torch.zeros(1, 1, 3), torch.tensor([[1.0, 0.0, 0.0]])
     task = {"stages": 1, "quotas": (1,), "ground_truth": 1}
     demanding = build_objective("sampled_softmax", **task, corrected=True)

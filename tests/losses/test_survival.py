@@ -61,7 +61,7 @@ def test_one_stage_is_the_top_k_loss():
 
 
 @pytest.mark.parametrize("quotas", [None, (5, 3, 2)])
-def test_its_gradient_is_that_of_the_published_form_without_epsilon(quotas):
+def test_the_gradient_is_that_of_the_published_form_without_epsilon(quotas):
     scores, labels = some(3)
     kept, dropped = [], []
     for stage, quota in zip(scores, quotas or (2, 2, 2), strict=True):
@@ -70,20 +70,20 @@ def test_its_gradient_is_that_of_the_published_form_without_epsilon(quotas):
         kept.append(rows[:, :quota].sum(-2) / total)
         dropped.append(rows[:, quota:].sum(-2) / total)
     survived, lost = torch.stack(kept).prod(0), 1 - (1 - torch.stack(dropped)).prod(0)
-    marks = torch.zeros_like(labels).scatter(-1, labels.topk(2).indices, 1.0)
-    want = -(marks * survived.log() + (1 - marks) * lost.log()).mean()
+    targets = torch.zeros_like(labels).scatter(-1, labels.topk(2).indices, 1.0)
+    want = -(targets * survived.log() + (1 - targets) * lost.log()).mean()
     got = survival_loss(scores, labels, k=2, quotas=quotas)
     torch.testing.assert_close(with_gradient(got, scores), with_gradient(want, scores))
 
 
-def test_stages_are_equals_when_all_cut_at_the_ground_truth():
+def test_the_order_of_stages_has_no_effect_at_equal_cut_offs():
     scores, labels = some(3)
     loss, gradient = with_gradient(survival_loss(scores, labels, k=2), scores)
-    turned, back = with_gradient(survival_loss(scores.flip(0), labels, k=2), scores)
-    torch.testing.assert_close((turned, back), (loss, gradient))
+    flipped, flipped_gradient = with_gradient(survival_loss(scores.flip(0), labels, k=2), scores)
+    torch.testing.assert_close((flipped, flipped_gradient), (loss, gradient))
 
 
-def test_a_stage_that_keeps_all_takes_no_part():
+def test_a_stage_that_keeps_all_has_no_effect():
     scores, labels = some(2)
     loss, gradient = with_gradient(survival_loss(scores, labels, k=2, quotas=(7, 2)), scores)
     want = survival_loss(scores[1:], labels, k=2, quotas=(2,))
@@ -92,7 +92,7 @@ def test_a_stage_that_keeps_all_takes_no_part():
     assert gradient[1].any()
 
 
-def test_a_cascade_that_keeps_all_costs_nothing():
+def test_a_cascade_that_keeps_all_has_loss_0():
     scores, labels = some(2)
     loss, gradient = with_gradient(survival_loss(scores, labels, k=2, quotas=(9, 7)), scores)
     assert loss == 0
@@ -100,7 +100,7 @@ def test_a_cascade_that_keeps_all_costs_nothing():
 
 
 @pytest.mark.parametrize("quotas", [None, (4, 3)])
-def test_a_list_without_ground_truth_costs_nothing_whatever_the_cut(quotas):
+def test_a_list_without_ground_truth_has_loss_0_at_any_cut_off(quotas):
     scores, labels = some(2)
     labels[0] = -1.0
     got = survival_loss(scores, labels, threshold=0.0, quotas=quotas, reduction="none")
@@ -108,7 +108,7 @@ def test_a_list_without_ground_truth_costs_nothing_whatever_the_cut(quotas):
     assert torch.autograd.grad(got[0], scores)[0].eq(0).all()
 
 
-def test_a_hopeless_positive_still_pulls_in_every_stage():
+def test_a_positive_far_below_the_cut_has_gradient_in_every_stage():
     stage = [-400.0, 0.0, 1.0, 2.0]
     scores = torch.tensor([[stage], [stage]], requires_grad=True)
     survival_loss(scores, torch.tensor([[1.0, 0.0, 0.0, 0.0]]), k=1).backward()
@@ -116,8 +116,8 @@ def test_a_hopeless_positive_still_pulls_in_every_stage():
     assert scores.grad.abs().max() < 4
 
 
-def test_a_negative_is_pushed_down_in_every_stage():
-    """Also in an early stage, whose keeping it is part of how a later stage may drop it."""
+def test_a_negative_has_positive_gradient_in_every_stage():
+    """Early stages too, although a later stage can drop only what they keep."""
     scores = torch.tensor([[[2.0, 1.0, 0.0]], [[2.0, 0.0, 1.0]]], **DOUBLE).requires_grad_()
     labels = torch.tensor([[1.0, 0.0, 0.0]])
     survival_loss(scores, labels, k=1).backward()

@@ -42,7 +42,7 @@ def test_a_threshold_cuts_each_list_at_its_own_number_of_positives():
 
 
 @pytest.mark.parametrize("k", [5, 6, 100])
-def test_a_list_that_is_kept_whole_costs_nothing(k):
+def test_a_list_that_is_kept_whole_has_loss_0(k):
     scores = torch.randn(5, requires_grad=True)
     value = top_k_loss(scores, torch.arange(5.0), k=k)
     value.backward()
@@ -50,30 +50,30 @@ def test_a_list_that_is_kept_whole_costs_nothing(k):
     assert (scores.grad == 0).all()
 
 
-def test_its_gradient_is_that_of_the_published_form_without_epsilon():
+def test_the_gradient_is_that_of_the_published_form_without_epsilon():
     g = torch.Generator().manual_seed(0)
     scores = torch.randn(6, generator=g, dtype=torch.float64, requires_grad=True)
     labels = torch.rand(6, generator=g, dtype=torch.float64)
     rows = permutation(scores)
     total = rows.sum(0).detach()
     kept, dropped = rows[:2].sum(0) / total, rows[2:].sum(0) / total
-    marks = torch.zeros(6).double().scatter(0, labels.topk(2).indices, 1.0)
-    want = -(marks * kept.log() + (1 - marks) * dropped.log()).mean()
+    targets = torch.zeros(6).double().scatter(0, labels.topk(2).indices, 1.0)
+    want = -(targets * kept.log() + (1 - targets) * dropped.log()).mean()
     got = top_k_loss(scores, labels, k=2)
     torch.testing.assert_close(got, want)
     torch.testing.assert_close(torch.autograd.grad(got, scores), torch.autograd.grad(want, scores))
 
 
-def test_a_hopeless_positive_still_pulls():
-    """Where a clamped probability has no gradient left; the reason for log space."""
+def test_a_positive_far_below_the_cut_has_gradient():
+    """A clamped probability would have none there: the reason for log space."""
     scores = torch.tensor([-400.0, 0.0, 1.0, 2.0], requires_grad=True)
     top_k_loss(scores, torch.tensor([1.0, 0.0, 0.0, 0.0]), k=1).backward()
     assert scores.grad[0] < -0.2
     assert scores.grad.abs().max() < 4
 
 
-def test_the_ground_truth_must_be_said():
+def test_a_missing_or_invalid_ground_truth_is_refused():
     scores = labels = torch.zeros(3)
     for options in ({}, {"k": 1, "threshold": 0.5}, {"k": 0}):
-        with pytest.raises(ConfigError, match="ground truth"):
+        with pytest.raises(ConfigError, match=r"k must be a positive integer|ground truth"):
             top_k_loss(scores, labels, **options)

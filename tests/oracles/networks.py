@@ -1,4 +1,4 @@
-"""Sorting networks of one list in plain Python, one comparison and one matrix at a time."""
+"""Reference sorting networks of one list in plain Python, one comparison at a time."""
 
 from math import atan, exp, pi
 
@@ -10,12 +10,12 @@ SWAPS = {
 
 
 def odd_even(n):
-    """The comparisons as pairs of places, first first."""
+    """Comparisons in order of execution, as pairs of positions."""
     return [(i, i + 1) for t in range(n) for i in range(t % 2, n - 1, 2)]
 
 
 def bitonic(n):
-    """Sort both halves and merge them, mirror images first; what is beyond n is left out."""
+    """Sort both halves, then merge with mirrored comparisons; positions beyond n are omitted."""
 
     def clean(first, size):
         if size < 2:
@@ -39,7 +39,7 @@ def bitonic(n):
 
 
 def permutation(comparisons, scores, swap, temperature):
-    """The product of the matrices of all comparisons: rows are ranks, columns candidates."""
+    """Product of the matrices of all comparisons: rows are ranks, columns candidates."""
     n, values = len(scores), list(scores)
     rows = [[float(i == j) for j in range(n)] for i in range(n)]
     for i, j in comparisons(n):

@@ -1,6 +1,6 @@
-"""Smooth sorting of one list in plain Python, too slow and too precise to be wrong.
+"""Reference soft sorting of one list in plain Python.
 
-With 160 digits, 1 - p means something even for the p of a cold operator.
+With 160 digits, 1 - p is accurate even at low temperatures, where p is close to 1.
 """
 
 from decimal import Decimal, getcontext, localcontext
@@ -27,7 +27,7 @@ def soft_sort(s, temperature):
 
 
 def rows(operator, s, temperature):
-    """The soft permutation, a list of rows of Decimals."""
+    """Soft permutation as a list of rows of Decimals."""
     with localcontext() as context:
         context.prec = DIGITS
         function = {"neural_sort": neural_sort, "soft_sort": soft_sort}[operator]
@@ -35,7 +35,9 @@ def rows(operator, s, temperature):
 
 
 def top_k(operator, s, k, temperature):
-    """The share of the mass of each column that lies in the first k rows."""
-    assert getcontext().prec >= DIGITS, "ask with the digits that the answer has"
+    """Fraction of the sum of each column in the first k rows."""
+    assert getcontext().prec >= DIGITS, (
+        "call it in a context of DIGITS digits, or the result is rounded"
+    )
     every = rows(operator, s, temperature)
     return [sum(r[j] for r in every[:k]) / sum(r[j] for r in every) for j in range(len(s))]

@@ -1,10 +1,25 @@
-"""Losses: one per file, pure functions ``(scores, labels, *, mask, ..., reduction)``."""
+"""Losses: one per file, pure functions ``(scores, labels, *, mask, ..., reduction)``.
+
+Every registered loss is an attribute of this package, such as ``cascaderank.losses.bce_loss``.
+The names in ``__all__`` are the registry and the building blocks of losses that objectives use.
+"""
 
 from collections.abc import Callable
 
 from torch import Tensor
 
+from cascaderank.losses._pairs import Preferences, best_dcg, ndcg_lambdas, pessimistic_rank
+from cascaderank.losses._targets import ground_truth_targets
 from cascaderank.registry import Registry
+
+__all__ = [
+    "LOSSES",
+    "Preferences",
+    "best_dcg",
+    "ground_truth_targets",
+    "ndcg_lambdas",
+    "pessimistic_rank",
+]
 
 LOSSES: Registry[Callable[..., Tensor]] = Registry("loss", __name__, suffix="_loss")
 
@@ -14,4 +29,4 @@ def __getattr__(name: str) -> Callable[..., Tensor]:
 
 
 def __dir__() -> list[str]:
-    return ["LOSSES", *(f"{name}_loss" for name in LOSSES)]
+    return [*__all__, *(f"{name}_loss" for name in LOSSES)]

@@ -1,4 +1,4 @@
-"""What the losses that are made of NDCG share: gains over the best DCG, and discounts."""
+"""Shared parts of the losses based on NDCG: normalised gains, discounts, and ``1 - NDCG``."""
 
 import torch
 from torch import Tensor
@@ -12,28 +12,32 @@ from cascaderank.tensors import at_least_float32
 def normalised_gains(
     labels: Tensor, *, gain: Gain, m: int | None, like: Tensor, mask: Tensor
 ) -> Tensor:
-    """Return gains such that the DCG of the best order is 1, ``[..., list]`` without gradient.
+    """Return gains divided by the ideal DCG of the list, ``[..., list]``, without gradient.
 
-    Labels below 0 gain nothing. A list where nothing gains has 0 everywhere.
+    The DCG of the ideal order is then 1. Labels below 0 have gain 0. If no candidate of a list
+    has a positive gain, all gains of the list are 0.
 
     Args:
-        labels: ``[..., list]``.
-        gain: as for NDCG.
-        m: ranks beyond this count for nothing; ``None`` to count all.
-        like: of the precision that is wanted, and at least float32.
-        mask: ``[..., list]`` bool.
+        labels: ``[..., list]``, higher is better.
+        gain: ``"exponential"`` or ``"linear"``, as for NDCG.
+        m: cut-off of the ideal DCG: number of ranks, at least 1; ``None`` for all ranks.
+        like: scores, ``[..., list]``; gains have their dtype, and at least float32.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+
+    Raises:
+        ConfigError: if ``gain`` is unknown or ``m`` is not a positive integer.
     """
     labels = labels.detach().masked_fill(~mask, 0).clamp(min=0)
     gains = relative_gains(labels, gain, mask)
     weights = discounts(gains, m=m)
     best_first = gains.gather(-1, sort_best_first(labels)[1])
-    best = (best_first[..., : len(weights)] * weights).sum(-1)
-    shares = gains / torch.where(best > 0, best, 1.0)[..., None]
-    return shares.to(at_least_float32(like).dtype)
+    ideal_dcg = (best_first[..., : len(weights)] * weights).sum(-1)
+    normalised = gains / torch.where(ideal_dcg > 0, ideal_dcg, 1.0)[..., None]
+    return normalised.to(at_least_float32(like).dtype)
 
 
 def discount(rank: Tensor, *, m: int | None = None) -> Tensor:
-    """Return ``1 / log2(1 + rank)``, in the precision of the ranks; 0 beyond rank ``m``.
+    """Return ``1 / log2(1 + rank)``, in the dtype of the ranks; 0 beyond rank ``m``.
 
     Raises:
         ConfigError: if ``m`` is not a positive integer.
@@ -43,7 +47,9 @@ def discount(rank: Tensor, *, m: int | None = None) -> Tensor:
 
 
 def discounts(lists: Tensor, *, m: int | None) -> Tensor:
-    """Return the discounts of the ranks of lists ``[..., list]``, of the first m if that is given.
+    """Return the discounts of the first ``m`` ranks of lists ``[..., list]``, ``[rank]``.
+
+    All ranks are included if ``m`` is ``None`` or exceeds the length of the list.
 
     Raises:
         ConfigError: if ``m`` is not a positive integer.
@@ -52,28 +58,30 @@ def discounts(lists: Tensor, *, m: int | None) -> Tensor:
     return discount(torch.arange(1, last + 1, device=lists.device, dtype=lists.dtype))
 
 
-def soft_ndcg_cost(
+def soft_ndcg_loss(
     rows: Tensor, labels: Tensor, *, m: int | None, gain: Gain, mask: Tensor
 ) -> Tensor:
-    """Return what the NDCG of softly sorted gains lacks to 1, ``[...]``; 0 where nothing gains.
+    """Return ``1 - NDCG`` of gains sorted by a soft permutation, ``[...]``.
+
+    The loss of a list without positive gain is 0.
 
     Args:
-        rows: ``[..., rank, list]``, a soft permutation.
-        labels: ``[..., list]``.
-        m: ranks beyond this count for nothing; ``None`` to count all.
-        gain: as for NDCG.
-        mask: ``[..., list]`` bool.
+        rows: soft permutation, ``[..., rank, list]``.
+        labels: ``[..., list]``, higher is better.
+        m: cut-off: number of ranks that count, at least 1; ``None`` for all ranks.
+        gain: ``"exponential"`` or ``"linear"``, as for NDCG.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
     """
     gains = normalised_gains(labels, gain=gain, m=m, like=rows, mask=mask)
     weights = discounts(gains, m=m)
-    return lack((weights @ rows[..., : len(weights), :] * gains).sum(-1), gains)
+    return one_minus_ndcg((weights @ rows[..., : len(weights), :] * gains).sum(-1), gains)
 
 
-def lack(reached: Tensor, gains: Tensor) -> Tensor:
-    """Return what the NDCG that is reached ``[...]`` lacks to 1; 0 where nothing gains.
+def one_minus_ndcg(ndcg: Tensor, gains: Tensor) -> Tensor:
+    """Return ``max(0, 1 - NDCG)``, ``[...]``; 0 for a list without positive gain.
 
     Args:
-        reached: more than 1 counts as 1.
-        gains: ``[..., list]``.
+        ndcg: ``[...]``; may exceed 1, as columns of a soft permutation need not add up to 1.
+        gains: ``[..., list]``, at least 0.
     """
-    return torch.where((gains > 0).any(-1), (1 - reached).clamp(min=0.0), 0 * reached)
+    return torch.where((gains > 0).any(-1), (1 - ndcg).clamp(min=0.0), 0 * ndcg)

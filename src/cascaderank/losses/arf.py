@@ -1,9 +1,9 @@
-"""ARF as a loss: keep the ground truth, and know the whole order."""
+"""ARF with a fixed weight: relaxed recall plus the cross-entropy of the whole order."""
 
 from torch import Tensor
 
-from cascaderank.errors import ConfigError
 from cascaderank.losses import LOSSES
+from cascaderank.losses._options import check_not_negative
 from cascaderank.losses.permutation import permutation_costs
 from cascaderank.losses.relaxed_recall import relaxed_recall_costs
 from cascaderank.sorting import PermutationOperator
@@ -24,31 +24,33 @@ def arf_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """The relaxed loss of recall and the global loss of the order, with a fixed weight.
+    """Weighted sum of the relaxed recall loss and the permutation loss.
 
     :func:`~cascaderank.losses.relaxed_recall.relaxed_recall_loss` plus ``weight`` times
-    :func:`~cascaderank.losses.permutation.permutation_loss`. The objective ``arf`` learns the
-    weight, ``1 / (2 w^2)``, and this is where it starts.
+    :func:`~cascaderank.losses.permutation.permutation_loss`. The objective ``arf`` trains the
+    weight, ``1 / (2 w^2)``, from w = 1, which is the default here.
 
     Args:
         scores: ``[..., list]``, higher is better.
         labels: ``[..., list]``, higher is better.
-        m: how many are kept.
-        k: the ground truth is the top ``k`` by label; candidates that tie for the last places
-            share them. Give either this or ``threshold``.
-        threshold: the ground truth is every label of at least this.
-        weight: of the global loss; at least 0.
-        operator: a name in ``cascaderank.sorting.OPERATORS``, or an operator, that has a
-            permutation.
-        temperature: of the operator: positive; a number, or a tensor ``[...]``, one per list.
+        m: number of candidates kept, at least 1.
+        k: the ground truth is the top ``k`` by label, ``k`` at least 1; candidates that tie for
+            the last places share them. Exactly one of ``k`` and ``threshold`` must be given.
+        threshold: the ground truth is every label of at least this; finite.
+        weight: weight of the permutation loss, finite and at least 0.
+        operator: operator with a permutation: a name in ``cascaderank.sorting.OPERATORS``, or an
+            instance.
+        temperature: temperature of the operator, positive: a number, or a tensor ``[...]`` with
+            one value per list.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
-        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+        reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
+            list.
 
     Returns:
-        At least 0, of the scores' dtype.
+        Loss of at least 0, of the scores' dtype.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
         ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if an option is
             unknown or out of range.
 
@@ -60,10 +62,9 @@ def arf_loss(
 
     Source: ARF (arXiv 2310.10462), equations 11 to 13.
     """
-    if not 0 <= weight < float("inf"):
-        raise ConfigError(f"weight must be a number of at least 0; got {weight}")
+    check_not_negative(weight, "weight")
     mask = check_lists(scores, labels, mask)
-    whole, totals = permutation_costs(
+    global_loss, totals = permutation_costs(
         scores, labels, operator=operator, temperature=temperature, mask=mask
     )
     relaxed = relaxed_recall_costs(
@@ -77,4 +78,4 @@ def arf_loss(
         mask=mask,
         totals=totals,
     )
-    return reduce_lists(relaxed + weight * whole, reduction).to(scores.dtype)
+    return reduce_lists(relaxed + weight * global_loss, reduction).to(scores.dtype)

@@ -1,4 +1,4 @@
-"""Binary cross-entropy: every candidate is a question of its own."""
+"""Binary cross-entropy: pointwise loss of scores as logits."""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,22 +21,24 @@ def bce_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Binary cross-entropy of the scores as logits, a mean over the candidates of each list.
+    """Binary cross-entropy of the scores as logits, averaged over the candidates of each list.
 
-    ``mean_j [softplus(s_j) - z_j s_j]``. The labels are the targets, so relevance that is not in
-    [0, 1] goes through :func:`cascaderank.ground_truth` first.
+    ``mean_j [softplus(s_j) - z_j s_j]``. The labels are the targets z. Relevance that is not in
+    [0, 1] must first be converted by :func:`cascaderank.ground_truth`.
 
     Args:
         scores: ``[..., list]`` logits.
         labels: ``[..., list]`` in [0, 1].
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
-        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+        reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
+            list.
 
     Returns:
-        At least 0 (for labels in [0, 1]), of the scores' dtype; 0 for a list without candidates.
+        Loss of at least 0 (for labels in [0, 1]), of the scores' dtype; 0 for a list without
+        candidates.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
         ConfigError: if the reduction is unknown.
 
     Examples:
@@ -49,5 +51,5 @@ def bce_loss(
     mask = check_lists(scores, labels, mask)
     logits = at_least_float32(scores.masked_fill(~mask, 0.0))
     targets = labels.masked_fill(~mask, 0).to(logits.dtype)
-    cost = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return reduce_lists(masked_mean(cost, mask), reduction).to(scores.dtype)
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return reduce_lists(masked_mean(loss, mask), reduction).to(scores.dtype)

@@ -1,11 +1,11 @@
-"""BPR: the ground truth scores above what is none, pair by pair."""
+"""BPR: logistic loss of pairs of a positive and a negative."""
 
 import torch
 from torch import Tensor
 
 from cascaderank.losses import LOSSES
-from cascaderank.losses._marks import mark
 from cascaderank.losses._pairs import Preferences
+from cascaderank.losses._targets import ground_truth_targets
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 
@@ -19,31 +19,32 @@ def bpr_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Logistic loss of every pair of a candidate of the ground truth and one that is none.
+    r"""Logistic loss of every pair of a candidate of the ground truth and another candidate.
 
     .. math::
         \ell = \frac{\sum_{ij} (z_i - z_j)_+ \log\left(1 + e^{-(s_i - s_j)}\right)}
                     {\sum_{ij} (z_i - z_j)_+}
 
-    z marks the ground truth. Like RankNet, but labels inside the ground truth, and outside, are
-    all the same.
+    where z is 1 for the ground truth and 0 for other candidates. It is RankNet on z: the order of
+    labels inside the ground truth, and outside of it, has no effect.
 
     Args:
         scores: ``[..., list]``, higher is better.
         labels: ``[..., list]``, higher is better.
-        k: the ground truth is the top ``k`` by label; candidates that tie for the last places
-            share them. Give either this or ``threshold``.
-        threshold: the ground truth is every label of at least this.
+        k: the ground truth is the top ``k`` by label, ``k`` at least 1; candidates that tie for
+            the last places share them. Exactly one of ``k`` and ``threshold`` must be given.
+        threshold: the ground truth is every label of at least this; finite.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
-        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+        reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
+            list.
 
     Returns:
-        At least 0, of the scores' dtype. Exactly 0 for a list where all are alike.
+        Loss of at least 0, of the scores' dtype; exactly 0 for a list whose z are all equal.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
-        ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if the reduction
-            is unknown.
+        ShapeError: if shapes or dtypes do not agree.
+        ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if an option is
+            unknown or out of range.
 
     Examples:
         >>> import torch
@@ -53,9 +54,9 @@ def bpr_loss(
     Source: Rendle et al. 2009 (arXiv 1205.2618), over all pairs of a list.
     """
     mask = check_lists(scores, labels, mask)
-    marks, _ = mark(labels, like=scores, k=k, threshold=threshold, mask=mask)
-    shares = marks.to(at_least_float32(scores).dtype)
-    pairs = Preferences(marks, mask)
-    total = (shares * (pairs.worse() - pairs.better())).masked_fill(~mask, 0.0).sum(-1)
-    cost = pairs.costs(scores, shares, weigh=torch.sub) / total.masked_fill(total == 0, 1.0)
-    return reduce_lists(cost, reduction).to(scores.dtype)
+    targets, _ = ground_truth_targets(labels, like=scores, k=k, threshold=threshold, mask=mask)
+    pairs = Preferences(targets, mask)
+    targets = targets.to(at_least_float32(scores).dtype)
+    total = (targets * (pairs.worse() - pairs.better())).masked_fill(~mask, 0.0).sum(-1)
+    loss = pairs.costs(scores, targets, weigh=torch.sub) / total.masked_fill(total == 0, 1.0)
+    return reduce_lists(loss, reduction).to(scores.dtype)

@@ -1,4 +1,4 @@
-"""Conditional survival: each stage lets its quota through, of what the one before let through."""
+"""Conditional survival: log-probability that the ground truth passes a soft cascade."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.losses import LOSSES
-from cascaderank.losses._marks import mark
+from cascaderank.losses._targets import ground_truth_targets
 from cascaderank.sorting._gate import log_gate
 from cascaderank.sorting._lists import prepare
 from cascaderank.tensors import Reduction, at_least_float32, check_cascade, reduce_lists
@@ -26,38 +26,41 @@ def conditional_survival_loss(
 ) -> Tensor:
     """Negative log-probability, in nats, that the ground truth survives a soft cascade.
 
-    ``-(1/K) sum_j z_j log a^S_j``, where z marks the ground truth and K is its size. The mass a
-    of a candidate is 1 at first, and stage t lets its quota of what is left through:
+    ``-(1/K) sum_j z_j log a^S_j``, where z is 1 for the ground truth and 0 for other candidates,
+    and K is the size of the ground truth. Every candidate starts with mass a = 1. Stage t reduces
+    the total mass to its quota:
 
         a^t_j = a^(t-1)_j sigmoid((s^t_j - theta_t) / temperature)
         theta_t such that sum_j a^t_j = q_t
 
-    So what an earlier stage drops does not compete for a place in a later one, and the colder,
-    the nearer to the hard cascade. Nothing has to be said about negatives: mass that goes to them
-    is lost to the ground truth. The gradient is exact, through theta to all scores of this stage
-    and of those before it.
+    A candidate dropped by an earlier stage therefore does not compete for a place in a later one.
+    As the temperature decreases, the soft cascade approaches the hard one. The loss has no term
+    for negatives, because mass assigned to them is not available to the ground truth. The gradient
+    is exact: it flows through theta to all scores of the same stage and of earlier stages.
 
-    A stage that gets no more candidates than its quota lets all of them pass.
+    A stage whose quota is not smaller than the number of candidates it receives passes all of
+    them.
 
     Args:
         scores: ``[stages, batch, list]``, first stage first; higher is better.
         labels: ``[batch, list]``, higher is better.
-        quotas: ``q_t``, how many candidates each stage keeps; never grows.
-        k: the ground truth is the top ``k`` by label; candidates that tie for the last places
-            share them. Give either this or ``threshold``.
-        threshold: the ground truth is every label of at least this.
-        temperature: score units over which a cut is blurred: positive; a number, or a tensor
-            that spreads to ``[stages, batch]``.
+        quotas: ``q_t``, number of candidates each stage keeps, at least 1 and never increasing.
+        k: the ground truth is the top ``k`` by label, ``k`` at least 1; candidates that tie for
+            the last places share them. Exactly one of ``k`` and ``threshold`` must be given.
+        threshold: the ground truth is every label of at least this; finite.
+        temperature: width of the sigmoid in units of scores, positive: a number, or a tensor that
+            broadcasts to ``[stages, batch]``.
         mask: ``[batch, list]`` bool, ``True`` for a real candidate.
-        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+        reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
+            list.
 
     Returns:
-        At least 0, of the scores' dtype; ``[batch]`` without reduction. Exactly 0 for a list
-        without ground truth, and for one where no stage drops anything. It need not reach 0
-        elsewhere: not if the ground truth is larger than the last quota.
+        Loss of at least 0, of the scores' dtype; ``[batch]`` without reduction. It is exactly 0
+        for a list without ground truth, and for a list from which no stage drops a candidate. Its
+        infimum is positive where the ground truth is larger than the last quota.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
         ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if an option is
             out of range.
 
@@ -73,28 +76,31 @@ def conditional_survival_loss(
     Source: this project.
     """
     mask = check_cascade(scores, labels, quotas, mask)
-    marks, size = mark(labels, like=scores, k=k, threshold=threshold, mask=mask)
-    log_alive = _log_alive(at_least_float32(scores), quotas, temperature, mask)[-1]
-    cost = -(marks.to(log_alive) * log_alive).sum(-1) / size.clamp(min=1)
-    return reduce_lists(cost, reduction).to(scores.dtype)
+    targets, size = ground_truth_targets(labels, like=scores, k=k, threshold=threshold, mask=mask)
+    log_mass = _log_mass(at_least_float32(scores), quotas, temperature, mask)[-1]
+    loss = -(targets.to(log_mass) * log_mass).sum(-1) / size.clamp(min=1)
+    return reduce_lists(loss, reduction).to(scores.dtype)
 
 
-def _log_alive(
+def _log_mass(
     scores: Tensor, quotas: Sequence[int], temperature: float | Tensor, mask: Tensor
 ) -> Tensor:
-    """Return the log-mass of each candidate after each stage, ``[stages, batch, list]``.
+    """Return the logarithm of each candidate's mass after each stage, ``[stages, batch, list]``.
 
     It is finite everywhere, and 0 under the mask.
     """
     scores, masks, temperatures = prepare(scores, temperature, mask.expand_as(scores))
     if not scores.shape[-1]:
         return scores
-    entering, log_alive, after = mask.sum(-1), torch.zeros_like(scores[0]), []
-    for stage, quota, warmth, real in zip(scores, quotas, temperatures, masks, strict=True):
+    entering, log_mass, after_stages = mask.sum(-1), torch.zeros_like(scores[0]), []
+    stages = zip(scores, quotas, temperatures, masks, strict=True)
+    for stage_scores, quota, stage_temperature, real in stages:
         kept = torch.full_like(entering, quota)
-        log_pass, _ = log_gate(stage, log_alive, kept, temperature=warmth, mask=real)
+        log_pass, _ = log_gate(
+            stage_scores, log_mass, kept, temperature=stage_temperature, mask=real
+        )
         drops = (entering > quota)[..., None]
-        log_alive = log_alive + log_pass.masked_fill(~(real & drops), 0.0)
+        log_mass = log_mass + log_pass.masked_fill(~(real & drops), 0.0)
         entering = entering.clamp(max=quota)
-        after.append(log_alive)
-    return torch.stack(after)
+        after_stages.append(log_mass)
+    return torch.stack(after_stages)

@@ -1,13 +1,13 @@
-"""Lambda loss for NDCG: a pair counts as much as its order matters to NDCG."""
+"""Lambda loss for NDCG: logistic loss of pairs, weighted by their effect on NDCG."""
 
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from cascaderank.errors import ConfigError
 from cascaderank.losses import LOSSES
 from cascaderank.losses._pairs import Preferences, best_dcg, ndcg_lambdas, pessimistic_rank
+from cascaderank.selection import check_size
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 
@@ -20,26 +20,29 @@ def lambda_ndcg_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Logistic loss of pairs, weighted by what their order means to NDCG.
+    """Logistic loss of pairs, weighted by how much NDCG depends on their order.
 
     ``sum of |g_i - g_j| (0.2 u_ij + 0.8 v_ij) softplus(-(s_i - s_j))`` over the pairs with
-    ``y_i > y_j``. g is the label above the lowest of the list, over the best DCG of the list; v
-    the difference of both ranks' discounts, u that of the discounts of their distance. The
-    weights take no gradient. Gains are linear, so the distances between labels matter, but
-    neither their unit nor their origin.
+    ``y_i > y_j``. The gain g is the label minus the lowest label of the list, divided by the ideal
+    DCG of the list. v is the difference between the discounts of both ranks. u is the difference
+    between the discounts of the distance of both ranks and of the next larger distance. No
+    gradient flows through the weights. As gains are linear, the ratios of the differences between
+    labels have an effect, but the unit and the origin of labels have none.
 
     Args:
-        scores: ``[..., list]``, higher is better. Those that tie are ranked worst label first.
+        scores: ``[..., list]``, higher is better. Among equal scores, the worse label ranks first.
         labels: ``[..., list]``, higher is better.
-        m: ranks beyond this count for nothing; ``None`` to count all.
+        m: cut-off: number of ranks that count, at least 1; ``None`` for all ranks.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
-        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+        reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
+            list.
 
     Returns:
-        At least 0, of the scores' dtype. Exactly 0 for a list whose labels are all equal.
+        Loss of at least 0, in nats, of the scores' dtype; exactly 0 for a list whose labels are
+        all equal.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
         ConfigError: if ``m`` is not a positive integer, or the reduction is unknown.
 
     Examples:
@@ -49,21 +52,21 @@ def lambda_ndcg_loss(
         >>> lambda_ndcg_loss(torch.tensor([1.0, 2.0, 3.0]), labels)
         tensor(0.9624)
 
-    Source: Wang et al. 2018 (LambdaLoss), in the mixture that FS-LTR uses.
+    Source: Wang et al. 2018 (LambdaLoss), with the mixing weights of FS-LTR.
     """
-    if m is not None and (not isinstance(m, int) or isinstance(m, bool) or m < 1):
-        raise ConfigError(f"m must be a positive integer, or None to count all; got {m!r}")
+    if m is not None:
+        check_size(m, "m")
     mask = check_lists(scores, labels, mask)
     gain, rank = _gain(labels, scores, mask), pessimistic_rank(scores, labels, mask)
     weigh = partial(ndcg_lambdas, m=m)
-    cost = Preferences(labels, mask).costs(scores, gain, rank, weigh=weigh)
-    return reduce_lists(cost, reduction).to(scores.dtype)
+    loss = Preferences(labels, mask).costs(scores, gain, rank, weigh=weigh)
+    return reduce_lists(loss, reduction).to(scores.dtype)
 
 
 def _gain(labels: Tensor, like: Tensor, mask: Tensor) -> Tensor:
-    """Return the labels above the lowest of the list, divided by the best DCG there can be."""
+    """Return labels minus the lowest label of the list, divided by the ideal DCG."""
     labels = at_least_float32(labels.detach().to(torch.promote_types(labels.dtype, like.dtype)))
     lowest = labels.masked_fill(~mask, torch.inf).sort(dim=-1).values[..., :1]
     gain = (labels - lowest).masked_fill(~mask, 0.0)
-    best = best_dcg(gain)
-    return gain / torch.where(best > 0, best, 1.0)[..., None]
+    ideal_dcg = best_dcg(gain)
+    return gain / torch.where(ideal_dcg > 0, ideal_dcg, 1.0)[..., None]

@@ -1,10 +1,10 @@
-"""Lambda loss for recall: a pair counts if its order decides what is kept."""
+"""Lambda loss for recall: logistic loss of the pairs whose exchange changes recall."""
 
 from torch import Tensor
 
 from cascaderank.losses import LOSSES
-from cascaderank.losses._marks import mark
 from cascaderank.losses._pairs import Preferences, pessimistic_rank
+from cascaderank.losses._targets import ground_truth_targets
 from cascaderank.selection import check_size
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
@@ -26,28 +26,29 @@ def lambda_recall_loss(
         \ell = \frac{1}{k} \sum_{y_i > y_j} |z_i - z_j| \,
                \left([r_i \le m] \oplus [r_j \le m]\right) \log\left(1 + e^{-(s_i - s_j)}\right)
 
-    z marks the ground truth, r is the rank by score. The weights take no gradient, and pairs on
-    the same side of the cut have none: once all is well (or all is lost on one side) the loss
-    says nothing.
+    where z is 1 for the ground truth and 0 for other candidates, and r is the rank by score. No
+    gradient flows through the weights. Pairs on the same side of the cut-off have weight 0. A list
+    in which the cut-off separates no positive from a negative therefore has loss 0.
 
     Args:
-        scores: ``[..., list]``, higher is better. Those that tie are ranked worst label first.
+        scores: ``[..., list]``, higher is better. Among equal scores, the worse label ranks first.
         labels: ``[..., list]``, higher is better.
-        m: how many are kept.
-        k: the ground truth is the top ``k`` by label; candidates that tie for the last places
-            share them. Give either this or ``threshold``.
-        threshold: the ground truth is every label of at least this.
+        m: number of candidates kept, at least 1.
+        k: the ground truth is the top ``k`` by label, ``k`` at least 1; candidates that tie for
+            the last places share them. Exactly one of ``k`` and ``threshold`` must be given.
+        threshold: the ground truth is every label of at least this; finite.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
-        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+        reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
+            list.
 
     Returns:
-        At least 0, in nats, of the scores' dtype. Exactly 0 for a list without ground truth, or
-        with no more than ``m`` candidates.
+        Loss of at least 0, in nats, of the scores' dtype; exactly 0 for a list without ground
+        truth, or with no more than ``m`` candidates.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
-        ConfigError: if ``m`` is not a positive integer, or not exactly one of ``k`` and
-            ``threshold`` is given.
+        ShapeError: if shapes or dtypes do not agree.
+        ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if an option is
+            unknown or out of range.
 
     Examples:
         >>> import torch
@@ -61,12 +62,12 @@ def lambda_recall_loss(
     """
     mask = check_lists(scores, labels, mask)
     check_size(m, "m")
-    marks, size = mark(labels, like=scores, k=k, threshold=threshold, mask=mask)
-    share = marks.to(at_least_float32(scores).dtype) / size.clamp(min=1)[..., None]
-    kept = (pessimistic_rank(scores, labels, mask) <= m).to(share.dtype)
-    cost = Preferences(labels, mask).costs(scores, share, kept, weigh=_weigh)
-    return reduce_lists(cost, reduction).to(scores.dtype)
+    targets, size = ground_truth_targets(labels, like=scores, k=k, threshold=threshold, mask=mask)
+    gain = targets.to(at_least_float32(scores).dtype) / size.clamp(min=1)[..., None]
+    kept = (pessimistic_rank(scores, labels, mask) <= m).to(gain.dtype)
+    loss = Preferences(labels, mask).costs(scores, gain, kept, weigh=_recall_change)
+    return reduce_lists(loss, reduction).to(scores.dtype)
 
 
-def _weigh(share: Tensor, kept: Tensor, other_share: Tensor, other_kept: Tensor) -> Tensor:
-    return (share - other_share).mul_(kept - other_kept).abs_()
+def _recall_change(gain: Tensor, kept: Tensor, other_gain: Tensor, other_kept: Tensor) -> Tensor:
+    return (gain - other_gain).mul_(kept - other_kept).abs_()

@@ -1,4 +1,4 @@
-"""LambdaRank: a pair counts as much as NDCG would change if the two changed places."""
+"""LambdaRank: logistic loss of pairs, weighted by the change of NDCG on their exchange."""
 
 from torch import Tensor
 
@@ -19,28 +19,30 @@ def lambdarank_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Logistic loss of pairs, weighted by what their exchange does to NDCG, or to NDCG@m.
+    r"""Logistic loss of pairs, weighted by how much their exchange changes NDCG, or NDCG@m.
 
     .. math::
         \ell = \sum_{y_i > y_j} |G_i - G_j| \left|\frac{1}{D(r_i)} - \frac{1}{D(r_j)}\right|
                \log\left(1 + e^{-(s_i - s_j)}\right), \qquad D(r) = \log_2(1 + r)
 
-    G is the gain over the best DCG of the list, r the rank by score. The weights take no
-    gradient.
+    where G is the gain divided by the ideal DCG of the list, and r the rank by score. No gradient
+    flows through the weights.
 
     Args:
-        scores: ``[..., list]``, higher is better. Those that tie are ranked worst label first.
+        scores: ``[..., list]``, higher is better. Among equal scores, the worse label ranks first.
         labels: ``[..., list]``, at least 0; higher is better.
-        m: ranks beyond this count for nothing; ``None`` to count all.
+        m: cut-off: number of ranks that count, at least 1; ``None`` for all ranks.
         gain: ``"exponential"`` for ``2^y - 1``, ``"linear"`` for ``y``.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
-        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+        reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
+            list.
 
     Returns:
-        At least 0, in nats, of the scores' dtype. Exactly 0 for a list whose labels are all equal.
+        Loss of at least 0, in nats, of the scores' dtype; exactly 0 for a list whose labels are
+        all equal.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
         ConfigError: if an option is unknown or out of range.
 
     Examples:
@@ -51,14 +53,16 @@ def lambdarank_loss(
         >>> lambdarank_loss(torch.tensor([1.0, 2.0, 3.0]), labels)
         tensor(1.1069)
 
-    Source: Burges 2010; as compared by ARF (arXiv 2310.10462), equation 6.
+    Source: Burges 2010; a baseline of ARF (arXiv 2310.10462), equation 6.
     """
     mask = check_lists(scores, labels, mask)
     gains = normalised_gains(labels, gain=gain, m=m, like=scores, mask=mask)
-    of_rank = discount(pessimistic_rank(scores, labels, mask), m=m)
-    cost = Preferences(labels, mask).costs(scores, gains, of_rank, weigh=_weigh)
-    return reduce_lists(cost, reduction).to(scores.dtype)
+    rank_discounts = discount(pessimistic_rank(scores, labels, mask), m=m)
+    loss = Preferences(labels, mask).costs(scores, gains, rank_discounts, weigh=_ndcg_change)
+    return reduce_lists(loss, reduction).to(scores.dtype)
 
 
-def _weigh(gain: Tensor, of_rank: Tensor, other_gain: Tensor, of_other: Tensor) -> Tensor:
-    return (gain - other_gain).mul_(of_rank - of_other).abs_()
+def _ndcg_change(
+    gain: Tensor, rank_discount: Tensor, other_gain: Tensor, other_discount: Tensor
+) -> Tensor:
+    return (gain - other_gain).mul_(rank_discount - other_discount).abs_()

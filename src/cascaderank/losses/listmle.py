@@ -1,4 +1,4 @@
-"""ListMLE: the order of the labels is the likeliest order of a Plackett-Luce model."""
+"""ListMLE: likelihood of the order by label under a Plackett-Luce model of the scores."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from cascaderank.losses import LOSSES
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 _FAR_BELOW = -1e30
-"""A score that adds nothing to any sum, and whose own sums stay finite."""
+"""Score of padding: it adds nothing to a sum of exponentials, and the sums stay finite."""
 
 
 @LOSSES.register
@@ -18,25 +18,27 @@ def listmle_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Negative log-likelihood of the order by label, drawn by score without replacement.
+    r"""Negative log-likelihood of the order by label in a Plackett-Luce model of the scores.
 
     .. math::
         \ell = \sum_i \left( \log \sum_{j: y_j \le y_i} e^{s_j} - s_i \right)
 
-    Candidates of equal label are drawn against all that are not better (Breslow's rule for ties),
-    so that their order never matters. Takes O(L log L) time.
+    Candidates of equal label share the sum over all candidates that are not better (Breslow's rule
+    for ties), so their order in the list has no effect. Time is O(L log L) for L candidates.
 
     Args:
         scores: ``[..., list]``, higher is better.
-        labels: ``[..., list]``, higher is better; only their order matters.
+        labels: ``[..., list]``, higher is better; only their order has an effect.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
-        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+        reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
+            list.
 
     Returns:
-        At least 0, in nats, of the scores' dtype. Exactly 0 for a list of one candidate or none.
+        Loss of at least 0, in nats, of the scores' dtype; exactly 0 for a list of at most one
+        candidate.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
         ConfigError: if the reduction is unknown.
 
     Examples:
@@ -45,7 +47,7 @@ def listmle_loss(
         >>> listmle_loss(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 0.0]))
         tensor(2.1269)
 
-    Source: Xia et al. 2008; ties after Breslow 1974.
+    Source: Xia et al. 2008; ties as in Breslow 1974.
     """
     mask = check_lists(scores, labels, mask)
     if scores.shape[-1] == 0:
@@ -53,11 +55,11 @@ def listmle_loss(
     ranked = labels.detach().to(torch.promote_types(labels.dtype, torch.float32))
     ranked, order = ranked.masked_fill(~mask, -torch.inf).sort(dim=-1, descending=True, stable=True)
     filled = at_least_float32(scores.masked_fill(~mask, _FAR_BELOW)).clamp(min=_FAR_BELOW)
-    drawn, real = filled.gather(-1, order), mask.gather(-1, order)
-    left = drawn.flip(-1).logcumsumexp(-1).flip(-1)  # of each and all behind it
+    logits, real = filled.gather(-1, order), mask.gather(-1, order)
+    log_sums = logits.flip(-1).logcumsumexp(-1).flip(-1)  # over this candidate and all after it
     starts = torch.ones_like(real)
     starts[..., 1:] = ranked[..., 1:] != ranked[..., :-1]
-    place = torch.arange(ranked.shape[-1], device=ranked.device).expand_as(ranked)
-    first = place.masked_fill(~starts, 0).cummax(-1).values  # of those that tie
-    cost = (left.gather(-1, first) - drawn).masked_fill(~real, 0.0)
-    return reduce_lists(cost.sum(-1), reduction).to(scores.dtype)
+    position = torch.arange(ranked.shape[-1], device=ranked.device).expand_as(ranked)
+    first_tied = position.masked_fill(~starts, 0).cummax(-1).values
+    loss = (log_sums.gather(-1, first_tied) - logits).masked_fill(~real, 0.0)
+    return reduce_lists(loss.sum(-1), reduction).to(scores.dtype)

@@ -1,4 +1,4 @@
-"""NeuralNDCG: NDCG of a soft permutation whose rows and columns add up to 1."""
+"""NeuralNDCG: NDCG of a soft permutation with normalised rows and columns."""
 
 from collections.abc import Iterator
 from typing import Any, cast
@@ -9,19 +9,19 @@ from torch.autograd.function import once_differentiable
 
 from cascaderank.errors import ConfigError
 from cascaderank.losses import LOSSES
-from cascaderank.losses._gains import soft_ndcg_cost
+from cascaderank.losses._gains import soft_ndcg_loss
 from cascaderank.relevance import Gain
 from cascaderank.sorting import PermutationOperator, permutation
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
-_LEAST = 1e-6
-"""A column that adds up to less is left as it is: there may be nothing in it."""
+_MIN_SUM = 1e-6
+"""Rows and columns with a sum of at most this are not scaled, as they may be padding."""
 
-_AT_ONCE = {"cpu": 2**18}
-"""How many numbers of rows are scaled together: on a CPU, as many as stay in the cache."""
+_ENTRIES_PER_CHUNK = {"cpu": 2**18}
+"""Number of matrix entries scaled together; on a CPU, as many as fit into its cache."""
 
-_MANY = 2**24
-"""On other devices, to keep all of them busy."""
+_ENTRIES_PER_CHUNK_ELSEWHERE = 2**24
+"""On other devices, enough to use all of their processors."""
 
 
 @LOSSES.register
@@ -37,32 +37,34 @@ def neural_ndcg_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""What the NDCG of softly sorted gains lacks to 1.
+    r"""Compute ``1 - NDCG`` of gains sorted by a soft permutation with normalised columns.
 
     .. math::
         \ell = 1 - \sum_{r \le m} \frac{(P G)_r}{\log_2(1 + r)}
 
-    P is the soft permutation, its columns and rows scaled in turn so that both add up to 1 (else
-    a gain could be counted twice); G the gain over the best DCG of the list. Takes memory of the
-    square of the list's length.
+    where P is the soft permutation and G the gain divided by the ideal DCG of the list. Columns
+    and rows of P are scaled in turn until both add up to about 1 (Sinkhorn iteration); otherwise a
+    gain could be counted more than once. Time and memory are quadratic in the length of the list.
 
     Args:
         scores: ``[..., list]``, higher is better.
         labels: ``[..., list]``, at least 0; higher is better.
-        m: the metric is NDCG@m; ``None`` for NDCG of the whole list.
+        m: cut-off of NDCG@m, at least 1; ``None`` for NDCG of the whole list.
         gain: ``"exponential"`` for ``2^y - 1``, ``"linear"`` for ``y``.
-        scalings: how often columns and rows are scaled; at least 0.
-        operator: a name in ``cascaderank.sorting.OPERATORS``, or an operator, that has a
-            permutation.
-        temperature: of the operator: positive; a number, or a tensor ``[...]``, one per list.
+        scalings: number of Sinkhorn iterations, at least 0.
+        operator: operator with a permutation: a name in ``cascaderank.sorting.OPERATORS``, or an
+            instance.
+        temperature: temperature of the operator, positive: a number, or a tensor ``[...]`` with
+            one value per list.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
-        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+        reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
+            list.
 
     Returns:
-        In [0, 1], of the scores' dtype. Exactly 0 for a list where nothing gains.
+        Loss in [0, 1], of the scores' dtype; exactly 0 for a list without positive gain.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
         ConfigError: if an option is unknown or out of range.
 
     Examples:
@@ -75,80 +77,82 @@ def neural_ndcg_loss(
     Source: Pobrotyn and Bialobrzeski 2021 (arXiv 2102.07831).
     """
     if not isinstance(scalings, int) or isinstance(scalings, bool) or scalings < 0:
-        raise ConfigError(f"scalings must be a whole number of at least 0; got {scalings!r}")
+        raise ConfigError(f"scalings must be an integer of at least 0; got {scalings!r}")
     mask = check_lists(scores, labels, mask)
     rows = permutation(
         at_least_float32(scores), operator=operator, temperature=temperature, mask=mask
     )
     if scalings and rows.numel():
         flat = rows.reshape(-1, *rows.shape[-2:])
-        balanced = _Balanced.apply(flat, scalings)  # type: ignore[no-untyped-call]
-        rows = cast("Tensor", balanced).view(rows.shape)
-    return reduce_lists(soft_ndcg_cost(rows, labels, m=m, gain=gain, mask=mask), reduction).to(
-        scores.dtype
-    )
+        scaled = _Sinkhorn.apply(flat, scalings)  # type: ignore[no-untyped-call]
+        rows = cast("Tensor", scaled).view(rows.shape)
+    loss = soft_ndcg_loss(rows, labels, m=m, gain=gain, mask=mask)
+    return reduce_lists(loss, reduction).to(scores.dtype)
 
 
-class _Balanced(torch.autograd.Function):
-    """Scale the columns and the rows of ``[lists, rank, list]`` in turn, so that each adds up to 1.
+class _Sinkhorn(torch.autograd.Function):
+    """Scale columns and rows of ``[lists, rank, list]`` in turn, so that each adds up to 1.
 
-    Scaled rows are ``left_i P_ij right_j``, so no more than ``left`` and ``right`` change from one
-    scaling to the next: ``right_j`` becomes ``1 / sum_i left_i P_ij`` where the column, as scaled
-    so far, adds up to enough, and stays what it was elsewhere.
+    Scaled rows are ``left_i P_ij right_j``. An iteration therefore changes only ``left`` and
+    ``right``: ``right_j`` becomes ``1 / sum_i left_i P_ij`` where the sum of the scaled column
+    exceeds ``_MIN_SUM``, and is unchanged elsewhere. ``left_i`` is updated likewise.
     """
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, scalings: int) -> Tensor:
-        balanced = torch.empty_like(rows)
+        scaled = torch.empty_like(rows)
         steps: list[tuple[Tensor, ...]] = []
-        for some in _chunks(rows):
-            these = rows[some]
-            left, right = these.new_ones(these.shape[:-1]), these.new_ones(these.shape[::2])
+        for lists in _chunks(rows):
+            chunk = rows[lists]
+            left, right = chunk.new_ones(chunk.shape[:-1]), chunk.new_ones(chunk.shape[::2])
             for _ in range(scalings):
-                column = (these * left[..., None]).sum(-2)
-                full = column * right > _LEAST
-                right = torch.where(full, 1 / column, right)
-                row = (these * right[..., None, :]).sum(-1)
-                real = row * left > _LEAST
-                steps.append((left, full, right, real))
-                left = torch.where(real, 1 / row, left)
+                column_sums = (chunk * left[..., None]).sum(-2)
+                scale_column = column_sums * right > _MIN_SUM
+                right = torch.where(scale_column, 1 / column_sums, right)
+                row_sums = (chunk * right[..., None, :]).sum(-1)
+                scale_row = row_sums * left > _MIN_SUM
+                steps.append((left, scale_column, right, scale_row))
+                left = torch.where(scale_row, 1 / row_sums, left)
             steps.append((left, right))
-            torch.mul(these * left[..., None], right[..., None, :], out=balanced[some])
+            torch.mul(chunk * left[..., None], right[..., None, :], out=scaled[lists])
         ctx.scalings = scalings
         ctx.save_for_backward(rows, *(x for step in steps for x in step))
-        return balanced
+        return scaled
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
         rows, *saved = ctx.saved_tensors
-        of_rows, tensors = torch.empty_like(rows), iter(saved)
-        for some in _chunks(rows):
-            these = rows[some]
+        grad_rows, tensors = torch.empty_like(rows), iter(saved)
+        for lists in _chunks(rows):
+            chunk = rows[lists]
             steps = [[next(tensors) for _ in range(4)] for _ in range(ctx.scalings)]
             left, right = next(tensors), next(tensors)
-            reached = above[some] * these
-            of_left = (reached * right[..., None, :]).sum(-1)
-            of_right = (reached * left[..., None]).sum(-2)
-            found = above[some] * left[..., None] * right[..., None, :]
-            one_side, other_side = [], []  # the gradient is a sum of their products
-            for earlier, full, now, real in reversed(steps):
-                of_row = torch.where(real, -of_left * left.square(), 0.0)  # left was 1 / row
-                of_left = torch.where(real, 0.0, of_left)
-                of_right += (these * of_row[..., None]).sum(-2)
-                one_side.append(of_row)
-                other_side.append(now)
-                of_column = torch.where(full, -of_right * now.square(), 0.0)
-                of_right = torch.where(full, 0.0, of_right)
-                of_left += (these * of_column[..., None, :]).sum(-1)
-                one_side.append(earlier)
-                other_side.append(of_column)
-                left = earlier
-            found.baddbmm_(torch.stack(one_side, -1), torch.stack(other_side, -2))
-            of_rows[some] = found
-        return of_rows, None
+            weighted = grad_output[lists] * chunk
+            grad_left = (weighted * right[..., None, :]).sum(-1)
+            grad_right = (weighted * left[..., None]).sum(-2)
+            grad_chunk = grad_output[lists] * left[..., None] * right[..., None, :]
+            row_factors, column_factors = [], []  # their outer products are added to the gradient
+            for earlier_left, scale_column, right, scale_row in reversed(steps):
+                # Where a row was scaled, left is the reciprocal of its sum.
+                grad_row_sums = torch.where(scale_row, -grad_left * left.square(), 0.0)
+                grad_left = torch.where(scale_row, 0.0, grad_left)
+                grad_right += (chunk * grad_row_sums[..., None]).sum(-2)
+                row_factors.append(grad_row_sums)
+                column_factors.append(right)
+                grad_column_sums = torch.where(scale_column, -grad_right * right.square(), 0.0)
+                grad_right = torch.where(scale_column, 0.0, grad_right)
+                grad_left += (chunk * grad_column_sums[..., None, :]).sum(-1)
+                row_factors.append(earlier_left)
+                column_factors.append(grad_column_sums)
+                left = earlier_left
+            grad_chunk.baddbmm_(torch.stack(row_factors, -1), torch.stack(column_factors, -2))
+            grad_rows[lists] = grad_chunk
+        return grad_rows, None
 
 
 def _chunks(rows: Tensor) -> Iterator[slice]:
-    some = max(1, _AT_ONCE.get(rows.device.type, _MANY) // rows[0].numel())
-    return (slice(start, start + some) for start in range(0, len(rows), some))
+    """Yield slices of the lists of ``[lists, rank, list]`` that are scaled together."""
+    entries = _ENTRIES_PER_CHUNK.get(rows.device.type, _ENTRIES_PER_CHUNK_ELSEWHERE)
+    lists = max(1, entries // rows[0].numel())
+    return (slice(start, start + lists) for start in range(0, len(rows), lists))

@@ -1,4 +1,4 @@
-"""Permutation loss: every rank goes to who should have it."""
+"""Permutation loss: cross-entropy between the order by label and a soft permutation."""
 
 import torch
 from torch import Tensor
@@ -22,26 +22,29 @@ def permutation_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Cross-entropy between the permutation by label and the soft one by score.
+    """Cross-entropy between the permutation by label and the soft permutation by score.
 
-    ``mean_ij -Y_ij log P_ij`` over all n ranks i and n candidates j of the list. Y is exact:
-    1 where the label of candidate j has rank i. Candidates that tie share their ranks, so that
-    each has the same chance of each of them. This is the global term of ARF.
+    ``mean_ij -Y_ij log P_ij`` over all n ranks i and all n candidates j of the list. Y is exact,
+    not a soft permutation of the labels: it is 1 where the label of candidate j has rank i.
+    Candidates of equal label share their ranks, each with the same probability of each rank. This
+    is the global term of ARF.
 
     Args:
         scores: ``[..., list]``, higher is better.
-        labels: ``[..., list]``, higher is better; only their order matters.
-        operator: a name in ``cascaderank.sorting.OPERATORS``, or an operator, that has a
-            permutation.
-        temperature: of the operator: positive; a number, or a tensor ``[...]``, one per list.
+        labels: ``[..., list]``, higher is better; only their order has an effect.
+        operator: operator with a permutation: a name in ``cascaderank.sorting.OPERATORS``, or an
+            instance.
+        temperature: temperature of the operator, positive: a number, or a tensor ``[...]`` with
+            one value per list.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
-        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+        reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
+            list.
 
     Returns:
-        At least 0, of the scores' dtype. Exactly 0 for a list whose labels are all equal.
+        Loss of at least 0, of the scores' dtype; exactly 0 for a list whose labels are all equal.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
         ConfigError: if an option is unknown or out of range.
 
     Examples:
@@ -54,10 +57,10 @@ def permutation_loss(
     Source: Grover et al. 2019 (arXiv 1903.08850); ARF (arXiv 2310.10462), equation 12.
     """
     mask = check_lists(scores, labels, mask)
-    costs, _ = permutation_costs(
+    losses, _ = permutation_costs(
         scores, labels, operator=operator, temperature=temperature, mask=mask
     )
-    return reduce_lists(costs, reduction).to(scores.dtype)
+    return reduce_lists(losses, reduction).to(scores.dtype)
 
 
 def permutation_costs(
@@ -68,20 +71,20 @@ def permutation_costs(
     temperature: float | Tensor,
     mask: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss of each list ``[...]``, and how much of all ranks each candidate has.
+    """Return the loss of each list ``[...]``, and the column sums of the soft permutation.
 
-    The latter, ``sum_i P_ij`` ``[..., list]``, is a constant to the gradient.
+    The column sums, ``sum_i P_ij`` ``[..., list]``, carry no gradient.
     """
     ranks, decided = _ranks_by_label(labels, like=at_least_float32(scores), mask=mask)
-    cost, totals = cross_entropy_of_ranks(
+    cross_entropy, totals = cross_entropy_of_ranks(
         at_least_float32(scores), ranks, operator=operator, temperature=temperature, mask=mask
     )
     count = mask.sum(-1).clamp(min=1)
-    return cost.masked_fill(~decided, 0.0) / count**2, totals
+    return cross_entropy.masked_fill(~decided, 0.0) / count**2, totals
 
 
 def _ranks_by_label(labels: Tensor, *, like: Tensor, mask: Tensor) -> tuple[Ranks, Tensor]:
-    """Return the ranks of each candidate, and which lists ``[...]`` have any two apart."""
+    """Return the ranks of each candidate by label, and which lists ``[...]`` have two labels."""
     labels = labels.detach().to(torch.promote_types(labels.dtype, like.dtype))
     lowest = torch.finfo(labels.dtype).min
     best_first, order = sort_best_first(labels.clamp(min=lowest).masked_fill(~mask, -torch.inf))

@@ -1,4 +1,4 @@
-"""Pointwise softmax: each candidate is classified by its grade."""
+"""Pointwise softmax: classification of each candidate into its grade."""
 
 import torch
 from torch import Tensor
@@ -17,27 +17,31 @@ def pointwise_softmax_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Cross-entropy of each candidate's grade, a mean over candidates.
+    r"""Cross-entropy of the grade of each candidate, averaged over the list.
 
     .. math::
         p(c \mid s) = \frac{e^{-(s - c)^2 / 2}}{\sum_{c'} e^{-(s - c')^2 / 2}}, \qquad
         \ell = -\frac1n \sum_j \log p(y_j \mid s_j), \qquad c = 0, \dots, C - 1
 
-    The classes share one score, so that it orders candidates: the more, the better the likely
-    grade. (A network with one output per class has to be told which of them to rank by.)
+    All classes share one score, which therefore orders the candidates: the higher the score, the
+    better the most likely grade. (A network with one output per class needs a separate rule that
+    derives a ranking score from them.) Time and memory grow with ``classes`` times the length of
+    the list.
 
     Args:
-        scores: ``[..., list]``, higher is better; in units of grades.
+        scores: ``[..., list]``, higher is better, in units of grades.
         labels: ``[..., list]``, grades from 0 to ``classes - 1``.
-        classes: how many grades there are.
+        classes: number C of grades, at least 1.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
-        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+        reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
+            list.
 
     Returns:
-        At least 0 for whole grades in range, in nats, of the scores' dtype.
+        Loss in nats, of the scores' dtype; at least 0 if labels are integers in the range of
+        grades.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
         ConfigError: if ``classes`` is not a positive integer, or the reduction is unknown.
 
     Examples:
@@ -46,14 +50,15 @@ def pointwise_softmax_loss(
         >>> pointwise_softmax_loss(torch.tensor([0.0, 4.0]), torch.tensor([4.0, 0.0]))
         tensor(8.5615)
 
-    Source: the baseline of ARF (arXiv 2310.10462) and PiRank; one score for all classes is the
-    adjacent-categories model, this project's choice.
+    Source: a baseline of ARF (arXiv 2310.10462) and PiRank. One score for all classes is the
+    adjacent-categories model and a choice of this project.
     """
+    check_size(classes, "classes")
     mask = check_lists(scores, labels, mask)
     filled = at_least_float32(scores.masked_fill(~mask, 0.0))
     grades = labels.detach().masked_fill(~mask, 0).to(filled.dtype)
-    every = torch.arange(check_size(classes, "classes"), device=scores.device, dtype=filled.dtype)
-    # The square of the score is the same for all classes.
-    logits = every * filled[..., None] - every.square() / 2
-    cost = logits.logsumexp(-1) - (grades * filled - grades.square() / 2)
-    return reduce_lists(masked_mean(cost, mask), reduction).to(scores.dtype)
+    every_grade = torch.arange(classes, device=scores.device, dtype=filled.dtype)
+    # The square of the score is the same for all classes and cancels.
+    logits = every_grade * filled[..., None] - every_grade.square() / 2
+    loss = logits.logsumexp(-1) - (grades * filled - grades.square() / 2)
+    return reduce_lists(masked_mean(loss, mask), reduction).to(scores.dtype)

@@ -1,4 +1,4 @@
-"""Relaxed recall: the ground truth is somewhere among the top m."""
+"""Relaxed recall: a differentiable surrogate of recall among the top m."""
 
 import math
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.losses import LOSSES
-from cascaderank.losses._marks import mark
+from cascaderank.losses._targets import ground_truth_targets
 from cascaderank.selection import check_size
 from cascaderank.sorting import Operator, PermutationOperator, log_top_k_probability
 from cascaderank.sorting._functions import totals_of_ranks
@@ -34,33 +34,35 @@ def relaxed_recall_loss(
 ) -> Tensor:
     """Cross-entropy between the ground truth and the first m rows of a soft permutation.
 
-    ``mean_j -z_j log(1/m sum_{i <= m} P_ij)``, where z marks the ground truth of the list and P
-    is the permutation by score. In which of the first m ranks the ground truth is does not
-    matter. This is the relaxed term of ARF, a surrogate of recall@m@k.
+    ``mean_j -z_j log(1/m sum_{i <= m} P_ij)``, where z is 1 for the ground truth of the list and 0
+    for other candidates, and P is the soft permutation by score. The order within the first m
+    ranks has no effect. This is the relaxed term of ARF, a surrogate of recall@m@k.
 
-    Only ground truth is named, so the rest is learned through the rows adding up to 1. As
-    ``1/m`` is within the logarithm the cost cannot reach 0: a candidate that has a row to itself
-    still costs ``log m``.
+    The loss has terms for the ground truth only. Other candidates receive gradient because each
+    row adds up to 1. As ``1/m`` is inside the logarithm, the loss does not reach 0: a candidate
+    with a row of its own still costs ``log m``.
 
     Args:
         scores: ``[..., list]``, higher is better.
         labels: ``[..., list]``, higher is better.
-        m: how many are kept.
-        k: the ground truth is the top ``k`` by label; candidates that tie for the last places
-            share them. Give either this or ``threshold``.
-        threshold: the ground truth is every label of at least this.
-        operator: a name in ``cascaderank.sorting.OPERATORS``, or an operator, that has a
-            permutation.
-        temperature: of the operator: positive; a number, or a tensor ``[...]``, one per list.
+        m: number of candidates kept, at least 1.
+        k: the ground truth is the top ``k`` by label, ``k`` at least 1; candidates that tie for
+            the last places share them. Exactly one of ``k`` and ``threshold`` must be given.
+        threshold: the ground truth is every label of at least this; finite.
+        operator: operator with a permutation: a name in ``cascaderank.sorting.OPERATORS``, or an
+            instance.
+        temperature: temperature of the operator, positive: a number, or a tensor ``[...]`` with
+            one value per list.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
-        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+        reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
+            list.
 
     Returns:
-        At least 0, of the scores' dtype. Exactly 0 for a list where there is nothing to decide:
-        no ground truth, or no more than ``m`` candidates.
+        Loss of at least 0, of the scores' dtype; exactly 0 for a list without ground truth, or
+        with no more than ``m`` candidates.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
         ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if an option is
             unknown or out of range.
 
@@ -78,7 +80,7 @@ def relaxed_recall_loss(
         totals = totals_of_ranks(
             at_least_float32(scores), operator=operator, temperature=temperature, mask=mask
         )
-    costs = relaxed_recall_costs(
+    losses = relaxed_recall_costs(
         scores,
         labels,
         m=m,
@@ -89,7 +91,7 @@ def relaxed_recall_loss(
         mask=mask,
         totals=totals,
     )
-    return reduce_lists(costs, reduction).to(scores.dtype)
+    return reduce_lists(losses, reduction).to(scores.dtype)
 
 
 def relaxed_recall_costs(
@@ -106,15 +108,16 @@ def relaxed_recall_costs(
 ) -> Tensor:
     """Return the loss of each list ``[...]``, given ``totals``: ``sum_i P_ij``, ``[..., list]``.
 
-    The probability to be kept is the first m rows over the totals, and these are constants to its
-    gradient. So the first m rows are the product, in value and in gradient.
+    The top-m probability is the sum of the first m rows divided by ``totals``, which carry no
+    gradient. The product of both is therefore the sum of the first m rows, in value and in
+    gradient.
     """
-    marks, size = mark(labels, like=scores, k=k, threshold=threshold, mask=mask)
+    targets, size = ground_truth_targets(labels, like=scores, k=k, threshold=threshold, mask=mask)
     decided = (size > 0) & (check_size(m, "m") < mask.sum(-1))
     log_kept, _ = log_top_k_probability(
         at_least_float32(scores), m, operator=operator, temperature=temperature, mask=mask
     )
-    silent = ~(mask & decided[..., None])
-    log_upper = log_kept + totals.masked_fill(silent, 1.0).log()
-    cost = marks.to(log_upper.dtype) * (math.log(m) - log_upper).masked_fill(silent, 0.0)
-    return masked_mean(cost, mask)
+    ignored = ~(mask & decided[..., None])
+    log_first_rows = log_kept + totals.masked_fill(ignored, 1.0).log()
+    costs = (math.log(m) - log_first_rows).masked_fill(ignored, 0.0)
+    return masked_mean(targets.to(costs.dtype) * costs, mask)

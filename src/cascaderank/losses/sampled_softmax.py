@@ -1,11 +1,11 @@
-"""Sampled softmax: the ground truth is told from sampled candidates as from all items."""
+"""Sampled softmax: estimate of the softmax cross-entropy over all items from sampled items."""
 
 import torch
 from torch import Tensor
 
 from cascaderank.errors import ShapeError
 from cascaderank.losses import LOSSES
-from cascaderank.losses._marks import mark
+from cascaderank.losses._targets import ground_truth_targets
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 
@@ -20,38 +20,40 @@ def sampled_softmax_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Cross-entropy of each candidate of the ground truth against all that are none.
+    r"""Softmax cross-entropy of each candidate of the ground truth against all other candidates.
 
     .. math::
         \ell = -\frac{1}{\sum_i z_i} \sum_i z_i
                \log \frac{e^{f_i}}{e^{f_i} + \sum_j (1 - z_j)\, e^{f_j}}, \qquad
         f_j = s_j - \log q_j
 
-    z marks the ground truth, q is the chance by which a candidate was sampled, up to a factor.
-    An item that is sampled often stands for few of its kind, so its score is *lowered* by log q,
-    that of the ground truth too: in expectation, the softmax over all items is learnt. Without
-    the correction popular items are pushed down for being popular.
+    where z is 1 for the ground truth and 0 for other candidates, and q is the sampling probability
+    of a candidate, up to a common factor. The log q correction is *subtracted* from every score,
+    that of the ground truth included, because a frequently sampled item represents fewer unsampled
+    ones. The optimum is then that of the softmax over all items. Without the correction, popular
+    items receive lower scores because they are sampled more often.
 
     Args:
         scores: ``[..., list]``, higher is better.
         labels: ``[..., list]``, higher is better.
-        k: the ground truth is the top ``k`` by label; candidates that tie for the last places
-            share them, and are for the rest of it not ground truth. Give either this or
-            ``threshold``.
-        threshold: the ground truth is every label of at least this.
-        log_q: ``[..., list]``, logarithm of the chance of each candidate; not given, all are
-            alike.
+        k: the ground truth is the top ``k`` by label, ``k`` at least 1; candidates that tie for
+            the last places share them, and count as negatives with the remaining weight. Exactly
+            one of ``k`` and ``threshold`` must be given.
+        threshold: the ground truth is every label of at least this; finite.
+        log_q: ``[..., list]``, logarithm of the sampling probability of each candidate; by
+            default, all probabilities are equal.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
-        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+        reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
+            list.
 
     Returns:
-        At least 0, in nats, of the scores' dtype. Exactly 0 for a list without ground truth, or
-        of nothing else.
+        Loss of at least 0, in nats, of the scores' dtype; exactly 0 for a list without ground
+        truth, or without other candidates.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
-        ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if the reduction
-            is unknown.
+        ShapeError: if shapes or dtypes do not agree.
+        ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if an option is
+            unknown or out of range.
 
     Examples:
         >>> scores, labels = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([1.0, 0.0, 0.0])
@@ -68,21 +70,21 @@ def sampled_softmax_loss(
         raise ShapeError(
             f"log_q must have the shape of scores {list(scores.shape)}; got {list(log_q.shape)}"
         )
+    targets, _ = ground_truth_targets(labels, like=scores, k=k, threshold=threshold, mask=mask)
     if scores.shape[-1] == 0:
         return reduce_lists(scores.sum(-1), reduction)
-    marks, _ = mark(labels, like=scores, k=k, threshold=threshold, mask=mask)
     logits = at_least_float32(scores.masked_fill(~mask, 0.0))
     if log_q is not None:
         logits = logits - log_q.detach().masked_fill(~mask, 0.0).to(logits.dtype)
-    marks = marks.to(logits.dtype)
-    # Finite, since the gradient of a logsumexp over nothing but minus infinity is NaN.
-    rest = (mask & (marks < 1)).to(logits.dtype)
-    weight = torch.where(rest > 0, (1 - marks).clamp(min=torch.finfo(logits.dtype).tiny), 1.0)
+    targets = targets.to(logits.dtype)
+    negative = mask & (targets < 1)
+    weight = torch.where(negative, (1 - targets).clamp(min=torch.finfo(logits.dtype).tiny), 1.0)
+    # The fill value is finite: the gradient of a logsumexp of minus infinities alone is NaN.
     lowest = torch.finfo(logits.dtype).min
-    others = (logits + weight.log()).masked_fill(rest == 0, lowest).logsumexp(-1, keepdim=True)
-    there = rest.sum(-1, keepdim=True) > 0
-    margin = (others - logits).masked_fill(~there | ~mask, lowest)
-    cost = torch.nn.functional.softplus(margin)
-    size = marks.sum(-1)
-    total = (marks * cost).sum(-1) / size.masked_fill(size == 0, 1.0)
-    return reduce_lists(total, reduction).to(scores.dtype)
+    negatives = (logits + weight.log()).masked_fill(~negative, lowest).logsumexp(-1, keepdim=True)
+    ignored = ~negative.any(-1, keepdim=True) | ~mask
+    margin = (negatives - logits).masked_fill(ignored, lowest)
+    costs = torch.nn.functional.softplus(margin)
+    size = targets.sum(-1)
+    loss = (targets * costs).sum(-1) / size.masked_fill(size == 0, 1.0)
+    return reduce_lists(loss, reduction).to(scores.dtype)

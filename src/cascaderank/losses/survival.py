@@ -1,4 +1,4 @@
-"""Survival loss: the ground truth, and nothing else, is kept by every stage."""
+"""Survival loss: binary cross-entropy of the probability to be kept by every stage."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cascaderank.losses import LOSSES
-from cascaderank.losses._marks import log_space_bce, mark
+from cascaderank.losses._targets import ground_truth_targets, log_space_bce
 from cascaderank.sorting import Operator, log_top_k_probability
 from cascaderank.tensors import (
     Reduction,
@@ -35,36 +35,40 @@ def survival_loss(
 ) -> Tensor:
     """Binary cross-entropy between the ground truth and survival of all stages.
 
-    ``mean_j BCE(prod_t p^t_j(q_t), z_j)``, where z marks the ground truth of the list and
-    ``p^t(q)`` is the probability to be among the top q by the scores of stage t, each over the
-    whole list. The product is a lower bound of the probability to survive. This is the
-    end-to-end term of LCRON.
+    ``mean_j BCE(prod_t p^t_j(q_t), z_j)``, where z is 1 for the ground truth of the list and 0 for
+    other candidates, and ``p^t(q)`` is the probability of being among the top q by the scores of
+    stage t, over the whole list. The product is a lower bound of the probability to survive. This
+    is the end-to-end term of LCRON.
 
-    All in log space: ``log prod_t p^t`` is a sum, and ``1 - prod_t p^t`` adds up the chances to
-    be dropped first by stage t. Beware that the gradient of ``log(1 - prod_t p^t)`` flows through
-    the probabilities to be dropped, which for operators with a permutation are the rows below
-    the cut. In value it is exact (``docs/decisions/0001-log-space-top-k.md``).
+    The loss is computed in log space: ``log prod_t p^t`` is a sum over stages, and
+    ``1 - prod_t p^t`` is the sum of the probabilities that stage t is the first to drop the
+    candidate. Note that the gradient of ``log(1 - prod_t p^t)`` flows through the probabilities of
+    being dropped, which for operators with a permutation are the rows below the cut-off. Its value
+    is exact (``docs/decisions/0001-log-space-top-k.md``).
 
     Args:
         scores: ``[stages, batch, list]``, first stage first; higher is better.
         labels: ``[batch, list]``, higher is better.
-        quotas: ``q_t``, how many candidates each stage keeps; never grows. ``None`` cuts every
-            stage at the size of each list's ground truth, which is LCRON's choice.
-        k: the ground truth is the top ``k`` by label; candidates that tie for the last places
-            share them. Give either this or ``threshold``.
-        threshold: the ground truth is every label of at least this.
-        operator: the smooth top-k: a name in ``cascaderank.sorting.OPERATORS``, or an operator.
-        temperature: of the operator: positive; a number, or a tensor that spreads to
-            ``[stages, batch]``.
+        quotas: ``q_t``, number of candidates each stage keeps, at least 1 and never increasing.
+            With ``None``, every stage keeps as many as the ground truth of the list has, as in
+            LCRON.
+        k: the ground truth is the top ``k`` by label, ``k`` at least 1; candidates that tie for
+            the last places share them. Exactly one of ``k`` and ``threshold`` must be given.
+        threshold: the ground truth is every label of at least this; finite.
+        operator: smooth top-k operator: a name in ``cascaderank.sorting.OPERATORS``, or an
+            instance.
+        temperature: temperature of the operator, positive: a number, or a tensor that broadcasts
+            to ``[stages, batch]``.
         mask: ``[batch, list]`` bool, ``True`` for a real candidate.
-        reduction: over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per list.
+        reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
+            list.
 
     Returns:
-        At least 0, of the scores' dtype; ``[batch]`` without reduction. Exactly 0 for a list
-        where there is nothing to decide: no ground truth, or no stage that drops anything.
+        Loss of at least 0, of the scores' dtype; ``[batch]`` without reduction. It is exactly 0
+        for a list without ground truth, and for a list from which no stage drops a candidate.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
         ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if an option is
             unknown or out of range.
 
@@ -76,10 +80,10 @@ def survival_loss(
         >>> survival_loss(agree * torch.tensor([1.0, -1.0])[:, None, None], labels, k=1)
         tensor(1.6098)
 
-    Source: LCRON (arXiv 2503.09492), the end-to-end term; log space is this project's.
+    Source: LCRON (arXiv 2503.09492), the end-to-end term; the log-space form is this project's.
     """
     mask = check_cascade(scores, labels, quotas, mask)
-    marks, size = mark(labels, like=scores, k=k, threshold=threshold, mask=mask)
+    targets, size = ground_truth_targets(labels, like=scores, k=k, threshold=threshold, mask=mask)
     cuts = size if quotas is None else size.new_tensor(quotas)[:, None]
     cuts = cuts.expand(scores.shape[:-1])  # [stages, batch]
     log_kept, log_dropped = log_top_k_probability(
@@ -89,47 +93,49 @@ def survival_loss(
         temperature=temperature,
         mask=mask.expand_as(scores),
     )
-    costs = survival_costs(log_kept, log_dropped, marks, cuts=cuts, size=size, mask=mask)
-    return reduce_lists(costs, reduction).to(scores.dtype)
+    losses = survival_costs(log_kept, log_dropped, targets, cuts=cuts, size=size, mask=mask)
+    return reduce_lists(losses, reduction).to(scores.dtype)
 
 
 def survival_costs(
     log_kept: Tensor,
     log_dropped: Tensor,
-    marks: Tensor,
+    targets: Tensor,
     *,
     cuts: Tensor,
     size: Tensor,
     mask: Tensor,
 ) -> Tensor:
-    """Return the loss of each list ``[batch]``, given the logarithms of each stage's top ``cuts``.
+    """Return the survival loss of each list ``[batch]`` from the top-k logarithms of all stages.
 
     Args:
-        log_kept: ``[stages, batch, list]``.
-        log_dropped: likewise.
-        marks: of the ground truth, ``[batch, list]``.
-        cuts: ``[stages, batch]``.
-        size: of the ground truth, ``[batch]``.
-        mask: ``[batch, list]`` bool.
+        log_kept: log-probability of being kept, ``[stages, batch, list]``.
+        log_dropped: log-probability of being dropped, ``[stages, batch, list]``.
+        targets: targets of the ground truth, in [0, 1], ``[batch, list]``.
+        cuts: number of candidates each stage keeps, ``[stages, batch]``.
+        size: size of the ground truth, ``[batch]``.
+        mask: ``[batch, list]`` bool, ``True`` for a real candidate.
     """
-    drops = (cuts < count_real(mask)) & (size > 0)  # stages that decide something
+    drops = (cuts < count_real(mask)) & (size > 0)
     if not (is_whole(mask) and is_whole(drops)):
-        silent = ~(mask & drops[..., None])
-        log_kept = log_kept.masked_fill(silent, 0.0)
-        log_dropped = log_dropped.masked_fill(silent, torch.finfo(log_dropped.dtype).min / 4)
-    logs = _AllAndAny.apply(log_kept, log_dropped)  # type: ignore[no-untyped-call]
+        ignored = ~(mask & drops[..., None])
+        log_kept = log_kept.masked_fill(ignored, 0.0)
+        log_dropped = log_dropped.masked_fill(ignored, torch.finfo(log_dropped.dtype).min / 4)
+    logs = _LogSurvival.apply(log_kept, log_dropped)  # type: ignore[no-untyped-call]
     log_survived, log_lost = cast("tuple[Tensor, Tensor]", logs)
-    return log_space_bce(log_survived, log_lost, marks, decided=drops.any(0), mask=mask)
+    return log_space_bce(log_survived, log_lost, targets, decided=drops.any(0), mask=mask)
 
 
-class _AllAndAny(torch.autograd.Function):
-    """Return ``log prod_t p_t``, and ``log(1 - prod_t (1 - d_t))`` learned through d alone.
+class _LogSurvival(torch.autograd.Function):
+    """Return ``log prod_t p_t``, and ``log(1 - prod_t (1 - d_t))`` with gradient through d only.
 
-    Products are over the first axis. The value of the latter is the sum of the chances to be
-    dropped by stage t first. Its parts must not be learned through what earlier stages keep, which
-    would raise in them what should be dropped. The derivative with respect to ``log d_t`` is d_t
-    times the chance that all other stages keep the candidate, over the value. It is in [0, 1], but
-    autograd would get there by way of ``d_t / (1 - d_t)``, which overflows; so it is written down.
+    Products are over the first axis, the stages; d is the probability of being dropped. The value
+    of the second result is the logarithm of the sum of the probabilities that stage t is the first
+    to drop the candidate. No gradient may flow through what earlier stages keep, as it would raise
+    the scores that these stages give to candidates which should be dropped. The derivative with
+    respect to ``log d_t`` is d_t times the probability that all other stages keep the candidate,
+    divided by the value. It is in [0, 1]. Autograd would compute it from ``d_t / (1 - d_t)``, which
+    overflows, so it is implemented here.
     """
 
     @staticmethod
@@ -143,15 +149,15 @@ class _AllAndAny(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_survived: Tensor, of_lost: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad_survived: Tensor, grad_lost: Tensor) -> tuple[Tensor, Tensor]:
         log_kept, log_dropped, lost = ctx.saved_tensors
-        slope = log_dropped - lost
-        stages = len(slope)
-        for order in (range(stages), range(stages - 1, -1, -1)):  # what is kept before, and behind
-            others = None
-            for stage, before in zip(order[1:], order, strict=False):
-                kept = log_kept[before]
-                others = kept if others is None else others + kept
-                slope[stage] += others
-        slope.clamp_(max=0.0).exp_().mul_(of_lost)
-        return of_survived.expand_as(log_kept), slope
+        log_slope = log_dropped - lost
+        stages = len(log_slope)
+        for order in (range(stages), range(stages - 1, -1, -1)):  # earlier, then later stages
+            kept_by_others = None
+            for stage, previous in zip(order[1:], order, strict=False):
+                kept = log_kept[previous]
+                kept_by_others = kept if kept_by_others is None else kept_by_others + kept
+                log_slope[stage] += kept_by_others
+        grad_dropped = log_slope.clamp_(max=0.0).exp_().mul_(grad_lost)
+        return grad_survived.expand_as(log_kept), grad_dropped

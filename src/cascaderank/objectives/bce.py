@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cascaderank.errors import ConfigError, ShapeError
-from cascaderank.losses._marks import mark
+from cascaderank.losses import ground_truth_targets
 from cascaderank.losses.bce import bce_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
 from cascaderank.objectives._published import (
@@ -91,7 +91,7 @@ class _Ours:
     threshold: float | None
 
     def loss(self, inputs: CascadeInputs) -> Tensor:
-        marks, _ = mark(
+        marks, _ = ground_truth_targets(
             inputs.labels,
             like=inputs.scores,
             k=self.k,

@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import Tensor
 
-from cascaderank.losses._pairs import Preferences, best_dcg, ndcg_lambdas, pessimistic_rank
+from cascaderank.losses import Preferences, best_dcg, ndcg_lambdas, pessimistic_rank
 from cascaderank.losses.lambda_ndcg import lambda_ndcg_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
 from cascaderank.objectives._published import check_full_lists, check_published

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.errors import ConfigError
-from cascaderank.losses._pairs import Preferences
+from cascaderank.losses import Preferences
 from cascaderank.losses.ranknet import Balance, ranknet_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
 from cascaderank.objectives._levels import check_z, relabelled

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from cascaderank.errors import ConfigError
-from cascaderank.losses._marks import mark
+from cascaderank.losses import ground_truth_targets
 from cascaderank.losses.survival import survival_costs, survival_loss
 from cascaderank.losses.top_k import top_k_costs
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
@@ -171,7 +171,7 @@ class _Ours:
 
     def _top_of_ground_truth(self, inputs: CascadeInputs) -> "_Top":
         """Cut all stages at the size of the ground truth: what most terms are made of."""
-        marks, size = mark(
+        marks, size = ground_truth_targets(
             inputs.labels,
             like=inputs.scores,
             k=self.k,

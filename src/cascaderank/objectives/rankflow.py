@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from cascaderank.errors import ConfigError, ShapeError
-from cascaderank.losses._marks import mark
+from cascaderank.losses import ground_truth_targets
 from cascaderank.losses.bce import bce_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
 from cascaderank.objectives._published import check_full_lists, check_published
@@ -132,7 +132,7 @@ class _OfStage:
 
     def by_itself(self, inputs: CascadeInputs) -> Tensor:
         scores, form = inputs.scores[self.stage], self.form
-        marks, _ = mark(
+        marks, _ = ground_truth_targets(
             inputs.labels, like=scores, k=form.k, threshold=form.threshold, mask=inputs.mask
         )
         return bce_loss(scores, marks, mask=form.reaches(inputs, self.stage))

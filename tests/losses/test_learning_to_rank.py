@@ -1,4 +1,4 @@
-"""Losses of the learning-to-rank field against plain Python."""
+"""Losses of learning to rank against plain Python."""
 
 import pytest
 import torch
@@ -106,7 +106,7 @@ def test_ndcg_of_soft_permutations(case, m, gain, operator, scalings):
 
 
 @pytest.mark.parametrize("loss", [approx_ndcg_loss, neural_ndcg_loss, pirank_loss])
-def test_cold_losses_are_what_ndcg_lacks_to_1(loss):
+def test_losses_at_a_low_temperature_are_one_minus_ndcg(loss):
     g = torch.Generator().manual_seed(3)
     scores = torch.stack([torch.randperm(20, generator=g) for _ in range(5)]).double()
     labels = torch.randint(0, 5, (5, 20), generator=g)
@@ -114,7 +114,7 @@ def test_cold_losses_are_what_ndcg_lacks_to_1(loss):
     torch.testing.assert_close(got, 1 - ndcg_metric(scores, labels))
 
 
-def test_straight_through_has_the_value_of_the_hard_order_and_the_soft_gradient():
+def test_straight_through_has_the_hard_value_and_the_soft_gradient():
     scores = torch.tensor([0.0, 1.0, 0.5], requires_grad=True)
     labels = torch.tensor([2.0, 1.0, 0.0])
     value = pirank_loss(scores, labels, straight_through=True)
@@ -131,15 +131,19 @@ def test_arf_is_the_sum_of_its_parts():
     scores, labels = torch.randn(3, 8).double(), torch.rand(3, 8)
     sort = {"operator": "soft_sort", "temperature": 0.7}
     got = arf_loss(scores, labels, m=4, k=2, weight=0.3, **sort)
-    whole = permutation_loss(scores, labels, **sort)
-    want = relaxed_recall_loss(scores, labels, m=4, k=2, **sort) + 0.3 * whole
+    global_loss = permutation_loss(scores, labels, **sort)
+    want = relaxed_recall_loss(scores, labels, m=4, k=2, **sort) + 0.3 * global_loss
     torch.testing.assert_close(got, want)
 
 
 @pytest.mark.parametrize(
-    ("loss", "options", "told"),
+    ("loss", "options", "message"),
     [
-        (lambdaloss_loss, {"bound": "loss3"}, "no bound called 'loss3'"),
+        (
+            lambdaloss_loss,
+            {"bound": "loss3"},
+            "bound must be one of loss1, loss2, loss2\\+\\+; got .loss3.",
+        ),
         (lambdaloss_loss, {"mu": -1.0}, "mu must be"),
         (lambdaloss_loss, {"m": 0}, "m must be a positive integer"),
         (lambdarank_loss, {"m": 0}, "m must be a positive integer"),
@@ -152,42 +156,42 @@ def test_arf_is_the_sum_of_its_parts():
         (arf_loss, {"m": 1, "k": 1, "weight": -0.1}, "weight must be"),
     ],
 )
-def test_wrong_options_are_refused(loss, options, told):
-    with pytest.raises(ConfigError, match=told):
+def test_wrong_options_are_refused(loss, options, message):
+    with pytest.raises(ConfigError, match=message):
         loss(torch.zeros(2), torch.ones(2), **options)
 
 
-@pytest.mark.parametrize("most", [1, 10**9])
+@pytest.mark.parametrize("entries", [1, 10**9])
 @pytest.mark.parametrize("scalings", [1, 4])
-def test_scaled_rows_are_learned_through_as_autograd_would(scalings, most, monkeypatch):
-    """Sums of columns and rows that are next to nothing are left alone, in the gradient too."""
-    monkeypatch.setitem(neural_ndcg._AT_ONCE, "cpu", most)
+def test_gradient_of_sinkhorn_iterations_equals_autograd(scalings, entries, monkeypatch):
+    """Rows and columns with a sum near 0 are not scaled, nor is their gradient."""
+    monkeypatch.setitem(neural_ndcg._ENTRIES_PER_CHUNK, "cpu", entries)
     g = torch.Generator().manual_seed(0)
     rows = torch.rand(3, 6, 6, generator=g, dtype=torch.float64)
     rows[1, :, 2:], rows[1, 4:] = 0.0, 0.0
     rows[2, :, 1] = 1e-8
-    above = torch.randn(3, 6, 6, generator=g, dtype=torch.float64)
+    grad_output = torch.randn(3, 6, 6, generator=g, dtype=torch.float64)
 
     def step_by_step(leaf):
         for _ in range(scalings):
             for axis in (-2, -1):
-                added = leaf.sum(axis, keepdim=True)
-                leaf = leaf / torch.where(added > 1e-6, added, 1.0)
+                sums = leaf.sum(axis, keepdim=True)
+                leaf = leaf / torch.where(sums > 1e-6, sums, 1.0)
         return leaf
 
     results = []
-    for function in (lambda leaf: neural_ndcg._Balanced.apply(leaf, scalings), step_by_step):
+    for function in (lambda leaf: neural_ndcg._Sinkhorn.apply(leaf, scalings), step_by_step):
         leaf = rows.clone().requires_grad_()
         value = function(leaf)
-        results.append((value.detach(), *torch.autograd.grad((value * above).sum(), leaf)))
+        results.append((value.detach(), *torch.autograd.grad((value * grad_output).sum(), leaf)))
     for got, want in zip(*results, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("most", [1, 30, 10**9])
-def test_soft_ranks_are_learned_through_as_autograd_would(most, monkeypatch):
-    """Also by lists of which few gain, beside shorter ones of which more do, with padding."""
-    monkeypatch.setitem(_pairs._AT_ONCE, "cpu", most)
+@pytest.mark.parametrize("pairs", [1, 30, 10**9])
+def test_gradient_of_soft_ranks_equals_autograd(pairs, monkeypatch):
+    """The lists differ in length and in the number of candidates with a positive gain."""
+    monkeypatch.setitem(_pairs._PAIRS_PER_BLOCK, "cpu", pairs)
     g = torch.Generator().manual_seed(0)
     scores = torch.randn(4, 7, generator=g, dtype=torch.float64)
     labels = torch.tensor(
@@ -203,6 +207,9 @@ def test_soft_ranks_are_learned_through_as_autograd_would(most, monkeypatch):
         junk, labels, temperature=0.5, gain="linear", mask=mask, reduction="none"
     )
     torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
-    above = torch.randn(4, generator=g, dtype=torch.float64)
-    gradients = (torch.autograd.grad(x, of, above)[0] for x, of in ((got, junk), (want, leaf)))
+    grad_output = torch.randn(4, generator=g, dtype=torch.float64)
+    gradients = (
+        torch.autograd.grad(value, scores, grad_output)[0]
+        for value, scores in ((got, junk), (want, leaf))
+    )
     torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
