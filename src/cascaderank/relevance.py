@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.errors import ConfigError, did_you_mean
-from cascaderank.sorting._order import rising_values
+from cascaderank.sorting.order import sort_ascending
 from cascaderank.tensors import check_mask, is_whole
 
 Gain = Literal["exponential", "linear"]
@@ -70,7 +70,7 @@ def ground_truth(
         return torch.zeros_like(labels)
     whole, size = is_whole(mask), min(k or 1, labels.shape[-1])
     labels = labels.detach() if whole else labels.detach().masked_fill(~mask, -torch.inf)
-    rising = rising_values(labels)
+    rising = sort_ascending(labels)
     last = rising[..., -size:][..., :1]  # the k-th best label
     if whole and is_whole(last > rising[..., -size - 1 : -size]):  # nobody competes
         return (labels >= last).to(labels.dtype)

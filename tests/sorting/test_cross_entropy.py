@@ -6,9 +6,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cascaderank.sorting import PermutationOperator, _line_rows, find_operator
-from cascaderank.sorting._functions import cross_entropy_of_ranks
-from cascaderank.sorting._interface import Ranks
+from cascaderank.sorting import PermutationOperator, find_operator
+from cascaderank.sorting._neural_sort import line_blocks
+from cascaderank.sorting.functions import cross_entropy_of_ranks
+from cascaderank.sorting.operator import Ranks
 from tests.sorting.test_streamed import assert_same
 
 STREAMED = ["neural_sort", "soft_sort"]
@@ -59,7 +60,7 @@ def learned(operator, scores, ranks, temperature, mask):
 @pytest.fixture(params=[256, 2**13, 2**20])
 def blocks(request, monkeypatch):
     """From less than a row to all lists at once."""
-    monkeypatch.setitem(_line_rows._BLOCK_BYTES, "cpu", request.param)
+    monkeypatch.setitem(line_blocks._BLOCK_BYTES, "cpu", request.param)
 
 
 @pytest.mark.usefixtures("blocks")
@@ -71,10 +72,10 @@ def test_blocks_of_any_size_give_the_numbers_of_the_whole(
     operator, temperature, tied_scores, tied_ranks
 ):
     scores, ranks, mask = lists(0, 5, 60, tied_scores=tied_scores, tied_ranks=tied_ranks)
-    warmth = torch.linspace(0.5, 2.0, 5, dtype=torch.float64) * temperature * 60
-    want = learned(Dense(operator), scores, ranks, warmth, mask)
+    temperatures = torch.linspace(0.5, 2.0, 5, dtype=torch.float64) * temperature * 60
+    want = learned(Dense(operator), scores, ranks, temperatures, mask)
     assert want[0].any()
-    assert_same(learned(operator, scores, ranks, warmth, mask), want, 1e-12)
+    assert_same(learned(operator, scores, ranks, temperatures, mask), want, 1e-12)
 
 
 @pytest.mark.parametrize("operator", STREAMED)
@@ -96,9 +97,9 @@ def test_agrees_with_the_dense_form(
     scores, ranks, mask = lists(
         seed, number, length, tied_scores=tied_scores, tied_ranks=tied_ranks
     )
-    warmth = torch.linspace(0.5, 2.0, number, dtype=torch.float64) * temperature
-    want = learned(Dense(operator), scores, ranks, warmth, mask)
-    assert_same(learned(operator, scores, ranks, warmth, mask), want, 1e-11)
+    temperatures = torch.linspace(0.5, 2.0, number, dtype=torch.float64) * temperature
+    want = learned(Dense(operator), scores, ranks, temperatures, mask)
+    assert_same(learned(operator, scores, ranks, temperatures, mask), want, 1e-11)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 30.0, 1000.0])
@@ -106,9 +107,9 @@ def test_agrees_with_the_dense_form(
 @pytest.mark.parametrize("operator", STREAMED)
 def test_float32_is_as_good_as_that_of_the_dense_form(operator, length, temperature):
     scores, ranks, mask = lists(1, 6, length, ragged=False, tied_ranks=True)
-    warmth = torch.full((6,), temperature, dtype=torch.float64)
-    want = learned(Dense(operator), scores, ranks, warmth, mask)
-    narrow = (scores.float(), ranks, warmth.float(), mask)
+    temperatures = torch.full((6,), temperature, dtype=torch.float64)
+    want = learned(Dense(operator), scores, ranks, temperatures, mask)
+    narrow = (scores.float(), ranks, temperatures.float(), mask)
     got, dense = learned(operator, *narrow), learned(Dense(operator), *narrow)
     for one, other, exact in zip(got, dense, want, strict=True):
         assert one.dtype is torch.float32
@@ -124,9 +125,9 @@ def test_float32_is_exact_where_scores_are_scaled_already(length, tied_scores, t
     scores = (scores / 4).clamp(-0.9, 0.9).float()
     scores = (scores * 8).round() / 8 if tied_scores else scores
     scores[:, 3], scores[:, 7] = 1.0, -1.0
-    warmth = torch.full((3,), temperature)
-    want = learned(Dense("soft_sort"), scores.double(), ranks, warmth.double(), mask)
-    got = learned("soft_sort", scores, ranks, warmth, mask)
+    temperatures = torch.full((3,), temperature)
+    want = learned(Dense("soft_sort"), scores.double(), ranks, temperatures.double(), mask)
+    got = learned("soft_sort", scores, ranks, temperatures, mask)
     for one, exact in zip(got, want, strict=True):
         assert one.dtype is torch.float32
         assert (one - exact).abs().max() <= 1e-6 * exact.abs().max()
@@ -142,9 +143,9 @@ def test_equal_scores_one_candidate_and_none_are_as_in_the_dense_form(operator, 
     labels = torch.linspace(0, 1, 9).expand(4, 9)
     better = (labels[:, None, :] > labels[:, :, None]) & mask[:, None, :]
     ranks = Ranks(better.sum(-1), better.sum(-1) + 1)
-    warmth = torch.full((4,), temperature, dtype=torch.float64)
-    want = learned(Dense(operator), scores, ranks, warmth, mask)
-    got = learned(operator, scores, ranks, warmth, mask)
+    temperatures = torch.full((4,), temperature, dtype=torch.float64)
+    want = learned(Dense(operator), scores, ranks, temperatures, mask)
+    got = learned(operator, scores, ranks, temperatures, mask)
     assert_same(got, want, 1e-10)
     assert got[0][1:3].tolist() == [0, 0]
     assert not got[2][1:3].any()
@@ -155,9 +156,9 @@ def test_the_order_of_the_list_does_not_matter_to_what_ties(operator):
     scores, ranks, mask = lists(4, 3, 30, tied_scores=True, tied_ranks=True)
     order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
     turned = Ranks(*(x[:, order] for x in ranks))
-    warmth = torch.full((3,), 0.4, dtype=torch.float64)
-    cost, _, of_scores, _ = learned(operator, scores, ranks, warmth, mask)
-    got = learned(operator, scores[:, order], turned, warmth, mask[:, order])
+    temperatures = torch.full((3,), 0.4, dtype=torch.float64)
+    cost, _, of_scores, _ = learned(operator, scores, ranks, temperatures, mask)
+    got = learned(operator, scores[:, order], turned, temperatures, mask[:, order])
     torch.testing.assert_close(got[0], cost)
     torch.testing.assert_close(got[2], of_scores[:, order])
 
@@ -198,7 +199,7 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("temperature", [0.5, 3000.0])
 @pytest.mark.parametrize("operator", STREAMED)
 def test_no_tensor_is_larger_than_a_few_rows(operator, temperature, monkeypatch):
-    monkeypatch.setitem(_line_rows._BLOCK_BYTES, "cpu", 2**16)
+    monkeypatch.setitem(line_blocks._BLOCK_BYTES, "cpu", 2**16)
     n = 3000
     scores, ranks, mask = lists(0, 1, n, ragged=False)
     with Largest() as largest:

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from cascaderank.sorting import _fused, log_top_k_probability, neural_sort
+from cascaderank.sorting import log_top_k_probability
+from cascaderank.sorting._neural_sort import fused, top_k_of_lines
 from tests.sorting.test_streamed import STREAMED, Dense, assert_same, learned, ragged
 
 pytest.importorskip("triton")
@@ -16,17 +17,17 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture(autouse=True)
-def fused(monkeypatch):
-    monkeypatch.setattr(neural_sort, "is_for", lambda _: True)
-    monkeypatch.setattr(neural_sort, "sum_gently", None)  # not to be asked
-    monkeypatch.setattr(neural_sort, "sum_sharply", None)
+def on_kernels(monkeypatch):
+    monkeypatch.setattr(top_k_of_lines, "use_kernels", lambda _: True)
+    monkeypatch.setattr(top_k_of_lines, "sum_small_logits", None)  # must not be called
+    monkeypatch.setattr(top_k_of_lines, "sum_streamed", None)
 
 
 @pytest.fixture(params=[(32, 64), (4, 8)])
 def tiles(request, monkeypatch):
     """From all of a list to a few of its rows and candidates."""
     for name, size in zip(("_ROWS", "_COLUMNS"), request.param, strict=True):
-        monkeypatch.setattr(_fused, name, size)
+        monkeypatch.setattr(fused, name, size)
 
 
 def on_device(*tensors):
@@ -60,7 +61,7 @@ def test_single_precision_is_as_exact_as_the_dense_form(temperature):
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_one_group_alone_is_learned_through_its_own_rows(which, monkeypatch):
-    monkeypatch.setattr(_fused, "_ROWS", 4)
+    monkeypatch.setattr(fused, "_ROWS", 4)
     scores = torch.randn(2, 30, generator=torch.Generator().manual_seed(0)).double()
     case = torch.tensor([7, 22]), torch.full((2,), 30.0).double(), torch.ones(2, 30).bool()
 
@@ -77,12 +78,12 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from cascaderank.sorting import _fused
+from cascaderank.sorting._neural_sort import fused
 
-flags = {"_learn": {"through_kept": True, "through_dropped": False}}
-for name in ("_sum_rows", "_sum_columns", "_weigh_rows", "_learn"):
-    kernel = getattr(_fused, name)
-    fixed = {"tile_rows": _fused._ROWS, "tile_columns": _fused._COLUMNS, **flags.get(name, {})}
+flags = {"_line_gradients": {"through_kept": True, "through_dropped": False}}
+for name in ("_sum_rows", "_sum_columns", "_row_gradients", "_line_gradients"):
+    kernel = getattr(fused, name)
+    fixed = {"tile_rows": fused._ROWS, "tile_columns": fused._COLUMNS, **flags.get(name, {})}
     kinds = {"length": "i32", "count": "*i32", "k": "*i32", **dict.fromkeys(fixed, "constexpr")}
     signature = {argument: kinds.get(argument, "*fp32") for argument in kernel.arg_names}
     source = ASTSource(fn=kernel, signature=signature, constexprs=fixed)
@@ -106,4 +107,4 @@ def test_kernels_compile_without_a_gpu(tmp_path):
 
 
 def test_they_are_for_gpus_and_for_lists_that_are_ranked():
-    assert not _fused.is_for(torch.zeros(1, 10))
+    assert not fused.use_kernels(torch.zeros(1, 10))

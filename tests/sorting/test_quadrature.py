@@ -5,8 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascaderank.sorting import _quadrature, _streamed, neural_sort
-from cascaderank.sorting._quadrature import fewer_points, is_resolved, points_needed, points_of
+from cascaderank.sorting._neural_sort import quadrature, streamed, top_k_of_lines
+from cascaderank.sorting._neural_sort.quadrature import (
+    fewer_points,
+    is_resolved,
+    points_needed,
+    points_of,
+)
 from tests.sorting.test_streamed import STREAMED, Dense, assert_same, learned
 
 SHAPES = ["normal", "uniform", "outlier", "clusters", "close", "lognormal", "cauchy", "ties"]
@@ -75,7 +80,7 @@ def test_what_is_not_smooth_enough_is_told(width):
     assert error < 1e-13 or width > 1
 
 
-@pytest.mark.parametrize("gentle", [neural_sort._GENTLE, -1.0])
+@pytest.mark.parametrize("small", [top_k_of_lines._SMALL, -1.0])
 @given(
     shape=st.sampled_from(SHAPES),
     length=st.sampled_from([40, 150, 300]),
@@ -85,7 +90,7 @@ def test_what_is_not_smooth_enough_is_told(width):
 )
 @settings(max_examples=120, deadline=None)
 def test_agrees_with_the_dense_form_for_scores_of_any_shape(
-    gentle, shape, length, temperature, part, seed
+    small, shape, length, temperature, part, seed
 ):
     scores = scores_of(shape, 2, length, seed)
     case = (
@@ -95,7 +100,7 @@ def test_agrees_with_the_dense_form_for_scores_of_any_shape(
     )
     want = learned(Dense(), scores, *case)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neural_sort, "_GENTLE", gentle)
+        patch.setattr(top_k_of_lines, "_SMALL", small)
         assert_same(learned(STREAMED, scores, *case), want, 1e-10)
 
 
@@ -104,10 +109,10 @@ def test_agrees_with_the_dense_form_for_scores_of_any_shape(
 def test_float32_is_off_by_no_more_than_rounding(shape, temperature):
     scores = scores_of(shape, 2, 1000, 0)
     k, mask = torch.tensor([50, 200]), torch.ones(2, 1000, dtype=torch.bool)
-    warmth = torch.full((2,), temperature, dtype=torch.float64)
-    want = learned(Dense(), scores, k, warmth, mask)
-    got = learned(STREAMED, scores.float(), k, warmth.float(), mask)
-    dense = learned(Dense(), scores.float(), k, warmth.float(), mask)
+    temperatures = torch.full((2,), temperature, dtype=torch.float64)
+    want = learned(Dense(), scores, k, temperatures, mask)
+    got = learned(STREAMED, scores.float(), k, temperatures.float(), mask)
+    dense = learned(Dense(), scores.float(), k, temperatures.float(), mask)
     # Not by the temperature: with scores as far apart as these, it is a sum that cancels.
     for one, other, exact in zip(got[:2], dense[:2], want[:2], strict=True):
         error, usual = (one - exact).abs().max(), (other - exact).abs().max()
@@ -116,10 +121,10 @@ def test_float32_is_off_by_no_more_than_rounding(shape, temperature):
 
 @pytest.mark.parametrize("gap", [0.2, 0.25])
 @pytest.mark.parametrize("k", [100, 500])
-def test_heaps_are_not_taken_for_smooth_as_float32_decides(monkeypatch, gap, k):
-    monkeypatch.setitem(_quadrature._TOLERANCE, torch.float64, 1e-7)
+def test_clusters_are_not_taken_for_smooth_at_the_tolerance_of_float32(monkeypatch, gap, k):
+    monkeypatch.setitem(quadrature._TOLERANCE, torch.float64, 1e-7)
     monkeypatch.setattr(
-        _streamed,
+        streamed,
         "points_needed",
         lambda rows, spread, _: points_needed(rows, spread, torch.float32),
     )
@@ -143,21 +148,21 @@ def test_a_guess_that_is_too_low_is_mended(monkeypatch):
         tried.append(rows)
         return min(3, rows)
 
-    monkeypatch.setattr(neural_sort, "_GENTLE", -1.0)  # which needs no points
-    monkeypatch.setattr(_streamed, "points_needed", low)
+    monkeypatch.setattr(top_k_of_lines, "_SMALL", -1.0)  # which needs no points
+    monkeypatch.setattr(streamed, "points_needed", low)
     assert_same(learned(STREAMED, scores, *case, mask), want, 1e-12)
     assert tried
 
 
 def test_long_smooth_lists_take_few_points(monkeypatch):
-    monkeypatch.setattr(neural_sort, "_GENTLE", -1.0)  # which needs no points
+    monkeypatch.setattr(top_k_of_lines, "_SMALL", -1.0)  # which needs no points
     taken = []
 
     def note(sizes, number, **options):
         taken.append(number)
         return points_of(sizes, number, **options)
 
-    monkeypatch.setattr(_streamed, "points_of", note)
+    monkeypatch.setattr(streamed, "points_of", note)
     scores = torch.randn(4, 2000, generator=torch.Generator().manual_seed(0))
     k, mask = torch.full((4,), 100), torch.ones(4, 2000, dtype=torch.bool)
     learned(STREAMED, scores, k, torch.full((4,), 2000.0), mask)
@@ -175,9 +180,9 @@ def test_the_tolerance_is_what_decides(monkeypatch):
         torch.tensor([100.0, 100.0, 500.0]).double(),
         torch.ones_like(scores, dtype=torch.bool),
     )
-    monkeypatch.setattr(neural_sort, "_GENTLE", -1.0)  # which needs no points
+    monkeypatch.setattr(top_k_of_lines, "_SMALL", -1.0)  # which needs no points
     want = learned(STREAMED, scores, *case)
-    monkeypatch.setitem(_quadrature._TOLERANCE, torch.float64, 0.0)
+    monkeypatch.setitem(quadrature._TOLERANCE, torch.float64, 0.0)
     assert_same(learned(STREAMED, scores, *case), want, 1e-12)
 
 

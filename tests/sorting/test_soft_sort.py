@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cascaderank.sorting import Operator, log_top_k_probability
-from cascaderank.sorting._rows import log_top_k_of_rows
-from cascaderank.sorting._scan import sums_from_ends, sums_of_others
+from cascaderank.sorting._soft_sort.decaying_sums import sums_from_ends, sums_of_others
+from cascaderank.sorting.rows import log_top_k_of_rows
 from cascaderank.sorting.soft_sort import SoftSort
 from tests.sorting.test_streamed import assert_same, learned, ragged
 

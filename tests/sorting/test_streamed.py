@@ -5,9 +5,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cascaderank.sorting import Operator, _streamed, log_top_k_probability, neural_sort
-from cascaderank.sorting._rows import log_top_k_of_rows
+from cascaderank.sorting import Operator, log_top_k_probability
+from cascaderank.sorting._neural_sort import streamed, top_k_of_lines
 from cascaderank.sorting.neural_sort import NeuralSort
+from cascaderank.sorting.rows import log_top_k_of_rows
 
 STREAMED = NeuralSort()
 
@@ -54,16 +55,16 @@ def ragged(seed, lists=5, length=23, ties=False):
 @pytest.fixture(params=[256, 2**14, 2**20])
 def blocks(request, monkeypatch):
     """From less than a row to all lists at once."""
-    monkeypatch.setitem(_streamed._BLOCK_BYTES, "cpu", request.param)
+    monkeypatch.setitem(streamed._BLOCK_BYTES, "cpu", request.param)
 
 
-@pytest.fixture(params=[neural_sort._GENTLE, -1.0])
-def gentle(request, monkeypatch):
+@pytest.fixture(params=[top_k_of_lines._SMALL, -1.0])
+def small_logits(request, monkeypatch):
     """Small logits taken as they are, or treated as large ones, as they always are on a GPU."""
-    monkeypatch.setattr(neural_sort, "_GENTLE", request.param)
+    monkeypatch.setattr(top_k_of_lines, "_SMALL", request.param)
 
 
-@pytest.mark.usefixtures("blocks", "gentle")
+@pytest.mark.usefixtures("blocks", "small_logits")
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("temperature", [1e-2, 0.3, 5.0, 50.0, 1e30])
 def test_blocks_of_any_size_give_the_numbers_of_the_whole(temperature, ties):
@@ -85,9 +86,9 @@ def test_blocks_of_any_size_give_the_numbers_of_the_whole(temperature, ties):
 @settings(max_examples=150, deadline=None)
 def test_agrees_with_the_dense_form(seed, lists, length, temperature, ties):
     scores, k, mask = ragged(seed, lists, length, ties)
-    warmth = torch.linspace(0.5, 2.0, lists, dtype=torch.float64) * temperature
-    want = learned(Dense(), scores, k, warmth, mask)
-    assert_same(learned(STREAMED, scores, k, warmth, mask), want, 1e-11)
+    temperatures = torch.linspace(0.5, 2.0, lists, dtype=torch.float64) * temperature
+    want = learned(Dense(), scores, k, temperatures, mask)
+    assert_same(learned(STREAMED, scores, k, temperatures, mask), want, 1e-11)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 20.0, 1000.0])
@@ -96,10 +97,10 @@ def test_float32_is_as_good_as_that_of_the_dense_form(length, temperature):
     g = torch.Generator().manual_seed(0)
     scores = torch.randn(8, length, generator=g, dtype=torch.float64)
     k, mask = torch.full((8,), length // 4), torch.ones(8, length, dtype=torch.bool)
-    warmth = torch.full((8,), temperature, dtype=torch.float64)
-    want = learned(Dense(), scores, k, warmth, mask)
-    got = learned(STREAMED, scores.float(), k, warmth.float(), mask)
-    dense = learned(Dense(), scores.float(), k, warmth.float(), mask)
+    temperatures = torch.full((8,), temperature, dtype=torch.float64)
+    want = learned(Dense(), scores, k, temperatures, mask)
+    got = learned(STREAMED, scores.float(), k, temperatures.float(), mask)
+    dense = learned(Dense(), scores.float(), k, temperatures.float(), mask)
     for one, other, exact in zip(got, dense, want, strict=True):
         assert one.dtype is torch.float32
         error, usual = (one - exact).abs().max(), (other - exact).abs().max()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascaderank.sorting import log_top_k_probability, top_k_probability
-from cascaderank.sorting._gate import log_gate
+from cascaderank.sorting.gate import log_gate
 from tests.oracles.thresholds import gate, laplace, logistic, threshold
 
 SOLVED = {"sigmoid": logistic, "lap_sum": laplace}

@@ -7,7 +7,7 @@ from cascaderank.losses import LOSSES
 from cascaderank.losses._gains import discounts, lack, normalised_gains, soft_ndcg_cost
 from cascaderank.relevance import Gain
 from cascaderank.sorting import PermutationOperator, permutation
-from cascaderank.sorting._functions import sum_sorted
+from cascaderank.sorting.functions import sum_sorted
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 

@@ -13,15 +13,15 @@ Example:
     tensor([0.2991, 0.9992, 0.7074])
 """
 
-from cascaderank.sorting._functions import (
+from cascaderank.sorting.functions import (
     log_permutation,
     log_top_k_probability,
     permutation,
     relative_temperature,
     top_k_probability,
 )
-from cascaderank.sorting._interface import OPERATORS, Operator, PermutationOperator, find_operator
-from cascaderank.sorting._lists import check_temperature
+from cascaderank.sorting.inputs import check_temperature
+from cascaderank.sorting.operator import OPERATORS, Operator, PermutationOperator, find_operator
 
 __all__ = [
     "OPERATORS",

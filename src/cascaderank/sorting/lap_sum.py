@@ -6,8 +6,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from cascaderank.sorting._interface import OPERATORS, Operator
-from cascaderank.sorting._scaling import scale_lists, spread
+from cascaderank.sorting.operator import OPERATORS, Operator
+from cascaderank.sorting.scaling import scale_lists, spread
 
 
 @final

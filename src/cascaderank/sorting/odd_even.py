@@ -6,15 +6,15 @@ from typing import final
 import torch
 from torch import Tensor
 
-from cascaderank.sorting._interface import OPERATORS, PermutationOperator
-from cascaderank.sorting._networks import (
+from cascaderank.sorting.networks import (
     Layer,
     Swap,
     check_swap,
     log_permutation_of_network,
     log_top_k_of_network,
 )
-from cascaderank.sorting._scaling import spread
+from cascaderank.sorting.operator import OPERATORS, PermutationOperator
+from cascaderank.sorting.scaling import spread
 
 
 @final

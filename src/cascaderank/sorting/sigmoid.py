@@ -5,9 +5,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from cascaderank.sorting._gate import log_gate
-from cascaderank.sorting._interface import OPERATORS, Operator
-from cascaderank.sorting._scaling import spread
+from cascaderank.sorting.gate import log_gate
+from cascaderank.sorting.operator import OPERATORS, Operator
+from cascaderank.sorting.scaling import spread
 
 
 @final

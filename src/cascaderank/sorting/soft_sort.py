@@ -4,12 +4,12 @@ from typing import cast, final
 
 from torch import Tensor
 
-from cascaderank.sorting._distance_costs import CrossEntropyOfDistances
-from cascaderank.sorting._distance_rows import LogTopKOfDistances
-from cascaderank.sorting._interface import OPERATORS, PermutationOperator, Ranks
-from cascaderank.sorting._rows import log_softmax_of_real
-from cascaderank.sorting._scaling import scale_lists, spread
-from cascaderank.sorting._ties import sorted_values
+from cascaderank.sorting._soft_sort.cross_entropy_of_distances import CrossEntropyOfDistances
+from cascaderank.sorting._soft_sort.top_k_of_distances import LogTopKOfDistances
+from cascaderank.sorting.operator import OPERATORS, PermutationOperator, Ranks
+from cascaderank.sorting.order import sorted_values
+from cascaderank.sorting.rows import log_softmax_of_real
+from cascaderank.sorting.scaling import scale_lists, spread
 
 
 @final

@@ -5,9 +5,9 @@ from typing import final
 from torch import Tensor
 from torch.nn import functional as F
 
-from cascaderank.sorting._interface import OPERATORS, Operator
-from cascaderank.sorting._scaling import scale_lists, spread
-from cascaderank.sorting._ties import sorted_values
+from cascaderank.sorting.operator import OPERATORS, Operator
+from cascaderank.sorting.order import sorted_values
+from cascaderank.sorting.scaling import scale_lists, spread
 
 
 @final

@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from cascaderank.sorting._distances import Ties, find_ties
-from cascaderank.sorting._order import sort_best_first
-from cascaderank.sorting._scan import sums_from_ends
+from cascaderank.sorting._soft_sort.decaying_sums import sums_from_ends
+from cascaderank.sorting.order import Ties, find_ties, sort_best_first
 
 
 class LogTopKOfDistances(torch.autograd.Function):
@@ -24,7 +23,7 @@ class LogTopKOfDistances(torch.autograd.Function):
 
     ``apply(unit, gain, k, mask)`` takes ``[lists, list]`` in [-1, 1], ``[lists, 1]``,
     ``[lists, 1]`` and ``[lists, list]`` bool, and returns ``(log kept, log dropped)``. The sums and
-    the gradients are those of :func:`cascaderank.sorting._rows.log_top_k_of_rows`. Where there is
+    the gradients are those of :func:`cascaderank.sorting.rows.log_top_k_of_rows`. Where exists is
     nothing to say, the numbers mean nothing, and must get no gradient from above.
     """
 
@@ -81,7 +80,7 @@ class _Lists(NamedTuple):
         return torch.arange(self.best_first.shape[-1], device=self.k.device) < self.k
 
     def decay(self, *, cut: bool) -> Tensor:
-        """Return the exponential of the distance to the score before, 0 where there is none."""
+        """Return the exponential of the distance to the score before, 0 where exists is none."""
         step = self.best_first.roll(1, -1).sub_(self.best_first).abs_().mul_(self.gain)
         decay = step.neg_().exp_().masked_fill_(~self.real, 0.0)
         rank = torch.arange(decay.shape[-1], device=decay.device)
@@ -156,24 +155,24 @@ def _gradient(
     ratio_left, ratio_right = sums_from_ends(decay, ratio)
     whole = ratio_left + ratio_right - ratio + scale * across(k.expand_as(nearest))
     of_row = share * whole
-    told = share * of_row
-    told_left, told_right = sums_from_ends(decay, told)
+    correction = share * of_row
+    correction_left, correction_right = sums_from_ends(decay, correction)
     of_column = ratio * strictly(rows_left, rows_right, share)
-    of_column -= strictly(told_left, told_right, told)
+    of_column -= strictly(correction_left, correction_right, correction)
 
     # The rows of the other group, as its nearest row that does not tie sees them.
     place = nearest - (~kept).long()
-    there = (place >= 0) & (place < lists.real.sum(-1, keepdim=True))
+    exists = (place >= 0) & (place < lists.real.sum(-1, keepdim=True))
     place = place.clamp(0, share.shape[-1] - 1)
-    rows, told = (
+    rows, correction = (
         torch.where(kept, right.gather(-1, place), left.gather(-1, place))
-        for left, right in ((rows_left, rows_right), (told_left, told_right))
+        for left, right in ((rows_left, rows_right), (correction_left, correction_right))
     )
     border = lists.best_first.gather(-1, lists.border(own=False))
     part = lists.distance(place, border).neg_().exp_() * rows
     part /= lists.at_border(rows_left, rows_right, own=False)
-    part = of_other * part - told * lists.distance(place, lists.best_first).neg_().exp_()
-    of_column -= side * part * there
+    part = of_other * part - correction * lists.distance(place, lists.best_first).neg_().exp_()
+    of_column -= side * part * exists
 
     difference = -_strictly_in_row(from_left, from_right, ties)
     seen = side * scale * across(nearest) - strictly(ratio_left, ratio_right, ratio)

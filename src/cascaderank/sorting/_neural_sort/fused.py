@@ -3,9 +3,9 @@
 Every entry is worked out where it is needed, from the two lines of its candidate, and goes nowhere
 but into sums. So memory is linear in the list, and time is of its square, which a GPU has plenty
 of for lists that are ranked. Small and large logits are the same to it: what is exponentiated is
-less what it is at most, as in :mod:`cascaderank.sorting._streamed`.
+less what it is at most, as in :mod:`cascaderank.sorting._neural_sort.streamed`.
 
-Kernels are written in Triton. Where it is not installed, or there is no GPU, nothing here is used.
+Kernels are written in Triton. Where it is not installed, or in_list is no GPU, nothing here is used.
 """
 
 # Kernels take pointers and numbers, which Triton tells apart.
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cascaderank.sorting._lines import LOG2_E, Lines
+from cascaderank.sorting._neural_sort.lines import LOG2_E, Lines
 
 try:
     import triton
@@ -38,7 +38,7 @@ _ROWS, _COLUMNS = 32, 64
 """A tile: so many rows, so many candidates."""
 
 
-class Fused(NamedTuple):
+class FusedSums(NamedTuple):
     """The sums over both groups of rows, and what their gradient needs; ``[lists, list]`` each."""
 
     inverse: Tensor
@@ -64,15 +64,15 @@ class Fused(NamedTuple):
         return self.logs()[0].exp_()
 
 
-def is_for(slope: Tensor) -> bool:
+def use_kernels(slope: Tensor) -> bool:
     """Return whether the kernels are what these lists are best summed by."""
     return slope.is_cuda and slope.shape[-1] <= _LONGEST and find_spec("triton") is not None
 
 
-def sum_fused(lines: Lines) -> Fused:
+def sum_fused(lines: Lines) -> FusedSums:
     """Sum the rows that are kept, and those that are not."""
     slope, intercept, count, k = _contiguous(lines)
-    sums = Fused(*(torch.empty_like(slope) for _ in range(5)))
+    sums = FusedSums(*(torch.empty_like(slope) for _ in range(5)))
     length = slope.shape[-1]
     where = slope, intercept, count
     _launch(_sum_rows, _ROWS, length, *where, sums.inverse)
@@ -81,7 +81,7 @@ def sum_fused(lines: Lines) -> Fused:
 
 
 def fused_gradient(
-    lines: Lines, sums: Fused, of_kept: Tensor | None, of_dropped: Tensor | None
+    lines: Lines, sums: FusedSums, of_kept: Tensor | None, of_dropped: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients by slope and intercept to base e, given those by the logarithms.
 
@@ -92,11 +92,11 @@ def fused_gradient(
     of_kept, of_dropped = (none if x is None else x for x in (of_kept, of_dropped))
     ratios = of_kept / sums.kept, of_dropped / sums.dropped
     of_row, of_slope, of_intercept = (torch.empty_like(slope) for _ in range(3))
-    learned = {"through_kept": of_kept is not none, "through_dropped": of_dropped is not none}
+    groups = {"through_kept": of_kept is not none, "through_dropped": of_dropped is not none}
     length = slope.shape[-1]
     where = slope, intercept, count, k, sums.inverse, sums.kept_shift, sums.dropped_shift, *ratios
-    _launch(_weigh_rows, _ROWS, length, *where, of_row)
-    _launch(_learn, _COLUMNS, length, *where, of_row, of_slope, of_intercept, **learned)
+    _launch(_row_gradients, _ROWS, length, *where, of_row)
+    _launch(_line_gradients, _COLUMNS, length, *where, of_row, of_slope, of_intercept, **groups)
     return of_slope, of_intercept.add_(of_kept).add_(of_dropped)
 
 
@@ -186,7 +186,7 @@ def _sum_columns(
 
 
 @_jit
-def _weigh_rows(
+def _row_gradients(
     slope, intercept, count, k, inverse, kept_shift, dropped_shift, kept_ratio, dropped_ratio,
     of_row, length, tile_rows: tl.constexpr, tile_columns: tl.constexpr,
 ):  # fmt: skip
@@ -203,13 +203,13 @@ def _weigh_rows(
     total = tl.zeros([tile_rows], dtype=own_slope.dtype)
     for start in range(0, real, tile_columns):
         column = start + tl.arange(0, tile_columns)
-        there = column < real
-        a = tl.load(slope + at + column, mask=there, other=0.0)
-        b = tl.load(intercept + at + column, mask=there, other=0.0)
-        of_kept = tl.load(kept_shift + at + column, mask=there, other=0.0)
-        of_dropped = tl.load(dropped_shift + at + column, mask=there, other=0.0)
-        by_kept = tl.load(kept_ratio + at + column, mask=there, other=0.0)
-        by_dropped = tl.load(dropped_ratio + at + column, mask=there, other=0.0)
+        in_list = column < real
+        a = tl.load(slope + at + column, mask=in_list, other=0.0)
+        b = tl.load(intercept + at + column, mask=in_list, other=0.0)
+        of_kept = tl.load(kept_shift + at + column, mask=in_list, other=0.0)
+        of_dropped = tl.load(dropped_shift + at + column, mask=in_list, other=0.0)
+        by_kept = tl.load(kept_ratio + at + column, mask=in_list, other=0.0)
+        by_dropped = tl.load(dropped_ratio + at + column, mask=in_list, other=0.0)
         shift = tl.where(is_kept, of_kept[None, :], of_dropped[None, :])
         share = _shares(pull, a, b, best, shift)
         total += tl.sum(share * tl.where(is_kept, by_kept[None, :], by_dropped[None, :]), 1)
@@ -217,7 +217,7 @@ def _weigh_rows(
 
 
 @_jit
-def _learn(
+def _line_gradients(
     slope, intercept, count, k, inverse, kept_shift, dropped_shift, kept_ratio, dropped_ratio,
     of_row, of_slope, of_intercept, length, tile_rows: tl.constexpr, tile_columns: tl.constexpr,
     through_kept: tl.constexpr, through_dropped: tl.constexpr,
@@ -226,13 +226,13 @@ def _learn(
     at, real = tl.program_id(0).to(tl.int64) * length, tl.load(count + tl.program_id(0))
     border = tl.load(k + tl.program_id(0))
     column = tl.program_id(1) * tile_columns + tl.arange(0, tile_columns)
-    there = column < length
-    a = tl.load(slope + at + column, mask=there, other=0.0)
-    b = tl.load(intercept + at + column, mask=there, other=0.0)
-    of_kept = tl.load(kept_shift + at + column, mask=there, other=0.0)
-    of_dropped = tl.load(dropped_shift + at + column, mask=there, other=0.0)
-    by_kept = tl.load(kept_ratio + at + column, mask=there, other=0.0)
-    by_dropped = tl.load(dropped_ratio + at + column, mask=there, other=0.0)
+    in_list = column < length
+    a = tl.load(slope + at + column, mask=in_list, other=0.0)
+    b = tl.load(intercept + at + column, mask=in_list, other=0.0)
+    of_kept = tl.load(kept_shift + at + column, mask=in_list, other=0.0)
+    of_dropped = tl.load(dropped_shift + at + column, mask=in_list, other=0.0)
+    by_kept = tl.load(kept_ratio + at + column, mask=in_list, other=0.0)
+    by_dropped = tl.load(dropped_ratio + at + column, mask=in_list, other=0.0)
     by_slope = tl.zeros([tile_columns], dtype=a.dtype)
     by_intercept = tl.zeros([tile_columns], dtype=a.dtype)
     begin, end = 0, real
@@ -255,5 +255,5 @@ def _learn(
         through = share * tl.where(is_kept, by_kept[None, :], by_dropped[None, :]) - through_row
         by_slope += tl.sum(pull[:, None] * through, 0)
         by_intercept -= tl.sum(through_row, 0)
-    tl.store(of_slope + at + column, tl.where(column < real, by_slope, 0.0), mask=there)
-    tl.store(of_intercept + at + column, tl.where(column < real, by_intercept, 0.0), mask=there)
+    tl.store(of_slope + at + column, tl.where(column < real, by_slope, 0.0), mask=in_list)
+    tl.store(of_intercept + at + column, tl.where(column < real, by_intercept, 0.0), mask=in_list)

@@ -6,8 +6,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cascaderank.sorting._distances import gradient_of_distances
-from cascaderank.sorting._line_rows import best_logit, block_size, blocks_of_rows, sort_units
+from cascaderank.sorting._neural_sort.distances import gradient_of_distances
+from cascaderank.sorting._neural_sort.line_blocks import (
+    best_logit,
+    block_size,
+    blocks_of_rows,
+    sort_units,
+)
 
 
 class SumOfLines(torch.autograd.Function):

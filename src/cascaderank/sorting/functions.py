@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 from cascaderank.errors import ConfigError
-from cascaderank.sorting._interface import (
+from cascaderank.sorting.inputs import cut_lists, prepare
+from cascaderank.sorting.operator import (
     OPERATORS,
     Operator,
     PermutationOperator,
     Ranks,
     find_operator,
 )
-from cascaderank.sorting._lists import cut_lists, prepare
 from cascaderank.tensors import check_mask, is_whole
 
 
@@ -251,7 +251,7 @@ def cross_entropy_of_ranks(
     return sorter.cross_entropy(filled, ranks, temperature=temperatures, mask=mask)
 
 
-def totals_of_ranks(
+def column_sums(
     scores: Tensor,
     *,
     operator: str | Operator,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from cascaderank.registry import Registry
-from cascaderank.sorting._rows import (
+from cascaderank.sorting.rows import (
     cross_entropy_of_rows,
     sum_sorted_of_rows,
     totals_of_rows,

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cascaderank.errors import ConfigError, did_you_mean
-from cascaderank.sorting._scaling import scale_lists
+from cascaderank.sorting.scaling import scale_lists
 
 Swap = Literal["cauchy", "logistic", "logistic_phi"]
 """The distribution by which two neighbours are in order."""
@@ -60,13 +60,13 @@ def log_rows(
     order = (~mask).long().argsort(stable=True, dim=-1)  # padding last
     values, count = unit.gather(-1, order), mask.sum(-1, keepdim=True)
     place = torch.arange(scores.shape[-1], device=scores.device)
-    log_chance, swaps = _LOG_CHANCES[swap], []
+    log_probability, swaps = _LOG_PROBABILITIES[swap], []
     for layer in layers:
         compared = (torch.maximum(place, layer.partner) < count) & (count > layer.longer_than)
         partner = layer.partner.clamp(max=len(place) - 1)
         other = values[..., partner]
         logits = gain * torch.where(partner > place, values - other, other - values)
-        log_stay, log_swap = log_chance(logits), log_chance(-logits)
+        log_stay, log_swap = log_probability(logits), log_probability(-logits)
         swaps.append((partner, compared, log_stay, log_swap))
         values = torch.where(compared, other + log_stay.exp() * (values - other), values)
     rows = scores.new_zeros(*scores.shape[:-1], *start.shape[-2:])
@@ -113,10 +113,10 @@ def check_swap(swap: str) -> None:
     Raises:
         ConfigError: if there is none of that name.
     """
-    if swap not in _LOG_CHANCES:
+    if swap not in _LOG_PROBABILITIES:
         raise ConfigError(
-            f"no swap called '{swap}'{did_you_mean(swap, tuple(_LOG_CHANCES))}; "
-            f"there are {', '.join(_LOG_CHANCES)}"
+            f"no swap called '{swap}'{did_you_mean(swap, tuple(_LOG_PROBABILITIES))}; "
+            f"there are {', '.join(_LOG_PROBABILITIES)}"
         )
 
 
@@ -130,7 +130,7 @@ def _log_logistic_phi(x: Tensor) -> Tensor:
     return F.logsigmoid(x / (x.abs() + 1e-10) ** _LAMBDA)
 
 
-_LOG_CHANCES: dict[str, Callable[[Tensor], Tensor]] = {
+_LOG_PROBABILITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "cauchy": _log_cauchy,
     "logistic": F.logsigmoid,
     "logistic_phi": _log_logistic_phi,

@@ -1,19 +1,10 @@
 """Sums of distances between the scores of a list, without looking at pairs."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
-class Ties(NamedTuple):
-    """Where the scores that are equal to each begin and end."""
-
-    first: Tensor
-    """``[..., list]``; the place of the first."""
-    behind: Tensor
-    """``[..., list]``; the place behind the last."""
+from cascaderank.sorting.order import Ties, all_distinct, find_ties
 
 
 def distances_of(best_first: Tensor, count: Tensor) -> tuple[Tensor, Ties | None]:
@@ -40,7 +31,7 @@ def distances_of(best_first: Tensor, count: Tensor) -> tuple[Tensor, Ties | None
     """
     length = best_first.shape[-1]
     gaps = best_first[..., :-1] - best_first[..., 1:]
-    ties = None if all_apart(gaps, count) else find_ties(best_first, count)
+    ties = None if all_distinct(gaps, count) else find_ties(best_first, count)
     twice = torch.arange(2.0, 2 * length, 2.0, dtype=gaps.dtype, device=gaps.device)
     sums = torch.zeros_like(best_first)
     torch.cumsum(gaps.mul_(twice - count), -1, out=sums[..., 1:])
@@ -75,23 +66,3 @@ def gradient_of_distances(gradient: Tensor, count: Tensor, ties: Ties | None) ->
     sums = F.pad(gradient.cumsum(-1), (1, 0))
     both = sums.gather(-1, ties.first).add_(sums.gather(-1, ties.behind))
     return (gradient * (count - ties.first - ties.behind)).sub_(both)
-
-
-def find_ties(best_first: Tensor, count: Tensor) -> Ties:
-    """Find the scores that are equal to each, among the first ``count``."""
-    rank = torch.arange(best_first.shape[-1], device=best_first.device)
-    new = best_first[..., 1:] != best_first[..., :-1]
-    new = F.pad(new, (1, 0), value=True) | (rank == count)
-    first = torch.where(new, rank, 0).cummax(-1).values
-    next_first = F.pad(torch.where(new, rank, len(rank))[..., 1:], (0, 1), value=len(rank))
-    return Ties(first, next_first.flip(-1).cummin(-1).values.flip(-1))
-
-
-def all_apart(gaps: Tensor, count: Tensor) -> bool:
-    """Return whether no two scores are equal, as far as that is known without waiting."""
-    if gaps.device.type != "cpu":
-        return False
-    if count.numel() > 1:
-        behind = torch.arange(1, gaps.shape[-1] + 1) >= count
-        gaps = gaps.masked_fill(behind, 1.0)
-    return not gaps.numel() or float(gaps.amin()) > 0

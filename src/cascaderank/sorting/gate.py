@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cascaderank.sorting._scaling import scale_lists
+from cascaderank.sorting.scaling import scale_lists
 
 _BISECTIONS, _STEPS = 8, 20
 """How often the bracket of a threshold is halved, and how many steps are taken in all. The rest

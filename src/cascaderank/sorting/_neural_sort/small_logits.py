@@ -21,21 +21,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cascaderank.sorting._lines import LOG2_E, Lines
-from cascaderank.sorting._series import series_of, terms_needed
+from cascaderank.sorting._neural_sort.lines import LOG2_E, Lines
+from cascaderank.sorting._neural_sort.series import series_of, terms_needed
 
-_WIDTH = 1.25
+_MAX_EXPONENT = 1.25
 """The largest logarithm that a series gives the exponential of. Where it is smallest, a series
 has lost digits: a factor of exp(2.5) of rounding, at worst."""
 
-_FEW = 10
+_SHORT_STRETCH = 10
 """Stretches of so many rows are worth their exponentials, however wide they are."""
 
 _FLOOR = 1e-30
 """Less than any sum over a row or a group of rows can be, for those where there is none."""
 
 
-class Gentle(NamedTuple):
+class SmallLogitSums(NamedTuple):
     """The sums over both groups of rows of some lists, and what their gradient needs."""
 
     kept: Tensor
@@ -67,7 +67,7 @@ class Gentle(NamedTuple):
         return self.kept / (self.kept + self.dropped)
 
 
-def sum_gently(lines: Lines, steepest: float) -> Gentle:
+def sum_small_logits(lines: Lines, steepest: float) -> SmallLogitSums:
     """Sum the rows that are kept, and those that are not.
 
     Args:
@@ -78,7 +78,7 @@ def sum_gently(lines: Lines, steepest: float) -> Gentle:
     stretches, rows = _cut(lines, steepest)
     place = np.arange(rows - 1, -rows, -2.0)
     series = None
-    if rows <= _FEW:
+    if rows <= _SHORT_STRETCH:
         powers = (torch.from_numpy(place).to(slope)[:, None, None] * slope).exp2_()
     else:
         terms = terms_needed(place[0] * steepest, slope.dtype)
@@ -97,11 +97,11 @@ def sum_gently(lines: Lines, steepest: float) -> Gentle:
     kept, dropped = (
         _sum_of_products(some).clamp_(min=_FLOOR) for some in (parts[:border], parts[border:])
     )
-    return Gentle(kept, dropped, at_middle, inverse, pull, series, powers, border)
+    return SmallLogitSums(kept, dropped, at_middle, inverse, pull, series, powers, border)
 
 
-def gentle_gradient(
-    sums: Gentle, of_kept: Tensor | None, of_dropped: Tensor | None
+def small_logits_gradient(
+    sums: SmallLogitSums, of_kept: Tensor | None, of_dropped: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients by slope and intercept to base e, given those by the logarithms.
 
@@ -136,9 +136,11 @@ def gentle_gradient(
 
 def _cut(lines: Lines, steepest: float) -> tuple[tuple[int, int], int]:
     """Return how many stretches each group is cut into, and how many rows a stretch has."""
-    most = max(1 + int(min(_WIDTH / steepest, 2**31)), _FEW)
+    most = max(1 + int(min(_MAX_EXPONENT / steepest, 2**31)), _SHORT_STRETCH)
     sizes = int(lines.k.max()), int((lines.candidates - lines.k).max())
-    stretches, short = ([max(1, math.ceil(size / rows)) for size in sizes] for rows in (most, _FEW))
+    stretches, short = (
+        [max(1, math.ceil(size / rows)) for size in sizes] for rows in (most, _SHORT_STRETCH)
+    )
     if sum(short) <= sum(stretches) + 1:
         stretches = short
     rows = max(math.ceil(size / number) for size, number in zip(sizes, stretches, strict=True))
@@ -181,7 +183,7 @@ def _sums_over_candidates(factors: Tensor, series: Tensor | None, powers: Tensor
 
     Args:
         factors: ``[stretch, lists, list]``; in the middle of each stretch.
-        series: of :class:`Gentle`.
+        series: of :class:`SmallLogitSums`.
         powers: likewise.
     """
     moments = torch.bmm(factors.transpose(0, 1), powers.permute(1, 2, 0))
@@ -193,7 +195,7 @@ def _sums_over_rows(factors: Tensor, series: Tensor | None, powers: Tensor) -> T
 
     Args:
         factors: ``[lists, stretch, row]``
-        series: of :class:`Gentle`.
+        series: of :class:`SmallLogitSums`.
         powers: likewise.
     """
     return torch.bmm(factors if series is None else factors @ series.T, powers.transpose(0, 1))

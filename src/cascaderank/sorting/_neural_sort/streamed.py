@@ -3,7 +3,7 @@
 The logits of row i are straight lines in how hard the row pulls, ``pull_i * slope_j - offset_j``.
 Pull may be any number, so between rows there are rows, and where the probabilities change slowly
 from row to row a few of them stand for all rows of a group, those kept or those dropped
-(:mod:`cascaderank.sorting._quadrature`). With candidates in order of score, two things are known
+(:mod:`cascaderank.sorting._neural_sort.quadrature`). With candidates in order of score, two things are known
 without looking at a row:
 
 - the best candidate of a row is the one whose rank is nearest to it;
@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cascaderank.sorting._lines import LOG2_E, Lines
-from cascaderank.sorting._quadrature import (
+from cascaderank.sorting._neural_sort.lines import LOG2_E, SYNC_LENGTH, Lines
+from cascaderank.sorting._neural_sort.quadrature import (
     fewer_points,
     is_resolved,
     points_needed,
@@ -37,9 +37,6 @@ _BLOCK_BYTES = {"cpu": 2**22}
 
 _LARGE_BLOCK = 2**26
 """On other devices, it should keep all of it busy."""
-
-_LONG = 512
-"""Lists of this length are worth waiting for a device that is not the CPU."""
 
 _FLOOR = 1e-30
 """Less than any sum over a row or a group of rows can be, for those where there is none."""
@@ -68,7 +65,7 @@ class Group(NamedTuple):
     """``[lists, list]``; of each candidate over the rows, over ``largest``."""
 
 
-class Sharp(NamedTuple):
+class StreamedSums(NamedTuple):
     """Both groups of rows of some lists."""
 
     kept: Group
@@ -86,14 +83,14 @@ class Sharp(NamedTuple):
         return self.logs()[0].exp_()
 
 
-def sum_sharply(lines: Lines) -> Sharp:
+def sum_streamed(lines: Lines) -> StreamedSums:
     """Sum the rows that are kept, and those that are not; O(n) time for each of their points."""
     slope, intercept = lines.slope, lines.intercept
     k, count = (x.expand(len(slope), 1) for x in (lines.k, lines.candidates))
     length = slope.shape[-1]
-    # To look at numbers is to wait for a device, which short lists are not worth.
-    look = slope.device.type == "cpu" or length >= _LONG
-    spread = float((slope.amax(-1) - slope.amin(-1)).max()) / LOG2_E if look else 0.0
+    # To reads_values at numbers is to wait for a device, which short lists are not worth.
+    reads_values = slope.device.type == "cpu" or length >= SYNC_LENGTH
+    spread = float((slope.amax(-1) - slope.amin(-1)).max()) / LOG2_E if reads_values else 0.0
     rank = torch.arange(length, device=slope.device)
     buffer, groups = _buffer(slope), []
     for sizes, middle, border, own in (
@@ -102,18 +99,18 @@ def sum_sharply(lines: Lines) -> Sharp:
     ):
         rows = _Rows(slope, intercept, count, sizes[:, 0], middle.to(slope), lines.real)
         shift = _largest_logit(rows, border.clamp(0, length - 1)).masked_fill_(own, 0.0)
-        most = max(int(sizes.max()), 1) if look else length
-        number = points_needed(most, spread, slope.dtype) if look else length
-        found = None
-        while found is None:
-            found = _sum_group(rows, most, number, shift, buffer)
+        most = max(int(sizes.max()), 1) if reads_values else length
+        number = points_needed(most, spread, slope.dtype) if reads_values else length
+        sums_of_group = None
+        while sums_of_group is None:
+            sums_of_group = _sum_group(rows, most, number, shift, buffer)
             number = fewer_points(number * 3 // 2, most)
-        groups.append(found)
-    return Sharp(*groups)
+        groups.append(sums_of_group)
+    return StreamedSums(*groups)
 
 
-def sharp_gradient(
-    lines: Lines, sums: Sharp, of_kept: Tensor | None, of_dropped: Tensor | None
+def streamed_gradient(
+    lines: Lines, sums: StreamedSums, of_kept: Tensor | None, of_dropped: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients by slope and intercept to base e, given those by the logarithms.
 

@@ -4,7 +4,7 @@ With scores x in falling order, ``-log P_ij = |x_i - x_j| + log Z_i``. A distanc
 gaps between neighbours, so distances to the ranks that candidates should have come to a sum over
 gaps, each times how much of the wanted permutation lies across it. No term of it is negative, and
 what is in order costs exactly nothing. Z and the sums over its gradient decay from score to score
-(:mod:`cascaderank.sorting._scan`). The gradient takes nothing but these, so it is worked out in the
+(:mod:`cascaderank.sorting._soft_sort.decaying_sums`). The gradient takes nothing but these, so it is worked out in the
 forward pass.
 """
 
@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from cascaderank.sorting._distances import Ties, all_apart, find_ties
-from cascaderank.sorting._order import sort_best_first
-from cascaderank.sorting._scan import sums_of_others
+from cascaderank.sorting._soft_sort.decaying_sums import sums_of_others
+from cascaderank.sorting.order import Ties, all_distinct, find_ties, sort_best_first
 from cascaderank.tensors import is_whole
 
 _SUMS = {"mps": torch.float32}
@@ -68,15 +67,15 @@ class CrossEntropyOfDistances(torch.autograd.Function):
         # How much of the soft permutation lies across the gaps, as the wanted one does.
         given = rows_above.addcmul(rows_above, below).addcmul_(above, rows_below + share)
         of_gain = distance - given.mul_(gaps).sum(-1, keepdim=True)
-        ties = None if all_apart(gaps[:, 1:], count) else find_ties(best_first, count)
+        ties = None if all_distinct(gaps[:, 1:], count) else find_ties(best_first, count)
         of_x = _gradient_of_distance(wanted, first, behind, ties)
         # What is told by others, as a column and as the centre of a row: ties tell nothing.
-        told_above = rows_above.addcmul_(share, above)
-        told_below = rows_below.addcmul_(share, below)
+        from_above = rows_above.addcmul_(share, above)
+        from_below = rows_below.addcmul_(share, below)
         if ties is not None:
-            told_above = told_above.gather(-1, ties.first)
-            told_below = told_below.gather(-1, ties.behind - 1)
-        of_x = of_x.add_(told_above).sub_(told_below).mul_(gain).to(unit)
+            from_above = from_above.gather(-1, ties.first)
+            from_below = from_below.gather(-1, ties.behind - 1)
+        of_x = of_x.add_(from_above).sub_(from_below).mul_(gain).to(unit)
         of_unit = torch.empty_like(of_x).scatter_(-1, order, of_x)
         ctx.save_for_backward(of_unit, of_gain.to(gain))
         return cost.to(gain), totals

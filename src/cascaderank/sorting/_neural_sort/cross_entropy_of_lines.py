@@ -1,24 +1,20 @@
-"""All rows of NeuralSort at once: how sure they are, and of whom, without the matrix.
+"""Cross-entropy."""
 
-What is wanted of the rows ``softmax_j(pull_i slope_j - offset_j)`` are sums over all of them: of
-the logarithms of what they are divided by, and of each candidate's probability. Pull may be any
-number, and where rows change slowly a few points between them stand for all
-(:mod:`cascaderank.sorting._quadrature`); elsewhere they are taken block by block. The sums of
-probabilities are the gradient of the sum of logarithms, so there is nothing left to be done in
-the backward pass.
-"""
-
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cascaderank.sorting._distances import Ties, distances_of, gradient_of_distances
-from cascaderank.sorting._lines import LOG2_E
-from cascaderank.sorting._order import sort_best_first
-from cascaderank.sorting._quadrature import (
+from cascaderank.sorting._neural_sort.distances import gradient_of_distances
+from cascaderank.sorting._neural_sort.line_blocks import (
+    best_logit,
+    block_size,
+    blocks_of_rows,
+    sort_units,
+)
+from cascaderank.sorting._neural_sort.lines import SYNC_LENGTH
+from cascaderank.sorting._neural_sort.quadrature import (
     Points,
     fewer_points,
     is_resolved,
@@ -26,54 +22,11 @@ from cascaderank.sorting._quadrature import (
     points_of,
 )
 
-_BLOCK_BYTES = {"cpu": 2**20}
-"""How large a block is: on a CPU, it should stay in the cache."""
-
-_LARGE_BLOCK = 2**26
-"""On other devices, it should keep all of it busy."""
-
-_LONG = 512
-"""Lists of this length are worth waiting for a device that is not the CPU."""
-
 _USUAL_POINTS = 24
 """How many points are thought to be needed when lists are put into chunks."""
 
-_LOOKED_AT = 8
-"""How many candidates of a list are asked whether the points were enough."""
-
-_NEGLIGIBLE = -80.0
-"""The logarithm of what is nothing beside 1, in float64 too, and is still a normal float32."""
-
-
-class SortedUnits(NamedTuple):
-    """Scaled scores in falling order, and what makes them lines."""
-
-    best_first: Tensor
-    """``[lists, list]``; 0 behind the real ones."""
-    order: Tensor
-    """``[lists, list]``; where each was."""
-    candidates: Tensor
-    """``[lists, 1]``; how many are real."""
-    behind: Tensor
-    """``[lists, list]`` bool; what is not."""
-    distances: Tensor
-    """``[lists, list]``; of :func:`distances_of`."""
-    ties: Ties | None
-    """Likewise."""
-    intercept: Tensor
-    """``[lists, list]``; very negative behind the real ones."""
-
-
-def sort_units(unit: Tensor, gain: Tensor, mask: Tensor) -> SortedUnits:
-    """Sort scores in [-1, 1], ``[lists, list]``, that are to be multiplied by a gain."""
-    count = mask.sum(-1, keepdim=True)
-    best_first, order = sort_best_first(unit.masked_fill(~mask, -2.0))
-    behind = torch.arange(unit.shape[-1], device=unit.device) >= count
-    best_first.masked_fill_(behind, 0.0)
-    distances, ties = distances_of(best_first, count)
-    intercept = (gain * distances).neg_()
-    intercept.masked_fill_(behind, torch.finfo(unit.dtype).min / 4)
-    return SortedUnits(best_first, order, count, behind, distances, ties, intercept)
+_SAMPLED = 8
+"""How many candidates of a list are degrees whether the points were enough."""
 
 
 class CrossEntropyOfLines(torch.autograd.Function):
@@ -146,18 +99,18 @@ def _sums_of_rows(slope: Tensor, intercept: Tensor, count: Tensor) -> _Sums:
     for start in range(0, len(slope), some):
         lines = [x[start : start + some] for x in (slope, intercept, count)]
         most, number = _rows_and_points(lines[0], lines[2])
-        found = None
-        while found is None:
-            found = _sums_of_points(*lines, most=most, number=number)
+        sums_of_chunk = None
+        while sums_of_chunk is None:
+            sums_of_chunk = _sums_of_points(*lines, most=most, number=number)
             number = fewer_points(number * 3 // 2, most)
-        parts.append(found)
+        parts.append(sums_of_chunk)
     return parts[0] if len(parts) == 1 else _Sums(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def _rows_and_points(slope: Tensor, count: Tensor) -> tuple[int, int]:
     """Return how many rows the longest list has, and how many points to begin with."""
     length = slope.shape[-1]
-    if slope.device.type != "cpu" and length < _LONG:
+    if slope.device.type != "cpu" and length < SYNC_LENGTH:
         return length, length
     spread = float((slope.amax(-1) - slope.amin(-1)).max())
     most = max(1, int(count.max()))
@@ -173,29 +126,22 @@ def _sums_of_points(
     best = best_logit(slope, intercept, count, pull)
     divisor = torch.empty_like(best)
     sums = slope.new_zeros(len(slope), 2, slope.shape[-1])
-    asked = points.polynomial.shape[1]
-    sampled = _some_of(count) if asked > 1 else None
-    parts = slope.new_zeros(len(slope), asked, _LOOKED_AT)
+    degrees = points.polynomial.shape[1]
+    sampled = _sampled_places(count) if degrees > 1 else None
+    parts = slope.new_zeros(len(slope), degrees, _SAMPLED)
     for at, block in blocks_of_rows(slope, intercept, pull, best):
         of_row = torch.sum(block, -1, out=divisor[:, at])
         share = points.weight[:, at] / of_row
         sums.baddbmm_(torch.stack([share, share * pull[:, at]], 1), block)
         if sampled is not None:
-            seen = block.gather(-1, sampled[:, None].expand(-1, block.shape[1], -1))
-            parts.baddbmm_(share[:, None] * points.polynomial[:, :, at], seen)
+            sampled_block = block.gather(-1, sampled[:, None].expand(-1, block.shape[1], -1))
+            parts.baddbmm_(share[:, None] * points.polynomial[:, :, at], sampled_block)
     if sampled is not None and not is_resolved(parts, None):
         return None
     logs = (points.weight * divisor.log_()).sum(-1, keepdim=True)
     if number < most:
         logs.add_(_best_of_points_less_of_rows(slope, intercept, count, points, best))
     return _Sums(logs.clamp_(min=0.0), *sums.unbind(1))
-
-
-def best_logit(slope: Tensor, intercept: Tensor, count: Tensor, pull: Tensor) -> Tensor:
-    """Return the largest logit at each pull ``[lists, point]``: that of the nearest rank."""
-    rank = (count - 1 - pull).div_(2).round_().long().clamp_(0, slope.shape[-1] - 1)
-    # In the order of blocks_of_rows, so that the two cancel to the bit where they should.
-    return pull * slope.gather(-1, rank) + intercept.gather(-1, rank)
 
 
 def _best_of_points_less_of_rows(
@@ -213,31 +159,7 @@ def _best_of_points_less_of_rows(
     return (of_points.sum(-1, keepdim=True) - of_rows.sum(-1, keepdim=True)).to(slope)
 
 
-def _some_of(count: Tensor) -> Tensor:
+def _sampled_places(count: Tensor) -> Tensor:
     """Return the places of some candidates of each list, ``[lists, some]``, its ends among them."""
-    share = torch.arange(_LOOKED_AT, device=count.device)
-    return (count - 1).clamp(min=0) * share // (_LOOKED_AT - 1)
-
-
-def block_size(slope: Tensor) -> int:
-    return _BLOCK_BYTES.get(slope.device.type, _LARGE_BLOCK) // slope.itemsize
-
-
-def blocks_of_rows(
-    slope: Tensor, intercept: Tensor, pull: Tensor, best: Tensor
-) -> Iterator[tuple[slice, Tensor]]:
-    """Yield ``exp(logit - best)``, in (0, 1], for some points of all lists.
-
-    Yields:
-        Which points, and a block ``[lists, points, list]`` that the next one overwrites.
-    """
-    lists, length = slope.shape
-    number = pull.shape[-1]
-    at_once = max(1, min(number, block_size(slope) // (lists * length)))
-    buffer = slope.new_empty(lists * at_once * length)
-    for start in range(0, number, at_once):
-        at = slice(start, min(start + at_once, number))
-        block = buffer[: lists * (at.stop - start) * length].view(lists, -1, length)
-        torch.mul(pull[:, at, None], slope[:, None], out=block)
-        block.add_(intercept[:, None]).sub_(best[:, at, None])
-        yield at, block.clamp_(_NEGLIGIBLE, 0.0).mul_(LOG2_E).exp2_()
+    share = torch.arange(_SAMPLED, device=count.device)
+    return (count - 1).clamp(min=0) * share // (_SAMPLED - 1)

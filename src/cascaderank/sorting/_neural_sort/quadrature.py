@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
-_SHARPEST = 0.25
+_MAX_SPREAD = 0.25
 """How far apart the slopes of a list may be for a function of the rows to be smooth."""
 
 _TOLERANCE = {torch.float32: 1e-7, torch.float64: 1e-14}
@@ -49,7 +49,7 @@ def points_needed(rows: int, spread: float, dtype: torch.dtype) -> int:
     Returns:
         The number of points, or of the rows if fewer will not do.
     """
-    if not spread <= _SHARPEST:  # NaN, too, of training that diverged
+    if not spread <= _MAX_SPREAD:  # NaN, too, of training that diverged
         return rows
     root = math.sqrt(rows * spread)
     guess = 3 + 3 * root if dtype is torch.float32 else 5 + 5.5 * root

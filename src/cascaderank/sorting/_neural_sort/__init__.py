@@ -1,0 +1,1 @@
+"""Memory-efficient forms of NeuralSort."""
