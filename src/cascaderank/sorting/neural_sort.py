@@ -1,4 +1,4 @@
-"""NeuralSort: every rank chooses a candidate by a softmax."""
+"""NeuralSort: a softmax over the candidates for every rank."""
 
 from typing import cast, final
 
@@ -21,12 +21,12 @@ class NeuralSort(PermutationOperator):
 
     ``P[k, j] = softmax_j(((n + 1 - 2k) s_j - sum_i |s_j - s_i|) / temperature)`` for k = 1..n.
 
-    The logits grow with the length of the list and with the spread of its scores, so a
-    temperature that is right for lists of 40 is cold for lists of 1,000. Rows add up to 1,
-    columns only roughly. Time and memory of the permutation grow with the square of the list. The
-    top k and the cross-entropy of ranks take linear memory, and the time of a few rows where the
-    probabilities change slowly from row to row, as they do at temperatures near the number of
-    candidates; that of all rows where they are sharp.
+    The logits grow with the length of the list and with the spread of its scores. A temperature
+    that suits lists of 40 is therefore too low for lists of 1,000. Rows add up to 1, columns only
+    approximately. Time and memory of the permutation are quadratic in the list. The top k and the
+    cross-entropy of ranks take linear memory. Their time is that of a few rows where the
+    probabilities change slowly from row to row, as at temperatures near the number of candidates,
+    and that of all rows where the probabilities are sharp.
 
     Examples:
         >>> from cascaderank.sorting import permutation
@@ -69,8 +69,8 @@ class NeuralSort(PermutationOperator):
     ) -> tuple[Tensor, Tensor]:
         """Return two tensors, ``[...]`` and ``[..., list]``; see :class:`PermutationOperator`."""
         unit, gain = scale_lists(scores, temperature, mask)
-        wanted = ranks.first + ranks.behind - 1
-        flat = (x.reshape(-1, x.shape[-1]) for x in (unit, gain, wanted, mask))
+        targets = ranks.first + ranks.behind - 1
+        flat = (x.reshape(-1, x.shape[-1]) for x in (unit, gain, targets, mask))
         cost, totals = CrossEntropyOfLines.apply(*flat)  # type: ignore[no-untyped-call]
         return cost.view(scores.shape[:-1]), totals.view(scores.shape)
 
@@ -91,7 +91,7 @@ class NeuralSort(PermutationOperator):
 def _flat(
     scores: Tensor, temperature: Tensor, k: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Return one list a row; no mask if every candidate is real."""
+    """Flatten the leading dimensions: one list per row, and ``None`` for a mask without padding."""
     scores, temperature, k, mask = (
         x.reshape(-1, x.shape[-1]) for x in (scores, temperature[..., None], k[..., None], mask)
     )

@@ -1,4 +1,8 @@
-"""Sorting lists of scores, as fast as the device can."""
+"""Sorting lists of scores, and the tied scores of a sorted list.
+
+:func:`sort_best_first` and :func:`sort_ascending` carry no gradient and use the fastest sort of the
+device. :func:`sorted_values` carries a gradient that is shared evenly among equal scores.
+"""
 
 from typing import NamedTuple
 
@@ -9,22 +13,22 @@ from torch.nn import functional as F
 
 
 class Ties(NamedTuple):
-    """Where the scores that are equal to each begin and end."""
+    """Extent of the run of equal scores that each score of a sorted list belongs to."""
 
     first: Tensor
-    """``[..., list]``; the place of the first."""
+    """``[..., list]``; index of the first score of the run."""
     behind: Tensor
-    """``[..., list]``; the place behind the last."""
+    """``[..., list]``; end of the run: the index of its last score plus 1."""
 
 
 def sort_best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each list in falling order, and where each of its scores was.
+    """Return each list in descending order, and the original index of each of its scores.
 
-    On a CPU, numpy sorts several times as fast as torch. A float32 and its place fit into one
-    int64, and sorting these is faster still. Nothing is learned through the result.
+    On a CPU, numpy sorts several times as fast as torch. A float32 and its index fit into one
+    int64, and sorting these integers is faster still. No gradient flows through the result.
 
     Args:
-        scores: ``[..., list]`` floating point; float32 and float64 are those that gain.
+        scores: ``[..., list]`` floating point; only float32 and float64 are sorted faster.
 
     Returns:
         ``(best first, order)``, each ``[..., list]``. Equal scores stay in the order of the list.
@@ -45,7 +49,7 @@ def sort_best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sort_ascending(scores: Tensor) -> Tensor:
-    """Return each list ``[..., list]`` in rising order. Nothing is learned through the result."""
+    """Return each list ``[..., list]`` in ascending order. No gradient flows through the result."""
     scores = scores.detach()
     if scores.device.type == "cpu" and scores.dtype in (torch.float32, torch.float64):
         return torch.from_numpy(np.sort(scores.numpy(), axis=-1))
@@ -55,15 +59,15 @@ def sort_ascending(scores: Tensor) -> Tensor:
 def sorted_values(scores: Tensor) -> Tensor:
     """Sort each list, best first, and share the gradient of equal values evenly.
 
-    A plain sort hands the gradient of the k-th value to one of those that tie for it, by their
-    places in the list. Here all of them get the same part, so the order of the list never
-    matters.
+    A plain sort passes the gradient of the k-th value to one of the candidates that tie for it,
+    depending on their positions in the list. Here all of them receive the same part, so the order
+    of the list never matters.
 
     Args:
         scores: ``[..., list]``, finite.
 
     Returns:
-        ``[..., list]``, never growing along the list.
+        ``[..., list]``, non-increasing along the list.
 
     Examples:
         >>> scores = torch.tensor([1.0, 2.0, 2.0], requires_grad=True)
@@ -79,11 +83,16 @@ def sorted_values(scores: Tensor) -> Tensor:
     total = torch.zeros_like(values).scatter_add(-1, group, values)
     count = torch.zeros_like(fixed).scatter_add(-1, group, torch.ones_like(fixed))
     shared = (total / count.clamp(min=1)).gather(-1, group)
-    return fixed + (shared - shared.detach())  # the mean of equal numbers may be off by rounding
+    return fixed + (shared - shared.detach())  # rounding may change the mean of equal numbers
 
 
 def find_ties(best_first: Tensor, count: Tensor) -> Ties:
-    """Find the scores that are equal to each, among the first ``count``."""
+    """Return the run of equal scores of each score, among the first ``count`` scores.
+
+    Args:
+        best_first: ``[..., list]``, non-increasing along the first ``count`` scores of each list.
+        count: ``[..., 1]``; number of real scores of each list.
+    """
     rank = torch.arange(best_first.shape[-1], device=best_first.device)
     new = best_first[..., 1:] != best_first[..., :-1]
     new = F.pad(new, (1, 0), value=True) | (rank == count)
@@ -93,7 +102,14 @@ def find_ties(best_first: Tensor, count: Tensor) -> Ties:
 
 
 def all_distinct(gaps: Tensor, count: Tensor) -> bool:
-    """Return whether no two scores are equal, as far as that is known without waiting."""
+    """Return whether no two scores are equal, as far as known without a device synchronisation.
+
+    On a device other than the CPU the result is always ``False``.
+
+    Args:
+        gaps: ``[..., list - 1]``; differences between adjacent scores of a sorted list.
+        count: ``[..., 1]``; number of real scores of each list.
+    """
     if gaps.device.type != "cpu":
         return False
     if count.numel() > 1:
@@ -106,7 +122,7 @@ def _order_of_float32(scores: Tensor) -> Tensor:
     bits = scores.numpy().view(np.int32)
     falling = bits >> 31
     falling &= 0x7FFFFFFF
-    falling ^= bits  # integers in the order of the numbers
+    falling ^= bits  # integers that sort as the floating point numbers do
     np.invert(falling, out=falling)
     keys = falling.astype(np.int64)
     keys <<= 32

@@ -1,4 +1,12 @@
-"""Cross-entropy."""
+"""Cross-entropy between target ranks and NeuralSort, and its column sums, without the matrix.
+
+Two sums over the rows ``softmax_j(pull_i slope_j - offset_j)`` are needed: the sum of the
+logarithms of their denominators, and the sum of each candidate's probability. The pull is a
+continuous parameter, and where rows change slowly a few points between them replace all rows
+(:mod:`cascaderank.sorting._neural_sort.quadrature`); elsewhere the rows are computed block by
+block. The sums of probabilities are the gradient of the sum of logarithms, so the backward pass
+needs no further sums.
+"""
 
 from typing import Any, NamedTuple
 
@@ -23,40 +31,41 @@ from cascaderank.sorting._neural_sort.quadrature import (
 )
 
 _USUAL_POINTS = 24
-"""How many points are thought to be needed when lists are put into chunks."""
+"""Expected number of points, for splitting lists into chunks."""
 
 _SAMPLED = 8
-"""How many candidates of a list are degrees whether the points were enough."""
+"""Number of candidates of a list at which the precision of the points is checked."""
 
 
 class CrossEntropyOfLines(torch.autograd.Function):
-    """From scaled scores to the cross-entropy of each list, and how much each candidate gets.
+    """Cross-entropy of each list as a function of scaled scores, and column sums.
 
-    ``apply(unit, gain, wanted, mask)`` takes ``[lists, list]`` in [-1, 1], ``[lists, 1]``,
-    ``[lists, list]`` int64 (the sum of the first and the last rank that a candidate should have,
-    counted from 0) and ``[lists, list]`` bool. It returns the sum of ``-Y_ij log P_ij``
-    ``[lists, 1]``, and ``sum_i P_ij`` ``[lists, list]``, which is a constant to the gradient.
+    ``apply(unit, gain, targets, mask)`` takes ``[lists, list]`` in [-1, 1], ``[lists, 1]``,
+    ``[lists, list]`` int64 (first plus last target rank of a candidate, counted from 0) and
+    ``[lists, list]`` bool. It returns the sum of ``-Y_ij log P_ij`` ``[lists, 1]``, and
+    ``sum_i P_ij`` ``[lists, list]``, through which no gradient flows.
 
-    As the rows and columns of Y add up to 1, the logits add up to the pull of the ranks that each
-    candidate should have times its slope, less the offsets. The best of row i is the candidate
-    that has rank i, so the offsets cancel against those within the logarithms, and what is left of
-    the slopes is a sum of steps between neighbours, none of them negative.
+    As the rows and columns of Y add up to 1, the sum of the target logits is the pull of each
+    candidate's target ranks times its slope, less the offsets. The largest logit of row i is that
+    of the candidate with rank i, so the offsets cancel against those within the logarithms. The
+    remaining terms of the slopes are a sum of differences between neighbours, none of them
+    negative.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, unit: Tensor, gain: Tensor, wanted: Tensor, mask: Tensor
+        ctx: Any, unit: Tensor, gain: Tensor, targets: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         best_first, order, count, behind, distances, ties, intercept = sort_units(unit, gain, mask)
         rank = torch.arange(unit.shape[-1], device=unit.device)
-        too_much = (wanted.gather(-1, order) - 2 * rank).masked_fill_(behind, 0)
+        excess = (targets.gather(-1, order) - 2 * rank).masked_fill_(behind, 0)
         with torch.autocast(unit.device.type, enabled=False):
             logs, mass, pulled = _sums_of_rows(gain * best_first, intercept, count)
         steps = best_first[:, :-1] - best_first[:, 1:]
-        missed = too_much.cumsum(-1)[:, :-1].masked_fill(behind[:, 1:], 0).to(steps)
+        missed = excess.cumsum(-1)[:, :-1].masked_fill(behind[:, 1:], 0).to(steps)
         missed = (missed * steps).sum(-1, keepdim=True)
 
-        of_slope = pulled.add_(too_much - (count - 1 - 2 * rank))
+        of_slope = pulled.add_(excess - (count - 1 - 2 * rank))
         of_slope.masked_fill_(behind, 0.0)
         of_offset = (1 - mass).masked_fill_(behind, 0.0)
         of_gain = (of_slope * best_first).addcmul_(of_offset, distances).sum(-1, keepdim=True)
@@ -76,22 +85,23 @@ class CrossEntropyOfLines(torch.autograd.Function):
 
 class _Sums(NamedTuple):
     logs: Tensor
-    """``[lists, 1]``; of what rows are divided by, each over the exponential of its best logit."""
+    """``[lists, 1]``; sum of the logarithms of the denominators, each relative to the exponential
+    of the row's largest logit."""
     mass: Tensor
-    """``[lists, list]``; of probabilities."""
+    """``[lists, list]``; sum of the probabilities."""
     pulled: Tensor
-    """``[lists, list]``; of probabilities times the pull of the row."""
+    """``[lists, list]``; sum of the probabilities times the pull of the row."""
 
 
 def _sums_of_rows(slope: Tensor, intercept: Tensor, count: Tensor) -> _Sums:
     """Sum all rows of a softmax over lines.
 
     Args:
-        slope: ``[lists, list]``, never growing along the first ``count`` candidates of each list,
+        slope: ``[lists, list]``, non-increasing along the first ``count`` candidates of each list,
             and 0 behind them.
-        intercept: ``[lists, list]``, such that candidate i is the best of row i and of what is
-            nearer to it than to other rows; very negative behind the real candidates.
-        count: ``[lists, 1]``; how many candidates of each list are real.
+        intercept: ``[lists, list]``, such that candidate i has the largest logit in row i and at
+            every pull nearer to row i than to other rows; very negative behind the real candidates.
+        count: ``[lists, 1]``; number of real candidates of each list.
     """
     length = slope.shape[-1]
     some = max(1, block_size(slope) // (length * min(length, _USUAL_POINTS)))
@@ -108,7 +118,7 @@ def _sums_of_rows(slope: Tensor, intercept: Tensor, count: Tensor) -> _Sums:
 
 
 def _rows_and_points(slope: Tensor, count: Tensor) -> tuple[int, int]:
-    """Return how many rows the longest list has, and how many points to begin with."""
+    """Return the number of rows of the longest list, and the number of points to begin with."""
     length = slope.shape[-1]
     if slope.device.type != "cpu" and length < SYNC_LENGTH:
         return length, length
@@ -120,7 +130,7 @@ def _rows_and_points(slope: Tensor, count: Tensor) -> tuple[int, int]:
 def _sums_of_points(
     slope: Tensor, intercept: Tensor, count: Tensor, *, most: int, number: int
 ) -> _Sums | None:
-    """Return the sums by so many points, ``None`` if these are too few."""
+    """Return the sums from the given number of points, ``None`` if these are too few."""
     points = points_of(count[:, 0], number, rows=most, like=slope)
     pull = points.place.expand(len(slope), -1)
     best = best_logit(slope, intercept, count, pull)
@@ -147,10 +157,10 @@ def _sums_of_points(
 def _best_of_points_less_of_rows(
     slope: Tensor, intercept: Tensor, count: Tensor, points: Points, best: Tensor
 ) -> Tensor:
-    """Return by how much the best logits of the points exceed those of the rows, ``[lists, 1]``.
+    """Return by how much the largest logits of the points exceed those of the rows, ``[lists, 1]``.
 
-    They are as sharp as a list can be, and no points stand for them; only with what rows are
-    divided by they make a smooth function.
+    As a function of the pull, the largest logit is not smooth, so quadrature does not apply to it
+    alone. Only together with the logarithm of the denominator does it form a smooth function.
     """
     rank = torch.arange(slope.shape[-1], device=slope.device)
     of_rows = (count - 1 - 2 * rank).double() * slope + intercept
@@ -160,6 +170,6 @@ def _best_of_points_less_of_rows(
 
 
 def _sampled_places(count: Tensor) -> Tensor:
-    """Return the places of some candidates of each list, ``[lists, some]``, its ends among them."""
+    """Return the indices of some candidates of each list, ``[lists, some]``, with both ends."""
     share = torch.arange(_SAMPLED, device=count.device)
     return (count - 1).clamp(min=0) * share // (_SAMPLED - 1)

@@ -1,4 +1,4 @@
-"""Sums of distances between the scores of a list, without looking at pairs."""
+"""Sums of distances between the scores of a list, without enumerating pairs."""
 
 import torch
 from torch import Tensor
@@ -8,20 +8,21 @@ from cascaderank.sorting.order import Ties, all_distinct, find_ties
 
 
 def distances_of(best_first: Tensor, count: Tensor) -> tuple[Tensor, Ties | None]:
-    """Return how much farther from all others together each score is than the middle one is.
+    """Return the sum of each score's distances to all others, less that of the middle score.
 
-    ``sum_i |s_j - s_i| - sum_i |s_m - s_i|``, where no score is nearer to all than that in the
-    middle, m. It is summed from score to score over the gaps between them: those above get farther
-    by a gap, those below nearer. Takes O(n) time and memory. Equal scores get equal sums to the
-    bit. Nothing is learned through the result.
+    ``sum_i |s_j - s_i| - sum_i |s_m - s_i|``, where m is the middle score, whose sum is the
+    smallest. The sums are accumulated from score to score over the gaps between them: crossing a
+    gap adds it to the distance of every score above and subtracts it from that of every score
+    below. Takes O(n) time and memory. Equal scores get bitwise equal sums. No gradient flows
+    through the result.
 
     Args:
-        best_first: ``[..., list]``, never growing along the first ``count`` scores of each list.
-        count: ``[..., 1]``; how many scores of each list are real.
+        best_first: ``[..., list]``, non-increasing along the first ``count`` scores of each list.
+        count: ``[..., 1]``; number of real scores of each list.
 
     Returns:
-        ``[..., list]``, of no meaning behind the real scores; and the ties, ``None`` if it is
-        known that there are none.
+        ``[..., list]``, undefined behind the real scores; and the ties, ``None`` if all scores are
+        known to be distinct.
 
     Examples:
         >>> distances_of(torch.tensor([3.0, 1.0, 0.0]), torch.tensor([3]))[0]
@@ -35,7 +36,7 @@ def distances_of(best_first: Tensor, count: Tensor) -> tuple[Tensor, Ties | None
     twice = torch.arange(2.0, 2 * length, 2.0, dtype=gaps.dtype, device=gaps.device)
     sums = torch.zeros_like(best_first)
     torch.cumsum(gaps.mul_(twice - count), -1, out=sums[..., 1:])
-    if ties is not None and best_first.device.type != "cpu":  # whose sums differ by rounding
+    if ties is not None and best_first.device.type != "cpu":  # sums differ by rounding there
         sums = sums.gather(-1, ties.first)
     if count.numel() == 1 and count.device.type == "cpu":
         middle = sums[..., (at := int(count) // 2) : at + 1].clone()
@@ -45,18 +46,18 @@ def distances_of(best_first: Tensor, count: Tensor) -> tuple[Tensor, Ties | None
 
 
 def gradient_of_distances(gradient: Tensor, count: Tensor, ties: Ties | None) -> Tensor:
-    """Return the gradient by the scores, given that by the sums of their distances.
+    """Return the gradient with respect to the scores, given that of the sums of their distances.
 
-    That of the distance between equal scores is 0, as that of ``abs`` is.
+    The gradient of the distance between equal scores is 0, as that of ``abs`` is.
 
     Args:
-        gradient: ``[..., list]``, adding up to 0 over each list, as where a softmax is taken of
-            the sums, and 0 behind the real scores.
-        count: ``[..., 1]``; how many scores of each list are real.
-        ties: between the scores.
+        gradient: ``[..., list]``, adding up to 0 over each list, as the gradient of a softmax of
+            the sums does, and 0 behind the real scores.
+        count: ``[..., 1]``; number of real scores of each list.
+        ties: ties between the scores; ``None`` if all are distinct.
 
     Returns:
-        ``[..., list]``, of no meaning behind the real scores.
+        ``[..., list]``, undefined behind the real scores.
     """
     if ties is None:
         twice = torch.arange(

@@ -1,12 +1,4 @@
-"""All rows of NeuralSort at once: how sure they are, and of whom, without the matrix.
-
-What is wanted of the rows ``softmax_j(pull_i slope_j - offset_j)`` are sums over all of them: of
-the logarithms of what they are divided by, and of each candidate's probability. Pull may be any
-number, and where rows change slowly a few points between them stand for all
-(:mod:`cascaderank.sorting._neural_sort.quadrature`); elsewhere they are taken block by block. The sums of
-probabilities are the gradient of the sum of logarithms, so there is nothing left to be done in
-the backward pass.
-"""
+"""Blocks of rows of NeuralSort, for functions of all rows that never hold the whole matrix."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -19,36 +11,36 @@ from cascaderank.sorting._neural_sort.lines import LOG2_E
 from cascaderank.sorting.order import Ties, sort_best_first
 
 _BLOCK_BYTES = {"cpu": 2**20}
-"""How large a block is: on a CPU, it should stay in the cache."""
+"""Size of a block: on a CPU, small enough for the cache."""
 
 _LARGE_BLOCK = 2**26
-"""On other devices, it should keep all of it busy."""
+"""Size of a block on other devices: large enough to occupy the whole device."""
 
 _NEGLIGIBLE = -80.0
-"""The logarithm of what is nothing beside 1, in float64 too, and is still a normal float32."""
+"""Logarithm of a number that is negligible beside 1, in float64 too, and still a normal float32."""
 
 
 class SortedUnits(NamedTuple):
-    """Scaled scores in falling order, and what makes them lines."""
+    """Scaled scores in descending order, and the lines of their logits."""
 
     best_first: Tensor
-    """``[lists, list]``; 0 behind the real ones."""
+    """``[lists, list]``; 0 behind the real candidates."""
     order: Tensor
-    """``[lists, list]``; where each was."""
+    """``[lists, list]``; original index of each candidate."""
     candidates: Tensor
-    """``[lists, 1]``; how many are real."""
+    """``[lists, 1]``; number of real candidates."""
     behind: Tensor
-    """``[lists, list]`` bool; what is not."""
+    """``[lists, list]`` bool; ``True`` for padding."""
     distances: Tensor
-    """``[lists, list]``; of :func:`distances_of`."""
+    """``[lists, list]``; result of :func:`distances_of`."""
     ties: Ties | None
-    """Likewise."""
+    """Ties of the scores; ``None`` if all are known to be distinct."""
     intercept: Tensor
-    """``[lists, list]``; very negative behind the real ones."""
+    """``[lists, list]``; very negative behind the real candidates."""
 
 
 def sort_units(unit: Tensor, gain: Tensor, mask: Tensor) -> SortedUnits:
-    """Sort scores in [-1, 1], ``[lists, list]``, that are to be multiplied by a gain."""
+    """Sort scaled scores, ``[lists, list]`` in [-1, 1], and compute their lines at a given gain."""
     count = mask.sum(-1, keepdim=True)
     best_first, order = sort_best_first(unit.masked_fill(~mask, -2.0))
     behind = torch.arange(unit.shape[-1], device=unit.device) >= count
@@ -60,23 +52,30 @@ def sort_units(unit: Tensor, gain: Tensor, mask: Tensor) -> SortedUnits:
 
 
 def best_logit(slope: Tensor, intercept: Tensor, count: Tensor, pull: Tensor) -> Tensor:
-    """Return the largest logit at each pull ``[lists, point]``: that of the nearest rank."""
+    """Return the largest logit at each pull ``[lists, point]``, that of the nearest rank."""
     rank = (count - 1 - pull).div_(2).round_().long().clamp_(0, slope.shape[-1] - 1)
-    # In the order of blocks_of_rows, so that the two cancel to the bit where they should.
+    # Same order of operations as in blocks_of_rows, so that equal logits cancel exactly.
     return pull * slope.gather(-1, rank) + intercept.gather(-1, rank)
 
 
 def block_size(slope: Tensor) -> int:
+    """Return the number of entries of a block on the device of ``slope``."""
     return _BLOCK_BYTES.get(slope.device.type, _LARGE_BLOCK) // slope.itemsize
 
 
 def blocks_of_rows(
     slope: Tensor, intercept: Tensor, pull: Tensor, best: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield ``exp(logit - best)``, in (0, 1], for some points of all lists.
+    """Yield ``exp(logit - best)``, in (0, 1], for blocks of points of all lists.
+
+    Args:
+        slope: ``[lists, list]``
+        intercept: ``[lists, list]``
+        pull: ``[lists, point]``
+        best: ``[lists, point]``; largest logit at each pull.
 
     Yields:
-        Which points, and a block ``[lists, points, list]`` that the next one overwrites.
+        The slice of points, and a block ``[lists, points, list]`` that the next one overwrites.
     """
     lists, length = slope.shape
     number = pull.shape[-1]

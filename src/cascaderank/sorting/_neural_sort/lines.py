@@ -1,4 +1,4 @@
-"""Scores in falling order, as the lines that the logits of NeuralSort are."""
+"""Scores in descending order, and the straight lines that the logits of NeuralSort are."""
 
 import math
 from typing import NamedTuple
@@ -13,51 +13,52 @@ LOG2_E = math.log2(math.e)
 """``exp(x) = exp2(x * LOG2_E)``"""
 
 SYNC_LENGTH = 512
-"""Shortest list for which the values of a tensor are read back from a device other than the CPU."""
+"""Shortest list for which reading values back from a device other than the CPU pays off."""
 
 
 class Lines(NamedTuple):
-    """Lists in falling order. The logits of a row are ``pull * slope + intercept``, to base 2.
+    """Lists in descending order. The logits of a row are ``pull * slope + intercept``, to base 2.
 
-    Torch is several times as fast at ``exp2`` as at ``exp``.
+    Torch computes ``exp2`` several times as fast as ``exp``.
 
-    Row i = 1..n has a pull of ``n + 1 - 2i``, where n is sorting many candidates are real. Candidate i
-    is the best of row i, and of what is nearer to it than to other rows.
+    Row i = 1..n has the pull ``n + 1 - 2i``, where n is the number of real candidates. Candidate i
+    has the largest logit in row i, and at every pull that is nearer to row i than to other rows.
     """
 
     slope: Tensor
-    """``[lists, list]``, never growing along the real candidates, and 0 behind them."""
+    """``[lists, list]``, non-increasing along the real candidates, and 0 behind them."""
     intercept: Tensor
     """``[lists, list]``, at most 0, and 0 behind the real candidates."""
     k: Tensor
-    """``[lists or 1, 1]``; sorting many rows are kept, from 0 to all. One for all if it is known that
-    they are alike."""
+    """``[lists or 1, 1]``; number of rows that are kept, from 0 to all. One value if all lists are
+    known to have the same."""
     candidates: Tensor
-    """``[lists or 1, 1]``; sorting many are real."""
+    """``[lists or 1, 1]``; number of real candidates."""
     real: Tensor | None
-    """``[lists, list]`` of the dtype of the slope, 1 for a real candidate; ``None`` if all are."""
+    """``[lists, list]`` of the slope's dtype, 1 for a real candidate; ``None`` if all are real."""
 
 
 class Sorted(NamedTuple):
-    """How scores became lines."""
+    """How the scores were sorted and scaled."""
 
     order: Tensor
-    """``[lists, list]``; where each candidate was."""
+    """``[lists, list]``; original index of each candidate."""
     temperature: Tensor
-    """``[lists, 1]``; the temperature, but no less than the lowest."""
+    """``[lists, 1]``; the temperature, clamped from below."""
     clamped: Tensor
-    """``[lists, 1]`` bool; where the temperature is colder."""
+    """``[lists, 1]`` bool; where the given temperature was lower."""
     ties: Ties | None
-    """``None`` if it is known that there are none."""
+    """``None`` if all scores are known to be distinct."""
 
 
 def lines_of(
     scores: Tensor, temperature: Tensor, k: Tensor, mask: Tensor | None
 ) -> tuple[Lines, Sorted]:
-    """Sort scores, and return the lines that they are.
+    """Sort the scores and return the lines of their logits.
 
-    Neither large scores nor cold temperatures overflow. Below the temperature at which even scores
-    that differ by rounding are told apart, colder is no different.
+    Neither large scores nor low temperatures overflow. The temperature is clamped from below: at
+    the bound, even scores that differ only by rounding are fully separated, and a lower one would
+    change nothing.
 
     Args:
         scores: ``[lists, list]``.
@@ -82,7 +83,7 @@ def lines_of(
             best_first.gather(-1, place) for place in ((count - 1).clamp_(min=0), count // 2)
         )
         real = (~behind).to(scores)
-    # The difference of halves does not overflow. That to the middle is exact for most scores.
+    # The difference of halves does not overflow; the one to the middle score is usually exact.
     limits = torch.finfo(scores.dtype)
     half_range = (best_first[:, :1] / 2).sub_(low / 2).clamp_(min=limits.tiny / limits.eps**2)
     lowest = half_range.mul_(limits.eps**2)
@@ -101,15 +102,15 @@ def lines_of(
 def gradient_of_scores(
     lines: Lines, sorting: Sorted, of_slope: Tensor, of_intercept: Tensor
 ) -> Tensor:
-    """Return the gradient by scores, ``[lists, list]``, of no meaning where none is real.
+    """Return the gradient with respect to the scores, ``[lists, list]``, undefined for padding.
 
     Args:
-        lines: from :func:`lines_of`.
-        sorting: likewise.
-        of_slope: the gradient by the slope to base e, ``[lists, list]``; 0 behind the real
+        lines: first result of :func:`lines_of`.
+        sorting: second result of :func:`lines_of`.
+        of_slope: gradient with respect to the slope to base e, ``[lists, list]``; 0 behind the real
             candidates.
-        of_intercept: likewise. It adds up to 0 over a list, since what is added to all logits of
-            a row changes nothing.
+        of_intercept: gradient with respect to the intercept to base e, likewise. It adds up to 0
+            over a list, since the softmax is invariant to a constant added to all logits of a row.
     """
     of_distances = gradient_of_distances(of_intercept, lines.candidates, sorting.ties)
     of_scores = (of_slope - of_distances).div_(sorting.temperature)
@@ -119,7 +120,7 @@ def gradient_of_scores(
 def gradient_of_temperature(
     lines: Lines, sorting: Sorted, of_slope: Tensor, of_intercept: Tensor
 ) -> Tensor:
-    """Return the gradient by temperature, ``[lists, 1]``; 0 where that is too cold to matter."""
+    """Return the gradient with respect to the temperature, ``[lists, 1]``; 0 where clamped."""
     of_temperature = (of_slope * lines.slope).addcmul_(of_intercept, lines.intercept)
     of_temperature = of_temperature.sum(-1, keepdim=True).div_(sorting.temperature).div_(-LOG2_E)
     return of_temperature.masked_fill_(sorting.clamped, 0.0)

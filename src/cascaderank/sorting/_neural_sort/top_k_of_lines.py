@@ -1,4 +1,4 @@
-"""Top k."""
+"""Top-k probabilities of NeuralSort: chunks of lists, each by the fastest of three methods."""
 
 import math
 from collections.abc import Iterator
@@ -36,24 +36,24 @@ from cascaderank.sorting._neural_sort.streamed import (
 from cascaderank.tensors import full_precision
 
 _CHUNK = {"cpu": 2**16}
-"""How many candidates are sorted at once: on a CPU, as many as stay in the cache. Torch works on
-half as many in one thread; to wake another one takes about as long as a step does."""
+"""Number of candidates sorted at once: on a CPU, as many as stay in the cache. Torch processes half
+as many in one thread; starting another thread takes about as long as a step does."""
 
 _LARGE_CHUNK = 2**22
-"""On other devices, to keep all of them busy."""
+"""Number of candidates sorted at once on other devices: enough to occupy the whole device."""
 
 _SMALL = 12.0
-"""Pulls times slopes between this and its negative can be exponentiated as they are, and so can
-intercepts, which are no larger."""
+"""Largest absolute value of a pull times a slope, and so of an intercept, that can be exponentiated
+without subtracting the maximum."""
 
 
 class TopKOfLines(torch.autograd.Function):
-    """From scores to what is kept, some lists at a time, each in the order of its scores.
+    """Top-k probabilities as a function of scores, computed for chunks of lists in order of score.
 
-    ``apply(scores, temperature, k, mask, what)`` returns ``[lists, list]``: the ``"share"`` that is
-    kept, or the ``"logs"`` of the shares that are kept and dropped. Where there is nothing to say
-    (under the mask, and where k keeps all or none), the numbers mean nothing, and must get no
-    gradient from above.
+    ``apply(scores, temperature, k, mask, what)`` returns ``[lists, list]``: the probability of
+    being kept (``"share"``), or the log-probabilities of being kept and of being dropped
+    (``"logs"``). Where the result is undefined or trivial (under the mask, and where k keeps all or
+    none), the values are arbitrary and must receive no gradient.
     """
 
     @staticmethod
@@ -87,7 +87,7 @@ class TopKOfLines(torch.autograd.Function):
         tensors = iter(ctx.saved_tensors)
         chunks: list[_Chunk] = [_with_tensors(emptied, tensors) for emptied in ctx.emptied]
         if of_kept is not None:
-            for share in tensors:  # what is left: it was not the logarithm that was asked for
+            for share in tensors:  # saved only for "share": d share = share * d log share
                 of_kept = of_kept * share
         of_scores, of_temperature = [], []
         for some, chunk in zip(ctx.some, chunks, strict=True):
@@ -109,7 +109,7 @@ def _concatenated(parts: list[Tensor]) -> Tensor | None:
 
 
 class _Chunk(NamedTuple):
-    """Some lists, and all that their gradient needs."""
+    """Some lists, and the tensors that their gradient needs."""
 
     lines: Lines
     sorting: Sorted
@@ -117,7 +117,7 @@ class _Chunk(NamedTuple):
 
 
 def _chunks(scores: Tensor) -> Iterator[slice]:
-    """Yield about as many lists at a time, and as few times as may be."""
+    """Yield slices of lists of about equal size, as few as possible."""
     lists, length = scores.shape
     most = max(1, _CHUNK.get(scores.device.type, _LARGE_CHUNK) // length)
     some = math.ceil(lists / math.ceil(lists / most))
@@ -138,7 +138,7 @@ def _sum(lines: Lines) -> SmallLogitSums | StreamedSums | FusedSums:
 def _gradient(
     chunk: _Chunk, of_kept: Tensor | None, of_dropped: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients by slope and intercept to base e, given those by the logarithms."""
+    """Return the gradients with respect to slope and intercept to base e, given those above."""
     above = (x if x is None else x.gather(-1, chunk.sorting.order) for x in (of_kept, of_dropped))
     if isinstance(chunk.sums, FusedSums):
         return fused_gradient(chunk.lines, chunk.sums, *above)
@@ -148,7 +148,7 @@ def _gradient(
 
 
 def _tensors_in(record: tuple[Any, ...]) -> Iterator[Tensor]:
-    """Yield the tensors that records of records are made of."""
+    """Yield the tensors of nested records."""
     for x in record:
         if isinstance(x, tuple):
             yield from _tensors_in(x)
@@ -157,7 +157,7 @@ def _tensors_in(record: tuple[Any, ...]) -> Iterator[Tensor]:
 
 
 def _without_tensors(record: Any) -> Any:
-    """Return the same records without tensors."""
+    """Return the same nested records with a placeholder for each tensor."""
     return type(record)._make(
         _without_tensors(x) if isinstance(x, tuple) else Tensor if isinstance(x, Tensor) else x
         for x in record
@@ -165,7 +165,7 @@ def _without_tensors(record: Any) -> Any:
 
 
 def _with_tensors(record: Any, tensors: Iterator[Tensor]) -> Any:
-    """Return the same records with tensors in them again."""
+    """Return the same nested records with tensors in place of the placeholders."""
     return type(record)._make(
         _with_tensors(x, tensors) if isinstance(x, tuple) else next(tensors) if x is Tensor else x
         for x in record
