@@ -41,7 +41,7 @@ def test_names_are_unique():
 
 @pytest.mark.parametrize("name", ["request_id", "level", "label"])
 def test_names_of_other_columns_are_refused(name):
-    with pytest.raises(ValidationError, match="a column of its own"):
+    with pytest.raises(ValidationError, match="reserved column name"):
         feature(name)
 
 

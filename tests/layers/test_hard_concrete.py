@@ -90,15 +90,15 @@ def test_extreme_noise_gives_no_nan(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"gamma": 0.0}, "gamma must be below 0, or no gate is ever exactly 0"),
-        ({"gamma": 0.1}, "an L0 penalty does nothing; got 0.1"),
+        ({"gamma": 0.1}, "an L0 penalty has no effect; got 0.1"),
         ({"zeta": 1.0}, "zeta must be above 1, or no gate is ever exactly 1"),
         ({"beta": 0.0}, "beta must be a positive number"),
         ({"gamma": float("nan")}, "gamma must be below 0"),
     ],
 )
-def test_numbers_that_make_it_useless_are_refused(options, told):
-    with pytest.raises(ConfigError, match=told):
+def test_numbers_that_make_it_useless_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
         HardConcrete(2, **options)
