@@ -1,4 +1,4 @@
-"""The kernels of a GPU give the numbers of the dense form: by Triton's interpreter where there is none."""
+"""The Triton kernels agree with the dense form; without a GPU they run in Triton's interpreter."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import torch
 
 from cascaderank.sorting import log_top_k_probability
 from cascaderank.sorting._neural_sort import fused, top_k_of_lines
-from tests.sorting.test_streamed import STREAMED, Dense, assert_same, learned, ragged
+from tests.sorting.test_streamed import STREAMED, Dense, assert_same, logs_and_gradients, ragged
 
 pytest.importorskip("triton")
 
@@ -37,22 +37,24 @@ def on_device(*tensors):
 @pytest.mark.usefixtures("tiles")
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("temperature", [1e-2, 0.3, 5.0, 50.0, 1e30])
-def test_kernels_give_the_numbers_of_the_whole(temperature, ties):
+def test_kernels_agree_with_the_dense_form(temperature, ties):
     scores, k, mask = ragged(0, ties=ties)
     temperature = torch.full((5,), temperature, dtype=torch.float64)
     case = on_device(scores, k, temperature, mask)
-    want = learned(Dense(), *case)
+    want = logs_and_gradients(Dense(), *case)
     assert want[1].any()
-    assert_same(learned(STREAMED, *case), want, 1e-12)
+    assert_same(logs_and_gradients(STREAMED, *case), want, 1e-12)
 
 
 @pytest.mark.parametrize("temperature", [1e-6, 0.1, 10.0, 40.0])
 def test_single_precision_is_as_exact_as_the_dense_form(temperature):
     scores = torch.randn(3, 40, generator=torch.Generator().manual_seed(0))
     case = torch.tensor([1, 10, 39]), torch.full((3,), temperature), torch.ones(3, 40).bool()
-    got = learned(STREAMED, *on_device(scores, *case))
-    exact = learned(Dense(), *on_device(scores.double(), case[0], case[1].double(), case[2]))
-    plain = learned(Dense(), *on_device(scores, *case))
+    got = logs_and_gradients(STREAMED, *on_device(scores, *case))
+    exact = logs_and_gradients(
+        Dense(), *on_device(scores.double(), case[0], case[1].double(), case[2])
+    )
+    plain = logs_and_gradients(Dense(), *on_device(scores, *case))
     for one, other, want in zip(got, plain, exact, strict=True):
         assert one.isfinite().all()
         allowed = 4 * (other - want).abs().max() + 1e-5 * want.abs().max()
@@ -60,7 +62,7 @@ def test_single_precision_is_as_exact_as_the_dense_form(temperature):
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_one_group_alone_is_learned_through_its_own_rows(which, monkeypatch):
+def test_the_gradient_of_one_group_flows_through_its_own_rows(which, monkeypatch):
     monkeypatch.setattr(fused, "_ROWS", 4)
     scores = torch.randn(2, 30, generator=torch.Generator().manual_seed(0)).double()
     case = torch.tensor([7, 22]), torch.full((2,), 30.0).double(), torch.ones(2, 30).bool()
@@ -92,7 +94,7 @@ for name in ("_sum_rows", "_sum_columns", "_row_gradients", "_line_gradients"):
 
 
 def test_kernels_compile_without_a_gpu(tmp_path):
-    """The interpreter takes more than the compiler does."""
+    """The interpreter accepts code that the compiler rejects."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
@@ -106,5 +108,5 @@ def test_kernels_compile_without_a_gpu(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_they_are_for_gpus_and_for_lists_that_are_ranked():
+def test_kernels_are_used_on_gpus_only():
     assert not fused.use_kernels(torch.zeros(1, 10))

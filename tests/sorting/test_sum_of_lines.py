@@ -1,4 +1,4 @@
-"""Sums over softly sorted values, without the matrix, are those of the matrix."""
+"""Sums of softly sorted values, computed without the matrix, equal those of the matrix."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def given_to_it(mask, ranks, seed=0):
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("temperature", [1e-3, 0.1, 1.0, 10.0, 1e3, 1e30])
 @pytest.mark.parametrize("operator", STREAMED)
-def test_blocks_of_any_size_give_the_numbers_of_the_whole(
+def test_blocks_of_any_size_agree_with_the_dense_form(
     operator, temperature, tied, block, monkeypatch
 ):
     monkeypatch.setitem(line_blocks._BLOCK_BYTES, "cpu", block)

@@ -71,5 +71,8 @@ class HardConcrete(nn.Module):
         return torch.clamp(soft * (self._zeta - self._gamma) + self._gamma, 0, 1)
 
     def open_probability(self) -> Tensor:
-        """Return the probability of each gate to be nonzero in training; the sum is the expected L0."""
+        """Return the probability that each gate is nonzero in training.
+
+        Their sum is the expected L0 norm.
+        """
         return torch.sigmoid(self.log_alpha - self._beta * math.log(-self._gamma / self._zeta))
