@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from cascaderank.sorting import OPERATORS, Operator
-from cascaderank.sorting._rows import log_top_k_of_rows
 from cascaderank.sorting.neural_sort import NeuralSort
+from cascaderank.sorting.rows import log_top_k_of_rows
 
 
 @OPERATORS.register

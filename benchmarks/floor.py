@@ -11,7 +11,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from cascaderank.sorting._order import sort_best_first
+from cascaderank.sorting.order import sort_best_first
 from loader import BATCH, CANDIDATES, ENTRIES, HISTORY_FEATURES, ITEM_FEATURES, loader_pair
 from measuring import Bench, milliseconds, tell
 from peers import metric_pair

@@ -1,4 +1,7 @@
-"""A registry finds things by folder and says what it does not know."""
+"""A registry finds entries by package and reports unknown names and options."""
+
+import subprocess
+import sys
 
 import pytest
 
@@ -20,17 +23,17 @@ def test_options_are_the_keyword_only_parameters():
     assert list(STAGES.options("mlp")) == ["dim", "hidden", "dropout", "norm"]
 
 
-def test_all_wrong_options_are_told_at_once():
-    told = STAGES.option_mistakes("mlp", {"hiden": [3], "dim": "many", "dropout": 0.5})
-    assert len(told) == 2
-    assert "no option 'hiden' (did you mean 'hidden'?)" in told[0]
-    assert "dim='many'" in told[1]
+def test_all_wrong_options_are_reported_at_once():
+    mistakes = STAGES.option_mistakes("mlp", {"hiden": [3], "dim": "many", "dropout": 0.5})
+    assert len(mistakes) == 2
+    assert "no option 'hiden' (did you mean 'hidden'?)" in mistakes[0]
+    assert "dim='many'" in mistakes[1]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [0.5, float("nan")]])
-def test_an_option_that_is_no_finite_number_is_told(value):
-    (told,) = STAGES.option_mistakes("mlp", {"dropout": value})
-    assert "stage 'mlp': dropout takes finite numbers; got" in told
+def test_an_option_that_is_not_a_finite_number_is_reported(value):
+    (mistake,) = STAGES.option_mistakes("mlp", {"dropout": value})
+    assert "stage 'mlp': dropout takes finite numbers; got" in mistake
 
 
 def test_lists_become_the_declared_tuples():
@@ -46,15 +49,78 @@ def test_a_name_can_be_taken_once():
     registry.register(soup_dish)
     registry.register(soup_dish)  # the same thing again is no conflict
     other = type(soup_dish)(soup_dish.__code__, {}, "soup_dish")
-    with pytest.raises(ConfigError, match="a dish called 'soup' already"):
+    with pytest.raises(ConfigError, match="a dish called 'soup' is already registered"):
         registry.register(other)
 
 
-def test_a_function_must_say_what_it_is():
+def test_the_name_of_a_function_must_have_the_suffix():
     registry = Registry("dish", "cascaderank.stages", suffix="_dish")
 
     def soup():
         pass
 
-    with pytest.raises(ConfigError, match="called something_dish; got soup"):
+    with pytest.raises(ConfigError, match="dish function must end with _dish; got soup"):
         registry.register(soup)
+
+
+def in_main(name="Popularity"):
+    """A class as a script or a notebook would define it."""
+    return type(name, (), {"__module__": "__main__"})
+
+
+def test_a_class_of_a_script_is_registered_under_the_given_name():
+    registry = Registry("dish", "cascaderank.stages")
+    soup = in_main("Soup")
+    assert registry.register("broth")(soup) is soup
+    assert registry["broth"] is soup
+    assert "__main__" not in registry
+
+
+def test_a_class_of_a_script_needs_a_name():
+    registry = Registry("dish", "cascaderank.stages")
+    with pytest.raises(
+        ConfigError, match=r'PeaSoup is defined in __main__.*register\("pea_soup"\)'
+    ):
+        registry.register(in_main("PeaSoup"))
+
+
+def test_a_given_name_needs_no_suffix_and_must_be_an_identifier():
+    registry = Registry("dish", "cascaderank.stages", suffix="_dish")
+
+    @registry.register("soup")
+    def broth():
+        pass
+
+    assert registry["soup"] is broth
+    with pytest.raises(ConfigError, match=r"must be an identifier.*got 'pea soup'"):
+        registry.register("pea soup")(broth)
+
+
+def test_running_a_cell_again_replaces_its_class_and_no_other():
+    registry = Registry("dish", "cascaderank.stages")
+    registry.register("soup")(in_main("Soup"))
+    again = registry.register("soup")(in_main("Soup"))
+    assert registry["soup"] is again
+    with pytest.raises(ConfigError, match="a dish called 'soup' is already registered"):
+        registry.register("soup")(in_main("Stew"))
+
+
+SCRIPT = """
+from cascaderank.stages import STAGES
+
+@STAGES.register("popularity")
+class Popularity:
+    def __init__(self, schema, features, *, power: float = 1.0) -> None:
+        pass
+
+print("popularity" in STAGES, STAGES.checked_options("popularity", {"power": 2}))
+"""
+
+
+def test_options_of_a_class_of_a_script_are_checked(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.split() == ["True", "{'power':", "2.0}"]

@@ -38,7 +38,7 @@ def test_padding_never_matters(junk, by):
 
 
 @pytest.mark.parametrize("by", [{}, {"k": 1, "threshold": 0.0}, {"k": 0}, {"k": 1.5}, {"k": True}])
-def test_ground_truth_is_said_in_exactly_one_way(by):
+def test_ground_truth_is_defined_in_exactly_one_way(by):
     with pytest.raises(ConfigError):
         ground_truth(torch.zeros(3), **by)
 

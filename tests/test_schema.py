@@ -1,4 +1,4 @@
-"""A schema says what there is, and refuses what cannot be."""
+"""A schema lists the features of a data set and refuses inconsistent ones."""
 
 import pytest
 from pydantic import ValidationError
@@ -29,7 +29,7 @@ def test_patterns_choose_in_the_order_of_the_schema(patterns, chosen):
 
 
 @pytest.mark.parametrize("pattern", ["usr", "!usr"])
-def test_a_pattern_that_matches_nothing_is_refused(pattern):
+def test_a_pattern_without_a_match_is_refused(pattern):
     with pytest.raises(SchemaError, match=r"no feature 'usr' \(did you mean 'user'\?\)"):
         SCHEMA.select(["*", pattern])
 
@@ -41,7 +41,7 @@ def test_names_are_unique():
 
 @pytest.mark.parametrize("name", ["request_id", "level", "label"])
 def test_names_of_other_columns_are_refused(name):
-    with pytest.raises(ValidationError, match="a column of its own"):
+    with pytest.raises(ValidationError, match="reserved column name"):
         feature(name)
 
 
@@ -52,7 +52,7 @@ def test_features_of_one_vocabulary_agree():
         Schema(features=(one, other))
 
 
-def test_a_category_has_its_own_vocabulary_unless_it_says_another():
+def test_a_category_has_its_own_vocabulary_unless_another_is_given():
     assert feature("video", kind="categorical").vocabulary == "video"
     assert feature("video", kind="numeric").vocabulary == ""
 
@@ -70,7 +70,7 @@ def test_a_fitted_schema_survives_writing_and_reading(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", "[1]"])
-def test_what_is_no_schema_is_refused(tmp_path, content):
+def test_a_file_that_is_not_a_schema_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "schema.json").write_text(content)
     with pytest.raises(DataError, match=r"schema\.json: not a fitted schema"):

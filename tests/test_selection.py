@@ -1,4 +1,4 @@
-"""The hard cascade walks as a person would, to the last tie."""
+"""The hard cascade agrees with a plain implementation, ties included."""
 
 import math
 
@@ -86,7 +86,7 @@ def test_lists_without_candidates_keep_nothing():
         (torch.zeros(2, 1, 3).long(), (2, 1), None, ShapeError, "floating point"),
     ],
 )
-def test_wrong_arguments_are_told(scores, quotas, mask, error, says):
+def test_wrong_arguments_are_refused(scores, quotas, mask, error, says):
     with pytest.raises(error, match=says):
         select(scores, quotas, mask)
 

@@ -1,4 +1,4 @@
-"""Shapes are checked at the boundary, and the message says what was expected and found."""
+"""Shapes are checked at the boundary, and the message states the expected and the actual one."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a cascade reads: some requests with their candidates, as tensors."""
+"""Input of a cascade: a batch of requests with their candidates, as tensors."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -11,34 +11,35 @@ from cascaderank.errors import ShapeError
 
 @dataclass(frozen=True, kw_only=True)
 class RequestBatch:
-    """Some requests with their candidates, padded to the longest list of the batch.
+    """A batch of requests with their candidates, padded to the longest list of the batch.
 
-    Categories are int64 codes (0 = out of vocabulary), numbers are float32 (NaN = missing).
-    What lies under ``False`` of a mask means nothing.
+    Categories are int64 codes (0 = out of vocabulary), numbers are float32 (NaN = missing). Values
+    under ``False`` of a mask are arbitrary.
     """
 
     mask: Tensor
     """``[batch, list]`` bool, ``True`` for a real candidate."""
     items: Mapping[str, Tensor]
-    """Features of candidates by name, each ``[batch, list]``."""
+    """Features of the candidates by name, each ``[batch, list]``."""
     request: Mapping[str, Tensor] = field(default_factory=dict)
-    """Features of requests by name, each ``[batch]``."""
+    """Features of the requests by name, each ``[batch]``."""
     history: Mapping[str, Tensor] = field(default_factory=dict)
-    """Features of histories by name, each ``[batch, length]``; oldest first."""
+    """Features of the histories by name, each ``[batch, length]``; oldest entry first."""
     history_mask: Mapping[str, Tensor] = field(default_factory=dict)
-    """Masks of histories by the name of their sequence, each ``[batch, length]`` bool."""
+    """Masks of the histories by sequence name, each ``[batch, length]`` bool."""
     labels: Tensor | None = None
     """``[batch, list]`` float, higher is better; ``None`` when serving."""
     levels: Tensor | None = None
-    """``[batch, list]`` int64, how far the candidate got when it was logged, 0 lowest."""
+    """``[batch, list]`` int64, level of the cascade that the candidate reached when it was logged;
+    0 is the lowest."""
     feedback: Tensor | None = None
-    """``[batch, list]`` float32, what the user did with the candidate, such as 1 for a click;
-    ``None`` if the log does not say."""
+    """``[batch, list]`` float32, the user's response to the candidate, such as 1 for a click;
+    ``None`` if the log has no feedback."""
     log_q: Tensor | None = None
-    """``[batch, list]`` float32: logarithm of the chance by which random candidates are drawn, of
-    each candidate; ``None`` if none are drawn."""
+    """``[batch, list]`` float32, log-probability that the sampler of random candidates draws each
+    candidate; ``None`` if no candidates are sampled."""
     rows: Tensor | None = None
-    """``[batch]`` int64, where in its data set each request is."""
+    """``[batch]`` int64, row of each request in its data set."""
 
     def __post_init__(self) -> None:
         if self.mask.dim() != 2 or self.mask.dtype is not torch.bool:
@@ -62,11 +63,11 @@ class RequestBatch:
         return self.mask.shape[0]
 
     def to(self, device: torch.device | str) -> "RequestBatch":
-        """Return the batch on another device; from page-locked memory, nothing waits for it."""
+        """Return the batch on another device; copies from page-locked memory are asynchronous."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "RequestBatch":
-        """Return the batch in page-locked memory; without CUDA, as it is."""
+        """Return the batch in page-locked memory; without CUDA, unchanged."""
         return self._each(Tensor.pin_memory) if torch.cuda.is_available() else self
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "RequestBatch":

@@ -1,4 +1,4 @@
-"""A cascade: named stages with quotas, trained and judged as one network."""
+"""A cascade: named stages with quotas, trained and evaluated as one network."""
 
 from collections.abc import Mapping, Sequence
 from typing import final
@@ -16,19 +16,19 @@ from cascaderank.tensors import check_quotas
 
 @final
 class Cascade(nn.Module):
-    """Stages that rank one after the other, each passing on its quota of candidates.
+    """Stages that rank in sequence, each passing its quota of candidates on to the next.
 
-    Calling a cascade scores every candidate by every stage, which is what training and
-    evaluation need; :meth:`select` then walks the cascade as a server would.
+    Calling a cascade scores every candidate by every stage, as training and evaluation require;
+    :meth:`select` then applies the quotas as a server would.
 
     Args:
         stages: modules from :class:`~cascaderank.batch.RequestBatch` to scores ``[batch, list]``,
             by name, first and cheapest first.
-        quotas: how many candidates each stage passes on; never grows.
+        quotas: number of candidates that each stage passes on; non-increasing.
 
     Raises:
-        ConfigError: if there is no stage, or quotas are not positive or grow.
-        ShapeError: if there is not one quota per stage.
+        ConfigError: if there is no stage, or quotas are not positive or increase.
+        ShapeError: if the number of quotas differs from the number of stages.
 
     Examples:
         >>> from cascaderank.stages.linear import Linear
@@ -64,18 +64,18 @@ class Cascade(nn.Module):
         return torch.stack([stage(batch) for stage in self.stages.values()])
 
     def outputs(self, batch: RequestBatch) -> tuple[StageOutput, ...]:
-        """Return all that each stage says; its scores are those of :meth:`forward`."""
+        """Return the full output of each stage; the scores in it are those of :meth:`forward`."""
         return tuple(output_of(stage, batch) for stage in self.stages.values())
 
     def select(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Walk the cascade: each stage ranks what the one before it kept.
+        """Run the cascade: each stage ranks the candidates kept by the previous one.
 
         Args:
-            scores: ``[stages, batch, list]``, higher is better; of equals the earlier wins.
+            scores: ``[stages, batch, list]``, higher is better; of equal scores the earlier wins.
             mask: ``[batch, list]`` bool, ``True`` for a real candidate.
 
         Returns:
-            ``[stages, batch, list]`` bool: what is alive after each stage.
+            ``[stages, batch, list]`` bool: the candidates kept by each stage.
         """
         return select(scores, self.quotas, mask)
 
@@ -90,8 +90,8 @@ def build_stage(
     """Build a registered stage on some of the features.
 
     Args:
-        name: a name that ``cascaderank ls stages`` lists.
-        schema: fitted to the training requests.
+        name: registered name, as listed by ``cascaderank ls stages``.
+        schema: schema fitted to the training requests.
         features: names or shell patterns of the features that the stage may use.
         options: options of the stage.
 

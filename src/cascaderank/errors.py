@@ -1,18 +1,18 @@
-"""Every error a user can cause, in one tree.
+"""All errors that a user can cause, in one hierarchy.
 
 ::
 
-    CascadeRankError            catch this to catch them all
-    ├── ConfigError             a setting or an argument is wrong       (also a ValueError)
-    ├── ShapeError              tensors that do not agree               (also a ValueError)
-    ├── DataError               a file or a data set is wrong           (also a ValueError)
-    │   └── SchemaError         data and model speak of other features
-    ├── RunError                a run folder cannot be used
-    │   └── DivergedError       training broke down
+    CascadeRankError            base class: catches all of them
+    ├── ConfigError             invalid setting or argument             (also a ValueError)
+    ├── ShapeError              tensors of inconsistent shape or dtype  (also a ValueError)
+    ├── DataError               invalid file or data set                (also a ValueError)
+    │   └── SchemaError         data and model have different features
+    ├── RunError                unusable run folder
+    │   └── DivergedError       training diverged
     └── MissingExtraError       an optional package is not installed    (also an ImportError)
 
-A message says what was expected, what was found, where, and what to do. Anything else that
-escapes the library is a bug in it.
+A message states what was expected, what was found, where, and what to do. Any other exception that
+escapes the library is a bug.
 """
 
 import difflib
@@ -28,11 +28,11 @@ class ConfigError(CascadeRankError, ValueError):
 
 
 class ShapeError(CascadeRankError, ValueError):
-    """Tensors do not have the shapes or the kinds of numbers they must have."""
+    """Tensors do not have the required shapes or dtypes."""
 
 
 class DataError(CascadeRankError, ValueError):
-    """A file or a data set is missing, damaged, or not what it must be."""
+    """A file or a data set is missing, damaged or invalid."""
 
 
 class SchemaError(DataError):
@@ -44,7 +44,7 @@ class RunError(CascadeRankError):
 
 
 class DivergedError(RunError):
-    """Training broke down: the loss is no longer a number."""
+    """Training diverged: the loss is not finite."""
 
 
 class MissingExtraError(CascadeRankError, ImportError):

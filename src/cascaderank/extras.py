@@ -1,4 +1,4 @@
-"""The one door to optional packages."""
+"""Import of optional packages."""
 
 import importlib
 from types import ModuleType
@@ -7,11 +7,11 @@ from cascaderank.errors import MissingExtraError
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import an optional module, or say which ``pip`` command brings it.
+    """Import an optional module, or raise an error with the ``pip`` command that installs it.
 
     Args:
         module: dotted name of the module to import.
-        extra: name of the extra of this package that installs it.
+        extra: extra of this package that installs it.
 
     Returns:
         The imported module.

@@ -1,17 +1,20 @@
-"""Names of losses, metrics, stages and the like, found by folder.
+"""Registries: mappings from names to losses, metrics, stages and other components.
 
-A registry belongs to a package. Every module of that package is imported when a name is first
-asked for, and every module registers one thing under its own file name. Other distributions add
-theirs through the entry-point group that has the package's name.
+A registry belongs to a package. All modules of the package are imported when a name is first looked
+up, and every module registers one component under its own file name. Other distributions add
+components through the entry-point group that has the package's name; scripts and notebooks call
+:meth:`Registry.register` with a name.
 """
 
 import importlib
 import inspect
 import math
 import pkgutil
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, TypeVar, get_type_hints, overload
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,11 +27,20 @@ class Registry(Generic[T]):
     """A mapping from names to functions or classes, filled by the modules of one package.
 
     Args:
-        kind: what the things are called in messages, such as ``"loss"``.
-        package: the package whose modules register; pass ``__name__``.
-        suffix: what function names end with and registered names do not, such as ``"_loss"``.
-        derived: gives names and things that are made from others; a name that is taken stays.
-        given: parameters that are no options, as whoever builds the thing gives them.
+        kind: noun for the entries in messages, such as ``"loss"``.
+        package: package whose modules register; pass ``__name__``.
+        suffix: ending of function names that registered names omit, such as ``"_loss"``.
+        derived: function that returns names and entries derived from other registries; it does not
+            replace names that are already registered.
+        given: parameters that are not options, because the caller that builds the entry sets them.
+
+    Examples:
+        >>> greetings: Registry[Callable[..., str]] = Registry("greeting", "json")
+        >>> @greetings.register("hello")
+        ... def say_hello(*, name: str = "you") -> str:
+        ...     return f"hello {name}"
+        >>> greetings.option_mistakes("hello", {"nmae": "Ada"})
+        ["greeting 'hello' has no option 'nmae' (did you mean 'name'?); it takes name"]
     """
 
     def __init__(
@@ -45,62 +57,98 @@ class Registry(Generic[T]):
         self._suffix = suffix
         self._derived = derived
         self._given = given
-        self._known: dict[str, T] = {}
+        self._entries: dict[str, T] = {}
         self._loaded = False
 
-    def register(self, thing: T) -> T:
-        """Register a function under its name less the suffix, a class under its module's name.
+    @overload
+    def register(self, thing: T) -> T: ...
+
+    @overload
+    def register(self, thing: str) -> Callable[[T], T]: ...
+
+    def register(self, thing: T | str) -> T | Callable[[T], T]:
+        """Register a function or a class; used as a decorator, with or without a name.
+
+        Without a name, a function is registered under its own name less the suffix, and a class
+        under the name of its module. A class defined in ``__main__`` (a script or a notebook)
+        needs a name. Running its cell again replaces it.
+
+        Args:
+            thing: the function or class; or the name, such as ``@STAGES.register("popularity")``.
 
         Raises:
-            ConfigError: if the name is taken, or a function's name lacks the suffix.
+            ConfigError: if the name is taken, is not an identifier, or is missing; or if the name
+                of a function does not end with the suffix.
         """
+        if isinstance(thing, str):
+            return partial(self._add, name=thing)
+        return self._add(thing)
+
+    def _add(self, thing: T, name: str | None = None) -> T:
+        name = self._default_name(thing) if name is None else name
+        if not name.isidentifier():
+            raise ConfigError(
+                f"the name of a {self.kind} must be an identifier, such as 'my_{self.kind}'; "
+                f"got {name!r}"
+            )
+        present = self._entries.get(name)
+        if present is not None and present is not thing and not _redefines(thing, present):
+            raise ConfigError(f"a {self.kind} called '{name}' is already registered")
+        self._entries[name] = thing
+        return thing
+
+    def _default_name(self, thing: T) -> str:
         name = thing.__name__
         if inspect.isclass(thing):
-            name = thing.__module__.rpartition(".")[2]
-        elif not name.endswith(self._suffix):
-            raise ConfigError(f"a {self.kind} is called something{self._suffix}; got {name}")
-        name = name.removesuffix(self._suffix)
-        if name in self._known and self._known[name] is not thing:
-            raise ConfigError(f"there is a {self.kind} called '{name}' already")
-        self._known[name] = thing
-        return thing
+            if thing.__module__ == "__main__":
+                suggestion = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+                raise ConfigError(
+                    f"{self.kind} class {name} is defined in __main__ and needs a name; "
+                    f'write register("{suggestion}") instead of register'
+                )
+            return thing.__module__.rpartition(".")[2]
+        if not name.endswith(self._suffix):
+            raise ConfigError(
+                f"the name of a {self.kind} function must end with {self._suffix}; got {name}"
+            )
+        return name.removesuffix(self._suffix)
 
     def __iter__(self) -> Iterator[str]:
         self._load()
-        return iter(sorted(self._known))
+        return iter(sorted(self._entries))
 
     def __contains__(self, name: str) -> bool:
         self._load()
-        return name in self._known
+        return name in self._entries
 
     def __getitem__(self, name: str) -> T:
-        """Return what is registered under ``name``.
+        """Return the entry registered under ``name``.
 
         Raises:
-            ConfigError: if there is no such name; the nearest one is suggested.
+            ConfigError: if the name is unknown; the nearest name is suggested.
         """
         self._load()
-        if name not in self._known:
+        if name not in self._entries:
             raise ConfigError(
-                f"no {self.kind} called '{name}'{did_you_mean(name, self._known)}; "
+                f"no {self.kind} called '{name}'{did_you_mean(name, self._entries)}; "
                 f"there are {', '.join(self) or 'none'}"
             )
-        return self._known[name]
+        return self._entries[name]
 
     def options(self, name: str) -> dict[str, inspect.Parameter]:
-        """Return the keyword-only parameters of ``name`` by their names."""
+        """Return the keyword-only parameters of ``name``, by parameter name."""
         parameters = inspect.signature(self[name]).parameters
         return {k: p for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
     def option_mistakes(
         self, name: str, options: Mapping[str, object], *, finite: bool = True
     ) -> list[str]:
-        """Return one sentence for each option that ``name`` does not take as it is given.
+        """Return one message for each option that ``name`` does not accept.
 
         Args:
-            name: what takes the options.
-            options: by their names.
-            finite: whether numbers that are not finite are mistakes, too.
+            name: registered name of the entry that takes the options.
+            options: values by option name.
+            finite: whether to report numbers that are not finite.
         """
         known = [option for option in self.options(name) if option not in self._given]
         mistakes = []
@@ -119,19 +167,19 @@ class Registry(Generic[T]):
             try:
                 self._adapter(name, option).validate_python(value)
             except ValidationError as error:
-                told = "; ".join(_told(e, value) for e in error.errors())
-                mistakes.append(f"{self.kind} '{name}': {option}={value!r}: {told}")
+                reasons = "; ".join(_option_message(e, value) for e in error.errors())
+                mistakes.append(f"{self.kind} '{name}': {option}={value!r}: {reasons}")
         return mistakes
 
     def checked_options(
         self, name: str, options: Mapping[str, object], *, finite: bool = True
     ) -> dict[str, Any]:
-        """Return the options as the types that ``name`` declares, such as lists as tuples.
+        """Return the options converted to the declared types, such as lists to tuples.
 
         Arguments are those of :meth:`option_mistakes`.
 
         Raises:
-            ConfigError: if there is no such name, or it does not take an option.
+            ConfigError: if the name is unknown, or it does not accept an option.
         """
         mistakes = self.option_mistakes(name, options, finite=finite)
         if mistakes:
@@ -143,12 +191,12 @@ class Registry(Generic[T]):
 
     def _adapter(self, name: str, option: str) -> TypeAdapter[Any]:
         thing = self[name]
-        made_by = thing.__init__ if inspect.isclass(thing) else thing
-        hints = get_type_hints(made_by, include_extras=True)
+        signature_of = thing.__init__ if inspect.isclass(thing) else thing
+        hints = get_type_hints(signature_of, include_extras=True)
         return TypeAdapter(hints.get(option, Any))
 
     def attribute(self, name: str) -> T:
-        """Look up a module attribute such as ``bce_loss``; for a package's ``__getattr__``."""
+        """Return a module attribute such as ``bce_loss``; for ``__getattr__`` of the package."""
         if self._suffix and name.endswith(self._suffix) and name.removesuffix(self._suffix) in self:
             return self[name.removesuffix(self._suffix)]
         raise AttributeError(f"module '{self._package}' has no attribute '{name}'")
@@ -156,18 +204,18 @@ class Registry(Generic[T]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True  # first, so that a module may ask for names while it registers
+        self._loaded = True  # set first, so that modules may look up names while they register
         package = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self._package}.{module.name}")
         for entry_point in entry_points(group=self._package):
             entry_point.load()
         for name, thing in self._derived():
-            self._known.setdefault(name, thing)
+            self._entries.setdefault(name, thing)
 
 
 def _finite(value: object) -> bool:
-    """Whether there is neither NaN nor infinity in it, lists and tables included."""
+    """Whether a value contains neither NaN nor infinity, including nested lists and tables."""
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, Mapping):
@@ -175,9 +223,15 @@ def _finite(value: object) -> bool:
     return not isinstance(value, (list, tuple)) or all(_finite(v) for v in value)
 
 
-def _told(error: Any, value: object) -> str:
-    """One mistake, with the name it has in an option that is a table."""
+def _redefines(thing: Callable[..., Any], present: Callable[..., Any]) -> bool:
+    """Whether both have one name in ``__main__``, as after running a notebook cell again."""
+    home = thing.__module__, thing.__qualname__
+    return home == (present.__module__, present.__qualname__) and home[0] == "__main__"
+
+
+def _option_message(error: Any, value: object) -> str:
+    """Return the message of a validation error, with the key if the option is a table."""
     message: str = error["msg"].removeprefix("Value error, ")
-    name = error["loc"][-1] if error["loc"] else None
-    named = isinstance(value, Mapping) and (name in value or error["type"] == "missing")
-    return f"{name}: {message}" if named else message
+    key = error["loc"][-1] if error["loc"] else None
+    is_key = isinstance(value, Mapping) and (key in value or error["type"] == "missing")
+    return f"{key}: {message}" if is_key else message

@@ -1,4 +1,4 @@
-"""What candidates are worth: which of them are ground truth, and what their labels gain."""
+"""Relevance of candidates: the ground truth of each list, and the gains of labels."""
 
 import math
 from typing import Literal, get_args
@@ -7,22 +7,22 @@ import torch
 from torch import Tensor
 
 from cascaderank.errors import ConfigError, did_you_mean
-from cascaderank.sorting._order import rising_values
+from cascaderank.sorting.order import sort_ascending
 from cascaderank.tensors import check_mask, is_whole
 
 Gain = Literal["exponential", "linear"]
 
 
 def check_ground_truth(k: int | None, threshold: float | None) -> None:
-    """Check that exactly one way to tell the ground truth is given.
+    """Check that the ground truth is defined by exactly one of ``k`` and ``threshold``.
 
     Raises:
         ConfigError: if both or none are given, or ``k`` is not a positive integer.
     """
     if (k is None) == (threshold is None):
         raise ConfigError(
-            "say what the ground truth is by one of: the top k by label, or a label threshold; "
-            f"got k={k} and threshold={threshold}"
+            "the ground truth must be defined by exactly one of k, the top k by label, and "
+            f"threshold, the smallest relevant label; got k={k} and threshold={threshold}"
         )
     if k is not None and (not isinstance(k, int) or isinstance(k, bool) or k < 1):
         raise ConfigError(f"the size of the ground truth must be a positive integer; got {k}")
@@ -35,16 +35,16 @@ def ground_truth(
     threshold: float | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Mark the ground truth of each list.
+    """Return the relevance of each candidate: its membership in the ground truth of its list.
 
-    With ``k``, candidates of equal label that compete for the last places share them: two that
-    tie for one place get one half each. So the marks always add up to ``k`` (or to the number of
-    real candidates, if there are fewer), and the order of the list never matters.
+    With ``k``, candidates of equal label that compete for the last places share them: two that tie
+    for one place get one half each. The relevance of a list therefore always adds up to ``k`` (or
+    to the number of real candidates, if there are fewer), and the order of the list never matters.
 
     Args:
         labels: ``[..., list]``, higher is better.
-        k: the ground truth is the top ``k`` by label.
-        threshold: the ground truth is every label of at least this.
+        k: size of the ground truth, the top ``k`` by label.
+        threshold: smallest label that belongs to the ground truth.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:
@@ -70,9 +70,9 @@ def ground_truth(
         return torch.zeros_like(labels)
     whole, size = is_whole(mask), min(k or 1, labels.shape[-1])
     labels = labels.detach() if whole else labels.detach().masked_fill(~mask, -torch.inf)
-    rising = rising_values(labels)
+    rising = sort_ascending(labels)
     last = rising[..., -size:][..., :1]  # the k-th best label
-    if whole and is_whole(last > rising[..., -size - 1 : -size]):  # nobody competes
+    if whole and is_whole(last > rising[..., -size - 1 : -size]):  # no ties at the cut-off
         return (labels >= last).to(labels.dtype)
     # A list with fewer than k real candidates has -inf here, and every real one is above it.
     better, tied = (labels > last) & mask, (labels == last) & mask
@@ -82,9 +82,10 @@ def ground_truth(
 
 
 def relative_gains(labels: Tensor, gain: Gain, mask: Tensor) -> Tensor:
-    """Return what labels gain, ``2^y - 1`` or ``y``, over about that of the best of the list.
+    """Return the gains of labels, ``2^y - 1`` or ``y``, relative to about that of the list's best.
 
-    What it is over is a power of 2 and the best label, so that large labels do not overflow.
+    The divisor is ``2^best`` for the exponential gain and the best label for the linear one, so
+    that large labels do not overflow.
 
     Args:
         labels: ``[..., list]``, at least 0; higher is better.
@@ -92,7 +93,7 @@ def relative_gains(labels: Tensor, gain: Gain, mask: Tensor) -> Tensor:
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:
-        ``[..., list]`` float64 in [0, 1] where labels are; 0 under the mask.
+        ``[..., list]`` float64, in [0, 1] if labels are at least 0; 0 under the mask.
 
     Raises:
         ConfigError: if ``gain`` is unknown.

@@ -1,8 +1,8 @@
-"""What a data set holds: the features of requests, candidates and histories.
+"""Schema of a data set: the features of requests, candidates and histories.
 
-A :class:`Schema` says what there is, before anything was learnt from it. A :class:`FittedSchema`
-adds what was learnt from the training requests: vocabularies, means and deviations. The first
-travels with the data, the second with the model.
+A :class:`Schema` describes the columns before training. A :class:`FittedSchema` adds statistics of
+the training requests: vocabularies, means and standard deviations. The former is stored with the
+data, the latter with the model.
 """
 
 import json
@@ -29,18 +29,18 @@ RESERVED = ("request_id", "timestamp", "level", "position", "label", "feedback")
 
 
 class Role(StrEnum):
-    """Whom a feature describes."""
+    """The entity that a feature describes."""
 
     REQUEST = "request"
     """The request: the user, the query, the context. One value per request."""
     ITEM = "item"
     """The candidate, or the pair of request and candidate. One value per candidate."""
     HISTORY = "history"
-    """What came before the request, oldest first. A list per request, of any length."""
+    """Events before the request, oldest first. One list per request, of any length."""
 
 
 class Kind(StrEnum):
-    """What the values of a feature are."""
+    """Type of the values of a feature."""
 
     CATEGORICAL = "categorical"
     """Integers or strings without an order."""
@@ -49,13 +49,13 @@ class Kind(StrEnum):
 
 
 class Transform(StrEnum):
-    """What is done to a numeric feature before a model sees it."""
+    """Transformation of a numeric feature before it reaches a model."""
 
     NONE = "none"
     LOG1P = "log1p"
     """Signed: sign(x) log(1 + |x|)."""
     STANDARDISE = "standardise"
-    """Less the mean, over the standard deviation, both of the training requests."""
+    """Subtract the mean and divide by the standard deviation, both over the training requests."""
     LOG1P_STANDARDISE = "log1p_standardise"
 
 
@@ -75,17 +75,17 @@ class Feature(BaseModel):
     transform: Transform = Transform.STANDARDISE
     """Numeric features only."""
     missing: bool = False
-    """May be null. A model then sees a second input that says so; a null category is out of
-    vocabulary."""
+    """Whether values may be null. A model then receives a second input that indicates a missing
+    value; a null category is out of vocabulary."""
     vocabulary: str = ""
-    """Categorical features only: features of one vocabulary share their codes, as the items of a
+    """Categorical features only: features with one vocabulary share their codes, as the items of a
     history share those of the candidates. Empty: the feature's own name."""
     buckets: int | None = Field(None, ge=1)
-    """Categorical features only: hash into so many buckets instead of keeping a vocabulary."""
+    """Categorical features only: number of hash buckets; ``None`` to build a vocabulary instead."""
     min_count: int = Field(1, ge=1)
-    """Categorical features only: values seen less often in training are out of vocabulary."""
+    """Categorical features only: values that occur less often in training are out of vocabulary."""
     sequence: str = "history"
-    """History features only: features of one sequence have one length per request."""
+    """History features only: features of one sequence have the same length in each request."""
 
     @model_validator(mode="before")
     @classmethod
@@ -97,12 +97,12 @@ class Feature(BaseModel):
     @model_validator(mode="after")
     def _name_is_free(self) -> Self:
         if self.name in RESERVED:
-            raise ValueError(f"'{self.name}' is a column of its own; rename the feature")
+            raise ValueError(f"'{self.name}' is a reserved column name; rename the feature")
         return self
 
     @property
     def size(self) -> int | None:
-        """Codes of a hashed feature, slot 0 (null) included; ``None`` if not hashed."""
+        """Number of codes of a hashed feature, including slot 0 (null); ``None`` if not hashed."""
         return None if self.buckets is None else self.buckets + 1
 
 
@@ -116,9 +116,9 @@ class Schema(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [f.name for f in self.features]
-        twice = sorted({n for n in names if names.count(n) > 1})
-        if twice:
-            raise ValueError(f"features named twice: {', '.join(twice)}")
+        duplicates = sorted({n for n in names if names.count(n) > 1})
+        if duplicates:
+            raise ValueError(f"features named twice: {', '.join(duplicates)}")
         for vocabulary in {f.vocabulary for f in self.features if f.kind is Kind.CATEGORICAL}:
             members = [f for f in self.features if f.vocabulary == vocabulary]
             if len({(f.buckets, f.min_count) for f in members}) > 1:
@@ -137,7 +137,7 @@ class Schema(BaseModel):
         """Return one feature.
 
         Raises:
-            SchemaError: if there is none of that name.
+            SchemaError: if no feature has that name.
         """
         for feature in self.features:
             if feature.name == name:
@@ -145,7 +145,7 @@ class Schema(BaseModel):
         raise SchemaError(f"no feature '{name}'{did_you_mean(name, self.names)}")
 
     def of(self, role: Role, kind: Kind | None = None) -> tuple[Feature, ...]:
-        """Return the features of a role, and of a kind if one is given."""
+        """Return the features of a role, optionally only those of one kind."""
         return tuple(
             f for f in self.features if f.role is role and (kind is None or f.kind is kind)
         )
@@ -154,11 +154,11 @@ class Schema(BaseModel):
         """Return the features that match any of the patterns, in the order of the schema.
 
         Args:
-            patterns: names, or shell patterns such as ``"bm25*"``; with a leading ``!`` they take
-                out instead, as in ``["*", "!cross_*"]``.
+            patterns: names, or shell patterns such as ``"bm25*"``. A leading ``!`` excludes
+                instead, as in ``["*", "!cross_*"]``.
 
         Raises:
-            SchemaError: if a pattern matches nothing.
+            SchemaError: if a pattern matches no feature.
 
         Examples:
             >>> schema = Schema(features=(Feature(name="a1", role="item", kind="numeric"),))
@@ -173,11 +173,11 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """Return the names that match any of the patterns; see :meth:`Schema.select`.
 
     Raises:
-        SchemaError: if a pattern matches nothing.
+        SchemaError: if a pattern matches no name.
     """
-    wanted = [p for p in patterns if not p.startswith("!")]
-    unwanted = [p[1:] for p in patterns if p.startswith("!")]
-    for pattern in (*wanted, *unwanted):
+    included = [p for p in patterns if not p.startswith("!")]
+    excluded = [p[1:] for p in patterns if p.startswith("!")]
+    for pattern in (*included, *excluded):
         if not any(fnmatchcase(n, pattern) for n in names):
             raise SchemaError(
                 f"no feature '{pattern}'{did_you_mean(pattern, names)}; there are {abridged(names)}"
@@ -185,7 +185,7 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     return [
         n
         for n in names
-        if any(fnmatchcase(n, p) for p in wanted) and not any(fnmatchcase(n, p) for p in unwanted)
+        if any(fnmatchcase(n, p) for p in included) and not any(fnmatchcase(n, p) for p in excluded)
     ]
 
 
@@ -199,19 +199,19 @@ class Moments(BaseModel):
 
 
 class FittedSchema(Schema):
-    """A schema with what was learnt from the training requests."""
+    """A schema with the statistics of the training requests."""
 
     vocabularies: dict[str, tuple[StrictInt, ...] | tuple[StrictStr, ...]] = {}
-    """Values by vocabulary; the code of the i-th is i + 1, and 0 is out of vocabulary."""
+    """Values by vocabulary; the code of the i-th value is i + 1, and 0 is out of vocabulary."""
     moments: dict[str, Moments] = {}
-    """By feature, of those that are standardised; taken after log1p if there is one."""
+    """Moments by feature, for standardised features; after log1p if the transform includes it."""
 
     def codes(self, feature: Feature) -> int:
-        """Return how many codes a categorical feature has, slot 0 included."""
+        """Return the number of codes of a categorical feature, including slot 0."""
         return feature.size or len(self.vocabularies[feature.vocabulary]) + 1
 
     def plain(self) -> Schema:
-        """Return the schema without what was learnt."""
+        """Return the schema without the statistics of the training requests."""
         return Schema(features=self.features)
 
     def save(self, path: Path) -> None:
@@ -220,7 +220,7 @@ class FittedSchema(Schema):
 
     @classmethod
     def load(cls, path: Path) -> "FittedSchema":
-        """Read what :meth:`save` wrote.
+        """Read a schema that :meth:`save` wrote.
 
         Raises:
             DataError: if the file is missing or is not a fitted schema.
@@ -232,7 +232,7 @@ class FittedSchema(Schema):
 
 
 def abridged(names: Iterable[str], most: int = 12) -> str:
-    """Join names with commas; of more than ``most``, the first ones and how many follow."""
+    """Join names with commas; beyond ``most``, list the first ones and the number of the others."""
     names = list(names)
     shown = ", ".join(names[:most]) or "none"
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,11 +1,11 @@
-"""The hard cascade: which candidates each stage keeps, and how much ground truth they are.
+"""The hard cascade: the candidates that each stage keeps, and their share of the ground truth.
 
-Serving, metrics and evaluation all select with these functions, so that they agree to the last
-tie. The rules, once for all of them:
+Serving, metrics and evaluation all select with these functions, so their results agree exactly,
+ties included. The rules are:
 
 * higher scores are better, and of equal scores the candidate earlier in the list wins;
-* a real candidate whose score is NaN ranks last, level with one that scores minus infinity;
-* padding is never kept, whatever it scores.
+* a real candidate whose score is NaN ranks last, level with one whose score is minus infinity;
+* padding is never kept, whatever its score.
 """
 
 from collections.abc import Sequence
@@ -19,21 +19,21 @@ from cascaderank.tensors import check_mask, check_quotas
 
 
 def select(scores: Tensor, quotas: Sequence[int], mask: Tensor | None = None) -> Tensor:
-    """Walk the cascade: each stage ranks what the one before it kept, and keeps its quota.
+    """Run the cascade: each stage ranks the candidates of the previous one and keeps its quota.
 
-    A stage that gets no more than its quota keeps all of it.
+    A stage that receives no more candidates than its quota keeps all of them.
 
     Args:
         scores: ``[stages, batch, list]`` floating point, first stage first.
-        quotas: how many candidates each stage passes on, one per stage; never grows.
+        quotas: number of candidates that each stage passes on, one per stage; non-increasing.
         mask: ``[batch, list]`` bool, ``True`` for a real candidate.
 
     Returns:
-        ``[stages, batch, list]`` bool, ``True`` for what is alive after each stage.
+        ``[stages, batch, list]`` bool, ``True`` for the candidates kept by each stage.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
-        ConfigError: if quotas are not positive or grow.
+        ShapeError: if shapes or dtypes do not agree.
+        ConfigError: if quotas are not positive or increase.
 
     Examples:
         >>> scores = torch.tensor([[[3.0, 2.0, 1.0]], [[1.0, 2.0, 3.0]]])
@@ -54,18 +54,18 @@ def select(scores: Tensor, quotas: Sequence[int], mask: Tensor | None = None) ->
 
 
 def top(scores: Tensor, m: int, mask: Tensor | None = None) -> Tensor:
-    """Mark the ``m`` best candidates of each list.
+    """Return which candidates are the ``m`` best of each list.
 
     Args:
         scores: ``[..., list]`` floating point.
-        m: how many to mark; all real candidates if there are fewer.
+        m: number of candidates; all real candidates if there are fewer.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:
         ``[..., list]`` bool.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
         ConfigError: if ``m`` is not a positive integer.
 
     Examples:
@@ -79,18 +79,18 @@ def top(scores: Tensor, m: int, mask: Tensor | None = None) -> Tensor:
 
 
 def best_first(scores: Tensor) -> Tensor:
-    """Return the places of the candidates, best first, ``[..., list]`` int64; padding included."""
+    """Return the indices of the candidates, best first, ``[..., list]`` int64, with padding."""
     ranked = scores.masked_fill(scores.isnan(), -torch.inf)
     return ranked.argsort(dim=-1, descending=True, stable=True)
 
 
 def keep(order: Tensor, alive: Tensor, quota: int) -> Tensor:
-    """Mark the first ``quota`` of those alive.
+    """Return which candidates are the first ``quota`` of those alive.
 
     Args:
-        order: ``[..., list]`` int64, places of the candidates, best first.
-        alive: ``[..., list]`` bool, who takes part.
-        quota: how many to mark.
+        order: ``[..., list]`` int64, indices of the candidates, best first.
+        alive: ``[..., list]`` bool, candidates that take part.
+        quota: number of candidates to keep.
 
     Returns:
         ``[..., list]`` bool.
@@ -106,15 +106,15 @@ def keep(order: Tensor, alive: Tensor, quota: int) -> Tensor:
 
 
 def marks(labels: Tensor, *, k: int | None, threshold: float | None, mask: Tensor | None) -> Tensor:
-    """Mark the ground truth as :func:`~cascaderank.relevance.ground_truth` does, in float64.
+    """Return the relevance of :func:`~cascaderank.relevance.ground_truth`, in float64.
 
     A threshold is compared in the labels' own precision, where 0.7 equals 0.7; shares of tied
-    candidates are worked out in double precision.
+    candidates are computed in double precision.
 
     Args:
         labels: ``[..., list]``, higher is better.
-        k: the ground truth is the top ``k`` by label.
-        threshold: the ground truth is every label of at least this.
+        k: size of the ground truth, the top ``k`` by label.
+        threshold: smallest label that belongs to the ground truth.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:
@@ -134,14 +134,14 @@ def marks(labels: Tensor, *, k: int | None, threshold: float | None, mask: Tenso
 
 
 def share(part: Tensor, ground_truth: Tensor) -> Tensor:
-    """Return which share of the ground truth a part of each list holds.
+    """Return the share of the ground truth that a part of each list contains.
 
     Args:
         part: ``[..., list]`` bool.
-        ground_truth: ``[..., list]`` float64, as :func:`marks` gives it.
+        ground_truth: ``[..., list]`` float64, the result of :func:`marks`.
 
     Returns:
-        ``[...]`` float64 in [0, 1]; NaN where there is no ground truth.
+        ``[...]`` float64 in [0, 1]; NaN for a list without ground truth.
 
     Examples:
         >>> share(torch.tensor([True, False, True]), torch.tensor([1.0, 0.5, 0.5]).double())
@@ -151,16 +151,16 @@ def share(part: Tensor, ground_truth: Tensor) -> Tensor:
 
 
 def total(values: Tensor) -> Tensor:
-    """Add up the last axis from first to last.
+    """Return the sum over the last axis, accumulated from first to last.
 
-    Zeros at the end change no bit of the result, so that a list has one value however far its
-    batch is padded; the order in which ``sum`` adds depends on the length.
+    Trailing zeros do not change a bit of the result, so a list has the same sum whatever the
+    padding of its batch; the order of summation of ``sum`` depends on the length.
     """
     return values.cumsum(-1)[..., -1] if values.shape[-1] else values.sum(-1)
 
 
 def check_size(size: int, name: str) -> int:
-    """Return a count of candidates.
+    """Check and return a number of candidates.
 
     Raises:
         ConfigError: if it is not a positive integer.
@@ -171,5 +171,5 @@ def check_size(size: int, name: str) -> int:
 
 
 def result_dtype(scores: Tensor) -> torch.dtype:
-    """Return what a metric of these scores is given in: float32, or float64 for float64 scores."""
+    """Return the dtype of a metric of these scores: float32, or float64 for float64 scores."""
     return torch.promote_types(scores.dtype, torch.float32)

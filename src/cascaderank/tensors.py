@@ -1,6 +1,7 @@
-"""Shape checks at the boundary, and reductions that know about padding.
+"""Shape checks at the boundary, and reductions over padded lists.
 
-The checks read shapes and dtypes only, never values: they cost nothing and wait for no device.
+The checks read shapes and dtypes only, never values: they cost nothing and never synchronise with a
+device.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ def check_lists(scores: Tensor, labels: Tensor, mask: Tensor | None) -> Tensor:
         The mask, ``[..., list]`` bool.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
     """
     if labels.shape != scores.shape:
         raise ShapeError(
@@ -42,13 +43,13 @@ def check_mask(scores: Tensor, mask: Tensor | None) -> Tensor:
     """Check scores ``[..., list]`` and their mask, and return the mask.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
     """
     if scores.dim() < 1 or not scores.is_floating_point():
         raise ShapeError(
             f"scores must be floating point [..., list]; got {scores.dtype} {list(scores.shape)}"
         )
-    if mask is None:  # one number for all
+    if mask is None:  # one element, expanded
         return torch.ones((), dtype=torch.bool, device=scores.device).expand(scores.shape)
     if mask.dtype is not torch.bool or mask.shape != scores.shape:
         raise ShapeError(
@@ -59,25 +60,26 @@ def check_mask(scores: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def is_whole(mask: Tensor) -> bool:
-    """Return whether a mask marks all there is, as far as that is known without waiting.
+    """Return whether a mask is ``True`` everywhere, as far as known without a synchronisation.
 
-    What a mask would fill need not be filled then. Only a CPU is asked.
+    Nothing needs to be filled under such a mask. On devices other than the CPU the result is always
+    ``False``.
     """
     if mask.device.type != "cpu":
         return False
-    if mask.numel() and not any(mask.stride()):  # one number for all
+    if mask.numel() and not any(mask.stride()):  # one element, expanded
         return bool(mask[(0,) * mask.dim()])
-    return bool(mask.numpy().all())  # numpy is quicker at it
+    return bool(mask.numpy().all())  # faster in numpy
 
 
 def count_real(mask: Tensor) -> Tensor:
-    """Return how many candidates of each list are real, ``[...]`` int64.
+    """Return the number of real candidates of each list, ``[...]`` int64.
 
     Examples:
         >>> count_real(torch.tensor([[True, True, False]]))
         tensor([2])
     """
-    if mask.numel() and not any(mask.stride()):  # one number for all
+    if mask.numel() and not any(mask.stride()):  # one element, expanded
         return (mask[(0,) * mask.dim()].long() * mask.shape[-1]).expand(mask.shape[:-1])
     return mask.sum(-1)
 
@@ -90,15 +92,15 @@ def check_cascade(
     Args:
         scores: ``[stages, batch, list]`` floating point, first stage first.
         labels: ``[batch, list]``.
-        quotas: how many candidates each stage passes on, one per stage; ``None`` if not needed.
+        quotas: number of candidates that each stage passes on, one per stage; ``None`` if unused.
         mask: ``[batch, list]`` bool, or ``None`` if every candidate is real.
 
     Returns:
         The mask, ``[batch, list]`` bool.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
-        ConfigError: if quotas are not positive or grow.
+        ShapeError: if shapes or dtypes do not agree.
+        ConfigError: if quotas are not positive or increase.
     """
     if scores.dim() != 3 or scores.shape[0] < 1:
         raise ShapeError(f"scores must be [stages, batch, list]; got {list(scores.shape)}")
@@ -112,10 +114,10 @@ def check_cascade(
 
 
 def check_quotas(quotas: Sequence[int], *, stages: int) -> tuple[int, ...]:
-    """Return the quotas as a tuple, one positive integer per stage, never growing.
+    """Return the quotas as a tuple: one positive integer per stage, non-increasing.
 
     Raises:
-        ShapeError: if there is not one quota per stage.
+        ShapeError: if the number of quotas differs from the number of stages.
         ConfigError: if a quota is not a positive integer, or a later stage keeps more.
 
     Examples:
@@ -132,11 +134,11 @@ def check_quotas(quotas: Sequence[int], *, stages: int) -> tuple[int, ...]:
 
 
 def reduce_lists(per_list: Tensor, reduction: Reduction) -> Tensor:
-    """Reduce one value per list to what a loss returns.
+    """Reduce the values of the lists to the result of a loss.
 
     Args:
         per_list: one value per list, any shape.
-        reduction: ``"mean"`` and ``"sum"`` give a scalar, ``"none"`` gives ``per_list`` back.
+        reduction: ``"mean"`` or ``"sum"`` for a scalar, ``"none"`` for ``per_list`` unchanged.
 
     Raises:
         ConfigError: if the reduction is unknown.
@@ -149,15 +151,15 @@ def reduce_lists(per_list: Tensor, reduction: Reduction) -> Tensor:
         )
     if reduction == "none":
         return per_list
-    # An empty batch costs nothing; torch would say that its mean is NaN.
+    # The loss of an empty batch is 0; torch's mean would be NaN.
     return per_list.mean() if reduction == "mean" and per_list.numel() else per_list.sum()
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the last axis of what the mask marks; 0 where it marks nothing.
+    """Return the mean over the last axis where the mask is true; 0 if it is true nowhere.
 
-    ``values`` must be finite under the mask: fill inputs before they are computed with, since a
-    NaN that is masked here would still reach the gradient.
+    ``values`` must be finite under the mask. Fill the inputs before the computation: a NaN that is
+    masked only here still reaches the gradient.
 
     Examples:
         >>> masked_mean(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False]))
@@ -167,9 +169,10 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def full_precision(like: Tensor) -> AbstractContextManager[object]:
-    """Turn mixed precision off where it is on; asking takes less than a short list does.
+    """Return a context that disables autocast on the device of ``like``, if it is enabled.
 
-    What comes in may be narrow: bring it to :func:`at_least_float32`.
+    Checking costs less than the computation of a short list. Inputs may still be narrow; convert
+    them by :func:`at_least_float32`.
     """
     kind = like.device.type
     on = kind != "meta" and torch.is_autocast_enabled(kind)
@@ -177,7 +180,7 @@ def full_precision(like: Tensor) -> AbstractContextManager[object]:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Return float32 and float64 as they are and anything narrower as float32, to compute in.
+    """Return float32 and float64 unchanged, and narrower dtypes as float32, for computation.
 
     Examples:
         >>> at_least_float32(torch.ones(2, dtype=torch.bfloat16)).dtype

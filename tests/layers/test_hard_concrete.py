@@ -27,7 +27,7 @@ def gates_of(*log_alphas, **options):
     [{}, {"beta": 0.5, "gamma": -0.5, "zeta": 1.5}, {"beta": 0.9, "gamma": -1, "zeta": 2}],
 )
 @pytest.mark.parametrize("log_alpha", [-2.0, 0.0, 0.7, 2.0])
-def test_it_is_not_zero_as_often_as_it_says(log_alpha, options):
+def test_gates_are_nonzero_with_the_stated_probability(log_alpha, options):
     torch.manual_seed(0)
     beta, gamma, zeta = ({"beta": 2 / 3, "gamma": -0.1, "zeta": 1.1} | options).values()
     gates = gates_of(*[log_alpha] * DRAWS, **options)
@@ -43,7 +43,7 @@ def test_it_is_not_zero_as_often_as_it_says(log_alpha, options):
     assert (drawn == 1).double().mean().item() == pytest.approx(ones, abs=4 * (0.25 / DRAWS) ** 0.5)
 
 
-def test_the_value_that_serves_is_the_formula_and_the_same_every_time():
+def test_gates_in_evaluation_mode_are_the_formula_and_deterministic():
     alphas = [-5.0, -1.0, 0.0, 1.0, 5.0]
     gates = gates_of(*alphas).eval()
     want = [min(1.0, max(0.0, sigmoid(a) * 1.2 - 0.1)) for a in alphas]
@@ -53,7 +53,7 @@ def test_the_value_that_serves_is_the_formula_and_the_same_every_time():
     assert gates()[-1] == 1
 
 
-def test_training_draws_anew_and_equal_seeds_draw_the_same():
+def test_training_samples_new_gates_and_equal_seeds_equal_ones():
     gates = gates_of(*[0.0] * 50)
     torch.manual_seed(3)
     first, second = gates(), gates()
@@ -90,15 +90,15 @@ def test_extreme_noise_gives_no_nan(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"gamma": 0.0}, "gamma must be below 0, or no gate is ever exactly 0"),
-        ({"gamma": 0.1}, "an L0 penalty does nothing; got 0.1"),
+        ({"gamma": 0.1}, "an L0 penalty has no effect; got 0.1"),
         ({"zeta": 1.0}, "zeta must be above 1, or no gate is ever exactly 1"),
         ({"beta": 0.0}, "beta must be a positive number"),
         ({"gamma": float("nan")}, "gamma must be below 0"),
     ],
 )
-def test_numbers_that_make_it_useless_are_refused(options, told):
-    with pytest.raises(ConfigError, match=told):
+def test_numbers_that_make_it_useless_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
         HardConcrete(2, **options)

@@ -1,4 +1,4 @@
-"""MLPs: normalisation of hidden units is there when asked for, and only then."""
+"""MLPs: hidden units are normalised if the option is set, and only then."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_every_hidden_layer_is_normalised_before_its_activation(hidden):
     assert not any(isinstance(layer, nn.LayerNorm) for layer in mlp(3, hidden, 1))
 
 
-def test_scores_of_a_normalised_network_stand_any_scale_of_its_first_layer():
+def test_scores_of_a_normalised_network_are_invariant_to_the_scale_of_its_first_layer():
     torch.manual_seed(0)
     network = PairMLP(2, 3, (16, 8), norm="layer")
     request, items = torch.randn(4, 2), torch.randn(4, 5, 3)

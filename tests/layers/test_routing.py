@@ -1,4 +1,4 @@
-"""Sub-network routing against loops, and what closed gates save."""
+"""Sub-network routing against loops, and pruning of closed gates."""
 
 import pytest
 import torch
@@ -11,9 +11,9 @@ def routing_of(*, codes=None, tower_codes=None, towers=3, blocks=(4, 2), width=5
     torch.manual_seed(0)
     routing = Routing(6, towers=towers, blocks=blocks, width=width).double().eval()
     with torch.no_grad():
-        for learnt, values in ((routing.codes, codes), (routing.tower_codes, tower_codes)):
-            drawn = torch.randn_like(learnt.log_alpha) if values is None else torch.tensor(values)
-            learnt.log_alpha.copy_(drawn)
+        for gate, values in ((routing.codes, codes), (routing.tower_codes, tower_codes)):
+            drawn = torch.randn_like(gate.log_alpha) if values is None else torch.tensor(values)
+            gate.log_alpha.copy_(drawn)
     return routing
 
 
@@ -30,7 +30,7 @@ def by_loops(routing, x):
     return torch.stack([sum(t[i] * vs[i] for i in range(len(vs))) for t in towers])
 
 
-def test_it_is_what_the_formula_says():
+def test_agrees_with_the_formula():
     routing, x = routing_of(), torch.randn(3, 6).double()
     want = torch.stack([by_loops(routing, row) for row in x])
     torch.testing.assert_close(routing(x), want)
@@ -48,7 +48,7 @@ def test_the_expected_l0_counts_all_gates():
 def test_pruned_is_the_same_function_and_smaller(towers):
     closed, opened = -6.0, 2.0
     routing = routing_of(
-        # The last first-layer block is read by nobody, the third by the second block alone.
+        # No block reads the last first-layer block; only the second block reads the third.
         codes=[[opened, 0.3, closed, closed], [0.1, closed, opened, closed]],
         # The first tower reads the first block alone.
         tower_codes=[[0.4, closed], [opened, 0.2], [0.1, opened]],
@@ -61,7 +61,7 @@ def test_pruned_is_the_same_function_and_smaller(towers):
     assert pruned.first.out_features == 5 * (2 if towers == [0] else 3)
 
 
-def test_with_all_gates_closed_one_of_each_stays_and_says_nothing():
+def test_with_all_gates_closed_one_block_of_each_layer_stays_and_outputs_zero():
     routing = routing_of(codes=[[-9.0] * 4] * 2, tower_codes=[[-9.0] * 2] * 3)
     pruned, x = routing.pruned([0, 1]), torch.randn(2, 6).double()
     assert (len(pruned.second), pruned.first.out_features) == (1, 5)

@@ -1,4 +1,4 @@
-"""The hidden units of pairs, never held, against holding them."""
+"""Sums over the hidden units of pairs, against a tensor of all of them."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ def test_units_of_one_sign_or_of_no_weight(weights):
 
 
 @pytest.mark.parametrize("size", [{"n": 0}, {"m": 0}, {"units": 0}])
-def test_of_nothing_there_is_nothing(size):
+def test_empty_inputs_have_empty_results(size):
     inputs = make_input(**size)
     sums, of = outcome(relu_of_sums, inputs)
     assert torch.equal(sums, by_holding(*inputs))

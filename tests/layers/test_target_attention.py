@@ -54,7 +54,7 @@ def by_loops(attention, history, items, mask, *, softmax):
 
 
 @pytest.mark.parametrize("softmax", [False, True])
-def test_attention_is_what_loops_say(softmax):
+def test_attention_agrees_with_loops(softmax):
     torch.manual_seed(0)
     attention = TargetAttention(HISTORY_DIM, ITEM_DIM, hidden=(6, 4), softmax=softmax).double()
     history, items, mask = make_input()
@@ -124,7 +124,7 @@ def test_longer_padding_changes_nothing(attention):
 
 
 @pytest.mark.parametrize("length", [0, 5])
-def test_without_history_there_are_zeros_and_finite_gradients(attention, length):
+def test_a_request_without_history_has_zeros_and_finite_gradients(attention, length):
     history, items, mask = make_input(length=length, kept=(0, 0, 0))
     pooled = attention(history, items, mask)
     assert torch.equal(pooled, torch.zeros(REQUESTS, LIST, HISTORY_DIM).double())

@@ -1,4 +1,4 @@
-"""The cost of wanted ranks, without the matrix, is that of the matrix."""
+"""The cross-entropy of target ranks, computed without the matrix, equals that of the matrix."""
 
 import pytest
 import torch
@@ -6,9 +6,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cascaderank.sorting import PermutationOperator, _line_rows, find_operator
-from cascaderank.sorting._functions import cross_entropy_of_ranks
-from cascaderank.sorting._interface import Ranks
+from cascaderank.sorting import PermutationOperator, find_operator
+from cascaderank.sorting._neural_sort import line_blocks
+from cascaderank.sorting.functions import cross_entropy_of_ranks
+from cascaderank.sorting.operator import Ranks
 from tests.sorting.test_streamed import assert_same
 
 STREAMED = ["neural_sort", "soft_sort"]
@@ -31,7 +32,7 @@ class Dense(PermutationOperator):
 
 
 def lists(seed, number, length, *, tied_scores=False, tied_ranks=False, ragged=True):
-    """Scores, the ranks that candidates should have, and a mask; some lists may be empty."""
+    """Scores, target ranks and a mask; some lists may be empty."""
     g = torch.Generator().manual_seed(seed)
     scores = torch.randn(number, length, generator=g, dtype=torch.float64)
     scores = (scores * 2).round() / 2 if tied_scores else scores
@@ -44,8 +45,8 @@ def lists(seed, number, length, *, tied_scores=False, tied_ranks=False, ragged=T
     return scores, Ranks(better.sum(-1), as_good.sum(-1)), mask
 
 
-def learned(operator, scores, ranks, temperature, mask):
-    """Cost and totals, and the gradients by scores and temperature, for a fixed one above."""
+def cost_and_gradients(operator, scores, ranks, temperature, mask):
+    """Cost and column sums, and the gradients with respect to scores and temperatures."""
     scores, temperature = scores.clone().requires_grad_(), temperature.clone().requires_grad_()
     cost, totals = cross_entropy_of_ranks(
         scores, ranks, operator=operator, temperature=temperature, mask=mask
@@ -59,7 +60,7 @@ def learned(operator, scores, ranks, temperature, mask):
 @pytest.fixture(params=[256, 2**13, 2**20])
 def blocks(request, monkeypatch):
     """From less than a row to all lists at once."""
-    monkeypatch.setitem(_line_rows._BLOCK_BYTES, "cpu", request.param)
+    monkeypatch.setitem(line_blocks._BLOCK_BYTES, "cpu", request.param)
 
 
 @pytest.mark.usefixtures("blocks")
@@ -67,14 +68,14 @@ def blocks(request, monkeypatch):
 @pytest.mark.parametrize("tied_ranks", [False, True])
 @pytest.mark.parametrize("temperature", [1e-3, 0.1, 1.0, 10.0, 1e3, 1e30])
 @pytest.mark.parametrize("operator", STREAMED)
-def test_blocks_of_any_size_give_the_numbers_of_the_whole(
+def test_blocks_of_any_size_agree_with_the_dense_form(
     operator, temperature, tied_scores, tied_ranks
 ):
     scores, ranks, mask = lists(0, 5, 60, tied_scores=tied_scores, tied_ranks=tied_ranks)
-    warmth = torch.linspace(0.5, 2.0, 5, dtype=torch.float64) * temperature * 60
-    want = learned(Dense(operator), scores, ranks, warmth, mask)
+    temperatures = torch.linspace(0.5, 2.0, 5, dtype=torch.float64) * temperature * 60
+    want = cost_and_gradients(Dense(operator), scores, ranks, temperatures, mask)
     assert want[0].any()
-    assert_same(learned(operator, scores, ranks, warmth, mask), want, 1e-12)
+    assert_same(cost_and_gradients(operator, scores, ranks, temperatures, mask), want, 1e-12)
 
 
 @pytest.mark.parametrize("operator", STREAMED)
@@ -96,9 +97,9 @@ def test_agrees_with_the_dense_form(
     scores, ranks, mask = lists(
         seed, number, length, tied_scores=tied_scores, tied_ranks=tied_ranks
     )
-    warmth = torch.linspace(0.5, 2.0, number, dtype=torch.float64) * temperature
-    want = learned(Dense(operator), scores, ranks, warmth, mask)
-    assert_same(learned(operator, scores, ranks, warmth, mask), want, 1e-11)
+    temperatures = torch.linspace(0.5, 2.0, number, dtype=torch.float64) * temperature
+    want = cost_and_gradients(Dense(operator), scores, ranks, temperatures, mask)
+    assert_same(cost_and_gradients(operator, scores, ranks, temperatures, mask), want, 1e-11)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 30.0, 1000.0])
@@ -106,10 +107,10 @@ def test_agrees_with_the_dense_form(
 @pytest.mark.parametrize("operator", STREAMED)
 def test_float32_is_as_good_as_that_of_the_dense_form(operator, length, temperature):
     scores, ranks, mask = lists(1, 6, length, ragged=False, tied_ranks=True)
-    warmth = torch.full((6,), temperature, dtype=torch.float64)
-    want = learned(Dense(operator), scores, ranks, warmth, mask)
-    narrow = (scores.float(), ranks, warmth.float(), mask)
-    got, dense = learned(operator, *narrow), learned(Dense(operator), *narrow)
+    temperatures = torch.full((6,), temperature, dtype=torch.float64)
+    want = cost_and_gradients(Dense(operator), scores, ranks, temperatures, mask)
+    narrow = (scores.float(), ranks, temperatures.float(), mask)
+    got, dense = cost_and_gradients(operator, *narrow), cost_and_gradients(Dense(operator), *narrow)
     for one, other, exact in zip(got, dense, want, strict=True):
         assert one.dtype is torch.float32
         error, usual = (one - exact).abs().max(), (other - exact).abs().max()
@@ -124,9 +125,11 @@ def test_float32_is_exact_where_scores_are_scaled_already(length, tied_scores, t
     scores = (scores / 4).clamp(-0.9, 0.9).float()
     scores = (scores * 8).round() / 8 if tied_scores else scores
     scores[:, 3], scores[:, 7] = 1.0, -1.0
-    warmth = torch.full((3,), temperature)
-    want = learned(Dense("soft_sort"), scores.double(), ranks, warmth.double(), mask)
-    got = learned("soft_sort", scores, ranks, warmth, mask)
+    temperatures = torch.full((3,), temperature)
+    want = cost_and_gradients(
+        Dense("soft_sort"), scores.double(), ranks, temperatures.double(), mask
+    )
+    got = cost_and_gradients("soft_sort", scores, ranks, temperatures, mask)
     for one, exact in zip(got, want, strict=True):
         assert one.dtype is torch.float32
         assert (one - exact).abs().max() <= 1e-6 * exact.abs().max()
@@ -142,28 +145,28 @@ def test_equal_scores_one_candidate_and_none_are_as_in_the_dense_form(operator, 
     labels = torch.linspace(0, 1, 9).expand(4, 9)
     better = (labels[:, None, :] > labels[:, :, None]) & mask[:, None, :]
     ranks = Ranks(better.sum(-1), better.sum(-1) + 1)
-    warmth = torch.full((4,), temperature, dtype=torch.float64)
-    want = learned(Dense(operator), scores, ranks, warmth, mask)
-    got = learned(operator, scores, ranks, warmth, mask)
+    temperatures = torch.full((4,), temperature, dtype=torch.float64)
+    want = cost_and_gradients(Dense(operator), scores, ranks, temperatures, mask)
+    got = cost_and_gradients(operator, scores, ranks, temperatures, mask)
     assert_same(got, want, 1e-10)
     assert got[0][1:3].tolist() == [0, 0]
     assert not got[2][1:3].any()
 
 
 @pytest.mark.parametrize("operator", STREAMED)
-def test_the_order_of_the_list_does_not_matter_to_what_ties(operator):
+def test_the_order_of_the_list_does_not_matter_to_ties(operator):
     scores, ranks, mask = lists(4, 3, 30, tied_scores=True, tied_ranks=True)
     order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
     turned = Ranks(*(x[:, order] for x in ranks))
-    warmth = torch.full((3,), 0.4, dtype=torch.float64)
-    cost, _, of_scores, _ = learned(operator, scores, ranks, warmth, mask)
-    got = learned(operator, scores[:, order], turned, warmth, mask[:, order])
+    temperatures = torch.full((3,), 0.4, dtype=torch.float64)
+    cost, _, of_scores, _ = cost_and_gradients(operator, scores, ranks, temperatures, mask)
+    got = cost_and_gradients(operator, scores[:, order], turned, temperatures, mask[:, order])
     torch.testing.assert_close(got[0], cost)
     torch.testing.assert_close(got[2], of_scores[:, order])
 
 
 @pytest.mark.parametrize("operator", STREAMED)
-def test_it_is_learned_through_once(operator):
+def test_it_is_differentiable_once(operator):
     scores = torch.randn(1, 5, requires_grad=True)
     places = torch.arange(5)[None]
     ranks = Ranks(places, places + 1)
@@ -174,7 +177,7 @@ def test_it_is_learned_through_once(operator):
 
 
 @pytest.mark.parametrize("operator", STREAMED)
-def test_what_is_in_order_costs_nothing_where_it_is_cold_and_ties_cost_what_they_must(operator):
+def test_at_low_temperatures_candidates_in_order_cost_nothing_and_ties_their_entropy(operator):
     scores = torch.tensor([[0.7, 0.1, 0.1, -0.3, -0.3, -0.3]])
     ranks = Ranks(torch.tensor([[0, 1, 1, 3, 4, 5]]), torch.tensor([[1, 3, 3, 4, 5, 6]]))
     cost, _ = cross_entropy_of_ranks(scores, ranks, operator=operator, temperature=1e-6, mask=None)
@@ -183,7 +186,7 @@ def test_what_is_in_order_costs_nothing_where_it_is_cold_and_ties_cost_what_they
 
 
 class Largest(TorchDispatchMode):
-    """Notes the size of the largest tensor that anything returns."""
+    """Records the size of the largest tensor that any operation returns."""
 
     size = 0
 
@@ -198,11 +201,13 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("temperature", [0.5, 3000.0])
 @pytest.mark.parametrize("operator", STREAMED)
 def test_no_tensor_is_larger_than_a_few_rows(operator, temperature, monkeypatch):
-    monkeypatch.setitem(_line_rows._BLOCK_BYTES, "cpu", 2**16)
+    monkeypatch.setitem(line_blocks._BLOCK_BYTES, "cpu", 2**16)
     n = 3000
     scores, ranks, mask = lists(0, 1, n, ragged=False)
     with Largest() as largest:
-        found = learned(operator, scores.float(), ranks, torch.full((1,), temperature), mask)
+        found = cost_and_gradients(
+            operator, scores.float(), ranks, torch.full((1,), temperature), mask
+        )
     assert n <= largest.size <= 20 * n
     assert found[2].isfinite().all()
     assert found[2].any()
@@ -214,7 +219,7 @@ def test_a_very_long_list_takes_memory_of_its_length():
     places = torch.arange(n)[None]
     ranks, mask = Ranks(places, places + 1), torch.ones(1, n, dtype=torch.bool)
     with Largest() as largest:
-        found = learned("soft_sort", scores, ranks, torch.full((1,), 0.5), mask)
+        found = cost_and_gradients("soft_sort", scores, ranks, torch.full((1,), 0.5), mask)
     assert largest.size < 10 * n
     for one in found:
         assert one.isfinite().all()
@@ -225,7 +230,7 @@ def test_a_very_long_list_takes_memory_of_its_length():
 def test_mixed_precision_around_it_changes_nothing(operator):
     scores, ranks, mask = lists(0, 4, 30)
     case = (scores.float(), ranks, torch.full((4,), 5.0), mask)
-    want = learned(operator, *case)
+    want = cost_and_gradients(operator, *case)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = learned(operator, *case)
+        got = cost_and_gradients(operator, *case)
     assert_same(got, want, 0.0)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascaderank.sorting._distances import distances_of, gradient_of_distances
+from cascaderank.sorting._neural_sort.distances import distances_of, gradient_of_distances
 
 
 def by_pairs(scores, count):

@@ -1,4 +1,4 @@
-"""What the functions say when they are asked for something that is not there."""
+"""Arguments and errors of the public functions of the package."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ SCORES = torch.tensor([0.2, 3.0, 1.0])
 
 
 class OnlyTopK(Operator):
-    """An operator without a permutation, which keeps everybody by chance."""
+    """An operator without a permutation, which keeps all candidates with equal probability."""
 
     def log_top_k(self, scores, k, *, temperature, mask):
         share = (k / mask.sum(-1))[..., None].expand_as(scores)
@@ -34,7 +34,7 @@ def test_an_operator_of_ones_own_can_be_given():
     torch.testing.assert_close(kept, torch.full((3,), 1 / 3))
 
 
-def test_an_operator_without_ranks_is_not_asked_for_them():
+def test_an_operator_without_a_permutation_is_refused_where_one_is_needed():
     with pytest.raises(ConfigError, match=r"use top_k_probability, or one of .*neural_sort"):
         sorting.permutation(SCORES, operator=OnlyTopK())
 
@@ -46,7 +46,7 @@ def test_scores_must_be_floating_point_and_the_mask_bool():
         sorting.top_k_probability(SCORES, 1, mask=torch.ones(3))
 
 
-def test_a_relative_temperature_grows_as_the_operator_says():
+def test_a_relative_temperature_is_proportional_to_the_scale_of_the_operator():
     scores = torch.tensor([1.0, 2.0, 3.0, 4.0])  # 4 candidates, mean absolute deviation 1
     assert sorting.relative_temperature(scores, 0.5, operator="neural_sort") == 0.5 * 4 * 1
     assert sorting.relative_temperature(3 * scores, 0.5, operator="soft_sort") == 0.5 * 3

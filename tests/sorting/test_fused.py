@@ -1,4 +1,4 @@
-"""The kernels of a GPU give the numbers of the dense form: by Triton's interpreter where there is none."""
+"""The Triton kernels agree with the dense form; without a GPU they run in Triton's interpreter."""
 
 import os
 import subprocess
@@ -7,8 +7,9 @@ import sys
 import pytest
 import torch
 
-from cascaderank.sorting import _fused, log_top_k_probability, neural_sort
-from tests.sorting.test_streamed import STREAMED, Dense, assert_same, learned, ragged
+from cascaderank.sorting import log_top_k_probability
+from cascaderank.sorting._neural_sort import fused, top_k_of_lines
+from tests.sorting.test_streamed import STREAMED, Dense, assert_same, logs_and_gradients, ragged
 
 pytest.importorskip("triton")
 
@@ -16,17 +17,17 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture(autouse=True)
-def fused(monkeypatch):
-    monkeypatch.setattr(neural_sort, "is_for", lambda _: True)
-    monkeypatch.setattr(neural_sort, "sum_gently", None)  # not to be asked
-    monkeypatch.setattr(neural_sort, "sum_sharply", None)
+def on_kernels(monkeypatch):
+    monkeypatch.setattr(top_k_of_lines, "use_kernels", lambda _: True)
+    monkeypatch.setattr(top_k_of_lines, "sum_small_logits", None)  # must not be called
+    monkeypatch.setattr(top_k_of_lines, "sum_streamed", None)
 
 
 @pytest.fixture(params=[(32, 64), (4, 8)])
 def tiles(request, monkeypatch):
     """From all of a list to a few of its rows and candidates."""
     for name, size in zip(("_ROWS", "_COLUMNS"), request.param, strict=True):
-        monkeypatch.setattr(_fused, name, size)
+        monkeypatch.setattr(fused, name, size)
 
 
 def on_device(*tensors):
@@ -36,22 +37,24 @@ def on_device(*tensors):
 @pytest.mark.usefixtures("tiles")
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("temperature", [1e-2, 0.3, 5.0, 50.0, 1e30])
-def test_kernels_give_the_numbers_of_the_whole(temperature, ties):
+def test_kernels_agree_with_the_dense_form(temperature, ties):
     scores, k, mask = ragged(0, ties=ties)
     temperature = torch.full((5,), temperature, dtype=torch.float64)
     case = on_device(scores, k, temperature, mask)
-    want = learned(Dense(), *case)
+    want = logs_and_gradients(Dense(), *case)
     assert want[1].any()
-    assert_same(learned(STREAMED, *case), want, 1e-12)
+    assert_same(logs_and_gradients(STREAMED, *case), want, 1e-12)
 
 
 @pytest.mark.parametrize("temperature", [1e-6, 0.1, 10.0, 40.0])
 def test_single_precision_is_as_exact_as_the_dense_form(temperature):
     scores = torch.randn(3, 40, generator=torch.Generator().manual_seed(0))
     case = torch.tensor([1, 10, 39]), torch.full((3,), temperature), torch.ones(3, 40).bool()
-    got = learned(STREAMED, *on_device(scores, *case))
-    exact = learned(Dense(), *on_device(scores.double(), case[0], case[1].double(), case[2]))
-    plain = learned(Dense(), *on_device(scores, *case))
+    got = logs_and_gradients(STREAMED, *on_device(scores, *case))
+    exact = logs_and_gradients(
+        Dense(), *on_device(scores.double(), case[0], case[1].double(), case[2])
+    )
+    plain = logs_and_gradients(Dense(), *on_device(scores, *case))
     for one, other, want in zip(got, plain, exact, strict=True):
         assert one.isfinite().all()
         allowed = 4 * (other - want).abs().max() + 1e-5 * want.abs().max()
@@ -59,8 +62,8 @@ def test_single_precision_is_as_exact_as_the_dense_form(temperature):
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_one_group_alone_is_learned_through_its_own_rows(which, monkeypatch):
-    monkeypatch.setattr(_fused, "_ROWS", 4)
+def test_the_gradient_of_one_group_flows_through_its_own_rows(which, monkeypatch):
+    monkeypatch.setattr(fused, "_ROWS", 4)
     scores = torch.randn(2, 30, generator=torch.Generator().manual_seed(0)).double()
     case = torch.tensor([7, 22]), torch.full((2,), 30.0).double(), torch.ones(2, 30).bool()
 
@@ -77,12 +80,12 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from cascaderank.sorting import _fused
+from cascaderank.sorting._neural_sort import fused
 
-flags = {"_learn": {"through_kept": True, "through_dropped": False}}
-for name in ("_sum_rows", "_sum_columns", "_weigh_rows", "_learn"):
-    kernel = getattr(_fused, name)
-    fixed = {"tile_rows": _fused._ROWS, "tile_columns": _fused._COLUMNS, **flags.get(name, {})}
+flags = {"_line_gradients": {"through_kept": True, "through_dropped": False}}
+for name in ("_sum_rows", "_sum_columns", "_row_gradients", "_line_gradients"):
+    kernel = getattr(fused, name)
+    fixed = {"tile_rows": fused._ROWS, "tile_columns": fused._COLUMNS, **flags.get(name, {})}
     kinds = {"length": "i32", "count": "*i32", "k": "*i32", **dict.fromkeys(fixed, "constexpr")}
     signature = {argument: kinds.get(argument, "*fp32") for argument in kernel.arg_names}
     source = ASTSource(fn=kernel, signature=signature, constexprs=fixed)
@@ -91,7 +94,7 @@ for name in ("_sum_rows", "_sum_columns", "_weigh_rows", "_learn"):
 
 
 def test_kernels_compile_without_a_gpu(tmp_path):
-    """The interpreter takes more than the compiler does."""
+    """The interpreter accepts code that the compiler rejects."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
@@ -105,5 +108,5 @@ def test_kernels_compile_without_a_gpu(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_they_are_for_gpus_and_for_lists_that_are_ranked():
-    assert not _fused.is_for(torch.zeros(1, 10))
+def test_kernels_are_used_on_gpus_only():
+    assert not fused.use_kernels(torch.zeros(1, 10))

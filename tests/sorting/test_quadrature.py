@@ -1,13 +1,18 @@
-"""Few points stand for many rows, and are told when they are too few."""
+"""Quadrature over rows is accurate, and detects when the points are too few."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascaderank.sorting import _quadrature, _streamed, neural_sort
-from cascaderank.sorting._quadrature import fewer_points, is_resolved, points_needed, points_of
-from tests.sorting.test_streamed import STREAMED, Dense, assert_same, learned
+from cascaderank.sorting._neural_sort import quadrature, streamed, top_k_of_lines
+from cascaderank.sorting._neural_sort.quadrature import (
+    fewer_points,
+    is_resolved,
+    points_needed,
+    points_of,
+)
+from tests.sorting.test_streamed import STREAMED, Dense, assert_same, logs_and_gradients
 
 SHAPES = ["normal", "uniform", "outlier", "clusters", "close", "lognormal", "cauchy", "ties"]
 
@@ -60,7 +65,7 @@ def test_groups_of_fewer_rows_than_points_get_their_rows():
 
 
 @pytest.mark.parametrize("width", [0.5, 5.0, 50.0, 500.0])
-def test_what_is_not_smooth_enough_is_told(width):
+def test_functions_that_are_not_smooth_enough_are_detected(width):
     number, rows = 12, 1000
     points = points_of(torch.tensor([rows]), number, rows=rows, like=torch.zeros(1).double())
 
@@ -75,7 +80,7 @@ def test_what_is_not_smooth_enough_is_told(width):
     assert error < 1e-13 or width > 1
 
 
-@pytest.mark.parametrize("gentle", [neural_sort._GENTLE, -1.0])
+@pytest.mark.parametrize("small", [top_k_of_lines._SMALL, -1.0])
 @given(
     shape=st.sampled_from(SHAPES),
     length=st.sampled_from([40, 150, 300]),
@@ -85,7 +90,7 @@ def test_what_is_not_smooth_enough_is_told(width):
 )
 @settings(max_examples=120, deadline=None)
 def test_agrees_with_the_dense_form_for_scores_of_any_shape(
-    gentle, shape, length, temperature, part, seed
+    small, shape, length, temperature, part, seed
 ):
     scores = scores_of(shape, 2, length, seed)
     case = (
@@ -93,10 +98,10 @@ def test_agrees_with_the_dense_form_for_scores_of_any_shape(
         torch.full((2,), temperature, dtype=torch.float64),
         torch.arange(length) < torch.tensor([[length], [length - 7]]),
     )
-    want = learned(Dense(), scores, *case)
+    want = logs_and_gradients(Dense(), scores, *case)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neural_sort, "_GENTLE", gentle)
-        assert_same(learned(STREAMED, scores, *case), want, 1e-10)
+        patch.setattr(top_k_of_lines, "_SMALL", small)
+        assert_same(logs_and_gradients(STREAMED, scores, *case), want, 1e-10)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -104,11 +109,11 @@ def test_agrees_with_the_dense_form_for_scores_of_any_shape(
 def test_float32_is_off_by_no_more_than_rounding(shape, temperature):
     scores = scores_of(shape, 2, 1000, 0)
     k, mask = torch.tensor([50, 200]), torch.ones(2, 1000, dtype=torch.bool)
-    warmth = torch.full((2,), temperature, dtype=torch.float64)
-    want = learned(Dense(), scores, k, warmth, mask)
-    got = learned(STREAMED, scores.float(), k, warmth.float(), mask)
-    dense = learned(Dense(), scores.float(), k, warmth.float(), mask)
-    # Not by the temperature: with scores as far apart as these, it is a sum that cancels.
+    temperatures = torch.full((2,), temperature, dtype=torch.float64)
+    want = logs_and_gradients(Dense(), scores, k, temperatures, mask)
+    got = logs_and_gradients(STREAMED, scores.float(), k, temperatures.float(), mask)
+    dense = logs_and_gradients(Dense(), scores.float(), k, temperatures.float(), mask)
+    # Not the gradient of the temperature: with scores as far apart as these, its sum cancels.
     for one, other, exact in zip(got[:2], dense[:2], want[:2], strict=True):
         error, usual = (one - exact).abs().max(), (other - exact).abs().max()
         assert error <= 3 * usual + 2e-6 * exact.abs().max()
@@ -116,10 +121,10 @@ def test_float32_is_off_by_no_more_than_rounding(shape, temperature):
 
 @pytest.mark.parametrize("gap", [0.2, 0.25])
 @pytest.mark.parametrize("k", [100, 500])
-def test_heaps_are_not_taken_for_smooth_as_float32_decides(monkeypatch, gap, k):
-    monkeypatch.setitem(_quadrature._TOLERANCE, torch.float64, 1e-7)
+def test_clusters_are_not_taken_for_smooth_at_the_tolerance_of_float32(monkeypatch, gap, k):
+    monkeypatch.setitem(quadrature._TOLERANCE, torch.float64, 1e-7)
     monkeypatch.setattr(
-        _streamed,
+        streamed,
         "points_needed",
         lambda rows, spread, _: points_needed(rows, spread, torch.float32),
     )
@@ -128,46 +133,48 @@ def test_heaps_are_not_taken_for_smooth_as_float32_decides(monkeypatch, gap, k):
     spread = scores.amax(-1) - scores.amin(-1)
     mask = torch.ones_like(scores, dtype=torch.bool)
     case = (scores, torch.full((2,), k), spread / gap, mask)
-    for got, want in zip(learned(STREAMED, *case), learned(Dense(), *case), strict=True):
+    for got, want in zip(
+        logs_and_gradients(STREAMED, *case), logs_and_gradients(Dense(), *case), strict=True
+    ):
         assert (got - want).abs().max() <= 5e-6 * want.abs().max()
 
 
-def test_a_guess_that_is_too_low_is_mended(monkeypatch):
+def test_an_estimate_that_is_too_low_is_raised(monkeypatch):
     scores = scores_of("normal", 3, 200, 0)
     case = (torch.tensor([10, 50, 199]), torch.tensor([50.0, 100.0, 500.0]).double())
     mask = torch.ones_like(scores, dtype=torch.bool)
-    want = learned(STREAMED, scores, *case, mask)
+    want = logs_and_gradients(STREAMED, scores, *case, mask)
     tried = []
 
     def low(rows, spread, dtype):
         tried.append(rows)
         return min(3, rows)
 
-    monkeypatch.setattr(neural_sort, "_GENTLE", -1.0)  # which needs no points
-    monkeypatch.setattr(_streamed, "points_needed", low)
-    assert_same(learned(STREAMED, scores, *case, mask), want, 1e-12)
+    monkeypatch.setattr(top_k_of_lines, "_SMALL", -1.0)  # which needs no points
+    monkeypatch.setattr(streamed, "points_needed", low)
+    assert_same(logs_and_gradients(STREAMED, scores, *case, mask), want, 1e-12)
     assert tried
 
 
 def test_long_smooth_lists_take_few_points(monkeypatch):
-    monkeypatch.setattr(neural_sort, "_GENTLE", -1.0)  # which needs no points
+    monkeypatch.setattr(top_k_of_lines, "_SMALL", -1.0)  # which needs no points
     taken = []
 
     def note(sizes, number, **options):
         taken.append(number)
         return points_of(sizes, number, **options)
 
-    monkeypatch.setattr(_streamed, "points_of", note)
+    monkeypatch.setattr(streamed, "points_of", note)
     scores = torch.randn(4, 2000, generator=torch.Generator().manual_seed(0))
     k, mask = torch.full((4,), 100), torch.ones(4, 2000, dtype=torch.bool)
-    learned(STREAMED, scores, k, torch.full((4,), 2000.0), mask)
+    logs_and_gradients(STREAMED, scores, k, torch.full((4,), 2000.0), mask)
     assert sum(taken) < 30
     taken.clear()
-    learned(STREAMED, scores, k, torch.full((4,), 1.0), mask)  # sharp: one point per row
+    logs_and_gradients(STREAMED, scores, k, torch.full((4,), 1.0), mask)  # sharp: one point per row
     assert sum(taken) == 2000
 
 
-def test_the_tolerance_is_what_decides(monkeypatch):
+def test_the_tolerance_decides(monkeypatch):
     """With no tolerance, all rows are taken, and the numbers are the same."""
     scores = scores_of("normal", 3, 100, 0)
     case = (
@@ -175,12 +182,12 @@ def test_the_tolerance_is_what_decides(monkeypatch):
         torch.tensor([100.0, 100.0, 500.0]).double(),
         torch.ones_like(scores, dtype=torch.bool),
     )
-    monkeypatch.setattr(neural_sort, "_GENTLE", -1.0)  # which needs no points
-    want = learned(STREAMED, scores, *case)
-    monkeypatch.setitem(_quadrature._TOLERANCE, torch.float64, 0.0)
-    assert_same(learned(STREAMED, scores, *case), want, 1e-12)
+    monkeypatch.setattr(top_k_of_lines, "_SMALL", -1.0)  # which needs no points
+    want = logs_and_gradients(STREAMED, scores, *case)
+    monkeypatch.setitem(quadrature._TOLERANCE, torch.float64, 0.0)
+    assert_same(logs_and_gradients(STREAMED, scores, *case), want, 1e-12)
 
 
 def test_scores_that_are_no_numbers_take_all_rows():
-    """Training that diverged is to be told so, by who sees its loss, and not to stop in here."""
+    """The trainer reports a loss that is NaN; the operator must not fail before."""
     assert points_needed(10, float("nan"), torch.float32) == 10

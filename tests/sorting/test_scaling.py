@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cascaderank.sorting._scaling import SMALLEST_SPREAD, scale_lists, spread
+from cascaderank.sorting.scaling import SMALLEST_SPREAD, scale_lists, spread
 
 
 def scaled(scores, temperature, mask=None):

@@ -1,4 +1,4 @@
-"""SoftSort's top k by sums from both ends is the dense form, without the matrix."""
+"""SoftSort's top k, computed by sums from both ends, agrees with the dense form."""
 
 from time import process_time
 
@@ -8,10 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cascaderank.sorting import Operator, log_top_k_probability
-from cascaderank.sorting._rows import log_top_k_of_rows
-from cascaderank.sorting._scan import sums_from_ends, sums_of_others
+from cascaderank.sorting._soft_sort.decaying_sums import sums_from_ends, sums_of_others
+from cascaderank.sorting.rows import log_top_k_of_rows
 from cascaderank.sorting.soft_sort import SoftSort
-from tests.sorting.test_streamed import assert_same, learned, ragged
+from tests.sorting.test_streamed import assert_same, logs_and_gradients, ragged
 
 SCANNED = SoftSort()
 
@@ -53,9 +53,9 @@ def test_sums_are_those_of_a_loop(length):
 @settings(max_examples=200, deadline=None)
 def test_agrees_with_the_dense_form(seed, lists, length, temperature, ties):
     scores, k, mask = ragged(seed, lists, length, ties)
-    warmth = torch.linspace(0.5, 2.0, lists, dtype=torch.float64) * temperature
-    want = learned(Dense(), scores, k, warmth, mask)
-    assert_same(learned(SCANNED, scores, k, warmth, mask), want, 1e-10)
+    temperatures = torch.linspace(0.5, 2.0, lists, dtype=torch.float64) * temperature
+    want = logs_and_gradients(Dense(), scores, k, temperatures, mask)
+    assert_same(logs_and_gradients(SCANNED, scores, k, temperatures, mask), want, 1e-10)
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.3, 10.0])
@@ -64,10 +64,10 @@ def test_float32_is_as_good_as_that_of_the_dense_form(length, temperature):
     g = torch.Generator().manual_seed(0)
     scores = torch.randn(8, length, generator=g, dtype=torch.float64)
     k, mask = torch.full((8,), length // 4), torch.ones(8, length, dtype=torch.bool)
-    warmth = torch.full((8,), temperature, dtype=torch.float64)
-    want = learned(Dense(), scores, k, warmth, mask)
-    got = learned(SCANNED, scores.float(), k, warmth.float(), mask)
-    dense = learned(Dense(), scores.float(), k, warmth.float(), mask)
+    temperatures = torch.full((8,), temperature, dtype=torch.float64)
+    want = logs_and_gradients(Dense(), scores, k, temperatures, mask)
+    got = logs_and_gradients(SCANNED, scores.float(), k, temperatures.float(), mask)
+    dense = logs_and_gradients(Dense(), scores.float(), k, temperatures.float(), mask)
     for one, other, exact in zip(got, dense, want, strict=True):
         error, usual = (one - exact).abs().max(), (other - exact).abs().max()
         assert error <= 3 * usual + 1e-6 * exact.abs().max()
@@ -86,10 +86,13 @@ def test_a_tie_across_the_cut_shares_the_place_at_any_temperature(temperature, d
         torch.testing.assert_close(dropped[tied].exp(), 1 - want)
 
 
-def test_what_the_probability_cannot_tell_apart_has_a_logarithm_and_a_gradient():
+def test_probabilities_that_underflow_have_a_logarithm_and_a_gradient():
     scores = torch.tensor([[0.0, -300.0, -400.0, -500.0]], dtype=torch.float64)
     case = (torch.tensor([1]), torch.tensor([0.1], dtype=torch.float64), scores > -1e9)
-    got, want = learned(SCANNED, scores, *case), learned(Dense(), scores, *case)
+    got, want = (
+        logs_and_gradients(SCANNED, scores, *case),
+        logs_and_gradients(Dense(), scores, *case),
+    )
     assert (want[0] < -1000).any()
     assert_same(got, want, 1e-12)
 

@@ -1,13 +1,14 @@
-"""NeuralSort's streamed top k is the dense form, without the matrix."""
+"""NeuralSort's top k, computed without the matrix, agrees with the dense form."""
 
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cascaderank.sorting import Operator, _streamed, log_top_k_probability, neural_sort
-from cascaderank.sorting._rows import log_top_k_of_rows
+from cascaderank.sorting import Operator, log_top_k_probability
+from cascaderank.sorting._neural_sort import streamed, top_k_of_lines
 from cascaderank.sorting.neural_sort import NeuralSort
+from cascaderank.sorting.rows import log_top_k_of_rows
 
 STREAMED = NeuralSort()
 
@@ -23,8 +24,8 @@ class Dense(Operator):
         raise NotImplementedError
 
 
-def learned(operator, scores, k, temperature, mask):
-    """Both logarithms, and the gradients by scores and temperature, for a fixed one above."""
+def logs_and_gradients(operator, scores, k, temperature, mask):
+    """Both logarithms, and the gradients with respect to scores and temperatures."""
     scores, temperature = scores.clone().requires_grad_(), temperature.clone().requires_grad_()
     logs = log_top_k_probability(scores, k, operator=operator, temperature=temperature, mask=mask)
     logs = torch.stack([log.masked_fill(log.isneginf(), 0.0) for log in logs])
@@ -34,14 +35,14 @@ def learned(operator, scores, k, temperature, mask):
 
 
 def assert_same(got, want, tolerance):
-    """Equal, but for so much of the largest number of each tensor."""
+    """Check equality up to a tolerance relative to the largest number of each tensor."""
     for one, other in zip(got, want, strict=True):
         scale = other.abs().max().item() if other.numel() else 1.0
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * max(scale, 1.0))
 
 
 def ragged(seed, lists=5, length=23, ties=False):
-    """Lists of any length from 0 on, with holes anywhere, and a k for each from 0 to too many."""
+    """Lists of any length from 0 on, with padding anywhere, and for each a k from 0 to beyond its length."""
     g = torch.Generator().manual_seed(seed)
     scores = torch.randn(lists, length, generator=g, dtype=torch.float64)
     mask = torch.rand(lists, length, generator=g) < torch.rand(lists, 1, generator=g) * 1.2
@@ -54,24 +55,24 @@ def ragged(seed, lists=5, length=23, ties=False):
 @pytest.fixture(params=[256, 2**14, 2**20])
 def blocks(request, monkeypatch):
     """From less than a row to all lists at once."""
-    monkeypatch.setitem(_streamed._BLOCK_BYTES, "cpu", request.param)
+    monkeypatch.setitem(streamed._BLOCK_BYTES, "cpu", request.param)
 
 
-@pytest.fixture(params=[neural_sort._GENTLE, -1.0])
-def gentle(request, monkeypatch):
-    """Small logits taken as they are, or treated as large ones, as they always are on a GPU."""
-    monkeypatch.setattr(neural_sort, "_GENTLE", request.param)
+@pytest.fixture(params=[top_k_of_lines._SMALL, -1.0])
+def small_logits(request, monkeypatch):
+    """Use the method of small logits, or that of large ones, as on short lists of a GPU."""
+    monkeypatch.setattr(top_k_of_lines, "_SMALL", request.param)
 
 
-@pytest.mark.usefixtures("blocks", "gentle")
+@pytest.mark.usefixtures("blocks", "small_logits")
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("temperature", [1e-2, 0.3, 5.0, 50.0, 1e30])
-def test_blocks_of_any_size_give_the_numbers_of_the_whole(temperature, ties):
+def test_blocks_of_any_size_agree_with_the_dense_form(temperature, ties):
     scores, k, mask = ragged(0, ties=ties)
     temperature = torch.full((5,), temperature, dtype=torch.float64)
-    want = learned(Dense(), scores, k, temperature, mask)
+    want = logs_and_gradients(Dense(), scores, k, temperature, mask)
     assert want[1].any()
-    assert_same(learned(STREAMED, scores, k, temperature, mask), want, 1e-12)
+    assert_same(logs_and_gradients(STREAMED, scores, k, temperature, mask), want, 1e-12)
 
 
 @given(
@@ -85,9 +86,9 @@ def test_blocks_of_any_size_give_the_numbers_of_the_whole(temperature, ties):
 @settings(max_examples=150, deadline=None)
 def test_agrees_with_the_dense_form(seed, lists, length, temperature, ties):
     scores, k, mask = ragged(seed, lists, length, ties)
-    warmth = torch.linspace(0.5, 2.0, lists, dtype=torch.float64) * temperature
-    want = learned(Dense(), scores, k, warmth, mask)
-    assert_same(learned(STREAMED, scores, k, warmth, mask), want, 1e-11)
+    temperatures = torch.linspace(0.5, 2.0, lists, dtype=torch.float64) * temperature
+    want = logs_and_gradients(Dense(), scores, k, temperatures, mask)
+    assert_same(logs_and_gradients(STREAMED, scores, k, temperatures, mask), want, 1e-11)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 20.0, 1000.0])
@@ -96,10 +97,10 @@ def test_float32_is_as_good_as_that_of_the_dense_form(length, temperature):
     g = torch.Generator().manual_seed(0)
     scores = torch.randn(8, length, generator=g, dtype=torch.float64)
     k, mask = torch.full((8,), length // 4), torch.ones(8, length, dtype=torch.bool)
-    warmth = torch.full((8,), temperature, dtype=torch.float64)
-    want = learned(Dense(), scores, k, warmth, mask)
-    got = learned(STREAMED, scores.float(), k, warmth.float(), mask)
-    dense = learned(Dense(), scores.float(), k, warmth.float(), mask)
+    temperatures = torch.full((8,), temperature, dtype=torch.float64)
+    want = logs_and_gradients(Dense(), scores, k, temperatures, mask)
+    got = logs_and_gradients(STREAMED, scores.float(), k, temperatures.float(), mask)
+    dense = logs_and_gradients(Dense(), scores.float(), k, temperatures.float(), mask)
     for one, other, exact in zip(got, dense, want, strict=True):
         assert one.dtype is torch.float32
         error, usual = (one - exact).abs().max(), (other - exact).abs().max()
@@ -119,10 +120,13 @@ def test_a_tie_across_the_cut_shares_the_place_at_any_temperature(temperature, d
         torch.testing.assert_close(dropped[tied].exp(), 1 - want)
 
 
-def test_what_the_probability_cannot_tell_apart_has_a_logarithm_and_a_gradient():
+def test_probabilities_that_underflow_have_a_logarithm_and_a_gradient():
     scores = torch.tensor([[0.0, -300.0, -400.0, -500.0]], dtype=torch.float64)
     case = (torch.tensor([1]), torch.tensor([0.1], dtype=torch.float64), scores > -1e9)
-    got, want = learned(STREAMED, scores, *case), learned(Dense(), scores, *case)
+    got, want = (
+        logs_and_gradients(STREAMED, scores, *case),
+        logs_and_gradients(Dense(), scores, *case),
+    )
     assert (want[0] < -1000).any()
     assert_same(got, want, 1e-12)
 
@@ -147,7 +151,7 @@ def test_memory_of_a_long_list_is_that_of_a_few_rows():
 def test_mixed_precision_around_it_changes_nothing():
     scores, k, mask = ragged(0)
     case = (k, torch.full((5,), 5.0), mask)
-    want = learned(STREAMED, scores.float(), *case)
+    want = logs_and_gradients(STREAMED, scores.float(), *case)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = learned(STREAMED, scores.float(), *case)
+        got = logs_and_gradients(STREAMED, scores.float(), *case)
     assert_same(got, want, 0.0)

@@ -1,4 +1,4 @@
-"""The operators of a threshold against plain Python, and what theta is learned through."""
+"""The threshold operators against plain Python, and the gradient through the threshold."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascaderank.sorting import log_top_k_probability, top_k_probability
-from cascaderank.sorting._gate import log_gate
+from cascaderank.sorting.gate import log_gate
 from tests.oracles.thresholds import gate, laplace, logistic, threshold
 
 SOLVED = {"sigmoid": logistic, "lap_sum": laplace}
@@ -67,20 +67,20 @@ def test_a_tie_across_the_cut_shares_the_place(operator, temperature):
 def test_the_gradient_is_the_derivative(operator, temperature):
     scores, k = random_lists(3, 7)
     mask = torch.arange(7) < torch.tensor([[7], [6], [5]])
-    warmth = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64) * temperature
+    temperatures = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64) * temperature
 
-    def logs(scores, warmth):
-        given = {"operator": operator, "temperature": warmth, "mask": mask}
+    def logs(scores, temperatures):
+        given = {"operator": operator, "temperature": temperatures, "mask": mask}
         both = log_top_k_probability(scores, k.clamp(max=4), **given)
         return torch.stack(both)[:, mask]
 
-    torch.autograd.gradcheck(logs, (scores.requires_grad_(), warmth.requires_grad_()))
+    torch.autograd.gradcheck(logs, (scores.requires_grad_(), temperatures.requires_grad_()))
 
 
-def test_the_middle_is_learned_through_the_two_scores_at_the_border():
+def test_the_gradient_of_the_midpoint_reaches_the_two_scores_at_the_cut():
     scores = torch.tensor([4.0, 1.0, 3.0, 0.0], dtype=torch.float64, requires_grad=True)
     kept = top_k_probability(scores, 2, operator="threshold")
-    (slope,) = torch.autograd.grad(kept[0], scores)  # the border is between 3 and 1
+    (slope,) = torch.autograd.grad(kept[0], scores)  # the cut is between 3 and 1
     of_logit = kept[0].item() * (1 - kept[0].item())
     torch.testing.assert_close(slope, of_logit * torch.tensor([1, -0.5, -0.5, 0]).double())
 
@@ -119,7 +119,7 @@ def through(scores, masses, quota, temperature):
 
 
 @pytest.mark.parametrize("temperature", [0.05, 1.0, 50.0])
-def test_a_gate_is_learned_through_scores_and_masses(temperature):
+def test_the_gradient_of_a_gate_is_the_derivative_by_scores_and_masses(temperature):
     g = torch.Generator().manual_seed(2)
     scores = torch.randn(8, generator=g, dtype=torch.float64, requires_grad=True)
     masses = torch.rand(8, generator=g, dtype=torch.float64).requires_grad_()

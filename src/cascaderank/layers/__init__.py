@@ -1,1 +1,1 @@
-"""Parts that stages are built of."""
+"""Neural network modules that stages are built from."""

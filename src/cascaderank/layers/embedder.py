@@ -1,4 +1,4 @@
-"""From named features to vectors: one of each request, one of each candidate."""
+"""Input layer: named features to one vector per request and one per candidate."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -12,21 +12,25 @@ from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError
 from cascaderank.schema import Feature, FittedSchema, Kind, Role
 
-_SPREAD = 0.05  # of fresh embeddings: small, so that numbers lead at first
+_INITIAL_DEVIATION = 0.05  # of embeddings: small, so that numbers dominate at first
 
 
 @final
 class Embedder(nn.Module):
-    """Look up categories, lay numbers beside them, and pool histories by their mean.
+    """Embed categories, concatenate numbers, and pool histories by their mean.
 
-    Features of one vocabulary share one table, so a history speaks of the same items as the
-    candidates do. The vector of values never seen in training starts at zero. A feature that may
-    be missing gives two numbers: its value (0 if missing) and whether it is missing.
+    Features of one vocabulary share one embedding table, so a history refers to the same items as
+    the candidates do. The embedding of values unseen in training is initialised to zero. A feature
+    that may be missing contributes two numbers: its value (0 if missing) and an indicator that it
+    is missing.
 
     Args:
-        schema: fitted to the training requests.
-        features: those to use, of any role.
-        dim: length of the vector of a category.
+        schema: schema fitted to the training requests.
+        features: features to embed, of any role.
+        dim: length of the embedding of a category.
+
+    Raises:
+        ConfigError: if ``dim`` is less than 1.
 
     Examples:
         >>> from cascaderank.schema import Feature
@@ -45,7 +49,7 @@ class Embedder(nn.Module):
         for feature in features:
             if feature.kind is Kind.CATEGORICAL and feature.vocabulary not in self.tables:
                 table = nn.Embedding(schema.codes(feature), dim)
-                nn.init.normal_(table.weight, std=_SPREAD)
+                nn.init.normal_(table.weight, std=_INITIAL_DEVIATION)
                 with torch.no_grad():
                     table.weight[0].zero_()
                 self.tables[feature.vocabulary] = table
@@ -55,7 +59,7 @@ class Embedder(nn.Module):
         self.history_dims: dict[str, int] = {
             name: _width(members, dim) for name, members in self._sequences.items()
         }
-        """Length of the vector of one entry of a history, by sequence."""
+        """Length of the vector of one history entry, by sequence."""
         self.context_dim: int = _width(self._features[Role.REQUEST], dim)
         """Length of a request's vector without its histories."""
         self.request_dim: int = self.context_dim + sum(self.history_dims.values())
@@ -64,14 +68,14 @@ class Embedder(nn.Module):
         """Length of a candidate's vector."""
         of_request = [*self._features[Role.REQUEST], *chain(*self._sequences.values())]
         self.request_fields: dict[str, int] = {f.name: _width([f], dim) for f in of_request}
-        """Length of what each feature adds to a request's vector, in order."""
+        """Length of each feature's part of a request's vector, in order."""
         self.item_fields: dict[str, int] = {
             f.name: _width([f], dim) for f in self._features[Role.ITEM]
         }
-        """Length of what each feature adds to a candidate's vector, in order."""
+        """Length of each feature's part of a candidate's vector, in order."""
 
     def request(self, batch: RequestBatch) -> Tensor:
-        """Return ``[batch, request_dim]``: the context, then each sequence pooled."""
+        """Return ``[batch, request_dim]``: the context, followed by each pooled sequence."""
         pooled = [_mean(vectors, mask) for vectors, mask in self.history(batch).values()]
         return torch.cat([self.context(batch), *pooled], dim=-1)
 
@@ -81,11 +85,11 @@ class Embedder(nn.Module):
         return _joined(parts, batch.mask.shape[:1], batch.mask.device)
 
     def history(self, batch: RequestBatch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return the entries of each sequence, not pooled.
+        """Return the entries of each sequence without pooling.
 
         Returns:
             Vectors ``[batch, length, history_dims[sequence]]`` and their mask ``[batch, length]``,
-            by sequence. Vectors under the mask are finite and mean nothing.
+            by sequence. Vectors under the mask are finite but arbitrary.
         """
         entries = {}
         for name, members in self._sequences.items():
@@ -121,10 +125,11 @@ def _looked_up(table: nn.Module, codes: Tensor) -> Tensor:
 
 
 class _Lookup(torch.autograd.Function):
-    """An embedding, to the same bits forward and backward, and several times as fast backward.
+    """Embedding lookup, bitwise equal to PyTorch's forward and backward, with a faster backward.
 
-    PyTorch's own goes through an iterator for each code where ``index_add_`` adds whole rows in
-    the same order, provided that they are contiguous: a part of a concatenation has none such.
+    PyTorch's backward runs an iterator per code. ``index_add_`` adds whole rows in the same order,
+    if they are contiguous; those of a slice of a concatenation are not. It is several times as
+    fast.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""One vector of a given length from the features of a request, or of a candidate."""
+"""One vector of a given length from the features of a request or of a candidate."""
 
 from collections.abc import Sequence
 from typing import final
@@ -8,16 +8,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SHORTEST = 0.01
-"""Vectors shorter than this are not stretched to length 1, nor are their gradients."""
+"""Vectors shorter than this are not scaled to length 1, nor are their gradients."""
 
 
 @final
 class Factors(nn.Module):
-    """Add up what an embedder laid side by side: embeddings as they are, numbers by a vector each.
+    """Sum the parts of an embedder's vector: embeddings as they are, numbers times trained vectors.
 
     Args:
-        categories: for each part, in order, whether it is an embedding or else numbers.
-        widths: length of each part; of embeddings, ``dim``.
+        categories: for each part, in order, whether it is an embedding (``True``) or numbers.
+        widths: length of each part; ``dim`` for an embedding.
         dim: length of the result.
 
     Examples:
@@ -33,7 +33,7 @@ class Factors(nn.Module):
         self.numbers = nn.Linear(numbers, dim, bias=False) if numbers else None
 
     def forward(self, parts: Tensor) -> Tensor:
-        """Return ``[..., dim]`` of ``[..., sum of widths]``."""
+        """Return ``[..., dim]`` for parts ``[..., sum of widths]``."""
         split = list(zip(self._categories, torch.split(parts, self._widths, dim=-1), strict=True))
         terms = [part for category, part in split if category]
         if self.numbers is not None:
@@ -43,7 +43,7 @@ class Factors(nn.Module):
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Return vectors of length 1, ``[..., dim]``; those below :data:`SHORTEST` stay shorter.
+    """Return vectors scaled to length 1, ``[..., dim]``; those below :data:`SHORTEST` stay shorter.
 
     Examples:
         >>> unit(torch.tensor([[3.0, 4.0], [0.0, 0.001]]))

@@ -1,4 +1,4 @@
-"""Field gates: how much each feature counts, for each candidate."""
+"""Field gates: a weight per feature that depends on the candidate."""
 
 from collections.abc import Sequence
 from typing import final
@@ -11,12 +11,12 @@ from cascaderank.layers.mlp import PairLinear
 
 @final
 class FieldGate(nn.Module):
-    r"""Weigh each field by a number in (0, 1) that depends on all of them.
+    r"""Weight each field by a number in (0, 1) that depends on all fields.
 
     .. math:: w = \sigma(W [e_1, \dots, e_F] + b), \qquad v_f = w_f\, e_f
 
-    Since the weights depend on the candidate, the fields of a request become different for each of
-    its candidates: what follows can no longer be worked out once per request.
+    The weights depend on the candidate, so the weighted fields of a request differ between its
+    candidates. Subsequent layers can no longer be computed once per request.
 
     Args:
         request_fields: lengths of the fields of a request's vector, in order.
@@ -51,14 +51,14 @@ class FieldGate(nn.Module):
         return torch.sigmoid(self.weigh(request, items))
 
     def gated(self, request: Tensor, items: Tensor, weights: Tensor) -> Tensor:
-        """Return the weighted fields side by side, ``[..., list, request_dim + item_dim]``."""
+        """Return the concatenated weighted fields, ``[..., list, request_dim + item_dim]``."""
         return joined(request, items) * torch.repeat_interleave(
             weights, self._lengths, dim=-1, output_size=self._length
         )
 
 
 def joined(request: Tensor, items: Tensor) -> Tensor:
-    """Lay a request's vector beside that of each of its candidates.
+    """Concatenate a request's vector with that of each of its candidates.
 
     Args:
         request: ``[..., request_dim]``.

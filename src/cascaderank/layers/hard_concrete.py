@@ -1,4 +1,4 @@
-"""Hard concrete gates: numbers in [0, 1] that learn to be exactly 0."""
+"""Hard concrete gates: trainable gates in [0, 1] that can become exactly 0."""
 
 import math
 from typing import final
@@ -11,21 +11,21 @@ from cascaderank.errors import ConfigError
 
 @final
 class HardConcrete(nn.Module):
-    r"""Gates that are 0 or 1 with positive probability, and can be learnt by gradient.
+    r"""Gates that are 0 or 1 with positive probability and are trained by gradient descent.
 
     .. math::
         s = \sigma\left(\frac{\log u - \log(1 - u) + \log\alpha}{\beta}\right), \qquad
         z = \min(1, \max(0, s(\zeta - \gamma) + \gamma)), \qquad u \sim U(0, 1)
 
-    In training every call draws new gates. Otherwise they are
-    :math:`\min(1, \max(0, \sigma(\log\alpha)(\zeta - \gamma) + \gamma))`, so that a gate that has
-    learnt to close is exactly 0, and what is behind it can be left out.
+    In training every call samples new gates. Otherwise they are
+    :math:`\min(1, \max(0, \sigma(\log\alpha)(\zeta - \gamma) + \gamma))`, so that a gate trained to
+    close is exactly 0, and the part of the network behind it can be removed.
 
     Args:
-        shape: of the gates.
-        beta: temperature; lower is closer to a coin.
-        gamma: where the stretched range begins, below 0.
-        zeta: where it ends, above 1.
+        shape: shape of the gates.
+        beta: temperature; a lower value is closer to a Bernoulli variable.
+        gamma: lower end of the stretched range, below 0.
+        zeta: upper end of the stretched range, above 1.
 
     Raises:
         ConfigError: if a number is out of range.
@@ -50,19 +50,19 @@ class HardConcrete(nn.Module):
             raise ConfigError(f"beta must be a positive number; got {beta}")
         if not -math.inf < gamma < 0:
             raise ConfigError(
-                f"gamma must be below 0, or no gate is ever exactly 0 and an L0 penalty does "
-                f"nothing; got {gamma}"
+                f"gamma must be below 0, or no gate is ever exactly 0 and an L0 penalty has "
+                f"no effect; got {gamma}"
             )
         if not 1 < zeta < math.inf:
             raise ConfigError(
-                f"zeta must be above 1, or no gate is ever exactly 1 and open gates shrink what "
-                f"goes through; got {zeta}"
+                f"zeta must be above 1, or no gate is ever exactly 1 and open gates shrink their "
+                f"input; got {zeta}"
             )
         self.log_alpha = nn.Parameter(torch.zeros(shape))
         self._beta, self._gamma, self._zeta = beta, gamma, zeta
 
     def forward(self) -> Tensor:
-        """Return the gates in [0, 1]: drawn anew in training, fixed otherwise."""
+        """Return the gates in [0, 1]: sampled in training, deterministic otherwise."""
         if self.training:
             noise = torch.rand_like(self.log_alpha).logit()
             soft = torch.sigmoid((noise + self.log_alpha) / self._beta)
@@ -71,5 +71,8 @@ class HardConcrete(nn.Module):
         return torch.clamp(soft * (self._zeta - self._gamma) + self._gamma, 0, 1)
 
     def open_probability(self) -> Tensor:
-        """Return the chance of each gate not to be 0 in training; their sum is the expected L0."""
+        """Return the probability that each gate is nonzero in training.
+
+        Their sum is the expected L0 norm.
+        """
         return torch.sigmoid(self.log_alpha - self._beta * math.log(-self._gamma / self._zeta))

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons, plain and over pairs of a request and a candidate."""
+"""Multi-layer perceptrons over one input, and over pairs of a request and a candidate."""
 
 from collections.abc import Sequence
 from typing import Literal, final
@@ -10,7 +10,7 @@ from cascaderank.layers.sums import relu_of_sums
 from cascaderank.tensors import at_least_float32, full_precision
 
 Norm = Literal["none", "layer"]
-"""What is done to the hidden units of a layer, before ReLU: nothing, or layer normalisation."""
+"""Normalisation of the hidden units of a layer, before ReLU: none, or layer normalisation."""
 
 
 def mlp(
@@ -22,8 +22,8 @@ def mlp(
         inputs: length of the input.
         hidden: widths of the hidden layers; may be empty.
         outputs: length of the output, which is linear.
-        dropout: share of hidden units that training leaves out, in [0, 1).
-        norm: ``"layer"`` normalises the hidden units of each layer.
+        dropout: probability of dropping a hidden unit in training, in [0, 1).
+        norm: ``"layer"`` to normalise the hidden units of each layer.
 
     Raises:
         ConfigError: if a width is not positive or dropout is out of range.
@@ -46,9 +46,9 @@ def mlp(
 
 @final
 class LastLinear(nn.Linear):
-    """A linear layer whose output is as fine as float32, also where mixed precision is on.
+    """A linear layer computed in at least float32, also under autocast.
 
-    In bfloat16, numbers come in steps of 1 in 256 of their size: scores would tie.
+    The resolution of bfloat16 is 1 in 256: scores would tie.
 
     Examples:
         >>> import torch
@@ -67,15 +67,16 @@ class LastLinear(nn.Linear):
 class PairLinear(nn.Module):
     """A linear layer over the concatenation of a request's vector and a candidate's.
 
-    The product is split in two, so that the request's half is computed once per request instead
-    of once per candidate. The function and its fresh weights are those of the plain layer. Leading
-    dimensions broadcast, so that candidates may meet a history just as requests meet candidates.
+    The product is split in two, so that the request's half is computed once per request instead of
+    once per candidate. The function and its initialisation are those of the plain layer. Leading
+    dimensions broadcast, so candidates can be paired with history entries as requests are with
+    candidates.
 
     Args:
         request_dim: length of a request's vector; may be 0.
         item_dim: length of a candidate's vector.
         outputs: length of the output.
-        bias: whether something is added that does not depend on the input.
+        bias: whether to add a bias.
     """
 
     def __init__(self, request_dim: int, item_dim: int, outputs: int, *, bias: bool = True) -> None:
@@ -94,7 +95,7 @@ class PairLinear(nn.Module):
         return of_request.unsqueeze(-2) + of_items
 
     def halves(self, request: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what either side adds to the output: ``[..., outputs]`` each."""
+        """Return the contribution of each side to the output: ``[..., outputs]`` each."""
         weight, split = self.both.weight, self._request_dim
         of_request = nn.functional.linear(request, weight[:, :split], self.both.bias)
         return of_request, nn.functional.linear(items, weight[:, split:])
@@ -109,11 +110,11 @@ class PairMLP(nn.Module):
         item_dim: length of a candidate's vector.
         hidden: widths of the hidden layers, at least one.
         outputs: length of the output; 1 for a score.
-        dropout: share of hidden units that training leaves out, in [0, 1).
-        norm: ``"layer"`` normalises the hidden units of each layer.
+        dropout: probability of dropping a hidden unit in training, in [0, 1).
+        norm: ``"layer"`` to normalise the hidden units of each layer.
 
     Raises:
-        ConfigError: if a width is not positive, none is given, or dropout is out of range.
+        ConfigError: if a width is not positive, ``hidden`` is empty, or dropout is out of range.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class PairMLP(nn.Module):
         super().__init__()
         check_hidden(hidden, dropout)
         if not hidden:
-            raise ConfigError("hidden must name at least one layer; got none")
+            raise ConfigError("hidden must have at least one layer; got none")
         self.first = PairLinear(request_dim, item_dim, hidden[0])
         self.rest = nn.Sequential(
             *_activation(hidden[0], dropout, norm),
@@ -138,7 +139,7 @@ class PairMLP(nn.Module):
         self._plain = (len(hidden), outputs, norm) == (1, 1, "none") and not dropout
 
     def forward(self, request: Tensor, items: Tensor) -> Tensor:
-        """Return scores ``[..., list]`` of one output; leading dimensions broadcast.
+        """Return scores ``[..., list]`` of a network with one output; leading dimensions broadcast.
 
         Args:
             request: ``[..., request_dim]``.
@@ -152,7 +153,7 @@ class PairMLP(nn.Module):
         return outputs
 
     def of_pairs(self, lefts: Tensor, rights: Tensor) -> Tensor:
-        """Return scores of all pairs, ``[batch, n, m]``.
+        """Return the scores of all pairs, ``[batch, n, m]``.
 
         Args:
             lefts: ``[batch, n, request_dim]``.
@@ -166,13 +167,13 @@ class PairMLP(nn.Module):
 
 
 def check_hidden(hidden: Sequence[int], dropout: float) -> None:
-    """Check widths and dropout.
+    """Check the widths of hidden layers and the dropout probability.
 
     Raises:
         ConfigError: if a width is not positive or dropout is out of range.
     """
     if any(width < 1 for width in hidden):
-        raise ConfigError(f"hidden must hold positive widths; got {list(hidden)}")
+        raise ConfigError(f"hidden must contain positive widths; got {list(hidden)}")
     if not 0 <= dropout < 1:
         raise ConfigError(f"dropout must be in [0, 1); got {dropout}")
 

@@ -1,4 +1,4 @@
-"""Sub-network routing: which part of a network each tower reads is learnt."""
+"""Sub-network routing: trainable gates between sub-networks and task towers."""
 
 from collections.abc import Sequence
 from typing import final
@@ -12,28 +12,28 @@ from cascaderank.layers.hard_concrete import HardConcrete
 
 @final
 class Routing(nn.Module):
-    r"""Two layers of sub-networks that are joined by gates, and read by towers through gates.
+    r"""Two layers of sub-networks, connected to each other and to towers by gates.
 
     .. math::
         u_j = \mathrm{relu}(A_j x + a_j), \qquad
         v_i = \mathrm{relu}\left(B_i \sum_j z_{ij} u_j + b_i\right), \qquad
         o_t = \sum_i z'_{ti} v_i
 
-    Each gate is one number, so that what is cheap to learn is cheap to leave out: a sub-network
-    that nobody reads is dropped by :meth:`pruned`.
+    Each gate is a scalar, so that it is cheap to train and a sub-network is cheap to remove: those
+    that no tower reads are dropped by :meth:`pruned`.
 
     Args:
         inputs: length of the input.
-        towers: how many outputs there are.
-        blocks: how many sub-networks the first and the second layer have.
-        width: of every sub-network.
-        beta: of the gates, see :class:`~cascaderank.layers.hard_concrete.HardConcrete`.
-        gamma: of the gates.
-        zeta: of the gates.
-        learnt: whether the gates are; if not, they are fixed numbers, 1 to begin with.
+        towers: number of outputs.
+        blocks: number of sub-networks of the first and of the second layer.
+        width: width of every sub-network.
+        beta: temperature of the gates, see :class:`~cascaderank.layers.hard_concrete.HardConcrete`.
+        gamma: lower end of the gates' stretched range.
+        zeta: upper end of the gates' stretched range.
+        learnt: whether the gates are trained; if not, they are constants, initially 1.
 
     Raises:
-        ConfigError: if a size is not positive, or a number of the gates is out of range.
+        ConfigError: if a size is not positive, or a parameter of the gates is out of range.
 
     Examples:
         >>> routing = Routing(6, towers=3, blocks=(8, 4), width=16)
@@ -75,11 +75,11 @@ class Routing(nn.Module):
         self._width = width
 
     def forward(self, inputs: Tensor, towers: Sequence[int] | None = None) -> Tensor:
-        """Return what towers read, ``[..., towers, width]``.
+        """Return the inputs of the towers, ``[..., towers, width]``.
 
         Args:
             inputs: ``[..., inputs]``.
-            towers: which ones; all if not given.
+            towers: indices of the towers; all by default.
         """
         blocks = self.first(inputs).unflatten(-1, (-1, self._width)).relu()
         mixed = torch.einsum("ij,...jw->i...w", self.codes(), blocks)
@@ -90,33 +90,33 @@ class Routing(nn.Module):
 
     @property
     def blocks(self) -> tuple[int, int]:
-        """How many sub-networks the first and the second layer have."""
+        """Number of sub-networks of the first and of the second layer."""
         return self.first.out_features // self._width, len(self.second)
 
     @property
     def gates(self) -> int:
-        """How many gates can still be learnt."""
-        return sum(len(p.flatten()) for c in self._learnt() for p in c.parameters())
+        """Number of trainable gates."""
+        return sum(len(p.flatten()) for c in self._trainable() for p in c.parameters())
 
     def expected_open(self) -> Tensor:
-        """Return how many gates are expected not to be 0: their L0 norm, a scalar."""
-        first, *rest = [codes.open_probability().sum() for codes in self._learnt()]
+        """Return the expected number of nonzero gates: their L0 norm, a scalar."""
+        first, *rest = [codes.open_probability().sum() for codes in self._trainable()]
         return torch.stack([first, *rest]).sum()
 
     @torch.no_grad()
     def pruned(self, towers: Sequence[int]) -> "Routing":
-        """Return a copy for some towers, with fixed gates and without sub-networks nobody reads.
+        """Return a copy for some towers, with constant gates and without unused sub-networks.
 
         At least one sub-network of each layer stays.
 
         Args:
-            towers: those that stay, in their new order.
+            towers: indices of the towers that stay, in their new order.
 
         Raises:
-            ConfigError: if the gates are fixed already.
+            ConfigError: if the gates are constant already.
         """
-        self._learnt()
-        codes, tower_codes = (_settled(c) for c in (self.codes, self.tower_codes))
+        self._trainable()
+        codes, tower_codes = (_evaluated(c) for c in (self.codes, self.tower_codes))
         tower_codes = tower_codes[list(towers)]
         second = _read(tower_codes)
         first = _read(codes[second])
@@ -137,19 +137,19 @@ class Routing(nn.Module):
         smaller.tower_codes = Codes(tower_codes[:, second])
         return smaller.to(self.first.weight).train(self.training)
 
-    def _learnt(self) -> list[HardConcrete]:
+    def _trainable(self) -> list[HardConcrete]:
         codes = [c for c in (self.codes, self.tower_codes) if isinstance(c, HardConcrete)]
         if not codes:
-            raise ConfigError("the gates are fixed: this network was pruned already")
+            raise ConfigError("the gates are constant: this network was pruned already")
         return codes
 
 
 @final
 class Codes(nn.Module):
-    """Gates that are learnt no more.
+    """Constant gates.
 
     Args:
-        values: what they are.
+        values: values of the gates.
     """
 
     values: Tensor
@@ -163,8 +163,8 @@ class Codes(nn.Module):
         return self.values
 
 
-def _settled(codes: nn.Module) -> Tensor:
-    """Gates as they are when nothing is learnt."""
+def _evaluated(codes: nn.Module) -> Tensor:
+    """Return the gates in evaluation mode."""
     mode = codes.training
     values: Tensor = codes.eval()()
     codes.train(mode)
@@ -172,7 +172,7 @@ def _settled(codes: nn.Module) -> Tensor:
 
 
 def _read(codes: Tensor) -> list[int]:
-    """Which columns anyone reads; the best of all if there is none."""
+    """Return the columns with a nonzero entry, or that with the largest entry if all are 0."""
     most = codes.amax(0)
     read: list[int] = most.nonzero().flatten().tolist()
     return read or [int(most.argmax())]

@@ -10,15 +10,15 @@ from cascaderank.tensors import at_least_float32, full_precision
 
 
 def relu_of_sums(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
-    r"""Sum the hidden units of every pair, where a unit is the ReLU of what either side adds.
+    r"""Return the weighted sum of the hidden units of every pair: ReLUs of the sums of both sides.
 
     .. math:: o_{ij} = \sum_u w_u \max(0, l_{iu} + r_{ju})
 
-    A ReLU is half of its input plus half of its input's absolute value. The first halves add up
-    side by side, and a weighted sum of absolute values is a distance: over the units of positive
-    weight minus over those of negative weight. So memory is what the result takes, on a CPU and
-    of any number of units; on other devices the pairs of units are held. At an input of exactly 0
-    the derivative is taken as 1/2 there and as 0 here.
+    A ReLU is half of its input plus half of its input's absolute value. The sums of the first
+    halves separate into the two sides. A weighted sum of absolute values is an L1 distance: the one
+    over the units of positive weight minus the one over those of negative weight. On a CPU, memory
+    is therefore that of the result for any number of units; on other devices the tensor of pairs
+    times units is stored. At an input of exactly 0 the derivative is 1/2 there and 0 here.
 
     Args:
         left: ``[batch, n, units]``.
@@ -26,7 +26,7 @@ def relu_of_sums(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
         weights: ``[units]``.
 
     Returns:
-        ``[batch, n, m]``, float32 at least. Can be differentiated once.
+        ``[batch, n, m]``, in at least float32. Differentiable once.
 
     Examples:
         >>> left, right = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[3.0, -5.0], [-2.0, 0.0]]])
@@ -38,7 +38,7 @@ def relu_of_sums(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
     left, right, weights = (at_least_float32(t) for t in (left, right, weights))
     if left.device.type != "cpu":
         return (left.unsqueeze(-2) + right.unsqueeze(-3)).relu() @ weights
-    with full_precision(left):  # or products would be narrowed again
+    with full_precision(left):  # autocast would narrow the products
         sums: Tensor = _ReluOfSums.apply(left, right, weights)  # type: ignore[no-untyped-call]
     return sums
 
@@ -59,8 +59,8 @@ class _ReluOfSums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         left, right, weights = ctx.saved_tensors
-        # How much gradient meets a unit that is on: on is half of 1 plus half of a sign, and the
-        # sign of a difference is what the distance between two points has for a gradient.
+        # Sum of the gradients of pairs whose unit is active. The indicator of an active unit is
+        # half of 1 plus half of a sign, and signs are the gradient of an L1 distance.
         of_left = _signed(of_sums, left, -right).add_(of_sums.sum(-1, keepdim=True)).mul_(0.5)
         of_right = _signed(of_sums.mT, right, -left)
         of_right = of_right.add_(of_sums.sum(-2).unsqueeze(-1)).mul_(0.5)
@@ -73,7 +73,7 @@ def _signed(values: Tensor, points: Tensor, others: Tensor) -> Tensor:
     if not values.numel():
         return torch.zeros_like(points)
     values = values.contiguous()
-    # The distance itself is asked for and, at p = 1, not looked at.
+    # The operator requires the distance itself but, at p = 1, does not use it.
     backward = torch.ops.aten._cdist_backward  # noqa: SLF001 - what autograd itself calls
     signed: Tensor = backward(values, points, others, 1.0, values)
     return signed

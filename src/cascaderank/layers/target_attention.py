@@ -1,4 +1,4 @@
-"""Target attention: a history as seen from each candidate."""
+"""Target attention: pooling of a history that depends on the candidate."""
 
 from collections.abc import Sequence
 from typing import final
@@ -11,26 +11,26 @@ from cascaderank.layers.mlp import PairMLP
 
 @final
 class TargetAttention(nn.Module):
-    r"""Sum a history for each candidate, weighted by what each entry means to the candidate.
+    r"""Sum a history for each candidate, weighted by the relevance of each entry to the candidate.
 
     .. math:: v_i = \sum_{t \in \text{history}} a(h_t, x_i)\, h_t
 
     The weight a is a multi-layer perceptron over the entry and the candidate. Its first layer is
     split: the half of the entries is computed once per request and that of the candidates once per
-    candidate, so that pairs are only added, never multiplied by a matrix. With one hidden layer
-    the hidden units of pairs are never held either, on a CPU: see
+    candidate, so that pairs are only added, never multiplied by a matrix. With one hidden layer the
+    hidden units of pairs are not stored either, on a CPU: see
     :func:`~cascaderank.layers.sums.relu_of_sums`.
 
     Args:
         history_dim: length of the vector of an entry.
         item_dim: length of a candidate's vector; may be 0.
         hidden: widths of the hidden layers of the perceptron, at least one.
-        softmax: normalise the weights of a history to a sum of 1. Off, they are the bare output of
-            the perceptron: the more of a history speaks for a candidate, the larger the sum, and a
+        softmax: whether to normalise the weights of a history to a sum of 1. If not, they are the
+            raw output of the perceptron: the sum grows with the number of relevant entries, and a
             weight may be negative.
 
     Raises:
-        ConfigError: if a width is not positive or none is given.
+        ConfigError: if a width is not positive or ``hidden`` is empty.
 
     Examples:
         >>> attention = TargetAttention(2, 3, hidden=(4,))
@@ -39,9 +39,10 @@ class TargetAttention(nn.Module):
         >>> pooled.shape, pooled[1].any().item()
         (torch.Size([2, 5, 2]), False)
 
-    Source: DIN (arXiv 1706.06978), equation 3, whose weights are not normalised on purpose: their
-    sum stands for the strength of the interest. Left out: the product of entry and candidate as a
-    further input, since the two are made of different features here.
+    Source: DIN (arXiv 1706.06978), equation 3, whose weights are deliberately not normalised: their
+        sum
+    represents the strength of the interest. Omitted: the product of entry and candidate as a
+    further input, since the two have different features here.
     """
 
     def __init__(
@@ -62,14 +63,14 @@ class TargetAttention(nn.Module):
         Args:
             history: ``[batch, length, history_dim]``.
             items: ``[batch, list, item_dim]``, finite.
-            mask: ``[batch, length]`` bool, ``True`` for a real entry. What lies under ``False``
-                changes neither value nor gradient, not even NaN.
+            mask: ``[batch, length]`` bool, ``True`` for a real entry. Entries under ``False``
+                affect neither value nor gradient, even if they are NaN.
         """
         # Entries of zeros add nothing, whatever their weight.
         history = history.masked_fill(~mask.unsqueeze(-1), 0)
         weights = self.weigh.of_pairs(items, history)
         if self._softmax:
-            # Finite, so that the softmax of a request without history is no NaN.
+            # Finite, so that the softmax of a request without history is not NaN.
             lowest = torch.finfo(weights.dtype).min
             weights = weights.masked_fill(~mask.unsqueeze(1), lowest).softmax(-1)
         return weights @ history

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from cascaderank.relevance import Gain, relative_gains
 from cascaderank.selection import check_size
-from cascaderank.sorting._order import sort_best_first
+from cascaderank.sorting.order import sort_best_first
 from cascaderank.tensors import at_least_float32
 
 

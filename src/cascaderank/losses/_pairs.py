@@ -13,8 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from cascaderank.losses._gains import discount
-from cascaderank.sorting._distances import all_apart, find_ties
-from cascaderank.sorting._order import sort_best_first
+from cascaderank.sorting.order import all_distinct, find_ties, sort_best_first
 from cascaderank.tensors import at_least_float32
 
 Weigh = Callable[..., Tensor]
@@ -175,7 +174,7 @@ def pessimistic_rank(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     scores = at_least_float32(scores.detach()).masked_fill(~mask, -torch.inf)
     count = mask.sum(-1, keepdim=True)
     best_first, order = sort_best_first(scores)
-    if all_apart(best_first[..., :-1] - best_first[..., 1:], count):
+    if all_distinct(best_first[..., :-1] - best_first[..., 1:], count):
         place = torch.arange(scores.shape[-1], device=scores.device, dtype=scores.dtype)
         return torch.empty_like(scores).scatter_(-1, order, (place + 1).expand_as(scores))
     labels = labels.detach().masked_fill(~mask, 0)

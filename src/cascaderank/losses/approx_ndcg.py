@@ -12,7 +12,7 @@ from cascaderank.losses._gains import discount, normalised_gains, one_minus_ndcg
 from cascaderank.losses._pairs import blocks
 from cascaderank.relevance import Gain
 from cascaderank.sorting import check_temperature
-from cascaderank.sorting._order import sort_best_first
+from cascaderank.sorting.order import sort_best_first
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from cascaderank.losses import LOSSES
 from cascaderank.losses._targets import ground_truth_targets
-from cascaderank.sorting._gate import log_gate
-from cascaderank.sorting._lists import prepare
+from cascaderank.sorting.gate import log_gate
+from cascaderank.sorting.inputs import prepare
 from cascaderank.tensors import Reduction, at_least_float32, check_cascade, reduce_lists
 
 

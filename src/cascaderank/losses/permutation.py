@@ -5,10 +5,9 @@ from torch import Tensor
 
 from cascaderank.losses import LOSSES
 from cascaderank.sorting import Operator, PermutationOperator
-from cascaderank.sorting._distances import find_ties
-from cascaderank.sorting._functions import cross_entropy_of_ranks
-from cascaderank.sorting._interface import Ranks
-from cascaderank.sorting._order import sort_best_first
+from cascaderank.sorting.functions import cross_entropy_of_ranks
+from cascaderank.sorting.operator import Ranks
+from cascaderank.sorting.order import find_ties, sort_best_first
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 

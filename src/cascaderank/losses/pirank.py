@@ -13,7 +13,7 @@ from cascaderank.losses._gains import (
 from cascaderank.losses._options import check_flag
 from cascaderank.relevance import Gain
 from cascaderank.sorting import PermutationOperator, permutation
-from cascaderank.sorting._functions import sum_sorted
+from cascaderank.sorting.functions import sum_sorted
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
 

@@ -9,7 +9,7 @@ from cascaderank.losses import LOSSES
 from cascaderank.losses._targets import ground_truth_targets
 from cascaderank.selection import check_size
 from cascaderank.sorting import Operator, PermutationOperator, log_top_k_probability
-from cascaderank.sorting._functions import totals_of_ranks
+from cascaderank.sorting.functions import column_sums
 from cascaderank.tensors import (
     Reduction,
     at_least_float32,
@@ -77,7 +77,7 @@ def relaxed_recall_loss(
     """
     mask = check_lists(scores, labels, mask)
     with torch.no_grad():
-        totals = totals_of_ranks(
+        totals = column_sums(
             at_least_float32(scores), operator=operator, temperature=temperature, mask=mask
         )
     losses = relaxed_recall_costs(

@@ -12,7 +12,7 @@ from cascaderank.losses import LOSSES
 from cascaderank.objectives._objective import CascadeInputs, Objective, Term
 from cascaderank.objectives._sorting import Annealed, Temperature
 from cascaderank.sorting import Operator, PermutationOperator, check_temperature
-from cascaderank.sorting._functions import find_permutation_operator
+from cascaderank.sorting.functions import find_permutation_operator
 
 _TASK = {
     "stages": tuple[str, ...],

@@ -1,4 +1,4 @@
-"""Bitonic sort: sorted blocks are merged, each two of them at once."""
+"""Bitonic sort: sorted blocks are merged in pairs."""
 
 from collections.abc import Iterator
 from typing import final
@@ -6,15 +6,15 @@ from typing import final
 import torch
 from torch import Tensor
 
-from cascaderank.sorting._interface import OPERATORS, PermutationOperator
-from cascaderank.sorting._networks import (
+from cascaderank.sorting.networks import (
     Layer,
     Swap,
     check_swap,
     log_permutation_of_network,
     log_top_k_of_network,
 )
-from cascaderank.sorting._scaling import spread
+from cascaderank.sorting.operator import OPERATORS, PermutationOperator
+from cascaderank.sorting.scaling import spread
 
 
 @final
@@ -22,25 +22,26 @@ from cascaderank.sorting._scaling import spread
 class Bitonic(PermutationOperator):
     """Relax a bitonic sorting network: about ``log2(n)^2 / 2`` layers.
 
-    A comparison of a and b leaves them in place with probability ``F((a - b) / temperature)``,
-    and what goes on is ``F a + (1 - F) b`` and ``F b + (1 - F) a``. The temperature is one over
-    the steepness of the paper. Rows and columns both add up to 1. In the form of the network
-    where every comparison moves the better one ahead, so lists may be of any length: what a
-    power of two lacks are comparisons with nobody.
+    A comparator leaves its inputs a and b in place with probability ``F((a - b) / temperature)``.
+    Its outputs are ``F a + (1 - F) b`` and ``F b + (1 - F) a``. The temperature is the inverse of
+    the paper's steepness. Rows and columns both add up to 1. In this form of the network every
+    comparator moves the better candidate to the earlier place. Lists may therefore have any length:
+    comparators whose partner lies beyond the end of the list are omitted.
 
-    Unlike with the other operators, the order in which candidates are listed matters: a network
-    compares places. At a low temperature it does not; otherwise give lists in random order.
-    And every layer makes the result softer, so the longer the lists, the lower the temperature.
+    Unlike the other operators, the result depends on the order of the candidates in the list,
+    because a network compares places. The dependence vanishes at low temperatures; otherwise pass
+    lists in random order. Every layer makes the result softer, so longer lists need lower
+    temperatures.
 
     The top k takes O(n log^2 n) time and memory, the permutation n times as much.
 
     Args:
-        swap: F: ``"cauchy"``, ``atan(x) / pi + 1/2``, the usual choice, whose swaps of distant
-            scores stay likely enough to be learned from; ``"logistic"``; or ``"logistic_phi"``,
-            the logistic of ``x / |x|^(1/4)``.
+        swap: F: ``"cauchy"``, ``atan(x) / pi + 1/2``, the usual choice, whose heavy tails keep a
+            gradient between distant scores; ``"logistic"``; or ``"logistic_phi"``, the logistic
+            function of ``x / |x|^(1/4)``.
 
     Raises:
-        ConfigError: if there is no such swap.
+        ConfigError: if ``swap`` is unknown.
 
     Examples:
         >>> from cascaderank.sorting import permutation
@@ -76,7 +77,7 @@ class Bitonic(PermutationOperator):
 
 
 def _layers(scores: Tensor) -> Iterator[Layer]:
-    """Yield, for blocks of 2, 4, 8, ...: mirror images of each other, then ever nearer places."""
+    """Yield, for blocks of 2, 4, 8, ...: comparators of mirrored places, then halving distances."""
     place = torch.arange(scores.shape[-1], device=scores.device)
     half = 1
     while half < len(place):

@@ -1,4 +1,4 @@
-"""LapSum top-k: a sum of Laplace distributions, whose threshold has a closed form."""
+"""LapSum top-k: a sum of Laplace distribution functions, whose threshold has a closed form."""
 
 import math
 from typing import final
@@ -6,19 +6,19 @@ from typing import final
 import torch
 from torch import Tensor
 
-from cascaderank.sorting._interface import OPERATORS, Operator
-from cascaderank.sorting._scaling import scale_lists, spread
+from cascaderank.sorting.operator import OPERATORS, Operator
+from cascaderank.sorting.scaling import scale_lists, spread
 
 
 @final
 @OPERATORS.register
 class LapSum(Operator):
-    """Keep what scores above a threshold, placed so that the probabilities add up to k.
+    """Keep candidates above a threshold placed so that the probabilities add up to k.
 
     ``p_j = F((s_j - b) / temperature)``, where F is the distribution function of the Laplace
     distribution, ``exp(x) / 2`` below 0 and ``1 - exp(-x) / 2`` above, and b solves
     ``sum_j p_j = k``. Between two neighbouring scores that is a quadratic equation in
-    ``exp(b)``, so b is found by a sort and prefix sums. It is learned through b exactly.
+    ``exp(b)``, so b is found by a sort and prefix sums. The gradient through b is exact.
 
     The logits grow with the spread of the scores but not with the length of the list. Takes
     O(n log n) time and linear memory.
@@ -38,7 +38,7 @@ class LapSum(Operator):
         """Return two tensors ``[..., list]``; see :class:`Operator`."""
         unit, gain = scale_lists(scores, temperature, mask)
         best_first = unit.detach().masked_fill(~mask, -2.0).sort(-1, descending=True).values
-        # Distances from the k-th score: near the cut they are small, however cold it is.
+        # Distances from the k-th score: near the cut they are small at any temperature.
         anchor = best_first.gather(-1, (k[..., None] - 1).clamp(0, scores.shape[-1] - 1))
         distance = gain * (unit - anchor)
         with torch.no_grad():
@@ -46,7 +46,7 @@ class LapSum(Operator):
             cut = _solve(gain * (best_first - anchor), k[..., None], count)
             far = (distance - cut).abs().masked_fill(~mask, torch.inf)
             far = torch.where(mask.any(-1, keepdim=True), far, 0.0)
-            density = (-far).softmax(-1)  # of the distributions at the cut, for its gradient
+            density = (-far).softmax(-1)  # Laplace densities at the cut, for its gradient
         moved = (density * (distance - distance.detach())).sum(-1, keepdim=True)
         logits = distance - (cut + moved)
         return _log_laplace(logits), _log_laplace(-logits)
@@ -57,7 +57,7 @@ class LapSum(Operator):
 
 
 def _log_laplace(x: Tensor) -> Tensor:
-    """Return the logarithm of the distribution function, exact on both sides."""
+    """Return the logarithm of the Laplace distribution function, exact in both tails."""
     return torch.where(x > 0, torch.log1p(-(-x.abs()).exp() / 2), x - math.log(2))
 
 
@@ -68,9 +68,9 @@ def _solve(best_first: Tensor, k: Tensor, count: Tensor) -> Tensor:
     the others, ``B = exp(b)`` solves ``U B^2 + 2 (k - i) B - V = 0``.
 
     Args:
-        best_first: ``[..., list]``, never growing along the first ``count``.
+        best_first: ``[..., list]``, non-increasing along the first ``count``.
         k: ``[..., 1]``.
-        count: ``[..., 1]``; how many scores of each list are real.
+        count: ``[..., 1]``; number of real scores of each list.
     """
     nothing = torch.finfo(best_first.dtype).min / 4
     rank = torch.arange(best_first.shape[-1], device=best_first.device)
@@ -80,13 +80,13 @@ def _solve(best_first: Tensor, k: Tensor, count: Tensor) -> Tensor:
     # U and V for 0 to all scores above the cut.
     end = torch.full_like(up[..., :1], nothing)
     log_u, log_v = torch.cat([end, up], -1), torch.cat([down, end], -1)
-    # How many are kept if the cut is at each score: those with fewer than k are above it.
+    # Number kept if the cut is at each score; scores for which it is at most k are above the cut.
     lost = (log_u[..., 1:] + best_first).clamp(max=math.log(len(rank) + 1)).exp() / 2
     won = (log_v[..., 1:] - best_first).clamp(max=math.log(len(rank) + 1)).exp() / 2
     above = (real & (rank + 1 - lost + won <= k)).sum(-1, keepdim=True)
     log_u, log_v = log_u.gather(-1, above), log_v.gather(-1, above)
-    lacking = (k - above).to(best_first)
-    log_lacking = lacking.abs().log().clamp(min=nothing)
-    log_root = torch.logaddexp(2 * log_lacking, log_u + log_v) / 2
-    log_sum = torch.logaddexp(log_lacking, log_root)
-    return torch.where(lacking > 0, log_v - log_sum, log_sum - log_u)
+    rest = (k - above).to(best_first)
+    log_rest = rest.abs().log().clamp(min=nothing)
+    log_root = torch.logaddexp(2 * log_rest, log_u + log_v) / 2
+    log_sum = torch.logaddexp(log_rest, log_root)
+    return torch.where(rest > 0, log_v - log_sum, log_sum - log_u)

@@ -1,4 +1,4 @@
-"""Odd-even sort: neighbours are compared, n times over."""
+"""Odd-even transposition sort: n layers of comparators between neighbours."""
 
 from collections.abc import Iterator
 from typing import final
@@ -6,15 +6,15 @@ from typing import final
 import torch
 from torch import Tensor
 
-from cascaderank.sorting._interface import OPERATORS, PermutationOperator
-from cascaderank.sorting._networks import (
+from cascaderank.sorting.networks import (
     Layer,
     Swap,
     check_swap,
     log_permutation_of_network,
     log_top_k_of_network,
 )
-from cascaderank.sorting._scaling import spread
+from cascaderank.sorting.operator import OPERATORS, PermutationOperator
+from cascaderank.sorting.scaling import spread
 
 
 @final
@@ -22,23 +22,24 @@ from cascaderank.sorting._scaling import spread
 class OddEven(PermutationOperator):
     """Relax an odd-even sorting network: n layers that compare neighbours.
 
-    A comparison of a and b leaves them in place with probability ``F((a - b) / temperature)``,
-    and what goes on is ``F a + (1 - F) b`` and ``F b + (1 - F) a``. The temperature is one over
-    the steepness of the paper. Rows and columns both add up to 1.
+    A comparator leaves its inputs a and b in place with probability ``F((a - b) / temperature)``.
+    Its outputs are ``F a + (1 - F) b`` and ``F b + (1 - F) a``. The temperature is the inverse of
+    the paper's steepness. Rows and columns both add up to 1.
 
-    Unlike with the other operators, the order in which candidates are listed matters: a network
-    compares places. At a low temperature it does not; otherwise give lists in random order.
-    And every layer makes the result softer, so the longer the lists, the lower the temperature.
+    Unlike the other operators, the result depends on the order of the candidates in the list,
+    because a network compares places. The dependence vanishes at low temperatures; otherwise pass
+    lists in random order. Every layer makes the result softer, so longer lists need lower
+    temperatures.
 
-    The top k takes time and memory of the square of the list, the permutation its cube.
+    Time and memory of the top k are quadratic in the list, those of the permutation cubic.
 
     Args:
-        swap: F: ``"cauchy"``, ``atan(x) / pi + 1/2``, the usual choice, whose swaps of distant
-            scores stay likely enough to be learned from; ``"logistic"``; or ``"logistic_phi"``,
-            the logistic of ``x / |x|^(1/4)``.
+        swap: F: ``"cauchy"``, ``atan(x) / pi + 1/2``, the usual choice, whose heavy tails keep a
+            gradient between distant scores; ``"logistic"``; or ``"logistic_phi"``, the logistic
+            function of ``x / |x|^(1/4)``.
 
     Raises:
-        ConfigError: if there is no such swap.
+        ConfigError: if ``swap`` is unknown.
 
     Examples:
         >>> from cascaderank.sorting import permutation
@@ -74,7 +75,7 @@ class OddEven(PermutationOperator):
 
 
 def _layers(scores: Tensor) -> Iterator[Layer]:
-    """Yield n layers: places 0 and 1, 2 and 3, and so on; then 1 and 2, 3 and 4; in turn."""
+    """Yield n layers that alternate: places 0 and 1, 2 and 3, ...; then 1 and 2, 3 and 4, ...."""
     length = scores.shape[-1]
     place = torch.arange(length, device=scores.device)
     for t in range(length):

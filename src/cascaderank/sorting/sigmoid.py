@@ -1,26 +1,26 @@
-"""Sigmoid top-k: a logistic choice around the threshold at which exactly k are kept."""
+"""Sigmoid top-k: a logistic function around the threshold at which exactly k are kept."""
 
 from typing import final
 
 import torch
 from torch import Tensor
 
-from cascaderank.sorting._gate import log_gate
-from cascaderank.sorting._interface import OPERATORS, Operator
-from cascaderank.sorting._scaling import spread
+from cascaderank.sorting.gate import log_gate
+from cascaderank.sorting.operator import OPERATORS, Operator
+from cascaderank.sorting.scaling import spread
 
 
 @final
 @OPERATORS.register
 class Sigmoid(Operator):
-    """Keep what scores above a threshold, placed so that the probabilities add up to k.
+    """Keep candidates above a threshold placed so that the logistic probabilities add up to k.
 
-    ``p_j = sigmoid((s_j - theta) / temperature)`` with theta solving ``sum_j p_j = k``. It is
-    learned through theta exactly, so that all gradients of a list add up to 0: to raise one
-    candidate is to lower those that it competes with, which are those near the cut.
+    ``p_j = sigmoid((s_j - theta) / temperature)`` with theta solving ``sum_j p_j = k``. The
+    gradient through theta is exact, so all gradients of a list add up to 0: raising one candidate
+    lowers its competitors, which are the candidates near the cut.
 
     The logits grow with the spread of the scores but not with the length of the list. Takes a
-    sort, some twenty passes over the list, and linear memory.
+    sort, about twenty passes over the list, and linear memory.
 
     Examples:
         >>> from cascaderank.sorting import top_k_probability

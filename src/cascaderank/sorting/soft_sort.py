@@ -1,15 +1,15 @@
-"""SoftSort: every rank chooses among the candidates nearest to the score of that rank."""
+"""SoftSort: for every rank, a softmax over the distances to the score of that rank."""
 
 from typing import cast, final
 
 from torch import Tensor
 
-from cascaderank.sorting._distance_costs import CrossEntropyOfDistances
-from cascaderank.sorting._distance_rows import LogTopKOfDistances
-from cascaderank.sorting._interface import OPERATORS, PermutationOperator, Ranks
-from cascaderank.sorting._rows import log_softmax_of_real
-from cascaderank.sorting._scaling import scale_lists, spread
-from cascaderank.sorting._ties import sorted_values
+from cascaderank.sorting._soft_sort.cross_entropy_of_distances import CrossEntropyOfDistances
+from cascaderank.sorting._soft_sort.top_k_of_distances import LogTopKOfDistances
+from cascaderank.sorting.operator import OPERATORS, PermutationOperator, Ranks
+from cascaderank.sorting.order import sorted_values
+from cascaderank.sorting.rows import log_softmax_of_real
+from cascaderank.sorting.scaling import scale_lists, spread
 
 
 @final
@@ -19,9 +19,9 @@ class SoftSort(PermutationOperator):
 
     ``P[k, j] = softmax_j(-|s_[k] - s_j| / temperature)``, where ``s_[k]`` is the k-th largest.
 
-    The logits grow with the spread of the scores but not with the length of the list. Rows add
-    up to 1, columns only roughly. Time and memory of the permutation grow with the square of the
-    list; the top k and the cross-entropy of ranks take a sort and linear memory.
+    The logits grow with the spread of the scores but not with the length of the list. Rows add up
+    to 1, columns only approximately. Time and memory of the permutation are quadratic in the list;
+    the top k and the cross-entropy of ranks take a sort and linear memory.
 
     Examples:
         >>> import torch
@@ -36,7 +36,7 @@ class SoftSort(PermutationOperator):
     def log_permutation(self, scores: Tensor, *, temperature: Tensor, mask: Tensor) -> Tensor:
         """Return ``[..., rank, list]``; see :class:`PermutationOperator`."""
         unit, gain = scale_lists(scores, temperature, mask)
-        of_rank = sorted_values(unit.masked_fill(~mask, -2.0))  # padding behind everything real
+        of_rank = sorted_values(unit.masked_fill(~mask, -2.0))  # padding last
         distance = (of_rank[..., :, None] - unit[..., None, :]).abs()
         return log_softmax_of_real(-gain[..., None] * distance, mask)
 

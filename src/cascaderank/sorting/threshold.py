@@ -1,24 +1,25 @@
-"""Threshold top-k: a logistic choice around the middle between the last kept and the first not."""
+"""Threshold top-k: a logistic function around the midpoint of the k-th and the (k+1)-th score."""
 
 from typing import final
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from cascaderank.sorting._interface import OPERATORS, Operator
-from cascaderank.sorting._scaling import scale_lists, spread
-from cascaderank.sorting._ties import sorted_values
+from cascaderank.sorting.operator import OPERATORS, Operator
+from cascaderank.sorting.order import sorted_values
+from cascaderank.sorting.scaling import scale_lists, spread
 
 
 @final
 @OPERATORS.register
 class Threshold(Operator):
-    """Keep what scores above the middle of the two scores at the border.
+    """Keep candidates above the midpoint of the two scores at the cut.
 
     ``p_j = sigmoid((s_j - theta) / temperature)`` with ``theta = (s_[k] + s_[k+1]) / 2``, where
-    ``s_[k]`` is the k-th largest score. What is learned through theta reaches these two scores
-    only, one half each; scores that tie with one of them share its half. The probabilities need
-    not add up to k: the warmer, the farther they are from it.
+    ``s_[k]`` is the k-th largest score. The gradient through theta reaches these two scores only,
+    one half each; scores that tie with one of them share its half. The probabilities need not add
+    up to
+    k: the higher the temperature, the farther their sum is from it.
 
     The logits grow with the spread of the scores but not with the length of the list. Takes a
     sort and linear memory.
@@ -37,7 +38,7 @@ class Threshold(Operator):
     ) -> tuple[Tensor, Tensor]:
         """Return two tensors ``[..., list]``; see :class:`Operator`."""
         unit, gain = scale_lists(scores, temperature, mask)
-        best_first = sorted_values(unit.masked_fill(~mask, -2.0))  # padding behind all real
+        best_first = sorted_values(unit.masked_fill(~mask, -2.0))  # padding last
         last_kept = (k[..., None] - 1).clamp(0, scores.shape[-1] - 1)
         first_dropped = k[..., None].clamp(0, scores.shape[-1] - 1)
         border = best_first.gather(-1, last_kept) / 2 + best_first.gather(-1, first_dropped) / 2

@@ -1,20 +1,20 @@
-"""Top-k probabilities of NeuralSort where it is sharp: a few rows at a time are ever there.
+"""Top-k probabilities of NeuralSort for logits of any size, computed some rows at a time.
 
-The logits of row i are straight lines in how hard the row pulls, ``pull_i * slope_j - offset_j``.
-Pull may be any number, so between rows there are rows, and where the probabilities change slowly
-from row to row a few of them stand for all rows of a group, those kept or those dropped
-(:mod:`cascaderank.sorting._quadrature`). With candidates in order of score, two things are known
-without looking at a row:
+The logits of row i are straight lines in its pull, ``pull_i * slope_j - offset_j``. The pull is a
+continuous parameter, so rows can be interpolated. Where the probabilities change slowly from row to
+row, a few points replace all rows of a group, those kept or those dropped
+(:mod:`cascaderank.sorting._neural_sort.quadrature`). With candidates in order of score, two facts
+hold for every row:
 
-- the best candidate of a row is the one whose rank is nearest to it;
-- over rows, the probability of a candidate rises up to its own rank and falls behind it. So among
-  the rows of a group, it is largest in the row of its own rank, or in the row of the group that
-  is nearest to it.
+- the candidate with the largest logit is the one whose rank is nearest to the row;
+- as a function of the row, the probability of a candidate rises up to its own rank and falls behind
+  it. Among the rows of a group it is therefore largest in the row of its own rank, or in the row of
+  the group that is nearest to it.
 
-Both are subtracted before a logit is exponentiated, so that one exponential per entry serves the
-sums over rows and the sums over columns, and neither overflows or vanishes. What remains are
-products of a block with a few vectors. The backward pass computes the blocks again, and only
-those of the group that is learned through.
+Both maxima are subtracted before a logit is exponentiated, so that one exponential per entry serves
+the sums over rows and the sums over columns, and neither overflows or vanishes. The rest are
+products of a block with a few vectors. The backward pass recomputes the blocks, and only those of
+groups with a gradient.
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cascaderank.sorting._lines import LOG2_E, Lines
-from cascaderank.sorting._quadrature import (
+from cascaderank.sorting._neural_sort.lines import LOG2_E, SYNC_LENGTH, Lines
+from cascaderank.sorting._neural_sort.quadrature import (
     fewer_points,
     is_resolved,
     points_needed,
@@ -33,67 +33,64 @@ from cascaderank.sorting._quadrature import (
 )
 
 _BLOCK_BYTES = {"cpu": 2**22}
-"""How large a block is: on a CPU, it should stay in the cache."""
+"""Size of a block: on a CPU, small enough for the cache."""
 
 _LARGE_BLOCK = 2**26
-"""On other devices, it should keep all of it busy."""
-
-_LONG = 512
-"""Lists of this length are worth waiting for a device that is not the CPU."""
+"""Size of a block on other devices: large enough to occupy the whole device."""
 
 _FLOOR = 1e-30
-"""Less than any sum over a row or a group of rows can be, for those where there is none."""
+"""Smaller than any sum over a row or a group of rows; the value of sums without terms."""
 
 _NEGLIGIBLE = -115.0
-"""The logarithm to base 2 of what is nothing beside 1, in float64 too, and is still a normal
+"""Logarithm to base 2 of a number that is negligible beside 1, in float64 too, and still a normal
 float32."""
 
 
 class Group(NamedTuple):
-    """Rows that are kept, or rows that are not, and the sums over them."""
+    """Rows that are kept, or rows that are dropped, and the sums over them."""
 
     pull: Tensor
     """``[lists or 1, point]``"""
     weight: Tensor
-    """``[lists or 1, point]``; how many rows a point stands for."""
+    """``[lists or 1, point]``; number of rows that a point stands for."""
     best: Tensor
-    """``[lists, point]``; the largest logit of each point, to base 2."""
+    """``[lists, point]``; largest logit of each point, to base 2."""
     shift: Tensor
-    """``[lists, list]``; the largest ``logit - best`` of a candidate, to base 2."""
+    """``[lists, list]``; largest ``logit - best`` of a candidate, to base 2."""
     largest: Tensor
-    """``[lists, list]``; the exponential of the shift, 0 where there is no candidate."""
+    """``[lists, list]``; exponential of the shift, 0 for padding."""
     inverse: Tensor
-    """``[lists, point]``; one over the sum of the row."""
+    """``[lists, point]``; 1 over the sum of the row."""
     sums: Tensor
-    """``[lists, list]``; of each candidate over the rows, over ``largest``."""
+    """``[lists, list]``; sum of each candidate over the rows, divided by ``largest``."""
 
 
-class Sharp(NamedTuple):
+class StreamedSums(NamedTuple):
     """Both groups of rows of some lists."""
 
     kept: Group
     dropped: Group
 
     def logs(self) -> tuple[Tensor, Tensor]:
-        """Return the logarithms of the shares that are kept and dropped, ``[lists, list]``."""
+        """Return the log-probabilities of being kept and of being dropped, ``[lists, list]``."""
         kept, dropped = self
         ratio = (kept.sums / dropped.sums).log_()
         ratio.add_(kept.shift - dropped.shift, alpha=1 / LOG2_E)
         return F.logsigmoid(ratio), F.logsigmoid(-ratio)
 
     def share(self) -> Tensor:
-        """Return the share that is kept, ``[lists, list]``."""
+        """Return the probability of being kept, ``[lists, list]``."""
         return self.logs()[0].exp_()
 
 
-def sum_sharply(lines: Lines) -> Sharp:
-    """Sum the rows that are kept, and those that are not; O(n) time for each of their points."""
+def sum_streamed(lines: Lines) -> StreamedSums:
+    """Sum the rows that are kept, and those that are dropped; O(n) time per point."""
     slope, intercept = lines.slope, lines.intercept
     k, count = (x.expand(len(slope), 1) for x in (lines.k, lines.candidates))
     length = slope.shape[-1]
-    # To look at numbers is to wait for a device, which short lists are not worth.
-    look = slope.device.type == "cpu" or length >= _LONG
-    spread = float((slope.amax(-1) - slope.amin(-1)).max()) / LOG2_E if look else 0.0
+    # Reading values waits for the device, which does not pay off for short lists.
+    reads_values = slope.device.type == "cpu" or length >= SYNC_LENGTH
+    spread = float((slope.amax(-1) - slope.amin(-1)).max()) / LOG2_E if reads_values else 0.0
     rank = torch.arange(length, device=slope.device)
     buffer, groups = _buffer(slope), []
     for sizes, middle, border, own in (
@@ -102,22 +99,22 @@ def sum_sharply(lines: Lines) -> Sharp:
     ):
         rows = _Rows(slope, intercept, count, sizes[:, 0], middle.to(slope), lines.real)
         shift = _largest_logit(rows, border.clamp(0, length - 1)).masked_fill_(own, 0.0)
-        most = max(int(sizes.max()), 1) if look else length
-        number = points_needed(most, spread, slope.dtype) if look else length
-        found = None
-        while found is None:
-            found = _sum_group(rows, most, number, shift, buffer)
+        most = max(int(sizes.max()), 1) if reads_values else length
+        number = points_needed(most, spread, slope.dtype) if reads_values else length
+        sums_of_group = None
+        while sums_of_group is None:
+            sums_of_group = _sum_group(rows, most, number, shift, buffer)
             number = fewer_points(number * 3 // 2, most)
-        groups.append(found)
-    return Sharp(*groups)
+        groups.append(sums_of_group)
+    return StreamedSums(*groups)
 
 
-def sharp_gradient(
-    lines: Lines, sums: Sharp, of_kept: Tensor | None, of_dropped: Tensor | None
+def streamed_gradient(
+    lines: Lines, sums: StreamedSums, of_kept: Tensor | None, of_dropped: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients by slope and intercept to base e, given those by the logarithms.
+    """Return the gradients with respect to slope and intercept to base e, given those of the logs.
 
-    Only rows of what is learned through are looked at. All tensors are ``[lists, list]``.
+    Only rows of groups with a gradient are computed. All tensors are ``[lists, list]``.
     """
     of_slope, of_intercept = torch.zeros_like(lines.slope), torch.zeros_like(lines.slope)
     slope, intercept = lines.slope, lines.intercept
@@ -140,22 +137,22 @@ def sharp_gradient(
 
 
 class _Rows(NamedTuple):
-    """The rows of a group, before it is known which points stand for them."""
+    """Rows of a group, before the points that stand for them are chosen."""
 
     slope: Tensor
     intercept: Tensor
     candidates: Tensor
-    """``[lists, 1]``; how many are real."""
+    """``[lists, 1]``; number of real candidates."""
     sizes: Tensor
-    """``[lists]``; how many rows."""
+    """``[lists]``; number of rows."""
     middle: Tensor
-    """``[lists, 1]``; the pull in their middle."""
+    """``[lists, 1]``; pull at the middle of the group."""
     real: Tensor | None
-    """``[lists, list]``; 1 for a real candidate, ``None`` if all are."""
+    """``[lists, list]``; 1 for a real candidate, ``None`` if all are real."""
 
 
 def _sum_group(rows: _Rows, most: int, number: int, shift: Tensor, buffer: Tensor) -> Group | None:
-    """Return the sums by so many points, ``None`` if these are too few.
+    """Return the sums from the given number of points, ``None`` if these are too few.
 
     The shift is that of :class:`Group`.
     """
@@ -178,16 +175,16 @@ def _sum_group(rows: _Rows, most: int, number: int, shift: Tensor, buffer: Tenso
 
 
 def _best_logit(rows: _Rows, pull: Tensor) -> Tensor:
-    """Return the largest logit at each pull ``[lists, point]``: that of the nearest rank."""
+    """Return the largest logit at each pull ``[lists, point]``, that of the nearest rank."""
     rank = (rows.candidates - 1 - pull).div_(2).round_()
     rank = rank.long().clamp_(0, rows.slope.shape[-1] - 1)
     return pull * rows.slope.gather(-1, rank) + rows.intercept.gather(-1, rank)
 
 
 def _largest_logit(rows: _Rows, border: Tensor) -> Tensor:
-    """Return ``logit - best`` of all candidates in the row of a rank, ``[lists, list]``."""
+    """Return ``logit - best`` of all candidates in the row of a given rank, ``[lists, list]``."""
     pull = (rows.candidates - 1 - 2 * border).to(rows.slope)
-    # In the order of _blocks and _best_logit, so that the two cancel to the bit where they should.
+    # Same order of operations as in _blocks and _best_logit, so that equal logits cancel exactly.
     logits = pull * rows.slope + rows.intercept
     return logits.sub_(logits.gather(-1, border)).clamp_(max=0.0)
 
@@ -197,7 +194,7 @@ def _block_size(slope: Tensor) -> int:
 
 
 def _buffer(slope: Tensor) -> Tensor:
-    """Return the memory of a block, to be used by one after the other."""
+    """Allocate the memory of a block; all blocks share it."""
     return slope.new_empty(max(_block_size(slope), slope.numel()))
 
 
@@ -209,10 +206,10 @@ def _blocks(
     shift: Tensor,
     buffer: Tensor,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield ``exp2(logit - best - shift)``, positive and bounded, for some points of all lists.
+    """Yield ``exp2(logit - best - shift)``, positive and bounded, for blocks of points.
 
     Yields:
-        Which points, and a block ``[lists, points, list]`` that the next one overwrites.
+        The slice of points, and a block ``[lists, points, list]`` that the next one overwrites.
     """
     lists, length = slope.shape
     number = pull.shape[-1]

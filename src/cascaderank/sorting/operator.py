@@ -1,4 +1,4 @@
-"""What a smooth sorting operator is, and the list of those there are."""
+"""Interface of the differentiable sorting operators, and their registry."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from cascaderank.registry import Registry
-from cascaderank.sorting._rows import (
+from cascaderank.sorting.rows import (
     cross_entropy_of_rows,
     sum_sorted_of_rows,
     totals_of_rows,
@@ -14,32 +14,33 @@ from cascaderank.sorting._rows import (
 
 
 class Ranks(NamedTuple):
-    """Which ranks each candidate of a list should have, counted from 0, the best.
+    """Target ranks of the candidates of each list, counted from 0, the best.
 
-    Those who share a run of ranks have the same chance of each, and are as many as there are
-    ranks in it.
+    A candidate has a run of adjacent target ranks. Candidates with the same run have the same
+    probability of each of its ranks; there are as many of them as ranks in the run.
     """
 
     first: Tensor
-    """``[..., list]`` int64; the best of its ranks."""
+    """``[..., list]`` int64; first (best) rank of the run."""
     behind: Tensor
-    """``[..., list]`` int64; the first rank that is not one of them."""
+    """``[..., list]`` int64; end of the run: its last rank plus 1."""
 
 
 class Operator(ABC):
-    """A smooth top-k: one class per file, its options are the arguments of its constructor.
+    """A differentiable top-k. One class per file; the constructor's arguments are its options.
 
-    An operator is handed checked and filled input: float32 or float64 scores that are 0 under
-    the mask, a positive temperature and a ``k`` for each list. It may say anything finite where
-    there is nothing to say (under the mask, in empty lists, in lists where ``k`` keeps all or
-    none); the functions of :mod:`cascaderank.sorting` put the exact values there.
+    An operator receives checked and filled input: float32 or float64 scores that are 0 under the
+    mask, a positive temperature and one ``k`` per list. Where the result is undefined or trivial
+    (under the mask, in empty lists, in lists where ``k`` keeps all candidates or none), it may
+    return any finite value; the functions of :mod:`cascaderank.sorting` replace these by the exact
+    values.
     """
 
     @abstractmethod
     def log_top_k(
         self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the log-probabilities to be among the top k, and not to be.
+        """Return the log-probabilities of being among the top k and of not being among them.
 
         Args:
             scores: ``[..., list]``.
@@ -52,27 +53,27 @@ class Operator(ABC):
         """
 
     def top_k(self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor) -> Tensor:
-        """Return the probability to be among the top k, ``[..., list]``; see :meth:`log_top_k`.
+        """Return the probability of being among the top k, ``[..., list]``; see :meth:`log_top_k`.
 
-        Here by its logarithm; operators that know a shorter way go that.
+        The default exponentiates the logarithm. Operators with a faster way override it.
         """
         return self.log_top_k(scores, k, temperature=temperature, mask=mask)[0].exp()
 
     @abstractmethod
     def temperature_scale(self, scores: Tensor, *, mask: Tensor) -> Tensor:
-        """Return how large the operator's logits are at temperature 1, ``[...]``, positive.
+        """Return the magnitude of the operator's logits at temperature 1, ``[...]``, positive.
 
-        A temperature of as much gives lists of any length and any spread of scores about the
-        same softness.
+        At a temperature proportional to it, lists of any length and any spread of scores are about
+        equally soft.
         """
 
 
 class PermutationOperator(Operator):
-    """An operator that tells the probability of every rank, not only of the top k."""
+    """An operator with a probability for every rank, not only for the top k."""
 
     @abstractmethod
     def log_permutation(self, scores: Tensor, *, temperature: Tensor, mask: Tensor) -> Tensor:
-        """Return ``[..., rank, list]``: the log-probability that a rank goes to a candidate.
+        """Return the log-probability that a rank goes to a candidate, ``[..., rank, list]``.
 
         Every row is a distribution over the real candidates; row 0 is the best rank.
         """
@@ -80,20 +81,20 @@ class PermutationOperator(Operator):
     def cross_entropy(
         self, scores: Tensor, ranks: Ranks, *, temperature: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the cost of the ranks that candidates should have, and who is how often chosen.
+        """Return the cross-entropy between target ranks and soft permutation, and column sums.
 
-        Here by all rows of the permutation; operators that know a shorter way go that.
+        The default computes all rows of the permutation. Operators with a faster way override it.
 
         Args:
             scores: ``[..., list]``.
-            ranks: what candidates should have.
+            ranks: target ranks.
             temperature: ``[...]``.
             mask: ``[..., list]`` bool.
 
         Returns:
             ``(cost, totals)``: ``sum_ij -Y_ij log P_ij``, ``[...]``, where Y is the permutation
-            with the ranks; and ``sum_i P_ij``, ``[..., list]``, positive, a constant to the
-            gradient.
+            matrix of the target ranks; and the column sums ``sum_i P_ij``, ``[..., list]``,
+            positive. No gradient flows through the column sums.
         """
         log_rows = self.log_permutation(scores, temperature=temperature, mask=mask)
         return cross_entropy_of_rows(log_rows, *ranks, mask), totals_of_rows(log_rows, mask)
@@ -101,15 +102,16 @@ class PermutationOperator(Operator):
     def sum_sorted(
         self, scores: Tensor, values: Tensor, weights: Tensor, *, temperature: Tensor, mask: Tensor
     ) -> Tensor:
-        """Return ``sum_ij w_i P_ij v_j``, ``[...]``: what values in soft order are worth.
+        """Return the weighted sum of the softly sorted values, ``sum_ij w_i P_ij v_j``, ``[...]``.
 
-        Here by all rows of the permutation; operators that know a shorter way go that.
+        The default computes all rows of the permutation. Operators with a faster way override it.
 
         Args:
             scores: ``[..., list]``.
-            values: ``[..., list]`` of the scores' dtype, a constant to the gradient; 0 under the
-                mask.
-            weights: ``[rank]`` of the scores' dtype, of the first ranks; others count for nothing.
+            values: ``[..., list]`` of the scores' dtype, 0 under the mask. They receive no
+                gradient.
+            weights: ``[rank]`` of the scores' dtype, for the first ranks; the weight of later ranks
+                is 0.
             temperature: ``[...]``.
             mask: ``[..., list]`` bool.
         """
@@ -124,7 +126,7 @@ def find_operator(operator: str | Operator) -> Operator:
     """Return the operator of a name, with its default options, or the operator itself.
 
     Raises:
-        ConfigError: if there is no operator of that name.
+        ConfigError: if no operator has that name.
 
     Examples:
         >>> type(find_operator("soft_sort")).__name__

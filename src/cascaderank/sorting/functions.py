@@ -1,17 +1,17 @@
-"""The functions that ask any operator, with checked and filled input."""
+"""Functions that check and fill their input and then call an operator."""
 
 import torch
 from torch import Tensor
 
 from cascaderank.errors import ConfigError
-from cascaderank.sorting._interface import (
+from cascaderank.sorting.inputs import cut_lists, prepare
+from cascaderank.sorting.operator import (
     OPERATORS,
     Operator,
     PermutationOperator,
     Ranks,
     find_operator,
 )
-from cascaderank.sorting._lists import cut_lists, prepare
 from cascaderank.tensors import check_mask, is_whole
 
 
@@ -22,12 +22,12 @@ def permutation(
     temperature: float | Tensor = 1.0,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """How likely each rank goes to each candidate.
+    """Return the probability that each rank goes to each candidate.
 
     Args:
         scores: ``[..., list]``, higher is better.
-        operator: a name in ``OPERATORS``, or an operator with options of its own.
-        temperature: positive; one number, or a tensor ``[...]`` with one for each list.
+        operator: a name in ``OPERATORS``, or an operator instance with its own options.
+        temperature: positive; one number, or a tensor ``[...]`` with one value per list.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:
@@ -35,9 +35,9 @@ def permutation(
         to 1. Rows beyond the number of real candidates, and columns under the mask, are 0.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
-        ConfigError: if the operator is unknown or knows only the top k, or the temperature is
-            not positive.
+        ShapeError: if shapes or dtypes do not agree.
+        ConfigError: if the operator is unknown or has no permutation, or the temperature is not
+            positive.
 
     Examples:
         >>> permutation(torch.tensor([1.0, 3.0]), operator="soft_sort", temperature=0.5)
@@ -57,23 +57,23 @@ def log_permutation(
     temperature: float | Tensor = 1.0,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """How likely each rank goes to each candidate, as a logarithm that is exact when tiny.
+    """Return the log-probability that each rank goes to each candidate, exact for tiny ones.
 
     Args:
         scores: ``[..., list]``, higher is better.
-        operator: a name in ``OPERATORS``, or an operator with options of its own.
-        temperature: positive; one number, or a tensor ``[...]`` with one for each list.
+        operator: a name in ``OPERATORS``, or an operator instance with its own options.
+        temperature: positive; one number, or a tensor ``[...]`` with one value per list.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:
         ``[..., rank, list]``, at most 0, of the scores' dtype; row 0 is the best rank. Rows beyond
-        the number of real candidates, and columns under the mask, are -inf. These carry no
-        gradient, but fill them before you multiply: 0 times -inf is NaN.
+        the number of real candidates, and columns under the mask, are -inf. These entries carry no
+        gradient, but fill them before multiplying: 0 times -inf is NaN.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
-        ConfigError: if the operator is unknown or knows only the top k, or the temperature is
-            not positive.
+        ShapeError: if shapes or dtypes do not agree.
+        ConfigError: if the operator is unknown or has no permutation, or the temperature is not
+            positive.
 
     Examples:
         >>> log_permutation(torch.tensor([0.0, 200.0]))
@@ -94,22 +94,22 @@ def top_k_probability(
     temperature: float | Tensor = 1.0,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """How likely each candidate is to be among the top k of its list.
+    """Return the probability that each candidate is among the top k of its list.
 
     Args:
         scores: ``[..., list]``, higher is better.
-        k: how many are kept: one positive number, or an integer tensor ``[...]`` with one for
-            each list, where 0 keeps nobody.
-        operator: a name in ``OPERATORS``, or an operator with options of its own.
-        temperature: positive; one number, or a tensor ``[...]`` with one for each list.
+        k: number of candidates kept: one positive number, or an integer tensor ``[...]`` with one
+            value per list, where 0 keeps none.
+        operator: a name in ``OPERATORS``, or an operator instance with its own options.
+        temperature: positive; one number, or a tensor ``[...]`` with one value per list.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:
-        ``[..., list]`` in [0, 1], of the scores' dtype; 0 under the mask. Exactly 1 for all
-        candidates of a list that has no more than ``k``.
+        ``[..., list]`` in [0, 1], of the scores' dtype; 0 under the mask. Exactly 1 for all real
+        candidates of a list with at most ``k`` of them.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
         ConfigError: if the operator is unknown, or the temperature or ``k`` is not positive.
 
     Examples:
@@ -136,27 +136,27 @@ def log_top_k_probability(
     temperature: float | Tensor = 1.0,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The log-probabilities of being among the top k and of not being, each exact when tiny.
+    """Return the log-probabilities of being and of not being among the top k, exact for tiny ones.
 
-    In value the two probabilities add up to 1. In gradient they may differ: operators that sum
-    the rows of a permutation let ``log dropped`` be learned through the rows below k (see
-    ``docs/decisions/0001-log-space-top-k.md``).
+    The values of the two probabilities add up to 1. Their gradients may differ: operators that sum
+    the rows of a permutation propagate the gradient of ``log dropped`` through the rows below k
+    (see ``docs/decisions/0001-log-space-top-k.md``).
 
     Args:
         scores: ``[..., list]``, higher is better.
-        k: how many are kept: one positive number, or an integer tensor ``[...]`` with one for
-            each list, where 0 keeps nobody.
-        operator: a name in ``OPERATORS``, or an operator with options of its own.
-        temperature: positive; one number, or a tensor ``[...]`` with one for each list.
+        k: number of candidates kept: one positive number, or an integer tensor ``[...]`` with one
+            value per list, where 0 keeps none.
+        operator: a name in ``OPERATORS``, or an operator instance with its own options.
+        temperature: positive; one number, or a tensor ``[...]`` with one value per list.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:
         ``(log kept, log dropped)``, each ``[..., list]``, at most 0, of the scores' dtype. Both
-        are -inf under the mask. A list with no more than ``k`` candidates keeps all: (0, -inf).
-        These entries carry no gradient, but fill them before you multiply: 0 times -inf is NaN.
+        are -inf under the mask. A list with at most ``k`` candidates keeps all of them: (0, -inf).
+        These entries carry no gradient, but fill them before multiplying: 0 times -inf is NaN.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
         ConfigError: if the operator is unknown, or the temperature or ``k`` is not positive.
 
     Examples:
@@ -179,23 +179,24 @@ def relative_temperature(
     operator: str | Operator = "neural_sort",
     mask: Tensor | None = None,
 ) -> Tensor:
-    """A temperature for each list that means the same for every length and spread of scores.
+    """Return one temperature per list, independent of the length and the spread of the scores.
 
-    The given temperature is multiplied by the size of the operator's logits: spread of the
-    scores (mean absolute deviation), and for NeuralSort also the number of candidates. The
-    spread is learned through, so that scaling all scores changes nothing.
+    The given temperature is multiplied by the magnitude of the operator's logits: the spread of the
+    scores (mean absolute deviation), and for NeuralSort also the number of candidates. Gradients
+    flow through the spread, so that probabilities at this temperature are invariant to scaling all
+    scores.
 
     Args:
         scores: ``[..., list]``.
-        temperature: positive; one number, or a tensor ``[...]`` with one for each list.
-        operator: a name in ``OPERATORS``, or an operator with options of its own.
+        temperature: positive; one number, or a tensor ``[...]`` with one value per list.
+        operator: a name in ``OPERATORS``, or an operator instance with its own options.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:
-        ``[...]``, positive, to be given as ``temperature`` to the other functions.
+        ``[...]``, positive; pass it as ``temperature`` to the other functions.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
+        ShapeError: if shapes or dtypes do not agree.
         ConfigError: if the operator is unknown, or the temperature is not positive.
 
     Examples:
@@ -215,7 +216,7 @@ def _log_rows(
     temperature: float | Tensor,
     mask: Tensor | None,
 ) -> Tensor:
-    """Do what log_permutation promises, in at least float32."""
+    """Return the result of :func:`log_permutation` in at least float32."""
     sorter = find_permutation_operator(operator)
     filled, mask, temperatures = prepare(scores, temperature, mask)
     if not scores.shape[-1]:
@@ -237,12 +238,12 @@ def cross_entropy_of_ranks(
     temperature: float | Tensor,
     mask: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Return what :meth:`PermutationOperator.cross_entropy` does, in at least float32.
+    """Return the result of :meth:`PermutationOperator.cross_entropy` in at least float32.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
-        ConfigError: if the operator is unknown or knows only the top k, or the temperature is
-            not positive.
+        ShapeError: if shapes or dtypes do not agree.
+        ConfigError: if the operator is unknown or has no permutation, or the temperature is not
+            positive.
     """
     sorter = find_permutation_operator(operator)
     filled, mask, temperatures = prepare(scores, temperature, mask)
@@ -251,20 +252,21 @@ def cross_entropy_of_ranks(
     return sorter.cross_entropy(filled, ranks, temperature=temperatures, mask=mask)
 
 
-def totals_of_ranks(
+def column_sums(
     scores: Tensor,
     *,
     operator: str | Operator,
     temperature: float | Tensor,
     mask: Tensor | None,
 ) -> Tensor:
-    """Return how much of all ranks each candidate has, ``sum_i P_ij``, ``[..., list]``.
+    """Return the column sums of the soft permutation, ``sum_i P_ij``, ``[..., list]``.
 
-    Rows add up to 1, columns only roughly; see :func:`cross_entropy_of_ranks`.
+    Rows add up to 1, columns only approximately; see :func:`cross_entropy_of_ranks`. No gradient
+    flows through the result.
     """
     mask = check_mask(scores, mask)
     none = torch.zeros_like(mask, dtype=torch.int64)
-    shared = Ranks(none, none + mask.sum(-1, keepdim=True))  # any will do
+    shared = Ranks(none, none + mask.sum(-1, keepdim=True))  # the totals do not depend on them
     _, totals = cross_entropy_of_ranks(
         scores, shared, operator=operator, temperature=temperature, mask=mask
     )
@@ -280,12 +282,12 @@ def sum_sorted(
     temperature: float | Tensor,
     mask: Tensor,
 ) -> Tensor:
-    """Return what :meth:`PermutationOperator.sum_sorted` does, in at least float32.
+    """Return the result of :meth:`PermutationOperator.sum_sorted` in at least float32.
 
     Raises:
-        ShapeError: if shapes or kinds of numbers do not agree.
-        ConfigError: if the operator is unknown or knows only the top k, or the temperature is
-            not positive.
+        ShapeError: if shapes or dtypes do not agree.
+        ConfigError: if the operator is unknown or has no permutation, or the temperature is not
+            positive.
     """
     sorter = find_permutation_operator(operator)
     filled, mask, temperatures = prepare(scores, temperature, mask)
@@ -295,17 +297,17 @@ def sum_sorted(
 
 
 def find_permutation_operator(operator: str | Operator) -> PermutationOperator:
-    """Return the operator of a name, or the operator itself, if it knows every rank.
+    """Return the operator of a name, or the operator itself, if it has a permutation.
 
     Raises:
-        ConfigError: if there is no operator of that name, or it knows only the top k.
+        ConfigError: if no operator has that name, or it provides only the top k.
     """
     sorter = find_operator(operator)
     if not isinstance(sorter, PermutationOperator):
-        some = [name for name in OPERATORS if issubclass(OPERATORS[name], PermutationOperator)]
+        usable = [name for name in OPERATORS if issubclass(OPERATORS[name], PermutationOperator)]
         raise ConfigError(
-            f"operator '{operator}' tells who is kept, not who has which rank; "
-            f"use top_k_probability, or one of {', '.join(some)}"
+            f"operator '{operator}' provides top-k probabilities but no permutation; "
+            f"use top_k_probability, or one of {', '.join(usable)}"
         )
     return sorter
 
@@ -318,7 +320,7 @@ def _log_top_k(
     temperature: float | Tensor,
     mask: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Do what log_top_k_probability promises, in at least float32."""
+    """Return the result of :func:`log_top_k_probability` in at least float32."""
     sorter, lists = find_operator(operator), cut_lists(scores, k, temperature, mask)
     if not scores.numel():
         return lists.scores, lists.scores

@@ -1,4 +1,4 @@
-"""Scores brought to one scale, so that no temperature and no score overflows."""
+"""Normalised scores, so that no temperature and no score overflows."""
 
 from typing import NamedTuple
 
@@ -8,27 +8,32 @@ from torch import Tensor
 from cascaderank.tensors import count_real, is_whole
 
 SMALLEST_SPREAD = 1e-3
-"""Lists whose scores differ by less are treated as if they differed by as much: otherwise a
-temperature relative to the spread would blow up the gradient of a list of equal scores."""
+"""Lower bound of the spread of a list. Without it, a temperature relative to the spread would
+blow up the gradient of a list of (nearly) equal scores."""
 
 
 class ScaledLists(NamedTuple):
-    """Scores in [-1, 1] and what to multiply them with."""
+    """Scores in [-1, 1] and their scale factor."""
 
     unit: Tensor
     """``[..., list]``: the scores, centred and divided by half their range; 0 under the mask."""
     gain: Tensor
-    """``[..., 1]``: half the range over the temperature; bounded."""
+    """``[..., 1]``: half the range divided by the temperature; bounded."""
 
 
 def scale_lists(scores: Tensor, temperature: Tensor, mask: Tensor) -> ScaledLists:
     """Split ``(scores - centre) / temperature`` into ``unit * gain``, neither of which overflows.
 
-    The operators that use it do not change when a constant is added to all scores, and half the
-    range cancels. So both may be constants to the gradient, and the gradient is still exact.
+    The operators that use it are invariant to adding a constant to all scores, and half the range
+    cancels in the product. Both may therefore be constants to the gradient, which is still exact.
 
-    Below the temperature at which even scores that differ by rounding are told apart, colder is
-    no different; the gain stops there.
+    The gain is bounded: at the smallest temperature allowed, even scores that differ only by
+    rounding are fully separated, and a smaller one would change nothing.
+
+    Args:
+        scores: ``[..., list]``, 0 under the mask.
+        temperature: ``[...]``, positive.
+        mask: ``[..., list]`` bool.
     """
     limits = torch.finfo(scores.dtype)
     whole = is_whole(mask)
@@ -38,14 +43,14 @@ def scale_lists(scores: Tensor, temperature: Tensor, mask: Tensor) -> ScaledList
         empty = high < low
         centre = (high / 2 + low / 2).masked_fill(empty, 0.0)
         half = (high / 2 - low / 2).masked_fill(empty, 0.0).clamp(min=limits.tiny / limits.eps)
-        coldest = half * limits.eps**2
+        lowest = half * limits.eps**2
     unit = (scores - centre) / half
     unit = unit if whole else unit.masked_fill(~mask, 0.0)
-    return ScaledLists(unit, half / torch.maximum(temperature[..., None], coldest))
+    return ScaledLists(unit, half / torch.maximum(temperature[..., None], lowest))
 
 
 def spread(scores: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean absolute deviation of each list's real scores, ``[...]``, never quite 0.
+    """Return the mean absolute deviation of each list's real scores, ``[...]``, always positive.
 
     Source: this project.
     """

@@ -1,12 +1,12 @@
-"""Sums over softly sorted values, without the matrix, are those of the matrix."""
+"""Sums of softly sorted values, computed without the matrix, equal those of the matrix."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascaderank.sorting import _line_rows
-from cascaderank.sorting._functions import sum_sorted
+from cascaderank.sorting._neural_sort import line_blocks
+from cascaderank.sorting.functions import sum_sorted
 from tests.sorting.test_cross_entropy import Dense, Largest, lists
 from tests.sorting.test_streamed import assert_same
 
@@ -35,16 +35,16 @@ def given_to_it(mask, ranks, seed=0):
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("temperature", [1e-3, 0.1, 1.0, 10.0, 1e3, 1e30])
 @pytest.mark.parametrize("operator", STREAMED)
-def test_blocks_of_any_size_give_the_numbers_of_the_whole(
+def test_blocks_of_any_size_agree_with_the_dense_form(
     operator, temperature, tied, block, monkeypatch
 ):
-    monkeypatch.setitem(_line_rows._BLOCK_BYTES, "cpu", block)
+    monkeypatch.setitem(line_blocks._BLOCK_BYTES, "cpu", block)
     scores, _, mask = lists(0, 5, 60, tied_scores=tied)
-    warmth = torch.linspace(0.5, 2.0, 5, dtype=torch.float64) * temperature * 60
+    temperatures = torch.linspace(0.5, 2.0, 5, dtype=torch.float64) * temperature * 60
     values, weights = given_to_it(mask, 60)
-    want = sums(Dense(operator), scores, values, weights, warmth, mask)
+    want = sums(Dense(operator), scores, values, weights, temperatures, mask)
     assert want[0].any()
-    assert_same(sums(operator, scores, values, weights, warmth, mask), want, 1e-10)
+    assert_same(sums(operator, scores, values, weights, temperatures, mask), want, 1e-10)
 
 
 @pytest.mark.parametrize("operator", STREAMED)
@@ -59,11 +59,11 @@ def test_blocks_of_any_size_give_the_numbers_of_the_whole(
 @settings(max_examples=100, deadline=None)
 def test_agrees_with_the_dense_form(operator, seed, number, length, ranks, temperature, tied):
     scores, _, mask = lists(seed, number, length, tied_scores=tied)
-    warmth = torch.linspace(0.5, 2.0, number, dtype=torch.float64) * temperature
+    temperatures = torch.linspace(0.5, 2.0, number, dtype=torch.float64) * temperature
     values, weights = given_to_it(mask, min(ranks, length), seed)
-    want = sums(Dense(operator), scores, values, weights, warmth, mask)
+    want = sums(Dense(operator), scores, values, weights, temperatures, mask)
     # Logits go up to 1e6, and the gradient by the temperature cancels to next to nothing.
-    assert_same(sums(operator, scores, values, weights, warmth, mask), want, 1e-9)
+    assert_same(sums(operator, scores, values, weights, temperatures, mask), want, 1e-9)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 30.0, 1000.0])
@@ -71,10 +71,10 @@ def test_agrees_with_the_dense_form(operator, seed, number, length, ranks, tempe
 @pytest.mark.parametrize("operator", STREAMED)
 def test_float32_is_as_good_as_that_of_the_dense_form(operator, length, temperature):
     scores, _, mask = lists(1, 6, length, ragged=False)
-    warmth = torch.full((6,), temperature, dtype=torch.float64)
+    temperatures = torch.full((6,), temperature, dtype=torch.float64)
     values, weights = given_to_it(mask, length)
-    want = sums(Dense(operator), scores, values, weights, warmth, mask)
-    narrow = [x.float() for x in (scores, values, weights, warmth)]
+    want = sums(Dense(operator), scores, values, weights, temperatures, mask)
+    narrow = [x.float() for x in (scores, values, weights, temperatures)]
     got, dense = (sums(how, *narrow, mask) for how in (operator, Dense(operator)))
     for one, other, exact in zip(got, dense, want, strict=True):
         assert one.dtype is torch.float32
@@ -85,7 +85,7 @@ def test_float32_is_as_good_as_that_of_the_dense_form(operator, length, temperat
 @pytest.mark.parametrize("temperature", [0.5, 3000.0])
 @pytest.mark.parametrize("operator", STREAMED)
 def test_no_tensor_is_larger_than_a_few_rows(operator, temperature, monkeypatch):
-    monkeypatch.setitem(_line_rows._BLOCK_BYTES, "cpu", 2**16)
+    monkeypatch.setitem(line_blocks._BLOCK_BYTES, "cpu", 2**16)
     n = 3000
     scores, _, mask = lists(0, 1, n, ragged=False)
     narrow = [x.float() for x in (scores, *given_to_it(mask, n))]

@@ -1,4 +1,4 @@
-"""Sums over values in the order of NeuralSort's soft ranks, some rows of it at a time."""
+"""Weighted sums of values softly sorted by NeuralSort, computed some rows at a time."""
 
 from typing import Any
 
@@ -6,16 +6,23 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cascaderank.sorting._distances import gradient_of_distances
-from cascaderank.sorting._line_rows import best_logit, block_size, blocks_of_rows, sort_units
+from cascaderank.sorting._neural_sort.distances import gradient_of_distances
+from cascaderank.sorting._neural_sort.line_blocks import (
+    best_logit,
+    block_size,
+    blocks_of_rows,
+    sort_units,
+)
 
 
 class SumOfLines(torch.autograd.Function):
-    """From scaled scores to ``sum_ij w_i P_ij v_j`` of each list, and its gradient on the way.
+    """``sum_ij w_i P_ij v_j`` of each list as a function of scaled scores.
+
+    The gradient is computed in the forward pass.
 
     ``apply(unit, gain, values, mask, weights)`` takes ``[lists, list]`` in [-1, 1], ``[lists, 1]``,
-    ``[lists, list]`` (0 under the mask), ``[lists, list]`` bool and ``[rank]``, of the first ranks.
-    It returns ``[lists]``.
+    ``[lists, list]`` (0 under the mask), ``[lists, list]`` bool and ``[rank]``, for the first
+    ranks. It returns ``[lists]``.
     """
 
     @staticmethod
@@ -46,9 +53,13 @@ class SumOfLines(torch.autograd.Function):
 def _sums_of_rows(
     slope: Tensor, intercept: Tensor, count: Tensor, values: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``sum_ij w_i P_ij v_j`` of each list, and its gradients by slope and intercept.
+    """Return ``sum_ij w_i P_ij v_j`` of each list, and its gradients with respect to the lines.
 
-    That by the logit of an entry is ``w_i P_ij (v_j - v_i)`` with the mean ``v_i`` of the row.
+    The gradient with respect to the logit of an entry is ``w_i P_ij (v_j - v_i)``, where ``v_i`` is
+    the mean of the row.
+
+    Returns:
+        ``[lists]``, and the gradients with respect to slope and intercept, ``[lists, list]`` each.
     """
     lists, rows = weights.shape
     pull = (count - 1 - 2 * torch.arange(rows, device=slope.device)).to(slope)
@@ -61,11 +72,11 @@ def _sums_of_rows(
         lines = (x[these] for x in (slope, intercept, pull, best))
         for at, block in blocks_of_rows(*lines):
             total, share = block.sum(-1), weights[these, at]
-            worth = torch.mul(block, values[these, None], out=other.resize_(0))
-            mean = worth.sum(-1).div_(total)
+            weighted = torch.mul(block, values[these, None], out=other.resize_(0))
+            mean = weighted.sum(-1).div_(total)
             sums[these] += (share * mean).sum(-1)
-            # Entries of a column cancel. A product of matrices adds them one by one and loses more
-            # than sums, which are taken in parts.
+            # Entries of a column cancel. A matrix product accumulates them sequentially and loses
+            # more precision than sums, which are pairwise.
             excess = torch.sub(values[these, None], mean[..., None], out=other)
             block.mul_(excess).mul_((share / total)[..., None])
             of_intercept[these] += block.sum(-2)

@@ -2,7 +2,7 @@
 
 import torch
 
-from cascaderank.sorting._ties import sorted_values
+from cascaderank.sorting.order import sorted_values
 
 
 def gradient_of(scores, weights):

@@ -1,14 +1,14 @@
-"""Top-k probabilities of NeuralSort on a GPU, by kernels that hold a tile of the rows at a time.
+"""Top-k probabilities of NeuralSort on a GPU, by Triton kernels that hold one tile at a time.
 
-Every entry is worked out where it is needed, from the two lines of its candidate, and goes nowhere
-but into sums. So memory is linear in the list, and time is of its square, which a GPU has plenty
-of for lists that are ranked. Small and large logits are the same to it: what is exponentiated is
-less what it is at most, as in :mod:`cascaderank.sorting._streamed`.
+Every entry is computed where it is needed, from the two lines of its candidate, and is only ever
+added to sums. Memory is therefore linear in the list. Time is quadratic, which a GPU affords for
+lists of the lengths that are ranked. Small and large logits are treated alike: the maximum is
+subtracted before exponentiation, as in :mod:`cascaderank.sorting._neural_sort.streamed`.
 
-Kernels are written in Triton. Where it is not installed, or there is no GPU, nothing here is used.
+Without Triton or without a GPU this module is not used.
 """
 
-# Kernels take pointers and numbers, which Triton tells apart.
+# The arguments of kernels are pointers and numbers, whose types Triton determines.
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
 from __future__ import annotations
@@ -20,59 +20,58 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cascaderank.sorting._lines import LOG2_E, Lines
+from cascaderank.sorting._neural_sort.lines import LOG2_E, Lines
 
 try:
     import triton
     import triton.language as tl
-except ImportError:  # it is for Linux alone
+except ImportError:  # available on Linux only
     triton = None
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LONGEST = 2**14
-"""Longer lists of small logits are quicker by series, whose time is linear."""
+"""Longer lists with small logits are faster by power series, whose time is linear."""
 
 _ROWS, _COLUMNS = 32, 64
-"""A tile: so many rows, so many candidates."""
+"""Size of a tile: rows, candidates."""
 
 
-class Fused(NamedTuple):
-    """The sums over both groups of rows, and what their gradient needs; ``[lists, list]`` each."""
+class FusedSums(NamedTuple):
+    """Sums over both groups of rows, and the tensors of their gradient; ``[lists, list]`` each."""
 
     inverse: Tensor
-    """Of each row, one over the sum of its exponentials, where that of the best candidate is 1."""
+    """1 over the sum of each row's exponentials, relative to that of its best candidate."""
     kept: Tensor
-    """The sum over the rows that are kept, over 2 to the power of its shift."""
+    """Sum over the rows that are kept, divided by 2 to the power of its shift."""
     dropped: Tensor
-    """That over the others, likewise."""
+    """Sum over the rows that are dropped, divided by 2 to the power of its shift."""
     kept_shift: Tensor
-    """The largest logit of a candidate in the rows that are kept, less the best of its row, to
-    base 2."""
+    """Largest logit of a candidate in the rows that are kept, less that of its row, to base 2."""
     dropped_shift: Tensor
-    """That in the others, likewise."""
+    """The same in the rows that are dropped."""
 
     def logs(self) -> tuple[Tensor, Tensor]:
-        """Return the logarithms of the shares that are kept and dropped, ``[lists, list]``."""
+        """Return the log-probabilities of being kept and of being dropped, ``[lists, list]``."""
         ratio = (self.kept / self.dropped).log_()
         ratio.add_(self.kept_shift - self.dropped_shift, alpha=1 / LOG2_E)
         return F.logsigmoid(ratio), F.logsigmoid(-ratio)
 
     def share(self) -> Tensor:
-        """Return the share that is kept, ``[lists, list]``."""
+        """Return the probability of being kept, ``[lists, list]``."""
         return self.logs()[0].exp_()
 
 
-def is_for(slope: Tensor) -> bool:
-    """Return whether the kernels are what these lists are best summed by."""
+def use_kernels(slope: Tensor) -> bool:
+    """Return whether the kernels are available and the fastest method for these lists."""
     return slope.is_cuda and slope.shape[-1] <= _LONGEST and find_spec("triton") is not None
 
 
-def sum_fused(lines: Lines) -> Fused:
-    """Sum the rows that are kept, and those that are not."""
+def sum_fused(lines: Lines) -> FusedSums:
+    """Sum the rows that are kept, and those that are dropped."""
     slope, intercept, count, k = _contiguous(lines)
-    sums = Fused(*(torch.empty_like(slope) for _ in range(5)))
+    sums = FusedSums(*(torch.empty_like(slope) for _ in range(5)))
     length = slope.shape[-1]
     where = slope, intercept, count
     _launch(_sum_rows, _ROWS, length, *where, sums.inverse)
@@ -81,22 +80,22 @@ def sum_fused(lines: Lines) -> Fused:
 
 
 def fused_gradient(
-    lines: Lines, sums: Fused, of_kept: Tensor | None, of_dropped: Tensor | None
+    lines: Lines, sums: FusedSums, of_kept: Tensor | None, of_dropped: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients by slope and intercept to base e, given those by the logarithms.
+    """Return the gradients with respect to slope and intercept to base e, given those of the logs.
 
-    Only rows of what is learned through are looked at. All tensors are ``[lists, list]``.
+    Only rows of groups with a gradient are computed. All tensors are ``[lists, list]``.
     """
     slope, intercept, count, k = _contiguous(lines)
     none = torch.zeros_like(slope)
     of_kept, of_dropped = (none if x is None else x for x in (of_kept, of_dropped))
     ratios = of_kept / sums.kept, of_dropped / sums.dropped
     of_row, of_slope, of_intercept = (torch.empty_like(slope) for _ in range(3))
-    learned = {"through_kept": of_kept is not none, "through_dropped": of_dropped is not none}
+    groups = {"through_kept": of_kept is not none, "through_dropped": of_dropped is not none}
     length = slope.shape[-1]
     where = slope, intercept, count, k, sums.inverse, sums.kept_shift, sums.dropped_shift, *ratios
-    _launch(_weigh_rows, _ROWS, length, *where, of_row)
-    _launch(_learn, _COLUMNS, length, *where, of_row, of_slope, of_intercept, **learned)
+    _launch(_row_gradients, _ROWS, length, *where, of_row)
+    _launch(_line_gradients, _COLUMNS, length, *where, of_row, of_slope, of_intercept, **groups)
     return of_slope, of_intercept.add_(of_kept).add_(of_dropped)
 
 
@@ -107,7 +106,7 @@ def _contiguous(lines: Lines) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _launch(kernel: Any, size: int, length: int, *tensors: Tensor, **flags: bool) -> None:
-    """Run a kernel over all lists, so many of their rows or candidates at a time."""
+    """Run a kernel over all lists, ``size`` of their rows or candidates per program."""
     grid = (len(tensors[0]), triton.cdiv(length, size))
     with torch.cuda.device_of(tensors[0]):
         kernel[grid](*tensors, length, tile_rows=_ROWS, tile_columns=_COLUMNS, **flags)
@@ -119,7 +118,7 @@ def _jit(function: Callable[..., None]) -> Any:
 
 @_jit
 def _shares(pull, slope, intercept, best, shift):
-    """Return ``exp2(logit - best - shift)`` of a tile, more than 0 and at most 1."""
+    """Return ``exp2(logit - best - shift)`` of a tile, positive and at most 1."""
     logit = pull[:, None] * slope[None, :] + intercept[None, :] - best[:, None] - shift
     return tl.exp2(tl.minimum(tl.maximum(logit, -115.0), 0.0))
 
@@ -156,7 +155,7 @@ def _sum_columns(
     column = tl.program_id(1) * tile_columns + tl.arange(0, tile_columns)
     a = tl.load(slope + at + column, mask=column < length, other=0.0)
     b = tl.load(intercept + at + column, mask=column < length, other=0.0)
-    # A candidate has most of a group in the row of its own rank, or in the nearest of the group.
+    # A candidate is most probable in the row of its own rank, or in the nearest row of the group.
     last = tl.minimum(tl.maximum(border - 1, 0), length - 1)
     pull = (real - 1 - 2 * last).to(a.dtype)
     best = pull * tl.load(slope + at + last) + tl.load(intercept + at + last)
@@ -186,11 +185,11 @@ def _sum_columns(
 
 
 @_jit
-def _weigh_rows(
+def _row_gradients(
     slope, intercept, count, k, inverse, kept_shift, dropped_shift, kept_ratio, dropped_ratio,
     of_row, length, tile_rows: tl.constexpr, tile_columns: tl.constexpr,
 ):  # fmt: skip
-    """Sum what is learned through each entry of a row, times the entry."""
+    """Sum, over the entries of a row, the gradient of each entry times the entry."""
     at, real = tl.program_id(0).to(tl.int64) * length, tl.load(count + tl.program_id(0))
     border = tl.load(k + tl.program_id(0))
     row = tl.program_id(1) * tile_rows + tl.arange(0, tile_rows)
@@ -203,13 +202,13 @@ def _weigh_rows(
     total = tl.zeros([tile_rows], dtype=own_slope.dtype)
     for start in range(0, real, tile_columns):
         column = start + tl.arange(0, tile_columns)
-        there = column < real
-        a = tl.load(slope + at + column, mask=there, other=0.0)
-        b = tl.load(intercept + at + column, mask=there, other=0.0)
-        of_kept = tl.load(kept_shift + at + column, mask=there, other=0.0)
-        of_dropped = tl.load(dropped_shift + at + column, mask=there, other=0.0)
-        by_kept = tl.load(kept_ratio + at + column, mask=there, other=0.0)
-        by_dropped = tl.load(dropped_ratio + at + column, mask=there, other=0.0)
+        in_list = column < real
+        a = tl.load(slope + at + column, mask=in_list, other=0.0)
+        b = tl.load(intercept + at + column, mask=in_list, other=0.0)
+        of_kept = tl.load(kept_shift + at + column, mask=in_list, other=0.0)
+        of_dropped = tl.load(dropped_shift + at + column, mask=in_list, other=0.0)
+        by_kept = tl.load(kept_ratio + at + column, mask=in_list, other=0.0)
+        by_dropped = tl.load(dropped_ratio + at + column, mask=in_list, other=0.0)
         shift = tl.where(is_kept, of_kept[None, :], of_dropped[None, :])
         share = _shares(pull, a, b, best, shift)
         total += tl.sum(share * tl.where(is_kept, by_kept[None, :], by_dropped[None, :]), 1)
@@ -217,22 +216,22 @@ def _weigh_rows(
 
 
 @_jit
-def _learn(
+def _line_gradients(
     slope, intercept, count, k, inverse, kept_shift, dropped_shift, kept_ratio, dropped_ratio,
     of_row, of_slope, of_intercept, length, tile_rows: tl.constexpr, tile_columns: tl.constexpr,
     through_kept: tl.constexpr, through_dropped: tl.constexpr,
 ):  # fmt: skip
-    """Sum over rows what is learned through the entries of a candidate, by both of its lines."""
+    """Sum the gradients of a candidate's entries over rows, with respect to slope and intercept."""
     at, real = tl.program_id(0).to(tl.int64) * length, tl.load(count + tl.program_id(0))
     border = tl.load(k + tl.program_id(0))
     column = tl.program_id(1) * tile_columns + tl.arange(0, tile_columns)
-    there = column < length
-    a = tl.load(slope + at + column, mask=there, other=0.0)
-    b = tl.load(intercept + at + column, mask=there, other=0.0)
-    of_kept = tl.load(kept_shift + at + column, mask=there, other=0.0)
-    of_dropped = tl.load(dropped_shift + at + column, mask=there, other=0.0)
-    by_kept = tl.load(kept_ratio + at + column, mask=there, other=0.0)
-    by_dropped = tl.load(dropped_ratio + at + column, mask=there, other=0.0)
+    in_list = column < length
+    a = tl.load(slope + at + column, mask=in_list, other=0.0)
+    b = tl.load(intercept + at + column, mask=in_list, other=0.0)
+    of_kept = tl.load(kept_shift + at + column, mask=in_list, other=0.0)
+    of_dropped = tl.load(dropped_shift + at + column, mask=in_list, other=0.0)
+    by_kept = tl.load(kept_ratio + at + column, mask=in_list, other=0.0)
+    by_dropped = tl.load(dropped_ratio + at + column, mask=in_list, other=0.0)
     by_slope = tl.zeros([tile_columns], dtype=a.dtype)
     by_intercept = tl.zeros([tile_columns], dtype=a.dtype)
     begin, end = 0, real
@@ -255,5 +254,5 @@ def _learn(
         through = share * tl.where(is_kept, by_kept[None, :], by_dropped[None, :]) - through_row
         by_slope += tl.sum(pull[:, None] * through, 0)
         by_intercept -= tl.sum(through_row, 0)
-    tl.store(of_slope + at + column, tl.where(column < real, by_slope, 0.0), mask=there)
-    tl.store(of_intercept + at + column, tl.where(column < real, by_intercept, 0.0), mask=there)
+    tl.store(of_slope + at + column, tl.where(column < real, by_slope, 0.0), mask=in_list)
+    tl.store(of_intercept + at + column, tl.where(column < real, by_intercept, 0.0), mask=in_list)

@@ -1,4 +1,4 @@
-"""Lists as operators get them: checked, filled where nothing is, and a number for each."""
+"""Checked arguments of the operators: filled scores, one temperature and one k per list."""
 
 import math
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from cascaderank.tensors import at_least_float32, check_mask, count_real, is_who
 
 
 class CutLists(NamedTuple):
-    """Lists and where they are cut, checked and filled."""
+    """Checked and filled arguments of a top-k function."""
 
     scores: Tensor
     """``[..., list]``; 0 under the mask."""
@@ -22,20 +22,34 @@ class CutLists(NamedTuple):
     mask: Tensor
     """``[..., list]`` bool."""
     candidates: Tensor
-    """``[...]`` int64; how many are real."""
+    """``[...]`` int64; number of real candidates."""
     decided: bool
-    """Whether it is known that all are real, and that every list keeps some and drops some."""
+    """Whether it is known that all candidates are real and every list keeps some and drops some."""
 
     def all_kept(self) -> Tensor:
+        """Return which lists keep all of their candidates, ``[..., 1]`` bool."""
         return (self.k >= self.candidates)[..., None]
 
     def none_kept(self) -> Tensor:
+        """Return which lists keep no candidate, ``[..., 1]`` bool."""
         return (self.k <= 0)[..., None]
 
 
 def cut_lists(
     scores: Tensor, k: int | Tensor, temperature: float | Tensor, mask: Tensor | None
 ) -> CutLists:
+    """Check and fill the arguments of a top-k function.
+
+    Args:
+        scores: ``[..., list]`` floating point.
+        k: positive integer, or an integer tensor ``[...]``.
+        temperature: positive number, or a floating point tensor ``[...]``.
+        mask: ``[..., list]`` bool, or ``None`` if every candidate is real.
+
+    Raises:
+        ShapeError: if shapes or dtypes do not agree.
+        ConfigError: if ``k`` or the temperature is a number and not positive.
+    """
     filled, mask, temperatures = prepare(scores, temperature, mask)
     count = count_real(mask)
     sizes = _check_k(k, count)
@@ -51,16 +65,30 @@ def cut_lists(
 def prepare(
     scores: Tensor, temperature: float | Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return scores filled with 0 under the mask, the mask, and a temperature for each list."""
+    """Return scores filled with 0 under the mask, the mask, and one temperature per list.
+
+    Args:
+        scores: ``[..., list]`` floating point.
+        temperature: positive number, or a floating point tensor ``[...]``.
+        mask: ``[..., list]`` bool, or ``None`` if every candidate is real.
+
+    Returns:
+        Scores ``[..., list]`` in at least float32, the mask ``[..., list]`` bool, and temperatures
+        ``[...]`` of the dtype of the returned scores.
+
+    Raises:
+        ShapeError: if shapes or dtypes do not agree.
+        ConfigError: if the temperature is a number and not positive.
+    """
     mask = check_mask(scores, mask)
     filled = at_least_float32(scores if is_whole(mask) else scores.masked_fill(~mask, 0.0))
     lists = scores.shape[:-1]
     if not isinstance(temperature, Tensor):
         check_temperature(temperature)
-        # A number beyond float32 is as good as the largest: torch would refuse it.
+        # A larger number than the dtype can hold is equivalent to its largest; torch rejects it.
         temperature = min(temperature, torch.finfo(filled.dtype).max)
         return filled, mask, filled.new_full(lists, temperature)
-    if not temperature.is_floating_point() or not _spreads_to(temperature, lists):
+    if not temperature.is_floating_point() or not _expands_to(temperature, lists):
         raise ShapeError(
             f"temperature must be a number or floating point, one per list {list(lists)}; "
             f"got {temperature.dtype} {list(temperature.shape)}"
@@ -72,7 +100,7 @@ def check_temperature(temperature: float) -> None:
     """Check that a temperature is a positive number.
 
     Raises:
-        ConfigError: if it is not.
+        ConfigError: if it is not positive and finite.
     """
     if not (temperature > 0 and math.isfinite(temperature)):
         raise ConfigError(f"temperature must be a positive number; got {temperature}")
@@ -83,14 +111,14 @@ def _check_k(k: int | Tensor, count: Tensor) -> Tensor:
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
             raise ConfigError(f"k must be a positive integer; got {k}")
         return count.new_full((), k).expand(count.shape)
-    kind = k.dtype
-    if kind.is_floating_point or kind.is_complex or kind is torch.bool:
-        raise ShapeError(f"k must be an integer tensor, one number per list; got {kind}")
-    if not _spreads_to(k, count.shape):
+    dtype = k.dtype
+    if dtype.is_floating_point or dtype.is_complex or dtype is torch.bool:
+        raise ShapeError(f"k must be an integer tensor, one number per list; got {dtype}")
+    if not _expands_to(k, count.shape):
         raise ShapeError(f"k must be one number per list {list(count.shape)}; got {list(k.shape)}")
     return k.to(count).expand(count.shape)
 
 
-def _spreads_to(tensor: Tensor, shape: torch.Size) -> bool:
+def _expands_to(tensor: Tensor, shape: torch.Size) -> bool:
     tail = zip(reversed(tensor.shape), reversed(shape), strict=False)
-    return tensor.dim() <= len(shape) and all(have in (1, want) for have, want in tail)
+    return tensor.dim() <= len(shape) and all(size in (1, target) for size, target in tail)

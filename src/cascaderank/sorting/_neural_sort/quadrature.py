@@ -1,10 +1,10 @@
-"""Few rows that stand for many: Gauss's rule for sums over equally spaced points.
+"""Quadrature over rows: Gauss's rule for sums over equally spaced points.
 
-A sum of a smooth function over the rows of a group is a weighted sum over fewer points between
-them. With M points and the right weights, all of them positive, every polynomial of degree up to
-2M - 1 is summed exactly; with as many points as rows, the points are the rows and every weight is
-1. See ``docs/decisions/0003-rows-by-quadrature.md`` for when this may be done and how far off it
-is.
+A sum of a smooth function over the rows of a group is approximated by a weighted sum over fewer
+points between them. With M points and the right weights, all of them positive, every polynomial of
+degree up to 2M - 1 is summed exactly. With as many points as rows, the points are the rows and
+every weight is 1. See ``docs/decisions/0003-rows-by-quadrature.md`` for when the rule applies and
+how accurate it is.
 """
 
 import math
@@ -17,60 +17,60 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
-_SHARPEST = 0.25
-"""How far apart the slopes of a list may be for a function of the rows to be smooth."""
+_MAX_SPREAD = 0.25
+"""Largest difference between the slopes of a list for which a function of the rows is smooth."""
 
 _TOLERANCE = {torch.float32: 1e-7, torch.float64: 1e-14}
-"""How far off a sum may be, relative to itself."""
+"""Largest relative error of a sum."""
 
 
 class Points(NamedTuple):
-    """Points that stand for groups of rows; the first axis is 1 if it is the same for all lists."""
+    """Points that stand for groups of rows; the first axis has length 1 if all lists share them."""
 
     place: Tensor
     """``[lists or 1, point]``; in units of half a row, counted upwards from the middle."""
     weight: Tensor
-    """``[lists or 1, point]``, adding up to the rows of the group; 0 for a point not needed."""
+    """``[lists or 1, point]``, adding up to the rows of the group; 0 for an unused point."""
     polynomial: Tensor
-    """``[lists or 1, 3, point]``: the orthonormal polynomials of degree 0, M - 1 and M - 2, or only
-    the first if points are rows."""
+    """``[lists or 1, 3, point]``: orthonormal polynomials of degree 0, M - 1 and M - 2, or only the
+    first if the points are the rows."""
 
 
 def points_needed(rows: int, spread: float, dtype: torch.dtype) -> int:
-    """Guess how many points will do for the sums over groups of rows.
+    """Estimate the number of points needed for the sums over groups of rows.
 
-    The guess is what lists of usual shapes need; :func:`is_resolved` tells whether it was enough.
+    The estimate suits lists of usual shapes; :func:`is_resolved` checks whether it was enough.
 
     Args:
-        rows: how many the largest group has.
-        spread: the largest slope of a list less its smallest.
-        dtype: of the sums; float32 needs fewer.
+        rows: number of rows of the largest group.
+        spread: largest slope of a list less its smallest.
+        dtype: dtype of the sums; float32 needs fewer points.
 
     Returns:
-        The number of points, or of the rows if fewer will not do.
+        The number of points, or of the rows if fewer points are not enough.
     """
-    if not spread <= _SHARPEST:  # NaN, too, of training that diverged
+    if not spread <= _MAX_SPREAD:  # also NaN, after training diverged
         return rows
     root = math.sqrt(rows * spread)
     guess = 3 + 3 * root if dtype is torch.float32 else 5 + 5.5 * root
     return fewer_points(math.ceil(guess), rows)
 
 
-def fewer_points(wanted: int, rows: int) -> int:
-    """Return how many points to take: as many as wanted, or all rows if that is no more work."""
-    return wanted if wanted <= 0.8 * rows else rows
+def fewer_points(number: int, rows: int) -> int:
+    """Return the number of points to use: the given one, or all rows if those cost hardly more."""
+    return number if number <= 0.8 * rows else rows
 
 
 def is_resolved(sums: Tensor, real: Tensor | None) -> bool:
     """Return whether the points were enough.
 
-    The rule is first wrong at degree 2M. What the last polynomials contribute to a function tells
-    how large it is there: it falls by about as much again. How fast it fell over the last degrees
-    tells nothing, as it comes and goes in lists of two tight heaps.
+    The rule is first inexact at degree 2M. The contribution of the last polynomials to a function
+    indicates how large it is there: it decays by about the same factor again. How fast it decayed
+    over the last degrees is no indicator, as it fluctuates in lists of two tight clusters.
 
     Args:
         sums: ``[lists, 3, list]``; sums of the functions times the polynomials.
-        real: ``[lists, list]``; 1 for functions that matter, ``None`` for all.
+        real: ``[lists, list]``; 1 for functions that count, ``None`` for all.
     """
     total, *last = sums.abs().unbind(1)
     error = torch.maximum(*last).sub_(total, alpha=math.sqrt(_TOLERANCE[sums.dtype]))
@@ -81,10 +81,10 @@ def points_of(sizes: Tensor, number: int, *, rows: int, like: Tensor) -> Points:
     """Return the points that stand for groups of rows.
 
     Args:
-        sizes: ``[lists]`` int64; how many rows each group has.
-        number: of points, at least 2 unless it is that of the rows.
-        rows: the largest size, or more. With as many points, the points are the rows.
-        like: a tensor of the dtype and the device that are wanted.
+        sizes: ``[lists]`` int64; number of rows of each group.
+        number: number of points, at least 2 unless it equals the number of rows.
+        rows: upper bound of the sizes. With as many points, the points are the rows.
+        like: a tensor of the dtype and the device of the result.
 
     Examples:
         >>> points = points_of(torch.tensor([1000]), 2, rows=1000, like=torch.ones(1))
@@ -121,7 +121,7 @@ def _rule(size: int, number: int) -> NDArray[np.float64]:
     degree = np.arange(1.0, number)
     recurrence = np.sqrt(degree**2 * (size**2 - degree**2) / (4 * (4 * degree**2 - 1)))
     places, vectors = eigh_tridiagonal(np.zeros(number), recurrence)
-    rule[0], rule[1] = places - places[::-1], size * vectors[0] ** 2  # symmetric to the bit
+    rule[0], rule[1] = places - places[::-1], size * vectors[0] ** 2  # exactly symmetric
     highest = vectors[:0:-1][:2]
     rule[2], rule[3 : 3 + len(highest)] = 1.0, highest / vectors[0]
     return rule

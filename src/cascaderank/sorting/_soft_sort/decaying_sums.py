@@ -1,4 +1,4 @@
-"""Sums of what decays along a list, from either end."""
+"""Exponentially decaying sums along a list, from either end."""
 
 import torch
 from torch import Tensor
@@ -8,12 +8,12 @@ def sums_from_ends(decay: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
     """Return sums that decay from place to place, from the left and from the right.
 
     ``y_i = decay_i y_(i-1) + terms_i`` starting with ``terms_0``, and ``z_i = decay_(i+1) z_(i+1) +
-    terms_i`` ending with a term. Every sum is first over one place, then over two, four and so on.
-    So it takes O(n log n) time, few calls and O(n) memory. Nothing is learned through it. With
-    decays in [0, 1] and positive terms nothing overflows or cancels.
+    terms_i`` ending with the last term. Sums are built over one place, then two, four and so on,
+    which takes O(n log n) time, few calls and O(n) memory. No gradient flows through the result.
+    With decays in [0, 1] and positive terms nothing overflows or cancels.
 
     Args:
-        decay: ``[..., list]``; the first one is not looked at.
+        decay: ``[..., list]``; the first value is unused.
         terms: ``[..., list]``.
 
     Examples:
@@ -22,7 +22,7 @@ def sums_from_ends(decay: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
     """
     from_left = terms.clone(memory_format=torch.contiguous_format)
     from_right = from_left.clone()
-    step, across = 1, decay[..., 1:]  # how much is left of what is a step away
+    step, across = 1, decay[..., 1:]  # decay over a distance of ``step`` places
     while step < terms.shape[-1]:
         from_left[..., step:] += across * from_left[..., :-step]
         from_right[..., :-step] += across * from_right[..., step:]
@@ -34,7 +34,7 @@ def sums_from_ends(decay: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
 def sums_of_others(decay: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sums of :func:`sums_from_ends` without the term of the place itself.
 
-    So that little beside a large term is not lost.
+    Computing them directly preserves small sums beside a large term.
 
     Examples:
         >>> sums_of_others(torch.tensor([0.0, 0.5, 0.5]), torch.tensor([4.0, 1.0, 1.0]))

@@ -1,4 +1,4 @@
-"""A gate that lets a given mass through: the threshold of a sum of sigmoids, solved exactly."""
+"""Soft threshold with a given expected mass: a sum of sigmoids, solved exactly."""
 
 import math
 
@@ -6,31 +6,34 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cascaderank.sorting._scaling import scale_lists
+from cascaderank.sorting.scaling import scale_lists
 
 _BISECTIONS, _STEPS = 8, 20
-"""How often the bracket of a threshold is halved, and how many steps are taken in all. The rest
-are Newton's within the bracket; alone they would cross flat parts in small steps."""
+"""Number of times that the bracket of a threshold is halved, and number of steps in all. The
+remaining steps are Newton steps within the bracket; on their own they would cross flat regions
+in small steps."""
 
 
 def log_gate(
     scores: Tensor, log_mass: Tensor, quota: Tensor, *, temperature: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the log-probabilities to pass a gate that lets ``quota`` through, and not to pass.
+    """Return the log-probabilities of passing a gate of a given capacity, and of not passing it.
 
     ``pass_j = sigmoid((s_j - theta) / temperature)``, with theta such that
-    ``sum_j mass_j pass_j = quota``. The gradient is the exact implicit one, by scores, mass and
-    temperature. Only where the mass near theta is less than rounding of the whole is the part
-    by mass bounded: it would be the derivative of something that rounding decides.
+    ``sum_j mass_j pass_j = quota``. The gradient with respect to scores, mass and temperature is
+    the exact implicit one, with one exception: where the mass near theta is smaller than the
+    rounding error of the total, the part with respect to mass is bounded. It would be the
+    derivative of a quantity that rounding determines.
 
-    Any temperature will do. Theta is counted from a score next to the cut, and solved for by the
-    logarithms of how much the lower candidates pass and how much the upper ones do not.
+    Any positive temperature is supported. Theta is expressed relative to a score next to the cut.
+    It is found from the logarithms of the mass passed by the lower candidates and of the mass not
+    passed by the upper ones.
 
     Args:
         scores: ``[..., list]``, 0 under the mask.
-        log_mass: ``[..., list]``, finite and at most 0; how much of each candidate there is.
-        quota: ``[...]``, positive and clearly less than the mass of the list. For other lists
-            the result is finite and means nothing.
+        log_mass: ``[..., list]``, finite and at most 0; log of the mass of each candidate.
+        quota: ``[...]``, positive and clearly less than the mass of the list. For other lists the
+            result is finite but undefined.
         temperature: ``[...]``, positive.
         mask: ``[..., list]`` bool.
 
@@ -52,27 +55,27 @@ def log_gate(
         largest = -math.log(torch.finfo(scores.dtype).eps)
         of_mass = (log_mass + log_pass - log_slope).clamp(max=largest).exp()
     moved = of_distance * (distance - distance.detach()) + of_mass * (log_mass - log_mass.detach())
-    logits = distance - (cut + moved.sum(-1, keepdim=True))  # moved is 0, its gradient is not
+    logits = distance - (cut + moved.sum(-1, keepdim=True))  # moved is 0; only its gradient counts
     return F.logsigmoid(logits), F.logsigmoid(-logits)
 
 
 def _split(
     unit: Tensor, log_mass: Tensor, quota: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Split each list where the mass of the best reaches the quota.
+    """Split each list where the cumulative mass of the best candidates reaches the quota.
 
     Returns:
-        The score of the first candidate below ``[..., 1]``, who is above ``[..., list]``, and
-        the logarithm of what the upper ones lack to the quota ``[..., 1]``.
+        The score of the first candidate below the split ``[..., 1]``, which candidates are above it
+        ``[..., list]`` bool, and the logarithm of the quota minus the mass above it ``[..., 1]``.
     """
     order = unit.masked_fill(~mask, -2.0).argsort(-1, descending=True)
     total = log_mass.double().exp().gather(-1, order).cumsum(-1)
-    wanted = quota.double()[..., None]
-    rounding = 8 * torch.finfo(unit.dtype).eps * wanted
-    above = total <= wanted + rounding
+    capacity = quota.double()[..., None]
+    rounding = 8 * torch.finfo(unit.dtype).eps * capacity
+    above = total <= capacity + rounding
     count = above.sum(-1, keepdim=True)
     reached = total.gather(-1, (count - 1).clamp(min=0)).masked_fill(count == 0, 0.0)
-    rest = wanted - reached
+    rest = capacity - reached
     log_rest = rest.clamp(min=torch.finfo(rest.dtype).tiny).log().to(unit)
     log_rest = log_rest.masked_fill(rest <= rounding, torch.finfo(unit.dtype).min / 4)
     first_below = order.gather(-1, count.clamp(max=unit.shape[-1] - 1))
@@ -81,11 +84,12 @@ def _split(
 
 
 def _solve(distance: Tensor, log_mass: Tensor, upper: Tensor, log_rest: Tensor) -> Tensor:
-    """Return the cut, ``[..., 1]``, where the lower ones pass as much as the upper ones lack.
+    """Return the cut, ``[..., 1]``, at which the mass passed below equals the mass left free above.
 
-    The logarithm of the first over the second falls as the cut rises, by a slope between -2 and
-    -1/2 above the first lower candidate, at 0. So its value there tells a bracket; if the root is
-    lower, it is no lower than rounding of the quota can make it.
+    The upper candidates and the remainder of the quota leave a mass free; the lower candidates pass
+    a mass. The logarithm of passed over free mass decreases as the cut rises, with a slope between
+    -2 and -1/2 above the first lower candidate, at 0. Its value there gives a bracket. If the root
+    is lower, it is no lower than the rounding error of the quota allows.
     """
     nothing = torch.finfo(distance.dtype).min / 4
     of_lower = log_mass.masked_fill(upper, nothing)
@@ -94,11 +98,11 @@ def _solve(distance: Tensor, log_mass: Tensor, upper: Tensor, log_rest: Tensor) 
     def log_ratio(cut: Tensor) -> tuple[Tensor, Tensor]:
         log_pass, log_stop = F.logsigmoid(distance - cut), F.logsigmoid(cut - distance)
         passed = of_lower + log_pass
-        lacked = torch.cat([of_upper + log_stop, log_rest], -1)
-        log_passed, log_lacked = (x.logsumexp(-1, keepdim=True) for x in (passed, lacked))
+        free = torch.cat([of_upper + log_stop, log_rest], -1)
+        log_passed, log_free = (x.logsumexp(-1, keepdim=True) for x in (passed, free))
         fall = (passed - log_passed).exp() * log_stop.exp()
-        rise = (lacked[..., :-1] - log_lacked).exp() * log_pass.exp()
-        return log_passed - log_lacked, -(fall + rise).sum(-1, keepdim=True)
+        rise = (free[..., :-1] - log_free).exp() * log_pass.exp()
+        return log_passed - log_free, -(fall + rise).sum(-1, keepdim=True)
 
     cut = torch.zeros_like(log_rest)
     value, slope = log_ratio(cut)

@@ -1,12 +1,12 @@
-"""Small logits: rows in stretches, by short series, give the numbers of the dense form."""
+"""Small logits: the top k by power series of stretches of rows agrees with the dense form."""
 
 import numpy as np
 import pytest
 import torch
 
-from cascaderank.sorting import _gentle, neural_sort
-from cascaderank.sorting._series import series_of, terms_needed
-from tests.sorting.test_streamed import STREAMED, Dense, assert_same, learned, ragged
+from cascaderank.sorting._neural_sort import small_logits, top_k_of_lines
+from cascaderank.sorting._neural_sort.series import series_of, terms_needed
+from tests.sorting.test_streamed import STREAMED, Dense, assert_same, logs_and_gradients, ragged
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -30,9 +30,9 @@ def test_a_series_is_the_exponential_and_a_shorter_one_is_not(width, dtype):
 @pytest.mark.parametrize("k", [1, 7, 12, 39])
 @pytest.mark.parametrize("temperature", [12.0, 20.0, 50.0, 500.0])
 def test_stretches_of_any_width_agree_with_the_dense_form(temperature, k, width, few, monkeypatch):
-    monkeypatch.setattr(_gentle, "_WIDTH", width)
-    monkeypatch.setattr(_gentle, "_FEW", few)  # rows: more are taken by series
-    monkeypatch.setattr(neural_sort, "sum_sharply", None)  # not to be asked
+    monkeypatch.setattr(small_logits, "_MAX_EXPONENT", width)
+    monkeypatch.setattr(small_logits, "_SHORT_STRETCH", few)  # rows: more are taken by series
+    monkeypatch.setattr(top_k_of_lines, "sum_streamed", None)  # must not be called
     g = torch.Generator().manual_seed(0)
     scores = torch.randn(5, 40, generator=g, dtype=torch.float64)
     case = (
@@ -40,17 +40,25 @@ def test_stretches_of_any_width_agree_with_the_dense_form(temperature, k, width,
         torch.full((5,), temperature, dtype=torch.float64),
         torch.ones(5, 40, dtype=torch.bool),
     )
-    assert_same(learned(STREAMED, scores, *case), learned(Dense(), scores, *case), 1e-11)
+    assert_same(
+        logs_and_gradients(STREAMED, scores, *case),
+        logs_and_gradients(Dense(), scores, *case),
+        1e-11,
+    )
 
 
 @pytest.mark.parametrize("most", [1, 46, 2**15])
 @pytest.mark.parametrize("full", [False, True])
 def test_any_number_of_lists_at_a_time_gives_the_same(full, most, monkeypatch):
-    monkeypatch.setitem(neural_sort._AT_ONCE, "cpu", most)
+    monkeypatch.setitem(top_k_of_lines._CHUNK, "cpu", most)
     scores, k, mask = ragged(3)
     mask = mask | full
     case = (k, torch.full((len(k),), 50.0, dtype=torch.float64), mask)
-    assert_same(learned(STREAMED, scores, *case), learned(Dense(), scores, *case), 1e-12)
+    assert_same(
+        logs_and_gradients(STREAMED, scores, *case),
+        logs_and_gradients(Dense(), scores, *case),
+        1e-12,
+    )
 
 
 @pytest.mark.parametrize("temperature", [1e-30, 3.0, 20.0, 1e30])
@@ -58,15 +66,15 @@ def test_any_number_of_lists_at_a_time_gives_the_same(full, most, monkeypatch):
 def test_scores_and_temperatures_of_any_size_are_finite(size, temperature):
     scores = torch.linspace(-1, 1, 60).square().view(2, 30) * size
     case = (torch.tensor([3, 29]), torch.full((2,), temperature), torch.ones(2, 30).bool())
-    for one in learned(STREAMED, scores, *case):
+    for one in logs_and_gradients(STREAMED, scores, *case):
         assert one.isfinite().all()
 
 
-def test_whether_a_few_lists_are_alike_does_not_matter():
-    """Numbers that all lists share are held once, those of ragged lists for each."""
+def test_lists_of_equal_and_of_different_sizes_agree_with_the_dense_form():
+    """Values that all lists share are stored once, those of ragged lists per list."""
     scores = torch.randn(4, 30, generator=torch.Generator().manual_seed(0)).double()
-    warmth = torch.full((4,), 30.0).double()
+    temperatures = torch.full((4,), 30.0).double()
     for mask in (torch.ones(4, 30).bool(), torch.arange(30) < torch.tensor([[30], [9], [30], [1]])):
         for k in (torch.full((4,), 5), torch.tensor([5, 1, 29, 5])):
-            want = learned(Dense(), scores, k, warmth, mask)
-            assert_same(learned(STREAMED, scores, k, warmth, mask), want, 1e-12)
+            want = logs_and_gradients(Dense(), scores, k, temperatures, mask)
+            assert_same(logs_and_gradients(STREAMED, scores, k, temperatures, mask), want, 1e-12)

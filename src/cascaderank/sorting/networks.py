@@ -1,4 +1,4 @@
-"""Relaxed sorting networks: layers of comparisons that swap two candidates with a probability."""
+"""Relaxed sorting networks: layers of comparators that swap two candidates with a probability."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -9,22 +9,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cascaderank.errors import ConfigError, did_you_mean
-from cascaderank.sorting._scaling import scale_lists
+from cascaderank.sorting.scaling import scale_lists
 
 Swap = Literal["cauchy", "logistic", "logistic_phi"]
-"""The distribution by which two neighbours are in order."""
+"""Distribution function that gives the probability that two compared candidates are in order."""
 
 _LAMBDA = 0.25
-"""The exponent of logistic_phi."""
+"""Exponent of logistic_phi."""
 
 
 class Layer(NamedTuple):
-    """Comparisons of a network that are made at once; the better one goes to the earlier place."""
+    """One layer of comparators; each moves the better candidate to the earlier place."""
 
     partner: Tensor
-    """``[list]``: the place that each is compared with; one that is not there for none."""
+    """``[list]``: place that each place is compared with; an index outside the list means none."""
     longer_than: int
-    """How many candidates a list must have more than to need the layer."""
+    """A list needs the layer only if it has more candidates than this."""
 
 
 def log_rows(
@@ -38,35 +38,35 @@ def log_rows(
 ) -> Tensor:
     """Return sums of rows of the soft permutation, in log space.
 
-    The network is run once to learn the swaps, and then backwards for the given rows: a
-    comparison is a symmetric matrix, so ``e^T P = e^T C_m ... C_1`` takes one vector per row and
-    the permutation itself is needed only by who asks for all rows. Candidates enter in the order
-    of the list, padding moved behind them, where it swaps with nobody.
+    The network is run forward once to compute the swap probabilities, and then backward for the
+    given rows. A comparator is a symmetric matrix, so ``e^T P = e^T C_m ... C_1`` needs one vector
+    per row; the whole permutation is computed only if all rows are requested. Candidates enter in
+    the order of the list. Padding is moved to the end, where no comparator applies.
 
     Args:
         scores: ``[..., list]``, 0 under the mask.
-        start: ``[..., rows, list]`` or ``[rows, list]`` bool; which ranks each sum is over.
-        layers: first first.
-        swap: the distribution of a comparison.
+        start: ``[..., rows, list]`` or ``[rows, list]`` bool; the ranks that each sum is over.
+        layers: layers of the network, the first one first.
+        swap: distribution function of a comparison.
         temperature: ``[...]``, positive.
         mask: ``[..., list]`` bool.
 
     Returns:
         ``[..., rows, list]``, finite.
 
-    Source: Petersen et al. 2021 (arXiv 2105.04019); running it backwards is this project's.
+    Source: Petersen et al. 2021 (arXiv 2105.04019); running it backward is this project's.
     """
     unit, gain = scale_lists(scores, temperature, mask)
     order = (~mask).long().argsort(stable=True, dim=-1)  # padding last
     values, count = unit.gather(-1, order), mask.sum(-1, keepdim=True)
     place = torch.arange(scores.shape[-1], device=scores.device)
-    log_chance, swaps = _LOG_CHANCES[swap], []
+    log_probability, swaps = _LOG_PROBABILITIES[swap], []
     for layer in layers:
         compared = (torch.maximum(place, layer.partner) < count) & (count > layer.longer_than)
         partner = layer.partner.clamp(max=len(place) - 1)
         other = values[..., partner]
         logits = gain * torch.where(partner > place, values - other, other - values)
-        log_stay, log_swap = log_chance(logits), log_chance(-logits)
+        log_stay, log_swap = log_probability(logits), log_probability(-logits)
         swaps.append((partner, compared, log_stay, log_swap))
         values = torch.where(compared, other + log_stay.exp() * (values - other), values)
     rows = scores.new_zeros(*scores.shape[:-1], *start.shape[-2:])
@@ -97,8 +97,8 @@ def log_top_k_of_network(
 ) -> tuple[Tensor, Tensor]:
     """Return two tensors ``[..., list]``; see :class:`Operator`.
 
-    Columns add up to 1, so no sum of columns needs to be divided by, and the two are learned
-    through the same derivative.
+    Columns add up to 1, so no division by column sums is needed, and both results have the same
+    derivative up to sign.
     """
     upper = torch.arange(scores.shape[-1], device=scores.device) < k[..., None]
     both = torch.stack([upper, ~upper], -2)
@@ -108,31 +108,32 @@ def log_top_k_of_network(
 
 
 def check_swap(swap: str) -> None:
-    """Check the name of a distribution.
+    """Check the name of a distribution function.
 
     Raises:
-        ConfigError: if there is none of that name.
+        ConfigError: if the name is unknown.
     """
-    if swap not in _LOG_CHANCES:
+    if swap not in _LOG_PROBABILITIES:
         raise ConfigError(
-            f"no swap called '{swap}'{did_you_mean(swap, tuple(_LOG_CHANCES))}; "
-            f"there are {', '.join(_LOG_CHANCES)}"
+            f"no swap called '{swap}'{did_you_mean(swap, tuple(_LOG_PROBABILITIES))}; "
+            f"there are {', '.join(_LOG_PROBABILITIES)}"
         )
 
 
 def _log_cauchy(x: Tensor) -> Tensor:
-    """Return ``log(atan(x) / pi + 1/2)``, as an angle that is exact when it is tiny."""
+    """Return ``log(atan(x) / pi + 1/2)``, from an angle that is exact when it is tiny."""
     return (torch.atan2(torch.ones_like(x), -x) / math.pi).log()
 
 
 def _log_logistic_phi(x: Tensor) -> Tensor:
-    """Return the logarithm of the logistic of ``x / |x|^lambda``."""
+    """Return the logarithm of the logistic function of ``x / |x|^lambda``."""
     return F.logsigmoid(x / (x.abs() + 1e-10) ** _LAMBDA)
 
 
-_LOG_CHANCES: dict[str, Callable[[Tensor], Tensor]] = {
+_LOG_PROBABILITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "cauchy": _log_cauchy,
     "logistic": F.logsigmoid,
     "logistic_phi": _log_logistic_phi,
 }
-"""How likely a comparison leaves in place what leads by so much; the first is the default."""
+"""Log-probability that a comparator leaves its inputs in place, by their scaled difference. The
+first is the default."""

@@ -1,4 +1,4 @@
-"""Exponentials as short power series, all of one length."""
+"""Exponentials as truncated power series, all of one length."""
 
 import math
 from functools import lru_cache
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _TOLERANCE = {torch.float32: 1e-8, torch.float64: 2e-17}
-"""How far off a series may be, relative to the exponential: a tenth of what rounding is."""
+"""Largest error of a series, relative to the exponential: a tenth of the rounding error."""
 
 
 def terms_needed(width: float, dtype: torch.dtype) -> int:
-    """Return how many terms give ``exp(x)`` for ``|x| <= width`` to the precision of a dtype.
+    """Return the number of terms for ``exp(x)``, ``|x| <= width``, to the precision of a dtype.
 
-    A series of d terms, economised, is off by no more than about its first Chebyshev term that is
-    left out, ``2 I_d(width)``, which is relative to 1. The exponential may be ``exp(-width)``.
+    The error of an economised series of d terms is at most about its first omitted Chebyshev term,
+    ``2 I_d(width)``, which is relative to 1. The exponential may be as small as ``exp(-width)``.
 
     Examples:
         >>> terms_needed(1.0, torch.float32), terms_needed(1.0, torch.float64)
@@ -35,8 +35,8 @@ def series_of(places: NDArray[np.float64], terms: int, *, like: Tensor) -> Tenso
 
     Args:
         places: ``[places]``.
-        terms: as many as :func:`terms_needed` says for the largest of them.
-        like: a tensor of the dtype and the device that are wanted.
+        terms: number of terms; :func:`terms_needed` of the largest place.
+        like: a tensor of the dtype and the device of the result.
 
     Examples:
         >>> series = series_of(np.array([-0.5, 1.0]), 9, like=torch.ones(1))
@@ -49,11 +49,11 @@ def series_of(places: NDArray[np.float64], terms: int, *, like: Tensor) -> Tenso
 
 @lru_cache
 def _economised(terms: int) -> NDArray[np.float64]:
-    """Return what each power of x contributes to the terms of ``exp(x u)``.
+    """Return the contribution of each power of x to the terms of ``exp(x u)``.
 
-    ``x^p u^p / p!`` contributes itself if it is one of the terms. Of a higher one, ``u^p`` is
-    written as Chebyshev's polynomials, of which those are taken that are of no higher degree than
-    the terms. In a plain series it would be lost, and three or four terms more would be needed.
+    ``x^p u^p / p!`` contributes itself if it is one of the terms. For a higher power, ``u^p`` is
+    expanded in Chebyshev polynomials, and those of a degree below the number of terms are kept. A
+    plain series would lose them and need three or four terms more.
     """
     powers = 2 * terms + 2
     table = np.zeros((terms, powers))
