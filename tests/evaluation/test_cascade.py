@@ -74,7 +74,7 @@ def test_modules_are_judged_in_evaluation_mode_and_come_back_in_their_own():
 
 def test_modules_come_back_in_their_own_mode_after_an_error():
     cascade = Funnel().train()
-    with pytest.raises(DataError, match="a batch has no labels"):
+    with pytest.raises(DataError, match="got a batch without labels"):
         evaluate(cascade, Loader(10, labels=False), ground_truth=3)
     assert cascade.training
     assert cascade.noise.training
@@ -90,7 +90,9 @@ def test_ground_truth_must_be_said_before_any_work():
 def test_a_diverged_stage_is_told_by_name():
     cascade = Funnel()
     cascade.scale.data.fill_(torch.nan)
-    with pytest.raises(DataError, match="stage 'retrieval' scored 120 of 120 candidates NaN"):
+    with pytest.raises(
+        DataError, match="stage 'retrieval' must be numbers; got NaN for 120 of 120"
+    ):
         evaluate(cascade, Loader(10), ground_truth=3)
 
 

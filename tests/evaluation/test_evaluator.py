@@ -138,19 +138,19 @@ def test_labels_that_are_no_grades_get_no_exponential_gain(requests):
     report = evaluated((scores, many, mask), torch.arange(REQUESTS), 10, ground_truth=5).report()
     assert all(stage.ndcg_exponential is None for stage in report.stages.values())
     assert report.stages["ranking"].ndcg_linear.requests == REQUESTS
-    assert "grades up to 30, and there are labels up to 31" in report.notes[0]
+    assert "grades up to 30; the highest label is 31" in report.notes[0]
     assert Report.from_json(report.to_json()) == report
     padded = labels.masked_fill(~mask, 1e9)
     report = evaluated((scores, padded, mask), torch.arange(REQUESTS), 10, ground_truth=5).report()
     assert report.notes == ()
 
 
-def test_labels_below_zero_are_said_to_leave_ndcg_undefined(requests):
+def test_a_note_reports_that_labels_below_zero_leave_ndcg_undefined(requests):
     scores, labels, mask = requests
     report = evaluated(
         (scores, labels - 2, mask), torch.arange(REQUESTS), 10, ground_truth=5
     ).report()
-    assert "there are labels down to -1.9" in report.notes[0]
+    assert "the lowest label is -1.9" in report.notes[0]
     assert report.stages["ranking"].ndcg_linear.undefined > 0
     assert report.stages["ranking"].recall.undefined == 0
 
@@ -174,12 +174,12 @@ def test_without_rows_requests_count_as_they_come(requests):
 
 def test_a_request_that_comes_twice_is_refused(requests):
     rows = torch.tensor([3, 5, 3])
-    with pytest.raises(DataError, match="1 requests were given more than once, such as row 3"):
+    with pytest.raises(DataError, match="evaluated once; got 1 repeated rows, such as row 3"):
         evaluated(requests, rows, 2, ground_truth=10).report()
 
 
 def test_no_request_is_refused():
-    with pytest.raises(DataError, match="no request"):
+    with pytest.raises(DataError, match="at least one request"):
         Evaluator(quotas=QUOTAS, ground_truth=10).report()
 
 
@@ -189,11 +189,13 @@ def test_a_score_of_nan_names_its_stage_and_padding_may_be_nan(requests):
     evaluator.update(scores.masked_fill(~mask, torch.nan), labels, mask=mask)
     broken = scores.clone()
     broken[1, 0, :3] = torch.nan
-    with pytest.raises(DataError, match=f"stage 'ranking' scored 3 of {mask.sum()} candidates NaN"):
+    with pytest.raises(
+        DataError, match=f"'ranking' must be numbers; got NaN for 3 of {mask.sum()}"
+    ):
         evaluator.update(broken, labels, mask=mask)
     broken = labels.clone()
     broken[0, 0] = torch.nan
-    with pytest.raises(DataError, match=f"1 of {mask.sum()} labels are NaN"):
+    with pytest.raises(DataError, match=f"labels must be numbers; got NaN for 1 of {mask.sum()}"):
         evaluator.update(scores, broken, mask=mask)
     assert len(evaluator) == REQUESTS, "what was refused leaves no trace"
 
@@ -212,7 +214,7 @@ def test_wrong_arguments_are_told(requests):
     with pytest.raises(ConfigError, match="never grow"):
         Evaluator(quotas=(1, 2), ground_truth=1)
     for names in (["a"], ["a", "a"]):
-        with pytest.raises(ConfigError, match="one name per stage"):
+        with pytest.raises(ConfigError, match="one distinct name per stage"):
             Evaluator(quotas=QUOTAS, stage_names=names, ground_truth=1)
     evaluator = Evaluator(quotas=QUOTAS, ground_truth=1)
     with pytest.raises(ShapeError, match="rows must be"):

@@ -30,5 +30,5 @@ def test_without_any_request_of_both_classes_it_is_undefined():
 
 
 def test_shapes_must_agree():
-    with pytest.raises(ShapeError, match="one number of impressions per request"):
+    with pytest.raises(ShapeError, match="aucs and impressions must both be"):
         gauc(torch.rand(3), torch.ones(2))

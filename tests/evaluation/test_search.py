@@ -137,7 +137,7 @@ def test_what_cannot_be_searched_is_refused():
         exact_search(requests, items, 0)
     with pytest.raises(DataError, match="NaN"):
         exact_search(requests * torch.nan, items, 3)
-    with pytest.raises(ConfigError, match="faiss cannot make an index 'HSNW'"):
+    with pytest.raises(ConfigError, match="faiss cannot build index 'HSNW'"):
         index_search(requests, items, 3, index="HSNW")
-    with pytest.raises(ConfigError, match="cut-off 3 needs lists as long; got 2"):
+    with pytest.raises(ConfigError, match="at least 3 items for cut-off 3; got 2"):
         list_metrics(np.zeros((1, 2), np.int64), ItemSets.none(), [3])

@@ -60,10 +60,10 @@ def test_numbers_are_those_of_the_report():
     assert "95% interval" in printed(report)
 
 
-def test_what_is_undefined_is_a_dash_and_what_was_left_out_is_told():
+def test_undefined_values_are_dashes_and_omitted_metrics_are_noted():
     text = printed(report_of(labels_to=50, threshold=1e9))
     assert "nan" not in text.lower()
     assert "5 of 5 requests have no ground truth" in text
-    assert "ndcg_exponential is left out" in text
+    assert "ndcg_exponential is omitted" in text
     line = next(line for line in text.splitlines() if "stage_2" in line)
     assert line.split()[2] == "-"
