@@ -1,4 +1,4 @@
-"""Tables say what the report says, in 100 columns."""
+"""Tables of a report: contents, and width of at most 100 characters."""
 
 import io
 
@@ -27,7 +27,7 @@ def report_of(stages=2, names=None, labels_to=5, **by):
 
 @pytest.mark.parametrize("by", [{"ground_truth": 100}, {"threshold": 3.0}])
 @pytest.mark.parametrize("stages", [1, 2, 6])
-def test_tables_fit_a_hundred_columns_and_nothing_is_cut_short(stages, by):
+def test_tables_fit_100_characters_without_truncation(stages, by):
     names = [f"{'a_very_long_name_of_a_stage' * 3}_{i}" for i in range(stages)]
     text = printed(report_of(stages, names, **by))
     assert max(map(len, text.splitlines())) <= 100

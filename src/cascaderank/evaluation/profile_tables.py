@@ -61,7 +61,7 @@ _LATENCY = ("p50\nms", "p99\nms")
 def _counts(profile: Profile) -> "Table":
     from rich.markup import escape
 
-    table = _table(f"What a stage does (histories of {profile.history:,})", "stage")
+    table = _table(f"Operations of each stage (histories of {profile.history:,})", "stage")
     table.add_column("\nmodel", max_width=20, overflow="fold")
     for heading in (
         "\nparameters",
@@ -87,7 +87,7 @@ def _times(profile: Profile) -> "Table":
     from rich.markup import escape
 
     threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
-    table = _table(f"How long it takes ({profile.machine}, {threads})", "stage")
+    table = _table(f"Latency ({profile.machine}, {threads})", "stage")
     for heading in (
         "requests\nat once",
         "candi-\ndates",

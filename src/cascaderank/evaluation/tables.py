@@ -33,7 +33,9 @@ def metric_table(report: Report) -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title="Stages alone", title_justify="left", box=None, header_style="bold")
+    table = Table(
+        title="Metrics of single stages", title_justify="left", box=None, header_style="bold"
+    )
     table.add_column("stage", max_width=24, overflow="fold")
     table.add_column("metric")
     for heading in ("mean", f"{report.confidence:.0%} interval", "requests", "undefined"):
