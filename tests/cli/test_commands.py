@@ -189,7 +189,7 @@ def test_an_unknown_objective_in_compare(config, tmp_path):
 
 def test_an_unknown_reference_in_compare(config, tmp_path):
     told = refused("compare", config, "--against", "lcorn", cwd=tmp_path)
-    assert "'lcorn' is not compared (did you mean 'lcron'?)" in told
+    assert "got 'lcorn' (did you mean 'lcron'?)" in told
     assert not list(tmp_path.rglob("weights.safetensors"))
 
 

@@ -1,4 +1,4 @@
-"""Attribution against a person who walks each request through the cascade by hand."""
+"""Attribution against a plain loop over requests and stages."""
 
 import math
 
@@ -20,7 +20,7 @@ def marks(labels, k, threshold):
 
 
 def oracle(scores, labels, quotas, k=None, threshold=None):
-    """One request, plain Python."""
+    """Attribution of one request in plain Python."""
     worth, everyone = marks(labels, k, threshold), list(range(len(labels)))
     whole = sum(worth)
 
@@ -57,9 +57,9 @@ def oracle(scores, labels, quotas, k=None, threshold=None):
 
 @st.composite
 def cascades(draw):
-    n = draw(st.integers(1, 40))  # torch sorts short lists stably by luck: go past 16
+    n = draw(st.integers(1, 40))  # lists of up to 16 are sorted stably by chance
     stages = draw(st.integers(1, 4))
-    row = st.lists(st.integers(-3, 3), min_size=n, max_size=n)  # small range: ties on purpose
+    row = st.lists(st.integers(-3, 3), min_size=n, max_size=n)  # a small range creates ties
     quotas = sorted(draw(st.lists(st.integers(1, 45), min_size=stages, max_size=stages)))[::-1]
     by = draw(st.sampled_from([{"k": draw(st.integers(1, 45))}, {"threshold": 2.0}]))
     return [draw(row) for _ in range(stages)], draw(row), quotas, by
@@ -73,7 +73,7 @@ def attributed(case, **options):
 
 @settings(deadline=None)
 @given(cascades())
-def test_agrees_with_a_walk_by_hand(case):
+def test_agrees_with_a_plain_loop_over_requests(case):
     found, want = attributed(case), oracle(*case[:3], **case[3])
     for name, values in want.items():
         got = getattr(found, name)[..., 0]
@@ -83,7 +83,7 @@ def test_agrees_with_a_walk_by_hand(case):
 
 @settings(deadline=None)
 @given(cascades())
-def test_what_is_lost_and_what_is_left_is_all(case):
+def test_losses_and_joint_recall_sum_to_one(case):
     found = attributed(case)
     if found.reachable.isnan():
         assert found.lost.isnan().all()
@@ -113,31 +113,31 @@ def many():
     return labels + 20 * torch.randn(2, 300, 40, generator=g), labels
 
 
-def test_with_two_stages_mending_one_never_hurts(many):
+def test_with_two_stages_a_perfect_stage_never_lowers_joint_recall(many):
     scores, labels = many
     found = attribute(scores, labels, quotas=(25, 12), k=10)
     assert (found.ceiling >= found.joint_recall).all()
     assert (found.ceiling > found.joint_recall).any(dim=1).all(), "vacuous"
 
 
-def test_a_perfect_last_stage_keeps_all_it_gets(many):
+def test_a_perfect_last_stage_keeps_all_ground_truth_that_reaches_it(many):
     scores, labels = many
     found = attribute(scores, labels, quotas=(25, 12), k=10)
     torch.testing.assert_close(found.ceiling[-1], found.alive[-2])
 
 
-def test_a_perfect_cascade_reaches_all_that_quotas_allow(many):
+def test_a_perfect_cascade_attains_the_maximum_of_the_quotas(many):
     _, labels = many
     found = attribute(labels.expand(2, -1, -1), labels, quotas=(25, 6), k=10)
     assert (found.joint_recall == 0.6).all()
     assert (found.reachable == 0.6).all()
     assert (found.lost[0] == 0).all()
-    assert (found.depth[1] == 2.5).all()  # the 7th to the 10th: 1, 2, 3 and 4 below
+    assert (found.depth[1] == 2.5).all()  # ranks 7 to 10 miss the quota by 1, 2, 3 and 4
 
 
-def test_with_three_stages_mending_one_may_hurt():
-    # g and y are ground truth, n and m are not. The first stage cuts y. If it did not, y would
-    # crowd g out of the second stage, and then the third would cut y for n.
+def test_with_three_stages_a_perfect_stage_may_lower_joint_recall():
+    # g and y are ground truth, n and m are not. The first stage cuts y. If it kept y, y would
+    # displace g in the second stage, and the third stage would cut y in favour of n.
     scores = torch.tensor(
         [
             # g    n    m    y
@@ -168,7 +168,7 @@ def test_padding_never_matters(many, junk):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_half_precision_gives_single(many, dtype):
+def test_half_precision_scores_return_float32(many, dtype):
     labels = many[1]
     scores = labels.flip(-1).expand(2, -1, -1)
     want = attribute(scores, labels, quotas=(25, 12), k=10)
@@ -177,14 +177,14 @@ def test_half_precision_gives_single(many, dtype):
     torch.testing.assert_close(got.ceiling, want.ceiling.float(), rtol=0, atol=0)
 
 
-def test_empty_batches_and_empty_lists_will_do():
+def test_empty_batches_and_empty_lists_are_accepted():
     assert attribute(torch.zeros(2, 0, 5), torch.zeros(0, 5), quotas=(2, 1), k=1).alive.numel() == 0
     found = attribute(torch.zeros(2, 3, 0), torch.zeros(3, 0), quotas=(2, 1), k=1)
     assert found.alive.isnan().all()
     assert found.reachable.isnan().all()
 
 
-def test_wrong_arguments_are_told():
+def test_invalid_arguments_are_rejected():
     with pytest.raises(ShapeError, match="got 1 quotas for 2 stages"):
         attribute(torch.zeros(2, 1, 3), torch.zeros(1, 3), quotas=(1,), k=1)
     with pytest.raises(ConfigError, match="one of"):

@@ -1,4 +1,4 @@
-"""Intervals: seeded, blind to order of memory, and covering as often as they say."""
+"""Bootstrap intervals: seeded, independent of block size, with nominal coverage."""
 
 import math
 
@@ -20,7 +20,7 @@ def values():
     return np.random.default_rng(0).beta(5, 2, 400)
 
 
-def test_equal_seeds_give_equal_intervals_and_others_do_not(values):
+def test_intervals_depend_on_the_seed_alone(values):
     assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
     assert bootstrap_interval(values, seed=1) != bootstrap_interval(values, seed=2)
 
@@ -41,15 +41,15 @@ def test_agrees_with_the_normal_approximation(values):
     assert got.high - got.mean == pytest.approx(error, rel=0.06)
 
 
-def test_it_covers_the_truth_as_often_as_it_says():
+def test_coverage_equals_the_confidence_level():
     rng, covered = np.random.default_rng(11), 0
     for seed in range(400):
         found = bootstrap_interval(rng.beta(5, 2, 200), resamples=200, seed=seed, confidence=0.8)
         covered += found.low <= 5 / 7 <= found.high
-    assert 0.74 < covered / 400 < 0.86  # three standard errors about 0.8
+    assert 0.74 < covered / 400 < 0.86  # within three standard errors of 0.8
 
 
-def test_undefined_values_are_left_out_and_counted(values):
+def test_undefined_values_are_excluded_and_counted(values):
     values[:100] = np.nan
     got = bootstrap_interval(values)
     assert (got.requests, got.undefined) == (300, 100)
@@ -57,7 +57,7 @@ def test_undefined_values_are_left_out_and_counted(values):
     assert got.low < got.mean < got.high
 
 
-def test_nothing_defined_is_undefined():
+def test_a_column_without_defined_values_is_undefined():
     for values in (np.full(5, np.nan), np.empty(0)):
         got = bootstrap_interval(values)
         assert math.isnan(got.mean)
@@ -66,18 +66,18 @@ def test_nothing_defined_is_undefined():
         assert (got.requests, got.undefined) == (0, len(values))
 
 
-def test_one_defined_value_among_many_is_its_own_interval():
+def test_a_single_defined_value_is_both_ends_of_its_interval():
     got = bootstrap_interval(np.array([np.nan] * 50 + [0.3]), resamples=20)
     assert (got.low, got.mean, got.high) == (0.3, 0.3, 0.3)
 
 
-def test_a_constant_has_no_width():
+def test_the_interval_of_a_constant_has_zero_width():
     got = bootstrap_interval(np.full(1000, 0.1))
     assert (got.low, got.high) == (0.1, 0.1)
     assert got.mean == pytest.approx(0.1)
 
 
-def test_columns_do_not_change_one_another(values):
+def test_the_interval_of_a_column_is_independent_of_other_columns(values):
     others = {"a": values, "b": np.full(400, np.nan), "c": values[::-1] * 1e9}
     found = bootstrap_intervals(others, seed=5)
     alone = bootstrap_interval(values, seed=5)
@@ -86,7 +86,7 @@ def test_columns_do_not_change_one_another(values):
     assert found["b"].requests == 0
 
 
-def test_how_many_draws_are_held_in_memory_changes_nothing(values, monkeypatch):
+def test_the_block_size_does_not_change_the_intervals(values, monkeypatch):
     want = bootstrap_interval(values, resamples=100)
     for at_once in (1, 400 * 7, 400 * 1000):
         monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", at_once)
@@ -94,19 +94,19 @@ def test_how_many_draws_are_held_in_memory_changes_nothing(values, monkeypatch):
         assert (got.low, got.high) == pytest.approx((want.low, want.high), rel=1e-12)
 
 
-def test_no_resamples_give_no_interval(values):
+def test_zero_resamples_disable_the_interval(values):
     got = bootstrap_interval(values, resamples=0)
     assert got.mean == values.mean()
     assert math.isnan(got.low)
     assert math.isnan(got.high)
 
 
-def test_a_wider_confidence_is_a_wider_interval(values):
+def test_a_higher_confidence_widens_the_interval(values):
     narrow, wide = (bootstrap_interval(values, confidence=c) for c in (0.5, 0.99))
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
-def test_summaries_survive_json():
+def test_summaries_round_trip_through_json():
     summary = Summary(mean=math.nan, low=math.nan, high=math.nan, requests=0, undefined=3)
     data = summary.to_json()
     assert data == {"mean": None, "low": None, "high": None, "requests": 0, "undefined": 3}
@@ -115,10 +115,10 @@ def test_summaries_survive_json():
     assert Summary.from_json(summary.to_json()) == summary
 
 
-def test_wrong_arguments_are_told(values):
+def test_invalid_arguments_are_rejected(values):
     with pytest.raises(ConfigError, match="resamples must be at least 0; got -1"):
         bootstrap_interval(values, resamples=-1)
-    with pytest.raises(ConfigError, match="confidence must lie between 0 and 1; got 95"):
+    with pytest.raises(ConfigError, match=r"confidence must be in \(0, 1\); got 95"):
         bootstrap_interval(values, confidence=95)
     with pytest.raises(ShapeError, match=r"\[requests\]; got \[2, 200\]"):
         bootstrap_interval(values.reshape(2, 200))
@@ -127,7 +127,7 @@ def test_wrong_arguments_are_told(values):
     assert bootstrap_intervals({}) == {}
 
 
-def test_two_ways_agree_with_a_loop_over_resamples():
+def test_two_way_bootstrap_agrees_with_a_loop_over_resamples():
     rng = np.random.default_rng(4)
     a, b = rng.random((4, 150)), rng.random((3, 150)) + rng.normal(0, 0.2, (3, 1))
     means, gains = two_way_bootstrap({"a": a, "b": b}, against="a", resamples=4000)
@@ -144,7 +144,7 @@ def test_two_ways_agree_with_a_loop_over_resamples():
     assert list(gains) == ["b"]
 
 
-def test_seeds_that_differ_widen_the_interval_and_requests_alone_do_not():
+def test_differing_seeds_widen_the_two_way_interval():
     rng = np.random.default_rng(5)
     level = rng.random(300)
     same, other = np.stack([level] * 5), level + np.linspace(-0.3, 0.3, 5)[:, None]
@@ -155,7 +155,7 @@ def test_seeds_that_differ_widen_the_interval_and_requests_alone_do_not():
     assert width["other"] > 3 * width["same"]
 
 
-def test_two_ways_leave_out_a_request_that_any_method_lacks():
+def test_two_way_bootstrap_excludes_requests_undefined_for_any_method():
     a, b = np.array([[0.0, 1.0, np.nan, 1.0]]), np.array([[np.nan, 1.0, 0.0, 0.5]])
     means, gains = two_way_bootstrap({"a": a, "b": b}, against="b", resamples=20)
     assert (means["a"].mean, means["b"].mean, gains["a"].mean) == (1.0, 0.75, 0.25)
@@ -165,7 +165,7 @@ def test_two_ways_leave_out_a_request_that_any_method_lacks():
     assert math.isnan(nothing["a"].high)
 
 
-def test_two_ways_repeat_and_do_not_depend_on_memory(monkeypatch):
+def test_two_way_bootstrap_is_seeded_and_independent_of_the_block_size(monkeypatch):
     methods = {"a": np.random.default_rng(0).random((3, 100))}
     once = two_way_bootstrap(methods, seed=2)
     assert once == two_way_bootstrap(methods, seed=2)
@@ -182,15 +182,15 @@ def test_two_ways_repeat_and_do_not_depend_on_memory(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("methods", "options", "told"),
+    ("methods", "options", "message"),
     [
         ({"a": np.zeros(3)}, {}, r"\[seeds, requests\].*'a': \[3\]"),
         ({"a": np.zeros((2, 3)), "b": np.zeros((2, 4))}, {}, "the same requests"),
         ({"a": np.zeros((0, 3))}, {}, r"\[seeds, requests\]"),
         ({"a": np.zeros((2, 3))}, {"against": "b"}, r"against must be one of \['a'\]; got 'b'"),
-        ({"a": np.zeros((2, 3))}, {"confidence": 1}, "confidence must lie between"),
+        ({"a": np.zeros((2, 3))}, {"confidence": 1}, r"confidence must be in \(0, 1\)"),
     ],
 )
-def test_two_ways_refuse(methods, options, told):
-    with pytest.raises((ConfigError, ShapeError), match=told):
+def test_two_way_bootstrap_rejects_invalid_arguments(methods, options, message):
+    with pytest.raises((ConfigError, ShapeError), match=message):
         two_way_bootstrap(methods, **options)

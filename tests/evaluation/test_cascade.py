@@ -1,4 +1,4 @@
-"""Evaluating a cascade: every request once, and the model left as it was."""
+"""Evaluation of a cascade: every request once, and modes of modules restored."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ REQUESTS, LENGTH = 23, 12
 
 
 class Funnel(nn.Module):
-    """Two stages whose scores show in which mode they were worked out."""
+    """Two stages whose scores depend on the mode of the module."""
 
     quotas = (8, 4)
     stage_names = ("retrieval", "ranking")
@@ -31,7 +31,7 @@ class Funnel(nn.Module):
 
 
 class Loader:
-    """Requests in batches, in an order that depends on the epoch."""
+    """Batches of requests, in an order that depends on the epoch."""
 
     def __init__(self, batch_size, labels=True):
         g = torch.Generator().manual_seed(0)
@@ -50,7 +50,7 @@ class Loader:
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, REQUESTS])
-def test_every_request_is_judged_once_and_the_last_batch_too(batch_size):
+def test_every_request_is_evaluated_once_including_the_last_batch(batch_size):
     loader = Loader(batch_size)
     steps = []
     report = evaluate(Funnel(), loader, ground_truth=3, bootstrap=30, seed=4, progress=steps.append)
@@ -61,7 +61,7 @@ def test_every_request_is_judged_once_and_the_last_batch_too(batch_size):
     assert report.to_json() == evaluator.report(bootstrap=30, seed=4).to_json()
 
 
-def test_modules_are_judged_in_evaluation_mode_and_come_back_in_their_own():
+def test_modules_are_in_evaluation_mode_and_their_modes_are_restored():
     cascade = Funnel().train()
     cascade.frozen.eval()
     evaluate(cascade, Loader(10), threshold=1.0, bootstrap=0)
@@ -72,29 +72,31 @@ def test_modules_are_judged_in_evaluation_mode_and_come_back_in_their_own():
     assert torch.is_grad_enabled()
 
 
-def test_modules_come_back_in_their_own_mode_after_an_error():
+def test_modes_of_modules_are_restored_after_an_error():
     cascade = Funnel().train()
-    with pytest.raises(DataError, match="a batch has no labels"):
+    with pytest.raises(DataError, match="got a batch without labels"):
         evaluate(cascade, Loader(10, labels=False), ground_truth=3)
     assert cascade.training
     assert cascade.noise.training
 
 
-def test_ground_truth_must_be_said_before_any_work():
+def test_a_missing_ground_truth_is_rejected_before_any_work():
     cascade = Funnel()
     with pytest.raises(ConfigError, match="one of"):
         evaluate(cascade, Loader(10))
     assert cascade.modes == []
 
 
-def test_a_diverged_stage_is_told_by_name():
+def test_nan_scores_are_reported_with_the_name_of_the_stage():
     cascade = Funnel()
     cascade.scale.data.fill_(torch.nan)
-    with pytest.raises(DataError, match="stage 'retrieval' scored 120 of 120 candidates NaN"):
+    with pytest.raises(
+        DataError, match="stage 'retrieval' must be numbers; got NaN for 120 of 120"
+    ):
         evaluate(cascade, Loader(10), ground_truth=3)
 
 
-def test_batches_go_where_the_cascade_is(monkeypatch):
+def test_batches_are_moved_to_the_device_of_the_cascade(monkeypatch):
     gone = []
     monkeypatch.setattr(RequestBatch, "to", lambda self, device: gone.append(device) or self)
     evaluate(Funnel(), Loader(REQUESTS), ground_truth=3, bootstrap=0)

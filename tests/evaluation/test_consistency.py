@@ -1,4 +1,4 @@
-"""Ranking consistency against sets."""
+"""Ranking consistency against overlaps of Python sets."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def test_it_is_the_overlap_of_two_sets(k):
             assert got[t, b] == len(here & there) / min(size, len(alive))
 
 
-def test_stages_that_agree_are_consistent_and_lists_of_nothing_undefined():
+def test_equal_stages_have_consistency_one_and_empty_lists_are_undefined():
     scores = torch.randn(1, 2, 6).expand(2, -1, -1)
     mask = torch.tensor([[True] * 6, [False] * 6])
     got = ranking_consistency(scores, quotas=(4, 2), mask=mask)
@@ -36,7 +36,7 @@ def test_stages_that_agree_are_consistent_and_lists_of_nothing_undefined():
     assert got[0, 1].isnan()
 
 
-def test_one_stage_has_nothing_to_agree_with():
+def test_a_single_stage_has_no_consistency():
     assert ranking_consistency(torch.randn(1, 2, 6), quotas=(4,)).shape == (0, 2)
 
 

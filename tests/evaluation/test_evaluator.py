@@ -1,4 +1,4 @@
-"""One report whatever the batches, and what is in it."""
+"""Evaluator: contents of the report, and independence of the batches."""
 
 import json
 import math
@@ -18,7 +18,7 @@ REQUESTS, LENGTH, QUOTAS, NAMES = 53, 41, (30, 20), ("retrieval", "ranking")
 
 @pytest.fixture
 def requests():
-    """Scores with ties and labels with ties, of lists of very different lengths."""
+    """Scores and labels with ties, in lists of very different lengths."""
     g = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 5, (REQUESTS, LENGTH), generator=g) + 0.1
     scores = (labels + 3 * torch.randn(2, REQUESTS, LENGTH, generator=g)).mul(4).round() / 7
@@ -28,7 +28,7 @@ def requests():
 
 
 def evaluated(requests, rows, batch_size, **by):
-    """Feed some rows, each batch padded to its own longest list as a loader does."""
+    """Evaluate rows in batches, each padded to its longest list as by a loader."""
     scores, labels, mask = requests
     evaluator = Evaluator(quotas=QUOTAS, stage_names=NAMES, **by)
     for batch in rows.split(batch_size):
@@ -44,7 +44,7 @@ def evaluated(requests, rows, batch_size, **by):
 
 @pytest.mark.parametrize("by", [{"ground_truth": 10}, {"threshold": 3.1}])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_no_batch_size_or_order_changes_a_bit(requests, by, dtype):
+def test_the_report_is_bitwise_independent_of_batch_size_and_order(requests, by, dtype):
     requests = (requests[0].to(dtype), *requests[1:])
     rows = torch.arange(REQUESTS)
     whole = evaluated(requests, rows, REQUESTS, **by)
@@ -98,7 +98,7 @@ def test_a_mean_is_over_the_requests_where_it_is_defined(requests):
     assert report.per_request.keys() == values.keys()
 
 
-def test_keys_of_the_json_do_not_change(requests):
+def test_keys_of_the_json_are_stable(requests):
     report = evaluated(requests, torch.arange(REQUESTS), 10, ground_truth=10).report(bootstrap=9)
     data = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert list(data) == [
@@ -119,7 +119,7 @@ def test_keys_of_the_json_do_not_change(requests):
     assert Report.from_json(data) == report
 
 
-def test_a_report_without_any_ground_truth_is_undefined_and_still_json(requests):
+def test_a_report_without_ground_truth_is_undefined_and_serialisable(requests):
     report = evaluated(requests, torch.arange(REQUESTS), 10, threshold=99.0).report(bootstrap=9)
     assert report.without_ground_truth == REQUESTS
     data = json.loads(json.dumps(report.to_json(), allow_nan=False))
@@ -128,7 +128,7 @@ def test_a_report_without_any_ground_truth_is_undefined_and_still_json(requests)
     assert math.isnan(Report.from_json(data).metrics["joint_recall"].mean)
 
 
-def test_labels_that_are_no_grades_get_no_exponential_gain(requests):
+def test_labels_above_the_highest_grade_have_no_exponential_gain(requests):
     scores, labels, mask = requests
     few = evaluated(requests, torch.arange(REQUESTS), 10, ground_truth=5).report(bootstrap=0)
     assert few.notes == ()
@@ -138,19 +138,19 @@ def test_labels_that_are_no_grades_get_no_exponential_gain(requests):
     report = evaluated((scores, many, mask), torch.arange(REQUESTS), 10, ground_truth=5).report()
     assert all(stage.ndcg_exponential is None for stage in report.stages.values())
     assert report.stages["ranking"].ndcg_linear.requests == REQUESTS
-    assert "grades up to 30, and there are labels up to 31" in report.notes[0]
+    assert "grades up to 30; the highest label is 31" in report.notes[0]
     assert Report.from_json(report.to_json()) == report
     padded = labels.masked_fill(~mask, 1e9)
     report = evaluated((scores, padded, mask), torch.arange(REQUESTS), 10, ground_truth=5).report()
     assert report.notes == ()
 
 
-def test_labels_below_zero_are_said_to_leave_ndcg_undefined(requests):
+def test_a_note_reports_that_labels_below_zero_leave_ndcg_undefined(requests):
     scores, labels, mask = requests
     report = evaluated(
         (scores, labels - 2, mask), torch.arange(REQUESTS), 10, ground_truth=5
     ).report()
-    assert "there are labels down to -1.9" in report.notes[0]
+    assert "the lowest label is -1.9" in report.notes[0]
     assert report.stages["ranking"].ndcg_linear.undefined > 0
     assert report.stages["ranking"].recall.undefined == 0
 
@@ -162,7 +162,7 @@ def test_ndcg_is_of_the_whole_list_where_ground_truth_has_no_size(requests):
     np.testing.assert_array_equal(got["ndcg_linear/ranking"], want.numpy())
 
 
-def test_without_rows_requests_count_as_they_come(requests):
+def test_without_rows_requests_are_numbered_in_order_of_arrival(requests):
     scores, labels, mask = requests
     evaluator = Evaluator(quotas=QUOTAS, ground_truth=10)
     for part in torch.arange(REQUESTS).split(20):
@@ -172,47 +172,49 @@ def test_without_rows_requests_count_as_they_come(requests):
     assert list(evaluator.report(bootstrap=0).stages) == ["stage_1", "stage_2"]
 
 
-def test_a_request_that_comes_twice_is_refused(requests):
+def test_a_repeated_request_is_rejected(requests):
     rows = torch.tensor([3, 5, 3])
-    with pytest.raises(DataError, match="1 requests were given more than once, such as row 3"):
+    with pytest.raises(DataError, match="evaluated once; got 1 repeated rows, such as row 3"):
         evaluated(requests, rows, 2, ground_truth=10).report()
 
 
-def test_no_request_is_refused():
-    with pytest.raises(DataError, match="no request"):
+def test_an_evaluation_without_requests_is_rejected():
+    with pytest.raises(DataError, match="at least one request"):
         Evaluator(quotas=QUOTAS, ground_truth=10).report()
 
 
-def test_a_score_of_nan_names_its_stage_and_padding_may_be_nan(requests):
+def test_nan_scores_are_rejected_except_under_the_mask(requests):
     scores, labels, mask = requests
     evaluator = Evaluator(quotas=QUOTAS, stage_names=NAMES, ground_truth=10)
     evaluator.update(scores.masked_fill(~mask, torch.nan), labels, mask=mask)
     broken = scores.clone()
     broken[1, 0, :3] = torch.nan
-    with pytest.raises(DataError, match=f"stage 'ranking' scored 3 of {mask.sum()} candidates NaN"):
+    with pytest.raises(
+        DataError, match=f"'ranking' must be numbers; got NaN for 3 of {mask.sum()}"
+    ):
         evaluator.update(broken, labels, mask=mask)
     broken = labels.clone()
     broken[0, 0] = torch.nan
-    with pytest.raises(DataError, match=f"1 of {mask.sum()} labels are NaN"):
+    with pytest.raises(DataError, match=f"labels must be numbers; got NaN for 1 of {mask.sum()}"):
         evaluator.update(scores, broken, mask=mask)
     assert len(evaluator) == REQUESTS, "what was refused leaves no trace"
 
 
-def test_scores_may_come_with_a_gradient(requests):
+def test_scores_may_require_gradients(requests):
     scores, labels, mask = requests
     evaluator = Evaluator(quotas=QUOTAS, ground_truth=10)
     evaluator.update(scores.clone().requires_grad_(), labels, mask=mask)
     assert len(evaluator.per_request()["joint_recall"]) == REQUESTS
 
 
-def test_wrong_arguments_are_told(requests):
+def test_invalid_arguments_are_rejected(requests):
     scores, labels, mask = requests
     with pytest.raises(ConfigError, match="one of"):
         Evaluator(quotas=QUOTAS)
     with pytest.raises(ConfigError, match="never grow"):
         Evaluator(quotas=(1, 2), ground_truth=1)
     for names in (["a"], ["a", "a"]):
-        with pytest.raises(ConfigError, match="one name per stage"):
+        with pytest.raises(ConfigError, match="one distinct name per stage"):
             Evaluator(quotas=QUOTAS, stage_names=names, ground_truth=1)
     evaluator = Evaluator(quotas=QUOTAS, ground_truth=1)
     with pytest.raises(ShapeError, match="rows must be"):

@@ -1,4 +1,4 @@
-"""GAUC against the weighted mean written down."""
+"""GAUC against an explicit weighted mean."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from cascaderank.evaluation import gauc
 from cascaderank.metrics import auc_metric
 
 
-def test_it_is_the_mean_of_scikit_learns_auc_weighted_by_impressions():
+def test_gauc_is_the_weighted_mean_of_the_auc_of_scikit_learn():
     g = torch.Generator().manual_seed(0)
     scores = torch.randn(30, 12, generator=g)
     clicks = (torch.rand(30, 12, generator=g) < 0.15).float()
@@ -25,10 +25,10 @@ def test_it_is_the_mean_of_scikit_learns_auc_weighted_by_impressions():
     assert got.item() == pytest.approx(total / weight, rel=1e-6)
 
 
-def test_without_any_request_of_both_classes_it_is_undefined():
+def test_gauc_is_undefined_without_a_request_of_both_classes():
     assert gauc(torch.tensor([torch.nan]), torch.tensor([3])).isnan()
 
 
 def test_shapes_must_agree():
-    with pytest.raises(ShapeError, match="one number of impressions per request"):
+    with pytest.raises(ShapeError, match="aucs and impressions must both be"):
         gauc(torch.rand(3), torch.ones(2))

@@ -1,4 +1,4 @@
-"""Metrics that are no means over requests, and the values that make them such."""
+"""Linearised values of metrics that are not means over requests."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ NAMES = ("gauc >= 4 among >= 3", "pooled_auc >= 4 among >= 3", "rcs", "rcs@3", "
 
 
 def requests(count=80, *, seed=0):
-    """Scores, labels and mask; requests differ in length and in how well they are ranked."""
+    """Scores, labels and mask; requests differ in length and in ranking quality."""
     g = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 5, (count, 30), generator=g).float()
     skill = torch.rand(count, 1, generator=g)
@@ -23,7 +23,7 @@ def requests(count=80, *, seed=0):
         skill * labels + torch.randn(2, count, 30, generator=g) + torch.rand(count, 1, generator=g)
     )
     mask = torch.rand(count, 30, generator=g) < torch.rand(count, 1, generator=g)
-    return scores.double().round(decimals=1), labels, mask  # rounded: ties
+    return scores.double().round(decimals=1), labels, mask  # rounding creates ties
 
 
 def reported(order, size):
@@ -34,7 +34,7 @@ def reported(order, size):
     return evaluator.report(bootstrap=50)
 
 
-def test_the_report_has_the_metrics_of_all_requests_together():
+def test_the_report_contains_the_pooled_metrics():
     scores, labels, mask = requests()
     found = reported(range(80), 80).stages["stage_1"].metrics
     exposed = mask & (labels >= EXPOSED)
@@ -47,20 +47,20 @@ def test_the_report_has_the_metrics_of_all_requests_together():
     assert found["rcs@3"].mean != found["rcs"].mean
 
 
-def test_neither_the_size_nor_the_order_of_batches_changes_a_bit():
+def test_pooled_metrics_are_bitwise_independent_of_batches():
     found = [reported(range(80), 80), reported(range(79, -1, -1), 7)]
     whole, parts = (r.to_json() for r in found)
     assert whole == parts
 
 
-def test_the_last_stage_is_consistent_with_nobody():
+def test_rcs_of_the_last_stage_is_undefined():
     found = reported(range(80), 80).stages["stage_2"].metrics["rcs"]
     assert found.requests == 0
     assert np.isnan(found.mean)
 
 
 @pytest.mark.parametrize("name", NAMES[:2])
-def test_the_interval_is_that_of_drawing_requests_and_working_it_out_anew(name):
+def test_the_interval_agrees_with_recomputing_the_metric_per_replicate(name):
     scores, labels, mask = requests(300, seed=1)
     exposed = mask & (labels >= EXPOSED)
     aucs = auc_metric(scores[0], labels, threshold=CLICKS, mask=exposed)
@@ -82,15 +82,15 @@ def test_the_interval_is_that_of_drawing_requests_and_working_it_out_anew(name):
     found = bootstrap_interval(values.numpy())
     assert found.low == pytest.approx(np.quantile(drawn, 0.025), abs=0.006)
     assert found.high == pytest.approx(np.quantile(drawn, 0.975), abs=0.006)
-    assert found.high - found.low > 0.03  # or the above would hold of anything
+    assert found.high - found.low > 0.03  # otherwise the comparison above is vacuous
 
 
-def test_one_class_alone_has_no_auc():
+def test_pooled_auc_of_one_class_is_undefined():
     one = torch.ones(3, dtype=torch.bool)
     assert linearised_auc(torch.rand(3), one, torch.tensor([0, 1, 1]), 2).isnan().all()
 
 
-def test_a_request_that_nobody_saw_is_left_out():
+def test_a_request_without_impressions_is_excluded():
     scores, positive = torch.tensor([2.0, 1.0]), torch.tensor([True, False])
     values = linearised_auc(scores, positive, torch.tensor([0, 2]), 3)
     assert values.isnan().tolist() == [False, True, False]
@@ -111,7 +111,7 @@ def test_errors_are_those_of_probabilities():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("recall@10 >= 3 among >= 3", "lower than the ground truth"),
         ("recall@10@5 >= 3", "takes no ground truth"),
@@ -124,6 +124,6 @@ def test_errors_are_those_of_probabilities():
         ("auc > 3", "called as"),
     ],
 )
-def test_what_a_name_cannot_say_is_told(text, told):
-    with pytest.raises(ConfigError, match=told):
+def test_invalid_metric_names_are_rejected(text, message):
+    with pytest.raises(ConfigError, match=message):
         named_metric(text)

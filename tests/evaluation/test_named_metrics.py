@@ -1,4 +1,4 @@
-"""Metrics that a config asks for by name: parsed, reported per stage, and told in tables."""
+"""Metrics named in a config: parsing, reports per stage, and tables."""
 
 import json
 
@@ -46,15 +46,13 @@ def lists():
         ("kendall_tau", "kendall_tau", {}),
     ],
 )
-def test_a_name_is_the_metric_with_its_sizes_and_the_ground_truth_of_the_run(
-    lists, text, metric, options
-):
+def test_a_metric_name_uses_its_sizes_and_the_ground_truth_of_the_run(lists, text, metric, options):
     scores, labels, mask = lists
     found = named_metric(text)(scores, labels, k=7, mask=mask)
     assert found.equal(METRICS[metric](scores, labels, mask=mask, **options))
 
 
-def test_a_threshold_is_that_of_the_run_unless_the_name_has_a_size(lists):
+def test_the_threshold_of_the_run_applies_unless_the_name_has_a_size(lists):
     scores, labels, mask = lists
     by_threshold = METRICS["recall"](scores, labels, m=5, threshold=3, mask=mask)
     assert named_metric("recall@5")(scores, labels, threshold=3, mask=mask).equal(by_threshold)
@@ -63,7 +61,7 @@ def test_a_threshold_is_that_of_the_run_unless_the_name_has_a_size(lists):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("ndgc@5", "no metric called 'ndgc'"),
         ("ndcg@0", "a metric is called as ndcg, ndcg@15"),
@@ -74,7 +72,7 @@ def test_a_threshold_is_that_of_the_run_unless_the_name_has_a_size(lists):
         ("cascade_recall@3", "is of a whole cascade"),
     ],
 )
-def test_a_wrong_name_is_told_before_any_work(text, told):
+def test_an_invalid_metric_name_is_rejected_before_any_work(text, message):
     run = {
         "data": {"path": "shop"},
         "relevance": {"top": 2},
@@ -84,10 +82,10 @@ def test_a_wrong_name_is_told_before_any_work(text, told):
     with pytest.raises(ConfigError) as error:
         check_settings(run)
     assert "evaluation: metrics: " in str(error.value)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
-def test_a_metric_is_asked_for_once():
+def test_repeated_metrics_are_rejected():
     with pytest.raises(ConfigError, match="metrics: one is there twice"):
         check_settings(
             {
@@ -99,7 +97,7 @@ def test_a_metric_is_asked_for_once():
         )
 
 
-def test_a_report_has_them_by_stage_and_survives_json(lists):
+def test_named_metrics_are_reported_by_stage_and_round_trip_through_json(lists):
     scores, labels, mask = lists
     names = ["ndcg@5", "map", "opa"]
     evaluator = Evaluator(quotas=(9, 4), ground_truth=4, metrics=names)
@@ -121,7 +119,7 @@ def test_a_report_has_them_by_stage_and_survives_json(lists):
     assert f"{report.stages['stage_2'].metrics['map'].mean:.4f}" in captured.get()
 
 
-def test_a_comparison_has_them_with_intervals_and_gains_in_every_table():
+def test_named_metrics_are_in_every_table_of_a_comparison():
     settings = check_settings(
         {
             "data": {"path": "shop"},
@@ -152,7 +150,7 @@ def test_a_comparison_has_them_with_intervals_and_gains_in_every_table():
     console = Console(width=100)
     with console.capture() as captured:
         console.print(*comparison_tables(found))
-    told = f"{ndcg.mean:.4f}".removeprefix("0")
+    number = f"{ndcg.mean:.4f}".removeprefix("0")
     for text in (captured.get(), markdown(found), latex(found)):
-        assert told in text
+        assert number in text
     assert max(map(len, captured.get().splitlines())) <= 100

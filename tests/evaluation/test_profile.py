@@ -1,4 +1,4 @@
-"""What a cascade costs is what its stages count, timed on requests that fit its schema."""
+"""Profiles: operation counts of the stages, and latencies on requests of the schema."""
 
 import math
 
@@ -44,11 +44,14 @@ def test_counts_are_those_of_the_stages(cascade, found):
 def test_look_ups_are_those_of_the_categories(name):
     stage = build_stage(name, SCHEMA, features=FEATURES)
     read = look_ups(stage, SCHEMA, history=7)
-    assert (read.per_request, read.per_candidate) == (1 + 7, 1)  # user and history; video
+    assert (read.per_request, read.per_candidate) == (
+        1 + 7,
+        1,
+    )  # per request: user and history; per candidate: video
     assert read.of(10) == 18
 
 
-def test_a_walk_sums_what_each_stage_gets(found):
+def test_a_walk_sums_the_costs_of_the_inputs_of_each_stage(found):
     first, second, third = found.stages.values()
     short, long = found.walks
     assert (short.candidates, long.candidates) == (3, 9)
@@ -72,7 +75,7 @@ def test_times_are_of_single_requests_and_of_batches(found):
             assert timing.candidates_per_second == pytest.approx(scored / timing.p50)
 
 
-def test_a_stage_that_sleeps_takes_as_long(monkeypatch, cascade):
+def test_the_latency_of_a_sleeping_stage_is_measured(monkeypatch, cascade):
     import time
 
     stage = cascade.stages["first"]
@@ -83,16 +86,16 @@ def test_a_stage_that_sleeps_takes_as_long(monkeypatch, cascade):
     assert found.walks[0].timing.p50 > 0.02
 
 
-def test_the_cascade_is_left_as_it_was(cascade):
+def test_the_modes_of_the_cascade_are_restored(cascade):
     cascade.train()
     cascade.stages["second"].eval()
     before = [module.training for module in cascade.modules()]
-    told = []
+    calls = []
     profile_cascade(
-        cascade, SCHEMA, lists=(3,), batch=2, seconds=0.001, progress=lambda: told.append(1)
+        cascade, SCHEMA, lists=(3,), batch=2, seconds=0.001, progress=lambda: calls.append(1)
     )
     assert [module.training for module in cascade.modules()] == before
-    assert len(told) == cells(3, lists=1, batch=2)
+    assert len(calls) == cells(3, lists=1, batch=2)
 
 
 def test_made_requests_fit_the_schema():
@@ -109,12 +112,12 @@ def test_made_requests_fit_the_schema():
     [{"lists": ()}, {"lists": (0,)}, {"batch": 0}, {"history": 0}, {"seconds": 0},
      {"seconds": math.nan}],
 )  # fmt: skip
-def test_numbers_out_of_range_are_refused(cascade, wrong):
+def test_arguments_out_of_range_are_rejected(cascade, wrong):
     with pytest.raises(ConfigError, match="at least"):
         profile_cascade(cascade, SCHEMA, **wrong)
 
 
-def test_tables_fit_and_say_the_counts(found):
+def test_tables_fit_and_contain_the_counts(found):
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     with console.file:
         for table in (*profile_tables(found), tradeoff_table({"a" * 60: (math.nan, found)})):

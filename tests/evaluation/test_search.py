@@ -1,4 +1,4 @@
-"""Searching all items: exactly, whatever the blocks; by an index, up to its recall."""
+"""Search of all items: exact for any block size, and by an index up to its recall."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from cascaderank.metrics import hit_rate_metric, ndcg_metric, precision_metric, 
 
 
 def vectors(requests=20, items=300, dim=8, *, seed=0):
-    """Whole numbers, so that sums are exact however they are added, and many scores tie."""
+    """Vectors of integers, so that sums are exact in any order and many scores tie."""
     g = torch.Generator().manual_seed(seed)
     return (
         torch.randint(-3, 4, (requests, dim), generator=g).float(),
@@ -36,21 +36,21 @@ def by_sorting(requests, items, k, exclude):
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 299, 300, 8192])
-def test_the_exact_search_is_a_sort_whatever_the_blocks(block):
+def test_exact_search_equals_a_sort_for_any_block_size(block):
     requests, items = vectors()
     for exclude in (ItemSets.none(), some_of(20, 300)):
         got = exact_search(requests, items, 25, exclude=exclude, block=block)
         assert got.tolist() == by_sorting(requests, items, 25, exclude)
 
 
-def test_requests_are_searched_in_parts_and_do_not_see_each_other():
+def test_blocks_of_requests_are_independent():
     requests, items = vectors(1200, 60)
     exclude = some_of(1200, 60)
     got = exact_search(requests, items, 5, exclude=exclude)
     assert got.tolist() == by_sorting(requests, items, 5, exclude)
 
 
-def test_where_items_run_out_lists_end():
+def test_lists_are_padded_when_no_items_remain():
     requests, items = vectors(3, 4)
     exclude = ItemSets(np.array([1, 1, 1]), np.array([0, 1, 3]))
     got = exact_search(requests, items, 6, exclude=exclude)
@@ -61,13 +61,13 @@ def test_where_items_run_out_lists_end():
 
 
 @pytest.mark.parametrize("minus", [0.0, -0.0])
-def test_extreme_scores_have_their_order(minus):
+def test_extreme_scores_are_ordered(minus):
     items = torch.tensor([[-torch.inf], [1e38], [-1e-38], [minus], [0.0], [torch.inf], [-5.0]])
     got = exact_search(torch.ones(1, 1), items, 7)
     assert got.tolist() == [[5, 1, 3, 4, 2, 6, 0]]
 
 
-def test_an_index_finds_the_exact_lists_up_to_its_recall():
+def test_an_index_retrieves_the_exact_lists_up_to_its_recall():
     g = torch.Generator().manual_seed(0)
     requests, items = torch.randn(40, 16, generator=g), torch.randn(2000, 16, generator=g)
     exclude = some_of(40, 2000)
@@ -95,16 +95,18 @@ def test_agreement_is_the_share_of_the_exact_lists():
 
 
 @pytest.mark.parametrize("m", [1, 5, 20])
-def test_lists_are_judged_as_scores_of_all_items_are(m):
+def test_list_metrics_agree_with_metrics_of_scores_of_all_items(m):
     requests, items = vectors(30, 80)
     requests = requests + torch.rand(30, 8, generator=torch.Generator().manual_seed(1))
     relevant = some_of(30, 80, each=9)
-    relevant = ItemSets(relevant.rows[9:], relevant.places[9:])  # the first has none
+    relevant = ItemSets(
+        relevant.rows[9:], relevant.places[9:]
+    )  # the first request has no relevant item
     lists = exact_search(requests, items, 20)
     got = list_metrics(lists, relevant, [m, 20])
     labels = torch.zeros(30, 80)
     labels[relevant.rows, relevant.places] = 1
-    # In double precision; the scores' own, so that both have one order.
+    # In the precision of the scores, so that both have the same order.
     scores = torch.full((30, 80), -1.0, dtype=torch.float64)
     scores.scatter_(1, torch.from_numpy(lists), torch.arange(20, 0, -1).double().expand(30, 20))
     rule = {"threshold": 1.0}
@@ -120,7 +122,7 @@ def test_lists_are_judged_as_scores_of_all_items_are(m):
         assert len(set(values[1:].tolist())) > 1, "vacuous"
 
 
-def test_what_is_in_no_list_is_missed():
+def test_items_outside_the_lists_are_misses():
     lists = np.array([[0, 1], [1, -1]])
     relevant = ItemSets(np.array([0, 0, 1, 1]), np.array([-1, 1, -1, -1]))
     found = list_metrics(lists, relevant, [1, 2])
@@ -129,7 +131,7 @@ def test_what_is_in_no_list_is_missed():
     assert found["precision@2"].tolist() == [0.5, 0]
 
 
-def test_what_cannot_be_searched_is_refused():
+def test_invalid_searches_are_rejected():
     requests, items = vectors()
     with pytest.raises(ShapeError, match="vectors must be"):
         exact_search(requests[:, 1:], items, 3)
@@ -137,7 +139,7 @@ def test_what_cannot_be_searched_is_refused():
         exact_search(requests, items, 0)
     with pytest.raises(DataError, match="NaN"):
         exact_search(requests * torch.nan, items, 3)
-    with pytest.raises(ConfigError, match="faiss cannot make an index 'HSNW'"):
+    with pytest.raises(ConfigError, match="faiss cannot build index 'HSNW'"):
         index_search(requests, items, 3, index="HSNW")
-    with pytest.raises(ConfigError, match="cut-off 3 needs lists as long; got 2"):
+    with pytest.raises(ConfigError, match="at least 3 items for cut-off 3; got 2"):
         list_metrics(np.zeros((1, 2), np.int64), ItemSets.none(), [3])

@@ -1,4 +1,4 @@
-"""p values: exact where they can be, calibrated where nothing differs, equal to scipy's."""
+"""p values: exact for few requests, calibrated under the null hypothesis, equal to scipy."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from cascaderank.errors import ConfigError, DataError, ShapeError
 from cascaderank.evaluation import holm, paired_test, unpaired_test
 
 
-def test_few_requests_are_exact():
+def test_p_of_few_requests_is_exact():
     differences = np.array([0.3, -0.1, 0.2, 0.0, 0.4, 0.1])
     sums = [
         abs(np.dot(signs, differences))
@@ -38,13 +38,13 @@ def test_agrees_with_scipy():
 
 
 @pytest.mark.parametrize("test", ["randomisation", "t"])
-def test_where_nothing_differs_five_in_a_hundred_are_called(test):
+def test_the_false_positive_rate_is_the_significance_level(test):
     rng, trials = np.random.default_rng(5), 1000
     called = 0
     for seed in range(trials):
         a, b = rng.binomial(10, 0.8, (2, 60)) / 10
         called += paired_test(a - b, test=test, resamples=400, seed=seed).p < 0.05
-    assert 0.03 < called / trials < 0.07  # three standard errors about 0.05
+    assert 0.03 < called / trials < 0.07  # within three standard errors of 0.05
 
 
 def test_a_difference_is_found():
@@ -56,18 +56,20 @@ def test_a_difference_is_found():
 def test_memory_does_not_grow_with_the_resamples(monkeypatch):
     differences = np.random.default_rng(0).normal(0.05, 1, 1000)
     whole = paired_test(differences, resamples=500)
-    seen = []
+    shapes = []
     monkeypatch.setattr("cascaderank.evaluation.significance._SIGNS_AT_ONCE", 4000)
     from cascaderank.evaluation import significance
 
-    sums = significance._sums
-    monkeypatch.setattr(significance, "_sums", lambda k, d: seen.append(k.shape) or sums(k, d))
+    sums = significance._absolute_sums
+    monkeypatch.setattr(
+        significance, "_absolute_sums", lambda k, d: shapes.append(k.shape) or sums(k, d)
+    )
     batched = paired_test(differences, resamples=500)
-    assert set(seen) == {(4, 1000)}
+    assert set(shapes) == {(4, 1000)}
     assert batched.p == pytest.approx(whole.p, abs=0.08)
 
 
-def test_undefined_requests_are_left_out_and_counted():
+def test_undefined_requests_are_excluded_and_counted():
     differences = np.array([0.1, np.nan, 0.2, 0.3, np.nan, 0.1, 0.4])
     found = paired_test(differences)
     assert (found.requests, found.undefined) == (5, 2)
@@ -82,28 +84,28 @@ def test_equal_seeds_give_equal_p():
 
 
 @pytest.mark.parametrize("test", ["randomisation", "t"])
-def test_nothing_to_test(test):
+def test_p_without_differences(test):
     assert math.isnan(paired_test(np.array([np.nan, np.nan]), test=test).p)
     assert math.isnan(paired_test(np.empty(0), test=test).mean)
     assert paired_test(np.zeros(9), test=test).p == 1
 
 
-def test_t_of_no_spread_is_undefined():
+def test_t_without_variance_is_undefined():
     assert math.isnan(paired_test(np.array([0.5]), test="t").p)
     assert math.isnan(paired_test(np.full(4, 0.5), test="t").p)
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "told"),
+    ("options", "error", "message"),
     [
         ({"test": "randomization"}, ConfigError, r"did you mean 'randomisation'\?"),
         ({"resamples": 0}, ConfigError, "resamples must be at least 1; got 0"),
         ({"differences": np.zeros((2, 2))}, ShapeError, r"\[requests\]; got \[2, 2\]"),
     ],
 )
-def test_mistakes(options, error, told):
+def test_invalid_arguments_are_rejected(options, error, message):
     options = {"differences": np.zeros(2), **options}
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         paired_test(options.pop("differences"), **options)
 
 
@@ -119,7 +121,7 @@ def test_holm_agrees_with_its_step_down_rule():
             assert rejected == {name for name, value in adjusted.items() if value <= level}
 
 
-def test_holm_keeps_order_and_leaves_out_what_was_not_tested():
+def test_holm_keeps_the_order_and_ignores_nan():
     adjusted = holm({"c": 0.5, "a": 0.01, "none": math.nan, "b": 0.9})
     assert list(adjusted) == ["c", "a", "none", "b"]
     assert adjusted["a"] == pytest.approx(0.03)
@@ -140,12 +142,12 @@ def test_welch_s_test_is_its_formula():
     assert unpaired_test(y, x).p == pytest.approx(found.p)
 
 
-def test_runs_that_cannot_be_compared_have_no_p():
+def test_p_is_undefined_for_too_few_runs():
     x = np.array([0.4, 0.5])
     assert np.isnan(unpaired_test(x, x[:1]).p)
     assert np.isnan(unpaired_test(np.ones(3), np.zeros(3)).p), "nothing varies"
     assert np.isnan(unpaired_test(x, x[:0]).difference)
     with pytest.raises(ShapeError):
         unpaired_test(x, x[None])
-    with pytest.raises(DataError, match="1 of 2 runs are NaN"):
+    with pytest.raises(DataError, match="got NaN for 1 of 2 runs"):
         unpaired_test(x, np.array([np.nan, 1]))

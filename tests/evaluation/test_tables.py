@@ -1,4 +1,4 @@
-"""Tables say what the report says, in 100 columns."""
+"""Tables of a report: contents, and width of at most 100 characters."""
 
 import io
 
@@ -27,7 +27,7 @@ def report_of(stages=2, names=None, labels_to=5, **by):
 
 @pytest.mark.parametrize("by", [{"ground_truth": 100}, {"threshold": 3.0}])
 @pytest.mark.parametrize("stages", [1, 2, 6])
-def test_tables_fit_a_hundred_columns_and_nothing_is_cut_short(stages, by):
+def test_tables_fit_100_characters_without_truncation(stages, by):
     names = [f"{'a_very_long_name_of_a_stage' * 3}_{i}" for i in range(stages)]
     text = printed(report_of(stages, names, **by))
     assert max(map(len, text.splitlines())) <= 100
@@ -60,10 +60,10 @@ def test_numbers_are_those_of_the_report():
     assert "95% interval" in printed(report)
 
 
-def test_what_is_undefined_is_a_dash_and_what_was_left_out_is_told():
+def test_undefined_values_are_dashes_and_omitted_metrics_are_noted():
     text = printed(report_of(labels_to=50, threshold=1e9))
     assert "nan" not in text.lower()
     assert "5 of 5 requests have no ground truth" in text
-    assert "ndcg_exponential is left out" in text
+    assert "ndcg_exponential is omitted" in text
     line = next(line for line in text.splitlines() if "stage_2" in line)
     assert line.split()[2] == "-"

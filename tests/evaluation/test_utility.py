@@ -1,4 +1,4 @@
-"""The probability ranking principle against its generalisation, on the examples of the paper."""
+"""Probability ranking principle and its generalisation on the examples of the paper."""
 
 from itertools import combinations
 
@@ -10,7 +10,7 @@ from cascaderank.evaluation import funnel_utility
 
 
 def best_subset(interest, later, quota, later_quotas):
-    """The best that any stage could do: all sets that it might keep are tried."""
+    """Maximum utility over all sets that the stage can keep."""
     n = interest.shape[-1]
     found = {}
     for kept in combinations(range(n), quota):
@@ -23,8 +23,8 @@ def best_subset(interest, later, quota, later_quotas):
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 0.1, 1e-3, 1e-9])
-def test_proposition_2_the_gap_is_all_that_can_be_exposed(epsilon):
-    """Four candidates, three are kept, one is exposed: that with the highest p."""
+def test_proposition_2_the_gap_is_the_whole_utility(epsilon):
+    """Four candidates; three are kept and the one with the highest p is exposed."""
     p = torch.tensor([[0.1, 0.2, 0.5, 0.0]], dtype=torch.float64)
     r = torch.tensor([[1.0, 1.0, epsilon, 0.0]], dtype=torch.float64)
     ask = {"quota": 3, "later": p[None], "later_quotas": (1,)}
@@ -32,12 +32,12 @@ def test_proposition_2_the_gap_is_all_that_can_be_exposed(epsilon):
     kept, best = best_subset(r, p[None], 3, (1,))
     assert by_interest == epsilon
     assert (kept, best) == ((0, 1, 3), 1.0)
-    assert best - by_interest == 1 - epsilon  # and c_4 = 1 is the most that a gap can be
+    assert best - by_interest == 1 - epsilon  # the largest possible gap is c_4 = 1
 
 
 @pytest.mark.parametrize("c4", [1, 2, 3])
 def test_the_gap_grows_with_what_is_exposed(c4):
-    """As many that are liked and dropped as are disliked and preferred: all is lost."""
+    """Equally many liked but dropped, and disliked but preferred candidates: utility 0."""
     epsilon, quota = 1e-6, 2 * c4
     r = torch.tensor([[1.0] * c4 + [epsilon] * c4 + [0.0] * c4], dtype=torch.float64)
     p = torch.tensor([[0.1] * c4 + [0.5] * c4 + [0.0] * c4], dtype=torch.float64)
@@ -47,7 +47,7 @@ def test_the_gap_grows_with_what_is_exposed(c4):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_principles_agree_where_later_stages_have_no_mind_of_their_own(seed):
+def test_the_principles_agree_if_later_stages_rank_by_interest(seed):
     """In the last stage, and where later stages rank by interest (observation 2)."""
     g = torch.Generator().manual_seed(seed)
     r = torch.rand(1, 7, generator=g, dtype=torch.float64)
@@ -61,7 +61,7 @@ def test_the_principles_agree_where_later_stages_have_no_mind_of_their_own(seed)
 
 
 def test_expected_utility_under_independence_is_the_sum_of_p_times_r():
-    """Assumption 1: each candidate passes by itself. Ranking by p r is then the best there is."""
+    """Assumption 1: candidates pass independently, so ranking by p r is optimal."""
     g = torch.Generator().manual_seed(0)
     p, r = torch.rand(2, 6, generator=g, dtype=torch.float64)
     worth = {kept: sum((p * r)[list(kept)]).item() for kept in combinations(range(6), 3)}
@@ -71,7 +71,7 @@ def test_expected_utility_under_independence_is_the_sum_of_p_times_r():
     for kept in (best, (0, 1, 2)):
         scores = torch.zeros(6, dtype=torch.float64)
         scores[list(kept)] = 1
-        passed = draws * r  # what a draw lets through is exposed, whatever else is
+        passed = draws * r  # candidates pass independently of each other
         got = funnel_utility(scores.expand_as(passed), passed, quota=3)
         assert got.mean().item() == pytest.approx(worth[kept], abs=0.02)
 
@@ -83,7 +83,7 @@ def test_padding_is_never_exposed():
     assert funnel_utility(r, r, quota=3, mask=mask).item() == 0.75
 
 
-def test_what_does_not_agree_is_refused():
+def test_mismatched_shapes_are_rejected():
     r = torch.rand(1, 4)
     with pytest.raises(ShapeError, match="later"):
         funnel_utility(r, r, quota=2, later=r, later_quotas=(1,))

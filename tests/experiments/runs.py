@@ -1,4 +1,4 @@
-"""Runs made by hand, to judge without training."""
+"""Synthetic results of runs, for tests without training."""
 
 import numpy as np
 
@@ -6,8 +6,8 @@ from cascaderank.experiments.summary import MethodRuns
 
 
 def runs_of(means, *, requests=400, seeds=3, folds=1, stages=("retrieval", "ranking"), seed=0):
-    """Runs of methods by name, with about these joint recalls; one whose name starts with
-    "random" or "feature" is a baseline. Every tenth request has no ground truth."""
+    """Results by method with approximately these joint recalls. Names that start with "random" or
+    "feature" are baselines. Every tenth request has no ground truth."""
     rng = np.random.default_rng(seed)
     ease = [rng.normal(0, 0.05, requests) for _ in range(folds)]
     found = {}
@@ -45,7 +45,7 @@ def runs_of(means, *, requests=400, seeds=3, folds=1, stages=("retrieval", "rank
 
 
 def searched(runs, *, metrics=("recall@20", "recall@50"), seed=0):
-    """The same runs, with a search of all items by every trained method."""
+    """The same results, with full-catalogue retrieval by every trained method."""
     rng = np.random.default_rng(seed)
     for seen in runs.values():
         for values in seen.values.values() if seen.seconds else ():

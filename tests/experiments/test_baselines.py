@@ -1,4 +1,4 @@
-"""Baselines rank by what they say, and choose only by training requests."""
+"""Baselines: scores, and selection on training requests only."""
 
 import polars as pl
 import pytest
@@ -29,7 +29,7 @@ def batch_of(rows=None, **items):
 
 @pytest.fixture
 def log(tmp_path):
-    """Labels are -bad; good is right in half of the requests and silent elsewhere."""
+    """Labels are -bad; good is correct in half of the requests and missing in the others."""
     schema = Schema(
         features=tuple(
             Feature(name=n, role="item", kind="numeric", missing=n == "some")
@@ -64,7 +64,7 @@ def settings(log):
     )
 
 
-def test_best_feature_finds_feature_and_direction(settings):
+def test_best_feature_selects_feature_and_direction(settings):
     with run_data(settings) as data:
         name, cascade = build_baseline("best_feature", settings, data)
         only_good, _ = build_baseline("best_feature:goo*", settings, data)
@@ -74,20 +74,20 @@ def test_best_feature_finds_feature_and_direction(settings):
     assert cascade.stage_names == ("a", "b")
 
 
-def test_a_feature_is_ranked_best_value_first_and_missing_last():
+def test_missing_values_of_a_feature_rank_last():
     batch = batch_of(x=[[1.0, NAN, 3.0]])
     assert FeatureOrder("x")(batch).argsort(descending=True).tolist() == [[2, 0, 1]]
     assert FeatureOrder("x", sign=-1.0)(batch).argsort(descending=True).tolist() == [[0, 2, 1]]
 
 
-def test_rank_fusion_adds_reciprocal_ranks_of_what_is_there():
+def test_rank_fusion_sums_reciprocal_ranks_of_present_values():
     features = [Feature(name=n, role="item", kind="numeric") for n in ("x", "y")]
     got = RankFusion(features)(batch_of(x=[[3.0, 2.0, NAN]], y=[[NAN, 5.0, 7.0]]))
     expected = [[1 / 61, 1 / 62 + 1 / 62, 1 / 61]]
     torch.testing.assert_close(got, torch.tensor(expected))
 
 
-def test_rank_fusion_does_not_see_padding():
+def test_rank_fusion_ignores_padding():
     features = [Feature(name="x", role="item", kind="numeric")]
     items = {"x": torch.tensor([[9.0, 1.0, 2.0]])}
     mask = torch.tensor([[False, True, True]])
@@ -95,7 +95,7 @@ def test_rank_fusion_does_not_see_padding():
     torch.testing.assert_close(got, torch.tensor([[0.0, 1 / 62, 1 / 61]]))
 
 
-def test_stage_fusion_uses_what_each_stage_may(settings):
+def test_stage_fusion_uses_the_features_of_each_stage(settings):
     settings = settings.changed({"stages.a.features": ["bad"]})
     with run_data(settings) as data:
         name, cascade = build_baseline("stage_fusion:*d", settings, data)
@@ -103,7 +103,7 @@ def test_stage_fusion_uses_what_each_stage_may(settings):
     assert [stage.features for stage in cascade.stages.values()] == [["bad"], ["good", "bad"]]
 
 
-def test_a_random_order_is_that_of_the_request():
+def test_a_random_order_depends_on_seed_and_request_alone():
     whole = RandomOrder(0)(batch_of(torch.tensor([4, 5]), x=[[0.0] * 8] * 2))
     alone = RandomOrder(0)(batch_of(torch.tensor([5]), x=[[0.0] * 8]))
     assert torch.equal(whole[1:], alone)
@@ -112,15 +112,15 @@ def test_a_random_order_is_that_of_the_request():
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "told"),
+    ("text", "error", "message"),
     [
-        ("randon", ConfigError, r"no baseline called 'randon' \(did you mean 'random'\?\)"),
+        ("randon", ConfigError, r"unknown baseline 'randon' \(did you mean 'random'\?\)"),
         ("feature", ConfigError, "needs a feature, such as 'feature:f1'"),
         ("feature:god", SchemaError, r"no feature 'god' \(did you mean 'good'\?\)"),
     ],
 )
-def test_what_is_no_baseline_is_refused(settings, text, error, told):
-    with run_data(settings) as data, pytest.raises(error, match=told):
+def test_invalid_baselines_are_rejected(settings, text, error, message):
+    with run_data(settings) as data, pytest.raises(error, match=message):
         build_baseline(text, settings, data)
 
 

@@ -1,4 +1,4 @@
-"""A comparison judges all methods on the same requests, and says what it is out of."""
+"""Comparisons: the same requests for all methods, and the ceiling."""
 
 import json
 
@@ -22,7 +22,7 @@ def small(funnel, settings_for):
     )
 
 
-def test_methods_are_judged_on_the_same_requests(small, tmp_path):
+def test_methods_are_evaluated_on_the_same_requests(small, tmp_path):
     found = compare(small, tmp_path)
     assert [m.name for m in found.methods] == ["random order", "bce", "lcron"]
     tested = [
@@ -52,7 +52,7 @@ def test_the_mean_is_over_seeds_then_requests(small, tmp_path):
     assert lcron.share_of_ceiling == pytest.approx(lcron.joint_recall / found.ceiling)
 
 
-def test_what_the_first_stage_finds_among_all_items_is_compared(small, tmp_path):
+def test_full_catalogue_retrieval_is_compared(small, tmp_path):
     names = {"item": "item_id", "user": "user_id", "cutoffs": [20]}
     alone = ["*", "!match_*", "!gap_*"]
     changes = {"catalogue": names, "stages.retrieval.features": alone}
@@ -79,7 +79,7 @@ def test_the_planted_ceiling_is_used_for_its_own_quotas_only(small, tmp_path):
     assert (other.ceiling_kind, other.ceiling) == ("quotas", 1.0)
 
 
-def test_folds_test_every_request_once(small, tmp_path):
+def test_every_request_is_in_one_test_fold(small, tmp_path):
     folds = small.changed({"data.split": {"by": "fold", "folds": 3}, "compare.seeds": 1})
     found = compare(folds, tmp_path)
     assert (found.folds, found.requests) == (3, 240)
@@ -91,7 +91,7 @@ def test_folds_test_every_request_once(small, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"compare.objectives": ["bec"]}, r"no objective called 'bec' \(did you mean 'bce'\?\)"),
         (
@@ -103,7 +103,7 @@ def test_folds_test_every_request_once(small, tmp_path):
             r"no objective called 'clod'.*; nor a variant \(did you mean 'cold'\?\)",
         ),
         ({"compare.grid": {"lcorn": {"train.epochs": [1]}}}, "did you mean 'lcron'"),
-        ({"compare.grid": {"bce": {"train.epochs": [1, 1]}}}, "a value is there twice"),
+        ({"compare.grid": {"bce": {"train.epochs": [1, 1]}}}, "values must be distinct"),
         ({"compare.grid": {"*": {"train.epochs": []}}}, "compare.grid"),
         ({"compare.grid": {"*": {"train.seed": [0, 1]}}}, "seeds are those of compare.seeds"),
         ({"compare.grid": {"lcron": {"objective.temperature": [-1.0]}}}, "method 'lcron': temp"),
@@ -112,32 +112,32 @@ def test_folds_test_every_request_once(small, tmp_path):
         ({"compare.variants": {"bce": {"stages.ranking.quota": 9}}}, "names and quotas of stages"),
         ({"compare.variants": {"a/b": {}}}, "a variant is called by letters.* got 'a/b'"),
         ({"compare.objectives": ["bce", "bce"]}, "'bce' is compared twice"),
-        ({"compare.streaming": 2}, 'streaming needs data.split.by = "day"; it is "request"'),
+        ({"compare.streaming": 2}, 'streaming needs data.split.by = "day"; got "request"'),
         ({"compare.grid": {"lcron": {"train.epohs": [1]}}}, "unknown setting train.epohs"),
-        ({"compare.baselines": ["best"]}, "no baseline called 'best'"),
+        ({"compare.baselines": ["best"]}, "unknown baseline 'best'"),
     ],
 )
-def test_mistakes_are_told_before_any_training(small, tmp_path, changes, told):
-    with pytest.raises(ConfigError, match=told):
+def test_invalid_settings_are_rejected_before_any_training(small, tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
         compare(small.changed(changes), tmp_path)
     assert not list(tmp_path.rglob("weights.safetensors"))
 
 
-def test_a_variant_names_features_that_there_are(small, tmp_path):
+def test_an_unknown_feature_of_a_variant_is_rejected(small, tmp_path):
     wrong = {"lcron": {"stages.ranking.features": ["pirce"]}}
     with pytest.raises(SchemaError, match=r"'lcron': stages.ranking.features: .*'price'"):
         compare(small.changed({"compare.variants": wrong}), tmp_path)
     assert not list(tmp_path.rglob("weights.safetensors"))
 
 
-def test_a_variant_is_not_called_as_a_baseline_is(small, tmp_path):
+def test_a_variant_with_the_name_of_a_baseline_is_rejected(small, tmp_path):
     changes = {"compare.variants": {"random order": {}}, "compare.objectives": ["random order"]}
-    with pytest.raises(ConfigError, match="'random order' is what a baseline is called"):
+    with pytest.raises(ConfigError, match="'random order' is the name of a baseline"):
         compare(small.changed(changes), tmp_path)
 
 
 class Counted:
-    """Hears of the outermost work."""
+    """Progress reporter that counts steps of the outermost task."""
 
     def __init__(self):
         self.total = self.done = self.depth = 0
@@ -157,7 +157,7 @@ class Counted:
 
 
 @pytest.mark.parametrize("rates", [[1e-5, 1e-4], [1e-3]], ids=["extended", "not"])
-def test_progress_ends_where_it_said(small, tmp_path, rates):
+def test_progress_reaches_its_total(small, tmp_path, rates):
     heard = Counted()
     tuned = small.changed({"compare.grid": {"bce": {"train.learning_rate": rates}}})
     found = compare(tuned, tmp_path, progress=heard)
@@ -166,7 +166,7 @@ def test_progress_ends_where_it_said(small, tmp_path, rates):
     assert (len(fold["tried"]) > len(rates)) == (len(rates) == 2)
 
 
-def test_a_variant_is_trained_as_it_says(small, tmp_path):
+def test_a_variant_is_trained_with_its_settings(small, tmp_path):
     changes = {
         "compare.objectives": ["lcron", "cold"],
         "compare.seeds": 1,
@@ -182,14 +182,14 @@ def test_a_variant_is_trained_as_it_says(small, tmp_path):
     assert found.ceiling_kind == "quotas", "what is planted is for stages that see something else"
 
 
-def test_what_runs_cost_is_kept_when_they_are_not_run_again(small, tmp_path):
+def test_costs_of_reused_runs_are_kept(small, tmp_path):
     first, again = (compare(small, tmp_path).methods[1] for _ in range(2))
     assert first.peak_memory is not None
     assert first.peak_memory > 2**24
     assert (again.peak_memory, again.tuning) == (first.peak_memory, first.tuning)
 
 
-def test_nothing_to_judge_by_is_told(small, tmp_path):
+def test_missing_ground_truth_is_reported(small, tmp_path):
     nothing = small.changed({"relevance": {"threshold": 1e9}})
     with pytest.raises(DataError, match="no test request has ground truth"):
         compare(nothing, tmp_path)

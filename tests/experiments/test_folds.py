@@ -1,4 +1,4 @@
-"""Streaming: each of the last days is a test of models that saw only the days before it."""
+"""Streaming: each of the last days is a test of models trained on earlier days only."""
 
 import numpy as np
 import polars as pl
@@ -30,7 +30,7 @@ def days_by_row(log):
     return pl.concat(log.frames(["timestamp"]))["timestamp"].dt.date()
 
 
-def test_each_day_is_tested_by_what_was_before_it(streamed, funnel):
+def test_each_day_is_tested_by_models_of_earlier_days(streamed, funnel):
     log = RequestLog.open(funnel)
     days, of_row = days_of(log), days_by_row(log)
     folds = folds_of(streamed, log)
@@ -43,7 +43,7 @@ def test_each_day_is_tested_by_what_was_before_it(streamed, funnel):
         assert set(of_row[split.train]) == set(before[:-2])
 
 
-def test_days_that_are_skipped_at_the_end_take_no_part(streamed, funnel):
+def test_skipped_last_days_are_unused(streamed, funnel):
     log = RequestLog.open(funnel)
     days = days_of(log)
     shorter = streamed.changed({"data.split.skip_last": 1})
@@ -54,10 +54,11 @@ def test_days_that_are_skipped_at_the_end_take_no_part(streamed, funnel):
     assert set(days_by_row(log)[split.test]) == set(days[-4:-2])
 
 
-def test_too_few_days_are_told_before_any_work(streamed, funnel, tmp_path):
+def test_too_few_days_are_rejected_before_any_work(streamed, funnel, tmp_path):
     days = len(days_of(RequestLog.open(funnel)))
     with pytest.raises(
-        DataError, match=f"requests of {days} days to use; {days - 2} to test and 2"
+        DataError,
+        match=rf"at least {days + 1} days \({days - 2} to test, 2 to validate.*got {days};",
     ):
         compare(streamed, tmp_path, streaming=days - 2)
     assert len(folds_of(streamed.changed({"compare.streaming": days - 3}), RequestLog.open(funnel)))
@@ -65,7 +66,7 @@ def test_too_few_days_are_told_before_any_work(streamed, funnel, tmp_path):
         split_requests(RequestLog.open(funnel), DaySplit(skip_last=days))
 
 
-def test_values_come_by_day_and_vocabularies_are_of_the_days_before(
+def test_values_are_per_day_and_vocabularies_are_of_earlier_days(
     streamed, funnel, tmp_path, monkeypatch
 ):
     seen = {}
@@ -92,7 +93,7 @@ def test_values_come_by_day_and_vocabularies_are_of_the_days_before(
     assert schemas[0] != schemas[1]
 
 
-def test_more_days_use_the_runs_there_are(streamed, tmp_path):
+def test_more_days_reuse_existing_runs(streamed, tmp_path):
     compare(streamed, tmp_path)
     runs = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("weights.safetensors")}
     compare(streamed, tmp_path, streaming=3)

@@ -1,4 +1,4 @@
-"""Heat maps: every model is judged at every (m, k), and the figures say what they claim."""
+"""Heat maps: every model is evaluated at every (m, k); consistency, regret and output."""
 
 import json
 
@@ -39,7 +39,7 @@ def settings(tmp_path_factory):
     )
 
 
-def test_every_model_is_judged_at_every_cell_on_the_test_requests(settings, tmp_path):
+def test_every_model_is_evaluated_at_every_cell_on_the_test_requests(settings, tmp_path):
     losses = ["relaxed_recall", "lambda_recall"]
     found = heatmap(settings, tmp_path, losses=losses, m=[5, 2], k=[3, 1])
     assert found.grid == CELLS
@@ -51,13 +51,13 @@ def test_every_model_is_judged_at_every_cell_on_the_test_requests(settings, tmp_
     )
     want = [report.stages["ranking"].metrics[f"recall@{m}@{k}"].mean for m, k in CELLS]
     assert found.losses[1].recall[row] == pytest.approx(want)
-    # What it was trained for is what its own report calls recall.
+    # At the (m, k) of training, the value is the recall of the report of the run.
     assert found.losses[1].recall[row][row] == report.metrics["joint_recall"].mean
     assert json.loads((tmp_path / "heatmap.json").read_text()) == found.to_json()
     assert (tmp_path / "heatmap.md").read_text() == heatmap_markdown(found)
 
 
-def test_seeds_are_averaged_and_runs_are_used_again(settings, tmp_path):
+def test_seeds_are_averaged_and_runs_are_reused(settings, tmp_path):
     def found(seeds):
         return heatmap(settings, tmp_path, losses=["ranknet"], m=[2], k=[1, 3], seeds=seeds)
 
@@ -76,11 +76,11 @@ def test_seeds_are_averaged_and_runs_are_used_again(settings, tmp_path):
     np.testing.assert_allclose(two, (one + of_second) / 2)
 
 
-def test_consistency_is_one_if_nearer_is_better_and_minus_one_if_it_is_worse():
+def test_consistency_is_one_if_proximity_helps_and_minus_one_if_it_hurts():
     cells = [(m, k) for m in (10, 20, 30) for k in (5, 15)]
     at = np.array([(i, j) for i in range(3) for j in range(2)])
     steps = np.abs(at[:, None] - at[None]).sum(-1)
-    of_columns = np.linspace(0.1, 0.9, 6)  # columns of any level
+    of_columns = np.linspace(0.1, 0.9, 6)  # the level of a column does not matter
     assert consistency(of_columns - 0.01 * steps, cells) == pytest.approx(1)
     assert consistency(of_columns + 0.01 * steps, cells) == pytest.approx(-1)
     chance = np.random.default_rng(0).normal(size=(200, 6, 6))
@@ -88,7 +88,7 @@ def test_consistency_is_one_if_nearer_is_better_and_minus_one_if_it_is_worse():
     assert np.isnan(consistency(np.full((6, 6), 0.5), cells))
 
 
-def test_regret_is_what_the_model_of_a_column_lacks(settings, tmp_path):
+def test_regret_is_the_gap_to_the_best_model_of_a_column(settings, tmp_path):
     found = heatmap(settings, tmp_path, losses=["ranknet"], m=[2], k=[1, 3])
     recall = np.array(found.losses[0].recall)
     lacks = [max(recall[:, j]) - recall[j, j] for j in range(2)]
@@ -96,28 +96,28 @@ def test_regret_is_what_the_model_of_a_column_lacks(settings, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
-        ({"losses": []}, "losses of a heat map: at least one"),
+        ({"losses": []}, "losses of a heat map must be one or more"),
         ({"losses": ["relaxed_recal"]}, "did you mean 'relaxed_recall'"),
-        ({"m": [2, 2]}, "m of a heat map: at least one, none twice"),
+        ({"m": [2, 2]}, "m of a heat map must be one or more distinct values"),
         ({"k": [0]}, "must be at least 1"),
     ],
 )
-def test_mistakes_are_told_before_any_run(settings, tmp_path, options, told):
+def test_invalid_options_are_rejected_before_any_run(settings, tmp_path, options, message):
     asked = {"losses": ["ranknet"], "m": [2], "k": [1], **options}
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         heatmap(settings, tmp_path / "runs", **asked)
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_heat_map_is_of_one_stage(settings, tmp_path):
+def test_a_heat_map_requires_one_stage(settings, tmp_path):
     two = settings.changed({"stages.more": {"model": "linear", "quota": 2}})
-    with pytest.raises(ConfigError, match="of one stage; the config has 2"):
+    with pytest.raises(ConfigError, match="a config with one stage; got 2"):
         heatmap(two, tmp_path / "runs", losses=["ranknet"], m=[2], k=[1])
 
 
-def test_a_picture_is_drawn_and_tells_an_undefined_consistency():
+def test_a_plot_is_drawn_with_an_undefined_consistency():
     pytest.importorskip("matplotlib")
     recall = [[0.5, 0.5], [0.5, 0.5]]
     of = LossMap(loss="ranknet", recall=recall, consistency=float("nan"), regret=0.0)
@@ -129,7 +129,7 @@ def test_a_picture_is_drawn_and_tells_an_undefined_consistency():
     assert found.to_json()["losses"][0]["consistency"] is None
 
 
-def test_the_command_writes_numbers_tables_and_a_picture(settings, tmp_path):
+def test_the_command_writes_json_markdown_and_a_plot(settings, tmp_path):
     (tmp_path / "config.toml").write_text(settings.to_toml())
     command = ["heatmap", str(tmp_path / "config.toml"), "--run", str(tmp_path / "runs")]
     result = CliRunner().invoke(app, [*command, "--losses", "ranknet", "--m", "2", "--k", "1,3"])

@@ -1,4 +1,4 @@
-"""Several processes give what one gives, end when they must, and are told of as one is."""
+"""Jobs: equal results for any number of processes, and termination of the workers."""
 
 import json
 import multiprocessing
@@ -36,7 +36,7 @@ def small(funnel, settings_for):
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Of which the rounding of sums depends."""
+    """Fix the number of threads, which affects the rounding of sums."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -44,7 +44,7 @@ def one_thread():
 
 
 def found_in(folder):
-    """All that a comparison found and left, but for what it cost."""
+    """All results and files of a comparison, without costs."""
     found = json.loads((folder / "comparison.json").read_text())
     for method in found["methods"]:
         for cost in [k for k in method if "second" in k or "memory" in k]:
@@ -57,7 +57,7 @@ def found_in(folder):
 
 
 @pytest.mark.slow
-def test_two_jobs_find_what_one_finds(small, undisturbed, tmp_path):
+def test_two_jobs_have_the_results_of_one(small, undisturbed, tmp_path):
     compare(small, undisturbed)
     compare(small, tmp_path / "two", jobs=2)
     assert found_in(tmp_path / "two") == found_in(undisturbed)
@@ -65,7 +65,7 @@ def test_two_jobs_find_what_one_finds(small, undisturbed, tmp_path):
     assert threads["threads"] == 1
 
 
-def test_one_job_starts_no_process(small, tmp_path, monkeypatch):
+def test_one_job_runs_in_this_process(small, tmp_path, monkeypatch):
     monkeypatch.setattr("multiprocessing.get_context", None)
     compare(small.changed({"compare.objectives": ["bce"], "compare.grid": {}}), tmp_path)
 
@@ -88,11 +88,11 @@ def test_columns_are_mapped_and_not_copied(small):
     assert not path.exists()
 
 
-BROKEN = {"train.learning_rate": 1.0, "train.weight_decay": 1e30}  # weights beyond all numbers
+BROKEN = {"train.learning_rate": 1.0, "train.weight_decay": 1e30}  # weights overflow
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_trial_that_breaks_down_ends_nothing(small, tmp_path, jobs):
+def test_a_diverged_trial_does_not_end_the_comparison(small, tmp_path, jobs):
     rates = small.changed(
         {
             "compare.grid": {"bce": {"train.weight_decay": [0.0, 1e30, 1e31]}},
@@ -106,15 +106,18 @@ def test_a_trial_that_breaks_down_ends_nothing(small, tmp_path, jobs):
     assert "is no longer a number at step" in fold["tried"][1]["failed"]
 
 
-def test_a_method_that_always_breaks_down_is_an_error(small, tmp_path):
+def test_divergence_at_every_point_is_an_error(small, tmp_path):
     broken = {"compare.variants": {"bce": BROKEN}, "compare.objectives": ["bce"]}
     with pytest.raises(DivergedError, match=r"bce: .* is no longer a number at step"):
         compare(small.changed({**broken, "compare.grid": {}}), tmp_path)
 
 
-def test_a_process_that_dies_is_told(small, tmp_path):
+def test_a_killed_process_is_reported(small, tmp_path):
     long = small.changed({"train.epochs": 10_000, "train.patience": 10_000})
-    with run_data(small) as data, pytest.raises(RunError, match="a process ended before its run"):
+    with (
+        run_data(small) as data,
+        pytest.raises(RunError, match="a worker process ended before its run"),
+    ):
         _kill_what_runs(data, Job(settings=long, folder=tmp_path / "long", may_fail=False))
 
 
@@ -132,7 +135,7 @@ def _kill_what_runs(data, job):
 
 @pytest.fixture(scope="module")
 def undisturbed(funnel, tmp_path_factory):
-    """A comparison that was not killed."""
+    """Folder of an uninterrupted comparison."""
     return tmp_path_factory.mktemp("comparison")
 
 
@@ -140,7 +143,7 @@ def undisturbed(funnel, tmp_path_factory):
     "whole_group",
     [pytest.param(True, id="group", marks=pytest.mark.slow), pytest.param(False, id="parent")],
 )
-def test_a_killed_comparison_goes_on(small, undisturbed, tmp_path, whole_group):
+def test_a_killed_comparison_resumes(small, undisturbed, tmp_path, whole_group):
     config = tmp_path / "config.toml"
     config.write_text(small.to_toml() + _compare_toml())
     folder = tmp_path / "killed"
@@ -166,7 +169,7 @@ def test_a_killed_comparison_goes_on(small, undisturbed, tmp_path, whole_group):
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
-    # No worker outlives it: its runs are free for the next command.
+    # No worker survives, so the locks of its runs are free for the next command.
     deadline = time.monotonic() + 20
     while any(_lives(worker) for worker in workers):
         assert time.monotonic() < deadline
@@ -195,7 +198,7 @@ def _children(process):
 
 
 def _lives(process):
-    """Whether any of its threads does: until the last is gone, what it locked is locked."""
+    """Whether any thread of the process is alive; its locks are held until the last has ended."""
     try:
         states = [p.read_text() for p in Path(f"/proc/{process}/task").glob("*/stat")]
     except OSError:

@@ -1,4 +1,4 @@
-"""What is printed and written of a comparison: complete, in width, and free of stray markup."""
+"""Tables, files and plots of a comparison: completeness, width and escaping."""
 
 import io
 import json
@@ -27,7 +27,7 @@ MEANS = {
 
 @pytest.fixture
 def comparison(settings_for):
-    """Built with so many stages and folds, and changes to the settings."""
+    """Build a comparison with the given stages, folds and changes to the settings."""
 
     def build(stages=2, folds=1, means=MEANS, day=False, search=(), **changes):
         names = STAGES[:stages]
@@ -63,7 +63,7 @@ def test_tables_fit_100_columns_with_every_number_whole(comparison, stages, publ
     assert (".7390 ± .0008" in text) is (published is not None)
 
 
-def test_tables_tell_tuning_and_edges(comparison):
+def test_tables_contain_tuning_and_edges(comparison):
     long = "a variant whose name goes on and on, as far as a folder would let it (x=1, y=2)"
     text = printed(comparison(folds=3, means={"bce": 0.8, long: 0.8}))
     assert text.count("learning_rate=0.03 (edge): 2 of 3") == 2
@@ -71,7 +71,7 @@ def test_tables_tell_tuning_and_edges(comparison):
     assert "a better one may lie beyond" in text
 
 
-def test_search_is_told_with_interval_gain_and_p(comparison):
+def test_retrieval_is_printed_with_interval_gain_and_p(comparison):
     names = [f"{m}@{n}" for n in (20, 50) for m in ("hit_rate", "ndcg", "recall", "precision")]
     found = comparison(search=names)
     text = printed(found)
@@ -80,20 +80,20 @@ def test_search_is_told_with_interval_gain_and_p(comparison):
     assert "Welch" in text
     for v in found.methods[3].search:
         assert v.metric in text
-        for told in (f"{v.mean:.4f}", f"{v.low:.3f}", f"{v.high:.3f}", f"{v.gain:+.4f}"):
-            assert told.replace("0.", ".", 1) in text
+        for number in (f"{v.mean:.4f}", f"{v.low:.3f}", f"{v.high:.3f}", f"{v.gain:+.4f}"):
+            assert number.replace("0.", ".", 1) in text
     assert "Search" not in printed(comparison())
     heading, _, *rows = rows_of(markdown(found))
     by_name = {row[0].strip("*"): dict(zip(heading, row, strict=True)) for row in rows}
     v = found.methods[3].search[6]
-    told = f"{v.mean:.4f} ± {v.deviation:.4f}".replace("0.", ".")
-    assert by_name["lcron"]["all items recall@50"] == told
+    cell = f"{v.mean:.4f} ± {v.deviation:.4f}".replace("0.", ".")
+    assert by_name["lcron"]["all items recall@50"] == cell
     assert by_name["random order"]["all items recall@50"] == ""
     latex_rows = [r for r in latex(found).splitlines() if r.startswith(("random", "lcron"))]
     assert {r.count(" & ") for r in latex_rows} == {latex_rows[0].count(" & ")}
 
 
-def test_one_method_alone_has_no_column_of_gains(comparison):
+def test_a_single_method_has_no_column_of_gains(comparison):
     text = printed(comparison(means={"bce": 0.8}))
     assert "Gain: over" not in text
     assert ".8" in text
@@ -121,7 +121,7 @@ def test_markdown_is_one_table_with_a_cell_for_every_heading(comparison):
         lcron["pre\\_ranking recall"] == f"{found.methods[3].stage_recall['pre_ranking']:.4f}"[1:]
     )
     assert by_name["bce"]["gain"] == ""
-    assert "not on these data" in markdown(found)
+    assert "not on this data set" in markdown(found)
 
 
 def test_latex_has_balanced_rows_bold_and_daggers(comparison):
@@ -147,7 +147,7 @@ def test_latex_has_balanced_rows_bold_and_daggers(comparison):
         assert f"\\{rule}" in text
 
 
-def test_latex_compiles_in_mind_with_every_brace_closed(comparison):
+def test_braces_in_latex_are_balanced(comparison):
     text = latex(comparison(4)).replace(r"\{", "").replace(r"\}", "")
     depth = 0
     for letter in text:
@@ -189,18 +189,18 @@ def test_the_plot_has_a_row_per_method_and_days_below(comparison):
     assert len(figure_of(comparison(3, folds=3)).axes) == 2
 
 
-def test_what_is_far_off_is_told_and_not_drawn(comparison):
+def test_values_off_the_scale_are_noted_and_not_drawn(comparison):
     pytest.importorskip("matplotlib")
     drawn = figure_of(comparison(means={"random order": 0.3, "bce": 0.8, "lcron": 0.82}))
-    told = drawn.get_supxlabel()
-    assert "off the scale: random order .3" in told
+    notes = drawn.get_supxlabel()
+    assert "off the scale: random order .3" in notes
     assert drawn.axes[0].get_xlim()[0] > 0.7
     near = figure_of(comparison(means={"random order": 0.79, "bce": 0.8, "lcron": 0.82}))
     assert "random order" not in near.get_supxlabel()
     assert "random order" in [t.get_text() for t in near.axes[0].texts]
 
 
-def test_equal_comparisons_give_equal_plots(comparison, tmp_path):
+def test_equal_comparisons_have_equal_plots(comparison, tmp_path):
     pytest.importorskip("matplotlib")
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
@@ -211,7 +211,7 @@ def test_equal_comparisons_give_equal_plots(comparison, tmp_path):
     ET.parse(tmp_path / "a" / "comparison.svg")
 
 
-def test_without_matplotlib_the_plot_says_how_to_install_it(comparison, tmp_path, monkeypatch):
+def test_without_matplotlib_the_error_names_the_extra(comparison, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'cascaderank\[report\]'"):
         write_plot(comparison(), tmp_path)

@@ -1,4 +1,4 @@
-"""Numbers of papers: typed a second time here, and complete."""
+"""Published values: equal to a second transcription, and complete."""
 
 import pytest
 
@@ -30,12 +30,12 @@ BY_HAND = [
 
 
 @pytest.mark.parametrize(("table", "method", "column", "mean", "std"), BY_HAND)
-def test_a_number_is_the_papers(table, method, column, mean, std):
+def test_values_agree_with_the_papers(table, method, column, mean, std):
     value = published_table(table).methods[method][column]
     assert (value.mean, value.std) == (mean, std)
 
 
-def test_every_table_is_looked_at():
+def test_every_table_is_checked():
     assert {table for table, *_ in BY_HAND} == set(published_tables())
 
 
@@ -50,7 +50,7 @@ def test_every_method_has_a_joint_recall_between_0_and_1(name):
 
 
 @pytest.mark.parametrize("name", ["lcron_table_2", "lcron_table_6"])
-def test_the_main_tables_have_all_methods_and_lcron_leads(name):
+def test_the_main_tables_contain_all_methods_and_lcron_is_best(name):
     table = published_table(name)
     assert set(table.methods) == METHODS
     joint = {method: values["joint_recall"].mean for method, values in table.methods.items()}
@@ -61,6 +61,6 @@ def test_a_cell_that_the_paper_leaves_empty_is_absent():
     assert set(published_table("lcron_table_5").methods["fs_lambdaloss"]) == {"joint_recall"}
 
 
-def test_an_unknown_table_is_told_with_the_nearest():
+def test_an_unknown_table_suggests_the_nearest():
     with pytest.raises(ConfigError, match=r"did you mean 'lcron_table_2'\?"):
         published_table("lcron_tabel_2")

@@ -1,4 +1,4 @@
-"""Boosted trees beside networks: fitted to training requests, tuned alike, judged alike."""
+"""Boosted trees: fitting, tuning and evaluation like any other method."""
 
 import numpy as np
 import polars as pl
@@ -22,7 +22,7 @@ FAST = {"rounds": 40, "patience": 10, "min_data_in_leaf": 2, "num_leaves": 7}
 
 
 def write_log(path, *, grades=lambda gain: gain.round()):
-    """Grades are x * y, which no linear model and no single feature can rank by; some lack x."""
+    """Grades are x * y, which no linear model and no single feature can rank; some x are missing."""
     rng = np.random.default_rng(0)
     schema = Schema(
         features=(
@@ -71,7 +71,7 @@ def log(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", SCORERS)
-def test_trees_learn_what_no_linear_model_can(log, name):
+def test_trees_fit_an_interaction_that_no_linear_model_can(log, name):
     settings = run_of(log)
     with run_data(settings) as data:
         cascade, validation = fit_scorer(name, FAST, settings, data)
@@ -80,12 +80,12 @@ def test_trees_learn_what_no_linear_model_can(log, name):
         )
     assert report.metrics["joint_recall"].mean > 0.8
     assert validation > 0.8
-    # One ranking in every stage: nothing that the last would keep is lost before.
+    # With one ranking in every stage, no earlier stage cuts candidates that the last would keep.
     assert report.stages["a"].recall.mean >= report.stages["b"].recall.mean
     assert report.stages["b"].recall.mean == report.metrics["joint_recall"].mean
 
 
-def test_what_says_when_to_stop_is_the_joint_recall_of_validation_requests(log):
+def test_early_stopping_uses_the_validation_joint_recall(log):
     settings = run_of(log)
     with run_data(settings) as data:
         cascade, validation = fit_scorer("lightgbm_lambdarank", FAST, settings, data)
@@ -94,7 +94,7 @@ def test_what_says_when_to_stop_is_the_joint_recall_of_validation_requests(log):
     assert report.metrics["joint_recall"].mean == pytest.approx(validation)
 
 
-def test_test_requests_are_not_learnt_from(log, tmp_path):
+def test_test_requests_do_not_affect_training(log, tmp_path):
     changed = write_log(tmp_path / "log")
     settings = run_of(log)
 
@@ -113,7 +113,7 @@ def test_test_requests_are_not_learnt_from(log, tmp_path):
     assert scores(log).equal(scores(changed))
 
 
-def test_they_are_methods_of_a_comparison_with_trials_gains_and_their_own_grid(log, tmp_path):
+def test_scorers_are_methods_with_trials_gains_and_their_own_grid(log, tmp_path):
     name = "lightgbm_lambdarank"
     settings = run_of(
         log,
@@ -138,7 +138,7 @@ def test_they_are_methods_of_a_comparison_with_trials_gains_and_their_own_grid(l
     assert compare(settings, tmp_path / "runs").methods[1].by_seed == trees.by_seed
 
 
-def test_processes_fit_them_as_one_does(log, tmp_path):
+def test_scorers_are_the_same_in_several_processes(log, tmp_path):
     settings = run_of(
         log,
         objectives=["lightgbm_xendcg", "bce"],
@@ -150,38 +150,38 @@ def test_processes_fit_them_as_one_does(log, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
-        ({"leaves": 7}, "has no option 'leaves'"),
+        ({"leaves": 7}, "unknown option 'leaves'"),
         ({"num_leaves": 1}, "num_leaves: Input should be greater"),
-        ({"rounds": 5}, "patience is 50, more than 5 rounds"),
+        ({"rounds": 5}, "patience must be at most rounds; got patience=50 and rounds=5"),
     ],
 )
-def test_a_wrong_option_is_told_before_any_work(log, tmp_path, options, told):
+def test_an_invalid_option_is_rejected_before_any_work(log, tmp_path, options, message):
     settings = run_of(log, objectives=["lightgbm_xendcg"], variants={"lightgbm_xendcg": options})
     with pytest.raises(ConfigError) as error:
         compare(settings, tmp_path / "runs")
     assert "method 'lightgbm_xendcg'" in str(error.value)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_misspelt_scorer_is_told_with_the_right_one(log):
+def test_a_misspelt_scorer_suggests_the_nearest(log):
     settings = run_of(log)
     with pytest.raises(ConfigError, match=r"nor a scorer \(did you mean 'lightgbm_xendcg'"):
         methods_of(settings, ["lightgbm_xendgc"])
 
 
-def test_labels_that_are_no_grades_are_refused(tmp_path):
+def test_labels_that_are_not_grades_are_rejected(tmp_path):
     settings = run_of(write_log(tmp_path / "log", grades=lambda gain: gain))
     with (
         run_data(settings) as data,
-        pytest.raises(ConfigError, match="whole numbers from 0 to 30; the labels go from 0 to 4"),
+        pytest.raises(ConfigError, match="whole numbers from 0 to 30; got labels from 0 to 4"),
     ):
         fit_scorer("lightgbm_xendcg", FAST, settings, data)
 
 
-def test_without_the_library_the_command_that_brings_it_is_told(log, tmp_path, monkeypatch):
+def test_without_lightgbm_the_error_names_the_extra(log, tmp_path, monkeypatch):
     def gone(module, *, extra):
         raise MissingExtraError(f"pip install 'cascaderank[{extra}]'")
 

@@ -1,4 +1,4 @@
-"""What is concluded from runs made by hand: means, intervals, tests, and what they are over."""
+"""Summaries of synthetic results: means, intervals and tests."""
 
 import json
 import math
@@ -89,11 +89,11 @@ def test_p_is_of_the_difference_request_by_request_and_adjusted(settings):
     assert cells.mark(method(turned, "bce")) == "worse"
 
 
-def test_a_gain_that_other_seeds_would_undo_is_not_marked(settings):
+def test_a_gain_within_the_variance_of_seeds_is_not_marked(settings):
     runs = runs_of({"bce": 0.8, "lcron": 0.8}, seeds=5)
     for seed in range(5):
         of_seed = runs["bce"].values[seed]["joint_recall"][0]
-        # On all requests alike by seed, so that the mean over seeds is higher on every request.
+        # An offset per seed, equal for all requests, so the mean over seeds is higher on every request.
         luck = 0.02 + (0.1 if seed % 2 else -0.1 + 0.04 * (seed == 0))
         runs["lcron"].values[seed]["joint_recall"][0] = of_seed + luck
     lcron = method(judged(settings, runs), "lcron")
@@ -102,14 +102,14 @@ def test_a_gain_that_other_seeds_would_undo_is_not_marked(settings):
     assert cells.mark(lcron) == ""
 
 
-def test_of_one_seed_nothing_is_marked(settings):
+def test_nothing_is_marked_with_one_seed(settings):
     lcron = method(judged(settings, runs_of({"bce": 0.7, "lcron": 0.9}, seeds=1)), "lcron")
     assert lcron.p_holm < 0.001
     assert lcron.gain_low > 0
     assert cells.mark(lcron) == ""
 
 
-def test_seeds_that_disagree_widen_the_interval(settings):
+def test_differing_seeds_widen_the_interval(settings):
     runs = runs_of({"bce": 0.8, "lcron": 0.8}, seeds=4)
     before = method(judged(settings, runs), "lcron")
     for seed in range(4):
@@ -128,7 +128,7 @@ def test_the_planted_ceiling_is_that_of_its_own_cascade(settings):
     assert (other.ceiling, other.ceiling_kind) == (1.0, "quotas")
 
 
-def test_the_planted_ceiling_is_not_that_of_a_stage_that_sees_more(settings):
+def test_the_planted_ceiling_does_not_apply_to_stages_with_more_features(settings):
     planted = {"quotas": [30, 20], "ground_truth": 10, "joint_recall": 0.9}
     planted["stages"] = [{"features": ["quality"]}, {"features": ["quality", "match_2"]}]
 
@@ -140,16 +140,16 @@ def test_the_planted_ceiling_is_not_that_of_a_stage_that_sees_more(settings):
     assert kind(["*", "!match_*"]) == "planted"
 
 
-def test_published_numbers_stand_beside_and_say_that_data_differ(settings):
+def test_published_values_are_included_with_a_note_on_the_data(settings):
     asked = settings.changed({"compare.published": "lcron_table_2"})
     runs = runs_of(MEANS)
     found = judged(asked, runs)
     lcron = method(found, "lcron").published
     assert (lcron.mean, lcron.std) == (0.8732, 0.0005)
     assert method(found, "random order").published is None
-    assert "not on these data" in found.published["note"]
+    assert "not on this data set" in found.published["note"]
     same = summarise(asked, runs, dataset="recflow, two stages", fold_names=["fold 0"])
-    assert "as are ours" in same.published["note"]
+    assert "the same data set" in same.published["note"]
     assert judged(settings, runs).published is None
 
 
@@ -181,7 +181,7 @@ def test_search_is_tested_over_repeated_runs(settings):
     assert (bce[1].gain, bce[1].p, bce[1].p_holm) == (None, None, None)
 
 
-def test_a_method_that_cannot_search_has_no_search(settings):
+def test_a_method_without_retrieval_has_no_retrieval_metrics(settings):
     runs = searched(runs_of(MEANS))
     for values in runs["arf"].values.values():
         for metric in ("recall@20", "recall@50"):
@@ -193,31 +193,31 @@ def test_a_method_that_cannot_search_has_no_search(settings):
     assert method(turned, "lcron").search == []
 
 
-def test_json_has_null_for_what_is_undefined(settings):
+def test_undefined_values_are_null_in_json(settings):
     runs = runs_of(MEANS)
     for seen in runs.values():
         for of_seed in seen.values.values():
             of_seed["ndcg_linear/ranking"] = [np.full(400, np.nan)]
     found = judged(settings, runs)
     assert math.isnan(method(found, "bce").stage_ndcg["ranking"])
-    told = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert told["methods"][1]["stage_ndcg"]["ranking"] is None
-    assert told["methods"][1]["tuning"] == runs["bce"].tuning
+    plain = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert plain["methods"][1]["stage_ndcg"]["ranking"] is None
+    assert plain["methods"][1]["tuning"] == runs["bce"].tuning
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
-        ({"compare.reference": "lcorn"}, r"'lcorn' is not compared \(did you mean 'lcron'\?\)"),
-        ({"compare.published": "lcron_table_22"}, "no published table 'lcron_table_22'"),
+        ({"compare.reference": "lcorn"}, r"got 'lcorn' \(did you mean 'lcron'\?\)"),
+        ({"compare.published": "lcron_table_22"}, "unknown published table 'lcron_table_22'"),
     ],
 )
-def test_mistakes(settings, changes, told):
-    with pytest.raises(ConfigError, match=told):
+def test_invalid_arguments_are_rejected(settings, changes, message):
+    with pytest.raises(ConfigError, match=message):
         judged(settings.changed(changes), runs_of(MEANS))
 
 
-def test_nothing_to_judge_by(settings):
+def test_test_requests_without_ground_truth_are_rejected(settings):
     runs = runs_of({"bce": 0.8})
     runs["bce"].values[0]["reachable"] = [np.full(400, np.nan)]
     with pytest.raises(DataError, match="log: no test request has ground truth"):

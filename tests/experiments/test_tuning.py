@@ -1,4 +1,4 @@
-"""Every method has the same budget, validation decides, and what was tried is told."""
+"""Tuning: equal budgets, choice by validation recall, and records of all trials."""
 
 import itertools
 
@@ -15,7 +15,7 @@ RATE, DECAY, SIZE = "train.learning_rate", "train.weight_decay", "train.batch_si
 
 
 def played(method, settings, recall):
-    """Play a plan to its end; ``recall`` of point and seed is a number, or a string: why it failed."""
+    """Run a plan; ``recall`` of point and seed is a number, or a string with the failure."""
     plan, asked, tuned = tune(method, settings), [], None
     trials = next(plan)
     while tuned is None:
@@ -37,7 +37,7 @@ def played(method, settings, recall):
 
 @pytest.fixture
 def one(settings_for):
-    """Settings of a comparison, and its one method."""
+    """Settings of a comparison, and its only method."""
 
     def build(grid, *, seeds=1, **tuning):
         settings = settings_for(
@@ -56,7 +56,7 @@ def one(settings_for):
     "sizes", [(3, 2), (4, 4), (4, 6), (2, 3, 4, 6), (3, 5, 2), (2, 2, 2, 2), (7,)]
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_a_draw_uses_all_values_as_evenly_as_can_be(sizes, seed):
+def test_a_draw_uses_all_values_evenly(sizes, seed):
     axes = {f"axis{i}": tuple(range(n)) for i, n in enumerate(sizes)}
     whole = [dict(zip(axes, p, strict=True)) for p in itertools.product(*axes.values())]
     for trials in range(1, len(whole) + 1):
@@ -69,7 +69,7 @@ def test_a_draw_uses_all_values_as_evenly_as_can_be(sizes, seed):
     assert drawn(axes, TuningSettings(trials=10**6)) == drawn(axes, TuningSettings()) == whole
 
 
-def test_a_draw_is_that_of_its_seed():
+def test_a_draw_depends_on_the_seed():
     axes = {"a": tuple(range(6)), "b": tuple(range(6))}
     draws = [drawn(axes, TuningSettings(trials=6, seed=s)) for s in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
@@ -89,10 +89,10 @@ def test_the_best_point_gets_all_seeds_and_no_trial_is_run_twice(one):
     assert tuned.record["tried"][0] == {"values": {RATE: 0.1}, "validation": 0.4, "seconds": 2.0}
 
 
-def test_more_seeds_may_tune_than_are_judged(one):
+def test_more_seeds_may_tune_than_are_evaluated(one):
     method, settings = one({RATE: [0.1, 0.2, 0.3]}, seeds=1)
     settings = settings.changed({"compare.tuning.seeds": 2})
-    # Seed 0 alone would choose 0.3.
+    # Seed 0 alone would select 0.3.
     found = {(0.1, 0): 0.1, (0.1, 1): 0.1, (0.2, 0): 0.4, (0.2, 1): 0.8, (0.3, 0): 0.5, (0.3, 1): 0}
     asked, tuned = played(method, settings, lambda p, seed: found[p[RATE], seed])
     assert len(asked) == planned(method, settings) == 6
@@ -101,7 +101,7 @@ def test_more_seeds_may_tune_than_are_judged(one):
     assert tuned.record["tried"][1]["seconds"] == 4.0
 
 
-def test_without_a_grid_all_seeds_are_asked_for_at_once(one):
+def test_without_a_grid_all_seeds_are_started_at_once(one):
     method, settings = one({}, seeds=3)
     plan = tune(method, settings)
     assert [(t.point, t.seed) for t in next(plan)] == [({}, 0), ({}, 1), ({}, 2)]
@@ -112,12 +112,12 @@ def test_without_a_grid_all_seeds_are_asked_for_at_once(one):
 @pytest.mark.parametrize(
     ("values", "peak", "tried", "edge"),
     [
-        ([0.01, 0.03], 0.09, [0.01, 0.03, 0.09, 0.27], []),  # one further does not improve
-        ([0.01, 0.03], 1.0, [0.01, 0.03, 0.09, 0.27], [RATE]),  # no more than extend
+        ([0.01, 0.03], 0.09, [0.01, 0.03, 0.09, 0.27], []),  # the next value does not improve
+        ([0.01, 0.03], 1.0, [0.01, 0.03, 0.09, 0.27], [RATE]),  # at most ``extend`` values
         ([0.01, 0.03], 0.001, [0.01, 0.03, 0.00333333, 0.00111111], [RATE]),
         ([0.03, 0.01], 0.0033, [0.03, 0.01, 0.00333333, 0.00111111], []),  # in any order
         ([0.01, 0.02, 0.03], 0.02, [0.01, 0.02, 0.03], []),
-        ([4.0, 8.0], 8.0, [4.0, 8.0], []),  # a learning rate ends at 10
+        ([4.0, 8.0], 8.0, [4.0, 8.0], []),  # a learning rate is at most 10
     ],
 )
 def test_an_axis_whose_end_is_best_is_extended(one, values, peak, tried, edge):
@@ -130,7 +130,7 @@ def test_an_axis_whose_end_is_best_is_extended(one, values, peak, tried, edge):
     assert len([t for t in asked if not t.extension]) == planned(method, settings)
 
 
-def test_extension_keeps_the_other_values_and_goes_on_from_the_best(one):
+def test_extension_keeps_the_other_values_and_continues_from_the_best(one):
     method, settings = one({RATE: [0.01, 0.02], SIZE: [4, 8], DECAY: [0.0, 0.1]}, extend=1)
     asked, tuned = played(
         method, settings, lambda p, _: -p[DECAY] + p[SIZE] / 100 - abs(p[RATE] - 0.04)
@@ -143,14 +143,14 @@ def test_extension_keeps_the_other_values_and_goes_on_from_the_best(one):
     assert tuned.record["at_edge"] == [RATE, SIZE]
 
 
-def test_extension_can_be_turned_off_and_edges_are_told_all_the_same(one):
+def test_edges_are_recorded_without_extension(one):
     method, settings = one({RATE: [0.01, 0.02], "objective.name": ["bce"]}, extend=0)
     asked, tuned = played(method, settings, lambda p, _: p[RATE])
     assert len(asked) == 2
     assert tuned.record["at_edge"] == [RATE]
 
 
-def test_what_is_no_number_is_not_extended(one):
+def test_values_that_are_not_numbers_are_not_extended(one):
     method, settings = one({"stages.ranking.hidden": [[4], [8]], "train.device": ["auto", "cpu"]})
     asked, tuned = played(method, settings, lambda p, _: 0.5)
     assert len(asked) == 4
@@ -158,7 +158,7 @@ def test_what_is_no_number_is_not_extended(one):
     assert tuned.record["chosen"] == asked[0].point, "the first of equals"
 
 
-def test_a_trial_that_breaks_down_is_not_chosen_and_told(one):
+def test_a_failed_trial_is_recorded_and_not_chosen(one):
     method, settings = one({RATE: [0.1, 0.2, 0.3]})
     asked, tuned = played(method, settings, lambda p, _: "loss" if p[RATE] > 0.25 else p[RATE])
     assert tuned.record["chosen"] == {RATE: 0.2}
@@ -168,20 +168,20 @@ def test_a_trial_that_breaks_down_is_not_chosen_and_told(one):
     assert not any(t.extension for t in asked)
 
 
-def test_an_extension_that_breaks_down_ends_it(one):
+def test_a_failed_extension_ends_the_extension(one):
     method, settings = one({RATE: [0.1, 0.2]})
     asked, tuned = played(method, settings, lambda p, _: "loss" if p[RATE] > 0.25 else p[RATE])
     assert [t.point[RATE] for t in asked] == [0.1, 0.2, 0.4]
     assert (tuned.record["chosen"], tuned.record["at_edge"]) == ({RATE: 0.2}, [])
 
 
-def test_no_validation_is_better_than_a_failure(one):
+def test_an_undefined_validation_is_better_than_a_failure(one):
     method, settings = one({RATE: [0.1, 0.2, 0.3]})
     _, tuned = played(method, settings, lambda p, _: "loss" if p[RATE] < 0.15 else None)
     assert tuned.record["chosen"] == {RATE: 0.2}
 
 
-def test_it_fails_if_all_points_do_or_another_seed_of_the_best(one):
+def test_tuning_fails_if_all_points_fail_or_a_seed_of_the_best(one):
     method, settings = one({RATE: [0.1, 0.2]}, seeds=2)
     with pytest.raises(DivergedError, match=r"bce: loss at 0\.1"):
         played(method, settings, lambda p, _: f"loss at {p[RATE]}")
@@ -189,7 +189,7 @@ def test_it_fails_if_all_points_do_or_another_seed_of_the_best(one):
         played(method, settings, lambda p, seed: f"seed {seed}" if seed else p[RATE])
 
 
-def test_the_grid_of_all_and_that_of_one_are_joined(settings_for):
+def test_the_grid_of_all_methods_and_that_of_one_are_merged(settings_for):
     settings = settings_for(
         "nowhere",
         compare__variants={"cold": {"objective.temperature": 1.0}, "bce": {"train.epochs": 2}},

@@ -16,7 +16,7 @@ VIDEOS = 90
 
 @pytest.fixture(scope="session")
 def watched(tmp_path_factory):
-    """A small log in KuaiRand's layout, with 20 users and 90 videos; never written to."""
+    """A small log in the layout of KuaiRand, with 20 users and 90 videos; read only."""
     folder = tmp_path_factory.mktemp("watched")
     ids = list(range(1, 21))
     exposures = rand_exposures(4, rows=700, user_ids=ids, video_ids=range(VIDEOS), days=6)
@@ -33,7 +33,7 @@ def watched(tmp_path_factory):
 
 @pytest.fixture
 def simulation(watched):
-    """Settings of a small simulation over it, with changes by dotted name."""
+    """Build settings of a small simulation over the log, with changes by dotted name."""
 
     def build(**changes):
         values = {

@@ -5,7 +5,7 @@ from cascaderank.errors import DataError
 from cascaderank.simulation.calibration import Platt, calibration_error, reliability
 
 
-def test_a_line_through_logits_is_found_again():
+def test_platt_scaling_recovers_slope_and_offset():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=40_000) * 3
     probabilities = 1 / (1 + np.exp(-(0.5 * scores - 1)))
@@ -18,7 +18,7 @@ def test_a_line_through_logits_is_found_again():
     assert after < 0.02 < 0.1 < before
 
 
-def test_bins_are_of_equal_size_and_the_error_is_weighed_by_it():
+def test_bins_have_equal_size_and_weight_the_error():
     probabilities = np.array([0.9, 0.2, 0.4, 0.6, 0.1])
     labels = np.array([1.0, 0.0, 1.0, 0.0, 0.0])
     table = reliability(probabilities, labels, bins=2)
@@ -32,6 +32,6 @@ def test_fewer_candidates_than_bins_are_a_bin_each():
     assert [b.count for b in reliability(np.array([0.1, 0.2]), np.zeros(2))] == [1, 1]
 
 
-def test_labels_of_one_kind_cannot_be_calibrated():
+def test_labels_of_one_class_are_rejected():
     with pytest.raises(DataError, match="all 3 labels are 1"):
         Platt.fit(np.zeros(3), np.ones(3))

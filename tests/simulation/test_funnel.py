@@ -1,4 +1,4 @@
-"""Requests of the funnel are those of plain loops, and chance is where it should be."""
+"""Requests of a funnel against plain loops, and distributions of random choices."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ USERS, ITEMS = 7, 40
 
 
 def table(seed, scale=3):
-    """Scores of users and items with many ties."""
+    """Scores of user-item pairs with many ties."""
     return np.random.default_rng(seed).integers(-scale, scale, (USERS, ITEMS)).astype(np.float32)
 
 
@@ -44,7 +44,7 @@ def funnel_of(*stages, candidates=ITEMS, **options):
 
 
 def logged(requests, user):
-    """What is logged of a user: item, level, position, label, feedback."""
+    """Logged candidates of a user: item, level, position, label, feedback."""
     columns = (
         requests.items,
         requests.levels,
@@ -63,7 +63,7 @@ def logged(requests, user):
         [("prerank", 20, 5, {}), ("rank", 12, 4, {}), ("rerank", 3, 9, {})],
     ],
 )
-def test_stages_cut_as_plain_loops_do(stages):
+def test_stages_select_as_plain_loops_do(stages):
     tables, truth = [table(t) for t in range(len(stages))], (table(9) > 0).astype(np.float32)
     requests = draw(funnel_of(*stages), tables, truth)
     for user in range(USERS):
@@ -71,7 +71,7 @@ def test_stages_cut_as_plain_loops_do(stages):
         for level, ((_, keep, negatives, _), scores) in enumerate(
             zip(stages, tables, strict=True), 1
         ):
-            alive.sort(key=lambda i: -scores[user, i])  # stable: ties stay as they were
+            alive.sort(key=lambda i: -scores[user, i])  # stable: ties keep their order
             bottom = alive[len(alive) - negatives :]
             alive = alive[:keep]
             expected += [(i, level, p, truth[user, i], 0.0) for p, i in enumerate(bottom, 1)]
@@ -91,7 +91,7 @@ def test_levels_are_those_of_the_relabelling():
     )  # fmt: skip
 
 
-def test_candidates_and_pool_are_chance_inside_what_is_allowed():
+def test_candidates_and_pool_are_sampled_uniformly_from_allowed_items():
     allowed = np.random.default_rng(1).random((USERS, ITEMS)) < 0.8
     funnel = funnel_of(("rank", 8, 2, {}), candidates=10, pool=5)
     counts = np.zeros((USERS, ITEMS))
@@ -114,7 +114,7 @@ def test_candidates_and_pool_are_chance_inside_what_is_allowed():
     ).all()
 
 
-def test_neither_order_nor_company_of_users_changes_a_request():
+def test_a_request_is_independent_of_the_other_users():
     funnel = funnel_of(
         ("prerank", 12, 4, {"noise": 1.0, "exploration": 0.3}),
         ("rank", 5, 3, {"negatives_from": "random"}),
@@ -138,7 +138,7 @@ def test_neither_order_nor_company_of_users_changes_a_request():
     assert logged(other, 0) != logged(whole, 0)
 
 
-def test_exploration_keeps_some_that_the_scores_would_drop():
+def test_exploration_keeps_candidates_that_the_scores_would_drop():
     scores = np.tile(np.arange(ITEMS, dtype=np.float32), (USERS, 1))
     stage = ("rank", 10, 30, {"exploration": 0.4})
     luck = np.zeros(ITEMS)
@@ -152,7 +152,7 @@ def test_exploration_keeps_some_that_the_scores_would_drop():
     assert (np.abs(luck[:34] - expected) < 5 * np.sqrt(expected)).all()
 
 
-def test_negatives_by_chance_are_any_of_those_dropped():
+def test_random_negatives_are_sampled_from_all_dropped_candidates():
     scores = np.tile(np.arange(ITEMS, dtype=np.float32), (USERS, 1))
     found = np.zeros(ITEMS)
     for number in range(100):
@@ -165,7 +165,7 @@ def test_negatives_by_chance_are_any_of_those_dropped():
     assert (found[:30] > 0).all()
 
 
-def test_noise_has_the_deviation_that_it_says():
+def test_noise_has_the_configured_deviation():
     # Two items whose scores differ by a deviation of the difference swap with P(z > 1 / sqrt 2).
     scores = np.zeros((USERS, ITEMS), np.float32)
     scores[:, 0] = 1.0
@@ -178,7 +178,7 @@ def test_noise_has_the_deviation_that_it_says():
     assert abs(np.mean(wrong) - 0.2398) < 0.03
 
 
-def test_a_score_that_is_not_a_number_ranks_last_and_zeros_tie():
+def test_nan_scores_rank_last_and_signed_zeros_tie():
     scores = np.zeros((USERS, ITEMS), np.float32)
     scores[:, ::2] = -0.0
     scores[:, 3] = np.nan
@@ -197,22 +197,24 @@ def test_pairs_have_one_uniform_number_each():
     assert uniform_of_pairs(1, np.array([7]), np.array([[3]]))[0, 0] != numbers[7, 3]
 
 
-def test_a_stage_that_is_larger_than_what_reaches_it_is_refused_with_all_mistakes():
-    with pytest.raises(ConfigError) as told:
+def test_all_invalid_values_of_a_funnel_are_reported_together():
+    with pytest.raises(ConfigError) as error:
         funnel_of(("prerank", 30, 20, {"noise": -1.0}), ("rank", 31, 0, {}), candidates=40, pool=-1)
     for part in (
-        "stages.prerank: keeps 30 and logs 20 negatives of the 40 candidates",
+        "stages.prerank: keep + negatives must be at most the 40 candidates that reach the stage; "
+        "got 30 + 20",
         "stages.prerank: noise must be at least 0",
-        "stages.rank: keeps 31 and logs 0 negatives of the 30 candidates that reach it",
+        "stages.rank: keep + negatives must be at most the 30 candidates that reach the stage; "
+        "got 31 + 0",
         "pool must be at least 0; got -1",
     ):
-        assert part in str(told.value)
+        assert part in str(error.value)
 
 
-def test_fewer_items_than_candidates_are_told():
+def test_fewer_items_than_candidates_are_rejected():
     pool = np.ones((USERS, ITEMS), bool)
     pool[2, :6] = False
     with pytest.raises(
-        DataError, match=r"1 of 7 users have fewer than 35 items .* the fewest are 34"
+        DataError, match=r"at least 35 items .*; 1 of 7 users have fewer; the minimum is 34"
     ):
         draw(funnel_of(("rank", 1, 1, {}), candidates=30, pool=5), [table(0)], table(1), pool=pool)

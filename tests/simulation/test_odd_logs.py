@@ -1,4 +1,4 @@
-"""What logs of real services hold, and a simulation over them must bear."""
+"""Simulation over irregular logs, as real services produce them."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -15,9 +15,9 @@ from cascaderank.simulation.simulate import simulate
 
 USERS, ITEMS, DAYS = range(6), range(30), 5
 UNLISTED = 29
-"""Shown in the log, and in no catalogue."""
+"""Item in the log that is not in the catalogue."""
 NEWCOMER = 5
-"""A user of whom nothing is known from before."""
+"""User without history."""
 
 
 def a_request(chance, user, day, hour):
@@ -28,14 +28,14 @@ def a_request(chance, user, day, hour):
         "user": user,
         "hours": 24.0 * day + hour,
         "history": [] if user == NEWCOMER else chance.sample(ITEMS[:20], 3),
-        "item": [*items, items[0], UNLISTED],  # the first is there twice
+        "item": [*items, items[0], UNLISTED],  # the first item occurs twice
         "feedback": [float(chance.randrange(2)) for _ in range(8)],
     }
 
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
-    """A log whose requests are in no order of time."""
+    """A log whose requests are not sorted by time."""
     schema = Schema(
         features=(
             {"name": "user", "role": "request", "kind": "categorical"},
@@ -91,7 +91,7 @@ def simulated(odd, tmp_path_factory):
     return pl.concat(RequestLog.open(folder / "log").frames())
 
 
-def test_an_item_that_the_catalogue_lacks_is_never_a_candidate(simulated):
+def test_an_item_outside_the_catalogue_is_never_a_candidate(simulated):
     shown = set(simulated["item"].explode())
     assert UNLISTED not in shown
     assert len(shown) > 20
@@ -104,25 +104,25 @@ def test_a_user_without_history_has_requests_like_any_other(simulated):
     assert simulated.filter(pl.col("user") != NEWCOMER)["history"].list.len().min() == 3
 
 
-def test_users_are_as_at_their_latest_time_wherever_it_stands_in_the_log(simulated):
+def test_users_have_the_features_of_their_latest_time(simulated):
     assert set(simulated["hours"]) == {24.0 * (DAYS - 3) + 16}
 
 
-def test_what_was_shown_twice_is_drawn_once(simulated):
+def test_an_item_shown_twice_is_drawn_once(simulated):
     for items in simulated["item"].to_list():
         assert len(items) == len(set(items)) == 9
 
 
-def test_more_candidates_than_items_are_told(odd, tmp_path):
-    told = r"6 of 6 users have fewer than 36 items .*the fewest are 26 of 29"
-    with pytest.raises(DataError, match=told):
+def test_more_candidates_than_items_are_rejected(odd, tmp_path):
+    message = r"at least 36 items .* 6 of 6 users have fewer; the minimum is 26 of 29"
+    with pytest.raises(DataError, match=message):
         simulate(settings(odd, candidates=28), tmp_path / "log", runs=tmp_path / "runs")
 
 
 @pytest.mark.parametrize("name", ["user", "item"])
-def test_a_name_that_no_feature_has_is_told_with_its_setting(odd, tmp_path, name):
+def test_an_unknown_feature_name_is_rejected_with_its_setting(odd, tmp_path, name):
     wrong = settings(odd)
     wrong = wrong.model_copy(update={"data": wrong.data.model_copy(update={name: "who"})})
-    told = f"data.{name}: no feature 'who'; there are user, hours, history, item"
-    with pytest.raises(ConfigError, match=told):
+    message = f"data.{name}: unknown feature 'who'; available: user, hours, history, item"
+    with pytest.raises(ConfigError, match=message):
         simulate(wrong, tmp_path / "log", runs=tmp_path / "runs")

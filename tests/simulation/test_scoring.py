@@ -1,4 +1,4 @@
-"""Scores of pairs are those of the stage itself, whichever way they were computed."""
+"""Scores of pairs: equal to those of the stage for every path of computation."""
 
 import numpy as np
 import polars as pl
@@ -31,7 +31,7 @@ def known(watched):
 
 
 def plain_scores(stage, fitted, population):
-    """All items as candidates of every user, by the stage itself."""
+    """Scores by the stage itself, with all items as candidates of every user."""
     items = population.items.select(pl.all().implode())
     frame = population.users.join(items, how="cross").with_row_index("request_id")
     loader = RequestLoader(EncodedLog.of_frame(frame, fitted), np.arange(1), batch_size=1)
@@ -42,7 +42,7 @@ def plain_scores(stage, fitted, population):
 @pytest.mark.parametrize("name", STAGES)
 def test_scores_of_pairs_are_those_of_the_stage(known, name, monkeypatch):
     population, fitted = known
-    monkeypatch.setattr(scoring, "_PAIRS", 17)  # blocks end inside the pairs of a user
+    monkeypatch.setattr(scoring, "_PAIRS", 17)  # blocks split the pairs of a user
     torch.manual_seed(1)
     stage = build_stage(name, fitted, options=STAGES[name])
     for parameter in stage.parameters():

@@ -1,4 +1,4 @@
-"""A simulated log leaks nothing, is what the funnel says, and trains like any other."""
+"""Simulated logs: no leakage between parts, agreement with the funnel, and training."""
 
 import json
 
@@ -41,7 +41,7 @@ def rows_by_user(log):
     return parts
 
 
-def test_no_later_part_has_what_an_earlier_one_was_positive_about(simulated):
+def test_exposed_positives_are_absent_from_later_parts(simulated):
     found = 0
     for parts in rows_by_user(simulated).values():
         assert [len(parts[p]) for p in ("test", "validation", "train")] == [1, 1, 2]
@@ -55,13 +55,13 @@ def test_no_later_part_has_what_an_earlier_one_was_positive_about(simulated):
     assert found > 20
 
 
-def test_no_request_has_what_the_history_tells(simulated):
+def test_no_request_has_an_item_of_the_history(simulated):
     names = ["video_id", "history_exposed", "history_liked", "history_long_viewed"]
     for row in pl.concat(simulated.frames(names)).to_dicts():
         assert not set(row["video_id"]) & {v for n in names[1:] for v in row[n]}
 
 
-def test_users_are_as_they_were_when_teachers_learned(simulated, watched):
+def test_users_have_the_features_of_the_training_requests(simulated, watched):
     log = RequestLog.open(watched)
     days = sorted({p.day for p in log.manifest.parts})
     before = [f for p, f in zip(log.manifest.parts, log.frames(), strict=True) if p.day < days[-3]]
@@ -92,7 +92,7 @@ def test_levels_label_and_feedback_agree_in_every_request(simulated):
     assert 0.05 < np.mean(list(truth.values())) < 0.95
 
 
-def test_what_was_done_is_told_and_named_semi_synthetic(simulated):
+def test_the_manifest_describes_the_simulation_as_semi_synthetic(simulated):
     assert simulated.manifest.name == "log (semi-synthetic)"
     extra = told(simulated)
     assert extra["kind"] == "semi-synthetic"
@@ -105,7 +105,7 @@ def test_what_was_done_is_told_and_named_semi_synthetic(simulated):
     assert simulated.catalogue().height == 90
 
 
-def test_blocks_change_nothing_and_another_seed_does(
+def test_the_log_depends_on_the_seed_and_not_on_blocks(
     simulation, simulated, teachers, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(module, "_CELLS", 300)
@@ -118,7 +118,7 @@ def test_blocks_change_nothing_and_another_seed_does(
     assert not other["video_id"].equals(frames[0]["video_id"])
 
 
-def test_some_users_get_the_requests_they_would_have_had_among_all(
+def test_a_sample_of_users_has_the_requests_of_the_full_simulation(
     simulation, simulated, teachers, tmp_path
 ):
     simulate(simulation(funnel__users=5), tmp_path / "few", runs=teachers)
@@ -129,7 +129,7 @@ def test_some_users_get_the_requests_they_would_have_had_among_all(
     assert same.sort("request_id").equals(few)
 
 
-def test_a_cascade_trains_on_it_as_on_any_log(simulated, tmp_path):
+def test_a_cascade_trains_on_a_simulated_log(simulated, tmp_path):
     split = split_requests(simulated, GivenSplit())
     users = len(split.test)
     assert (len(split.train), len(split.validation)) == (2 * users, users)
@@ -189,34 +189,44 @@ def test_observed_truth_comes_from_the_matrices(tmp_path):
         users.add(user)
         for item, label in zip(items, labels, strict=True):
             assert seen[user, item] == label
-    assert users == set(ids[1:])  # those of the small matrix
+    assert users == set(ids[1:])  # users of the small matrix
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
-        ({"stages__rank__keep": 13}, r"stages.rank: keeps 13 and logs 3 negatives of the 12"),
+        (
+            {"stages__rank__keep": 13},
+            r"stages.rank: .* at most the 12 candidates that reach the stage; got 13 \+ 3",
+        ),
         ({"stages__prerank__kepe": 3}, r"stage 'two_tower' has no option 'kepe'"),
         ({"funnel__candiates": 3}, r"unknown setting funnel.candiates \(did you mean 'candidates'"),
         ({"truth__by": "observed"}, "observed truth needs paths"),
         ({"truth__hiden": [3]}, "stage 'mlp' has no option 'hiden'"),
-        ({"stages__truth": {"model": "mlp", "keep": 1, "negatives": 1}}, "no stage can be called"),
+        (
+            {"stages__truth": {"model": "mlp", "keep": 1, "negatives": 1}},
+            "cannot be the name of a stage",
+        ),
     ],
 )
-def test_wrong_settings_are_told_before_any_work(simulation, changes, told):
-    with pytest.raises(ConfigError, match=told):
+def test_invalid_settings_are_rejected_before_any_work(simulation, changes, message):
+    with pytest.raises(ConfigError, match=message):
         simulation(**changes)
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "told"),
+    ("changes", "error", "message"),
     [
         (
             {"funnel__candidates": 80},
             DataError,
-            r"20 of 20 users have fewer than 96 items .* the fewest are \d+ of 90",
+            r"at least 96 items .* 20 of 20 users have fewer; the minimum is \d+ of 90",
         ),
-        ({"funnel__users": 21}, ConfigError, "funnel.users is 21, and there are 20 users"),
+        (
+            {"funnel__users": 21},
+            ConfigError,
+            "funnel.users must be at most the number of users, 20; got 21",
+        ),
         (
             {"data__user": "video_id"},
             ConfigError,
@@ -225,19 +235,21 @@ def test_wrong_settings_are_told_before_any_work(simulation, changes, told):
         (
             {"data__item": "vidoe_id"},
             ConfigError,
-            r"no feature 'vidoe_id' \(did you mean 'video_id'",
+            r"unknown feature 'vidoe_id' \(did you mean 'video_id'",
         ),
         ({"stages__rank__features": ["tga"]}, DataError, "no feature 'tga'"),
     ],
 )
-def test_wrong_data_are_told_before_any_teacher_learns(simulation, tmp_path, changes, error, told):
-    with pytest.raises(error, match=told):
+def test_invalid_data_are_rejected_before_any_training(
+    simulation, tmp_path, changes, error, message
+):
+    with pytest.raises(error, match=message):
         simulate(simulation(**changes), tmp_path / "log", runs=tmp_path / "runs")
     assert not (tmp_path / "log").exists()
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_feature_of_pairs_is_no_feature_of_items(funnel, tmp_path):
+def test_a_feature_of_pairs_is_rejected_as_a_feature_of_items(funnel, tmp_path):
     settings = {
         "data": {
             "path": str(funnel),
@@ -252,7 +264,7 @@ def test_a_feature_of_pairs_is_no_feature_of_items(funnel, tmp_path):
         "train": {"epochs": 1},
     }
     with pytest.raises(
-        ConfigError, match=r'match_2, gap_2 tells .* \["\*", "!match_2", "!gap_2"\]'
+        ConfigError, match=r'match_2, gap_2 also depends .* \["\*", "!match_2", "!gap_2"\]'
     ):
         simulate(check_as(SimulationSettings, settings), tmp_path / "log", runs=tmp_path / "runs")
     settings["data"]["features"] = ["*", "!match_2", "!gap_2"]
@@ -263,6 +275,6 @@ def test_a_feature_of_pairs_is_no_feature_of_items(funnel, tmp_path):
     assert manifest["extra"]["notes"]["truth"] == "semi-synthetic"
 
 
-def test_a_log_that_was_not_simulated_is_told(watched):
+def test_a_log_that_was_not_simulated_is_rejected(watched):
     with pytest.raises(DataError, match="not a simulated log"):
         told(RequestLog.open(watched))

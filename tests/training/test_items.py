@@ -206,7 +206,7 @@ def test_the_command_searches_all_items(run, funnel):
         ({"stages__retrieval": {"model": "linear", "quota": 20},
           "catalogue__decides": "recall@20", "train__candidates": None},
          "catalogue.decides is about a search of all items, and stages.retrieval cannot"),
-        ({"catalogue__user": "price"}, "catalogue.user must be a category of the requests"),
+        ({"catalogue__user": "price"}, "catalogue.user must be a categorical feature"),
     ],
     ids=str,
 )  # fmt: skip
@@ -246,7 +246,7 @@ def test_a_stage_without_vectors_cannot_search(funnel, settings_for, tmp_path):
     cheap = ["*", "!match_*", "!gap_*"]
     small = small.changed({f"stages.{s}.features": cheap for s in ("retrieval", "ranking")})
     train_run(small, tmp_path / "run")
-    with pytest.raises(ConfigError, match="its score is no dot product"):
+    with pytest.raises(ConfigError, match="score is a dot product of two vectors; got a MLP"):
         evaluate_run_catalogue(tmp_path / "run", funnel, stage="ranking")
 
 

@@ -1,4 +1,4 @@
-"""Evaluation: judge a cascade as a whole, and say which stage lost what."""
+"""Evaluation: metrics of a whole cascade, and the ground truth that each stage loses."""
 
 from cascaderank.evaluation.attribution import Attribution, attribute
 from cascaderank.evaluation.bootstrap import (

@@ -14,31 +14,31 @@ from cascaderank.evaluation.report import Report
 
 
 class Scorer(Protocol):
-    """What of a :class:`~cascaderank.cascade.Cascade` an evaluation needs; for types only."""
+    """Protocol of the parts of :class:`~cascaderank.cascade.Cascade` that evaluation uses."""
 
     @property
     def quotas(self) -> tuple[int, ...]:
-        """How many candidates each stage passes on."""
+        """Number of candidates that each stage keeps."""
 
     @property
     def stage_names(self) -> tuple[str, ...]:
-        """Names of the stages, first stage first."""
+        """Stage names, first stage first."""
 
     def __call__(self, batch: RequestBatch, /) -> Tensor:
         """Return the scores of all stages, ``[stages, batch, list]``."""
 
     def modules(self) -> Iterator[nn.Module]:
-        """Return the cascade and all modules in it."""
+        """Return the cascade and all its submodules."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Return what is trained."""
+        """Return the trained parameters."""
 
     def buffers(self) -> Iterator[Tensor]:
-        """Return what is stored and not trained."""
+        """Return the buffers, which are stored but not trained."""
 
 
 class Batches(Protocol):
-    """What of a loader an evaluation needs; for types only."""
+    """Protocol of the part of a loader that evaluation uses."""
 
     def epoch(self, epoch: int, /) -> Iterator[RequestBatch]:
         """Return the batches of one pass over the requests."""
@@ -56,30 +56,30 @@ def evaluate(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
-    """Judge a cascade on every request of a loader, once.
+    """Evaluate a cascade once on every request of a loader.
 
-    The cascade is in evaluation mode meanwhile, and every module is back in its own mode
-    afterwards, whatever happens.
+    All modules are in evaluation mode during the call. The mode of each is restored afterwards,
+    also after an error.
 
     Args:
-        cascade: the model.
-        loader: its first epoch is what is evaluated; the order of the requests does not matter.
-        ground_truth: the ground truth is the top so many by label.
-        threshold: the ground truth is every label of at least this; give this or
-            ``ground_truth``.
-        metrics: more metrics of each stage, such as ``"ndcg@15"``, ``"map"`` and ``"opa"``.
-        device: where the batches go; where the cascade is if not given. The cascade stays there.
-        bootstrap: resamples for the intervals; 0 for none.
-        seed: of the bootstrap.
-        progress: called with 1 after each batch.
+        cascade: model to evaluate.
+        loader: source of the requests; its epoch 0 is evaluated, in any order.
+        ground_truth: size of the ground truth, the top candidates by label.
+        threshold: minimum label of the ground truth; exactly one of ``ground_truth`` and
+            ``threshold`` must be given.
+        metrics: additional metrics of each stage, such as ``"ndcg@15"``, ``"map"`` and ``"opa"``.
+        device: device of the batches; by default that of the cascade. The cascade is not moved.
+        bootstrap: number of bootstrap replicates for the intervals; 0 disables them.
+        seed: random seed of the bootstrap.
+        progress: callback, called with 1 after each batch.
 
     Returns:
-        A report; the same one for any batch size, if the cascade's scores are.
+        The report. It does not depend on the batch size, provided that the scores do not.
 
     Raises:
-        ConfigError: if not exactly one of ``ground_truth`` and ``threshold`` is given, or there is
-            no such metric.
-        DataError: if there is no request, a batch has no labels, or a score is NaN.
+        ConfigError: if not exactly one of ``ground_truth`` and ``threshold`` is given, or a metric
+            is unknown.
+        DataError: if the loader has no request, a batch has no labels, or a score is NaN.
 
     Examples:
         >>> class Funnel(nn.Module):
@@ -107,21 +107,22 @@ def evaluate(
     if device is None:
         tensors = chain(cascade.parameters(), cascade.buffers())
         device = next((tensor.device for tensor in tensors), torch.device("cpu"))
-    training = {module: module.training for module in cascade.modules()}
+    modes = {module: module.training for module in cascade.modules()}
     try:
-        for module in training:
+        for module in modes:
             module.training = False
         with torch.no_grad():
             for batch in loader.epoch(0):
                 if batch.labels is None:
                     raise DataError(
-                        "a batch has no labels to be judged by; prepare the requests with a target"
+                        "expected labels in every batch; got a batch without labels; prepare the "
+                        "requests with a target"
                     )
                 scores = cascade(batch.to(device))
                 evaluator.update(scores, batch.labels, mask=batch.mask, rows=batch.rows)
                 if progress is not None:
                     progress(1)
     finally:
-        for module, mode in training.items():
+        for module, mode in modes.items():
             module.training = mode
     return evaluator.report(bootstrap=bootstrap, seed=seed)

@@ -1,4 +1,4 @@
-"""Judging a stage by its search of all items, not only of those that were logged."""
+"""Full-catalogue retrieval metrics: a stage searches all items, not only logged candidates."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,86 +22,90 @@ from cascaderank.stages import VectorStage
 Floats = NDArray[np.float64]
 
 EXACT = "exact"
-"""The index that is none: all items are scored."""
+"""Name of exhaustive search without an index: all items are scored."""
 
-_ITEMS_AT_ONCE = 65_536
+_ITEM_BLOCK = 65_536
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class CatalogueReport:
-    """How well a stage finds the ground truth among all items."""
+    """Retrieval metrics of a stage that searches all items for the ground truth."""
 
     requests: int
     items: int
-    """How many were searched."""
+    """Number of items searched."""
     absent: int
-    """Candidates of the ground truth that are not among the items: nothing can find them."""
+    """Number of ground-truth candidates outside the catalogue; they count as misses."""
     index: str
-    """``"exact"``, or the index of faiss."""
+    """``"exact"``, or the name of a faiss index."""
     index_recall: float
-    """Share of the exact lists that the index found; 1 if exact."""
+    """Share of the exact lists that the index retrieved, in [0, 1]; 1 for exact search."""
     metrics: dict[str, Summary]
-    """By name and cut-off, such as ``recall@50``."""
+    """Means by metric and cut-off, such as ``recall@50``."""
     per_request: dict[str, NDArray[Any]] = field(repr=False, compare=False)
-    """``row`` and the metrics, a value for each request, by row."""
+    """``row`` and the metrics, one value per request, sorted by row."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return a JSON-compatible dict, without the values per request."""
         names = ("requests", "items", "absent", "index", "index_recall")
-        told = {name: getattr(self, name) for name in names}
-        return {**told, "metrics": {name: s.to_json() for name, s in self.metrics.items()}}
+        fields = {name: getattr(self, name) for name in names}
+        return {**fields, "metrics": {name: s.to_json() for name, s in self.metrics.items()}}
 
 
 def list_metrics(lists: Lists, relevant: ItemSets, cutoffs: Sequence[int]) -> dict[str, Floats]:
-    r"""Judge lists of items by the items that are relevant.
+    r"""Return hit rate, NDCG, recall and precision of ranked lists of items.
 
     .. math::
         \text{NDCG@m} = \frac{\sum_{r \le m} [\text{hit at } r] / \log_2(1 + r)}
                              {\sum_{r \le \min(m, n)} 1 / \log_2(1 + r)}
 
-    with n relevant items. ``hit_rate@m`` is 1 if there is a hit in the first m, ``recall@m`` the
-    share of relevant items that are among them, ``precision@m`` the hits over m.
+    with n relevant items. ``hit_rate@m`` is 1 if the first m items contain a relevant one, else 0;
+    ``recall@m`` is the share of the relevant items among the first m; ``precision@m`` is the number
+    of relevant items among the first m, divided by m.
 
     Args:
-        lists: ``[requests, longest]`` places of items, best first, each once; -1 for none.
-        relevant: items of each request, each once; -1 for one that is in no list.
-        cutoffs: m, none above ``longest``.
+        lists: ``[requests, length]`` positions of distinct items, best first; -1 is padding.
+        relevant: distinct relevant items of each request; -1 is an item outside the catalogue.
+        cutoffs: values of m, each in [1, length].
 
     Returns:
-        By metric and cut-off, ``[requests]``; NaN for a request without a relevant item.
+        Values by metric and cut-off, ``[requests]`` each; NaN for a request without a relevant
+            item.
 
     Raises:
-        ConfigError: if a cut-off is not a positive integer, or lists are shorter.
+        ConfigError: if a cut-off is not a positive integer, or exceeds the length of the lists.
 
     Examples:
         >>> lists = np.array([[4, 2, 0]])
-        >>> found = list_metrics(lists, ItemSets(np.array([0, 0]), np.array([2, 7])), [2])
-        >>> {name: values.round(3).tolist() for name, values in found.items()}
+        >>> metrics = list_metrics(lists, ItemSets(np.array([0, 0]), np.array([2, 7])), [2])
+        >>> {name: values.round(3).tolist() for name, values in metrics.items()}
         {'hit_rate@2': [1.0], 'ndcg@2': [0.387], 'recall@2': [0.5], 'precision@2': [0.5]}
 
-    Source: textbook; as in FS-LTR.
+    Source: textbook definitions, as in FS-LTR.
     """
     longest = max(check_size(m, "a cut-off") for m in cutoffs)
     if longest > lists.shape[1]:
-        raise ConfigError(f"cut-off {longest} needs lists as long; got {lists.shape[1]} items")
+        raise ConfigError(
+            f"lists must have at least {longest} items for cut-off {longest}; got {lists.shape[1]}"
+        )
     size = max(int(lists.max(initial=0)), int(relevant.places.max(initial=0))) + 1
-    own = relevant.rows * size + relevant.places
+    relevant_keys = relevant.rows * size + relevant.places
     keys = np.arange(len(lists))[:, None] * size + lists
-    hits = np.isin(keys, own[relevant.places >= 0]) & (lists >= 0)
+    hits = np.isin(keys, relevant_keys[relevant.places >= 0]) & (lists >= 0)
     count = np.bincount(relevant.rows, minlength=len(lists)).astype(np.float64)
     undefined = np.where(count == 0, math.nan, 1.0)
     gains = 1 / np.log2(np.arange(2, longest + 2))
     ideal = np.concatenate([[math.nan], np.cumsum(gains)])
-    found = {}
+    metrics = {}
     for m in cutoffs:
-        of_top = hits[:, :m].sum(1)
-        found[f"hit_rate@{m}"] = (of_top > 0) * undefined
+        top_hits = hits[:, :m].sum(1)
+        metrics[f"hit_rate@{m}"] = (top_hits > 0) * undefined
         best = ideal[np.minimum(count, m).astype(np.int64)]
-        found[f"ndcg@{m}"] = (hits[:, :m] * gains[:m]).sum(1) / best
-        found[f"recall@{m}"] = of_top / np.where(count == 0, math.nan, count)
-        found[f"precision@{m}"] = of_top / m * undefined
-    return found
+        metrics[f"ndcg@{m}"] = (hits[:, :m] * gains[:m]).sum(1) / best
+        metrics[f"recall@{m}"] = top_hits / np.where(count == 0, math.nan, count)
+        metrics[f"precision@{m}"] = top_hits / m * undefined
+    return metrics
 
 
 def evaluate_catalogue(
@@ -120,36 +124,36 @@ def evaluate_catalogue(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> CatalogueReport:
-    """Search all items for each request, and judge by the ground truth of its list.
+    """Evaluate the retrieval of ground-truth items from the whole catalogue for each request.
 
     Args:
-        stage: whose score is the dot product of two vectors; see
-            :class:`~cascaderank.stages.VectorStage`. In evaluation mode meanwhile.
-        loader: requests with all candidates that were logged.
-        catalogue: what is searched.
-        ground_truth: the ground truth is the top so many by label. Candidates that tie for the
-            last places are not in it.
-        threshold: the ground truth is every label of at least this; give this or
-            ``ground_truth``.
-        cutoffs: lengths of the lists that are judged.
-        user: the feature of requests that tells users apart. What was ground truth of the user in
-            ``history`` is left out of the lists, unless it is of the request, too.
-        history: requests that were learnt from, or what :func:`liked_before` found in them.
-        index: ``"exact"``, or an index of faiss, such as ``"HNSW32"``.
-        device: where to compute.
-        bootstrap: resamples for the intervals; 0 for none.
-        seed: of the bootstrap.
-        progress: called with 1 after each batch.
+        stage: stage whose score is the dot product of a request vector and an item vector; see
+            :class:`~cascaderank.stages.VectorStage`. It is in evaluation mode during the call.
+        loader: requests with all their logged candidates.
+        catalogue: items to search.
+        ground_truth: size of the ground truth, the top candidates by label. Candidates that tie for
+            the last places are excluded.
+        threshold: minimum label of the ground truth; exactly one of ``ground_truth`` and
+            ``threshold`` must be given.
+        cutoffs: lengths of the lists at which the metrics are computed.
+        user: request feature that identifies the user. Items that were ground truth of the user in
+            ``history`` are excluded from the lists, unless they are ground truth of the request.
+        history: training requests, or the result of :func:`liked_before` for them.
+        index: ``"exact"``, or a faiss index such as ``"HNSW32"``.
+        device: device of the computation.
+        bootstrap: number of bootstrap replicates for the intervals; 0 disables them.
+        seed: random seed of the bootstrap.
+        progress: callback, called with 1 after each batch.
 
     Raises:
-        ConfigError: if the stage has no vectors, reads a feature that is not of the item alone, or
-            a cut-off is out of range.
-        DataError: if there is no request, or a batch has no labels.
+        ConfigError: if the stage has no vectors or reads a feature that does not belong to the item
+            alone, or a cut-off is out of range.
+        DataError: if the loader has no request, or a batch has no labels.
     """
     if not isinstance(stage, VectorStage):
         raise ConfigError(
-            f"a {type(stage).__name__} cannot search all items: its score is no dot product of two "
-            "vectors; take two_tower or matrix_factorisation"
+            "search of all items needs a stage whose score is a dot product of two vectors; got a "
+            f"{type(stage).__name__}; use two_tower or matrix_factorisation"
         )
     rule = {"k": ground_truth, "threshold": threshold}
     training = stage.training
@@ -157,52 +161,52 @@ def evaluate_catalogue(
         stage.eval()
         with torch.no_grad():
             if isinstance(history, Liked) or history is None or not user:
-                seen = history if isinstance(history, Liked) else None
+                liked = history if isinstance(history, Liked) else None
             else:
-                seen = liked_before(
+                liked = liked_before(
                     history, catalogue, user=user, k=ground_truth, threshold=threshold
                 )
             items = _item_vectors(stage, catalogue, device)
             vectors: list[Tensor] = []
             relevant: list[ItemSets] = []
-            without: list[ItemSets] = []
+            excluded: list[ItemSets] = []
             rows: list[Lists] = []
             for batch in loader.epoch(0):
-                own = _positives(batch, catalogue, rule)
-                if seen is not None and user is not None:
-                    without.append(seen.of(batch.request[user], own))
+                positives = _positives(batch, catalogue, rule)
+                if liked is not None and user is not None:
+                    excluded.append(liked.of(batch.request[user], positives))
                 vectors.append(stage.request_vectors(batch.to(device)).float())
-                relevant.append(own)
-                rows.append(_rows(batch, sum(len(of) for of in rows)))
+                relevant.append(positives)
+                rows.append(_rows(batch, sum(len(part) for part in rows)))
                 if progress is not None:
                     progress(1)
             if not rows:
-                raise DataError("nothing to report on: there is no request")
-            sizes = [len(of) for of in rows]
-            own, out = _joined(relevant, sizes), _joined(without, sizes)
-            lists = exact = exact_search(torch.cat(vectors), items, max(cutoffs), exclude=out)
+                raise DataError("expected at least one request to evaluate; got none")
+            sizes = [len(part) for part in rows]
+            targets, exclude = _joined(relevant, sizes), _joined(excluded, sizes)
+            lists = exact = exact_search(torch.cat(vectors), items, max(cutoffs), exclude=exclude)
             if index != EXACT:
                 lists = index_search(
-                    torch.cat(vectors), items, max(cutoffs), index=index, exclude=out
+                    torch.cat(vectors), items, max(cutoffs), index=index, exclude=exclude
                 )
     finally:
         stage.train(training)
     row = np.concatenate(rows)
     order = np.argsort(row, kind="stable")
-    found = {name: of[order] for name, of in list_metrics(lists, own, cutoffs).items()}
+    metrics = {name: x[order] for name, x in list_metrics(lists, targets, cutoffs).items()}
     return CatalogueReport(
         requests=len(row),
         items=len(catalogue),
-        absent=int((own.places < 0).sum()),
+        absent=int((targets.places < 0).sum()),
         index=index,
         index_recall=agreement(lists, exact),
-        metrics=bootstrap_intervals(found, resamples=bootstrap, seed=seed),
-        per_request={"row": row[order], **found},
+        metrics=bootstrap_intervals(metrics, resamples=bootstrap, seed=seed),
+        per_request={"row": row[order], **metrics},
     )
 
 
 def _joined(parts: Sequence[ItemSets], sizes: Sequence[int]) -> ItemSets:
-    """The sets of the requests of all batches, one after another."""
+    """Concatenate the item sets of all batches, with request indices over all batches."""
     starts = np.cumsum([0, *sizes])[: len(parts)]
     return ItemSets(
         np.concatenate(
@@ -216,28 +220,33 @@ def _item_vectors(
     stage: VectorStage, catalogue: ItemCatalogue, device: torch.device | str
 ) -> Tensor:
     blocks = []
-    for start in range(0, len(catalogue), _ITEMS_AT_ONCE):
-        batch = catalogue.batch(start, min(start + _ITEMS_AT_ONCE, len(catalogue)))
+    for start in range(0, len(catalogue), _ITEM_BLOCK):
+        batch = catalogue.batch(start, min(start + _ITEM_BLOCK, len(catalogue)))
         try:
             blocks.append(stage.item_vectors(batch.to(device))[0].float())
         except KeyError as error:
             raise ConfigError(
-                f"the stage reads {error}, which is not of an item alone, so the items of the "
-                "catalogue do not have it"
+                "search of all items needs a stage that reads features of items alone; it reads "
+                f"{error}, which the items of the catalogue do not have"
             ) from None
     return torch.cat(blocks)
 
 
 def _positives(batch: RequestBatch, catalogue: ItemCatalogue, rule: dict[str, Any]) -> ItemSets:
-    """The ground truth of each request of a batch."""
+    """The distinct ground-truth items of each request of a batch."""
     if batch.labels is None:
-        raise DataError("a batch has no labels to be judged by; prepare the requests with a target")
+        raise DataError(
+            "expected labels in every batch; got a batch without labels; prepare the requests with "
+            "a target"
+        )
     whole = (marks(batch.labels, mask=batch.mask, **rule) == 1) & batch.mask
     rows, columns = whole.nonzero(as_tuple=True)
     codes = batch.items[catalogue.item][rows, columns].numpy()
-    places, of = catalogue.places(codes), rows.numpy()
-    # An item that was logged twice is one item. One that is in no list stays, as a miss.
-    pairs = np.unique(np.stack([of, np.where(codes > 0, codes, -1 - columns.numpy())]), axis=1)
+    places, requests = catalogue.places(codes), rows.numpy()
+    # An item that was logged twice counts once. An item outside the vocabulary (code 0) is kept
+    # under a negative key of its own, and counts as a miss.
+    keys = np.where(codes > 0, codes, -1 - columns.numpy())
+    pairs = np.unique(np.stack([requests, keys]), axis=1)
     first = catalogue.places(np.maximum(pairs[1], 0)) if len(places) else places
     return ItemSets(pairs[0], np.where(pairs[1] > 0, first, -1))
 
@@ -251,25 +260,25 @@ def _rows(batch: RequestBatch, before: int) -> Lists:
 
 @final
 class Liked:
-    """What was ground truth of each user, by code; sorted by user."""
+    """Ground-truth items of each user in past requests, sorted by user code."""
 
     def __init__(self, users: Lists, places: Lists) -> None:
         pairs = np.unique(np.stack([users, places]), axis=1)
         self._users, self._places = pairs
 
     def of(self, users: Tensor, unless: ItemSets) -> ItemSets:
-        """Items of the users of a batch, but for some."""
+        """Return the items of the users of a batch, without the items in ``unless``."""
         codes = users.numpy()
         first = np.searchsorted(self._users, codes, side="left")
         last = np.searchsorted(self._users, codes, side="right")
-        last = np.where(codes > 0, last, first)  # users out of vocabulary are not one user
+        last = np.where(codes > 0, last, first)  # code 0, out of vocabulary, is not a single user
         lengths = last - first
         rows = np.repeat(np.arange(len(codes)), lengths)
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         places = self._places[np.repeat(first, lengths) + within]
         size = int(max(places.max(initial=0), unless.places.max(initial=0))) + 1
-        own = unless.rows * size + unless.places
-        left = ~np.isin(rows * size + places, own[unless.places >= 0])
+        kept_keys = unless.rows * size + unless.places
+        left = ~np.isin(rows * size + places, kept_keys[unless.places >= 0])
         return ItemSets(rows[left], places[left])
 
 
@@ -281,29 +290,30 @@ def liked_before(
     k: int | None = None,
     threshold: float | None = None,
 ) -> Liked:
-    """Gather what was ground truth of each user in some requests.
+    """Collect the ground-truth items of each user in past requests.
 
     Args:
-        history: the requests.
-        catalogue: what is searched.
-        user: the feature of requests that tells users apart.
-        k: the ground truth is the top so many by label.
-        threshold: the ground truth is every label of at least this; give this or ``k``.
+        history: past requests.
+        catalogue: items to search.
+        user: request feature that identifies the user.
+        k: size of the ground truth, the top ``k`` candidates by label.
+        threshold: minimum label of the ground truth; exactly one of ``k`` and ``threshold`` must
+            be given.
 
     Raises:
-        ConfigError: if requests have no such category.
+        ConfigError: if the requests have no categorical feature ``user``.
     """
     users, places = [], []
     for batch in history.epoch(0):
         if user not in batch.request:
             raise ConfigError(
-                f"catalogue.user must be a category of the requests; got '{user}', there are "
-                f"{', '.join(batch.request) or 'none'}"
+                f"catalogue.user must be a categorical feature of the requests; got '{user}'; "
+                f"available: {', '.join(batch.request) or 'none'}"
             )
-        own = _positives(batch, catalogue, {"k": k, "threshold": threshold})
-        there = own.places >= 0
-        users.append(batch.request[user].numpy()[own.rows[there]])
-        places.append(own.places[there])
+        positives = _positives(batch, catalogue, {"k": k, "threshold": threshold})
+        known = positives.places >= 0
+        users.append(batch.request[user].numpy()[positives.rows[known]])
+        places.append(positives.places[known])
     return Liked(
         np.concatenate(users) if users else np.zeros(0, np.int64),
         np.concatenate(places) if places else np.zeros(0, np.int64),

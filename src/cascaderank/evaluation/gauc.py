@@ -1,4 +1,4 @@
-"""GAUC: the AUC inside requests, averaged by how much each of them was seen."""
+"""GAUC: mean AUC of the requests, weighted by their impressions."""
 
 from torch import Tensor
 
@@ -6,23 +6,23 @@ from cascaderank.errors import ShapeError
 
 
 def gauc(aucs: Tensor, impressions: Tensor) -> Tensor:
-    r"""Mean of the AUC of each request, weighted by its impressions.
+    r"""Return the mean AUC of the requests, weighted by their impressions.
 
     .. math:: \text{GAUC} = \frac{\sum_r n_r \, \text{AUC}_r}{\sum_r n_r}
 
-    over the requests that have both a click and an exposure without one. Unlike the AUC over all
-    requests together, it does not reward a model for telling requests apart.
+    over the requests with at least one clicked and one non-clicked impression. Unlike the AUC of
+    all candidates pooled together, it does not reward score differences between requests.
 
     Args:
-        aucs: ``[requests]``, as :func:`cascaderank.metrics.auc_metric` gives them; NaN where a
-            request has not both classes.
-        impressions: ``[requests]``, how many candidates of each the user saw.
+        aucs: ``[requests]``, AUC of each request from :func:`cascaderank.metrics.auc_metric`; NaN
+            where a request has only one class.
+        impressions: ``[requests]``, number of candidates of each request that the user saw.
 
     Returns:
         A scalar in [0, 1], float64; NaN if no request has both classes.
 
     Raises:
-        ShapeError: if the tensors do not agree.
+        ShapeError: if the shapes of the tensors do not agree.
 
     Examples:
         >>> import torch
@@ -33,12 +33,12 @@ def gauc(aucs: Tensor, impressions: Tensor) -> Tensor:
         >>> gauc(auc_metric(scores, clicks, threshold=1, mask=seen), seen.sum(-1))
         tensor(0.6000, dtype=torch.float64)
 
-    Source: DIN (arXiv 1706.06978), section 5.2, with requests for users.
+    Source: DIN (arXiv 1706.06978), section 5.2, with requests in place of users.
     """
     if aucs.dim() != 1 or impressions.shape != aucs.shape:
         raise ShapeError(
-            f"one AUC and one number of impressions per request: got {list(aucs.shape)} and "
-            f"{list(impressions.shape)}"
+            "aucs and impressions must both be [requests]; "
+            f"got {list(aucs.shape)} and {list(impressions.shape)}"
         )
     defined = ~aucs.isnan()
     values, weights = aucs[defined].double(), impressions[defined].double()

@@ -1,4 +1,4 @@
-"""What a cascade costs to serve: counted, and timed on this machine."""
+"""Serving cost of a cascade: operation counts, and latencies on this machine."""
 
 import platform
 import time
@@ -16,38 +16,38 @@ from cascaderank.errors import ConfigError
 from cascaderank.schema import Feature, FittedSchema, Kind, Role
 from cascaderank.stages import LookUps, MultiplyAdds, look_ups, multiply_adds
 
-_MISSING = 0.1  # share of made values that are, of features that may be
-_WARM_UP, _FEWEST, _MOST = 3, 5, 1000  # calls
+_MISSING_RATE = 0.1  # share of missing values in synthetic features that allow them
+_WARM_UP_CALLS, _MIN_CALLS, _MAX_CALLS = 3, 5, 1000
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """How long calls took that scored some requests at once."""
+    """Latency of calls that each score a batch of requests."""
 
     requests: int
-    """In each call."""
+    """Requests in each call."""
     candidates: int
-    """Of each request."""
+    """Candidates of each request."""
     calls: int
-    """How many were timed. Of less than a hundred, ``p99`` is little more than the slowest."""
+    """Number of timed calls. With fewer than 100, ``p99`` is close to the slowest call."""
     p50: float
-    """Median seconds of a call."""
+    """Median latency of a call, in seconds."""
     p99: float
-    """Seconds that 99 % of the calls did not exceed."""
+    """99th percentile of the latency of a call, in seconds."""
 
     @property
     def microseconds_per_candidate(self) -> float:
-        """Of a median call."""
+        """Median latency of a call divided by its number of candidates, in microseconds."""
         return 1e6 * self.p50 / (self.requests * self.candidates)
 
     @property
     def candidates_per_second(self) -> float:
-        """Throughput of median calls, one after the other."""
+        """Throughput of consecutive calls of median latency."""
         return self.requests * self.candidates / self.p50
 
     def to_json(self) -> dict[str, Any]:
-        """Return values that JSON can hold; times in seconds where no unit is said."""
+        """Return a JSON-compatible dict; times are in seconds unless the key names a unit."""
         return {
             **asdict(self),
             "microseconds_per_candidate": self.microseconds_per_candidate,
@@ -58,51 +58,52 @@ class Timing:
 @final
 @dataclass(frozen=True, kw_only=True)
 class StageProfile:
-    """What one stage costs."""
+    """Serving cost of one stage."""
 
     model: str
-    """Name of its class."""
+    """Class name of the stage."""
     parameters: int
+    """Number of parameters."""
     multiply_adds: MultiplyAdds
     look_ups: LookUps
     timings: tuple[Timing, ...]
-    """Single requests first, each by length of list."""
+    """Latencies, single requests first, then batches; each in ascending order of list length."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Walk:
-    """A request through the cascade: each stage scores what the one before it passes on."""
+    """Cost of one request through the cascade: each stage scores what the previous stage keeps."""
 
     candidates: int
-    """That the first stage gets."""
+    """Number of input candidates of the first stage."""
     multiply_adds: int
     look_ups: int
     timing: Timing
-    """Of scoring alone: choosing the best of each stage is not in it."""
+    """Latency of scoring alone, without the top-k selection between stages."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """What a cascade costs, stage by stage and as a whole."""
+    """Serving cost of a cascade, per stage and in total."""
 
     stages: Mapping[str, StageProfile]
     walks: tuple[Walk, ...]
-    """By candidates of the first stage."""
+    """In ascending order of the number of input candidates."""
     history: int
-    """Entries of every history."""
+    """Number of entries of each history."""
     threads: int
-    """That PyTorch had."""
+    """Number of threads used by PyTorch."""
     machine: str
 
     @property
     def parameters(self) -> int:
-        """Of all stages."""
+        """Number of parameters of all stages."""
         return sum(stage.parameters for stage in self.stages.values())
 
     def to_json(self) -> dict[str, Any]:
-        """Return values that JSON can hold."""
+        """Return a JSON-compatible dict."""
         return {
             "machine": self.machine,
             "threads": self.threads,
@@ -132,20 +133,22 @@ def profile_cascade(
     seconds: float = 0.5,
     progress: Callable[[], None] | None = None,
 ) -> Profile:
-    """Count what a cascade does to score a request, and time it on made-up requests.
+    """Count the operations of a cascade per request, and measure its latency on synthetic requests.
 
-    Requests have values drawn at random, categories among those of the schema: what a stage costs
-    hangs on shapes, and hardly on values. Times are of one process on the CPU, with the threads
-    that PyTorch has, and include nothing but scoring.
+    The values of the requests are random, and categories are drawn from the vocabularies of the
+    schema, because the cost of a stage depends on shapes and hardly on values. Latencies are
+    measured in one process on the CPU with the current number of PyTorch threads, and cover scoring
+    only.
 
     Args:
-        cascade: on the CPU; timed in evaluation mode and left as it was.
-        schema: that the stages were built on.
-        lists: candidates of a request, at least one length, each at least 1.
-        batch: requests at once, beside single ones; 1 for single ones alone.
-        history: entries of every history, at least 1.
-        seconds: how long each cell of the tables is timed, roughly; positive.
-        progress: called after each cell; there are :func:`cells`.
+        cascade: cascade on the CPU; measured in evaluation mode, and its modes are restored.
+        schema: fitted schema with which the stages were built.
+        lists: numbers of candidates per request; at least one, each at least 1.
+        batch: number of requests per batched call, in addition to single requests; with 1, only
+            single requests are timed.
+        history: number of entries of each history, at least 1.
+        seconds: approximate duration of each measurement, positive.
+        progress: callback, called after each measurement; :func:`cells` returns their number.
 
     Raises:
         ConfigError: if a number is out of range.
@@ -154,14 +157,14 @@ def profile_cascade(
         >>> from cascaderank.cascade import build_stage
         >>> schema = FittedSchema(features=(Feature(name="x", role="item", kind="numeric"),))
         >>> cascade = Cascade({"only": build_stage("linear", schema)}, quotas=(2,))
-        >>> found = profile_cascade(cascade, schema, lists=(4, 8), seconds=0.001)
-        >>> found.parameters, [walk.multiply_adds for walk in found.walks]
+        >>> profile = profile_cascade(cascade, schema, lists=(4, 8), seconds=0.001)
+        >>> profile.parameters, [walk.multiply_adds for walk in profile.walks]
         (2, [4, 8])
 
-    Source: this project; the columns are those that ECM (arXiv 2310.08039) weighs against recall.
+    Source: this project; the costs are those that ECM (arXiv 2310.08039) compares with recall.
     """
     if not lists or min(lists) < 1:
-        raise ConfigError(f"lists must be lengths of at least 1; got {list(lists)}")
+        raise ConfigError(f"lists must be one or more lengths of at least 1; got {list(lists)}")
     if batch < 1 or history < 1 or not 0 < seconds < float("inf"):
         raise ConfigError(
             "batch and history must be at least 1 and seconds positive; "
@@ -196,14 +199,14 @@ def profile_cascade(
         }
         walks = []
         for length in lists:
-            gets = [min(length, quota) for quota in (length, *cascade.quotas[:-1])]
-            counted = list(zip(stages.values(), gets, strict=True))
+            inputs = [min(length, quota) for quota in (length, *cascade.quotas[:-1])]
+            counted = list(zip(stages.values(), inputs, strict=True))
             walks.append(
                 Walk(
                     candidates=length,
                     multiply_adds=sum(s.multiply_adds.of(n) for s, n in counted),
                     look_ups=sum(s.look_ups.of(n) for s, n in counted),
-                    timing=timed(list(zip(cascade.stages.values(), gets, strict=True)), 1),
+                    timing=timed(list(zip(cascade.stages.values(), inputs, strict=True)), 1),
                 )
             )
     finally:
@@ -219,25 +222,25 @@ def profile_cascade(
 
 
 def cells(stages: int, *, lists: int, batch: int) -> int:
-    """Return how many times :func:`profile_cascade` calls ``progress``, of different lengths."""
+    """Return the number of measurements of :func:`profile_cascade` for distinct lengths."""
     return lists * (stages * len({1, batch}) + 1)
 
 
 def made_requests(
     schema: FittedSchema, *, requests: int, candidates: int, history: int, seed: int = 0
 ) -> RequestBatch:
-    """Make up requests that the stages of a schema can score.
+    """Generate random requests that the stages of a schema can score.
 
     Args:
-        schema: fitted; codes are drawn from all it has, 0 (out of vocabulary) included.
-        requests: how many.
-        candidates: of each request; none is padding.
-        history: entries of every history.
-        seed: of the draw.
+        schema: fitted schema; codes are drawn from all codes, including 0 (out of vocabulary).
+        requests: number of requests.
+        candidates: number of candidates of each request; the batch has no padding.
+        history: number of entries of each history.
+        seed: random seed.
 
     Returns:
-        A batch without labels. Numbers are standard normal; a tenth of those that may be missing
-        are.
+        A batch without labels. Numeric values are standard normal; a tenth of the values of
+        features that may be missing is missing (NaN).
     """
     generator = torch.Generator().manual_seed(seed)
     shape = {
@@ -246,20 +249,20 @@ def made_requests(
         Role.HISTORY: (requests, history),
     }
 
-    def drawn(feature: Feature) -> Tensor:
+    def sample(feature: Feature) -> Tensor:
         size = shape[feature.role]
         if feature.kind is Kind.CATEGORICAL:
             return torch.randint(schema.codes(feature), size, generator=generator)
         values = torch.randn(size, generator=generator)
         if not feature.missing:
             return values
-        return values.masked_fill(torch.rand(size, generator=generator) < _MISSING, torch.nan)
+        return values.masked_fill(torch.rand(size, generator=generator) < _MISSING_RATE, torch.nan)
 
     return RequestBatch(
         mask=torch.ones(requests, candidates, dtype=torch.bool),
-        items={f.name: drawn(f) for f in schema.of(Role.ITEM)},
-        request={f.name: drawn(f) for f in schema.of(Role.REQUEST)},
-        history={f.name: drawn(f) for f in schema.of(Role.HISTORY)},
+        items={f.name: sample(f) for f in schema.of(Role.ITEM)},
+        request={f.name: sample(f) for f in schema.of(Role.REQUEST)},
+        history={f.name: sample(f) for f in schema.of(Role.HISTORY)},
         history_mask={
             f.sequence: torch.ones(requests, history, dtype=torch.bool)
             for f in schema.of(Role.HISTORY)
@@ -275,24 +278,24 @@ def _timing(
     history: int,
     seconds: float,
 ) -> Timing:
-    """Time stages that are called one after the other, each on lists of its own length."""
-    made = [
+    """Measure consecutive calls of stages, each on lists of its own length."""
+    inputs = [
         (stage, made_requests(schema, requests=requests, candidates=length, history=history))
         for stage, length in calls
     ]
-    taken: list[float] = []
+    latencies: list[float] = []
     until = float("inf")
     with torch.inference_mode():
-        for call in range(-_WARM_UP, _MOST):
+        for call in range(-_WARM_UP_CALLS, _MAX_CALLS):
             if call == 0:
                 until = time.perf_counter() + seconds
             started = time.perf_counter()
-            for stage, batch in made:
+            for stage, batch in inputs:
                 stage(batch)
             ended = time.perf_counter()
             if call >= 0:
-                taken.append(ended - started)
-            if ended >= until and len(taken) >= _FEWEST:
+                latencies.append(ended - started)
+            if ended >= until and len(latencies) >= _MIN_CALLS:
                 break
-    p50, p99 = np.quantile(taken, (0.5, 0.99)).tolist()
-    return Timing(requests=requests, candidates=calls[0][1], calls=len(taken), p50=p50, p99=p99)
+    p50, p99 = np.quantile(latencies, (0.5, 0.99)).tolist()
+    return Timing(requests=requests, candidates=calls[0][1], calls=len(latencies), p50=p50, p99=p99)

@@ -1,4 +1,4 @@
-"""Tables of what cascades cost, at most 100 columns wide."""
+"""Tables of serving cost, at most 100 characters wide."""
 
 import math
 from collections.abc import Mapping
@@ -11,12 +11,14 @@ if TYPE_CHECKING:
 
 
 def profile_tables(profile: Profile) -> tuple["Table", ...]:
-    """Return what each stage does, how long it takes, and a request through the cascade."""
+    """Return tables of operation counts, of latencies, and of a request through the cascade."""
     return _counts(profile), _times(profile), _walks(profile)
 
 
 def tradeoff_table(found: Mapping[str, tuple[float, Profile]]) -> "Table":
-    """Return one line per run: its joint recall, and what its longest walk costs.
+    """Return a table of joint recall and cost, one row per run.
+
+    The cost is that of a request with the largest number of candidates profiled.
 
     Args:
         found: joint recall (NaN if undefined) and profile, by name of the run.
@@ -41,7 +43,7 @@ def tradeoff_table(found: Mapping[str, tuple[float, Profile]]) -> "Table":
 
 
 def short(count: int) -> str:
-    """Return a count with at most four figures from ten thousand on.
+    """Format a count; from 10,000, with four significant digits and a unit (K, M, G, T).
 
     Examples:
         >>> short(9_999), short(12_345), short(2_500_000_000)
@@ -59,7 +61,7 @@ _LATENCY = ("p50\nms", "p99\nms")
 def _counts(profile: Profile) -> "Table":
     from rich.markup import escape
 
-    table = _table(f"What a stage does (histories of {profile.history:,})", "stage")
+    table = _table(f"Operations of each stage (histories of {profile.history:,})", "stage")
     table.add_column("\nmodel", max_width=20, overflow="fold")
     for heading in (
         "\nparameters",
@@ -85,7 +87,7 @@ def _times(profile: Profile) -> "Table":
     from rich.markup import escape
 
     threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
-    table = _table(f"How long it takes ({profile.machine}, {threads})", "stage")
+    table = _table(f"Latency ({profile.machine}, {threads})", "stage")
     for heading in (
         "requests\nat once",
         "candi-\ndates",

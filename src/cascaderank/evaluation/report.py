@@ -1,4 +1,4 @@
-"""Report: what an evaluation found, with intervals; what ``--json`` prints."""
+"""Report: metrics of an evaluation with bootstrap intervals, as printed by ``--json``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,62 +18,68 @@ STAGE_METRICS = (
     "ceiling_if_perfect",
     "depth",
 )
-"""What is reported of each stage; fields of :class:`StageReport`."""
+"""Metrics of each stage; fields of :class:`StageReport`."""
 
 WHOLE_METRICS = ("joint_recall", "reachable")
-"""What is reported of the cascade as a whole."""
+"""Metrics of the cascade as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageReport:
-    """How one stage ranks, and what becomes of the ground truth in it."""
+    """Ranking metrics of one stage, and survival of the ground truth in it."""
 
     quota: int
+    """Number of candidates that the stage keeps."""
     recall: Summary
-    """Recall@m@k of this stage over the whole list, m its quota."""
+    """Recall@m@k of this stage over the whole list, with m its quota."""
     ndcg_linear: Summary
-    """Over the whole list, at the size of the ground truth if that is fixed."""
+    """NDCG with linear gain over the whole list; cut off at k if the ground truth is the top k."""
     ndcg_exponential: Summary | None
-    """The same with gain 2^y - 1; ``None`` if the labels are no grades, as a note then says."""
+    """NDCG with gain 2^y - 1; ``None``, with a note, if the labels are too large to be grades."""
     survival: Summary
-    """Share of the ground truth alive after this stage."""
+    """Share of the ground truth that remains after this stage."""
     lost: Summary
     """Share of the ground truth that this stage cut."""
     ceiling_if_perfect: Summary
     """Joint recall if this stage alone were perfect."""
     depth: Summary
-    """Ranks below the quota of what it cut of the ground truth; undefined where it cut none."""
+    """Mean number of ranks by which the ground truth that this stage cut missed its quota;
+    undefined where it cut none."""
     metrics: Mapping[str, Summary] = field(default_factory=dict)
-    """Metrics that were asked for by name, over the whole list."""
+    """Additional metrics by name, over the whole list."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What an evaluation found."""
+    """Result of an evaluation."""
 
     requests: int
+    """Number of requests."""
     without_ground_truth: int
-    """Requests without ground truth: undefined in every recall, and left out of its mean."""
+    """Number of requests without ground truth; recall is undefined for them, and its mean excludes
+    them."""
     k: int | None
-    """The ground truth is the top ``k`` by label, or if ``None`` by ``threshold``."""
+    """Size of the ground truth, the top ``k`` by label; ``None`` if defined by ``threshold``."""
     threshold: float | None
+    """Minimum label of the ground truth; ``None`` if defined by ``k``."""
     bootstrap: int
-    """Resamples behind the intervals; 0 for none."""
+    """Number of bootstrap replicates of the intervals; 0 if there are none."""
     confidence: float
+    """Confidence level of the intervals, in (0, 1)."""
     metrics: Mapping[str, Summary]
-    """Of the cascade as a whole: ``joint_recall`` and ``reachable``."""
+    """Metrics of the cascade as a whole: ``joint_recall`` and ``reachable``."""
     stages: Mapping[str, StageReport]
-    """By name, first stage first."""
+    """Stage reports by name, first stage first."""
     notes: tuple[str, ...] = ()
-    """What was left out, and why."""
+    """Omitted or undefined metrics, with the reason."""
     per_request: Mapping[str, NDArray[np.int64] | NDArray[np.float64]] = field(
         default_factory=dict, repr=False, compare=False
     )
-    """Values by name, ``[requests]`` each, as :meth:`Evaluator.per_request` gives them; not in the
-    JSON, and empty in a report read from it."""
+    """Values by name, ``[requests]`` each, from :meth:`Evaluator.per_request`; not in the JSON,
+    and empty in a report read from JSON."""
 
     def to_json(self) -> dict[str, object]:
-        """Return the report as what :func:`json.dumps` takes, without NaN; keys never change."""
+        """Return a JSON-compatible dict without NaN; its keys are stable."""
         return {
             "requests": self.requests,
             "without_ground_truth": self.without_ground_truth,
@@ -86,7 +92,7 @@ class Report:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Report":
-        """Return the report that :meth:`to_json` was called on, without its values per request."""
+        """Return the report from the output of :meth:`to_json`, without the values per request."""
         return cls(
             requests=data["requests"],
             without_ground_truth=data["without_ground_truth"],
@@ -94,8 +100,8 @@ class Report:
             threshold=data["ground_truth"]["threshold"],
             bootstrap=data["bootstrap"]["resamples"],
             confidence=data["bootstrap"]["confidence"],
-            metrics={name: Summary.from_json(found) for name, found in data["metrics"].items()},
-            stages={name: _stage_from_json(found) for name, found in data["stages"].items()},
+            metrics={name: Summary.from_json(plain) for name, plain in data["metrics"].items()},
+            stages={name: _stage_from_json(plain) for name, plain in data["stages"].items()},
             notes=tuple(data["notes"]),
         )
 
@@ -104,12 +110,12 @@ def _stage_to_json(stage: StageReport) -> dict[str, object]:
     summaries: dict[str, Summary | None] = {name: getattr(stage, name) for name in STAGE_METRICS}
     return {
         "quota": stage.quota,
-        **{name: None if of is None else of.to_json() for name, of in summaries.items()},
+        **{name: None if x is None else x.to_json() for name, x in summaries.items()},
         "metrics": {name: summary.to_json() for name, summary in stage.metrics.items()},
     }
 
 
 def _stage_from_json(data: Mapping[str, Any]) -> StageReport:
-    found = {name: data[name] and Summary.from_json(data[name]) for name in STAGE_METRICS}
-    metrics = {name: Summary.from_json(of) for name, of in data.get("metrics", {}).items()}
-    return StageReport(quota=data["quota"], metrics=metrics, **found)
+    standard = {name: data[name] and Summary.from_json(data[name]) for name in STAGE_METRICS}
+    metrics = {name: Summary.from_json(plain) for name, plain in data.get("metrics", {}).items()}
+    return StageReport(quota=data["quota"], metrics=metrics, **standard)

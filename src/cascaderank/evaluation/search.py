@@ -1,4 +1,4 @@
-"""The best of all items for each request: exactly in blocks, or by an index."""
+"""Top-k items by dot product for each request: exact search in blocks, or a faiss index."""
 
 from dataclasses import dataclass
 from typing import Any, final
@@ -18,16 +18,16 @@ Lists = NDArray[np.int64]
 @final
 @dataclass(frozen=True, eq=False)
 class ItemSets:
-    """Some items for each request, as two columns in the order of the requests."""
+    """A set of items for each request, as (request, item) pairs sorted by request."""
 
     rows: Lists
-    """Which request, rising."""
+    """``[pairs]`` index of the request, non-decreasing."""
     places: Lists
-    """Which item."""
+    """``[pairs]`` position of the item."""
 
     @classmethod
     def none(cls) -> "ItemSets":
-        """Return no items for any request."""
+        """Return empty sets."""
         return cls(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
@@ -36,21 +36,21 @@ def exact_search(
 ) -> Lists:
     """Return the items with the ``k`` largest dot products for each request.
 
-    Memory is that of ``block`` items for some hundred requests, however many there are. Of equal
-    scores the item that comes first wins.
+    Scores are computed for 512 requests and ``block`` items at a time, so memory does not grow with
+    the number of items. Ties are broken by the lower position.
 
     Args:
         requests: ``[requests, dim]`` float32.
         items: ``[items, dim]`` float32.
-        k: how many.
-        exclude: items that are not to be found.
-        block: items that are scored at a time.
+        k: number of items to return for each request.
+        exclude: items to exclude from the results of each request.
+        block: number of items scored at a time.
 
     Returns:
-        ``[requests, k]`` places of items, best first; -1 where there are no more.
+        ``[requests, k]`` positions of items, best first; -1 where no items remain.
 
     Raises:
-        ShapeError: if the vectors are not of one length.
+        ShapeError: if the vectors differ in dimension.
         ConfigError: if ``k`` or ``block`` is not a positive integer.
         DataError: if a score is NaN.
 
@@ -66,19 +66,20 @@ def exact_search(
     check_size(block, "block")
     exclude = exclude or ItemSets.none()
     found = np.full((len(requests), k), -1, dtype=np.int64)
-    for first in range(0, len(requests), _REQUESTS_AT_ONCE):
-        last = min(first + _REQUESTS_AT_ONCE, len(requests))
-        out = (exclude.rows >= first) & (exclude.rows < last)
-        some = ItemSets(exclude.rows[out] - first, exclude.places[out])
-        best = _searched(requests[first:last], items, k, some, block)
+    for first in range(0, len(requests), _REQUEST_BLOCK):
+        last = min(first + _REQUEST_BLOCK, len(requests))
+        inside = (exclude.rows >= first) & (exclude.rows < last)
+        excluded = ItemSets(exclude.rows[inside] - first, exclude.places[inside])
+        best = _search_block(requests[first:last], items, k, excluded, block)
         found[first:last, : best.shape[1]] = best
     return found
 
 
-_REQUESTS_AT_ONCE = 512
+_REQUEST_BLOCK = 512
 
 
-def _searched(requests: Tensor, items: Tensor, k: int, exclude: ItemSets, block: int) -> Lists:
+def _search_block(requests: Tensor, items: Tensor, k: int, exclude: ItemSets, block: int) -> Lists:
+    """Top items of a block of requests, best first; at most ``k`` columns."""
     order = np.argsort(exclude.places, kind="stable")
     rows, places = exclude.rows[order], exclude.places[order]
     device = requests.device
@@ -87,24 +88,30 @@ def _searched(requests: Tensor, items: Tensor, k: int, exclude: ItemSets, block:
         stop = min(start + block, len(items))
         scores = requests @ items[start:stop].T
         if bool(scores.isnan().any()):
-            raise DataError("some scores of items are NaN, so they have no rank")
+            raise DataError(
+                f"scores of items must be numbers; got NaN for {int(scores.isnan().sum())} of "
+                f"{scores.numel()} pairs of a request and an item"
+            )
         first, last = np.searchsorted(places, (start, stop))
         keys = _keys(scores, start)
-        out = torch.from_numpy(rows[first:last]).to(device)
-        keys[out, torch.from_numpy(places[first:last] - start).to(device)] = _NOBODY
+        row = torch.from_numpy(rows[first:last]).to(device)
+        keys[row, torch.from_numpy(places[first:last] - start).to(device)] = _EXCLUDED
         best = torch.cat([best, keys], dim=1)
         best = best.topk(min(k, best.shape[1]), dim=1).values
-    found: Lists = (_LAST - (best & _LAST)).masked_fill(best == _NOBODY, -1).cpu().numpy()
+    found: Lists = (_LAST - (best & _LAST)).masked_fill(best == _EXCLUDED, -1).cpu().numpy()
     return found
 
 
 _LAST = 2**32 - 1
-_NOBODY = -(2**63)
+_EXCLUDED = -(2**63)  # below every key
 
 
 def _keys(scores: Tensor, start: int) -> Tensor:
-    """Whole numbers in the order of the scores, and of the items where those are equal."""
-    bits = (scores.float() + 0.0).view(torch.int32)  # + 0.0: minus zero is zero
+    """Return int64 keys in the order of the scores; the lower position has the larger key in a tie.
+
+    The high 32 bits hold the score as an order-preserving integer, the low 32 bits its position.
+    """
+    bits = (scores.float() + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     places = torch.arange(start, start + scores.shape[1], device=scores.device)
     return (ordered.long() << 32) | (_LAST - places)
@@ -118,24 +125,25 @@ def index_search(
     index: str = "HNSW32",
     exclude: ItemSets | None = None,
 ) -> Lists:
-    """Return about the items with the ``k`` largest dot products, by an index of faiss.
+    """Return approximately the items with the ``k`` largest dot products, with a faiss index.
 
-    How nearly the lists are those of :func:`exact_search` is for the index: ``"Flat"`` finds them
-    all. Measure it with :func:`agreement`.
+    The recall relative to :func:`exact_search` depends on the index; ``"Flat"`` is exact.
+    :func:`agreement` measures it.
 
     Args:
         requests: ``[requests, dim]`` float32.
         items: ``[items, dim]`` float32.
-        k: how many.
-        index: what faiss's ``index_factory`` makes, such as ``"HNSW32"`` or ``"IVF64,Flat"``.
-        exclude: items that are not to be found. So many more are asked of the index.
+        k: number of items to return for each request.
+        index: description for faiss's ``index_factory``, such as ``"HNSW32"`` or ``"IVF64,Flat"``.
+        exclude: items to exclude from the results of each request. The index retrieves as many
+            additional items as the largest of these sets has, and excluded items are removed.
 
     Returns:
-        ``[requests, k]`` places of items, best first; -1 where no more were found.
+        ``[requests, k]`` positions of items, best first; -1 where the index returned no more.
 
     Raises:
-        ShapeError: if the vectors are not of one length.
-        ConfigError: if faiss knows no such index, or ``k`` is not a positive integer.
+        ShapeError: if the vectors differ in dimension.
+        ConfigError: if faiss rejects the index, or ``k`` is not a positive integer.
         MissingExtraError: if faiss is not installed.
 
     Source: faiss (Douze et al., arXiv 2401.08281).
@@ -150,18 +158,18 @@ def index_search(
         built = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
         built.train(vectors)
     except RuntimeError as error:
-        told = str(error).strip().rpartition("Error: ")[2]
-        raise ConfigError(f"faiss cannot make an index '{index}' of these items: {told}") from None
+        message = str(error).strip().rpartition("Error: ")[2]
+        raise ConfigError(f"faiss cannot build index '{index}' of these items: {message}") from None
     built.add(vectors)
     most = int(np.bincount(exclude.rows, minlength=1).max()) if len(exclude.rows) else 0
-    asked = min(k + most, len(vectors))
+    depth = min(k + most, len(vectors))
     if hasattr(built, "hnsw"):
-        built.hnsw.efSearch = max(built.hnsw.efSearch, 2 * asked)
-    _, found = built.search(queries, asked)
+        built.hnsw.efSearch = max(built.hnsw.efSearch, 2 * depth)
+    _, found = built.search(queries, depth)
     size = len(vectors)
-    owner = np.arange(len(queries))[:, None] * size
-    banned = np.isin(owner + found, exclude.rows * size + exclude.places)
-    # Stable: what is left keeps its order.
+    offsets = np.arange(len(queries))[:, None] * size
+    banned = np.isin(offsets + found, exclude.rows * size + exclude.places)
+    # The stable sort moves removed items to the end and keeps the order of the others.
     order = np.argsort(banned | (found < 0), axis=1, kind="stable")[:, :k]
     kept = np.take_along_axis(np.where(banned, -1, found), order, axis=1).astype(np.int64)
     short = k - kept.shape[1]
@@ -169,16 +177,16 @@ def index_search(
 
 
 def agreement(found: Lists, exact: Lists) -> float:
-    """Return the share of exact lists that other lists found: the recall of an index.
+    """Return the share of the items of the exact lists that other lists contain: the index recall.
 
     Examples:
         >>> agreement(np.array([[2, 1, 7]]), np.array([[1, 2, 3]])) == 2 / 3
         True
     """
     size = max(int(found.max(initial=0)), int(exact.max(initial=0))) + 1
-    owner = np.arange(len(exact))[:, None] * size
-    there = exact >= 0
-    hit = np.isin((owner + exact)[there], (owner + found)[found >= 0])
+    offsets = np.arange(len(exact))[:, None] * size
+    valid = exact >= 0
+    hit = np.isin((offsets + exact)[valid], (offsets + found)[found >= 0])
     return float(hit.mean()) if hit.size else 1.0
 
 

@@ -1,4 +1,4 @@
-"""Significance: whether two methods differ by more than the luck of which requests came."""
+"""Significance tests of the difference between two methods, and Holm's correction."""
 
 import math
 from collections.abc import Mapping
@@ -15,55 +15,58 @@ Floats = NDArray[np.float64]
 Test = Literal["randomisation", "t"]
 
 _SIGNS_AT_ONCE = 1 << 22
-"""Signs held in memory at a time; more only if there are more requests than this."""
+"""Maximum number of signs in memory at once; one resample of more requests exceeds it."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class PairedTest:
-    """How likely so large a mean difference is if neither method is better."""
+    """Result of a paired test of the mean difference of two methods."""
 
     p: float
-    """Two-sided, in (0, 1]; NaN if no difference is defined."""
+    """Two-sided p value, in (0, 1]; NaN if no difference is defined. Also NaN for the t test if all
+    defined differences are equal and not 0, or there is only one."""
     mean: float
-    """Of the differences that are defined; NaN if there is none."""
+    """Mean of the defined differences; NaN if there are none."""
     requests: int
-    """How many differences are defined."""
+    """Number of defined differences."""
     undefined: int
-    """How many are not, and are left out."""
+    """Number of undefined differences; they are excluded."""
 
 
 def paired_test(
     differences: Floats, *, test: Test = "randomisation", resamples: int = 10_000, seed: int = 0
 ) -> PairedTest:
-    r"""Test whether the mean difference of two methods over the same requests is 0, two-sided.
+    r"""Two-sided test of whether the mean difference of two methods over the same requests is 0.
 
-    ``"randomisation"`` supposes that it was chance which of the two values of a request belongs to
-    which method, so that the sign of each difference may as well be the other. It draws all signs
-    anew and counts how often the mean gets as far from 0 as it was:
+    Under the null hypothesis of ``"randomisation"``, the two values of a request are exchangeable
+    between the methods, so each difference has either sign with equal probability. The test draws
+    all signs at random and counts the resamples whose mean is at least as far from 0 as the
+    observed mean:
 
     .. math::
         p = \frac{1 + \#\{b : |\sum_i \pm_{bi}\, d_i| \ge |\sum_i d_i|\}}{1 + B}
 
-    Where there are no more than ``resamples`` ways to set the signs, each is taken once and p is
-    exact. ``"t"`` is Student's t test of one sample. Both speak of other requests and not of other
-    seeds: give them the mean over seeds, and look at an interval over requests and seeds
-    (:func:`~cascaderank.evaluation.bootstrap.two_way_bootstrap`) too.
+    If the number of sign assignments is at most ``resamples``, all are enumerated and p is exact.
+    ``"t"`` is Student's one-sample t test. Both tests generalise to other requests, not to other
+    training seeds: pass the mean over seeds, and also report an interval over requests and seeds
+    (:func:`~cascaderank.evaluation.bootstrap.two_way_bootstrap`).
 
     Args:
-        differences: ``[requests]``, one method less the other; NaN is undefined, and left out and
-            counted.
-        test: which.
-        resamples: how many times the signs are drawn; p is never below one over this plus one.
-        seed: equal seeds give equal p.
+        differences: ``[requests]``, values of one method minus those of the other; NaN is
+            undefined, excluded from the test and counted.
+        test: ``"randomisation"`` or ``"t"``.
+        resamples: number of random sign assignments; a p value that is not exact is at least
+            ``1 / (1 + resamples)``.
+        seed: random seed of the signs; equal seeds give equal p values.
 
     Raises:
         ShapeError: if ``differences`` is not a vector.
-        ConfigError: if there is no such test, or ``resamples`` is below 1.
+        ConfigError: if ``test`` is unknown, or ``resamples`` is below 1.
 
     Examples:
-        >>> found = paired_test(np.array([0.1, 0.2, 0.1, 0.3, 0.2, np.nan]))
-        >>> f"p = {found.p:.4f} over {found.requests} requests"
+        >>> result = paired_test(np.array([0.1, 0.2, 0.1, 0.3, 0.2, np.nan]))
+        >>> f"p = {result.p:.4f} over {result.requests} requests"
         'p = 0.0625 over 5 requests'
 
     Source: Fisher 1935; for retrieval Smucker, Allan and Carterette (CIKM 2007).
@@ -72,16 +75,18 @@ def paired_test(
         raise ShapeError(f"differences must be [requests]; got {list(differences.shape)}")
     known = ("randomisation", "t")
     if test not in known:
-        raise ConfigError(f"no test '{test}'{did_you_mean(test, known)}; there are {known}")
+        raise ConfigError(
+            f"test must be one of {', '.join(known)}; got '{test}'{did_you_mean(test, known)}"
+        )
     if resamples < 1:
         raise ConfigError(f"resamples must be at least 1; got {resamples}")
     defined = differences[~np.isnan(differences)].astype(np.float64)
     if not len(defined):
         p = math.nan
     elif not defined.any():
-        p = 1.0  # no difference anywhere, of which t makes 0 / 0
+        p = 1.0  # all differences are 0, and the t statistic would be 0 / 0
     elif test == "t":
-        # One request has no spread to compare with; equal differences have none at all.
+        # The t statistic is undefined for one request and for equal differences: no variance.
         spread = len(defined) > 1 and bool(np.ptp(defined))
         p = float(stats.ttest_1samp(defined, 0.0).pvalue) if spread else math.nan
     else:
@@ -97,37 +102,38 @@ def paired_test(
 @final
 @dataclass(frozen=True, kw_only=True)
 class UnpairedTest:
-    """How likely so large a difference of two means is if neither method is better."""
+    """Result of an unpaired test of the difference between the means of two methods."""
 
     p: float
-    """Two-sided, in [0, 1]; NaN if either has fewer than two runs, or none varies."""
+    """Two-sided p value, in [0, 1]; NaN if either method has fewer than two runs, or if neither
+    varies."""
     difference: float
-    """Of the means: the first less the second; NaN if either has no runs."""
+    """Mean of the first minus mean of the second; NaN if either has no runs."""
     runs: tuple[int, int]
-    """How many there are of each."""
+    """Number of runs of each method."""
 
 
 def unpaired_test(one: Floats, other: Floats) -> UnpairedTest:
-    r"""Test whether the runs of two methods have one mean, two-sided, by Welch's t test.
+    r"""Two-sided Welch's t test of whether the runs of two methods have the same mean.
 
     .. math::
         t = \frac{\bar x - \bar y}{\sqrt{s_x^2 / n_x + s_y^2 / n_y}}
 
-    What varies here is the run: its seed and, if they differ, its requests. Give it one value
-    per repeated run, as FS-LTR does with five; for two methods over the same requests
-    :func:`paired_test` sees smaller differences. Neither need have the other's variance.
+    The sampling unit is the run: its seed and, if they differ, its requests. Pass one value per
+    repeated run, as FS-LTR does with five runs. For two methods over the same requests,
+    :func:`paired_test` detects smaller differences. The variances need not be equal.
 
     Args:
-        one: ``[runs]``, a value for each repetition of a method.
-        other: ``[runs]``, those of another; as many or not.
+        one: ``[runs]``, one value per run of the first method.
+        other: ``[runs]``, one value per run of the second method; the numbers of runs may differ.
 
     Raises:
         ShapeError: if either is not a vector.
-        DataError: if a value is NaN: a run whose result is undefined is no repetition.
+        DataError: if a value is NaN: a run with an undefined result is not a repetition.
 
     Examples:
-        >>> found = unpaired_test(np.array([0.5, 0.52, 0.51]), np.array([0.4, 0.42, 0.43]))
-        >>> f"{found.difference:+.3f}, p = {found.p:.4f}"
+        >>> result = unpaired_test(np.array([0.5, 0.52, 0.51]), np.array([0.4, 0.42, 0.43]))
+        >>> f"{result.difference:+.3f}, p = {result.p:.4f}"
         '+0.093, p = 0.0017'
 
     Source: Welch 1947; FS-LTR reports an unpaired t test of five repeats.
@@ -136,7 +142,10 @@ def unpaired_test(one: Floats, other: Floats) -> UnpairedTest:
         if values.ndim != 1:
             raise ShapeError(f"values must be [runs]; got {list(values.shape)}")
         if np.isnan(values).any():
-            raise DataError(f"{int(np.isnan(values).sum())} of {len(values)} runs are NaN")
+            raise DataError(
+                f"values of runs must be numbers; got NaN for {int(np.isnan(values).sum())} of "
+                f"{len(values)} runs"
+            )
     both = len(one) > 0 and len(other) > 0
     enough = min(len(one), len(other)) > 1 and bool(np.ptp(one) or np.ptp(other))
     return UnpairedTest(
@@ -147,19 +156,19 @@ def unpaired_test(one: Floats, other: Floats) -> UnpairedTest:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    r"""Adjust p values of several tests, so that calling any of them wrongly stays as rare.
+    r"""Return p values adjusted for multiple tests by Holm's step-down procedure.
 
     .. math::
         p'_{(i)} = \max_{j \le i} \min\left(1, (n + 1 - j)\, p_{(j)}\right)
 
-    with the smallest first. If every p' below .05 is called a difference, the chance to call even
-    one of those that are none is at most .05, however the tests depend on one another.
+    with n p values in ascending order. If every p' below .05 is called significant, the probability
+    of at least one false positive is at most .05, whatever the dependence between the tests.
 
     Args:
-        p_values: by name; NaN is no test, and stays NaN.
+        p_values: p values by name; NaN is not a test, and stays NaN.
 
     Returns:
-        By name, in the order given.
+        Adjusted p values by name, in the order of ``p_values``.
 
     Examples:
         >>> holm({"lcron": 0.01, "arf": 0.04, "icc": 0.03})
@@ -169,31 +178,32 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """
     tested = sorted((n for n, p in p_values.items() if not math.isnan(p)), key=p_values.__getitem__)
     adjusted, largest = dict(p_values), 0.0
-    for place, name in enumerate(tested):
-        largest = max(largest, min(1.0, (len(tested) - place) * p_values[name]))
+    for smaller, name in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - smaller) * p_values[name]))
         adjusted[name] = largest
     return adjusted
 
 
 def _sign_flips(differences: Floats, resamples: int, rng: np.random.Generator) -> float:
+    """P value of the randomisation test; exact if all sign assignments can be enumerated."""
     requests = len(differences)
-    # Sums that are equal on paper may round apart.
-    far = abs(differences.sum()) - 1e-12 * np.abs(differences).sum()
+    # The tolerance counts sums that are equal except for rounding.
+    observed = abs(differences.sum()) - 1e-12 * np.abs(differences).sum()
     if requests < 63 and 2**requests <= resamples:
-        ways = np.arange(2**requests)[:, None] >> np.arange(requests) & 1
-        return float((_sums(ways, differences) >= far).mean())
+        kept = np.arange(2**requests)[:, None] >> np.arange(requests) & 1
+        return float((_absolute_sums(kept, differences) >= observed).mean())
     count, step = 0, max(1, _SIGNS_AT_ONCE // requests)
     for start in range(0, resamples, step):
-        # One random bit a sign. scipy's permutation_test sorts random numbers instead, and takes
-        # four minutes for what this does in a second: 10,000 draws of 100,000 requests.
+        # One random bit per sign. For 10,000 resamples of 100,000 requests this takes one second;
+        # scipy's permutation_test, which sorts random numbers, takes four minutes.
         size = (min(step, resamples - start), -(-requests // 8))
         bits = rng.integers(256, size=size, dtype=np.uint8)
-        kept = np.unpackbits(bits, axis=1, count=requests)
-        count += int((_sums(kept, differences) >= far).sum())
+        signs = np.unpackbits(bits, axis=1, count=requests)
+        count += int((_absolute_sums(signs, differences) >= observed).sum())
     return (1 + count) / (1 + resamples)
 
 
-def _sums(kept: NDArray[np.integer], differences: Floats) -> Floats:
-    """How far the sums get from 0 if only the kept differences keep their sign."""
+def _absolute_sums(kept: NDArray[np.integer], differences: Floats) -> Floats:
+    """Absolute sums of the differences, with the sign flipped where ``kept`` is 0."""
     sums: Floats = np.abs(2 * (kept.astype(np.float64) @ differences) - differences.sum())
     return sums

@@ -1,4 +1,4 @@
-"""Tables of a report for people, at most 100 columns wide."""
+"""Tables of an evaluation report for the terminal, at most 100 characters wide."""
 
 import math
 from typing import TYPE_CHECKING
@@ -13,16 +13,13 @@ if TYPE_CHECKING:
 
 
 def report_tables(report: Report) -> tuple["Table", ...]:
-    """Return what a person wants to see of a report: the funnel, and the cascade as a whole.
-
-    Between them stand the metrics that were asked for, if any were.
-    """
-    more = any(stage.metrics for stage in report.stages.values())
-    return funnel_table(report), *[metric_table(report)] * more, summary_table(report)
+    """Return the tables of a report: the funnel, the additional metrics if any, and the cascade."""
+    named = any(stage.metrics for stage in report.stages.values())
+    return funnel_table(report), *[metric_table(report)] * named, summary_table(report)
 
 
 def metric_table(report: Report) -> "Table":
-    """Return the metrics that were asked for, a line per stage and metric.
+    """Return a table of the additional metrics, one row per stage and metric.
 
     Examples:
         >>> import torch
@@ -36,7 +33,9 @@ def metric_table(report: Report) -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title="Stages alone", title_justify="left", box=None, header_style="bold")
+    table = Table(
+        title="Metrics of single stages", title_justify="left", box=None, header_style="bold"
+    )
     table.add_column("stage", max_width=24, overflow="fold")
     table.add_column("metric")
     for heading in ("mean", f"{report.confidence:.0%} interval", "requests", "undefined"):
@@ -55,7 +54,7 @@ def metric_table(report: Report) -> "Table":
 
 
 def funnel_table(report: Report) -> "Table":
-    """Return one line per stage: how it ranks, what it loses, and what mending it is worth.
+    """Return a table of ranking metrics, losses and ceilings, one row per stage.
 
     Examples:
         >>> import torch
@@ -101,9 +100,9 @@ def funnel_table(report: Report) -> "Table":
 
 
 def summary_table(report: Report) -> "Table":
-    """Return the joint recall with its interval, and the best that the quotas allow.
+    """Return a table of the joint recall and the maximum that the quotas allow, with intervals.
 
-    Below stand how many requests had no ground truth, and what was left out.
+    The caption contains the number of requests without ground truth and the notes of the report.
 
     Examples:
         >>> import torch
@@ -117,8 +116,8 @@ def summary_table(report: Report) -> "Table":
 
     notes = list(report.notes)
     if report.without_ground_truth:
-        missing, requests = f"{report.without_ground_truth:,}", f"{report.requests:,}"
-        notes.insert(0, f"{missing} of {requests} requests have no ground truth")
+        undefined, requests = f"{report.without_ground_truth:,}", f"{report.requests:,}"
+        notes.insert(0, f"{undefined} of {requests} requests have no ground truth")
     table = Table(
         title="Cascade",
         title_justify="left",
@@ -144,18 +143,18 @@ def summary_table(report: Report) -> "Table":
 
 
 def catalogue_table(report: CatalogueReport) -> "Table":
-    """Return one line per metric of a search of all items, with one column per cut-off."""
+    """Return a table of full-catalogue retrieval metrics: metrics in rows, cut-offs in columns."""
     from rich.table import Table
 
     cutoffs = list(dict.fromkeys(name.partition("@")[2] for name in report.metrics))
     notes = [f"{report.items:,} items, {report.requests:,} requests"]
     undefined = max(summary.undefined for summary in report.metrics.values())
     if undefined:
-        notes.append(f"{undefined:,} requests have no ground truth, and are left out")
+        notes.append(f"{undefined:,} requests without ground truth are excluded")
     if report.absent:
-        notes.append(f"{report.absent:,} of the ground truth are among no items: missed")
+        notes.append(f"{report.absent:,} ground-truth items outside the catalogue count as misses")
     if report.index != EXACT:
-        notes.append(f"by index {report.index}: {report.index_recall:.4f} of the exact lists")
+        notes.append(f"index {report.index} retrieves {report.index_recall:.4f} of the exact lists")
     table = Table(
         title="Search of all items",
         title_justify="left",
@@ -171,20 +170,19 @@ def catalogue_table(report: CatalogueReport) -> "Table":
     for metric in SEARCH_METRICS:
         row = []
         for cutoff in cutoffs:
-            found = report.metrics[f"{metric}@{cutoff}"]
-            ends = "-" if math.isnan(found.low) else f"{found.low:.4f} to {found.high:.4f}"
-            row += [_number(found), ends]
+            summary = report.metrics[f"{metric}@{cutoff}"]
+            row += [_number(summary), _interval(summary)]
         table.add_row(metric.replace("_", " "), *row)
     return table
 
 
 def _number(summary: Summary | None, *, places: int = 4) -> str:
-    """Return a mean, or a dash where it is undefined."""
+    """Format a mean; a dash if it is undefined."""
     if summary is None or math.isnan(summary.mean):
         return "-"
     return f"{summary.mean:,.{places}f}"
 
 
 def _interval(summary: Summary) -> str:
-    """Return the ends of an interval, or a dash if it has none."""
+    """Format the ends of an interval; a dash if there is none."""
     return "-" if math.isnan(summary.low) else f"{summary.low:.4f} to {summary.high:.4f}"

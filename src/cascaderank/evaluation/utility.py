@@ -1,4 +1,4 @@
-"""What a stage is worth to users: the interest in what is left when later stages are done."""
+"""Funnel utility: user interest in the candidates that remain after all later stages."""
 
 from collections.abc import Sequence
 
@@ -19,39 +19,40 @@ def funnel_utility(
     later_quotas: Sequence[int] = (),
     mask: Tensor | None = None,
 ) -> Tensor:
-    r"""Interest of the user in what is exposed, if a stage ranks by some scores.
+    r"""Return the total user interest in the exposed candidates, given the scores of a stage.
 
     .. math::
         U = \sum_{v \in I^S(I^i)} r(u, v)
 
-    :math:`I^i` is what the stage keeps, :math:`I^S(I^i)` what later stages leave of it. Of all
-    rankings of the stage the best is that of the generalised probability ranking principle; that
-    by interest alone (the probability ranking principle) can lose all of it, since what users
-    like best is worth nothing where a later stage drops it. Where later stages are random, draw
-    their scores several times and take the mean.
+    :math:`I^i` is the set that the stage keeps, :math:`I^S(I^i)` the subset that the later stages
+    keep. The ranking of the generalised probability ranking principle maximises the utility. The
+    ranking by interest alone (the probability ranking principle) can have utility 0, since a
+    candidate contributes nothing if a later stage drops it. If later stages are stochastic, average
+    the utility over several draws of their scores.
 
     Args:
-        scores: ``[batch, list]``, what the stage ranks by.
-        interest: ``[batch, list]``, r: how much the user would like each candidate if exposed.
-        quota: how many candidates the stage keeps.
-        later: ``[stages, batch, list]``, scores of the stages after it; none if not given.
-        later_quotas: how many candidates each of these keeps; never grows, from ``quota`` on.
+        scores: ``[batch, list]``, scores of the stage; higher is better.
+        interest: ``[batch, list]``, r: interest of the user in each candidate if exposed.
+        quota: number of candidates that the stage keeps.
+        later: ``[stages, batch, list]``, scores of the later stages; by default there are none.
+        later_quotas: number of candidates that each later stage keeps, non-increasing, at most
+            ``quota``.
         mask: ``[batch, list]`` bool, ``True`` for a real candidate.
 
     Returns:
-        ``[batch]``.
+        ``[batch]``, sum of the interest in the exposed candidates.
 
     Raises:
-        ShapeError: if the tensors do not agree.
-        ConfigError: if quotas are not positive or grow.
+        ShapeError: if the shapes or dtypes of the tensors do not agree.
+        ConfigError: if the quotas are not positive or increase.
 
     Examples:
         >>> interest = torch.tensor([[1.0, 0.8, 0.1]])
-        >>> liked = torch.tensor([[0.0, 0.5, 1.0]])  # by the stage after it, which keeps one
-        >>> ask = {"quota": 2, "later": liked[None], "later_quotas": (1,)}
-        >>> funnel_utility(interest, interest, **ask)
+        >>> later = torch.tensor([[[0.0, 0.5, 1.0]]])  # one later stage, which keeps one candidate
+        >>> options = {"quota": 2, "later": later, "later_quotas": (1,)}
+        >>> funnel_utility(interest, interest, **options)
         tensor([0.8000])
-        >>> funnel_utility(liked, interest, **ask)
+        >>> funnel_utility(later[0], interest, **options)
         tensor([0.1000])
 
     Source: FS-LTR, section 4.

@@ -1,1 +1,1 @@
-"""Experiments: methods beside one another, on equal terms."""
+"""Experiments: comparison of methods on the same requests, stages, budget and seeds."""

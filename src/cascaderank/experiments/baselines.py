@@ -1,8 +1,8 @@
-"""Scorers without training, as cascades: what a learnt cascade has to beat.
+"""Baselines without training, as cascades.
 
-A baseline ranks by one score in every stage, so what comes out is the top of that one ranking; it
-may use features that the first stages of the cascade may not. The one exception is
-``stage_fusion``, in which each stage fuses what it may use. In a config a baseline is named as
+A baseline ranks by the same score in every stage, so its result is the top of one ranking. It may
+use features that the first stages of the cascade may not use. The exception is ``stage_fusion``, in
+which each stage fuses the features that it may use. In a config, a baseline is named
 ``"random"``, ``"feature:NAME"``, ``"best_feature"`` or ``"best_feature:PATTERN"``,
 ``"rank_fusion:PATTERN"`` and ``"stage_fusion:PATTERN"``.
 """
@@ -24,16 +24,16 @@ from cascaderank.selection import best_first
 from cascaderank.training.run_data import RunData
 
 BASELINES = {
-    "random": "A random order.",
-    "feature": "One feature, the highest value first.",
-    "best_feature": "The one feature, in the one direction, that does best on training requests.",
-    "rank_fusion": "Reciprocal-rank fusion of features: the sum of 1 / (60 + rank).",
-    "stage_fusion": "The same in each stage, of those features that the stage may use.",
+    "random": "Random order.",
+    "feature": "One feature, in descending order.",
+    "best_feature": "The feature and direction with the highest recall on training requests.",
+    "rank_fusion": "Reciprocal rank fusion of features: the sum of 1 / (60 + rank).",
+    "stage_fusion": "Reciprocal rank fusion in each stage, of the features that it may use.",
 }
-"""Baselines by name, with what they rank by."""
+"""Baselines by name, with a description of their score."""
 
-_LAST = -1e30  # score of a candidate without the feature: after all that have it
-_FUSION_DEPTH = 60.0  # of Cormack, Clarke and Buettcher (SIGIR 2009)
+_MISSING_SCORE = -1e30  # score of a candidate without the feature: ranked last
+_FUSION_CONSTANT = 60.0  # from Cormack, Clarke and Buettcher (SIGIR 2009)
 
 
 def build_baseline(text: str, settings: RunSettings, data: RunData) -> tuple[str, Cascade]:
@@ -41,21 +41,21 @@ def build_baseline(text: str, settings: RunSettings, data: RunData) -> tuple[str
 
     Args:
         text: ``"name"`` or ``"name:pattern"``.
-        settings: of the run; gives quotas and ground truth.
-        data: of the run; what has to be chosen is chosen on its training requests.
+        settings: settings of the run, for quotas, ground truth and seed.
+        data: data of the run; choices are made on its training requests.
 
     Returns:
-        How to call it in a table, and its cascade.
+        The display name of the baseline, and its cascade.
 
     Raises:
-        ConfigError: if there is no such baseline, or it needs a pattern.
-        SchemaError: if a pattern matches no feature.
+        ConfigError: if the baseline is unknown, or needs a pattern.
+        SchemaError: if the pattern matches no feature.
     """
     name, _, pattern = text.partition(":")
     if name not in BASELINES:
         raise ConfigError(
-            f"no baseline called '{name}'{did_you_mean(name, BASELINES)}; "
-            f"there are {', '.join(BASELINES)}"
+            f"unknown baseline '{name}'{did_you_mean(name, BASELINES)}; "
+            f"available: {', '.join(BASELINES)}"
         )
     if name == "random":
         return "random order", _cascade(RandomOrder(settings.train.seed), settings)
@@ -66,59 +66,59 @@ def build_baseline(text: str, settings: RunSettings, data: RunData) -> tuple[str
         return f"rank fusion of {len(features)}", _cascade(RankFusion(features), settings)
     if name == "stage_fusion":
         stages = {
-            stage: RankFusion([f for f in data.schema.select(of.features) if f in features])
-            for stage, of in settings.stages.items()
+            name: RankFusion([f for f in data.schema.select(stage.features) if f in features])
+            for name, stage in settings.stages.items()
         }
         return "rank fusion by stage", Cascade(stages, settings.quotas)
     if name == "feature":
         return features[0].name, _cascade(FeatureOrder(features[0].name), settings)
-    feature, sign = _best(features, settings, data)
-    shown = f"best single: {'-' if sign < 0 else ''}{feature}"
-    return shown, _cascade(FeatureOrder(feature, sign=sign), settings)
+    feature, sign = _best_feature(features, settings, data)
+    label = f"best single: {'-' if sign < 0 else ''}{feature}"
+    return label, _cascade(FeatureOrder(feature, sign=sign), settings)
 
 
 @final
 class FeatureOrder(nn.Module):
-    """Score by one numeric feature; candidates without it come last."""
+    """Score candidates by one numeric feature; candidates without a value rank last."""
 
     def __init__(self, feature: str, *, sign: float = 1.0) -> None:
         super().__init__()
         self.feature, self.sign = feature, sign
 
     def forward(self, batch: RequestBatch) -> Tensor:
-        """Return scores ``[batch, list]``."""
-        return torch.nan_to_num(batch.items[self.feature] * self.sign, nan=_LAST)
+        """Return scores ``[batch, list]``; higher is better."""
+        return torch.nan_to_num(batch.items[self.feature] * self.sign, nan=_MISSING_SCORE)
 
 
 @final
 class RankFusion(nn.Module):
-    """Score by reciprocal-rank fusion; a feature that a candidate lacks adds nothing."""
+    """Score candidates by reciprocal rank fusion; a missing value adds 0."""
 
     def __init__(self, features: Sequence[Feature]) -> None:
         super().__init__()
         self.features = [f.name for f in features]
 
     def forward(self, batch: RequestBatch) -> Tensor:
-        """Return scores ``[batch, list]``."""
+        """Return scores ``[batch, list]``; higher is better."""
         total = torch.zeros_like(batch.mask, dtype=torch.float32)
         for name in self.features:
             values = batch.items[name]
-            there = batch.mask & ~values.isnan()
-            ranks = best_first(values.masked_fill(~there, -torch.inf)).argsort(dim=-1) + 1
-            total += there / (_FUSION_DEPTH + ranks)
+            present = batch.mask & ~values.isnan()
+            ranks = best_first(values.masked_fill(~present, -torch.inf)).argsort(dim=-1) + 1
+            total += present / (_FUSION_CONSTANT + ranks)
         return total
 
 
 @final
 class RandomOrder(nn.Module):
-    """Score by chance, seeded by the request, so that batches change nothing."""
+    """Score candidates at random, seeded by request row, independently of the batches."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
         self.seed = seed
 
     def forward(self, batch: RequestBatch) -> Tensor:
-        """Return scores ``[batch, list]``."""
+        """Return scores ``[batch, list]``; higher is better."""
         scores = torch.zeros(batch.mask.shape)
         rows = range(len(batch)) if batch.rows is None else batch.rows.tolist()
         for i, row in enumerate(rows):
@@ -128,7 +128,7 @@ class RandomOrder(nn.Module):
 
 
 def _cascade(scorer: nn.Module, settings: RunSettings) -> Cascade:
-    # The same scorer in every stage: what the last keeps is the top of the one ranking.
+    # With the same scorer in every stage, the last stage keeps the top of that one ranking.
     return Cascade(dict.fromkeys(settings.stages, scorer), settings.quotas)
 
 
@@ -137,19 +137,23 @@ def _numeric(data: RunData, pattern: str) -> list[Feature]:
         f for f in data.schema.select([pattern]) if f.role is Role.ITEM and f.kind is Kind.NUMERIC
     ]
     if not features:
-        raise ConfigError(f"'{pattern}' matches no numeric feature of the candidates")
+        raise ConfigError(
+            f"pattern '{pattern}' must match a numeric feature of the candidates; it matches none"
+        )
     return features
 
 
-def _best(features: Sequence[Feature], settings: RunSettings, data: RunData) -> tuple[str, float]:
-    """The feature and direction of the best recall at the last quota, on training requests."""
+def _best_feature(
+    features: Sequence[Feature], settings: RunSettings, data: RunData
+) -> tuple[str, float]:
+    """Feature and sign with the highest mean recall at the last quota on training requests."""
     loader = RequestLoader(
         data.encoded, data.split.train, batch_size=settings.evaluation.batch_size
     )
     recalls: dict[tuple[str, float], list[Tensor]] = {}
     for batch in loader.epoch(0):
         if batch.labels is None:
-            raise ConfigError("a baseline is chosen by labels; the data set has none")
+            raise ConfigError("baseline 'best_feature' needs labels; the data set has none")
         for feature in features:
             for sign in (1.0, -1.0):
                 recall = recall_metric(

@@ -1,4 +1,4 @@
-"""How the numbers of a comparison are written, the same in every table."""
+"""Formatting of the numbers of a comparison, shared by all tables."""
 
 import math
 import re
@@ -8,18 +8,19 @@ from typing import Any, Final
 from cascaderank.experiments.summary import Comparison, MethodResult
 
 SIGNIFICANT: Final = 0.05
-"""Adjusted p values below it are marked, if the interval agrees."""
+"""Significance level of adjusted p values; a mark also requires that the interval excludes 0."""
 
 MARKED: Final = (
     "Holm-adjusted p < .05, and 0 outside the interval of the gain over requests and seeds"
 )
-"""What a mark says."""
+"""Meaning of a significance mark."""
 
-EDGE: Final = "edge: the lowest or highest value tried, so a better one may lie beyond"
+EDGE: Final = "edge: the lowest or highest value tried; a better one may lie beyond"
+"""Meaning of ``(edge)`` after a chosen value."""
 
 
 def share(value: float | None, *, sign: str = "", places: int = 4) -> str:
-    """Write as tables of the field do: without the zero before the point.
+    """Format a value in [0, 1] without the zero before the decimal point.
 
     Examples:
         >>> share(0.87321), share(-0.0042, sign="+", places=3), share(float("nan")), share(None)
@@ -33,7 +34,7 @@ def share(value: float | None, *, sign: str = "", places: int = 4) -> str:
 
 
 def with_deviation(mean: float, deviation: float | None) -> str:
-    """Write a mean with its deviation, if it has one.
+    """Format a mean with its standard deviation, if given.
 
     Examples:
         >>> with_deviation(0.8732, 0.0005)
@@ -43,7 +44,7 @@ def with_deviation(mean: float, deviation: float | None) -> str:
 
 
 def interval(low: float | None, high: float | None, *, sign: str = "") -> str:
-    """Write the ends of an interval; nothing if it has none.
+    """Format the ends of an interval; empty if there is none.
 
     Examples:
         >>> interval(0.8712, 0.8758)
@@ -55,7 +56,7 @@ def interval(low: float | None, high: float | None, *, sign: str = "") -> str:
 
 
 def p_value(p: float | None) -> str:
-    """Write a p value to three places.
+    """Format a p value to three decimal places.
 
     Examples:
         >>> p_value(0.0312), p_value(0.0001), p_value(1.0), p_value(None)
@@ -69,25 +70,25 @@ def p_value(p: float | None) -> str:
 
 
 def megabytes(size: float | None) -> str:
-    """Write a size in MB of 1,000,000 bytes."""
+    """Format a size in bytes as MB (1,000,000 bytes)."""
     return "" if size is None else f"{size / 1e6:,.0f}"
 
 
 def seconds(duration: float | None) -> str:
-    """Write a duration; to a tenth below ten seconds."""
+    """Format a duration in seconds, with one decimal place below ten seconds."""
     return "" if duration is None else f"{duration:,.{0 if duration >= 10 else 1}f}"
 
 
 def tried(method: MethodResult) -> str:
-    """Write how many points of its grid a method tried, of the fold with the most."""
+    """Format the number of grid points that a method tried, the maximum over folds."""
     most = max((len(t["tried"]) for t in method.tuning), default=0)
     return str(most) if most else ""
 
 
 def chosen(method: MethodResult, *, between: str = ", ") -> str:
-    """Write the values that were chosen, and in how many folds if not in all.
+    """Format the chosen values, with the number of folds if the folds differ.
 
-    A value is followed by ``(edge)`` if it is the lowest or the highest that was tried.
+    A value is followed by ``(edge)`` if it is the lowest or highest value tried.
     """
     points = [
         " ".join(
@@ -99,12 +100,11 @@ def chosen(method: MethodResult, *, between: str = ", ") -> str:
     counts = Counter(points)
     if len(counts) < 2:
         return next(iter(counts), "")
-    told = [f"{point}: {n} of {len(points)}" for point, n in counts.most_common()]
-    return between.join(told)
+    return between.join(f"{point}: {n} of {len(points)}" for point, n in counts.most_common())
 
 
 def at_edge(method: MethodResult) -> bool:
-    """Whether a chosen value is the lowest or highest tried, in any fold."""
+    """Return whether a chosen value is the lowest or highest value tried, in any fold."""
     return any(tuned["at_edge"] for tuned in method.tuning)
 
 
@@ -115,10 +115,10 @@ def best(comparison: Comparison) -> str:
 
 
 def mark(method: MethodResult) -> str:
-    """``"better"`` or ``"worse"`` than the reference if that is significant, else nothing.
+    """Return ``"better"`` or ``"worse"`` for a significant gain over the reference, else ``""``.
 
-    The test speaks of other requests only, so a gain must also be clear of 0 in the interval that
-    other seeds are in; of one seed there is none.
+    The test generalises to other requests only, so the interval over requests and seeds must also
+    exclude 0. With one seed, nothing is marked.
     """
     m = method
     if len(m.by_seed) < 2:
@@ -131,7 +131,7 @@ def mark(method: MethodResult) -> str:
 
 
 def title(comparison: Comparison) -> str:
-    """Say what was compared on what."""
+    """Return the title: data set, number of test requests, folds and seeds."""
     c = comparison
     folds = "1 fold" if c.folds == 1 else f"{c.folds} folds"
     seeds = "1 seed" if c.seeds == 1 else f"{c.seeds} seeds"
@@ -139,21 +139,21 @@ def title(comparison: Comparison) -> str:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Say what the numbers mean, a sentence a note."""
+    """Return notes that define the numbers, one sentence each."""
     c = comparison
     over = f"[..]: {c.confidence:.0%} interval over requests"
-    found = [f"±: standard deviation over seeds. {over} and seeds."]
+    sentences = [f"±: standard deviation over seeds. {over} and seeds."]
     if c.seeds == 1:
-        found = [f"{over}; of one seed, the luck of training is in none."]
+        sentences = [f"{over}; with one seed, no interval covers the variance between seeds."]
     if any(m.gain is not None for m in c.methods):
-        found.append(
+        sentences.append(
             f"Gain: over {c.reference}; p: paired randomisation test over requests, Holm-adjusted."
         )
     if c.published:
-        found.append(f"Published: {c.published['source']}; {c.published['note']}.")
+        sentences.append(f"Published: {c.published['source']}; {c.published['note']}.")
     if c.undefined:
-        found.append(f"{c.undefined:,} requests without ground truth are left out.")
-    return found
+        sentences.append(f"{c.undefined:,} requests without ground truth are excluded.")
+    return sentences
 
 
 def _value(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Compare methods on one data set: the same requests, stages, budget and seeds for each."""
+"""Comparison of methods on one data set, with equal requests, stages, budget and seeds."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -35,63 +35,65 @@ def compare(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Tune and train every method on every fold, and judge them beside the baselines.
+    """Tune, train and evaluate every method on every fold, and evaluate the baselines.
 
-    Runs that are complete are not run again, so a comparison that was killed goes on.
+    Complete runs are reused, so an interrupted comparison resumes.
 
     Args:
-        settings: of the runs; ``compare`` in it says what is compared and how it is tuned. A split
-            by folds makes all folds run, each once as the test.
-        folder: of all runs; ``comparison.json`` is written into it.
-        objectives: names of methods, in place of those of the settings.
-        seeds: how many, in place of that of the settings.
-        streaming: how many of the last days are tests, in place of that of the settings.
-        jobs: how many processes train at the same time, in place of that of the settings. They
-            share the threads of torch, of which the rounding of sums depends; nothing else does.
-            With more than one, a script must guard its work by ``if __name__ == "__main__":``.
-        progress: hears how far it is.
+        settings: settings of the runs; ``compare`` defines the methods and the tuning. With a split
+            by folds, each fold is the test set once.
+        folder: folder of all runs; ``comparison.json``, ``comparison.md`` and ``comparison.tex``
+            are written into it.
+        objectives: names of methods, in place of ``compare.objectives``.
+        seeds: number of seeds, in place of ``compare.seeds``.
+        streaming: number of last days used as test days, in place of ``compare.streaming``.
+        jobs: number of processes that train at the same time, in place of ``compare.jobs``. The
+            processes share the threads of torch. The number of threads affects the rounding of
+            sums, and nothing else. With more than one job, a script must guard its entry point with
+            ``if __name__ == "__main__":``.
+        progress: progress reporter.
 
     Returns:
-        The methods, baselines first.
+        The comparison, baselines first.
 
     Raises:
         ConfigError: if a method, a baseline or a setting is unknown.
-        DataError: if the request log is not what it must be.
-        DivergedError: if training of a method breaks down whatever is tried.
+        DataError: if the request log is invalid.
+        DivergedError: if training of a method diverges at every point tried.
         RunError: if the folder is in use, or holds runs of other settings.
     """
     progress = progress or Silent()
-    said = {"objectives": objectives, "seeds": seeds, "streaming": streaming, "jobs": jobs}
-    settings = settings.changed({f"compare.{k}": v for k, v in said.items() if v is not None})
+    options = {"objectives": objectives, "seeds": seeds, "streaming": streaming, "jobs": jobs}
+    settings = settings.changed({f"compare.{k}": v for k, v in options.items() if v is not None})
     methods = methods_of(settings, settings.compare.objectives)
     check_judging(settings, settings.compare.objectives)
     log = RequestLog.open(settings.data.path)
     for method in methods:
         _check(method, settings, log)
     folds = folds_of(settings, log)
-    seen: dict[str, MethodRuns] = {}
+    method_runs: dict[str, MethodRuns] = {}
     progress.start("comparing", len(folds) * sum(planned(m, settings) for m in methods))
     with locked(folder), runner(settings.compare.jobs, progress) as start:
         for fold in folds:
             with run_data(fold.settings, folder=folder, progress=progress) as data:
                 for text in settings.compare.baselines:
-                    _judge_baseline(text, fold, data, [m.name for m in methods], seen)
+                    _evaluate_baseline(text, fold, data, [m.name for m in methods], method_runs)
                 for name, tuned in _train(methods, fold, data, folder, start, progress).items():
-                    _keep_tuned(seen, name, tuned)
+                    _add_tuned(method_runs, name, tuned)
     progress.stop()
     comparison = summarise(
         settings,
-        seen,
+        method_runs,
         dataset=log.manifest.name,
         fold_names=[fold.name for fold in folds],
-        planted=log.manifest.extra.get("planted") if _see_alike(methods, settings) else None,
+        planted=log.manifest.extra.get("planted") if _same_features(methods, settings) else None,
     )
     write_comparison(comparison, folder)
     return comparison
 
 
 def _check(method: Method, run: RunSettings, log: RequestLog) -> None:
-    """Tell before any work what no run of a method can be built of."""
+    """Raise before any training if a run of a method cannot be built."""
     if method.scorer is not None:
         require("lightgbm", extra="baselines")
     for point in drawn(method.axes, run.compare.tuning):
@@ -103,13 +105,13 @@ def _check(method: Method, run: RunSettings, log: RequestLog) -> None:
             raise type(error)(f"compare, method '{method.name}': {error}") from None
 
 
-def _see_alike(methods: Sequence[Method], run: RunSettings) -> bool:
-    """Whether the stages of all methods see the same, as a ceiling of what they see supposes."""
+def _same_features(methods: Sequence[Method], run: RunSettings) -> bool:
+    """Whether all methods use the stage features of the run, as a planted ceiling requires."""
 
-    def of(settings: RunSettings) -> list[tuple[str, ...]]:
+    def features(settings: RunSettings) -> list[tuple[str, ...]]:
         return [stage.features for stage in settings.stages.values()]
 
-    return all(of(method.settings(run)) == of(run) for method in methods)
+    return all(features(method.settings(run)) == features(run) for method in methods)
 
 
 def _train(
@@ -120,7 +122,7 @@ def _train(
     start: Start,
     progress: Progress,
 ) -> dict[str, Tuned]:
-    """Tune all methods on one fold, their trials side by side."""
+    """Tune all methods on one fold; the trials of different methods run concurrently."""
     by_name = {method.name: method for method in methods}
 
     def begin(name: str, trial: Trial) -> "Future[Outcome]":
@@ -138,24 +140,24 @@ def _train(
             data,
         )
 
-    def heard(name: str, trial: Trial, outcome: Outcome) -> None:
-        found = str(outcome.failed)
+    def report(name: str, trial: Trial, outcome: Outcome) -> None:
+        result = str(outcome.failed)
         if outcome.result is not None:
-            found = f"{outcome.result.test.metrics['joint_recall'].mean:.4f}"
-        told = f"{name}, {label_of(trial.point)}, {fold.name}, seed {trial.seed}: {found}"
-        progress.advance(1, told)
+            result = f"{outcome.result.test.metrics['joint_recall'].mean:.4f}"
+        run = f"{name}, {label_of(trial.point)}, {fold.name}, seed {trial.seed}"
+        progress.advance(1, f"{run}: {result}")
 
     plans = {method.name: tune(method, fold.settings) for method in methods}
-    return carry_out(plans, begin, heard)
+    return carry_out(plans, begin, report)
 
 
-def _judge_baseline(
-    text: str, fold: Fold, data: RunData, methods: Sequence[str], seen: dict[str, MethodRuns]
+def _evaluate_baseline(
+    text: str, fold: Fold, data: RunData, methods: Sequence[str], method_runs: dict[str, MethodRuns]
 ) -> None:
     settings = fold.settings
     for seed in range(settings.compare.seeds if text == "random" else 1):
         seeded = settings.changed({"train.seed": seed})
-        shown, cascade = build_baseline(text, seeded, data)
+        label, cascade = build_baseline(text, seeded, data)
         loader = RequestLoader(
             data.encoded, data.split.test, batch_size=settings.evaluation.batch_size
         )
@@ -167,26 +169,28 @@ def _judge_baseline(
             metrics=settings.evaluation.metrics,
             bootstrap=1,
         )
-        # The best feature may be another one in another fold: its row goes by what it is.
-        name = "best single feature" if text.startswith("best_feature") else shown
+        # The best feature may differ between folds, so its row has a fixed name.
+        name = "best single feature" if text.startswith("best_feature") else label
         if name in methods:
-            raise ConfigError(f"compare.variants: '{name}' is what a baseline is called; rename it")
-        _keep(seen, name, seed, report)
+            raise ConfigError(
+                f"compare.variants: '{name}' is the name of a baseline; rename the variant"
+            )
+        _add_report(method_runs, name, seed, report)
         if text.startswith("best_feature"):
-            tuned = {"chosen": {"feature": shown}, "tried": [], "at_edge": []}
-            seen[name].tuning.append(tuned)
+            tuned = {"chosen": {"feature": label}, "tried": [], "at_edge": []}
+            method_runs[name].tuning.append(tuned)
 
 
-def _keep_tuned(seen: dict[str, MethodRuns], name: str, tuned: Tuned) -> None:
+def _add_tuned(method_runs: dict[str, MethodRuns], name: str, tuned: Tuned) -> None:
     for seed, run in enumerate(tuned.runs):
-        _keep(seen, name, seed, run.test)
-        seen[name].seconds.append(run.seconds)
+        _add_report(method_runs, name, seed, run.test)
+        method_runs[name].seconds.append(run.seconds)
         if run.peak_memory is not None:
-            seen[name].peak_memory.append(run.peak_memory)
-    seen[name].tuning.append(tuned.record)
+            method_runs[name].peak_memory.append(run.peak_memory)
+    method_runs[name].tuning.append(tuned.record)
 
 
-def _keep(seen: dict[str, MethodRuns], name: str, seed: int, report: Report) -> None:
-    kept = seen.setdefault(name, MethodRuns())
+def _add_report(method_runs: dict[str, MethodRuns], name: str, seed: int, report: Report) -> None:
+    values_of_seed = method_runs.setdefault(name, MethodRuns()).values[seed]
     for metric, values in report.per_request.items():
-        kept.values[seed][metric].append(values.astype(np.float64))
+        values_of_seed[metric].append(values.astype(np.float64))

@@ -1,4 +1,4 @@
-"""Over what a comparison goes: one split, all folds, or the last days one after another."""
+"""Folds of a comparison: one split, all folds of a split, or the last days in turn."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,37 +13,38 @@ from cascaderank.errors import ConfigError, DataError
 @final
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """One split of the data on which all methods are trained and judged."""
+    """One split of the data, on which all methods are trained and evaluated."""
 
     name: str
-    """Such as ``"fold 0"`` or ``"day 2024-01-09"``."""
+    """Name, such as ``"fold 0"`` or ``"day 2024-01-09"``."""
     settings: RunSettings
-    """Those that all methods share, with this split."""
+    """Settings shared by all methods, with this split."""
 
     @property
     def folder(self) -> str:
-        """What its folders are called."""
+        """Name of the folders of its runs."""
         return self.name.replace(" ", "-")
 
 
 def folds_of(settings: RunSettings, log: RequestLog) -> list[Fold]:
-    """Return the folds of a comparison, in the order in which they are run.
+    """Return the folds of a comparison, in the order of execution.
 
-    With ``compare.streaming``, each of the last days is tested alone by models that were trained
-    on the days before it and validated on those just before it, as if trained anew each day.
+    With ``compare.streaming``, each of the last days is the test set of one fold. Its models are
+    validated on the days just before it and trained on all earlier days, which simulates daily
+    retraining.
 
     Args:
-        settings: of the comparison.
-        log: the data set.
+        settings: settings of the comparison.
+        log: request log.
 
     Raises:
-        ConfigError: if streaming is asked for of a split that is not by day.
-        DataError: if there are too few days.
+        ConfigError: if streaming is set but the split is not by day.
+        DataError: if the log has too few days.
     """
     split = settings.data.split
     if settings.compare.streaming is not None:
         if not isinstance(split, DaySplit):
-            raise ConfigError(f'compare.streaming needs data.split.by = "day"; it is "{split.by}"')
+            raise ConfigError(f'compare.streaming needs data.split.by = "day"; got "{split.by}"')
         return list(_days(settings, split, log, settings.compare.streaming))
     folds = split.folds if isinstance(split, FoldSplit) else 0
     if isinstance(split, GivenSplit):
@@ -61,9 +62,9 @@ def _days(settings: RunSettings, split: DaySplit, log: RequestLog, tests: int) -
     days = days[: len(days) - split.skip_last]
     if len(days) < tests + split.validation_days + 1:
         raise DataError(
-            f"{log.path}: has requests of {len(days)} days to use; {tests} to test and "
-            f"{split.validation_days} to validate leave none to train; lower compare.streaming "
-            "or data.split.validation_days"
+            f"{log.path}: streaming needs at least {tests + split.validation_days + 1} days "
+            f"({tests} to test, {split.validation_days} to validate, 1 to train); got {len(days)}; "
+            "lower compare.streaming or data.split.validation_days"
         )
     for i, day in enumerate(days[-tests:]):
         skipped = split.skip_last + tests - 1 - i

@@ -1,4 +1,4 @@
-"""What a loss is good at: trained for Recall@m@k at one (m, k), judged at all of a grid."""
+"""Heat maps: losses trained for Recall@m@k at one (m, k), evaluated at all (m, k) of a grid."""
 
 import math
 from collections.abc import Sequence
@@ -27,26 +27,26 @@ Floats = NDArray[np.float64]
 @final
 @dataclass(frozen=True, kw_only=True)
 class LossMap:
-    """One loss over the grid; what is undefined is NaN."""
+    """Results of one loss over the grid; undefined values are NaN."""
 
     loss: str
     recall: list[list[float]]
-    """``[trained for][judged at]``: mean over test requests and seeds."""
+    """``[trained for][evaluated at]``: mean recall over test requests and seeds."""
     consistency: float
-    """Rank correlation, in [-1, 1], of how near to (m, k) a model was trained with how it ranks
-    among the models that are judged at (m, k)."""
+    """Rank correlation, in [-1, 1], between the proximity of the (m, k) a model was trained for to
+    the (m, k) of evaluation, and its rank among the models at that (m, k)."""
     regret: float
-    """What the best model of each column has over the one that was trained for it, a mean."""
+    """Mean over columns of the recall of the best model minus that of the model trained for it."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Heatmap:
-    """Losses over a grid of (m, k)."""
+    """Results of several losses over a grid of (m, k)."""
 
     dataset: str
     requests: int
-    """Test requests, over all folds."""
+    """Number of test requests over all folds."""
     folds: int
     seeds: int
     grid: list[tuple[int, int]]
@@ -54,7 +54,7 @@ class Heatmap:
     losses: list[LossMap]
 
     def to_json(self) -> dict[str, Any]:
-        """Return values that JSON can hold; ``None`` for what is undefined."""
+        """Return a JSON-compatible dict; undefined values are ``None``."""
         plain = asdict(self) | {"grid": [list(cell) for cell in self.grid]}
         for loss in plain["losses"]:
             for name in ("consistency", "regret"):
@@ -73,25 +73,26 @@ def heatmap(
     seeds: int = 1,
     progress: Progress | None = None,
 ) -> Heatmap:
-    """Train every loss for every (m, k) and judge every model at all of them.
+    """Train every loss for every (m, k) and evaluate every model at all (m, k).
 
-    Runs that are complete are not run again. Each is stopped by the recall of the validation
-    requests at the (m, k) that it is trained for.
+    Complete runs are reused. Early stopping of a run uses the validation recall at the (m, k) that
+    it is trained for.
 
     Args:
-        settings: of a run with one stage; its quota is m in turn, its ground truth the top k. A
-            split by folds makes all folds run.
-        folder: of all runs; ``heatmap.json`` and ``heatmap.md`` are written into it.
-        losses: names of objectives; options are those of ``settings`` for the objective that they
-            are of, and defaults for the others.
-        m: how many candidates the stage passes on.
+        settings: settings of a run with one stage; its quota is set to each m, and its ground truth
+            to the top k. With a split by folds, all folds are run.
+        folder: folder of all runs; ``heatmap.json`` and ``heatmap.md`` are written into it.
+        losses: names of objectives. The objective of ``settings`` keeps its options; the others
+            have default options.
+        m: quotas of the stage.
         k: sizes of the ground truth.
-        seeds: runs per loss, (m, k) and fold.
-        progress: hears how far it is.
+        seeds: number of runs per loss, (m, k) and fold.
+        progress: progress reporter.
 
     Raises:
-        ConfigError: if there is not one stage, the grid is empty, or a loss is unknown.
-        DataError: if the request log is not what it must be.
+        ConfigError: if the settings do not have exactly one stage, the grid is empty, or a loss is
+            unknown.
+        DataError: if the request log is invalid.
 
     Source: ARF (arXiv 2310.10462), figures 2 and 3.
     """
@@ -110,16 +111,16 @@ def heatmap(
             with run_data(fold.settings, folder=folder, progress=progress) as data:
                 requests += len(data.split.test)
                 for loss, (i, cell), seed in product(losses, enumerate(cells), range(seeds)):
-                    told = f"m-{cell[0]}-k-{cell[1]}"
+                    label = f"m-{cell[0]}-k-{cell[1]}"
                     run = train_run(
                         _settings(fold.settings, loss, cell, seed, names),
-                        folder / loss / told / fold.folder / f"seed-{seed}",
+                        folder / loss / label / fold.folder / f"seed-{seed}",
                         data=data,
                         progress=progress,
                     )
-                    found = np.stack([run.test.per_request[f"{n}/{stage}"] for n in names])
-                    values.setdefault((loss, i, seed), []).append(found.astype(np.float64))
-                    progress.advance(1, f"{loss}, {told}, {fold.name}, seed {seed}")
+                    recall = np.stack([run.test.per_request[f"{n}/{stage}"] for n in names])
+                    values.setdefault((loss, i, seed), []).append(recall.astype(np.float64))
+                    progress.advance(1, f"{loss}, {label}, {fold.name}, seed {seed}")
     progress.stop()
     maps = []
     for loss in losses:
@@ -142,16 +143,17 @@ def heatmap(
 
 
 def consistency(recall: Floats, cells: Sequence[tuple[int, int]]) -> float:
-    """Say in one figure whether training for a cell of a grid is what makes models good at it.
+    """Return the rank correlation between training proximity and recall over a grid.
 
     Args:
-        recall: ``[trained for][judged at]``.
-        cells: the pairs (m, k), in the order of rows and columns.
+        recall: ``[trained for, evaluated at]``, mean recall.
+        cells: pairs (m, k), in the order of rows and columns.
 
     Returns:
-        The rank correlation between how few steps of the grid lie between what was trained for
-        and what is judged, and the place of a model among those judged at the same (m, k): 1 if
-        nearer is always better, about 0 if it makes no difference. NaN if models do not differ.
+        Spearman correlation, in [-1, 1], between the negative number of grid steps from the (m, k)
+        of training to the (m, k) of evaluation, and the rank of the model among those evaluated at
+        the same (m, k). It is 1 if a nearer model is always better, and about 0 if proximity makes
+        no difference. NaN if the models do not differ or a recall is undefined.
 
     Examples:
         >>> cells = [(10, 5), (20, 5), (30, 5)]
@@ -161,30 +163,31 @@ def consistency(recall: Floats, cells: Sequence[tuple[int, int]]) -> float:
 
     Source: this project.
     """
-    places = [sorted({cell[axis] for cell in cells}) for axis in (0, 1)]
-    at = np.array([[places[0].index(a), places[1].index(b)] for a, b in cells])
-    steps = np.abs(at[:, None] - at[None]).sum(-1)
+    values = [sorted({cell[axis] for cell in cells}) for axis in (0, 1)]
+    coordinates = np.array([[values[0].index(a), values[1].index(b)] for a, b in cells])
+    steps = np.abs(coordinates[:, None] - coordinates[None]).sum(-1)
     ranks = rankdata(recall, axis=0)
-    near = rankdata(-steps, axis=0)
-    if np.ptp(ranks) == 0 or np.ptp(near) == 0 or np.isnan(recall).any():
+    proximity = rankdata(-steps, axis=0)
+    if np.ptp(ranks) == 0 or np.ptp(proximity) == 0 or np.isnan(recall).any():
         return math.nan
-    return round(float(spearmanr(near.ravel(), ranks.ravel()).statistic), 12)
+    return round(float(spearmanr(proximity.ravel(), ranks.ravel()).statistic), 12)
 
 
 def heatmap_markdown(found: Heatmap) -> str:
-    """Write a heat map as tables of Markdown; in each column, the best model is bold."""
+    """Return a heat map as Markdown tables, with the best model of each column in bold."""
     heads = [f"{a}@{b}" for a, b in found.grid]
-    lines = [f"**{found.dataset}: Recall@m@k, {found.requests:,} test requests, {_over(found)}**"]
-    for of in found.losses:
+    runs = _folds_and_seeds(found)
+    lines = [f"**{found.dataset}: Recall@m@k, {found.requests:,} test requests, {runs}**"]
+    for result in found.losses:
         lines += [
             "",
-            f"`{of.loss}`: consistency {of.consistency:.2f}, regret {of.regret:.4f}",
+            f"`{result.loss}`: consistency {result.consistency:.2f}, regret {result.regret:.4f}",
             "",
             f"| trained for | {' | '.join(heads)} |",
             f"| :-- |{' --: |' * len(heads)}",
         ]
-        best = [max(column) for column in zip(*of.recall, strict=True)]
-        for head, row in zip(heads, of.recall, strict=True):
+        best = [max(column) for column in zip(*result.recall, strict=True)]
+        for head, row in zip(heads, result.recall, strict=True):
             texts = [
                 f"**{x:.3f}**" if x == top else f"{x:.3f}" for x, top in zip(row, best, strict=True)
             ]
@@ -192,7 +195,7 @@ def heatmap_markdown(found: Heatmap) -> str:
     return "\n".join([*lines, ""])
 
 
-def _over(found: Heatmap) -> str:
+def _folds_and_seeds(found: Heatmap) -> str:
     folds = "1 fold" if found.folds == 1 else f"{found.folds} folds"
     return folds + (", 1 seed" if found.seeds == 1 else f", {found.seeds} seeds")
 
@@ -201,12 +204,17 @@ def _checked(
     settings: RunSettings, losses: Sequence[str], m: Sequence[int], k: Sequence[int], seeds: int
 ) -> list[tuple[int, int]]:
     if len(settings.stages) != 1:
-        raise ConfigError(f"a heat map is of one stage; the config has {len(settings.stages)}")
-    for what, of in (("losses", losses), ("m", m), ("k", k)):
-        if not of or len({*of}) < len(of):
-            raise ConfigError(f"{what} of a heat map: at least one, none twice; got {list(of)}")
+        raise ConfigError(f"a heat map needs a config with one stage; got {len(settings.stages)}")
+    for name, values in (("losses", losses), ("m", m), ("k", k)):
+        if not values or len({*values}) < len(values):
+            raise ConfigError(
+                f"{name} of a heat map must be one or more distinct values; got {list(values)}"
+            )
     if seeds < 1 or min(*m, *k) < 1:
-        raise ConfigError("m, k and seeds of a heat map must be at least 1")
+        raise ConfigError(
+            "m, k and seeds of a heat map must be at least 1; "
+            f"got m={list(m)}, k={list(k)}, seeds={seeds}"
+        )
     cells = list(product(sorted(m), sorted(k)))
     for loss in losses:
         OBJECTIVES[loss]

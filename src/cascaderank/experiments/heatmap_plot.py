@@ -1,4 +1,4 @@
-"""Heat maps as a picture: a row per (m, k) trained for, a column per (m, k) judged at."""
+"""Plot of a heat map: a row per (m, k) of training, a column per (m, k) of evaluation."""
 
 import io
 from typing import Any
@@ -10,16 +10,17 @@ from cascaderank.extras import require
 
 
 def heatmap_png(found: Heatmap) -> bytes:
-    """Draw one map per loss; equal heat maps give equal bytes.
+    """Draw one map per loss; equal heat maps result in equal bytes.
 
-    A cell holds the recall. Its colour is the difference to the mean of its column, the same
-    scale for all losses: recalls at different (m, k) are not comparable, models at one are.
+    A cell contains the recall. Its colour is the difference to the mean of its column, on one scale
+    for all losses, because models are comparable at the same (m, k) but recalls at different (m, k)
+    are not.
 
     Args:
-        found: what :func:`~cascaderank.experiments.heatmap.heatmap` gave.
+        found: result of :func:`~cascaderank.experiments.heatmap.heatmap`.
 
     Returns:
-        A PNG file.
+        Contents of a PNG file.
 
     Raises:
         MissingExtraError: if matplotlib is not installed.
@@ -35,30 +36,34 @@ def heatmap_png(found: Heatmap) -> bytes:
         figure.suptitle(
             f"{found.dataset}: Recall@m@k, {found.requests:,} test requests", x=0.01, ha="left"
         )
-        maps = [np.array(of.recall) for of in found.losses]
-        apart = [values - values.mean(0) for values in maps]
-        reach = max(float(np.abs(values).max()) for values in apart) or 1e-3
+        maps = [np.array(result.recall) for result in found.losses]
+        differences = [values - values.mean(0) for values in maps]
+        limit = max(float(np.abs(values).max()) for values in differences) or 1e-3
         axes = figure.subplots(1, len(maps), squeeze=False)[0]
-        for at, of, values, shades in zip(axes, found.losses, maps, apart, strict=True):
-            image = at.imshow(shades, cmap="PuOr_r", vmin=-reach, vmax=reach)
-            _label(at, heads, values, shades, reach)
-            at.set_title(f"{of.loss}\nconsistency {of.consistency:.2f}, regret {of.regret:.3f}")
+        for panel, result, values, shades in zip(
+            axes, found.losses, maps, differences, strict=True
+        ):
+            image = panel.imshow(shades, cmap="PuOr_r", vmin=-limit, vmax=limit)
+            _label(panel, heads, values, shades, limit)
+            scores = f"consistency {result.consistency:.2f}, regret {result.regret:.3f}"
+            panel.set_title(f"{result.loss}\n{scores}")
         axes[0].set_ylabel("trained for m@k")
-        figure.colorbar(image, ax=list(axes), label="less the mean of the column", shrink=0.8)
+        figure.colorbar(image, ax=list(axes), label="difference to column mean", shrink=0.8)
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=160, metadata={"Software": None})
     return content.getvalue()
 
 
-def _label(at: Any, heads: list[str], values: Any, shades: Any, reach: float) -> None:
-    places = range(len(heads))
-    at.set_xticks(places, heads, rotation=45, ha="right", rotation_mode="anchor")
-    at.set_yticks(places, heads)
-    at.set_xlabel("judged at m@k")
-    for row in places:
-        for column in places:
-            dark = abs(shades[row, column]) > 0.6 * reach
-            at.annotate(
+def _label(axes: Any, heads: list[str], values: Any, shades: Any, limit: float) -> None:
+    """Draw tick labels, and the recall in each cell; the diagonal is bold."""
+    ticks = range(len(heads))
+    axes.set_xticks(ticks, heads, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, heads)
+    axes.set_xlabel("evaluated at m@k")
+    for row in ticks:
+        for column in ticks:
+            dark = abs(shades[row, column]) > 0.6 * limit
+            axes.annotate(
                 f"{values[row, column]:.3f}".removeprefix("0"), (column, row), ha="center",
                 va="center", fontsize=7, color="white" if dark else "black",
                 weight="bold" if row == column else "normal",

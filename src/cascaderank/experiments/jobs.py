@@ -1,4 +1,4 @@
-"""Where trials are run: in this process, or in several that map the same encoded columns."""
+"""Execution of trials: in this process, or in several that map the same encoded columns."""
 
 import contextlib
 import functools
@@ -29,54 +29,54 @@ from cascaderank.training.run_data import RunData, open_shared, share
 @final
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A trial as what is run."""
+    """One run of a trial."""
 
     settings: RunSettings
     folder: Path
     may_fail: bool
-    """Whether settings that nothing can be built of are a trial that failed, and no mistake."""
+    """Whether settings that cannot be built count as a failed trial; otherwise they raise."""
     scorer: tuple[str, Mapping[str, Any]] | None = None
-    """A scorer and its options, to be fitted in place of the cascade."""
+    """Name and options of a scorer that is fitted in place of the cascade."""
 
 
 Start = Callable[[Job, RunData], "Future[Outcome]"]
-"""Starts a job on the data of its fold."""
+"""Function that starts a job on the data of its fold and returns a future of its outcome."""
 
 
 @contextlib.contextmanager
 def runner(jobs: int, progress: Progress) -> Iterator[Start]:
-    """Give what starts jobs; leaving it with an error ends what was started.
+    """Context manager that yields a function to start jobs; an error terminates the workers.
 
-    With one job at a time, this process does them; with more, as many processes are started when
-    they are needed, and threads are shared out between them. They end when this one ends, even by
-    a kill.
+    One job at a time runs in this process. For more, as many worker processes are started on
+    demand, and the threads of torch are divided between them. The workers end when this process
+    ends, even if it is killed.
 
     Args:
-        jobs: how many to run at the same time.
-        progress: hears how far each is, if one runs at a time.
+        jobs: number of jobs to run at the same time.
+        progress: progress reporter of each job; used only with one job at a time.
 
     Raises:
-        RunError: if a process ends before its job does.
+        RunError: if a worker process ends before its job.
     """
     if jobs == 1:
-        yield lambda job, data: _done(run_job(job, data, progress))
+        yield lambda job, data: _completed(run_job(job, data, progress))
         return
     context = multiprocessing.get_context("spawn")
-    end, held = context.Pipe(duplex=False)
+    end, held = context.Pipe(duplex=False)  # closing ``held`` ends the workers
     pool = ProcessPoolExecutor(
         jobs,
         mp_context=context,
-        initializer=_begin,
+        initializer=_initialise,
         initargs=(end, max(1, torch.get_num_threads() // jobs)),
     )
     try:
         yield lambda job, data: pool.submit(_run_shared, job, share(data))
     except BaseException as error:
-        held.close()  # which ends all of them at once
+        held.close()
         if isinstance(error, BrokenProcessPool):
             raise RunError(
-                "a process ended before its run did, perhaps for want of memory; give the command "
-                "again to go on, with fewer jobs"
+                "a worker process ended before its run, possibly out of memory; repeat the command "
+                "with fewer jobs to resume"
             ) from None
         raise
     finally:
@@ -86,7 +86,7 @@ def runner(jobs: int, progress: Progress) -> Iterator[Start]:
 
 
 def run_job(job: Job, data: RunData, progress: Progress) -> Outcome:
-    """Train and judge; a training that breaks down is an outcome."""
+    """Train and evaluate a job; divergence of the training is an outcome, not an error."""
     started = time.monotonic()
     try:
         if job.scorer is not None:
@@ -109,65 +109,65 @@ def carry_out(
     start: Callable[[str, Trial], "Future[Outcome]"],
     heard: Callable[[str, Trial, Outcome], None],
 ) -> dict[str, Tuned]:
-    """Run the trials that plans ask for until all came to a choice.
+    """Run the trials that the plans yield until all plans have finished.
 
     Args:
-        plans: by name.
-        start: starts a trial of the plan of that name.
-        heard: is told of every trial that ended.
+        plans: plans by name.
+        start: callback that starts a trial of the plan with the given name.
+        heard: callback, called with each completed trial and its outcome.
 
     Returns:
-        What each came to, in the order of ``plans``.
+        Results of the plans by name, in the order of ``plans``.
     """
     results: dict[str, Tuned] = {}
-    asked: dict[str, list[Future[Outcome]]] = {}
+    pending: dict[str, list[Future[Outcome]]] = {}
     running: dict[Future[Outcome], tuple[str, Trial]] = {}
 
-    def go_on(name: str, outcomes: list[Outcome] | None) -> None:
+    def resume(name: str, outcomes: list[Outcome] | None) -> None:
         try:
             trials = next(plans[name]) if outcomes is None else plans[name].send(outcomes)
         except StopIteration as choice:
             results[name] = choice.value
             return
-        asked[name] = []
+        pending[name] = []
         for trial in trials:
             future = start(name, trial)
-            asked[name].append(future)
+            pending[name].append(future)
             if future.done():
                 heard(name, trial, future.result())
             else:
                 running[future] = name, trial
 
     for name in plans:
-        go_on(name, None)
-    while asked:
+        resume(name, None)
+    while pending:
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             heard(*running.pop(future), future.result())
-        for name in [n for n, futures in asked.items() if not running.keys() & set(futures)]:
-            go_on(name, [future.result() for future in asked.pop(name)])
+        for name in [n for n, futures in pending.items() if not running.keys() & set(futures)]:
+            resume(name, [future.result() for future in pending.pop(name)])
     return {name: results[name] for name in plans}
 
 
-def _done(outcome: Outcome) -> "Future[Outcome]":
+def _completed(outcome: Outcome) -> "Future[Outcome]":
     future: Future[Outcome] = Future()
     future.set_result(outcome)
     return future
 
 
-# In the processes that are started.
+# The functions below run in the worker processes.
 
 
-def _begin(end: connection.Connection, threads: int) -> None:
-    """Leave Ctrl-C to the process that started this one, and end with it."""
+def _initialise(end: connection.Connection, threads: int) -> None:
+    """Ignore Ctrl-C, which the parent process handles, and end when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
-    threading.Thread(target=_end_with, args=(end,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(end,), daemon=True).start()
 
 
-def _end_with(end: connection.Connection) -> None:
+def _exit_with_parent(end: connection.Connection) -> None:
     parent = multiprocessing.parent_process()
     connection.wait([end] if parent is None else [end, parent.sentinel])
-    os._exit(1)  # whatever it does; what it does can be gone on with
+    os._exit(1)  # at any point: an interrupted run can be resumed
 
 
 def _run_shared(job: Job, data: Path) -> Outcome:
@@ -176,5 +176,5 @@ def _run_shared(job: Job, data: Path) -> Outcome:
 
 @functools.lru_cache(maxsize=1)
 def _opened(path: Path) -> RunData:
-    """The data of a fold; those of the fold before are let go."""
+    """Data of a fold; the cache holds one fold, so that of the previous fold is released."""
     return open_shared(path)

@@ -1,4 +1,4 @@
-"""What is compared: methods, each an objective, a variant or a scorer, with values to try."""
+"""Methods of a comparison: an objective, a variant or a scorer, with the values to tune."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -11,29 +11,29 @@ from cascaderank.experiments.scorers import SCORERS, tree_settings
 from cascaderank.objectives import OBJECTIVES
 
 Point = Mapping[str, Any]
-"""Values of a grid, by the dotted names of the settings."""
+"""One value of each axis of a grid, by the dotted name of the setting."""
 
 ALL = "*"
-"""What the table of a grid is called whose axes are those of all methods."""
+"""Name of the grid table whose axes apply to all methods."""
 
-_SAME = ("data", "relevance", "evaluation", "catalogue", "compare")
-_LONGEST = 120  # of a folder's name; file systems take 255 bytes
+_SHARED = ("data", "relevance", "evaluation", "catalogue", "compare")
+_MAX_LABEL_LENGTH = 120  # of a folder name; file systems allow 255 bytes
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One of what is compared."""
+    """One method of a comparison."""
 
     name: str
     objective: str | None
-    """Its objective with no options, in place of that of the run; ``None`` for that of the run."""
+    """Objective without options, in place of that of the run; ``None`` keeps that of the run."""
     own: Mapping[str, Any]
-    """Settings of the run that differ, by their dotted names."""
+    """Settings of the method that differ from the run, by dotted name."""
     axes: Mapping[str, tuple[Any, ...]]
-    """Values to try, by the dotted names of the settings."""
+    """Values to try, by the dotted name of the setting."""
     scorer: str | None = None
-    """What is fitted in place of the cascade; what differs and is tried are then its options."""
+    """Scorer fitted in place of the cascade; ``own`` and ``axes`` are then its options."""
 
     def options(self, point: Point) -> dict[str, Any]:
         """Return the options of the scorer at a point of the grid."""
@@ -43,11 +43,11 @@ class Method:
         """Return the settings of one run of this method.
 
         Args:
-            run: settings that all methods share.
-            changes: further settings, by their dotted names.
+            run: settings shared by all methods.
+            changes: further settings, by dotted name.
 
         Raises:
-            ConfigError: if a setting is wrong, or changes what methods are judged by.
+            ConfigError: if a setting is invalid, or changes the evaluation of the method.
         """
         if self.scorer is not None:
             changes = dict(changes or {})
@@ -58,33 +58,33 @@ class Method:
                 raise ConfigError(f"compare, method '{self.name}': {error}") from None
             return run.changed({"train.seed": seed})
         try:
-            found = run
+            settings = run
             if self.objective is not None and self.objective != run.objective.name:
-                found = found.changed({"objective": {"name": self.objective}})
-            found = found.changed({**self.own, **(changes or {})})
+                settings = settings.changed({"objective": {"name": self.objective}})
+            settings = settings.changed({**self.own, **(changes or {})})
         except ConfigError as error:
             raise ConfigError(f"compare, method '{self.name}': {error}") from None
-        other = [table for table in _SAME if getattr(found, table) != getattr(run, table)]
-        if _cuts(found) != _cuts(run):
-            other.append("names and quotas of stages")
-        if other:
+        differing = [name for name in _SHARED if getattr(settings, name) != getattr(run, name)]
+        if _quotas(settings) != _quotas(run):
+            differing.append("names and quotas of stages")
+        if differing:
             raise ConfigError(
-                f"compare, method '{self.name}': changes {', '.join(other)}; methods are compared "
-                "on the same requests, ground truth and quotas, so change that for all of them"
+                f"compare, method '{self.name}': changes {', '.join(differing)}; all methods must "
+                "share requests, ground truth and quotas; change these settings for all methods"
             )
-        return found
+        return settings
 
 
 def methods_of(settings: RunSettings, names: Iterable[str]) -> list[Method]:
     """Return methods by their names.
 
     A name is that of a table in ``[compare.variants]``, of an objective, or of a scorer (see
-    ``experiments/scorers.py``); such a table may also be called as an objective or a scorer, and
-    then says what differs for it. A variant has the objective of the run unless it names one. The
-    grid of all methods is about settings of a run, so that a scorer has but its own.
+    ``experiments/scorers.py``). A variant table with the name of an objective or a scorer holds the
+    settings that differ for it. A variant has the objective of the run unless it names one. The
+    grid of all methods contains settings of a run, so it does not apply to scorers.
 
     Raises:
-        ConfigError: if there is no such method, or a grid is that of none.
+        ConfigError: if a method is unknown, or the grid of an unknown method is given.
 
     Examples:
         >>> from cascaderank.config import check_settings
@@ -108,7 +108,7 @@ def methods_of(settings: RunSettings, names: Iterable[str]) -> list[Method]:
     for name in settings.compare.grid:
         if name not in known and name != ALL:
             raise ConfigError(
-                f"compare.grid: no method called '{name}'{did_you_mean(name, [ALL, *known])}"
+                f"compare.grid: unknown method '{name}'{did_you_mean(name, [ALL, *known])}"
             )
     return [_method(settings, name) for name in names]
 
@@ -120,26 +120,31 @@ def _method(settings: RunSettings, name: str) -> Method:
         return Method(name=name, objective=None, own=own, axes=axes, scorer=name)
     if name not in variants:
         try:
-            OBJECTIVES[name]  # an unknown name is told before any work
+            OBJECTIVES[name]  # raises for an unknown name before any work
         except ConfigError as error:
-            nor = f"; nor a scorer{did_you_mean(name, SCORERS)}"
-            nor += f"; nor a variant{did_you_mean(name, variants)}" if variants else ""
-            raise ConfigError(f"{error}{nor}") from None
+            others = f"; nor a scorer{did_you_mean(name, SCORERS)}"
+            others += f"; nor a variant{did_you_mean(name, variants)}" if variants else ""
+            raise ConfigError(f"{error}{others}") from None
     own = dict(variants.get(name, {}))
     objective = own.pop("objective.name", name if name in OBJECTIVES else None)
-    # What a variant is about is not tuned, unless its own grid says so.
+    # Settings that a variant fixes are tuned only by its own grid, not by the grid of all methods.
     shared = {k: v for k, v in grid.get(ALL, {}).items() if k not in own}
     axes = {**shared, **grid.get(name, {})}
     if "train.seed" in {*own, *axes}:
-        raise ConfigError(f"compare, method '{name}': seeds are those of compare.seeds for all")
+        raise ConfigError(
+            f"compare, method '{name}': must not set train.seed; seeds are those of compare.seeds "
+            "for all methods"
+        )
     for axis, values in axes.items():
         if any(values.count(value) > 1 for value in values):
-            raise ConfigError(f"compare.grid, '{axis}': a value is there twice; got {list(values)}")
+            raise ConfigError(
+                f"compare.grid, '{axis}': values must be distinct; got {list(values)}"
+            )
     return Method(name=name, objective=objective, own=own, axes=axes)
 
 
 def label_of(point: Point) -> str:
-    """Return what the folder of a point is called.
+    """Return the folder name of a point of a grid.
 
     Examples:
         >>> label_of({"train.learning_rate": 0.01, "train.batch_size": 8}), label_of({})
@@ -147,10 +152,10 @@ def label_of(point: Point) -> str:
     """
     label = "_".join(f"{k.rpartition('.')[2]}={v}" for k, v in point.items()) or "run"
     label = label.replace("/", "-")
-    if len(label) > _LONGEST:
-        label = f"{label[:_LONGEST]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+    if len(label) > _MAX_LABEL_LENGTH:
+        label = f"{label[:_MAX_LABEL_LENGTH]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
     return label
 
 
-def _cuts(settings: RunSettings) -> list[tuple[str, int]]:
+def _quotas(settings: RunSettings) -> list[tuple[str, int]]:
     return [(name, stage.quota) for name, stage in settings.stages.items()]

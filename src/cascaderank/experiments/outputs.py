@@ -1,12 +1,12 @@
-"""The files of a comparison, in its folder.
+"""Writes the files of a comparison into its folder.
 
 ::
 
-    comparison.json    everything, for programs
-    comparison.md      a table for issues and notes
-    comparison.tex     a table for papers
-    comparison.png     the same as a plot, if matplotlib is installed
-    comparison.svg
+    comparison.json    all results, for programs
+    comparison.md      Markdown table
+    comparison.tex     LaTeX table
+    comparison.png     plot, if matplotlib is installed
+    comparison.svg     the same plot
 """
 
 from pathlib import Path
@@ -18,11 +18,11 @@ from cascaderank.training.run_folder import write_atomically, write_json
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Write JSON, Markdown and LaTeX into the folder of a comparison.
+    """Write a comparison as JSON, Markdown and LaTeX files.
 
     Args:
-        comparison: what was found.
-        folder: is there already.
+        comparison: result of the comparison.
+        folder: existing folder.
     """
     write_json(folder / "comparison.json", comparison.to_json())
     write_atomically(folder / "comparison.md", markdown(comparison).encode())
@@ -30,11 +30,11 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
 
 
 def write_plot(comparison: Comparison, folder: Path) -> None:
-    """Write the plot into the folder of a comparison, as PNG and as SVG.
+    """Write the plot of a comparison as PNG and SVG files.
 
     Args:
-        comparison: what was found.
-        folder: is there already.
+        comparison: result of the comparison.
+        folder: existing folder.
 
     Raises:
         MissingExtraError: if matplotlib is not installed.

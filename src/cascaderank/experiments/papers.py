@@ -1,4 +1,4 @@
-"""A comparison as tables for papers and issues: Markdown and LaTeX."""
+"""Tables of a comparison in Markdown and LaTeX."""
 
 import math
 from collections.abc import Callable
@@ -9,10 +9,10 @@ from cascaderank.experiments.summary import Comparison, MethodResult
 
 
 def markdown(comparison: Comparison) -> str:
-    """Write a comparison as a table of GitHub's Markdown, the best trained method in bold.
+    """Return a comparison as a GitHub Markdown table, with the best trained method in bold.
 
     Args:
-        comparison: what was found.
+        comparison: result of the comparison.
     """
     c, best, columns = comparison, cells.best(comparison), _columns(comparison)
     lines = [
@@ -31,19 +31,20 @@ def markdown(comparison: Comparison) -> str:
     chosen = [f"- {_plain(m.name)}: {_plain(_tuned(m))}" for m in c.methods if _tuned(m)]
     if chosen:
         edges = any(cells.at_edge(m) for m in c.methods)
-        told = "Chosen on validation requests" + f" ({cells.EDGE})" * edges
-        lines += ["", f"{told}:", "", *chosen]
+        heading = "Chosen on validation requests" + f" ({cells.EDGE})" * edges
+        lines += ["", f"{heading}:", "", *chosen]
     return "\n".join([*lines, "", " ".join(map(_plain, cells.notes(c))), ""])
 
 
 def latex(comparison: Comparison) -> str:
-    r"""Write a comparison as a LaTeX table, for ``\usepackage{booktabs}``.
+    r"""Return a comparison as a LaTeX table for ``\usepackage{booktabs}``.
 
-    The best of each column of recall or NDCG among trained methods is bold. A dagger marks what is
-    significantly better than the reference, a double dagger what is worse, as the caption says.
+    The best trained method in each column of recall or NDCG is bold. A dagger marks methods that
+    are significantly better than the reference, a double dagger those that are significantly worse;
+    the caption defines both.
 
     Args:
-        comparison: what was found.
+        comparison: result of the comparison.
     """
     c = comparison
     columns = [column for column in _columns(c) if column.in_papers]
@@ -81,14 +82,15 @@ class _Column:
     name: str
     text: Callable[[MethodResult], str]
     group: str = ""
-    """Of columns that have a heading in common: a stage."""
+    """Common heading of adjacent columns, such as a stage; empty for none."""
     best_of: Callable[[MethodResult], float] | None = None
-    """What the best of the column is picked by."""
+    """Value whose maximum is the best of the column; ``None`` if none is highlighted."""
     in_papers: bool = True
+    """Whether the column is part of the LaTeX table."""
 
 
 def _columns(c: Comparison) -> list[_Column]:
-    found = [
+    columns = [
         _Column(
             name="joint recall",
             text=lambda m: cells.with_deviation(m.joint_recall, m.seed_deviation),
@@ -101,7 +103,7 @@ def _columns(c: Comparison) -> list[_Column]:
         ),
     ]
     if c.published:
-        found.append(
+        columns.append(
             _Column(
                 name="published",
                 text=lambda m: (
@@ -110,7 +112,7 @@ def _columns(c: Comparison) -> list[_Column]:
             )
         )
     if any(m.gain is not None for m in c.methods):
-        found += [
+        columns += [
             _Column(
                 name="gain",
                 text=lambda m: " ".join(
@@ -124,7 +126,7 @@ def _columns(c: Comparison) -> list[_Column]:
             _Column(name="p", text=lambda m: cells.p_value(m.p_holm), in_papers=False),
         ]
     for stage in c.methods[0].stage_recall if c.methods else ():
-        found += [
+        columns += [
             _Column(
                 name="recall",
                 group=stage,
@@ -139,7 +141,7 @@ def _columns(c: Comparison) -> list[_Column]:
             ),
         ]
     for place, v in enumerate(c.methods[0].stage_metrics if c.methods else ()):
-        found.append(
+        columns.append(
             _Column(
                 name=v.metric,
                 group=v.stage,
@@ -148,7 +150,7 @@ def _columns(c: Comparison) -> list[_Column]:
             )
         )
     for place, s in enumerate(next((m.search for m in c.methods if m.search), ())):
-        found.append(
+        columns.append(
             _Column(
                 name=s.metric,
                 group="all items",
@@ -161,7 +163,7 @@ def _columns(c: Comparison) -> list[_Column]:
             )
         )
     return [
-        *found,
+        *columns,
         _Column(name="s", text=lambda m: cells.seconds(m.seconds)),
         _Column(name="MB", text=lambda m: cells.megabytes(m.peak_memory), in_papers=False),
     ]
@@ -177,7 +179,7 @@ def _row_cell(c: Comparison, column: _Column, m: MethodResult) -> str:
     if column.best_of is None or not m.trained:
         return text
     value = column.best_of
-    # The best as printed: what reads the same is equally good.
+    # The best is compared as printed: equal printed values are equally good.
     highest = max(
         (cells.share(value(o)) for o in c.methods if o.trained and value(o) == value(o)), default=""
     )
@@ -185,7 +187,7 @@ def _row_cell(c: Comparison, column: _Column, m: MethodResult) -> str:
 
 
 def _headings(columns: list[_Column]) -> list[str]:
-    """A line of stages over their columns, if there are any, and a line of columns."""
+    """Heading lines: group headings over their columns, if any, and the column names."""
     spans: list[tuple[str, int, int]] = []
     for place, column in enumerate(columns, start=2):  # the first column is the method
         if column.group and spans and spans[-1][0] == column.group:
@@ -212,9 +214,9 @@ def _caption(c: Comparison) -> str:
     if c.published:
         text.append(f"Published: {c.published['source']}; {c.published['note']}.")
     if c.undefined:
-        text.append(f"{c.undefined:,} requests without ground truth are left out.")
-    told = _escaped(" ".join(text))
-    return told.replace("@dagger@", r"$^\dagger$").replace("@ddagger@", r"$^\ddagger$")
+        text.append(f"{c.undefined:,} requests without ground truth are excluded.")
+    caption = _escaped(" ".join(text))
+    return caption.replace("@dagger@", r"$^\dagger$").replace("@ddagger@", r"$^\ddagger$")
 
 
 def _line(texts: list[str]) -> str:
@@ -222,7 +224,7 @@ def _line(texts: list[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text in which Markdown sees no markup."""
+    """Escape the Markdown markup in a text."""
     return "".join(f"\\{letter}" if letter in r"\|*_`[]<>#" else letter for letter in text)
 
 
@@ -238,5 +240,5 @@ _LATEX = {
 
 
 def _escaped(text: str) -> str:
-    """Text in which LaTeX sees no markup."""
+    """Escape the LaTeX markup in a text."""
     return "".join(_LATEX.get(letter, letter) for letter in text)

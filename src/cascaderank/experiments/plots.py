@@ -1,4 +1,4 @@
-"""A comparison as a plot."""
+"""Plots of a comparison."""
 
 import io
 import math
@@ -9,27 +9,29 @@ from cascaderank.experiments import cells
 from cascaderank.experiments.summary import Comparison, MethodResult
 from cascaderank.extras import require
 
-# Okabe and Ito: told apart by colour-blind eyes. The reference has orange wherever it is drawn.
+# The palette of Okabe and Ito, distinguishable with colour blindness. The reference is orange.
 _REFERENCE = "#D55E00"
 _COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_STYLES, _MARKS = ("-", "--", ":", "-."), "os^Dv"
+_STYLES, _MARKERS = ("-", "--", ":", "-."), "os^Dv"
 _LIGHT, _GREY, _CEILING = "#e6e6e6", "#6b6b6b", "#b22222"
-_FAR = 0.8
-"""In lengths of what the intervals of the trained methods span: so far off it is not drawn."""
+_MARGIN = 0.8
+"""Values farther than this from the intervals of the trained methods, as a multiple of their span,
+are listed in the notes instead of drawn."""
 
 
 def plot_files(comparison: Comparison) -> dict[str, bytes]:
-    """Draw a comparison; equal comparisons give equal bytes.
+    """Draw a comparison; equal comparisons result in equal bytes.
 
-    Left the joint recall of each trained method with its interval, its seeds, what a paper
-    reports, and baselines and ceiling as lines. Right how much of the ground truth is alive after
-    each stage. Below, if folds are days, recall day by day.
+    The left panel shows the joint recall of each trained method with its interval, its seeds and
+    the published value, and baselines and ceiling as lines. The right panel shows the share of the
+    ground truth that remains after each stage. If the folds are days, a panel below shows the joint
+    recall per day.
 
     Args:
-        comparison: what was found.
+        comparison: result of the comparison.
 
     Returns:
-        Contents of files by ending: ``png`` and ``svg``.
+        Contents of the files by extension: ``png`` and ``svg``.
 
     Raises:
         MissingExtraError: if matplotlib is not installed.
@@ -64,25 +66,25 @@ def _draw(c: Comparison, module: ModuleType) -> Any:
     grid = figure.add_gridspec(1 + days, 2, width_ratios=[1.25, 1], height_ratios=heights)
     left = figure.add_subplot(grid[0, 0])
     right = figure.add_subplot(grid[0, 1], sharey=left)
-    far = _joint_recall(left, c, methods)
+    omitted = _joint_recall(left, c, methods)
     _survival(right, methods)
     if days:
         _by_day(figure.add_subplot(grid[1, :]), c, methods)
-    figure.supxlabel("\n".join(_notes(c, far)), x=0.008, ha="left", fontsize=8, color="#444444")
+    figure.supxlabel("\n".join(_notes(c, omitted)), x=0.008, ha="left", fontsize=8, color="#444444")
     return figure
 
 
 def _joint_recall(axes: Any, c: Comparison, methods: list[MethodResult]) -> list[str]:
-    """Draw the joint recall of methods, a row each; return what is too far off to be drawn."""
+    """Draw the joint recall of the methods, one row each; return the lines outside the range."""
     ends = [x for m in methods for x in (m.low, m.high, *m.by_seed) if not math.isnan(x)]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
-    reach = _FAR * max(high - low, 0.01)
+    margin = _MARGIN * max(high - low, 0.01)
 
-    def near(x: float) -> bool:
-        return low - reach <= x <= high + reach
+    def in_range(x: float) -> bool:
+        return low - margin <= x <= high + margin
 
     published = [m.published.mean for m in methods if m.published]
-    diamonds = all(map(near, published))
+    diamonds = all(map(in_range, published))
     for row, m in enumerate(methods):
         colour = _REFERENCE if m.name == c.reference else _COLOURS[0]
         if len(m.by_seed) > 1:
@@ -93,20 +95,20 @@ def _joint_recall(axes: Any, c: Comparison, methods: list[MethodResult]) -> list
         axes.plot(m.joint_recall, row, "o", color=colour, ms=6, zorder=4)
         if m.published and diamonds:
             axes.plot(m.published.mean, row, "D", mfc="none", mec="black", ms=6, zorder=5)
-        elif m.published:  # too far off to be drawn: told at the right
+        elif m.published:  # outside the range: written at the right
             axes.annotate(
                 f"◇ {cells.share(m.published.mean)}", (1, row),
                 xycoords=("axes fraction", "data"), xytext=(-2, -7.5), textcoords="offset points",
                 va="center", ha="right", fontsize=7.5,
             )  # fmt: skip
-    far = []
+    omitted = []
     lines = [(m.name, m.joint_recall, _GREY, "--") for m in c.methods if not m.trained]
     for name, x, colour, line in [
         *lines,
         (f"ceiling ({c.ceiling_kind})", c.ceiling, _CEILING, "-"),
     ]:
-        if not near(x):
-            far.append(f"{name} {cells.share(x, places=3)}")
+        if not in_range(x):
+            omitted.append(f"{name} {cells.share(x, places=3)}")
             continue
         axes.axvline(x, color=colour, ls=line, lw=1, zorder=1)
         axes.annotate(
@@ -120,7 +122,7 @@ def _joint_recall(axes: Any, c: Comparison, methods: list[MethodResult]) -> list
     axes.grid(axis="x", color=_LIGHT, lw=0.7)
     axes.set_axisbelow(True)
     axes.set_title("joint recall")
-    return far
+    return omitted
 
 
 def _survival(axes: Any, methods: list[MethodResult]) -> None:
@@ -130,8 +132,8 @@ def _survival(axes: Any, methods: list[MethodResult]) -> None:
         axes.plot(values, [row] * len(values), color="#cccccc", lw=1.5, zorder=1)
     for i, stage in enumerate(stages):
         alive = [m.stage_survival[stage] for m in methods]
-        mark, colour = _MARKS[i % len(_MARKS)], _COLOURS[(i + 1) % len(_COLOURS)]
-        axes.plot(alive, range(len(methods)), mark, color=colour, ms=6, label=stage, zorder=2)
+        marker, colour = _MARKERS[i % len(_MARKERS)], _COLOURS[(i + 1) % len(_COLOURS)]
+        axes.plot(alive, range(len(methods)), marker, color=colour, ms=6, label=stage, zorder=2)
     axes.tick_params(axis="y", left=False, labelleft=False)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=_LIGHT, lw=0.7)
@@ -147,7 +149,7 @@ def _survival(axes: Any, methods: list[MethodResult]) -> None:
 def _by_day(axes: Any, c: Comparison, methods: list[MethodResult]) -> None:
     days = [name.removeprefix("day ") for name in c.fold_names]
     others = 0
-    for m in reversed(methods):  # the best first, as the rows above
+    for m in reversed(methods):  # best first, as in the rows above
         colour, style = _REFERENCE, "-"
         if m.name != c.reference:
             colour = _COLOURS[others % len(_COLOURS)]
@@ -161,18 +163,21 @@ def _by_day(axes: Any, c: Comparison, methods: list[MethodResult]) -> None:
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
 
 
-def _notes(c: Comparison, far: list[str]) -> list[str]:
-    """What the marks mean, a line each."""
-    told = f"bar: {c.confidence:.0%} interval over requests and seeds"
+def _notes(c: Comparison, omitted: list[str]) -> list[str]:
+    """Legend of the symbols, one line each."""
+    bars = f"bar: {c.confidence:.0%} interval over requests and seeds"
     if c.seeds > 1:
-        told += "; small dots: single seeds"
-    found = [f"{told}; orange: {c.reference}, the reference; alive: share of the ground truth left"]
+        bars += "; small dots: single seeds"
+    lines = [
+        f"{bars}; orange: {c.reference}, the reference; "
+        "alive: share of the ground truth that remains"
+    ]
     if any(cells.mark(m) for m in c.methods):
-        found.append(f"† better, ‡ worse than the reference: {cells.MARKED}")
+        lines.append(f"† better, ‡ worse than the reference: {cells.MARKED}")
     if c.published:
-        found.append(
+        lines.append(
             f"◇ published: {c.published['source'].split(', mean')[0]}; {c.published['note']}"
         )
-    if far:
-        found.append(f"off the scale: {', '.join(far)}")
-    return found
+    if omitted:
+        lines.append(f"off the scale: {', '.join(omitted)}")
+    return lines

@@ -1,4 +1,4 @@
-"""Recall against cost, as a picture."""
+"""Plot of joint recall against serving cost."""
 
 import io
 import math
@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from cascaderank.evaluation.profile import Profile
 from cascaderank.extras import require
 
-_DECADE = 10  # costs that differ by more are drawn on a logarithmic scale
+_LOG_SCALE_RATIO = 10  # costs that differ by a larger factor are drawn on a logarithmic scale
 
 
 def profile_png(found: Mapping[str, tuple[float, Profile]]) -> bytes:
-    """Draw a point per run, left against multiply-adds and right against milliseconds.
+    """Draw joint recall against multiply-adds (left) and median latency (right), a point per run.
 
-    Both are of a request with the most candidates that were profiled. A run without a recall is
-    left out.
+    Both costs are those of a request with the largest number of candidates profiled. Runs whose
+    recall is NaN are omitted.
 
     Args:
-        found: joint recall and profile, by name of the run.
+        found: joint recall (NaN if undefined) and profile, by name of the run.
 
     Returns:
-        A PNG file.
+        Contents of a PNG file.
 
     Raises:
         MissingExtraError: if matplotlib is not installed.
@@ -29,7 +29,7 @@ def profile_png(found: Mapping[str, tuple[float, Profile]]) -> bytes:
     figures = require("matplotlib.figure", extra="report")
     ticker = require("matplotlib.ticker", extra="report")
     style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    known = {name: of for name, of in found.items() if not math.isnan(of[0])}
+    known = {name: run for name, run in found.items() if not math.isnan(run[0])}
     with matplotlib.rc_context(style):
         figure = figures.Figure(figsize=(9.5, 3.8), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
@@ -38,8 +38,8 @@ def profile_png(found: Mapping[str, tuple[float, Profile]]) -> bytes:
             for name, (_, profile) in known.items()
         }
         longest = max((p.walks[-1].candidates for _, p in found.values()), default=0)
-        for i, (axes, told) in enumerate(
-            ((left, "multiply-adds"), (right, "milliseconds, median"))
+        for i, (axes, label) in enumerate(
+            ((left, "multiply-adds"), (right, "median milliseconds"))
         ):
             for name, cost in costs.items():
                 recall = known[name][0]
@@ -48,7 +48,7 @@ def profile_png(found: Mapping[str, tuple[float, Profile]]) -> bytes:
                     name, (cost[i], recall), xytext=(5, 4), textcoords="offset points", fontsize=8
                 )
             all_costs = [cost[i] for cost in costs.values()]
-            if all_costs and max(all_costs) > _DECADE * min(all_costs) > 0:
+            if all_costs and max(all_costs) > _LOG_SCALE_RATIO * min(all_costs) > 0:
                 axes.set_xscale("log")
                 axes.xaxis.set_minor_formatter(ticker.NullFormatter())
             else:
@@ -56,7 +56,7 @@ def profile_png(found: Mapping[str, tuple[float, Profile]]) -> bytes:
             number = ticker.EngFormatter() if i == 0 else ticker.FormatStrFormatter("%g")
             axes.xaxis.set_major_formatter(number)
             axes.margins(0.25, 0.15)
-            axes.set_xlabel(f"{told}, of a request with {longest:,} candidates")
+            axes.set_xlabel(f"{label}, of a request with {longest:,} candidates")
             axes.grid(color="#e6e6e6", lw=0.7)
             axes.set_axisbelow(True)
         left.set_ylabel("joint recall")

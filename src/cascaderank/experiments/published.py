@@ -1,4 +1,4 @@
-"""What the papers report, to stand beside what is measured here."""
+"""Results that papers report, for comparison with measured results."""
 
 import math
 import tomllib
@@ -14,11 +14,11 @@ from cascaderank.errors import ConfigError, did_you_mean
 @final
 @dataclass(frozen=True, kw_only=True)
 class PublishedValue:
-    """One number of a paper's table."""
+    """One value of a table of a paper."""
 
     mean: float
     std: float | None
-    """Over runs; ``None`` if the paper gives none."""
+    """Standard deviation over runs; ``None`` if the paper does not report it."""
 
 
 @final
@@ -29,20 +29,20 @@ class PublishedTable:
     name: str
     title: str
     dataset: str
-    """On which its numbers were measured."""
+    """Data set of the measurements."""
     source: str
     methods: Mapping[str, Mapping[str, PublishedValue]]
-    """By method, by column; every table has a column ``joint_recall``."""
+    """Values by method and column; every table has a column ``joint_recall``."""
 
 
 def published_table(name: str) -> PublishedTable:
-    """Look up a table of ``published.toml``.
+    """Return a table of ``published.toml``.
 
     Args:
-        name: such as ``"lcron_table_2"``.
+        name: name of the table, such as ``"lcron_table_2"``.
 
     Raises:
-        ConfigError: if there is no such table.
+        ConfigError: if the table is unknown.
 
     Examples:
         >>> published_table("lcron_table_2").methods["lcron"]["joint_recall"]
@@ -53,14 +53,14 @@ def published_table(name: str) -> PublishedTable:
     tables = _tables()
     if name not in tables:
         raise ConfigError(
-            f"no published table '{name}'{did_you_mean(name, tables)}; "
-            f"there are {', '.join(tables)}"
+            f"unknown published table '{name}'{did_you_mean(name, tables)}; "
+            f"available: {', '.join(tables)}"
         )
     return tables[name]
 
 
 def published_tables() -> list[str]:
-    """Return the names of all tables there are."""
+    """Return the names of all tables."""
     return list(_tables())
 
 

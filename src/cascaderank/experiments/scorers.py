@@ -1,9 +1,9 @@
-"""Scorers that are fitted by a library of their own: what many would pick in place of a network.
+"""Scorers fitted by an external library, as alternatives to neural networks.
 
-A scorer is named in ``compare.objectives`` as a method, is tuned with as many trials as the others
-by ``[compare.grid.<name>]``, and is judged on the same requests. It ranks by one score in every
-stage and sees what the last stage may use: numbers as a network gets them, categories as such;
-histories are left out.
+A scorer is named in ``compare.objectives`` like any method. It is tuned with the same number of
+trials by ``[compare.grid.<name>]`` and evaluated on the same requests. It ranks by the same score
+in every stage and uses the features of the last stage: numeric features as encoded for a network,
+and categorical features as categories. Histories are not used.
 """
 
 import time
@@ -36,15 +36,15 @@ SCORERS = {
     "lightgbm_lambdarank": "lambdarank",
     "lightgbm_xendcg": "rank_xendcg",
 }
-"""By name, the objective that LightGBM calls so; the extra ``baselines`` brings LightGBM."""
+"""LightGBM objectives by name of the scorer; LightGBM is in the extra ``baselines``."""
 
-_MOST_GRADES = 31
-_MOST_CANDIDATES = 10_000  # of one request, as LightGBM has it
+_MAX_GRADES = 31
+_MAX_CANDIDATES = 10_000  # per request, a limit of LightGBM
 
 
 @final
 class TreeSettings(BaseModel):
-    """Of gradient-boosted trees; what LightGBM calls the same."""
+    """Settings of gradient-boosted trees, with the names and meanings of LightGBM."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,24 +55,27 @@ class TreeSettings(BaseModel):
     feature_fraction: float = Field(0.8, gt=0, le=1)
     bagging_fraction: float = Field(0.8, gt=0, le=1)
     truncation: int | None = Field(None, ge=1)
-    """Of lambdarank: ranks that pairs are about; not given, the quota of the last stage."""
+    """Truncation level of lambdarank; by default the quota of the last stage."""
     rounds: int = Field(500, ge=1)
-    """Trees, at most."""
+    """Maximum number of trees."""
     patience: int = Field(50, ge=1)
-    """Trees without a better recall of the validation requests before the end."""
+    """Number of trees without an improved validation recall before early stopping."""
 
     @model_validator(mode="after")
     def _patience_can_run_out(self) -> Self:
         if self.patience > self.rounds:
-            raise ValueError(f"patience is {self.patience}, more than {self.rounds} rounds")
+            raise ValueError(
+                f"patience must be at most rounds; got patience={self.patience} and "
+                f"rounds={self.rounds}"
+            )
         return self
 
 
 def tree_settings(name: str, options: Mapping[str, Any]) -> TreeSettings:
-    """Check the options of a scorer.
+    """Validate the options of a scorer.
 
     Raises:
-        ConfigError: for everything that is wrong, in one message.
+        ConfigError: for all invalid options, in one message.
 
     Examples:
         >>> tree_settings("lightgbm_lambdarank", {"num_leaves": 7}).num_leaves
@@ -81,28 +84,28 @@ def tree_settings(name: str, options: Mapping[str, Any]) -> TreeSettings:
     try:
         return TreeSettings.model_validate(dict(options))
     except ValidationError as error:
-        told = []
+        messages = []
         for mistake in error.errors():
             option = ".".join(map(str, mistake["loc"]))
             text = f"{option}: {mistake['msg'].removeprefix('Value error, ')}"
             if mistake["type"] == "extra_forbidden":
                 known = TreeSettings.model_fields
-                text = f"it has no option '{option}'{did_you_mean(option, known)}"
-                text += f"; it takes {', '.join(known)}"
-            told.append(text)
-        raise ConfigError(f"scorer '{name}': {'; '.join(told)}") from None
+                text = f"unknown option '{option}'{did_you_mean(option, known)}"
+                text += f"; available: {', '.join(known)}"
+            messages.append(text)
+        raise ConfigError(f"scorer '{name}': {'; '.join(messages)}") from None
 
 
 @final
 class TreeScorer(nn.Module):
-    """Score by the trees of a booster."""
+    """Score candidates by the trees of a LightGBM booster."""
 
     def __init__(self, booster: Any, columns: Sequence[str]) -> None:
         super().__init__()
         self.booster, self.columns = booster, tuple(columns)
 
     def forward(self, batch: RequestBatch) -> Tensor:
-        """Return scores ``[batch, list]``; those of padding mean nothing."""
+        """Return scores ``[batch, list]``; scores of padding are 0."""
         scores = torch.zeros(batch.mask.shape, dtype=torch.float64)
         scores[batch.mask.cpu()] = torch.from_numpy(
             self.booster.predict(_matrix(batch, self.columns), num_threads=torch.get_num_threads())
@@ -113,25 +116,25 @@ class TreeScorer(nn.Module):
 def fit_scorer(
     name: str, options: Mapping[str, Any], settings: RunSettings, data: RunData
 ) -> tuple[Cascade, float | None]:
-    """Fit a scorer to the training requests; the recall of validation requests says when to stop.
+    """Fit a scorer to the training requests, with early stopping by the validation recall.
 
     Args:
         name: one of :data:`SCORERS`.
-        options: see :class:`TreeSettings`.
-        settings: of the run; quotas, ground truth and seed count.
-        data: of the run.
+        options: options of the scorer; see :class:`TreeSettings`.
+        settings: settings of the run, for features, quotas, ground truth and seed.
+        data: data of the run.
 
     Returns:
-        A cascade that ranks by the scorer in every stage, and its joint recall on validation
+        A cascade that ranks by the scorer in every stage, and its joint recall on the validation
         requests; ``None`` if no validation request has ground truth.
 
     Raises:
-        ConfigError: if an option is wrong, or the labels are not what the library takes.
-        DataError: if a request has too many candidates.
+        ConfigError: if an option is invalid, or the labels are not integer grades from 0 to 30.
+        DataError: if a request has more than 10,000 candidates.
         MissingExtraError: if the library is not installed.
 
     Source: Burges, From RankNet to LambdaRank to LambdaMART (2010); Bruch, An Alternative Cross
-    Entropy Loss for Learning-to-Rank (2021, arXiv 1911.09798); both as LightGBM has them.
+    Entropy Loss for Learning-to-Rank (2021, arXiv 1911.09798); both as implemented in LightGBM.
     """
     lightgbm = require("lightgbm", extra="baselines")
     trees, last = tree_settings(name, options), list(settings.stages.values())[-1]
@@ -145,23 +148,24 @@ def fit_scorer(
     train = _requests(settings, data, data.split.train, columns, name)
     validation = _requests(settings, data, data.split.validation, columns, name)
 
-    def dataset(of: "_Requests", reference: Any = None) -> Any:
+    def dataset(requests: "_Requests", reference: Any = None) -> Any:
         return lightgbm.Dataset(
-            of.values, of.labels, group=of.sizes, feature_name=columns, reference=reference,
-            categorical_feature=categories, params={"verbosity": -1}, free_raw_data=False,
+            requests.values, requests.labels, group=requests.sizes, feature_name=columns,
+            reference=reference, categorical_feature=categories, params={"verbosity": -1},
+            free_raw_data=False,
         )  # fmt: skip
 
     def recall(scores: NDArray[np.float64], _: Any) -> tuple[str, float, bool]:
         return "recall", validation.recall(scores, settings), True
 
-    given = trees.model_dump(exclude={"rounds", "patience", "truncation"})
+    parameters = trees.model_dump(exclude={"rounds", "patience", "truncation"})
     if SCORERS[name] == "lambdarank":
-        given["lambdarank_truncation_level"] = trees.truncation or settings.quotas[-1]
-        given["label_gain"] = [2**grade - 1 for grade in range(_MOST_GRADES)]
-    of_train = dataset(train)
+        parameters["lambdarank_truncation_level"] = trees.truncation or settings.quotas[-1]
+        parameters["label_gain"] = [2**grade - 1 for grade in range(_MAX_GRADES)]
+    train_set = dataset(train)
     booster = lightgbm.train(
         {
-            **given,
+            **parameters,
             "objective": SCORERS[name],
             "metric": "none",
             "bagging_freq": 1,
@@ -171,24 +175,24 @@ def fit_scorer(
             "num_threads": torch.get_num_threads(),
             "verbosity": -1,
         },
-        of_train,
+        train_set,
         num_boost_round=trees.rounds,
-        valid_sets=[dataset(validation, of_train)],
+        valid_sets=[dataset(validation, train_set)],
         feval=recall,
         callbacks=[lightgbm.early_stopping(trees.patience, verbose=False)],
     )
-    found = validation.recall(booster.predict(validation.values), settings)
+    best_recall = validation.recall(booster.predict(validation.values), settings)
     scorer = TreeScorer(booster, columns)
     cascade = Cascade(dict.fromkeys(settings.stages, scorer), settings.quotas)
-    return cascade, None if np.isnan(found) else found
+    return cascade, None if np.isnan(best_recall) else best_recall
 
 
 def run_scorer(
     name: str, options: Mapping[str, Any], settings: RunSettings, folder: Path, data: RunData
 ) -> RunResult:
-    """Fit a scorer and judge it on the test requests, as a run of a cascade is.
+    """Fit a scorer and evaluate it on the test requests, like a run of a cascade.
 
-    Nothing is kept of it in the folder: it is fitted again when it is asked for again.
+    Nothing is stored in the folder, so the scorer is fitted again at each call.
 
     Raises:
         ConfigError, DataError, MissingExtraError: as :func:`fit_scorer`.
@@ -216,7 +220,7 @@ def run_scorer(
 
 @final
 class _Requests:
-    """Candidates of some requests as a matrix, and how many each request has."""
+    """Features and labels of the candidates of several requests, and the size of each request."""
 
     def __init__(
         self, values: NDArray[np.float32], labels: NDArray[np.float32], sizes: NDArray[np.int64]
@@ -229,7 +233,7 @@ class _Requests:
         return pad_sequence(list(torch.split(flat, self.sizes.tolist())), batch_first=True)
 
     def recall(self, scores: NDArray[np.float64], settings: RunSettings) -> float:
-        """Joint recall of a cascade that has these scores in every stage; NaN if undefined."""
+        """Return the joint recall if every stage has these scores; NaN if undefined."""
         values = recall_metric(
             self._lists(torch.from_numpy(np.asarray(scores))),
             self._padded,
@@ -248,31 +252,31 @@ def _requests(
     values, labels, sizes = [], [], []
     for batch in loader.epoch(0):
         if batch.labels is None:
-            raise ConfigError(f"scorer '{name}' learns from labels; the data set has none")
+            raise ConfigError(f"scorer '{name}' needs labels; the data set has none")
         values.append(_matrix(batch, columns))
         labels.append(batch.labels[batch.mask].numpy())
         sizes.append(batch.mask.sum(-1).numpy())
-    found = _Requests(np.concatenate(values), np.concatenate(labels), np.concatenate(sizes))
-    grades = found.labels
-    if (grades != grades.round()).any() or grades.min() < 0 or grades.max() >= _MOST_GRADES:
+    requests = _Requests(np.concatenate(values), np.concatenate(labels), np.concatenate(sizes))
+    grades = requests.labels
+    if (grades != grades.round()).any() or grades.min() < 0 or grades.max() >= _MAX_GRADES:
         raise ConfigError(
-            f"scorer '{name}' learns from grades, whole numbers from 0 to {_MOST_GRADES - 1}; the "
-            f"labels go from {grades.min():g} to {grades.max():g}; take another data.target"
+            f"scorer '{name}' needs labels that are whole numbers from 0 to {_MAX_GRADES - 1}; got "
+            f"labels from {grades.min():g} to {grades.max():g}; choose another data.target"
         )
-    if found.sizes.max() > _MOST_CANDIDATES:
+    if requests.sizes.max() > _MAX_CANDIDATES:
         raise DataError(
-            f"scorer '{name}' takes {_MOST_CANDIDATES:,} candidates a request at most; there are "
-            f"{found.sizes.max():,}"
+            f"scorer '{name}' takes at most {_MAX_CANDIDATES:,} candidates per request; got "
+            f"{requests.sizes.max():,}"
         )
-    return found
+    return requests
 
 
 def _matrix(batch: RequestBatch, columns: Sequence[str]) -> NDArray[np.float32]:
-    """Features of the real candidates, ``[candidates, features]``; NaN for what is missing."""
-    found = []
+    """Features of the real candidates, ``[candidates, features]``; missing values are NaN."""
+    features = []
     for name in columns:
         values = batch.items.get(name)
         if values is None:
             values = batch.request[name].unsqueeze(-1).expand(batch.mask.shape)
-        found.append(values[batch.mask].float().cpu())
-    return torch.stack(found, -1).numpy()
+        features.append(values[batch.mask].float().cpu())
+    return torch.stack(features, -1).numpy()

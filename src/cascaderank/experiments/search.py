@@ -1,4 +1,4 @@
-"""What the methods of a comparison find among all items, judged as repeated runs."""
+"""Full-catalogue retrieval metrics of a comparison, tested over repeated runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,29 +13,29 @@ from cascaderank.evaluation import holm, two_way_bootstrap, unpaired_test
 Floats = NDArray[np.float64]
 
 SEARCHED = "catalogue/"
-"""What names of metrics start with that are of the search of all items."""
+"""Prefix of the names of full-catalogue retrieval metrics."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class SearchMetric:
-    """One metric of the search of all items, over all folds and seeds; undefined is NaN."""
+    """One full-catalogue retrieval metric over all folds and seeds; undefined values are NaN."""
 
     metric: str
-    """Such as ``"recall@50"``."""
+    """Name, such as ``"recall@50"``."""
     mean: float
     low: float
     high: float
     deviation: float | None
-    """Standard deviation of the mean over seeds; ``None`` of one seed."""
+    """Standard deviation over seeds of the mean over requests; ``None`` with one seed."""
     gain: float | None
-    """Less that of the reference; ``None`` of the reference."""
+    """Difference to the reference; ``None`` for the reference."""
     gain_low: float | None
     gain_high: float | None
     p: float | None
-    """Of Welch's t test over repeated runs; NaN of one seed."""
+    """P value of Welch's t test over repeated runs; NaN with one seed."""
     p_holm: float | None
-    """The same, adjusted for all methods that are compared to the reference by this metric."""
+    """``p`` with Holm's adjustment for all methods compared to the reference by this metric."""
 
 
 def search_metrics(
@@ -45,36 +45,39 @@ def search_metrics(
     reference: str,
     confidence: float,
 ) -> dict[str, list[SearchMetric]]:
-    """Judge the search of all items by every method.
+    """Return the full-catalogue retrieval metrics of every method, with gains over the reference.
 
-    Intervals are over requests and seeds. The test is the one FS-LTR reports: unpaired, over
-    the means of repeated runs, so that it speaks of other seeds and not of other requests.
+    Intervals are over requests and seeds. The test is that of FS-LTR: unpaired, over the means of
+    repeated runs. It generalises to other seeds, not to other requests.
 
     Args:
-        settings: of the comparison.
-        values: by method, then by metric, ``[seeds, requests]``; a method that did not search has
-            none.
-        reference: the method that gains are over.
-        confidence: of the intervals.
+        settings: settings of the comparison.
+        values: values by method and metric, ``[seeds, requests]`` each; empty for a method without
+            full-catalogue search.
+        reference: reference method of the gains.
+        confidence: confidence level of the intervals, in (0, 1).
 
     Returns:
-        By method; nothing for one that did not search, nor for any if the reference did not.
+        Metrics by method; empty for a method without full-catalogue search, and for all methods if
+        the reference has none.
     """
-    found: dict[str, list[SearchMetric]] = {name: [] for name in values}
-    drawn = {"resamples": settings.evaluation.bootstrap, "seed": settings.evaluation.seed}
+    metrics: dict[str, list[SearchMetric]] = {name: [] for name in values}
+    resampling = {"resamples": settings.evaluation.bootstrap, "seed": settings.evaluation.seed}
     for metric in values[reference]:
-        own = {name: of[metric] for name, of in values.items() if metric in of}
-        means, gains = two_way_bootstrap(own, against=reference, confidence=confidence, **drawn)
-        repeats = {name: np.nanmean(of, axis=1) for name, of in own.items()}
+        by_method = {name: own[metric] for name, own in values.items() if metric in own}
+        means, gains = two_way_bootstrap(
+            by_method, against=reference, confidence=confidence, **resampling
+        )
+        repeats = {name: np.nanmean(x, axis=1) for name, x in by_method.items()}
         tests = {
-            name: unpaired_test(of, repeats[reference]).p
-            for name, of in repeats.items()
+            name: unpaired_test(runs, repeats[reference]).p
+            for name, runs in repeats.items()
             if name != reference
         }
         adjusted = holm(tests)
         for name, mean in means.items():
             gain = gains[name] if name in tests else None
-            found[name].append(
+            metrics[name].append(
                 SearchMetric(
                     metric=metric.removeprefix(SEARCHED),
                     mean=mean.mean,
@@ -88,11 +91,11 @@ def search_metrics(
                     p_holm=adjusted.get(name),
                 )
             )
-    return found
+    return metrics
 
 
 def deviation(by_seed: Sequence[float] | Floats) -> float | None:
-    """Return the standard deviation over seeds; ``None`` of one.
+    """Return the sample standard deviation over seeds; ``None`` with one seed.
 
     Examples:
         >>> deviation([0.5, 0.7]), deviation([0.5])

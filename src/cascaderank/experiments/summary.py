@@ -1,4 +1,4 @@
-"""What a comparison found: the values of every method's runs, judged beside one another."""
+"""Results of a comparison: means, intervals, tests and costs of every method."""
 
 import math
 from collections import defaultdict
@@ -19,41 +19,41 @@ from cascaderank.schema import matching
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
-"""Of all intervals."""
+"""Confidence level of all intervals."""
 
 
 @final
 @dataclass
 class MethodRuns:
-    """What was seen of one method: per-request values, costs, and how it was tuned."""
+    """Results of the runs of one method: values per request, costs and tuning."""
 
     values: defaultdict[int, defaultdict[str, list[Floats]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
-    """By seed, then by metric: one array over test requests per fold, folds in order."""
+    """Values by seed and metric: one array over test requests for each fold, in order."""
     seconds: list[float] = field(default_factory=list)
-    """Of training, one per judged run; empty for a baseline."""
+    """Training time in seconds, one per evaluated run; empty for a baseline."""
     peak_memory: list[int] = field(default_factory=list)
-    """Bytes, one per judged run; empty for a baseline."""
+    """Peak memory in bytes, one per evaluated run; empty for a baseline."""
     tuning: list[dict[str, Any]] = field(default_factory=list)
-    """One per fold: ``{"chosen": {...}, "tried": [{"values": {...}, "validation": ..,
-    "seconds": ..}], "at_edge": [...]}``; ``at_edge`` names the settings whose chosen value is the
-    lowest or the highest that was tried."""
+    """Tuning record of each fold: ``{"chosen": {...}, "tried": [{"values": {...}, "validation": ..,
+    "seconds": ..}], "at_edge": [...]}``; ``at_edge`` lists the settings whose chosen value is the
+    lowest or the highest value tried."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class StageMetric:
-    """One metric of one stage alone, over all folds and seeds; what is undefined is NaN."""
+    """One metric of a single stage over all folds and seeds; undefined values are NaN."""
 
     stage: str
     metric: str
-    """Such as ``"ndcg@15"``."""
+    """Name, such as ``"ndcg@15"``."""
     mean: float
     low: float
     high: float
     gain: float | None
-    """Less that of the reference; ``None`` of the reference, and of baselines."""
+    """Difference to the reference; ``None`` for the reference and for baselines."""
     gain_low: float | None
     gain_high: float | None
 
@@ -61,11 +61,11 @@ class StageMetric:
 @final
 @dataclass(frozen=True, kw_only=True)
 class MethodResult:
-    """How one method did, over all folds and seeds; what is undefined is NaN."""
+    """Results of one method over all folds and seeds; undefined values are NaN."""
 
     name: str
     trained: bool
-    """Whether it is a method that was trained, or a baseline."""
+    """``True`` for a trained method, ``False`` for a baseline."""
     joint_recall: float
     """Mean over test requests of the mean over seeds."""
     low: float
@@ -75,87 +75,88 @@ class MethodResult:
     by_seed: list[float]
     """Mean over test requests, per seed."""
     seed_deviation: float | None
-    """Standard deviation of :attr:`by_seed`; ``None`` of one seed."""
+    """Sample standard deviation of :attr:`by_seed`; ``None`` with one seed."""
     by_fold: list[float]
-    """Mean over the test requests of each fold of the mean over seeds."""
+    """Mean over the test requests and seeds of each fold."""
     stage_recall: dict[str, float]
-    """By stage: recall of the ground truth in the top of the whole list, as many as its quota."""
+    """Recall@m@k by stage over the whole list, with m the quota of the stage."""
     stage_ndcg: dict[str, float]
-    """By stage: NDCG with linear gain over the whole list, at the size of the ground truth."""
+    """NDCG with linear gain by stage over the whole list, at the size of the ground truth."""
     stage_survival: dict[str, float]
-    """By stage: share of the ground truth that is alive after it."""
+    """Share of the ground truth that remains after each stage."""
     stage_metrics: list[StageMetric]
-    """Those of ``evaluation.metrics``, stage by stage, with intervals as joint recall has them."""
+    """Metrics of ``evaluation.metrics`` by stage, with intervals over requests and seeds."""
     search: list[SearchMetric]
-    """Of the first stage's search of all items; empty if it did not search."""
+    """Full-catalogue retrieval metrics of the first stage; empty without such a search."""
     share_of_ceiling: float | None
-    """Joint recall over the ceiling; ``None`` if the ceiling is 0."""
+    """Joint recall divided by the ceiling; ``None`` if the ceiling is 0."""
     gain: float | None
-    """Joint recall less that of the reference; ``None`` of baselines and of the reference."""
+    """Joint recall minus that of the reference; ``None`` for baselines and the reference."""
     gain_low: float | None
     gain_high: float | None
     p: float | None
-    """Of the paired randomisation test of the gain over requests, two-sided."""
+    """Two-sided p value of the paired randomisation test of the gain over requests."""
     p_holm: float | None
-    """The same, adjusted for all trained methods that are compared to the reference."""
+    """``p`` with Holm's adjustment for all trained methods compared to the reference."""
     seconds: float | None
-    """Of training, a mean over judged runs; ``None`` of a baseline."""
+    """Mean training time of the evaluated runs, in seconds; ``None`` for a baseline."""
     peak_memory: float | None
-    """Bytes while training, the largest of the judged runs; ``None`` where it was not measured."""
+    """Maximum peak memory of the evaluated runs in bytes; ``None`` if not measured."""
     tuning: list[dict[str, Any]]
-    """By fold: what was tried and chosen; see :class:`MethodRuns`."""
+    """Tuning record of each fold; see :class:`MethodRuns`."""
     published: PublishedValue | None
-    """Joint recall in the paper's table that was asked for, if the method is in it."""
+    """Joint recall in the selected table of a paper; ``None`` if it does not contain the method."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Methods beside one another."""
+    """Results of all methods of a comparison."""
 
     dataset: str
     requests: int
-    """Test requests with ground truth, over all folds."""
+    """Number of test requests with ground truth, over all folds."""
     undefined: int
-    """Test requests without ground truth, which no method can be judged by."""
+    """Number of test requests without ground truth; they are excluded."""
     folds: int
     fold_names: list[str]
     seeds: int
     reference: str
-    """The method that gains are over."""
+    """Reference method of the gains."""
     confidence: float
-    """Of the intervals."""
+    """Confidence level of the intervals."""
     ceiling: float
-    """The best joint recall that can be had."""
+    """Upper bound of the joint recall; see :attr:`ceiling_kind`."""
     ceiling_kind: str
-    """``"planted"``: of a cascade that knows the planted preferences as far as its stages can;
-    ``"quotas"``: of a perfect cascade, which misses only what the last quota cuts."""
+    """``"planted"``: joint recall of a cascade whose stages score by the planted preferences, as
+    far as their features allow. ``"quotas"``: joint recall of a perfect cascade, which loses only
+    the ground truth that exceeds the last quota."""
     published: dict[str, str] | None
-    """Of the paper's table: ``table``, ``title``, ``dataset``, ``source``, and in ``note`` how far
-    it may be compared."""
+    """Table of a paper: ``table``, ``title``, ``dataset``, ``source``, and ``note``, the limits of
+    the comparison."""
     methods: list[MethodResult]
 
     def to_json(self) -> dict[str, Any]:
-        """Return values that JSON can hold; ``None`` for what is undefined."""
+        """Return a JSON-compatible dict; undefined values are ``None``."""
         plain: dict[str, Any] = _without_nan(asdict(self))
         return plain
 
 
 def check_judging(settings: RunSettings, methods: Sequence[str]) -> None:
-    """Check what judging needs, before any work is done for it.
+    """Check the reference and the published table before any work.
 
     Args:
-        settings: of the comparison.
-        methods: names of those that will be trained.
+        settings: settings of the comparison.
+        methods: names of the trained methods.
 
     Raises:
-        ConfigError: if the reference is not one of them, or there is no such published table.
+        ConfigError: if the reference is not one of the methods, or the published table is unknown.
     """
     reference = settings.compare.reference
     if reference is not None and reference not in methods:
         raise ConfigError(
-            f"compare.reference: '{reference}' is not compared{did_you_mean(reference, methods)}; "
-            f"there are {', '.join(methods)}"
+            f"compare.reference must be one of the compared methods {', '.join(methods)}; got "
+            f"'{reference}'{did_you_mean(reference, methods)}"
         )
     if settings.compare.published is not None:
         published_table(settings.compare.published)
@@ -169,40 +170,40 @@ def summarise(
     fold_names: Sequence[str],
     planted: object = None,
 ) -> Comparison:
-    """Judge methods by what was seen of their runs.
+    """Compute means, intervals, tests and costs of methods from the results of their runs.
 
     Args:
-        settings: of the comparison.
-        runs: by name of the method, baselines first; all over the same requests. A method whose
-            runs took no seconds is a baseline.
-        dataset: what the data set is called.
-        fold_names: one per fold, such as ``"fold 0"`` or ``"day 2024-01-09"``.
-        planted: what the manifest of a synthetic log has under that name: its quotas, the size of
-            its ground truth and its best reachable joint recall. ``None`` of any other log.
+        settings: settings of the comparison.
+        runs: results by name of the method, baselines first, all over the same requests. A method
+            without training times is a baseline.
+        dataset: name of the data set.
+        fold_names: names of the folds, such as ``"fold 0"`` or ``"day 2024-01-09"``.
+        planted: value of ``planted`` in the manifest of a synthetic log: its stages, quotas, size
+            of the ground truth and best reachable joint recall. ``None`` for any other log.
 
     Returns:
-        The methods in the order of ``runs``.
+        The comparison, with the methods in the order of ``runs``.
 
     Raises:
-        ConfigError: if the reference is not a trained method, or there is no such published table.
+        ConfigError: if the reference is not a trained method, or the published table is unknown.
         DataError: if no test request has ground truth.
     """
-    trained = [name for name, seen in runs.items() if seen.seconds]
+    trained = [name for name, results in runs.items() if results.seconds]
     check_judging(settings, trained)
     reference = settings.compare.reference or trained[0]
     reachable = _over_seeds(runs[reference], "reachable")[0]
-    judged = int((~np.isnan(reachable)).sum())
-    if not judged:
+    defined = int((~np.isnan(reachable)).sum())
+    if not defined:
         raise DataError(
-            f"{settings.data.path}: no test request has ground truth to be judged by; look at "
-            "relevance and data.target in the config"
+            f"{settings.data.path}: no test request has ground truth; check relevance and "
+            "data.target in the config"
         )
     ceiling, kind = float(np.nanmean(reachable)), "quotas"
     if isinstance(planted, Mapping) and _planted_for(settings, planted):
         ceiling, kind = float(planted["joint_recall"]), "planted"
-    joint = {name: _over_seeds(seen, "joint_recall") for name, seen in runs.items()}
-    drawn = {"resamples": settings.evaluation.bootstrap, "seed": settings.evaluation.seed}
-    means, gains = two_way_bootstrap(joint, against=reference, confidence=CONFIDENCE, **drawn)
+    joint = {name: _over_seeds(results, "joint_recall") for name, results in runs.items()}
+    resampling = {"resamples": settings.evaluation.bootstrap, "seed": settings.evaluation.seed}
+    means, gains = two_way_bootstrap(joint, against=reference, confidence=CONFIDENCE, **resampling)
     tests = {
         name: paired_test(
             joint[name].mean(0) - joint[reference].mean(0), seed=settings.evaluation.seed
@@ -211,22 +212,22 @@ def summarise(
         if name != reference
     }
     adjusted = holm(tests)
-    more = _stage_metrics(settings, runs, reference, trained)
+    stage_metrics = _stage_metrics(settings, runs, reference, trained)
     search = search_metrics(
         settings,
         {
-            name: {m: _over_seeds(seen, m) for m in seen.values[0] if m.startswith(SEARCHED)}
-            for name, seen in runs.items()
+            name: {m: _over_seeds(results, m) for m in results.values[0] if m.startswith(SEARCHED)}
+            for name, results in runs.items()
         },
         reference=reference,
         confidence=CONFIDENCE,
     )
     published = settings.compare.published and published_table(settings.compare.published)
     methods = []
-    for name, seen in runs.items():
+    for name, results in runs.items():
         stages = {
             metric: {
-                stage: _mean(_over_seeds(seen, f"{metric}/{stage}")) for stage in settings.stages
+                stage: _mean(_over_seeds(results, f"{metric}/{stage}")) for stage in settings.stages
             }
             for metric in ("recall", "ndcg_linear", "survival")
         }
@@ -241,11 +242,11 @@ def summarise(
                 high=means[name].high,
                 by_seed=by_seed,
                 seed_deviation=deviation(by_seed),
-                by_fold=_by_fold(seen),
+                by_fold=_by_fold(results),
                 stage_recall=stages["recall"],
                 stage_ndcg=stages["ndcg_linear"],
                 stage_survival=stages["survival"],
-                stage_metrics=more[name],
+                stage_metrics=stage_metrics[name],
                 search=search[name],
                 share_of_ceiling=means[name].mean / ceiling if ceiling else None,
                 gain=gain.mean if gain else None,
@@ -253,9 +254,9 @@ def summarise(
                 gain_high=gain.high if gain else None,
                 p=tests.get(name),
                 p_holm=adjusted.get(name),
-                seconds=float(np.mean(seen.seconds)) if seen.seconds else None,
-                peak_memory=float(max(seen.peak_memory)) if seen.peak_memory else None,
-                tuning=seen.tuning,
+                seconds=float(np.mean(results.seconds)) if results.seconds else None,
+                peak_memory=float(max(results.peak_memory)) if results.peak_memory else None,
+                tuning=results.tuning,
                 published=published.methods.get(name, {}).get("joint_recall")
                 if published
                 else None,
@@ -263,8 +264,8 @@ def summarise(
         )
     return Comparison(
         dataset=dataset,
-        requests=judged,
-        undefined=len(reachable) - judged,
+        requests=defined,
+        undefined=len(reachable) - defined,
         folds=len(fold_names),
         fold_names=list(fold_names),
         seeds=max(len(runs[name].values) for name in trained),
@@ -272,7 +273,7 @@ def summarise(
         confidence=CONFIDENCE,
         ceiling=ceiling,
         ceiling_kind=kind,
-        published=_told(published, dataset) if published else None,
+        published=_published_source(published, dataset) if published else None,
         methods=methods,
     )
 
@@ -280,18 +281,18 @@ def summarise(
 def _stage_metrics(
     settings: RunSettings, runs: Mapping[str, MethodRuns], reference: str, trained: Sequence[str]
 ) -> dict[str, list[StageMetric]]:
-    """By method, the metrics that were asked for."""
-    found: dict[str, list[StageMetric]] = {name: [] for name in runs}
-    drawn = {"resamples": settings.evaluation.bootstrap, "seed": settings.evaluation.seed}
+    """Metrics of ``evaluation.metrics`` by method, for every stage."""
+    metrics: dict[str, list[StageMetric]] = {name: [] for name in runs}
+    resampling = {"resamples": settings.evaluation.bootstrap, "seed": settings.evaluation.seed}
     for stage in settings.stages:
         for metric in settings.evaluation.metrics:
-            values = {n: _over_seeds(seen, f"{metric}/{stage}") for n, seen in runs.items()}
+            values = {n: _over_seeds(x, f"{metric}/{stage}") for n, x in runs.items()}
             means, gains = two_way_bootstrap(
-                values, against=reference, confidence=CONFIDENCE, **drawn
+                values, against=reference, confidence=CONFIDENCE, **resampling
             )
             for name, mean in means.items():
                 gain = gains[name] if name in trained and name != reference else None
-                found[name].append(
+                metrics[name].append(
                     StageMetric(
                         stage=stage,
                         metric=metric,
@@ -303,32 +304,33 @@ def _stage_metrics(
                         gain_high=gain.high if gain else None,
                     )
                 )
-    return found
+    return metrics
 
 
-def _over_seeds(seen: MethodRuns, metric: str) -> Floats:
-    """``[seeds, requests]``, folds in order."""
-    return np.stack([np.concatenate(seen.values[seed][metric]) for seed in sorted(seen.values)])
+def _over_seeds(results: MethodRuns, metric: str) -> Floats:
+    """Values ``[seeds, requests]`` of a metric, with the folds concatenated in order."""
+    values = results.values
+    return np.stack([np.concatenate(values[seed][metric]) for seed in sorted(values)])
 
 
-def _by_fold(seen: MethodRuns) -> list[float]:
-    by_seed = [seen.values[seed]["joint_recall"] for seed in sorted(seen.values)]
+def _by_fold(results: MethodRuns) -> list[float]:
+    by_seed = [results.values[seed]["joint_recall"] for seed in sorted(results.values)]
     return [_mean(np.stack(fold)) for fold in zip(*by_seed, strict=True)]
 
 
 def _mean(values: Floats) -> float:
-    """Over what is defined; NaN if nothing is."""
+    """Mean over the defined values; NaN if there are none."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else math.nan
 
 
-def _told(published: PublishedTable, dataset: str) -> dict[str, str]:
+def _published_source(published: PublishedTable, dataset: str) -> dict[str, str]:
     same = dataset.casefold().startswith(published.dataset.casefold())
     note = (
-        f"measured on {published.dataset}, as are ours; the split may differ"
+        f"measured on {published.dataset}, the same data set; the split may differ"
         if same
-        else f"measured on {published.dataset} and not on these data: orders may be compared, "
-        "numbers may not"
+        else f"measured on {published.dataset}, not on this data set: only the order of methods is "
+        "comparable"
     )
     return {
         "table": published.name,
@@ -347,8 +349,8 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _sees_no_more(settings: RunSettings, planted: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether no stage may use a feature that the planted one may not."""
+def _features_within_planted(settings: RunSettings, planted: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether each stage uses a subset of the features of the corresponding planted stage."""
     names = list(dict.fromkeys(name for stage in planted for name in stage["features"]))
     return len(planted) == len(settings.stages) and all(
         set(matching(names, stage.features)) <= set(own["features"])
@@ -357,9 +359,9 @@ def _sees_no_more(settings: RunSettings, planted: Sequence[Mapping[str, Any]]) -
 
 
 def _planted_for(settings: RunSettings, planted: Mapping[str, Any]) -> bool:
-    """Whether the planted ceiling is that of these quotas, this ground truth and these features."""
+    """Whether the planted ceiling applies to these features, quotas and ground truth."""
     return (
-        _sees_no_more(settings, planted["stages"])
+        _features_within_planted(settings, planted["stages"])
         and list(planted["quotas"]) == list(settings.quotas)
         and planted["ground_truth"] == settings.relevance.top
         and settings.data.target == "funnel"

@@ -1,4 +1,4 @@
-"""A comparison as tables that fit 100 columns."""
+"""Tables of a comparison for the terminal, at most 100 characters wide."""
 
 from rich import box
 from rich.markup import escape
@@ -8,17 +8,17 @@ from cascaderank.experiments import cells
 from cascaderank.experiments.search import SearchMetric
 from cascaderank.experiments.summary import Comparison, StageMetric
 
-_METRICS_AT_ONCE = 3  # as many as 100 columns hold
+_METRICS_PER_TABLE = 3  # as fit into 100 characters
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
-    """Lay out a comparison: joint recall, stages, metrics asked for, search, and cost with tuning.
+    """Return the tables of a comparison: recall, stages, additional metrics, retrieval, and cost.
 
     Args:
-        comparison: what :func:`~cascaderank.experiments.compare.compare` gave.
+        comparison: result of :func:`~cascaderank.experiments.compare.compare`.
 
     Returns:
-        Tables for ``rich`` to print, a row per method in each.
+        Tables for ``rich``, each with one row per method.
     """
     return [
         recall_table(comparison),
@@ -30,7 +30,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
 
 
 def recall_table(comparison: Comparison) -> Table:
-    """Joint recall with its interval, what a paper reports, and the gain over the reference."""
+    """Return a table of joint recall, published values and gains over the reference."""
     c, best = comparison, cells.best(comparison)
     compared = any(m.gain is not None for m in c.methods)
     table = _table(cells.title(c), "\n".join(cells.notes(c)))
@@ -55,16 +55,17 @@ def recall_table(comparison: Comparison) -> Table:
 
 
 def stage_table(comparison: Comparison) -> Table:
-    """Of each stage its own recall and NDCG, and what is alive between stages."""
+    """Return a table of recall and NDCG of each stage, and of the ground truth between stages."""
     caption = (
-        "recall, NDCG: of the stage alone over the whole list, in its quota and at the size of the "
+        "recall, NDCG: of the stage alone over the whole list, at its quota and at the size of the "
         "ground\ntruth, linear gain."
     )
     table = _table("\nStages", caption)
     stages = list(comparison.methods[0].stage_recall) if comparison.methods else []
-    between = stages[1:-1]  # after the first its own recall is alive, after the last the joint one
+    # Survival equals the recall of the stage after the first, and the joint recall after the last.
+    between = stages[1:-1]
     if between:
-        table.caption = f"{caption} alive: ground truth left after it."
+        table.caption = f"{caption} alive: share of the ground truth that remains after it."
     for stage in stages:
         heading = "recall  NDCG" + " alive" * (stage in between)
         table.add_column(f"{escape(stage)}\n{heading}", justify="right", no_wrap=True)
@@ -79,14 +80,14 @@ def stage_table(comparison: Comparison) -> Table:
 
 
 def metric_tables(comparison: Comparison) -> list[Table]:
-    """The metrics that were asked for, each of a stage alone, with interval and gain."""
+    """Return tables of the additional metrics of single stages, with intervals and gains."""
     methods = comparison.methods
     count = len(methods[0].stage_metrics) if methods else 0
     tables = []
-    for start in range(0, count, _METRICS_AT_ONCE):
-        chosen = slice(start, start + _METRICS_AT_ONCE)
-        caption = "[..]: interval; below it the gain, if there is one."
-        table = _table("\nMetrics of stages alone", caption)
+    for start in range(0, count, _METRICS_PER_TABLE):
+        chosen = slice(start, start + _METRICS_PER_TABLE)
+        caption = "[..]: interval; below it the gain, if any."
+        table = _table("\nMetrics of single stages", caption)
         several = len({v.stage for v in methods[0].stage_metrics}) > 1
         for v in methods[0].stage_metrics[chosen]:
             heading = f"{escape(v.stage)}\n{v.metric}" if several else v.metric
@@ -105,15 +106,15 @@ def _metric_cell(v: StageMetric | SearchMetric) -> str:
 
 
 def search_tables(comparison: Comparison) -> list[Table]:
-    """What the first stage finds among all items, with interval, gain and its p over runs."""
+    """Return tables of full-catalogue retrieval of the first stage, with intervals, gains and p."""
     methods = [m for m in comparison.methods if m.search]
     count = len(methods[0].search) if methods else 0
     tables = []
-    for start in range(0, count, _METRICS_AT_ONCE):
-        chosen = slice(start, start + _METRICS_AT_ONCE)
+    for start in range(0, count, _METRICS_PER_TABLE):
+        chosen = slice(start, start + _METRICS_PER_TABLE)
         caption = (
             "[..]: interval; below it the gain, then p of Welch's t test over repeated runs,\n"
-            "Holm-adjusted: it knows other seeds, and not other requests."
+            "Holm-adjusted; it generalises to other seeds, not to other requests."
         )
         table = _table("\nSearch of all items by the first stage", caption)
         for v in methods[0].search[chosen]:
@@ -131,12 +132,12 @@ def _search_cell(v: SearchMetric) -> str:
 
 
 def cost_table(comparison: Comparison) -> Table:
-    """What the judged runs cost, and how they came to be the judged ones."""
+    """Return a table of training cost and tuning of the evaluated runs."""
     rows = [m for m in comparison.methods if m.trained or m.tuning]
     tuned = any(cells.chosen(m) for m in rows)
-    caption = "s, MB: of training a judged run; mean and largest."
+    caption = "s, MB: mean seconds and maximum memory of training an evaluated run."
     if tuned:
-        caption += " tried: points of the grid; the chosen one did best on validation requests."
+        caption += "\ntried: points of the grid; the chosen one has the highest validation recall."
     if any(cells.at_edge(m) for m in rows):
         caption += f"\n{cells.EDGE}."
     table = _table("\nCost and tuning" if tuned else "\nCost", caption)
@@ -144,7 +145,9 @@ def cost_table(comparison: Comparison) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     names = table.columns[0]
     names.ratio, names.width = None, min(28, max(len("method"), *(len(m.name) for m in rows)))
-    table.add_column("chosen" * tuned, overflow="fold", ratio=1)  # else it keeps the rest narrow
+    table.add_column(
+        "chosen" * tuned, overflow="fold", ratio=1
+    )  # an empty column takes the remaining width
     for m in rows:
         row = [m.name, cells.seconds(m.seconds), cells.megabytes(m.peak_memory)]
         row += [cells.tried(m), cells.chosen(m, between="\n")] * tuned

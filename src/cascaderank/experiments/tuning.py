@@ -1,7 +1,7 @@
-"""How the values of a method are chosen: the same number of trials for each, by validation.
+"""Tuning of a method by validation recall, with the same number of trials for every method.
 
-Nothing here trains. A plan asks for trials and is told how they ended, so that the trials of all
-methods can be run at the same time.
+This module does not train. A plan is a generator that yields trials and receives their outcomes, so
+that the trials of all methods can run concurrently.
 """
 
 import itertools
@@ -22,50 +22,52 @@ from cascaderank.training.run import RunResult
 @final
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One run that a plan asks for."""
+    """One run of a plan."""
 
     point: Point
     seed: int
     extension: bool = False
-    """Whether it is beyond what was planned at first."""
+    """Whether the point lies beyond the initial grid."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a trial ended."""
+    """Outcome of a trial."""
 
     result: RunResult | None
-    """``None`` if it broke down."""
+    """Result of the run; ``None`` if it failed."""
     failed: str | None
-    """Why it broke down."""
+    """Reason of the failure; ``None`` if it succeeded."""
     seconds: float
+    """Duration of the run, in seconds."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """What tuning came to."""
+    """Result of tuning a method."""
 
     runs: list[RunResult]
-    """Of the chosen point, by seed."""
+    """Runs of the chosen point, in the order of the seeds."""
     record: dict[str, Any]
-    """What was chosen and all that was tried, as :class:`MethodRuns` has it."""
+    """Chosen point and all trials, in the format of ``tuning`` in
+    :class:`~cascaderank.experiments.summary.MethodRuns`."""
 
 
 Plan = Generator[list[Trial], list[Outcome], Tuned]
-"""Asks for trials, hears how they ended in that order, and comes to a choice."""
+"""Generator that yields trials, receives their outcomes in order, and returns the result."""
 
 
 def drawn(axes: Mapping[str, Sequence[Any]], settings: TuningSettings) -> list[dict[str, Any]]:
-    """Draw the points of a grid that are tried; each axis uses its values as evenly as can be.
+    """Return the points of a grid to try; each axis uses its values as evenly as possible.
 
     Args:
-        axes: values by the names of settings.
-        settings: how many to draw, and by which seed.
+        axes: values by name of the setting.
+        settings: number of trials and seed.
 
     Returns:
-        As many points as ``settings.trials``, or all if the grid has no more, in its order.
+        ``settings.trials`` distinct points, or all points if the grid has no more, in grid order.
 
     Examples:
         >>> axes = {"train.learning_rate": (0.01, 0.1), "train.batch_size": (8, 16)}
@@ -81,29 +83,29 @@ def drawn(axes: Mapping[str, Sequence[Any]], settings: TuningSettings) -> list[d
     if settings.trials is None or settings.trials >= total:
         points = list(itertools.product(*axes.values()))
     else:
-        places = sorted(_spread(sizes, settings.trials, settings.seed))
-        points = [tuple(v[i] for v, i in zip(axes.values(), p, strict=True)) for p in places]
+        indices = sorted(_spread(sizes, settings.trials, settings.seed))
+        points = [tuple(v[i] for v, i in zip(axes.values(), p, strict=True)) for p in indices]
     return [dict(zip(axes, point, strict=True)) for point in points]
 
 
 def _spread(sizes: Sequence[int], trials: int, seed: int) -> list[tuple[int, ...]]:
-    """Different places in a grid; on each axis, no value is used twice more than another.
+    """Indices of distinct points of a grid; per axis, value counts differ by at most 1.
 
-    An axis goes round and round its values, in an order that chance decides. Where it would come
-    to meet what the axes before it have gone through together, it skips one.
+    Each axis cycles through its values in a random order. When the cycle would repeat the
+    combinations with the preceding axes, it is shifted by one value.
     """
-    chance = np.random.default_rng(seed)
-    columns, before = [], 1
+    rng = np.random.default_rng(seed)
+    columns, combinations = [], 1
     for size in sizes:
-        around = math.lcm(before, size)
-        turns = [(i + i % (before * size) // around) % size for i in range(trials)]
-        columns.append(chance.permutation(size)[turns].tolist())
-        before *= size
+        period = math.lcm(combinations, size)
+        turns = [(i + i % (combinations * size) // period) % size for i in range(trials)]
+        columns.append(rng.permutation(size)[turns].tolist())
+        combinations *= size
     return list(zip(*columns, strict=True))
 
 
 def planned(method: Method, run: RunSettings) -> int:
-    """Return how many runs a plan asks for, extensions not counted."""
+    """Return the number of runs of a plan without extensions."""
     settings, seeds = run.compare.tuning, run.compare.seeds
     points = math.prod(map(len, method.axes.values()))
     points = min(points, settings.trials or points)
@@ -111,28 +113,29 @@ def planned(method: Method, run: RunSettings) -> int:
 
 
 def tune(method: Method, run: RunSettings) -> Plan:
-    """Plan the trials of one method on one fold; the recall of validation requests decides.
+    """Plan the trials of one method on one fold, and choose the point by validation recall.
 
-    The points of the grid are tried with the seeds of tuning. While the best value of an axis of
-    numbers is its smallest or largest, values beyond it are tried, the others kept: in steps of
-    the ratio of the last two, at most ``extend`` of them. The best point gets all seeds.
+    The points of the grid are run with the tuning seeds. While the best value of a numeric axis is
+    its smallest or largest, further values are tried beyond it with the other axes fixed. Each is
+    extrapolated by the ratio of the last two values, at most ``extend`` times per axis. The best
+    point is run with all seeds.
 
     Args:
-        method: what is tuned.
-        run: settings that all methods share; ``compare`` in it says how much is tried.
+        method: method to tune.
+        run: settings shared by all methods; ``compare`` defines the number of trials.
 
     Raises:
-        DivergedError: if training breaks down at every point, or at the chosen one with one of
-            the other seeds.
+        DivergedError: if training fails at every point, or at the chosen point with one of the
+            remaining seeds.
 
     Source: this project.
     """
     settings, seeds = run.compare.tuning, run.compare.seeds
     points = drawn(method.axes, settings)
     values = {name: list(v) for name, v in method.axes.items() if _is_scale(v)}
-    # With nothing to choose from, nothing has to be waited for.
-    at_once = seeds if len(points) == 1 and not values else 0
-    tried = yield from _tried(points, max(settings.seeds, at_once))
+    # A single point needs no choice, so all its seeds are started at once.
+    initial_seeds = seeds if len(points) == 1 and not values else 0
+    tried = yield from _try(points, max(settings.seeds, initial_seeds))
     best = _best(tried)
     for axis, scale in values.items():
         for _ in range(settings.extend):
@@ -141,14 +144,14 @@ def tune(method: Method, run: RunSettings) -> Plan:
                 break
             scale.append(beyond)
             further = {**best.point, axis: beyond}
-            tried += yield from _tried([further], settings.seeds, extension=True)
+            tried += yield from _try([further], settings.seeds, extension=True)
             if _best(tried) is best:
                 break
             best = _best(tried)
     if best.failed:
         raise DivergedError(f"{method.name}: {best.failed}")
-    more = [Trial(point=best.point, seed=s) for s in range(len(best.outcomes), seeds)]
-    outcomes = best.outcomes + ((yield more) if more else [])
+    remaining = [Trial(point=best.point, seed=s) for s in range(len(best.outcomes), seeds)]
+    outcomes = best.outcomes + ((yield remaining) if remaining else [])
     for outcome in outcomes[:seeds]:
         if outcome.failed:
             raise DivergedError(f"{method.name}: {outcome.failed}")
@@ -163,7 +166,7 @@ def tune(method: Method, run: RunSettings) -> Plan:
 @final
 @dataclass(frozen=True, eq=False)
 class _Tried:
-    """A point with how its seeds ended."""
+    """A point with the outcomes of its seeds."""
 
     point: Point
     outcomes: list[Outcome]
@@ -173,10 +176,10 @@ class _Tried:
         return next((o.failed for o in self.outcomes if o.failed), None)
 
     def validation(self, seeds: int | None = None) -> float | None:
-        """Mean over seeds; ``None`` if it failed or no validation request has ground truth."""
+        """Mean validation recall over seeds; ``None`` if a seed failed, or if undefined."""
         results = [o.result for o in self.outcomes[:seeds]]
-        found = [r.validation for r in results if r is not None and r.validation is not None]
-        return None if self.failed or not found else float(np.mean(found))
+        recalls = [r.validation for r in results if r is not None and r.validation is not None]
+        return None if self.failed or not recalls else float(np.mean(recalls))
 
     def record(self, seeds: int) -> dict[str, Any]:
         record = {
@@ -187,7 +190,7 @@ class _Tried:
         return record | ({"failed": self.failed} if self.failed else {})
 
 
-def _tried(
+def _try(
     points: Sequence[Point], seeds: int, *, extension: bool = False
 ) -> Generator[list[Trial], list[Outcome], list[_Tried]]:
     outcomes = yield [
@@ -199,12 +202,12 @@ def _tried(
 
 
 def _best(tried: Sequence[_Tried]) -> _Tried:
-    """The first of those that validate best; one that failed only if all did."""
+    """First point with the highest validation recall; a failed point only if all failed."""
 
-    def rank(one: _Tried) -> float:
-        if one.failed:
+    def rank(point: _Tried) -> float:
+        if point.failed:
             return -math.inf
-        validation = one.validation()
+        validation = point.validation()
         return -1.0 if validation is None else validation
 
     return max(tried, key=rank)
@@ -217,7 +220,7 @@ def _is_scale(values: Sequence[Any]) -> bool:
 def _beyond(
     method: Method, run: RunSettings, point: Point, axis: str, values: Sequence[float]
 ) -> float | None:
-    """The next value beyond the end at which a point is; ``None`` if it is at none."""
+    """Next value beyond the end of the axis at which the point lies; ``None`` if there is none."""
     for ordered in (sorted(values), sorted(values, reverse=True)):
         if point[axis] == ordered[-1]:
             value = _next(ordered[-2], ordered[-1])
@@ -225,16 +228,16 @@ def _beyond(
                 return None
             try:
                 method.settings(run, {**point, axis: value})
-            except ConfigError:  # the setting itself ends there
+            except ConfigError:  # beyond the valid range of the setting
                 return None
             return value
     return None
 
 
 def _next(before: float, last: float) -> float | None:
-    """Go on from two values in the ratio of them, or by their difference if they have none."""
+    """Extrapolate two values by their ratio, or by their difference if the signs differ."""
     if last == 0:
-        return None  # a setting that is off cannot be more so
+        return None  # 0 disables a setting; there is no value beyond it
     value = last * (last / before) if before * last > 0 else last + (last - before)
-    value = float(f"{value:.6g}")  # 0.09 and not 0.09000000000000001
+    value = float(f"{value:.6g}")  # rounds 0.09000000000000001 to 0.09
     return round(value) if isinstance(before, int) and isinstance(last, int) else value

@@ -1,9 +1,9 @@
-"""A funnel of several stages, simulated over real users.
+"""Simulation of a multi-stage funnel over the users of a request log.
 
-- :mod:`.settings`: what can be chosen.
-- :mod:`.population`: users and items, out of an ordinary request log.
-- :mod:`.teachers`: the models that play the stages, and the user.
-- :mod:`.scoring`: their scores of users and items.
-- :mod:`.funnel`: requests, drawn and cut stage by stage; knows nothing of models.
-- :mod:`.simulate`: all of it, into a request log with levels.
+- :mod:`.settings`: configuration.
+- :mod:`.population`: users and items of a request log.
+- :mod:`.teachers`: models that act as the stages, and as the user.
+- :mod:`.scoring`: scores of user-item pairs by the teachers.
+- :mod:`.funnel`: sampling of requests and selection stage by stage, independent of models.
+- :mod:`.simulate`: the whole simulation, written as a request log with levels.
 """

@@ -1,4 +1,4 @@
-"""How far a probability can be taken at its word, and a correction of it."""
+"""Calibration of predicted probabilities: reliability, calibration error and Platt scaling."""
 
 from typing import final
 
@@ -14,24 +14,25 @@ Floats = NDArray[np.float64]
 
 
 class ReliabilityBin(BaseModel):
-    """Candidates of like probability, and how many of them were positive."""
+    """Bin of candidates with similar predicted probability, and their positive rate."""
 
     model_config = ConfigDict(frozen=True)
 
     predicted: float
-    """Mean probability."""
+    """Mean predicted probability."""
     observed: float
-    """Share that was positive."""
+    """Share of positive candidates."""
     count: int
+    """Number of candidates."""
 
 
 def reliability(probabilities: Floats, labels: Floats, *, bins: int = 15) -> list[ReliabilityBin]:
-    """Return a reliability table with as many candidates in every bin.
+    """Return a reliability table with equally many candidates per bin, up to one.
 
     Args:
-        probabilities: ``[n]`` in [0, 1].
+        probabilities: ``[n]``, predicted probabilities in [0, 1].
         labels: ``[n]``, 1 or 0.
-        bins: how many; fewer if there are fewer candidates.
+        bins: number of bins; empty bins are omitted.
 
     Examples:
         >>> table = reliability(np.array([0.1, 0.9]), np.array([0.0, 1.0]), bins=2)
@@ -53,19 +54,22 @@ def reliability(probabilities: Floats, labels: Floats, *, bins: int = 15) -> lis
 
 
 def calibration_error(table: list[ReliabilityBin]) -> float:
-    r"""Return the expected calibration error.
+    r"""Return the expected calibration error (ECE) of a reliability table.
 
     .. math::
         \text{ECE} = \sum_b \frac{n_b}{n} |\bar p_b - \bar y_b|
 
+    with :math:`n_b` candidates, mean probability :math:`\bar p_b` and positive rate
+    :math:`\bar y_b` of bin b.
+
     Returns:
-        In [0, 1]; 0 if every bin is as positive as it was told.
+        ECE in [0, 1]; 0 if the mean probability of every bin equals its positive rate.
 
     Examples:
         >>> round(calibration_error(reliability(np.full(4, 0.5), np.array([1, 0, 1, 1.0]))), 3)
         0.5
 
-    Source: Guo et al., ICML 2017, here over bins of equal size.
+    Source: Guo et al., ICML 2017, with bins of equal size.
     """
     total = sum(b.count for b in table)
     return sum(b.count * abs(b.predicted - b.observed) for b in table) / total
@@ -73,7 +77,7 @@ def calibration_error(table: list[ReliabilityBin]) -> float:
 
 @final
 class Platt(BaseModel):
-    """A line through logits: the probability is ``sigmoid(slope * score + offset)``.
+    """Platt scaling: the probability is ``sigmoid(slope * score + offset)``.
 
     Examples:
         >>> float(Platt(slope=1.0, offset=0.0)(np.array([0.0]))[0])
@@ -86,34 +90,34 @@ class Platt(BaseModel):
     offset: float
 
     def __call__(self, scores: NDArray[np.floating]) -> Floats:
-        """Return probabilities of scores."""
+        """Return the probabilities of scores."""
         probabilities: Floats = expit(self.slope * scores.astype(np.float64) + self.offset)
         return probabilities
 
     @classmethod
     def fit(cls, scores: Floats, labels: Floats) -> "Platt":
-        """Fit to what was seen, by maximum likelihood.
+        """Fit slope and offset by maximum likelihood.
 
         Args:
-            scores: ``[n]`` logits.
+            scores: ``[n]``, logits.
             labels: ``[n]``, 1 or 0.
 
         Raises:
-            DataError: if the labels are all the same.
+            DataError: if all labels are equal.
 
-        Source: Platt 1999, without its prior.
+        Source: Platt 1999, without its prior (the smoothed targets).
         """
         if labels.min() == labels.max():
             raise DataError(
-                f"a probability cannot be calibrated: all {len(labels):,} labels are "
-                f"{labels.min():g}; expected some of both kinds in the validation requests"
+                "calibration needs positive and negative labels in the validation requests; "
+                f"all {len(labels):,} labels are {labels.min():g}"
             )
 
         def loss(line: Floats) -> tuple[float, Floats]:
             logits = line[0] * scores + line[1]
-            apart = expit(logits) - labels
+            residual = expit(logits) - labels
             value = np.logaddexp(0, logits) - labels * logits
-            return float(value.mean()), np.array([(apart * scores).mean(), apart.mean()])
+            return float(value.mean()), np.array([(residual * scores).mean(), residual.mean()])
 
         line = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
         return cls(slope=float(line[0]), offset=float(line[1]))

@@ -1,8 +1,8 @@
-"""Static requests of a funnel: candidates by chance, cut by one stage after another.
+"""Sampling of static requests of a funnel: random candidates, selected stage by stage.
 
-Nothing here knows models: what scores and what is true comes from functions of places of items.
-Chance is a hash of seed, user, request and item, so that neither the size of a block nor the order
-of users changes what is drawn.
+This module is independent of models: scores and truth are functions of item positions. Random
+numbers are hashes of seed, user, request and item, so the sample depends neither on the block size
+nor on the order of the users.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,47 +17,48 @@ from cascaderank.data.hashing import mix, seeded
 from cascaderank.errors import ConfigError, DataError
 
 Places = NDArray[np.int64]
-"""Where items are in the catalogue."""
+"""Positions of items in the catalogue."""
 Scorer = Callable[[Places], NDArray[np.float32]]
-"""From places ``[users, n]``, none twice in a row, to one number each."""
+"""Function from item positions ``[users, n]``, distinct per row, to one score each."""
 
-_CANDIDATES, _NOISE, _EXPLORATION, _NEGATIVES = range(4)  # purposes of chance
+_CANDIDATES, _NOISE, _EXPLORATION, _NEGATIVES = range(4)  # uses of random numbers
 _PURPOSES = 4
-_ROWS = 16
-_NEVER = np.uint64(2**64 - 1)
+_ROWS_PER_BLOCK = 16
+_MAX_KEY = np.uint64(2**64 - 1)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class FunnelStage:
-    """What one stage of the simulated funnel passes on, and what is logged of the rest."""
+    """Selection of one stage of the simulated funnel, and logging of the candidates it drops."""
 
     name: str
     keep: int
-    """Candidates that it passes on."""
+    """Number of candidates that the stage keeps."""
     negatives: int
-    """Candidates it dropped that are logged."""
+    """Number of dropped candidates that are logged."""
     negatives_from: Literal["bottom", "random"] = "bottom"
-    """Which: those of the lowest scores, or by chance."""
+    """Selection of the logged dropped candidates: lowest scores, or at random."""
     noise: float = 0.0
-    """Standard deviation of normal noise on every score, anew in each request."""
+    """Standard deviation of normal noise added to every score, independent for each request."""
     exploration: float = 0.0
-    """Share of what is kept that chance chooses among what the scores would drop."""
+    """Share of the kept candidates that is sampled at random from those the scores would drop."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Funnel:
-    """How a request goes: candidates by chance, then stage after stage.
+    """A funnel: random candidates, then selection stage by stage.
 
     Args:
-        candidates: that a request starts from.
-        stages: in order.
-        pool: items beside the candidates that are logged, by chance.
-        seed: of all chance.
+        candidates: number of initial candidates of a request.
+        stages: stages, first stage first.
+        pool: number of further random items that are logged.
+        seed: seed of all random numbers.
 
     Raises:
-        ConfigError: if a stage keeps and logs more than reaches it, or a number is out of range.
+        ConfigError: if a stage keeps and logs more candidates than reach it, or a number is out of
+            range.
 
     Examples:
         >>> rank = FunnelStage(name="rank", keep=5, negatives=3)
@@ -72,7 +73,7 @@ class Funnel:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        mistakes = [] if self.stages else ["a funnel needs a stage; got none"]
+        mistakes = [] if self.stages else ["a funnel needs at least one stage; got none"]
         mistakes += [f"pool must be at least 0; got {self.pool}"] * (self.pool < 0)
         arriving = self.candidates
         for stage in self.stages:
@@ -83,9 +84,9 @@ class Funnel:
                 )
             if stage.keep + stage.negatives > arriving:
                 mistakes.append(
-                    f"stages.{stage.name}: keeps {stage.keep:,} and logs {stage.negatives:,} "
-                    f"negatives of the {arriving:,} candidates that reach it; lower keep or "
-                    "negatives, or let more reach it"
+                    f"stages.{stage.name}: keep + negatives must be at most the {arriving:,} "
+                    f"candidates that reach the stage; got {stage.keep:,} + {stage.negatives:,}; "
+                    "lower keep or negatives, or increase the candidates"
                 )
             if not (stage.noise >= 0 and 0 <= stage.exploration < 1):
                 mistakes.append(
@@ -98,37 +99,39 @@ class Funnel:
 
     @property
     def level_names(self) -> tuple[str, ...]:
-        """How far a candidate got, lowest first: the z of FS-LTR's Eq 9, from z_0 on."""
+        """Level names, lowest first: the levels z of Eq 9 of FS-LTR, from z_0."""
         dropped = (f"{stage.name}_neg" for stage in self.stages)
         return ("pool", *dropped, "exposed", "exposed_pos")
 
     @property
     def exposed(self) -> int:
-        """Candidates that the user is shown."""
+        """Number of candidates exposed to the user."""
         return self.stages[-1].keep
 
     @property
     def list_length(self) -> int:
-        """Candidates of a request that are logged."""
+        """Number of logged candidates per request."""
         return self.pool + sum(s.negatives for s in self.stages) + self.exposed
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Requests:
-    """What is logged of one request of each of some users; all ``[users, list]``."""
+    """Logged candidates of one request for each user of a block; all arrays ``[users, list]``."""
 
     items: Places
+    """Positions of the items in the catalogue."""
     levels: NDArray[np.int8]
+    """Index into :attr:`Funnel.level_names`."""
     positions: NDArray[np.int16]
-    """Rank inside the level by the stage that put it there, from 1; 0 in the pool."""
+    """Rank within the level by the score of the stage that assigned it, from 1; 0 in the pool."""
     labels: NDArray[np.float32]
-    """What the user would do with the item if it were shown: 1 or 0."""
+    """1 if the user would give positive feedback on exposure, else 0."""
     feedback: NDArray[np.float32]
-    """What the user did with it: the label if it was shown, else 0."""
+    """Observed feedback: the label if the item was exposed, else 0."""
 
     def positives(self) -> NDArray[np.bool_]:
-        """Return what was shown and had positive feedback, ``[users, list]``."""
+        """Return the mask of exposed items with positive feedback, ``[users, list]``."""
         return self.feedback > 0
 
 
@@ -141,51 +144,51 @@ def draw_requests(
     scorers: Sequence[Scorer],
     truth: Scorer,
 ) -> Requests:
-    """Draw one request of each user.
+    """Sample one request for each user.
 
     Args:
-        funnel: how it goes.
-        users: ``[users]`` numbers that tell users apart; what is drawn depends on them.
-        number: of the request; another number draws another.
-        pool: ``[users, items]``, what can be a candidate.
-        scorers: of the stages, first stage first; higher is better. Equals stay in the order of the
-            stage before, and in that of the catalogue before the first.
-        truth: 1 or 0 of items: whether the user would like them.
+        funnel: funnel to simulate.
+        users: ``[users]``, distinct integer keys of the users; the sample depends on them.
+        number: number of the request; different numbers produce different requests.
+        pool: ``[users, items]`` bool, ``True`` for items that can be candidates.
+        scorers: scorers of the stages, first stage first; higher is better. Ties keep the order of
+            the previous stage, and in the first stage the order of the catalogue.
+        truth: function from items to labels, 1 for positive feedback, else 0.
 
     Returns:
-        What is logged: the pool, the negatives of each stage, then what was exposed.
+        The logged candidates: the pool, the negatives of each stage, then the exposed candidates.
 
     Raises:
         DataError: if a user has fewer items than the candidates and the pool need.
     """
-    chance = _Chance(funnel.seed, users, number)
-    alive, outside = _candidates(funnel, pool, chance)
-    rows: list[tuple[Places, int, bool]] = [(outside, 0, False)]
+    random = _PairHash(funnel.seed, users, number)
+    alive, outside = _candidates(funnel, pool, random)
+    parts: list[tuple[Places, int, bool]] = [(outside, 0, False)]
     for level, (stage, scorer) in enumerate(zip(funnel.stages, scorers, strict=True), 1):
         scores = scorer(alive)
         if stage.noise:
-            uniform = chance(alive, _NOISE, level)
+            uniform = random(alive, _NOISE, level)
             scores = scores + stage.noise * ndtri(_open_interval(uniform)).astype(np.float32)
         ranked = np.take_along_axis(alive, _best_first(scores), 1)
-        alive, dropped = _cut(stage, ranked, chance, level)
-        rows.append((_negatives(stage, dropped, chance, level), level, True))
+        alive, dropped = _cut(stage, ranked, random, level)
+        parts.append((_negatives(stage, dropped, random, level), level, True))
     top = len(funnel.stages) + 1
-    items = np.concatenate([places for places, _, _ in rows] + [alive], axis=1)
+    items = np.concatenate([places for places, _, _ in parts] + [alive], axis=1)
     labels = truth(items)
     shown = labels[:, -funnel.exposed :] > 0
     return Requests(
         items=items,
         levels=np.concatenate(
-            [np.full(places.shape, level, np.int8) for places, level, _ in rows]
+            [np.full(places.shape, level, np.int8) for places, level, _ in parts]
             + [np.where(shown, top + 1, top).astype(np.int8)],
             axis=1,
         ),
         positions=np.concatenate(
             [
-                np.broadcast_to(np.arange(1, places.shape[1] + 1) * known, places.shape).astype(
+                np.broadcast_to(np.arange(1, places.shape[1] + 1) * has_rank, places.shape).astype(
                     np.int16
                 )
-                for places, _, known in rows
+                for places, _, has_rank in parts
             ]
             + [np.where(shown, shown.cumsum(1), (~shown).cumsum(1)).astype(np.int16)],
             axis=1,
@@ -198,65 +201,66 @@ def draw_requests(
 
 
 def _candidates(
-    funnel: Funnel, pool: NDArray[np.bool_], chance: "_Chance"
+    funnel: Funnel, pool: NDArray[np.bool_], random: "_PairHash"
 ) -> tuple[Places, Places]:
-    """Candidates and items beside them, each in the order of the catalogue."""
+    """Initial candidates and pool items of each user, each in the order of the catalogue."""
     needed = funnel.candidates + funnel.pool
     fewest = int(pool.sum(1).min()) if pool.size else 0
     if fewest < needed:
         short = int((pool.sum(1) < needed).sum())
         raise DataError(
-            f"{short:,} of {len(pool):,} users have fewer than {needed:,} items to draw from "
-            f"({funnel.candidates:,} candidates and a pool of {funnel.pool:,}); the fewest are "
-            f"{fewest:,}; lower funnel.candidates or funnel.pool"
+            f"every user needs at least {needed:,} items ({funnel.candidates:,} candidates and a "
+            f"pool of {funnel.pool:,}); {short:,} of {len(pool):,} users have fewer; the "
+            f"minimum is {fewest:,}; lower funnel.candidates or funnel.pool"
         )
     chosen = np.empty((len(pool), needed), dtype=np.int64)
-    everything = np.arange(pool.shape[1])[None, :]
-    for first in range(0, len(pool), _ROWS):  # some at a time: they stay in the cache
-        some = slice(first, first + _ROWS)
-        keys = chance(everything, _CANDIDATES, 0, some)
-        keys[~pool[some]] = _NEVER
-        chosen[some] = _lowest(keys, needed)
+    all_items = np.arange(pool.shape[1])[None, :]
+    for first in range(0, len(pool), _ROWS_PER_BLOCK):  # blocks fit into the CPU cache
+        block = slice(first, first + _ROWS_PER_BLOCK)
+        keys = random(all_items, _CANDIDATES, 0, block)
+        keys[~pool[block]] = _MAX_KEY
+        chosen[block] = _lowest(keys, needed)
     inside, outside = chosen[:, : funnel.candidates], chosen[:, funnel.candidates :]
     return np.sort(inside, axis=1), np.sort(outside, axis=1)
 
 
 def _cut(
-    stage: FunnelStage, ranked: Places, chance: "_Chance", level: int
+    stage: FunnelStage, ranked: Places, random: "_PairHash", level: int
 ) -> tuple[Places, Places]:
-    """What is kept and what is dropped, each best first."""
+    """Kept and dropped candidates, each best first."""
     explored = round(stage.exploration * stage.keep)
     kept, rest = np.split(ranked, [stage.keep - explored], axis=1)
     if not explored or rest.shape[1] == explored:
         return ranked[:, : stage.keep], ranked[:, stage.keep :]
-    lucky = _some(rest, explored, chance(rest, _EXPLORATION, level))
+    sampled = _sample(rest, explored, random(rest, _EXPLORATION, level))
     users = len(ranked)
     return (
-        np.concatenate([kept, rest[lucky].reshape(users, -1)], axis=1),
-        rest[~lucky].reshape(users, -1),
+        np.concatenate([kept, rest[sampled].reshape(users, -1)], axis=1),
+        rest[~sampled].reshape(users, -1),
     )
 
 
-def _negatives(stage: FunnelStage, dropped: Places, chance: "_Chance", level: int) -> Places:
+def _negatives(stage: FunnelStage, dropped: Places, random: "_PairHash", level: int) -> Places:
+    """Dropped candidates that are logged, best first."""
     if stage.negatives_from == "bottom" or stage.negatives == dropped.shape[1]:
         return dropped[:, dropped.shape[1] - stage.negatives :]
-    some = _some(dropped, stage.negatives, chance(dropped, _NEGATIVES, level))
-    return dropped[some].reshape(len(dropped), stage.negatives)
+    sampled = _sample(dropped, stage.negatives, random(dropped, _NEGATIVES, level))
+    return dropped[sampled].reshape(len(dropped), stage.negatives)
 
 
-def _some(places: Places, count: int, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Mark ``count`` places of each row, those of the lowest keys."""
-    marked = np.zeros(places.shape, dtype=bool)
+def _sample(places: Places, count: int, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Mask of the ``count`` positions of each row with the lowest keys."""
+    mask = np.zeros(places.shape, dtype=bool)
     if count:
-        np.put_along_axis(marked, _lowest(keys, count), values=True, axis=1)
-    return marked
+        np.put_along_axis(mask, _lowest(keys, count), values=True, axis=1)
+    return mask
 
 
 def _lowest(keys: NDArray[np.uint64], count: int) -> Places:
     """Columns of the lowest keys of each row, lowest first.
 
-    A column is put into the last bits of its key: numbers are sorted several times as fast as
-    their places.
+    The column is stored in the low bits of its key, because sorting values is several times as fast
+    as sorting indices.
     """
     bits = np.uint64((keys.shape[1] - 1).bit_length())
     packed = ((keys >> bits) << bits) | np.arange(keys.shape[1], dtype=np.uint64)
@@ -266,9 +270,9 @@ def _lowest(keys: NDArray[np.uint64], count: int) -> Places:
 
 
 def _best_first(scores: NDArray[np.float32]) -> Places:
-    """Columns of each row, best first; of equals the earlier one, and NaN last."""
-    known = np.where(np.isnan(scores), np.float32(-np.inf), scores).astype(np.float32) + 0.0
-    bits = known.view(np.int32).astype(np.int64)
+    """Columns of each row, best first; ties in the order of the columns, NaN last."""
+    filled = np.where(np.isnan(scores), np.float32(-np.inf), scores).astype(np.float32) + 0.0
+    bits = filled.view(np.int32).astype(np.int64)
     ascending = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     packed = np.sort((-ascending << 32) + np.arange(scores.shape[1]), axis=1)
     places: Places = packed & 0xFFFFFFFF
@@ -276,37 +280,40 @@ def _best_first(scores: NDArray[np.float32]) -> Places:
 
 
 @final
-class _Chance:
-    """Numbers that look random, of user, request, purpose, stage and item."""
+class _PairHash:
+    """Pseudo-random numbers: hashes of user, request, purpose, stage and item."""
 
     def __init__(self, seed: int, users: Places, number: int) -> None:
-        of_user = mix(users.astype(np.uint64) ^ seeded(seed))
-        self._of_request = mix(of_user ^ np.uint64(number))
+        user_keys = mix(users.astype(np.uint64) ^ seeded(seed))
+        self._request_keys = mix(user_keys ^ np.uint64(number))
 
     def __call__(
         self, items: Places, purpose: int, level: int, users: slice = slice(None)
     ) -> NDArray[np.uint64]:
-        of_purpose = mix(self._of_request[users] ^ np.uint64(level * _PURPOSES + purpose))
-        return mix(of_purpose[:, None] ^ items.astype(np.uint64))
+        keys = mix(self._request_keys[users] ^ np.uint64(level * _PURPOSES + purpose))
+        return mix(keys[:, None] ^ items.astype(np.uint64))
 
 
 def _open_interval(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Numbers in (0, 1), of 53 bits."""
+    """Uniform numbers in (0, 1) from the upper 53 bits of hashes."""
     return ((keys >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
 
 
 def uniform_of_pairs(seed: int, users: Places, items: Places) -> NDArray[np.float64]:
-    """Return one number in (0, 1) of each pair, the same in every request.
+    """Return one uniform number in (0, 1) for each pair, the same in every request.
 
     Args:
-        seed: other seeds give others.
-        users: ``[users]``.
-        items: ``[users, n]``.
+        seed: seed of the hash.
+        users: ``[users]``, integer keys of the users.
+        items: ``[users, n]``, positions of items.
+
+    Returns:
+        ``[users, n]`` float64.
 
     Examples:
         >>> pair = uniform_of_pairs(0, np.array([3]), np.array([[1, 2]]))
         >>> bool((pair == uniform_of_pairs(0, np.array([3]), np.array([[1, 5]])))[0, 0])
         True
     """
-    of_user = mix(mix(users.astype(np.uint64) ^ seeded(seed)) ^ _NEVER)
-    return _open_interval(mix(of_user[:, None] ^ items.astype(np.uint64)))
+    keys = mix(mix(users.astype(np.uint64) ^ seeded(seed)) ^ _MAX_KEY)
+    return _open_interval(mix(keys[:, None] ^ items.astype(np.uint64)))

@@ -1,4 +1,4 @@
-"""Users and items of a request log: who asks, and what there is to be shown."""
+"""Users and items of a request log."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,35 +22,41 @@ Places = NDArray[np.int64]
 @final
 @dataclass(frozen=True, kw_only=True)
 class Population:
-    """Users as they were when they last asked, and all items."""
+    """Users, with the features of their latest request, and all items."""
 
     schema: Schema
     """Features of users, their histories and items."""
     user: str
+    """Name of the feature that identifies the user."""
     item: str
+    """Name of the feature that identifies the item."""
     users: pl.DataFrame
-    """One row each, in an order of its own: features of the request and histories."""
+    """One row per user, sorted by user: request features and histories."""
     items: pl.DataFrame
-    """One row each."""
+    """One row per item, sorted by item: item features."""
 
     def drawn(self, count: int | None, seed: int) -> "Population":
-        """Return some of the users, by chance.
+        """Return a population with a random sample of the users.
+
+        Args:
+            count: number of users; ``None`` for all.
+            seed: seed of the sample, which does not depend on the order of the users.
 
         Raises:
-            ConfigError: if there are not so many.
+            ConfigError: if ``count`` exceeds the number of users.
         """
         if count is None:
             return self
         if count > self.users.height:
             raise ConfigError(
-                f"funnel.users is {count:,}, and there are {self.users.height:,} users to draw "
-                "from; lower it, or leave it out for all"
+                f"funnel.users must be at most the number of users, {self.users.height:,}; got "
+                f"{count:,}; lower it, or omit it to use all users"
             )
         keys = mix(hashed(self.users[self.user]) ^ seeded(seed))
         return self.of(np.sort(keys.argsort(kind="stable")[:count]))
 
     def of(self, rows: Places) -> "Population":
-        """Return some of the users."""
+        """Return a population with the users at ``rows``."""
         return Population(
             schema=self.schema,
             user=self.user,
@@ -60,7 +66,7 @@ class Population:
         )
 
     def places(self, values: pl.Series) -> Places:
-        """Return where items are in the catalogue; -1 for those that are not."""
+        """Return the positions of items in the catalogue; -1 for unknown items."""
         known = self.items.select(pl.col(self.item).alias("value")).with_row_index("place")
         found = (
             values.rename("value")
@@ -70,9 +76,9 @@ class Population:
         return found["place"].cast(pl.Int64).fill_null(-1).to_numpy()
 
     def unseen(self) -> NDArray[np.bool_]:
-        """Return what is in no history of each user, ``[users, items]``.
+        """Return the mask of items in no history of each user, ``[users, items]``.
 
-        A history tells a model what the user did with its items: none of them is a candidate.
+        A history reveals the feedback of the user to a model, so its items cannot be candidates.
         """
         unseen = np.ones((self.users.height, self.items.height), dtype=bool)
         vocabulary = self.schema[self.item].vocabulary
@@ -88,20 +94,21 @@ class Population:
 def read_population(
     log: RequestLog, rows: Places, *, user: str, item: str, features: Sequence[str] = ("*",)
 ) -> Population:
-    """Read users and items of a log.
+    """Read the users and items of a request log.
 
     Args:
-        log: the data set.
-        rows: requests that tell about users, such as those that teachers learn from; of each user
-            the latest one counts.
-        user: categorical feature of the request that names the user.
-        item: categorical feature of the candidate that names the item.
-        features: names or shell patterns of the features to keep; ``user`` and ``item`` are kept.
+        log: request log.
+        rows: requests that define the users, such as the training requests of the teachers; the
+            latest request of each user is used.
+        user: categorical request feature that identifies the user.
+        item: categorical candidate feature that identifies the item.
+        features: names or shell patterns of the features to keep; ``user`` and ``item`` are always
+            kept.
 
     Raises:
-        ConfigError: if ``user`` or ``item`` is no such feature, or a feature of candidates tells
-            about more than the item.
-        SchemaError: if a pattern of ``features`` matches none.
+        ConfigError: if ``user`` or ``item`` is not such a feature, or a candidate feature depends
+            on more than the item.
+        SchemaError: if a pattern of ``features`` matches no feature.
     """
     _check_name(log.schema, user, Role.REQUEST, "user")
     _check_name(log.schema, item, Role.ITEM, "item")
@@ -121,14 +128,14 @@ def read_population(
 def _check_name(schema: Schema, name: str, role: Role, what: str) -> None:
     if name not in schema.names:
         raise ConfigError(
-            f"data.{what}: no feature '{name}'{did_you_mean(name, schema.names)}; there are "
+            f"data.{what}: unknown feature '{name}'{did_you_mean(name, schema.names)}; available: "
             f"{abridged(schema.names)}"
         )
     feature = schema[name]
     if feature.role is not role or feature.kind is not Kind.CATEGORICAL:
         raise ConfigError(
-            f"data.{what} must be a categorical feature of the {role}; '{feature.name}' is a "
-            f"{feature.kind} one of the {feature.role}"
+            f"data.{what} must be a categorical feature of the {role}; got '{feature.name}', a "
+            f"{feature.kind} feature of the {feature.role}"
         )
 
 
@@ -143,17 +150,17 @@ def _users(log: RequestLog, rows: Places, user: str, names: list[str]) -> pl.Dat
             together = together.sort("timestamp", maintain_order=True)
         latest = together.unique(user, keep="last", maintain_order=True)
     if latest is None or not latest.height:
-        raise DataError(f"{log.path}: no training request names a user; is data.user right?")
+        raise DataError(f"{log.path}: no training request has a user; check data.user")
     return latest.select(names).sort(user)
 
 
 def _items(log: RequestLog, item: str, names: list[str]) -> pl.DataFrame:
     items = log.catalogue()
     if items is None:
-        found = [
+        frames = [
             frame.select(pl.col(n).explode() for n in names).unique() for frame in log.frames(names)
         ]
-        items = pl.concat(found).unique().filter(pl.col(item).is_not_null())
+        items = pl.concat(frames).unique().filter(pl.col(item).is_not_null())
     absent = [n for n in names if n not in items.columns]
     items = items.select(n for n in names if n in items.columns).unique().sort(item)
     twice = items.filter(pl.col(item).is_duplicated())
@@ -163,8 +170,8 @@ def _items(log: RequestLog, item: str, names: list[str]) -> pl.DataFrame:
         wrong = [*several, *absent]
         without = ", ".join(f'"!{n}"' for n in wrong)
         raise ConfigError(
-            f"{log.path}: {abridged(wrong)} tells about more than the item, so a simulation does "
-            f'not know it of another request; say data.features = ["*", {without}]'
+            f"{log.path}: item features must depend on the item alone; {abridged(wrong)} also "
+            f'depends on the request; set data.features = ["*", {without}]'
         )
     return items
 
@@ -172,17 +179,18 @@ def _items(log: RequestLog, item: str, names: list[str]) -> pl.DataFrame:
 def observed_truth(
     population: Population, paths: Sequence[Path], *, target: str, threshold: float
 ) -> tuple[Population, NDArray[np.int8]]:
-    """Read what users were seen to do with items.
+    """Read the observed feedback of users on items.
 
     Args:
         population: users and items.
-        paths: request logs that name both as the population does.
-        target: what the labels are, see :mod:`cascaderank.data.labels`.
-        threshold: labels of at least this are positive.
+        paths: request logs with the user and item features of the population.
+        target: definition of the labels; see :mod:`cascaderank.data.labels`.
+        threshold: minimum label of positive feedback.
 
     Returns:
-        The users of the first log that the population has, and ``[users, items]``: 1 positive, 0
-        not, -1 where nothing was seen. What was seen several times is positive if it once was.
+        The population restricted to the users of the first log, and feedback ``[users, items]``: 1
+        for positive, 0 for not positive, -1 for unobserved pairs. A pair that was observed several
+        times is positive if it was positive at least once.
 
     Raises:
         DataError: if no user of the first log is in the population.
@@ -192,19 +200,19 @@ def observed_truth(
         log = RequestLog.open(path)
         wanted = needs(target, log.manifest.columns, where=str(path))
         for name in (population.user, population.item):
-            log.schema[name]  # tells which there are
+            log.schema[name]  # raises with the available names
         frames = [
             _pairs(frame, population, wanted, target, threshold)
             for frame in log.frames([population.user, population.item, *wanted])
         ]
         pairs = pl.concat(frames)
         if seen is None:
-            there = population.users[population.user].is_in(pairs["user"].unique().implode())
-            population = population.of(np.flatnonzero(there.to_numpy()))
+            known = population.users[population.user].is_in(pairs["user"].unique().implode())
+            population = population.of(np.flatnonzero(known.to_numpy()))
             if not population.users.height:
                 raise DataError(
-                    f"{path}: none of its users is among those that the teachers know; is it of "
-                    "the same data set?"
+                    f"{path}: expected users of the training requests of the teachers; got none; "
+                    "check that both logs are of the same data set"
                 )
             seen = np.full((population.users.height, population.items.height), -1, np.int8)
         rows = population.users.select(pl.col(population.user).alias("user")).with_row_index("row")

@@ -1,4 +1,4 @@
-"""Scores of users and items by one stage; what only one side tells is computed once."""
+"""Scores of user-item pairs by one stage; one-sided computations are cached."""
 
 from collections.abc import Iterator
 from typing import final
@@ -18,23 +18,23 @@ from cascaderank.simulation.population import Places, Population
 from cascaderank.stages.mlp import MLP
 from cascaderank.stages.two_tower import TwoTower
 
-_PAIRS = 8_192  # at a time
+_PAIRS = 8_192  # pairs per block
 
 
 @final
 class PairScorer:
-    """Scores of users and items by a stage.
+    """Scores user-item pairs by a stage.
 
-    A stage of two towers makes the vectors of all items once. An MLP adds up what a user and what
-    an item give to its first layer: either half is computed once, the rest for the pairs that are
-    asked for. Other stages get the candidates of each user as a batch of requests.
+    A two-tower stage computes the vectors of all items once. The first layer of an MLP is the sum
+    of a user part and an item part: each part is computed once, and the remaining layers only for
+    the requested pairs. Other stages score the candidates of each user as a batch of requests.
 
     Args:
-        stage: in evaluation mode.
-        fitted: the schema it was trained with.
+        stage: trained stage; it is moved to ``device`` and set to evaluation mode.
+        fitted: fitted schema of the stage.
         population: users and items.
-        history_length: latest entries of histories that it sees.
-        device: where to compute.
+        history_length: maximum number of latest history entries that the stage uses.
+        device: device of the computation; the CPU by default.
     """
 
     def __init__(
@@ -48,89 +48,89 @@ class PairScorer:
     ) -> None:
         self.device = device or torch.device("cpu")
         self._stage = stage.to(self.device).eval()
-        there = tuple(f for f in fitted.features if f.name in population.schema.names)
-        encoder = Encoder(fitted.model_copy(update={"features": there}))
-        names = [f.name for f in there if f.role is Role.ITEM]
+        features = tuple(f for f in fitted.features if f.name in population.schema.names)
+        encoder = Encoder(fitted.model_copy(update={"features": features}))
+        names = [f.name for f in features if f.role is Role.ITEM]
         users, items = population.users, population.items.select(names)
-        some = items[:1].select(pl.all().implode())  # a request needs a candidate
-        self._users = _loader(users.join(some, how="cross"), encoder, history_length)
+        single = items[:1].select(pl.all().implode())  # a request needs at least one candidate
+        self._users = _loader(users.join(single, how="cross"), encoder, history_length)
         every = users[:1].join(items.select(pl.all().implode()), how="cross")
         self._items = _loader(every, encoder, history_length).collate(np.arange(1)).to(self.device)
         with torch.no_grad():
-            self._halves = self._of_items()
+            self._item_part = self._items_alone()
 
     def block(self, users: Places) -> "BlockScorer":
-        """Return the scorer of some users, by their rows in the population."""
+        """Return a scorer of a block of users, given by their rows in the population."""
         return BlockScorer(self, users)
 
     @property
     def items(self) -> int:
-        """How many items there are."""
+        """Number of items."""
         return self._items.mask.shape[1]
 
-    def _of_items(self) -> Tensor | None:
-        """What the items alone give, ``[items, width]``."""
+    def _items_alone(self) -> Tensor | None:
+        """Item vectors or item parts of the first layer, ``[items, width]``; ``None`` otherwise."""
         match self._stage:
             case TwoTower() as stage:
                 vectors: Tensor = stage.item_tower(stage.embedder.items(self._items))[0]
                 return vectors
             case MLP() as stage:
-                nobody = torch.zeros(1, stage.embedder.request_dim, device=self.device)
+                no_request = torch.zeros(1, stage.embedder.request_dim, device=self.device)
                 items = stage.embedder.items(self._items)
-                return stage.network.first.halves(nobody, items)[1][0]
+                return stage.network.first.halves(no_request, items)[1][0]
         return None
 
     @torch.no_grad()
     def at_once(self, users: Places) -> NDArray[np.float32]:
-        """Return ``[users, items]`` scores if they are a product of vectors, else NaN."""
+        """Return the scores ``[users, items]`` of a two-tower stage; NaN for any other stage."""
         if not isinstance(self._stage, TwoTower):
             return np.full((len(users), self.items), np.nan, dtype=np.float32)
         batch = self._users.collate(users).to(self.device)
         vectors = self._stage.request_tower(self._stage.embedder.request(batch))
-        return np.asarray((vectors @ self._known().T).cpu())
+        return np.asarray((vectors @ self._cached_items().T).cpu())
 
     @torch.no_grad()
     def of_pairs(self, users: Places, rows: Places, items: Places) -> NDArray[np.float32]:
-        """Return scores of pairs.
+        """Return the scores of pairs, ``[pairs]``.
 
         Args:
-            users: rows in the population.
-            rows: ``[pairs]`` places in ``users``.
-            items: ``[pairs]`` places in the catalogue.
+            users: ``[users]``, rows of the users in the population.
+            rows: ``[pairs]``, indices into ``users``, with the pairs of a user adjacent.
+            items: ``[pairs]``, positions in the catalogue.
         """
         batch = self._users.collate(users).to(self.device)
         row, item = (torch.from_numpy(p).to(self.device) for p in (rows, items))
         chunks = []
         match self._stage:
             case MLP() as stage:
-                none = torch.zeros(1, 1, stage.embedder.item_dim, device=self.device)
-                halves = stage.network.first.halves(stage.embedder.request(batch), none)[0]
-                for r, i in _some(row, item):
-                    chunks.append(stage.network.rest(halves[r] + self._known()[i])[:, 0])
+                no_item = torch.zeros(1, 1, stage.embedder.item_dim, device=self.device)
+                halves = stage.network.first.halves(stage.embedder.request(batch), no_item)[0]
+                for r, i in _blocks(row, item):
+                    chunks.append(stage.network.rest(halves[r] + self._cached_items()[i])[:, 0])
             case stage:
-                for r, i in _some(row, item):
+                for r, i in _blocks(row, item):
                     chunks.append(self._as_requests(stage, batch, r, i))
         return np.asarray(torch.cat(chunks).cpu()) if chunks else np.zeros(0, np.float32)
 
-    def _known(self) -> Tensor:
-        if self._halves is None:
-            raise TypeError("this stage has no part that items alone give")
-        return self._halves
+    def _cached_items(self) -> Tensor:
+        if self._item_part is None:
+            raise TypeError("this stage has no computation that depends on items alone")
+        return self._item_part
 
     def _as_requests(
         self, stage: nn.Module, batch: RequestBatch, row: Tensor, item: Tensor
     ) -> Tensor:
-        """Scores of pairs, in which those of one user follow one another, as requests."""
-        who, lengths = torch.unique_consecutive(row, return_counts=True)
+        """Scores of pairs, computed as one request per user; pairs of a user must be adjacent."""
+        user, lengths = torch.unique_consecutive(row, return_counts=True)
         mask = torch.arange(int(lengths.max()), device=self.device) < lengths[:, None]
         places = torch.zeros(mask.shape, dtype=torch.int64, device=self.device)
         places[mask] = item
         requests = RequestBatch(
             mask=mask,
             items={name: values[0, places] for name, values in self._items.items.items()},
-            request={name: values[who] for name, values in batch.request.items()},
-            history={name: values[who] for name, values in batch.history.items()},
-            history_mask={name: values[who] for name, values in batch.history_mask.items()},
+            request={name: values[user] for name, values in batch.request.items()},
+            history={name: values[user] for name, values in batch.history.items()},
+            history_mask={name: values[user] for name, values in batch.history_mask.items()},
         )
         scores: Tensor = stage(requests)
         return scores[mask]
@@ -138,30 +138,30 @@ class PairScorer:
 
 @final
 class BlockScorer:
-    """Scores of some users; no pair is scored twice.
+    """Scores of a block of users, cached so that no pair is scored twice.
 
     Args:
-        scorer: of all users.
-        users: rows in the population.
+        scorer: scorer of all users.
+        users: ``[users]``, rows in the population.
     """
 
     def __init__(self, scorer: PairScorer, users: Places) -> None:
         self._scorer, self._users = scorer, users
-        self._known = scorer.at_once(users)
+        self._cache = scorer.at_once(users)
 
     def __call__(self, items: Places) -> NDArray[np.float32]:
-        """Return scores of items, ``[users, n]``; none may be there twice in a row."""
-        scores = np.take_along_axis(self._known, items, axis=1)
+        """Return the scores of items ``[users, n]``, which must be distinct in each row."""
+        scores = np.take_along_axis(self._cache, items, axis=1)
         rows, columns = np.nonzero(np.isnan(scores))
         if len(rows):
             wanted = items[rows, columns]
             scores[rows, columns] = self._scorer.of_pairs(self._users, rows, wanted)
-            self._known[rows, wanted] = scores[rows, columns]
+            self._cache[rows, wanted] = scores[rows, columns]
         return scores
 
 
-def _some(rows: Tensor, items: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs, some at a time."""
+def _blocks(rows: Tensor, items: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Split pairs into blocks."""
     for first in range(0, len(rows), _PAIRS):
         yield rows[first : first + _PAIRS], items[first : first + _PAIRS]
 

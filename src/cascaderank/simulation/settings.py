@@ -1,4 +1,4 @@
-"""Settings of a simulation: a TOML file, checked at once."""
+"""Settings of a simulation, read from TOML and validated before any work."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -19,33 +19,37 @@ from cascaderank.stages import STAGES
 
 
 class SourceSettings(DataSettings):
-    """Which request log users, items and teachers come from."""
+    """Request log of the users, items and teachers."""
 
-    target: str = Field("feedback", description="What teachers learn: see data/labels.py.")
-    threshold: float = Field(1.0, description="Labels of at least this are positive.")
-    user: str = Field(description="Request feature that names the user.")
-    item: str = Field(description="Candidate feature that names the item.")
+    target: str = Field(
+        "feedback", description="Training target of the teachers; see data/labels.py."
+    )
+    threshold: float = Field(1.0, description="Minimum label of positive feedback.")
+    user: str = Field(description="Request feature that identifies the user.")
+    item: str = Field(description="Candidate feature that identifies the item.")
     features: tuple[str, ...] = Field(
         ("*",), min_length=1, description="Features of the simulated log; shell patterns."
     )
 
 
 class RequestSettings(Settings):
-    """How many requests, and how each begins."""
+    """Number of requests, and their initial candidates."""
 
-    candidates: int = Field(1_000, ge=1, description="Items that a request starts from.")
-    pool: int = Field(50, ge=0, description="Further items that are logged by chance.")
-    users: int | None = Field(None, ge=1, description="Users drawn by chance; all if not given.")
+    candidates: int = Field(1_000, ge=1, description="Initial candidates of a request.")
+    pool: int = Field(50, ge=0, description="Further random items that are logged.")
+    users: int | None = Field(
+        None, ge=1, description="Number of users, sampled at random; all by default."
+    )
     requests: int = Field(1, ge=1, description="Training requests of each user.")
-    seed: int = Field(0, ge=0, description="Of all chance but that of training.")
+    seed: int = Field(0, ge=0, description="Seed of all sampling except training.")
 
 
 class TeacherSettings(Choice):
-    """A model that plays a stage; further keys are its options."""
+    """Model that acts as a stage; further keys are its options."""
 
-    model: str = Field(description="What `cascaderank ls stages` lists.")
+    model: str = Field(description="Name from `cascaderank ls stages`.")
     features: tuple[str, ...] = Field(
-        ("*",), min_length=1, description="Features it may use; shell patterns."
+        ("*",), min_length=1, description="Features of the model; shell patterns."
     )
 
     @model_validator(mode="after")
@@ -57,31 +61,37 @@ class TeacherSettings(Choice):
 class SimulatedStage(TeacherSettings):
     """One stage of the simulated funnel."""
 
-    keep: int = Field(ge=1, description="Candidates that it passes on.")
-    negatives: int = Field(ge=0, description="Candidates it dropped that are logged.")
+    keep: int = Field(ge=1, description="Number of candidates that the stage keeps.")
+    negatives: int = Field(ge=0, description="Number of dropped candidates that are logged.")
     negatives_from: Literal["bottom", "random"] = Field(
-        "bottom", description="Which of those: of the lowest scores, or by chance."
+        "bottom", description="Logged dropped candidates: lowest scores, or at random."
     )
-    noise: float = Field(0.0, ge=0, description="Deviation of the noise on a score.")
-    exploration: float = Field(0.0, ge=0, lt=1, description="Share of what is kept by chance.")
+    noise: float = Field(0.0, ge=0, description="Standard deviation of the score noise.")
+    exploration: float = Field(
+        0.0, ge=0, lt=1, description="Share of kept candidates that is random."
+    )
 
 
 class TruthSettings(Choice):
-    """What the user would do: as was observed, or as one more model has it."""
+    """Feedback of the users: observed in logs, or sampled from a further model."""
 
     by: Literal["model", "observed"] = Field(
-        description='"observed": labels of logs; "model": drawn from its probabilities.'
+        description='"observed": labels of logs; "model": sampled from its probabilities.'
     )
-    paths: tuple[Path, ...] = Field((), description="Logs that tell; users are those of the first.")
-    model: str = Field("mlp", description="What `cascaderank ls stages` lists.")
-    features: tuple[str, ...] = Field(("*",), min_length=1, description="Features it may use.")
+    paths: tuple[Path, ...] = Field(
+        (), description="Logs of observed feedback; users of the first log."
+    )
+    model: str = Field("mlp", description="Name from `cascaderank ls stages`.")
+    features: tuple[str, ...] = Field(("*",), min_length=1, description="Features of the model.")
 
     @model_validator(mode="after")
-    def _says_where_it_comes_from(self) -> Self:
+    def _has_one_source(self) -> Self:
         if self.by == "observed" and not self.paths:
-            raise ValueError("observed truth needs paths: the logs that tell it")
+            raise ValueError("observed truth needs paths: the logs with the feedback")
         if self.by == "model" and self.paths:
-            raise ValueError('paths are for observed truth; leave them out, or say by = "observed"')
+            raise ValueError(
+                'paths apply to observed truth only; remove them, or set by = "observed"'
+            )
         if self.by == "observed" and self.options:
             raise ValueError(f"observed truth takes no {', '.join(self.options)}")
         raise_for_options(STAGES, self.model, self.options)
@@ -89,7 +99,7 @@ class TruthSettings(Choice):
 
 
 class SimulationSettings(Settings):
-    """A simulation, whole."""
+    """All settings of a simulation."""
 
     data: SourceSettings
     funnel: RequestSettings = RequestSettings()
@@ -98,17 +108,19 @@ class SimulationSettings(Settings):
     train: TrainSettings = TrainSettings()
 
     @model_validator(mode="after")
-    def _stages_fit_into_one_another(self) -> Self:
+    def _stages_are_valid(self) -> Self:
         if "truth" in self.stages:
-            raise ValueError("no stage can be called truth; rename it")
+            raise ValueError(
+                "'truth' is reserved and cannot be the name of a stage; rename the stage"
+            )
         self.as_funnel()
         return self
 
     def as_funnel(self) -> Funnel:
-        """Return how a request goes.
+        """Return the funnel.
 
         Raises:
-            ConfigError: if a stage keeps and logs more than reaches it.
+            ConfigError: if a stage keeps and logs more candidates than reach it.
         """
         return Funnel(
             candidates=self.funnel.candidates,
@@ -126,20 +138,20 @@ class SimulationSettings(Settings):
         )
 
     def teachers(self) -> dict[str, TeacherSettings | TruthSettings]:
-        """Return the models that are trained, by name; the truth last, if it is one."""
+        """Return the models to train by name; the truth last, if it is a model."""
         truth = {"truth": self.truth} if self.truth.by == "model" else {}
         return {**self.stages, **truth}
 
     def run_of(self, name: str, features: tuple[str, ...]) -> RunSettings:
-        """Return the settings that train a teacher: a cascade of one stage, by BCE.
+        """Return the settings of the training run of a teacher: one stage, trained with BCE.
 
         Args:
-            name: of the teacher.
-            features: those that it uses.
+            name: name of the teacher.
+            features: features of the teacher.
         """
         teacher = self.teachers()[name]
         train = self.train
-        if name == "truth":  # not the model that plays a stage, even with the same layers
+        if name == "truth":  # differs from a stage model even with the same layers
             train = train.model_copy(update={"seed": train.seed + 1})
         return check_settings(
             {

@@ -1,4 +1,4 @@
-"""A simulated funnel as an ordinary request log."""
+"""Simulation of a funnel, written as a request log."""
 
 import time
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ from cascaderank.training.progress import Progress, Silent
 from cascaderank.training.seeding import pick_device
 
 _PARTS = ("test", "validation", "train")
-"""In the order in which their requests are made."""
-_CELLS = 4_000_000  # users times items at a time
+"""Parts, in the order of the simulation."""
+_CELLS = 4_000_000  # user-item pairs per block
 
 
 def simulate(
@@ -37,31 +37,33 @@ def simulate(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Train teachers on a request log, and simulate a funnel of them over its users.
+    """Train teachers on a request log, and simulate a funnel of the teachers over its users.
 
-    Of each user one request is made to test, then one to validate, then those to train. What was
-    exposed with positive feedback is removed from the user's items each time a part is complete,
-    so that no later part has it. No request has an item of the user's history. All chance but that
-    of training is a hash of the seed, user, request and item: neither blocks nor order matter.
+    For each user, one test request is simulated, then one validation request, then the training
+    requests. After the test and after the validation part, exposed items with positive feedback are
+    removed from the items of the user, so no later part contains them. No request contains an item
+    of the history of the user. All random numbers except those of training are hashes of seed,
+    user, request and item, so the result depends neither on blocks nor on order.
 
     The log has the levels of :class:`~cascaderank.simulation.funnel.Funnel`, given parts
-    (``split = { by = "given" }``), the truth of every candidate as ``label``, what was seen of it
-    as ``feedback``, and a catalogue of all items. ``extra["simulation"]`` of the manifest tells
-    the settings, the teachers and how good they are, and the ``kind``: ``"observed"``, or
-    ``"semi-synthetic"`` if the truth was drawn from a model's probabilities; the name says so too.
+    (``split = { by = "given" }``), the truth of every candidate as ``label``, the observed part of
+    it as ``feedback``, and a catalogue of all items. ``extra["simulation"]`` of the manifest holds
+    the settings, the teachers with their accuracy, and the ``kind``: ``"observed"``, or
+    ``"semi-synthetic"`` if the truth was sampled from the probabilities of a model. In that case,
+    the name of the data set also ends in ``(semi-synthetic)``.
 
     Args:
-        settings: of the simulation.
+        settings: settings of the simulation.
         to: folder of the request log to write.
-        runs: folder of the teachers' runs; those that are complete are used as they are.
-        name: of the data set; not given, that of the folder ``to``.
-        overwrite: replace a request log that is there.
-        progress: hears how far it is.
+        runs: folder of the runs of the teachers; complete runs are reused.
+        name: name of the data set; by default that of the folder ``to``.
+        overwrite: whether to replace an existing request log.
+        progress: progress reporter.
 
     Raises:
-        ConfigError: if the log has not such users, items or features.
-        DataError: if a user has too few items, or a log is not what it must be.
-        RunError: if ``runs`` holds teachers of other settings or data.
+        ConfigError: if the log does not have the configured users, items or features.
+        DataError: if a user has too few items, or a log is invalid.
+        RunError: if ``runs`` contains teachers of other settings or data.
 
     Source: FS-LTR, section 8.1.
     """
@@ -83,7 +85,7 @@ def simulate(
             target=settings.data.target,
             threshold=settings.data.threshold,
         )
-    population, seen = _drawn(population, seen, settings)
+    population, seen = _sample_users(population, seen, settings)
     _check_enough(population, seen, settings)
     with RequestLogWriter(
         to,
@@ -94,8 +96,8 @@ def simulate(
     ) as writer:
         teachers = train_teachers(
             {
-                of: settings.run_of(of, _features(population, teacher.features))
-                for of, teacher in settings.teachers().items()
+                role: settings.run_of(role, _features(population, teacher.features))
+                for role, teacher in settings.teachers().items()
             },
             runs,
             threshold=settings.data.threshold,
@@ -109,7 +111,7 @@ def simulate(
         writer.extra["simulation"] = {
             "kind": kind,
             "settings": settings.model_dump(mode="json", exclude_none=True),
-            "teachers": {of: teacher.report for of, teacher in teachers.items()},
+            "teachers": {role: teacher.report for role, teacher in teachers.items()},
         }
         writer.extra["notes"] = {
             "truth": kind,
@@ -117,9 +119,9 @@ def simulate(
             "items": population.items.height,
             **{f"exposed_positive_per_{part}_request": p for part, p in positives.items()},
             **{
-                f"teacher_{of}": f"AUC {t.report['auc']:.4f}, calibration error "
+                f"teacher_{role}": f"AUC {t.report['auc']:.4f}, calibration error "
                 f"{t.report['calibration_error']:.4f}, corrected {t.report['calibrated_error']:.4f}"
-                for of, t in teachers.items()
+                for role, t in teachers.items()
             },
             "requests_per_second": round(requests / max(time.monotonic() - started, 1e-9)),
         }
@@ -129,7 +131,7 @@ def _features(population: Population, patterns: tuple[str, ...]) -> tuple[str, .
     return tuple(f.name for f in population.schema.select(patterns))
 
 
-def _drawn(
+def _sample_users(
     population: Population, seen: NDArray[np.int8] | None, settings: SimulationSettings
 ) -> tuple[Population, NDArray[np.int8] | None]:
     drawn = population.drawn(settings.funnel.users, settings.funnel.seed)
@@ -140,7 +142,7 @@ def _drawn(
 
 
 def _blocks(population: Population) -> Iterator[Places]:
-    """Rows of users, some at a time: what is kept of users and items is kept of these alone."""
+    """Blocks of user rows, so that arrays over users and items have bounded size."""
     users, size = population.users.height, max(1, _CELLS // population.items.height)
     for first in range(0, users, size):
         yield np.arange(first, min(first + size, users))
@@ -149,7 +151,7 @@ def _blocks(population: Population) -> Iterator[Places]:
 def _allowed(
     population: Population, seen: NDArray[np.int8] | None, rows: Places
 ) -> NDArray[np.bool_]:
-    """What can be a candidate of some users, ``[rows, items]``."""
+    """Mask of items that can be candidates of the users, ``[rows, items]``."""
     unseen = population.of(rows).unseen()
     return unseen if seen is None else unseen & (seen[rows] >= 0)
 
@@ -157,7 +159,7 @@ def _allowed(
 def _check_enough(
     population: Population, seen: NDArray[np.int8] | None, settings: SimulationSettings
 ) -> None:
-    """Check before any teacher learns that no request can run out of items."""
+    """Check before training that every user has enough items for all requests."""
     funnel = settings.as_funnel()
     removed = 2 * funnel.exposed
     needed = funnel.candidates + funnel.pool + removed
@@ -166,11 +168,11 @@ def _check_enough(
     )
     if int(counts.min()) < needed:
         raise DataError(
-            f"{int((counts < needed).sum()):,} of {len(counts):,} users have fewer than {needed:,} "
-            f"items ({funnel.candidates:,} candidates, a pool of {funnel.pool:,}, and {removed:,} "
-            "that test and validation may take out), without those of their histories; the fewest "
-            f"are {int(counts.min()):,} of {population.items.height:,}; lower funnel.candidates or "
-            "funnel.pool"
+            f"every user needs at least {needed:,} items outside the histories "
+            f"({funnel.candidates:,} candidates, a pool of {funnel.pool:,}, and {removed:,} that "
+            f"test and validation may remove); {int((counts < needed).sum()):,} of "
+            f"{len(counts):,} users have fewer; the minimum is {int(counts.min()):,} of "
+            f"{population.items.height:,}; lower funnel.candidates or funnel.pool"
         )
 
 
@@ -182,7 +184,7 @@ def _write(
     seen: NDArray[np.int8] | None,
     progress: Progress,
 ) -> dict[str, float]:
-    """Write all requests; return how many positives a request of each part has."""
+    """Write all requests; return the mean number of exposed positives per request of each part."""
     funnel = settings.as_funnel()
     scorers = {
         name: PairScorer(
@@ -196,7 +198,7 @@ def _write(
     }
     numbers = {"test": [0], "validation": [1], "train": range(2, 2 + settings.funnel.requests)}
     users = population.users.height
-    # Who a user is, not where it stands, decides what is drawn.
+    # Samples depend on the identity of a user, not on its row.
     keys = hashed(population.users[population.user]).view(np.int64)
     positives = dict.fromkeys(_PARTS, 0)
     progress.start("simulating", users * (2 + settings.funnel.requests))
@@ -205,9 +207,9 @@ def _write(
         blocks = {name: scorer.block(rows) for name, scorer in scorers.items()}
         truth: Scorer
         if seen is None:
-            truth = _drawn_truth(blocks["truth"], teachers["truth"], funnel.seed, keys[rows])
+            truth = _sampled_truth(blocks["truth"], teachers["truth"], funnel.seed, keys[rows])
         else:
-            truth = _seen_truth(seen[rows])
+            truth = _observed_truth(seen[rows])
         for part in _PARTS:
             for number in numbers[part]:
                 requests = draw_requests(
@@ -229,20 +231,20 @@ def _write(
 
 def _without_positives(pool: NDArray[np.bool_], requests: Requests) -> NDArray[np.bool_]:
     user, place = np.nonzero(requests.positives())
-    left = pool.copy()
-    left[user, requests.items[user, place]] = False
-    return left
+    remaining = pool.copy()
+    remaining[user, requests.items[user, place]] = False
+    return remaining
 
 
-def _seen_truth(seen: NDArray[np.int8]) -> Scorer:
+def _observed_truth(seen: NDArray[np.int8]) -> Scorer:
     def truth(items: Places) -> NDArray[np.float32]:
         return (np.take_along_axis(seen, items, axis=1) > 0).astype(np.float32)
 
     return truth
 
 
-def _drawn_truth(scorer: Scorer, teacher: Teacher, seed: int, users: Places) -> Scorer:
-    """One draw of each pair from its probability, the same in every request."""
+def _sampled_truth(scorer: Scorer, teacher: Teacher, seed: int, users: Places) -> Scorer:
+    """Labels sampled once per pair from its probability, the same in every request."""
 
     def truth(items: Places) -> NDArray[np.float32]:
         probabilities = teacher.platt(scorer(items))
@@ -276,7 +278,7 @@ def _lists(name: str, values: Any, width: int) -> pl.Series:
 
 
 def told(log: RequestLog) -> dict[str, JsonValue]:
-    """Return what the manifest of a simulated log says about its simulation.
+    """Return the entry ``extra["simulation"]`` of the manifest of a simulated log.
 
     Raises:
         DataError: if the log was not simulated.
@@ -284,6 +286,7 @@ def told(log: RequestLog) -> dict[str, JsonValue]:
     extra = log.manifest.extra.get("simulation")
     if not isinstance(extra, dict):
         raise DataError(
-            f"{log.path}: not a simulated log; make one with `cascaderank simulate CONFIG --to DIR`"
+            f"{log.path}: not a simulated log; create one with "
+            "`cascaderank simulate CONFIG --to DIR`"
         )
     return extra

@@ -1,4 +1,4 @@
-"""Teachers: models of one stage that play the stages of a funnel, and its users."""
+"""Teachers: single-stage models that act as the stages of a funnel and as its users."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,69 +30,72 @@ class Teacher:
     stage: nn.Module
     schema: FittedSchema
     platt: Platt
-    """From its scores to probabilities, fitted to the validation requests."""
+    """Map from scores to probabilities, fitted to the validation requests."""
     report: dict[str, JsonValue]
-    """How good it is on the test requests."""
+    """Accuracy and calibration on the test requests."""
 
 
 def train_teachers(
     settings: Mapping[str, RunSettings], folder: Path, *, threshold: float, progress: Progress
 ) -> dict[str, Teacher]:
-    """Train teachers on one log; those that are there already are not trained again.
+    """Train teachers on one log; complete runs are reused.
 
     Args:
-        settings: of each, by name; they differ in nothing about the data.
-        folder: where the run of each goes, under its name.
-        threshold: labels of at least this are positive.
-        progress: hears how far it is.
+        settings: run settings by name of the teacher; all have the same data settings.
+        folder: folder of the runs, one subfolder per teacher.
+        threshold: minimum label of positive feedback.
+        progress: progress reporter.
 
     Returns:
-        By name. The report of each tells ``auc``, ``calibration_error`` of its own probabilities
-        and ``calibrated_error`` after Platt's correction, with a reliability table of the latter.
+        Teachers by name. Their reports contain ``auc``, ``calibration_error`` of the uncorrected
+        probabilities, ``calibrated_error`` after Platt scaling, and the reliability table of the
+        latter.
 
     Raises:
-        RunError: if a folder holds a run of other settings or data.
-        DataError: if the log is not what it must be.
+        RunError: if a folder contains a run of other settings or data.
+        DataError: if the log is invalid.
     """
     teachers = {}
     with run_data(next(iter(settings.values())), progress=progress) as data:
-        for name, of_run in settings.items():
+        for name, run_settings in settings.items():
             try:
-                train_run(of_run, folder / name, data=data, progress=progress)
-                teachers[name] = _judged(folder / name, of_run, data, threshold)
+                train_run(run_settings, folder / name, data=data, progress=progress)
+                teachers[name] = _evaluate(folder / name, run_settings, data, threshold)
             except CascadeRankError as error:
                 raise type(error)(f"teacher '{name}': {error}") from None
     return teachers
 
 
-def _judged(folder: Path, settings: RunSettings, data: RunData, threshold: float) -> Teacher:
+def _evaluate(folder: Path, settings: RunSettings, data: RunData, threshold: float) -> Teacher:
     cascade, schema, _ = load_run(folder)
     (stage,) = cascade.stages.values()
     batch_size = settings.evaluation.batch_size
-    platt = Platt.fit(*_scored(stage, data.encoded, data.split.validation, threshold, batch_size))
-    scores, labels = _scored(stage, data.encoded, data.split.test, threshold, batch_size)
-    told: dict[str, Any] = {
+    platt = Platt.fit(
+        *_scores_and_labels(stage, data.encoded, data.split.validation, threshold, batch_size)
+    )
+    scores, labels = _scores_and_labels(stage, data.encoded, data.split.test, threshold, batch_size)
+    report: dict[str, Any] = {
         "auc": float(auc_metric(torch.from_numpy(scores), torch.from_numpy(labels), threshold=0.5)),
         "candidates": len(labels),
         "positive": float(labels.mean()),
     }
-    plain = Platt(slope=1.0, offset=0.0)
+    uncorrected = Platt(slope=1.0, offset=0.0)
     table = reliability(platt(scores), labels)
-    told |= {
-        "calibration_error": calibration_error(reliability(plain(scores), labels)),
+    report |= {
+        "calibration_error": calibration_error(reliability(uncorrected(scores), labels)),
         "calibrated_error": calibration_error(table),
         "platt": platt.model_dump(),
         "reliability": [b.model_dump() for b in table],
         "parameters": sum(p.numel() for p in stage.parameters()),
     }
-    return Teacher(stage=stage, schema=schema, platt=platt, report=told)
+    return Teacher(stage=stage, schema=schema, platt=platt, report=report)
 
 
 @torch.no_grad()
-def _scored(
+def _scores_and_labels(
     stage: nn.Module, encoded: EncodedLog, rows: np.ndarray, threshold: float, size: int
 ) -> tuple[Floats, Floats]:
-    """Scores of all candidates of some requests, and whether they are positive."""
+    """Scores and binary labels of all candidates of the requests at ``rows``."""
     scores, labels = [], []
     for batch in RequestLoader(encoded, rows, batch_size=size).epoch(0):
         scores.append(stage(batch)[batch.mask].double())
