@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_svmlight_file
 
 from cascaderank.data.request_log import RequestLog
-from cascaderank.data.sources import SOURCES, _letor_lines
+from cascaderank.data.sources import SOURCES
+from cascaderank.data.sources._letor import svmlight
 from cascaderank.errors import DataError
 from cascaderank.schema import Kind, Role, Transform
 
@@ -82,7 +83,7 @@ def test_gzipped_files_and_folders_read_the_same(file, tmp_path):
 
 @pytest.mark.parametrize("block", [1, 2, 3, 1000])
 def test_queries_stay_whole_wherever_blocks_end(file, tmp_path, monkeypatch, block):
-    monkeypatch.setattr(_letor_lines, "_LINES_PER_BLOCK", block)
+    monkeypatch.setattr(svmlight, "_LINES_PER_BLOCK", block)
     lines = [f"{i % 3} qid:{q} 1:{q}.5 2:{i}" for q, n in enumerate([1, 4, 2, 7]) for i in range(n)]
     frame = read(tmp_path, file("\n".join(lines)))
     assert frame["request_id"].to_list() == ["0", "1", "2", "3"]
@@ -192,7 +193,7 @@ def test_a_query_that_comes_back_is_refused_in_one_file_and_in_two(file, tmp_pat
 
 @pytest.mark.parametrize("block", [1, 2, 1000])
 def test_unknown_numbers_are_refused_counted_and_named(file, tmp_path, monkeypatch, block):
-    monkeypatch.setattr(_letor_lines, "_LINES_PER_BLOCK", block)
+    monkeypatch.setattr(svmlight, "_LINES_PER_BLOCK", block)
     path = file("1 qid:1 1:1 2:2\n1 qid:1 1:nan 2:inf\n1 qid:2 2:1e39\n")
     with pytest.raises(DataError, match=r"found 3 that are not, first in line 2") as error:
         read(tmp_path, path)

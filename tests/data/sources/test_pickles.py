@@ -7,7 +7,7 @@ import pickletools
 import numpy as np
 import pytest
 
-from cascaderank.data.sources._pickles import check_ends, read_arrays
+from cascaderank.data.sources._recflow.pickles import check_ends, read_arrays
 from cascaderank.errors import DataError
 
 PROTOCOLS = [2, 3, 4, 5]

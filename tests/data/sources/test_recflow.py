@@ -198,7 +198,7 @@ def test_how_many_rows_are_sorted_at_once_changes_no_byte(tmp_path, monkeypatch,
     histories = {request - middle: entries for request, entries in histories.items()}
     write_day(tmp_path / "a", DAY, frame.with_columns(pl.col("request_id") - middle), histories)
     whole = prepared(tmp_path / "a", tmp_path / "whole", name="log", stages=stages)
-    monkeypatch.setattr("cascaderank.data.sources._recflow_candidates._ROWS_AT_ONCE", 100)
+    monkeypatch.setattr("cascaderank.data.sources._recflow.level_sampling._ROWS_AT_ONCE", 100)
     prepared(tmp_path / "a", tmp_path / "log", stages=stages)
     assert tree(tmp_path / "log") == tree(tmp_path / "whole")
     assert whole.manifest.requests == 40

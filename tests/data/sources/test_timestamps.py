@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 import polars as pl
 import pytest
 
-from cascaderank.data.sources._timestamps import utc_timestamps
+from cascaderank.data.sources._shared.timestamps import utc_timestamps
 from cascaderank.errors import ConfigError, DataError
 
 MOMENT = datetime(2024, 5, 1, 12, 30, tzinfo=UTC)

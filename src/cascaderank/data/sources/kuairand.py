@@ -7,7 +7,8 @@ import polars as pl
 
 from cascaderank.data.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress
-from cascaderank.data.sources._short_video_requests import (
+from cascaderank.data.sources._shared.timestamps import utc_timestamps
+from cascaderank.data.sources._short_video.exposure_requests import (
     Watching,
     cut_before,
     schema_of,
@@ -15,7 +16,7 @@ from cascaderank.data.sources._short_video_requests import (
     valid_play,
     write_requests,
 )
-from cascaderank.data.sources._short_video_tables import (
+from cascaderank.data.sources._short_video.official_tables import (
     USER,
     VIDEO,
     categories,
@@ -28,7 +29,6 @@ from cascaderank.data.sources._short_video_tables import (
     the_folder,
     whole,
 )
-from cascaderank.data.sources._timestamps import utc_timestamps
 from cascaderank.errors import ConfigError, DataError
 
 Feedback = Literal[

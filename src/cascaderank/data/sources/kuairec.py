@@ -7,14 +7,15 @@ import polars as pl
 
 from cascaderank.data.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress
-from cascaderank.data.sources._short_video_requests import (
+from cascaderank.data.sources._shared.timestamps import utc_timestamps
+from cascaderank.data.sources._short_video.exposure_requests import (
     RequestOf,
     Watching,
     schema_of,
     valid_play,
     write_requests,
 )
-from cascaderank.data.sources._short_video_tables import (
+from cascaderank.data.sources._short_video.official_tables import (
     USER,
     VIDEO,
     categories,
@@ -27,7 +28,6 @@ from cascaderank.data.sources._short_video_tables import (
     the_folder,
     whole,
 )
-from cascaderank.data.sources._timestamps import utc_timestamps
 from cascaderank.errors import ConfigError
 
 _CATEGORIES = ("author_id", "video_type", "upload_dt", "upload_type", "music_id", "video_tag_id")

@@ -11,10 +11,8 @@ import polars as pl
 
 from cascaderank.data.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress
-from cascaderank.data.sources._files import byte_counter
-from cascaderank.data.sources._letor_folders import letor_files
-from cascaderank.data.sources._letor_lines import Block, finite_blocks, read_blocks, width_of
-from cascaderank.data.sources._letor_queries import (
+from cascaderank.data.sources._letor.folders import letor_files
+from cascaderank.data.sources._letor.queries import (
     Counts,
     Preparation,
     WithinQuery,
@@ -22,6 +20,8 @@ from cascaderank.data.sources._letor_queries import (
     scaled,
     whole_queries,
 )
+from cascaderank.data.sources._letor.svmlight import Block, finite_blocks, read_blocks, width_of
+from cascaderank.data.sources._shared.input_files import byte_counter
 from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Kind, Role, Schema, Transform
 

@@ -7,12 +7,12 @@ from pydantic import JsonValue
 
 from cascaderank.data.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress
-from cascaderank.data.sources._files import input_files
-from cascaderank.data.sources._long_features import chosen_features, read_schema
-from cascaderank.data.sources._long_layout import columns_that_are_no_features, typed_columns
-from cascaderank.data.sources._long_requests import gathered, shares
-from cascaderank.data.sources._long_tables import open_long_table
-from cascaderank.data.sources._timestamps import TimestampUnit
+from cascaderank.data.sources._long.grouping import gathered, shares
+from cascaderank.data.sources._long.layout import columns_that_are_no_features, typed_columns
+from cascaderank.data.sources._long.schema_inference import chosen_features, read_schema
+from cascaderank.data.sources._shared.input_files import input_files
+from cascaderank.data.sources._shared.long_table import open_long_table
+from cascaderank.data.sources._shared.timestamps import TimestampUnit
 from cascaderank.errors import ConfigError
 from cascaderank.schema import Kind, Role, Transform
 

@@ -14,15 +14,14 @@ from pydantic import JsonValue
 
 from cascaderank.data.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress
-from cascaderank.data.sources._recflow_candidates import LEVELS, choose_candidates, key_columns
-from cascaderank.data.sources._recflow_files import (
+from cascaderank.data.sources._recflow.day_files import (
     Day,
     column_names,
     day_problem,
     days_between,
     find_days,
 )
-from cascaderank.data.sources._recflow_requests import (
+from cascaderank.data.sources._recflow.day_requests import (
     IDENTITY,
     TIMES,
     USER,
@@ -33,6 +32,7 @@ from cascaderank.data.sources._recflow_requests import (
     recflow_schema,
     request_frames,
 )
+from cascaderank.data.sources._recflow.level_sampling import LEVELS, choose_candidates, key_columns
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.schema import abridged
 

@@ -14,8 +14,8 @@ import polars as pl
 
 from cascaderank.data.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress
-from cascaderank.data.sources._files import input_files
-from cascaderank.data.sources._trec_files import read_trec
+from cascaderank.data.sources._shared.input_files import input_files
+from cascaderank.data.sources._trec.runs_and_qrels import read_trec
 from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Kind, Role, Schema, Transform
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from cascaderank.data.sources._files import read_lines, shown
+from cascaderank.data.sources._shared.input_files import read_lines, shown
 from cascaderank.errors import DataError
 from cascaderank.schema import abridged
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from cascaderank.data.sources._files import read_lines, shown
+from cascaderank.data.sources._shared.input_files import read_lines, shown
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import abridged
 

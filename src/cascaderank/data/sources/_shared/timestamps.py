@@ -4,7 +4,7 @@ from typing import Literal, cast
 
 import polars as pl
 
-from cascaderank.data.sources._files import shown
+from cascaderank.data.sources._shared.input_files import shown
 from cascaderank.errors import ConfigError, DataError
 
 TimestampUnit = Literal["", "s", "ms", "us", "iso"]

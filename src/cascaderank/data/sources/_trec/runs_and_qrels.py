@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from cascaderank.data.sources import Progress
-from cascaderank.data.sources._files import byte_counter, read_lines, shown
+from cascaderank.data.sources._shared.input_files import byte_counter, read_lines, shown
 from cascaderank.errors import DataError
 from cascaderank.schema import abridged
 

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from cascaderank.data.sources import Inputs
-from cascaderank.data.sources._pickles import check_ends
+from cascaderank.data.sources._recflow.pickles import check_ends
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import abridged
 

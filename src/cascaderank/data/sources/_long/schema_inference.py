@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 from pydantic import ValidationError
 
-from cascaderank.data.sources._long_layout import inner_type, is_category
-from cascaderank.data.sources._long_tables import LongTable
+from cascaderank.data.sources._long.layout import inner_type, is_category
+from cascaderank.data.sources._shared.long_table import LongTable
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.schema import Feature, Kind, Role, Schema, Transform, abridged
 

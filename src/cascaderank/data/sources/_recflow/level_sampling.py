@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cascaderank.data.hashing import hashed, mix, seeded
-from cascaderank.data.sources._recflow_files import Day, batches, whole_numbers
+from cascaderank.data.sources._recflow.day_files import Day, batches, whole_numbers
 from cascaderank.errors import DataError
 
 LEVELS: dict[int, tuple[str, ...]] = {

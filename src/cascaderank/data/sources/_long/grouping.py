@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from cascaderank.data.sources._long_layout import Layout
-from cascaderank.data.sources._long_tables import LongTable
-from cascaderank.data.sources._timestamps import TimestampUnit, utc_timestamps
+from cascaderank.data.sources._long.layout import Layout
+from cascaderank.data.sources._shared.long_table import LongTable
+from cascaderank.data.sources._shared.timestamps import TimestampUnit, utc_timestamps
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.schema import Kind, Role, abridged
 

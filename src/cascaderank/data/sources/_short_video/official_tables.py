@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from cascaderank.data.sources import Inputs
-from cascaderank.data.sources._long_tables import open_long_table
+from cascaderank.data.sources._shared.long_table import open_long_table
 from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Kind, Role, Transform, abridged
 

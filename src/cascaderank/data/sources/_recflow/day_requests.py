@@ -9,9 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cascaderank.data.ragged import offsets_of
-from cascaderank.data.sources._pickles import read_arrays
-from cascaderank.data.sources._recflow_candidates import starts_of
-from cascaderank.data.sources._recflow_files import Day, batches, whole_numbers
+from cascaderank.data.sources._recflow.day_files import Day, batches, whole_numbers
+from cascaderank.data.sources._recflow.level_sampling import starts_of
+from cascaderank.data.sources._recflow.pickles import read_arrays
 from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Kind, Role, Schema
 
@@ -78,7 +78,7 @@ def read_taken(
 
     Args:
         day: its files.
-        taken: what :func:`~cascaderank.data.sources._recflow_candidates.choose_candidates` gave.
+        taken: rows to read, as returned by ``level_sampling.choose_candidates``.
         users: whether there is a column of users.
         marks: columns of :data:`Feedback` by what they become, ``feedback`` or ``label``.
         time_zone: of weekdays, hours and minutes.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cascaderank.data.ragged import flattened, lengths_of, offsets_of, positions_within
 from cascaderank.data.request_log import RequestLogWriter
 from cascaderank.data.sources import Progress
-from cascaderank.data.sources._short_video_tables import (
+from cascaderank.data.sources._short_video.official_tables import (
     USER,
     VIDEO,
     user_features,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cascaderank.data.sources import Inputs
-from cascaderank.data.sources._files import input_files, read_lines
+from cascaderank.data.sources._shared.input_files import input_files, read_lines
 from cascaderank.data.split import FOLD, GIVEN
 from cascaderank.errors import DataError
 

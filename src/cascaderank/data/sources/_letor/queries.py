@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cascaderank.data.hashing import hashed
-from cascaderank.data.sources._letor_lines import Block
+from cascaderank.data.sources._letor.svmlight import Block
 from cascaderank.errors import DataError
 
 WithinQuery = Literal["min_max", "standardise"]
