@@ -1,7 +1,7 @@
-"""Which candidates of a RecFlow day are taken, and their levels and positions.
+"""Levels and positions of the candidates of a RecFlow day, and sampling within levels.
 
-A day is tens of millions of rows. It is read twice, a batch at a time: first what decides which
-rows are taken, then the other columns of those that are.
+A day has tens of millions of rows. It is read twice, one batch at a time: first the columns that
+decide which rows are sampled, then the other columns of the sampled rows.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ LEVELS: dict[int, tuple[str, ...]] = {
     2: ("prerank_neg", "coarse_neg", "rank_neg", "rank_pos"),
     3: ("prerank_neg", "coarse_neg", "rank_neg", "rerank_neg", "rerank_pos"),
 }
-"""Levels by number of stages, lowest first; each is a column of flags."""
+"""Levels by number of stages, lowest first; each is the name of a column of flags."""
 
 _INDEX = {
     "rank_neg": "rank_index",
@@ -26,13 +26,13 @@ _INDEX = {
     "rerank_neg": "rerank_index",
     "rerank_pos": "rerank_index",
 }
-"""By level: the column that tells the rank of its candidates."""
+"""Column with the rank of the candidates, by level."""
 
 _ROWS_AT_ONCE = 4_000_000
 
 
 def key_columns(stages: int) -> list[str]:
-    """Return the columns that decide which rows are taken."""
+    """Return the columns that decide which rows are sampled."""
     indices = sorted({_INDEX[level] for level in LEVELS[stages] if level in _INDEX})
     return ["request_id", "video_id", *LEVELS[stages], *indices]
 
@@ -40,60 +40,62 @@ def key_columns(stages: int) -> list[str]:
 def choose_candidates(
     day: Day, *, stages: int, per_level: int | None, seed: int
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Decide which rows of a day are taken.
+    """Sample candidates of each level and request of a day.
 
-    A row belongs to the highest level whose flag is set. Of rows of one video in one request, the
-    one of the highest level stays, and of those the one of the best index, and of those the first.
-    Positions are ranks among all candidates of the level, before some are drawn; equal indices
-    share one, and a negative or missing index is an unknown position.
+    A row belongs to the highest level whose flag is set. Of several rows with the same video and
+    request, the one of the highest level is kept; ties are broken by the smallest index, then by
+    the order of rows. Positions are ranks among all candidates of the level, before sampling. Equal
+    indices share a position, and the position of a negative or missing index is unknown.
 
     Args:
-        day: its files.
-        stages: of the view, one of :data:`LEVELS`.
-        per_level: candidates of each level and request to draw; ``None`` for all.
-        seed: of the draw, which goes by seed, request and video alone, not by the order of rows.
+        day: files of the day.
+        stages: number of stages of the view, a key of :data:`LEVELS`.
+        per_level: number of candidates to sample per level and request; ``None`` for all.
+        seed: seed of the sampling, which depends on seed, request and video alone, not on the
+            order of rows.
 
     Returns:
-        ``row`` (in the file), ``request_id``, ``video``, ``level``, ``position`` and ``key`` (what
-        the draw went by), in the order of the file; and counts of what was there and left out.
+        Columns ``row`` (in the file), ``request_id``, ``video``, ``level``, ``position`` and
+        ``key`` (hash that the sampling sorts by), in the order of the file; and counts of rows,
+        and of rows that were dropped.
 
     Raises:
-        DataError: if the file is damaged, or holds something else than ids, flags and ranks.
+        DataError: if the file is damaged, or its ids, flags or ranks are invalid.
     """
     frames: list[pl.DataFrame] = []
     rows, several = 0, 0
     for batch in batches(day.candidates, key_columns(stages)):
-        keys = _checked(day, batch, stages)
+        keys = _checked_keys(day, batch, stages)
         several += int((keys.select(pl.sum_horizontal(LEVELS[stages])).to_series() > 1).sum())
-        frames.append(_levels(keys, stages, rows))
+        frames.append(_with_levels(keys, stages, rows))
         rows += batch.height
-    taken = pl.concat(frames, rechunk=False) if frames else pl.DataFrame({"row": []})
+    levelled = pl.concat(frames, rechunk=False) if frames else pl.DataFrame({"row": []})
     del frames
-    if not taken.height:
+    if not levelled.height:
         raise DataError(
             f"{day.candidates}: expected candidates of {', '.join(LEVELS[stages])}, found none in "
             f"{rows:,} rows; fetch the file again"
         )
     counts = {
         "rows": rows,
-        "candidates_of_no_level": rows - taken.height,
+        "candidates_of_no_level": rows - levelled.height,
         "candidates_of_several_levels": several,
     }
-    drawn, twice = [], 0
-    shares = -(-taken.height // _ROWS_AT_ONCE)
-    for share in range(shares):  # sorting takes several times the memory of what is sorted
-        mine = taken.filter(pl.col("request_id") % shares == share)
-        request, video = hashed(mine["request_id"]), hashed(mine["video"])
-        mine = mine.with_columns(key=mix(video ^ mix(request ^ seeded(seed))))
-        once = _once(mine)
-        twice += mine.height - once.height
-        drawn.append(_drawn(_ranked(once), per_level))
-    counts["candidates_twice"] = twice
-    return pl.concat(drawn).sort("row"), counts
+    samples, duplicates = [], 0
+    shares = -(-levelled.height // _ROWS_AT_ONCE)
+    for share in range(shares):  # sorting needs several times the memory of the sorted rows
+        own = levelled.filter(pl.col("request_id") % shares == share)
+        request, video = hashed(own["request_id"]), hashed(own["video"])
+        own = own.with_columns(key=mix(video ^ mix(request ^ seeded(seed))))
+        distinct = _distinct(own)
+        duplicates += own.height - distinct.height
+        samples.append(_sampled(_with_positions(distinct), per_level))
+    counts["candidates_twice"] = duplicates
+    return pl.concat(samples).sort("row"), counts
 
 
 def places(starts: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the place of each row in its group, from 0; groups start where it says so.
+    """Return the index of each row in its group, from 0; ``starts`` marks the first row of a group.
 
     Examples:
         >>> places(np.array([True, False, True, False, False])).tolist()
@@ -104,7 +106,7 @@ def places(starts: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def starts_of(frame: pl.DataFrame, columns: Sequence[str]) -> NDArray[np.bool_]:
-    """Return where a sorted frame has other values in some columns than in the row before."""
+    """Return, for a sorted frame, whether each row differs from the previous one in ``columns``."""
     starts = np.zeros(frame.height, dtype=np.bool_)
     starts[:1] = True
     for column in columns:
@@ -113,8 +115,8 @@ def starts_of(frame: pl.DataFrame, columns: Sequence[str]) -> NDArray[np.bool_]:
     return starts
 
 
-def _checked(day: Day, batch: pl.DataFrame, stages: int) -> pl.DataFrame:
-    """Whole numbers everywhere, ids that are there, and flags of 0 and 1; no flag is 0."""
+def _checked_keys(day: Day, batch: pl.DataFrame, stages: int) -> pl.DataFrame:
+    """Check that keys are integers, ids are not missing and flags are 0 or 1; null flags are 0."""
     keys = whole_numbers(day.candidates, batch, batch.columns)
     for column in ("request_id", "video_id"):
         if keys[column].null_count():
@@ -124,17 +126,17 @@ def _checked(day: Day, batch: pl.DataFrame, stages: int) -> pl.DataFrame:
             )
     keys = keys.with_columns(pl.col(LEVELS[stages]).fill_null(0))
     for column in LEVELS[stages]:
-        other = keys[column].filter(~keys[column].is_in([0, 1]))
-        if len(other):
+        invalid = keys[column].filter(~keys[column].is_in([0, 1]))
+        if len(invalid):
             raise DataError(
-                f"{day.candidates}: column '{column}': expected flags 0 and 1, found {other[0]} "
-                f"and {len(other) - 1:,} more that are neither; fetch the file again"
+                f"{day.candidates}: column '{column}': expected flags 0 and 1, found {invalid[0]} "
+                f"and {len(invalid) - 1:,} more other values; fetch the file again"
             )
     return keys
 
 
-def _levels(keys: pl.DataFrame, stages: int, first: int) -> pl.DataFrame:
-    """Rows that have a level, narrow: a day of them is held."""
+def _with_levels(keys: pl.DataFrame, stages: int, first: int) -> pl.DataFrame:
+    """Return the rows that have a level, in small types: those of a day are held in memory."""
     names = LEVELS[stages]
     unknown = pl.lit(None, dtype=pl.Int64)
     level = pl.coalesce(
@@ -161,36 +163,36 @@ def _levels(keys: pl.DataFrame, stages: int, first: int) -> pl.DataFrame:
     )
 
 
-def _once(taken: pl.DataFrame) -> pl.DataFrame:
-    """One row per request and video."""
-    suspects = taken["key"].is_duplicated()  # few, so that the rest is not sorted for nothing
-    if not suspects.any():
-        return taken
+def _distinct(rows: pl.DataFrame) -> pl.DataFrame:
+    """Keep the best row of each request and video."""
+    repeated = rows["key"].is_duplicated()  # few rows, so the others need not be sorted
+    if not repeated.any():
+        return rows
     best = (
-        taken.filter(suspects)
+        rows.filter(repeated)
         .sort("level", "index", "row", descending=[True, False, False], nulls_last=True)
         .unique(["request_id", "video"], keep="first", maintain_order=True)
     )
-    return pl.concat([taken.filter(~suspects), best])
+    return pl.concat([rows.filter(~repeated), best])
 
 
-def _ranked(taken: pl.DataFrame) -> pl.DataFrame:
-    """Add positions: how many of the level have a better index, and one; 0 if unknown."""
-    known = taken.filter(pl.col("index").is_not_null()).sort("request_id", "level", "index")
+def _with_positions(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add positions: 1 plus the number of candidates of the level with a smaller index; else 0."""
+    known = rows.filter(pl.col("index").is_not_null()).sort("request_id", "level", "index")
     groups = starts_of(known, ["request_id", "level"])
     place = places(groups)
-    of_run = places(groups | starts_of(known, ["index"]))
-    known = known.with_columns(position=pl.Series(place - of_run + 1))
-    unknown = taken.filter(pl.col("index").is_null()).with_columns(
+    place_among_equal = places(groups | starts_of(known, ["index"]))
+    known = known.with_columns(position=pl.Series(place - place_among_equal + 1))
+    unknown = rows.filter(pl.col("index").is_null()).with_columns(
         position=pl.lit(0, dtype=pl.Int64)
     )
     return pl.concat([known, unknown]).drop("index")
 
 
-def _drawn(taken: pl.DataFrame, per_level: int | None) -> pl.DataFrame:
+def _sampled(rows: pl.DataFrame, per_level: int | None) -> pl.DataFrame:
     if per_level is None:
-        return taken
-    # Equal keys of different videos are all but impossible; the video decides them nevertheless.
-    by_chance = taken.sort("request_id", "level", "key", "video")
-    place = places(starts_of(by_chance, ["request_id", "level"]))
-    return by_chance.filter(pl.Series(place < per_level))
+        return rows
+    # Different videos almost never have equal keys; if they do, the video breaks the tie.
+    shuffled = rows.sort("request_id", "level", "key", "video")
+    place = places(starts_of(shuffled, ["request_id", "level"]))
+    return shuffled.filter(pl.Series(place < per_level))
