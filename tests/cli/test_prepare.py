@@ -133,7 +133,12 @@ def test_a_folder_that_is_no_data_set_is_never_replaced(inputs, tmp_path):
     ("source", "name", "text", "told"),
     [
         ("letor", "q.txt", LETOR + "1 qid:3 2:x\n", "q.txt, line 4: expected a number"),
-        ("letor", "q.txt", LETOR + "1 qid:1 1:1\n", "q.txt, line 4: expected the lines of query 1 together"),
+        (
+            "letor",
+            "q.txt",
+            LETOR + "1 qid:1 1:1\n",
+            "q.txt, line 4: expected the lines of query 1 together",
+        ),
         ("letor", "q.txt", LETOR + "1 qid:3 1:nan\n", "found 1 that are not, first in line 4"),
         ("letor", "q.txt", "", "q.txt"),
         ("trec", "bm25.a.run", RUN + "q1 Q0 d3 3 x x\n", "bm25.a.run, line 3: expected an int"),

@@ -21,7 +21,7 @@ from typing import ParamSpec
 
 from cascaderank.registry import Registry
 
-P = ParamSpec("P")
+_P = ParamSpec("_P")
 
 Inputs = Path | Sequence[Path]
 """Files and folders to read."""
@@ -35,7 +35,7 @@ NOT_OPTIONS = ("overwrite", "progress")
 SOURCES: Registry[Callable[..., None]] = Registry("source", __name__, suffix="_source")
 
 
-def checked_options(source: Callable[P, None]) -> Callable[P, None]:
+def checked_options(source: Callable[_P, None]) -> Callable[_P, None]:
     """Decorate a source so that options of a wrong name or type are refused before any work.
 
     Options arrive as the declared types, such as a list as a tuple, whether the source is called
@@ -51,7 +51,7 @@ def checked_options(source: Callable[P, None]) -> Callable[P, None]:
     name = source.__name__.removesuffix("_source")
 
     @wraps(source)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> None:
         options = {k: v for k, v in kwargs.items() if k not in NOT_OPTIONS}
         kwargs.update(SOURCES.checked_options(name, options, finite=False))
         source(*args, **kwargs)

@@ -126,9 +126,11 @@ def _is_parquet(path: Path) -> bool:
     return start == _PARQUET_MAGIC
 
 
-def _check_columns(path: Path, columns: Sequence[str], first: Path, wanted: Sequence[str]) -> None:
-    missing = [c for c in wanted if c not in columns]
-    extra = [c for c in columns if c not in wanted]
+def _check_columns(
+    path: Path, columns: Sequence[str], first: Path, expected: Sequence[str]
+) -> None:
+    missing = [c for c in expected if c not in columns]
+    extra = [c for c in columns if c not in expected]
     if missing or extra:
         differences = [f"without {abridged(missing)}"] * bool(missing)
         differences += [f"with {abridged(extra)}"] * bool(extra)
@@ -146,7 +148,7 @@ def _parquet(files: Sequence[Path]) -> pl.LazyFrame:
 
 
 def _parquet_types(files: Sequence[Path]) -> tuple[dict[str, pl.DataType], int]:
-    wanted: dict[str, pl.DataType] = {}
+    expected: dict[str, pl.DataType] = {}
     rows = 0
     for path in files:
         try:
@@ -157,10 +159,10 @@ def _parquet_types(files: Sequence[Path]) -> tuple[dict[str, pl.DataType], int]:
             raise DataError(
                 f"{path}: damaged Parquet file ({_first_line(error)}); fetch or write it again"
             ) from None
-        wanted = wanted or types
-        _check_columns(path, list(types), files[0], list(wanted))
+        expected = expected or types
+        _check_columns(path, list(types), files[0], list(expected))
         for column, dtype in types.items():
-            other = wanted[column]
+            other = expected[column]
             if dtype != other and not (dtype.is_numeric() and other.is_numeric()):
                 raise DataError(
                     f"{path}: expected column '{column}' to hold {other} as in {files[0]}, "
