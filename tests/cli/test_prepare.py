@@ -133,7 +133,12 @@ def test_a_folder_that_is_no_data_set_is_never_replaced(inputs, tmp_path):
     ("source", "name", "text", "told"),
     [
         ("letor", "q.txt", LETOR + "1 qid:3 2:x\n", "q.txt, line 4: expected a number"),
-        ("letor", "q.txt", LETOR + "1 qid:1 1:1\n", "q.txt, line 4: query 1 comes back"),
+        (
+            "letor",
+            "q.txt",
+            LETOR + "1 qid:1 1:1\n",
+            "q.txt, line 4: expected the lines of query 1 together",
+        ),
         ("letor", "q.txt", LETOR + "1 qid:3 1:nan\n", "found 1 that are not, first in line 4"),
         ("letor", "q.txt", "", "q.txt"),
         ("trec", "bm25.a.run", RUN + "q1 Q0 d3 3 x x\n", "bm25.a.run, line 3: expected an int"),
@@ -229,7 +234,7 @@ def test_files_that_are_not_there_are_told(tmp_path):
     assert "absent.txt: expected LETOR files, found no such file or folder" in done.stderr
     done = prepare("trec", "--to", tmp_path / "log")
     assert done.exit_code == 2
-    assert "found no file or folder; name one with --from" in done.stderr
+    assert "found no file or folder; give one with --from" in done.stderr
 
 
 def test_importing_the_command_loads_nothing_heavy():

@@ -72,5 +72,5 @@ def test_days_that_are_left_out_are_told_on_stderr(tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
     done = cascaderank(*words, "--set", "skip_bad_days=true", "--json")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("left out 2024-01-14: ")
+    assert done.stderr.startswith("skipped 2024-01-14: ")
     assert json.loads(done.stdout)["notes"]["days_left_out"] == ["2024-01-14"]

@@ -63,7 +63,7 @@ def test_clicks_are_on_what_was_shown_and_change_nothing_else(logs, tmp_path):
 
 
 def test_options_that_do_not_go_together_are_told(tmp_path):
-    with pytest.raises(ConfigError, match="chain must be exposure or click; got clicks"):
+    with pytest.raises(ConfigError, match="chain='clicks': Input should be 'exposure' or 'click'"):
         written(tmp_path / "a", chain="clicks")
     with pytest.raises(ConfigError, match="chain logs all candidates and ragged only some"):
         written(tmp_path / "b", chain="click", ragged=True)

@@ -138,7 +138,7 @@ def test_a_video_that_the_table_lacks_is_told(tmp_path):
 def test_histories_that_look_ahead_are_refused(tmp_path):
     late = histories().with_columns(pl.col("last_time_ms") + 4 * DAY)
     folder = write_rand(tmp_path / "a", before=late)
-    with pytest.raises(DataError, match=r"histories look ahead: those of 2 of 2 users"):
+    with pytest.raises(DataError, match=r"histories leak the future: those of 2 of 2 users"):
         prepared(folder, tmp_path / "log")
 
 
@@ -170,7 +170,7 @@ def test_a_history_that_touches_the_log_of_one_user_in_many_is_left_out(tmp_path
         ),
         (
             {"people": pl.concat([users([1, 2]), users([2, 1])])},
-            r"expected one row per user_id, found 2 that differ",
+            r"expected one row per user_id, found several different rows for 2",
         ),
     ],
 )
@@ -184,7 +184,7 @@ def test_a_folder_without_the_files_is_told(tmp_path):
         prepared(tmp_path, tmp_path / "log")
     folder = write_rand(tmp_path / "a")
     (folder / "exposures.parquet").unlink()
-    with pytest.raises(DataError, match="expected exposures, found no file called exposures"):
+    with pytest.raises(DataError, match="expected exposures, found no file named exposures"):
         prepared(folder, tmp_path / "log")
 
 

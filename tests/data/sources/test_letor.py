@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_svmlight_file
 
 from cascaderank.data.request_log import RequestLog
-from cascaderank.data.sources import SOURCES, _letor_lines
+from cascaderank.data.sources import SOURCES
+from cascaderank.data.sources._letor import svmlight
 from cascaderank.errors import DataError
 from cascaderank.schema import Kind, Role, Transform
 
@@ -82,7 +83,7 @@ def test_gzipped_files_and_folders_read_the_same(file, tmp_path):
 
 @pytest.mark.parametrize("block", [1, 2, 3, 1000])
 def test_queries_stay_whole_wherever_blocks_end(file, tmp_path, monkeypatch, block):
-    monkeypatch.setattr(_letor_lines, "_LINES_PER_BLOCK", block)
+    monkeypatch.setattr(svmlight, "_LINES_PER_BLOCK", block)
     lines = [f"{i % 3} qid:{q} 1:{q}.5 2:{i}" for q, n in enumerate([1, 4, 2, 7]) for i in range(n)]
     frame = read(tmp_path, file("\n".join(lines)))
     assert frame["request_id"].to_list() == ["0", "1", "2", "3"]
@@ -162,13 +163,13 @@ def test_progress_is_told_on_the_way_and_never_goes_back(tmp_path):
         ("1 qid: 1:0.5", "found no qid"),
         ("1", "found no qid"),
         ("good qid:1 1:0.5", "found the label 'good'"),
-        ("-1 qid:1 1:0.5", "expected a finite label that is not negative, found '-1'"),
-        ("nan qid:1 1:0.5", "expected a finite label that is not negative, found 'nan'"),
-        ("inf qid:1 1:0.5", "expected a finite label that is not negative, found 'inf'"),
-        ("1e300 qid:1 1:0.5", "expected a finite label that is not negative, found '1e300'"),
-        ("1 qid:1 0:0.5", "feature indices count from 1, found '0:0.5'"),
-        ("1 qid:1 3:0.5 3:0.5", "feature indices must rise, but 3 is there twice"),
-        ("1 qid:1 3:0.5 2:0.5", "feature indices must rise, but 2 comes after 3"),
+        ("-1 qid:1 1:0.5", "expected a finite non-negative label, found '-1'"),
+        ("nan qid:1 1:0.5", "expected a finite non-negative label, found 'nan'"),
+        ("inf qid:1 1:0.5", "expected a finite non-negative label, found 'inf'"),
+        ("1e300 qid:1 1:0.5", "expected a finite non-negative label, found '1e300'"),
+        ("1 qid:1 0:0.5", "expected feature indices from 1, found '0:0.5'"),
+        ("1 qid:1 3:0.5 3:0.5", "feature indices must increase, but 3 occurs twice"),
+        ("1 qid:1 3:0.5 2:0.5", "feature indices must increase, but 2 follows 3"),
         ("1 qid:1 1:0.5 5:1", "feature index 5 is beyond features=4"),
     ],
 )
@@ -183,16 +184,18 @@ def test_a_wrong_line_is_refused_by_file_and_number(file, tmp_path, line, told):
 
 def test_a_query_that_comes_back_is_refused_in_one_file_and_in_two(file, tmp_path):
     scattered = file("1 qid:1 1:1\n1 qid:2 1:1\n1 qid:1 1:1\n")
-    with pytest.raises(DataError, match=r"letor.txt, line 3: query 1 .*letor.txt, line 1"):
+    with pytest.raises(
+        DataError, match=r"letor.txt, line 3: .*query 1 together.*letor.txt, line 1"
+    ):
         read(tmp_path, scattered)
     files = file("1 qid:1 1:1\n", "a.txt"), file("1 qid:1 1:1\n", "b.txt")
-    with pytest.raises(DataError, match=r"b.txt, line 1: query 1 .*a.txt, line 1"):
+    with pytest.raises(DataError, match=r"b.txt, line 1: .*query 1 together.*a.txt, line 1"):
         read(tmp_path, *files)
 
 
 @pytest.mark.parametrize("block", [1, 2, 1000])
 def test_unknown_numbers_are_refused_counted_and_named(file, tmp_path, monkeypatch, block):
-    monkeypatch.setattr(_letor_lines, "_LINES_PER_BLOCK", block)
+    monkeypatch.setattr(svmlight, "_LINES_PER_BLOCK", block)
     path = file("1 qid:1 1:1 2:2\n1 qid:1 1:nan 2:inf\n1 qid:2 2:1e39\n")
     with pytest.raises(DataError, match=r"found 3 that are not, first in line 2") as error:
         read(tmp_path, path)
@@ -202,13 +205,13 @@ def test_unknown_numbers_are_refused_counted_and_named(file, tmp_path, monkeypat
 
 def test_a_file_named_twice_an_empty_one_and_a_missing_one_are_refused(file, tmp_path):
     path = file(TWO_QUERIES)
-    with pytest.raises(DataError, match="named twice"):
+    with pytest.raises(DataError, match="given twice"):
         read(tmp_path, path, tmp_path / "." / path.name)
     with pytest.raises(DataError, match=r"empty.txt: .*found none"):
         read(tmp_path, path, file("# nothing\n", "empty.txt"))
     with pytest.raises(DataError, match="no such file or folder"):
         read(tmp_path, tmp_path / "absent.txt")
-    with pytest.raises(DataError, match="found no file or folder; name one with --from"):
+    with pytest.raises(DataError, match="found no file or folder; give one with --from"):
         read(tmp_path)
     (tmp_path / "bare").mkdir()
     with pytest.raises(DataError, match=r"bare: expected LETOR files .*\*\.txt"):
@@ -228,7 +231,9 @@ def test_a_truncated_gzip_file_is_refused_by_name(tmp_path):
     path = tmp_path / "cut.txt.gz"
     text = "".join(f"1 qid:{i} 1:{math.sin(i):.9f}\n" for i in range(2000))
     path.write_bytes(gzip.compress(text.encode())[:-200])
-    with pytest.raises(DataError, match=r"cut.txt.gz: damaged gzip file, broken after line \d+"):
+    with pytest.raises(
+        DataError, match=r"cut.txt.gz: damaged gzip file, unreadable after line \d+"
+    ):
         read(tmp_path, path)
 
 

@@ -118,11 +118,11 @@ def test_a_fold_that_there_is_not_is_told(mslr, tmp_path):
         split_requests(prepare(tmp_path, mslr), GivenSplit(fold=5))
     with pytest.raises(DataError, match="has one split and no folds"):
         split_requests(prepare(tmp_path, mslr, fold=2), GivenSplit(fold=1))
-    with pytest.raises(DataError, match="no fold 6; there are 1, 2, 3, 4, 5"):
+    with pytest.raises(DataError, match="expected fold=6, found folds 1, 2, 3, 4, 5"):
         prepare(tmp_path, mslr, fold=6)
     with pytest.raises(DataError, match="expected a folder with Fold1"):
         prepare(tmp_path, mslr / "Fold1", fold=1)
-    with pytest.raises(DataError, match="has folds, so name it alone"):
+    with pytest.raises(DataError, match="expected a folder of folds alone, found 2 paths"):
         prepare(tmp_path, [mslr, mslr / "Fold1"])
 
 
@@ -131,7 +131,7 @@ def test_folds_that_do_not_go_round_are_refused(mslr, tmp_path):
     with pytest.raises(DataError, match=r"Fold3.vali.txt: expected the queries of .*Fold2.test"):
         prepare(tmp_path, mslr)
     (mslr / "Fold3" / "test.txt").unlink()
-    with pytest.raises(DataError, match=r"Fold3: expected a file called test.txt"):
+    with pytest.raises(DataError, match=r"Fold3: expected a file named test.txt"):
         prepare(tmp_path, mslr)
     (mslr / "Fold2").rename(mslr / "Fold9")
     with pytest.raises(
@@ -150,7 +150,9 @@ def test_short_queries_are_dropped_and_counted(tmp_path):
     notes = prepare(tmp_path, path).manifest.extra["notes"]
     assert notes["dropped_queries"] == 0
     assert (notes["queries_without_positive"], notes["queries_of_one_document"]) == (1, 1)
-    with pytest.raises(DataError, match="none of 3 queries has 42 documents; lower min_documents"):
+    with pytest.raises(
+        DataError, match="at least 42 documents, found none among 3; lower min_documents"
+    ):
         prepare(tmp_path, path, min_documents=42)
 
 

@@ -7,7 +7,7 @@ import pickletools
 import numpy as np
 import pytest
 
-from cascaderank.data.sources._pickles import check_ends, read_arrays
+from cascaderank.data.sources._recflow.pickles import check_ends, read_arrays
 from cascaderank.errors import DataError
 
 PROTOCOLS = [2, 3, 4, 5]
@@ -82,8 +82,8 @@ def test_a_pickle_that_would_write_a_file_writes_none(tmp_path, protocol, monkey
     monkeypatch.chdir(tmp_path)
     target = tmp_path / "touched"
     for content, told in [
-        ({1: np.arange(2), 2: WritesFile(target)}, r"asks for '(io|_io)\.open'"),
-        ({1: np.arange(2), 2: RunsCommand()}, r"asks for '(posix|nt)\.system'"),
+        ({1: np.arange(2), 2: WritesFile(target)}, r"refers to '(io|_io)\.open'"),
+        ({1: np.arange(2), 2: RunsCommand()}, r"refers to '(posix|nt)\.system'"),
     ]:
         path = written(tmp_path, content, protocol)
         with pytest.raises(DataError, match=r"2024-01-13\.pkl: this pickle was not read.*" + told):
@@ -101,15 +101,15 @@ def test_a_pickle_that_would_write_a_file_writes_none(tmp_path, protocol, monkey
         ({1: np.zeros(2, dtype=[("a", "i4")])}, "dtype 'V4'"),
         ({1: np.array(["a"])}, "dtype 'U1'"),
         ({1: np.array(["2024-01-13"], dtype="M8[D]")}, "dtype 'M8'"),
-        ({1: np.ma.array([1])}, r"asks for 'numpy\.ma\.core\._mareconstruct'"),
-        ({1: getattr}, "asks for 'builtins.getattr'"),
-        (b"cbuiltins\neval\n(V1+1\ntR.", "asks for 'builtins.eval'"),
+        ({1: np.ma.array([1])}, r"refers to 'numpy\.ma\.core\._mareconstruct'"),
+        ({1: getattr}, "refers to 'builtins.getattr'"),
+        (b"cbuiltins\neval\n(V1+1\ntR.", "refers to 'builtins.eval'"),
         # A subclass, by the function that would make it; a state for a function; bytes by length.
-        (b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(K\x00ttR.", "class of its own"),
-        (b"\x80\x02}K\x01cnumpy\ndtype\n}b.", "changes the state"),
-        (b"\x80\x02cbuiltins\nbytearray\n(J\xff\xff\xff\x7ftR.", "makes bytes of a value of type int"),
-        (b"\x80\x02cnumpy\nndarray\n(J\xff\xff\xff\x7ftR.", r"asks for 'numpy\.ndarray'"),
-        (b"\x80\x04\x8c\x05numpy\x8c\x0ctesting.main\x93.", r"asks for 'numpy\.testing\.main'"),
+        (b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(K\x00ttR.", "of another class"),
+        (b"\x80\x02}K\x01cnumpy\ndtype\n}b.", "modifies the state"),
+        (b"\x80\x02cbuiltins\nbytearray\n(J\xff\xff\xff\x7ftR.", "builds bytes from a value of type int"),
+        (b"\x80\x02cnumpy\nndarray\n(J\xff\xff\xff\x7ftR.", r"refers to 'numpy\.ndarray'"),
+        (b"\x80\x04\x8c\x05numpy\x8c\x0ctesting.main\x93.", r"refers to 'numpy\.testing\.main'"),
     ],
 )  # fmt: skip
 def test_anything_but_numbers_is_refused_by_name(tmp_path, content, told):

@@ -198,7 +198,7 @@ def test_how_many_rows_are_sorted_at_once_changes_no_byte(tmp_path, monkeypatch,
     histories = {request - middle: entries for request, entries in histories.items()}
     write_day(tmp_path / "a", DAY, frame.with_columns(pl.col("request_id") - middle), histories)
     whole = prepared(tmp_path / "a", tmp_path / "whole", name="log", stages=stages)
-    monkeypatch.setattr("cascaderank.data.sources._recflow_candidates._ROWS_AT_ONCE", 100)
+    monkeypatch.setattr("cascaderank.data.sources._recflow.level_sampling._ROWS_AT_ONCE", 100)
     prepared(tmp_path / "a", tmp_path / "log", stages=stages)
     assert tree(tmp_path / "log") == tree(tmp_path / "whole")
     assert whole.manifest.requests == 40
@@ -240,7 +240,7 @@ def test_the_clock_is_that_of_the_time_zone_around_midnight(tmp_path, monkeypatc
 
 def test_a_time_zone_that_does_not_exist_is_told_before_any_work(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"no time zone called 'Asia/Shangai' \(did you mean 'Asia/Shanghai'"
+        ConfigError, match=r"time_zone: .*; got 'Asia/Shangai' \(did you mean 'Asia/Shanghai'"
     ):
         prepared(tmp_path / "absent", tmp_path / "log", time_zone="Asia/Shangai")
 
@@ -392,7 +392,7 @@ def test_bad_days_are_left_out_if_asked_for_and_told(four, tmp_path, caplog):
     assert list(left_out) == notes(log)["days_left_out"] == ["2024-01-13", "2024-01-15"]
     assert "2024-01-13.pkl: no such file" in left_out["2024-01-13"]
     assert [r.getMessage().partition(":")[0] for r in caplog.records] == [
-        "left out 2024-01-13", "left out 2024-01-15",
+        "skipped 2024-01-13", "skipped 2024-01-15",
     ]  # fmt: skip
 
 
@@ -413,7 +413,9 @@ def test_a_day_that_is_damaged_inside_is_left_out_whole(four, tmp_path):
 def test_if_no_day_can_be_read_there_is_no_log(four, tmp_path):
     for file in (four / "all_stage").iterdir():
         cut(file)
-    with pytest.raises(DataError, match=r"no day can be read: .*2024-01-16"):
+    with pytest.raises(
+        DataError, match=r"expected at least one readable day, found none: .*2024-01-16"
+    ):
         prepared(four, tmp_path / "log", skip_bad_days=True)
     for file in (four / "all_stage").iterdir():
         file.unlink()
@@ -435,10 +437,10 @@ def test_dates_between_without_files_are_told(tmp_path):
         (lambda r: r.update(rank_pos=2), "column 'rank_pos': expected flags 0 and 1, found 2"),
         (lambda r: r.update(video_id=None), "column 'video_id' is empty in 1 rows"),
         (lambda r: r.update(request_id=None), "column 'request_id' is empty in 1 rows"),
-        (lambda r: r.update(device_id=7), "device: expected one per request, found several in request 1 "),
-        (lambda r: r.update(request_timestamp=1_705_100_000_001), "timestamp: expected one per request"),
-        (lambda r: r.update(request_timestamp=1_705_100_009_001), "timestamp: expected one per request"),
-        (lambda r: r.update(request_timestamp=None), "'request_timestamp' has empty rows"),
+        (lambda r: r.update(device_id=7), "device: expected one value per request, found several in request 1 "),
+        (lambda r: r.update(request_timestamp=1_705_100_000_001), "timestamp: expected one value per request"),
+        (lambda r: r.update(request_timestamp=1_705_100_009_001), "timestamp: expected one value per request"),
+        (lambda r: r.update(request_timestamp=None), "'request_timestamp' has missing values"),
         (lambda r: r.update(request_timestamp=1_705_100_001_000_000), "expected milliseconds since 1970"),
         (lambda r: r.update(upload_timestamp=1_705_100_001_000), "expected seconds since 1970"),
     ],
@@ -476,7 +478,7 @@ def test_columns_of_another_kind_are_told(tmp_path, columns, told):
         ({1: np.zeros(50, np.int64)}, r"found int64 \[50\] for request 1"),
         ({1: np.zeros((50, 8))}, r"found float64 \[50, 8\] for request 1"),
         ({1: np.zeros((50, 8), np.int64), 2: np.zeros((50, 9), np.int64)}, "arrays of 2 kinds"),
-        ({5: np.zeros((50, 8), np.int64)}, "none of them one of the 1 in .* the same day"),
+        ({5: np.zeros((50, 8), np.int64)}, "histories of the 1 requests in .* the same day"),
         ({1: np.array([1, None])}, "an array of objects"),
     ],
 )
@@ -492,8 +494,8 @@ def test_histories_of_another_kind_are_told(tmp_path, histories, told):
         ({"stages": 4}, "stages must be 2 or 3; got 4"),
         ({"per_level": 0}, "per_level must be at least 1, or 'all'; got 0"),
         ({"buckets": {"vidoe": 5}}, r"no vocabulary 'vidoe' \(did you mean 'video'\?\)"),
-        ({"buckets": {"video": 0}}, "'video' needs at least 1; got 0"),
-        ({"stages": 1, "time_zone": "Moon"}, "stages must be .*; no time zone called 'Moon'"),
+        ({"buckets": {"video": 0}}, "'video' must be at least 1; got 0"),
+        ({"stages": 1, "time_zone": "Moon"}, "stages must be .*; time_zone: .*; got 'Moon'"),
     ],
 )
 def test_options_out_of_range_are_refused(tmp_path, options, told):
@@ -504,7 +506,7 @@ def test_options_out_of_range_are_refused(tmp_path, options, told):
 def test_folders_that_are_not_recflow_are_told(tmp_path):
     with pytest.raises(DataError, match="found no such folder"):
         prepared(tmp_path / "absent", tmp_path / "log")
-    with pytest.raises(DataError, match="found 0 folders and files; name one folder with --from"):
+    with pytest.raises(DataError, match="found 0 folders and files; give one folder with --from"):
         prepared((), tmp_path / "log")
     with pytest.raises(DataError, match="found 2 folders and files"):
         prepared((tmp_path, tmp_path), tmp_path / "log")
@@ -512,7 +514,7 @@ def test_folders_that_are_not_recflow_are_told(tmp_path):
     with pytest.raises(DataError, match=r"found all_stages \(did you mean 'all_stages'\?\)"):
         prepared(tmp_path, tmp_path / "log")
     (tmp_path / "all_stage").mkdir()
-    with pytest.raises(DataError, match=r"expected a \.feather file per day, found none"):
+    with pytest.raises(DataError, match=r"expected one \.feather file per day, found none"):
         prepared(tmp_path, tmp_path / "log")
     (tmp_path / "all_stage" / "part-1.feather").touch()
     with pytest.raises(DataError, match=r"named after their day.*found .*part-1\.feather"):
@@ -639,7 +641,7 @@ def test_after_a_bad_file_was_replaced_it_goes_on_with_its_day(four, tmp_path, m
     prepared(four, tmp_path / "whole", name="log")
     good = (four / "all_stage/2024-01-15.feather").read_bytes()
     damage(four / "all_stage/2024-01-15.feather")
-    with pytest.raises(DataError, match=r"2024-01-15: .*damaged.*give the same command again"):
+    with pytest.raises(DataError, match=r"2024-01-15: .*damaged.*run the same command again"):
         prepared(four, tmp_path / "log")
     (four / "all_stage/2024-01-15.feather").write_bytes(good)
     read = days_read(monkeypatch)

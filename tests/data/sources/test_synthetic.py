@@ -335,5 +335,5 @@ def test_what_is_out_of_range_is_refused_before_anything_is_written(tmp_path, op
 
 
 def test_files_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"not made from files; leave out a\.csv"):
+    with pytest.raises(ConfigError, match=r"reads no files, found a\.csv"):
         SOURCES["synthetic"]([Path("a.csv")], tmp_path / "log")

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 import polars as pl
 import pytest
 
-from cascaderank.data.sources._timestamps import utc_timestamps
+from cascaderank.data.sources._shared.timestamps import utc_timestamps
 from cascaderank.errors import ConfigError, DataError
 
 MOMENT = datetime(2024, 5, 1, 12, 30, tzinfo=UTC)
@@ -75,7 +75,7 @@ def test_a_unit_that_does_not_go_with_the_column_is_refused(values, unit, told):
         ([SECONDS, SECONDS * 1_000], "s", rf"1970 to 2099, found {SECONDS * 1_000} s and 0 more"),
         ([-1], "ms", "found -1 ms"),
         ([float("nan")], "s", "found nan s"),
-        (["yesterday", "2024-05-01"], "iso", "found 'yesterday' and 0 more like it"),
+        (["yesterday", "2024-05-01"], "iso", "found 'yesterday' and 0 more such values"),
         (["2024-13-01"], "iso", "found '2024-13-01'"),
         ([True], "", "expected times, found Boolean"),
     ],

@@ -135,10 +135,10 @@ def test_negative_grades_are_refused_or_zero(folder, tmp_path):
         ("bm25.test.run", BM25 + "q2 Q0 d1 2 nan x\n", "line 4: .*a finite score.*'nan'"),
         ("bm25.test.run", BM25 + "q2 Q0 d1 2 1e99 x\n", "line 4: .*a finite score.*'1e99'"),
         ("bm25.test.run", BM25 + "q2 Q0 d1 two 1 x\n", "line 4: expected an integer rank"),
-        ("bm25.test.run", BM25 + "q1 Q0 d2 3 1 x\n", "line 4: document d2 is there twice for"),
+        ("bm25.test.run", BM25 + "q1 Q0 d2 3 1 x\n", "line 4: document d2 occurs twice for"),
         ("bm25.test.run", "\n", "expected lines of a run or of qrels, found none"),
         ("qrels.test.txt", QRELS + "q1 0 d5 good\n", "line 5: expected a finite grade.*'good'"),
-        ("qrels.test.txt", QRELS + "q1 0 d3 1\n", "line 5: document d3 is there twice for"),
+        ("qrels.test.txt", QRELS + "q1 0 d3 1\n", "line 5: document d3 occurs twice for"),
         ("qrels.test.txt", QRELS + "q1 0 1\n", "line 5: expected 'query 0 document grade'"),
         ("bm25.more.run", "q2 Q0 d4 1 1 x\n", "1 queries, such as q2, are in .*bm25"),
         ("qrels.more.txt", "q2 0 d4 1\n", "1 queries, such as q2, are in .*qrels"),
@@ -176,7 +176,7 @@ def test_judgments_of_other_queries_or_documents_are_refused(folder, tmp_path):
 
 @pytest.mark.parametrize("unjudged", [-1.0, float("nan")])
 def test_a_label_of_the_unjudged_that_is_no_label_is_refused(folder, tmp_path, unjudged):
-    with pytest.raises(DataError, match="unjudged must be a label"):
+    with pytest.raises(DataError, match="unjudged must be a non-negative label"):
         read(tmp_path, folder, unjudged=unjudged)
 
 

@@ -1,33 +1,62 @@
-"""Sources: what a request log can be made from, one per file.
+"""Sources: conversions of files of other layouts, and of simulations, into request logs.
 
-A source is a function ``name_source(from_, to, *, ...) -> None``:
+A source is a function ``name_source(from_, to, *, ...) -> None`` in a module ``name`` of this
+package, decorated with ``@SOURCES.register`` and, below it, ``@checked_options``:
 
-- ``from_``: the files and folders to read, in the order they were given, or just one of them;
-  empty if none were.
-- ``to``: the folder to write, with a :class:`~cascaderank.data.request_log.RequestLogWriter`.
-- ``overwrite: bool`` and ``progress``, keyword-only: passed on by whoever calls; no options.
+- ``from_``: files and folders to read, in the given order, or a single one; empty if none was
+  given.
+- ``to``: folder to write, with a :class:`~cascaderank.data.request_log.RequestLogWriter`.
+- ``overwrite: bool`` and ``progress``, keyword-only: passed by the caller; not options.
 - every other keyword-only parameter is an option of the source, ``--set name=value`` on the
-  command line. Its annotation says what it takes, and all have defaults.
+  command line. Its annotation declares the accepted type, and every option has a default.
 
-What a reader should know about the conversion (counts of what was left out, what was inferred)
-goes to ``writer.extra["notes"]``, a mapping that ``cascaderank prepare`` prints.
+Facts about the conversion that a user should see (counts of dropped rows, inferred types) belong
+in ``writer.extra["notes"]``, a mapping that ``cascaderank prepare`` prints.
 """
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec
 
 from cascaderank.registry import Registry
+
+_P = ParamSpec("_P")
 
 Inputs = Path | Sequence[Path]
 """Files and folders to read."""
 
 Progress = Callable[[int, int], None]
-"""Called now and then with how much is done, and how much there is to do in all."""
+"""Called repeatedly with the amount of work done so far and the total amount."""
 
 NOT_OPTIONS = ("overwrite", "progress")
-"""Keyword-only parameters of sources that the caller fills, not the user's ``--set``."""
+"""Keyword-only parameters of sources that the caller passes; ``--set`` does not accept them."""
 
 SOURCES: Registry[Callable[..., None]] = Registry("source", __name__, suffix="_source")
+
+
+def checked_options(source: Callable[_P, None]) -> Callable[_P, None]:
+    """Decorate a source so that options of a wrong name or type are refused before any work.
+
+    Options arrive as the declared types, such as a list as a tuple, whether the source is called
+    from Python or from the command line.
+
+    Args:
+        source: function that is registered in :data:`SOURCES` under its own name.
+
+    Returns:
+        A function with the same signature. It raises
+        :class:`~cascaderank.errors.ConfigError` if an option is unknown or of a wrong type.
+    """
+    name = source.__name__.removesuffix("_source")
+
+    @wraps(source)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        options = {k: v for k, v in kwargs.items() if k not in NOT_OPTIONS}
+        kwargs.update(SOURCES.checked_options(name, options, finite=False))
+        source(*args, **kwargs)
+
+    return checked
 
 
 def __getattr__(name: str) -> Callable[..., None]:

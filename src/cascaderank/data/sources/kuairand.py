@@ -1,4 +1,4 @@
-"""KuaiRand in its official layout: a service of short videos, with many kinds of feedback."""
+"""KuaiRand in its official layout: exposures of short videos with several kinds of feedback."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,16 +6,17 @@ from typing import Literal
 import polars as pl
 
 from cascaderank.data.request_log import RequestLogWriter
-from cascaderank.data.sources import SOURCES, Inputs, Progress
-from cascaderank.data.sources._short_video_requests import (
-    Watching,
+from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
+from cascaderank.data.sources._shared.timestamps import check_time_zone, utc_timestamps
+from cascaderank.data.sources._short_video.exposure_requests import (
+    ExposureTables,
     cut_before,
     schema_of,
     unlisted,
     valid_play,
     write_requests,
 )
-from cascaderank.data.sources._short_video_tables import (
+from cascaderank.data.sources._short_video.official_tables import (
     USER,
     VIDEO,
     categories,
@@ -28,13 +29,12 @@ from cascaderank.data.sources._short_video_tables import (
     the_folder,
     whole,
 )
-from cascaderank.data.sources._timestamps import utc_timestamps
 from cascaderank.errors import ConfigError, DataError
 
 Feedback = Literal[
     "valid_play", "is_click", "long_view", "is_like", "is_follow", "is_comment", "is_forward"
 ]  # fmt: skip
-"""What the user did with a video."""
+"""Response of the user to a video."""
 
 _LOG = ("exposures.parquet", "log_standard_*.csv")
 _CATEGORIES = ("author_id", "video_type", "upload_dt", "upload_type", "music_id", "music_type")
@@ -47,6 +47,7 @@ _SEQUENCES = {
 
 
 @SOURCES.register
+@checked_options
 def kuairand_source(
     from_: Inputs,
     to: Path,
@@ -59,48 +60,49 @@ def kuairand_source(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Make a request log from the files of KuaiRand; the data set is not part of this library.
+    """Convert the files of KuaiRand to a request log; the data set is not part of this library.
 
-    A request is one user on one day, at the time of the first exposure of that day, with all
-    videos that were exposed to the user on it as candidates. The history holds what lies strictly
-    before that time: videos exposed, liked and long viewed, oldest first. Read are
-    ``log_standard_*.csv``, ``user_features*.csv`` and ``video_features_basic*.csv``, or a part of
-    them as ``exposures.parquet`` and ``user_features.parquet``, ``video_features_basic.parquet``
-    and (what came before) ``user_histories.parquet``. ``video_features_statistic`` is never read:
-    it counts over the whole month, so it tells the future.
+    A request is one user on one day. Its time is that of the first exposure of the day, and its
+    candidates are all videos that were exposed to the user on the day. The histories hold events
+    strictly before that time: videos exposed, liked and long viewed, oldest first. The source reads
+    ``log_standard_*.csv``, ``user_features*.csv`` and ``video_features_basic*.csv``, or an excerpt
+    of them as ``exposures.parquet``, ``user_features.parquet``, ``video_features_basic.parquet``
+    and, for events before the excerpt, ``user_histories.parquet``. It never reads
+    ``video_features_statistic``, whose counts cover the whole month and would leak the future.
 
-    A user that the table of users lacks has no features, one that was never seen before has an
-    empty history. Of a video that was exposed again on the same day, the first time counts. The
-    catalogue of the log (:meth:`RequestLog.catalogue`) holds all videos, exposed or not.
+    Users without a row in the table of users have no features, and users without earlier events
+    have empty histories. If a video was exposed several times on a day, the first exposure counts.
+    The catalogue of the log (:meth:`RequestLog.catalogue`) holds all videos, exposed or not.
 
     Args:
-        from_: the one folder that holds these files.
+        from_: folder of these files.
         to: folder of the request log to write.
-        feedback: column of feedback; ``valid_play`` is the label of FS-LTR: played to its end if
-            it is of at most 7 seconds, else for more than 7 seconds.
-        random: take the exposures of ``log_random_*.csv`` as well.
-        history_length: entries of a history, the latest, at most.
-        time_zone: in which a day begins.
-        name: of the data set; not given, that of the folder ``to``.
-        overwrite: replace a request log that is there.
-        progress: called with requests written and requests in all.
+        feedback: column of the feedback. ``valid_play`` is the label of FS-LTR: 1 if the video was
+            played to the end (at most 7 seconds long) or for more than 7 seconds (longer videos).
+        random: include the exposures of ``log_random_*.csv``.
+        history_length: maximum number of entries of a history, 1 or more; the latest are kept.
+        time_zone: time zone in which days begin.
+        name: name of the data set; default the name of the folder ``to``.
+        overwrite: replace an existing request log.
+        progress: callback that receives the requests written so far and the total.
 
     Raises:
-        ConfigError: if an option is out of range.
-        DataError: if a file or column is missing or damaged, the table of videos lacks one of the
-            log, or histories do not end before the log begins.
+        ConfigError: if an option is unknown, of a wrong type or out of range.
+        DataError: if a file or column is missing or damaged, a video of the log is not in the table
+            of videos, or histories do not end before the log begins.
 
     Source: KuaiRand (Gao et al., CIKM 2022) for the data set; FS-LTR for the label.
     """
     if history_length < 1:
         raise ConfigError(f"history_length must be at least 1; got {history_length}")
+    check_time_zone(time_zone)
     folder = the_folder(from_, "user_features*")
     logs = find_files(folder, _LOG, "exposures")
     if random:
         logs += find_files(folder, ["log_random_*.csv"], "random exposures")
     ids, times = [USER, VIDEO, "time_ms"], ["play_time_ms", "duration_ms"]
-    marks = ["long_view", "is_like", *([] if feedback == "valid_play" else [feedback])]
-    exposures = whole(read_columns(logs, [*ids, *times, *marks]), ids, logs[0])
+    responses = ["long_view", "is_like", *([] if feedback == "valid_play" else [feedback])]
+    exposures = whole(read_columns(logs, [*ids, *times, *responses]), ids, logs[0])
     exposures = exposures.with_columns(
         utc_timestamps(exposures["time_ms"], "ms", column="time_ms").alias("time"),
         valid_play(pl.col("play_time_ms"), pl.col("duration_ms")),
@@ -114,7 +116,7 @@ def kuairand_source(
     videos = _videos(basics)
     check_known(exposures, videos, basics[0])
     earlier = sorted(folder.glob("user_histories.parquet"))
-    watching = Watching(
+    tables = ExposureTables(
         exposures=exposures.select(USER, VIDEO, "time", "feedback", *_SEQUENCES),
         users=read_users(find_files(folder, ["user_features*"], "the table of users")),
         videos=videos,
@@ -123,11 +125,11 @@ def kuairand_source(
         before=_histories(earlier, exposures) if earlier else {},
     )
     with RequestLogWriter(
-        to, name=name or to.name, schema=schema_of(watching, "day"), overwrite=overwrite
+        to, name=name or to.name, schema=schema_of(tables, "day"), overwrite=overwrite
     ) as writer:
         write_requests(
             writer,
-            watching,
+            tables,
             request="day",
             time_zone=time_zone,
             history_length=history_length,
@@ -148,7 +150,9 @@ def _histories(files: list[Path], exposures: pl.DataFrame) -> dict[str, pl.DataF
     frame = one_per(whole(frame, [USER, "last_time_ms"], files[0]), USER, files[0])
     for column in _SEQUENCES.values():
         if not isinstance(frame[column].dtype, pl.List) or frame[column].null_count():
-            raise DataError(f"{files[0]}: column '{column}': expected a list of videos per user")
+            raise DataError(
+                f"{files[0]}: column '{column}': expected a list of videos per user; fetch it again"
+            )
     end = utc_timestamps(frame["last_time_ms"], "ms", column="last_time_ms")
     before = cut_before(exposures, frame.select(USER, end.alias("end")))
     frame = frame.filter(pl.col(USER).is_in(before.implode()))

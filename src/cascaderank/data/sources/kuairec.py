@@ -1,4 +1,4 @@
-"""KuaiRec in its official layout: short videos that (nearly) every user was shown."""
+"""KuaiRec in its official layout: a nearly complete matrix of users and short videos."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,15 +6,16 @@ from typing import Literal
 import polars as pl
 
 from cascaderank.data.request_log import RequestLogWriter
-from cascaderank.data.sources import SOURCES, Inputs, Progress
-from cascaderank.data.sources._short_video_requests import (
+from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
+from cascaderank.data.sources._shared.timestamps import check_time_zone, utc_timestamps
+from cascaderank.data.sources._short_video.exposure_requests import (
+    ExposureTables,
     RequestOf,
-    Watching,
     schema_of,
     valid_play,
     write_requests,
 )
-from cascaderank.data.sources._short_video_tables import (
+from cascaderank.data.sources._short_video.official_tables import (
     USER,
     VIDEO,
     categories,
@@ -27,7 +28,6 @@ from cascaderank.data.sources._short_video_tables import (
     the_folder,
     whole,
 )
-from cascaderank.data.sources._timestamps import utc_timestamps
 from cascaderank.errors import ConfigError
 
 _CATEGORIES = ("author_id", "video_type", "upload_dt", "upload_type", "music_id", "video_tag_id")
@@ -35,6 +35,7 @@ _NUMBERS = ("video_duration", "video_width", "video_height")
 
 
 @SOURCES.register
+@checked_options
 def kuairec_source(
     from_: Inputs,
     to: Path,
@@ -47,43 +48,45 @@ def kuairec_source(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Make a request log from the files of KuaiRec; the data set is not part of this library.
+    """Convert the files of KuaiRec to a request log; the data set is not part of this library.
 
-    Of the big matrix a request is one user on one day, at the time of the first video of that day,
-    with all videos of the day as candidates, and a history of what lies strictly before that time:
-    videos exposed, and those of valid plays. Of the small matrix, which knows what 1,411 users do
-    with (nearly) all of 3,327 videos, a request is one user with all of them, without time and
-    history: it is the truth of a simulation, not a log.
+    In the big matrix, a request is one user on one day. Its time is that of the first video of the
+    day, its candidates are all videos of the day, and its histories hold the videos exposed and
+    those with valid plays strictly before that time. In the small matrix, which holds the responses
+    of 1,411 users to (nearly) all of 3,327 videos, a request is one user with all videos, without
+    time and history. It serves as the truth of a simulation, not as a log.
 
-    Read are ``big_matrix.csv`` or ``small_matrix.csv``, ``user_features.csv``,
-    ``item_categories.csv`` and, of ``item_daily_features.csv``, what does not change from day to
-    day (the first row of each video). Counts of plays and likes of a day are left out, since they
-    tell what is to be predicted. Feedback is that of FS-LTR: 1 if the video was played to its end
-    (of at most 7 seconds) or for more than 7 seconds (of longer ones). The catalogue of the log
-    holds all videos.
+    The source reads ``big_matrix.csv`` or ``small_matrix.csv``, ``user_features.csv``,
+    ``item_categories.csv`` and, from ``item_daily_features.csv``, the columns that are constant
+    over days (the first row of each video). Daily counts of plays and likes are not read, because
+    they would leak the targets of prediction. Feedback is the label of FS-LTR: 1 if the video was
+    played to the end (at most 7 seconds long) or for more than 7 seconds (longer videos). The
+    catalogue of the log holds all videos.
 
     Args:
-        from_: the folder that holds these files, or the one above it.
+        from_: folder of these files, or its parent folder.
         to: folder of the request log to write.
-        matrix: which one.
-        request: ``"day"`` or ``"user"``; not given, as above. Rows without a time are left out of
-            days.
-        history_length: entries of a history, the latest, at most.
-        time_zone: in which a day begins.
-        name: of the data set; not given, that of the folder ``to``.
-        overwrite: replace a request log that is there.
-        progress: called with requests written and requests in all.
+        matrix: matrix to read, ``"big"`` or ``"small"``.
+        request: exposures that form one request: those of a user on one ``"day"``, where rows
+            without a time are dropped, or all of a ``"user"``. Default: ``"day"`` for the big
+            matrix, ``"user"`` for the small one.
+        history_length: maximum number of entries of a history, 1 or more; the latest are kept.
+        time_zone: time zone in which days begin.
+        name: name of the data set; default the name of the folder ``to``.
+        overwrite: replace an existing request log.
+        progress: callback that receives the requests written so far and the total.
 
     Raises:
-        ConfigError: if an option is out of range.
-        DataError: if a file or column is missing or damaged, or the tables of videos lack one of
-            the matrix.
+        ConfigError: if an option is unknown, of a wrong type or out of range.
+        DataError: if a file or column is missing or damaged, or a video of the matrix is not in
+            the tables of videos.
 
     Source: KuaiRec (Gao et al., CIKM 2022) for the data set; FS-LTR for the label.
     """
     if history_length < 1:
         raise ConfigError(f"history_length must be at least 1; got {history_length}")
-    of: RequestOf = request or ("day" if matrix == "big" else "user")
+    check_time_zone(time_zone)
+    request_of: RequestOf = request or ("day" if matrix == "big" else "user")
     folder = the_folder(from_, f"{matrix}_matrix.csv")
     table = folder / f"{matrix}_matrix.csv"
     durations = ["play_duration", "video_duration"]
@@ -105,7 +108,7 @@ def kuairec_source(
     )
     videos, where = _videos(folder)
     check_known(exposures, videos, where)
-    watching = Watching(
+    tables = ExposureTables(
         exposures=exposures,
         users=read_users(find_files(folder, ["user_features.csv"], "the table of users")),
         videos=videos,
@@ -113,12 +116,12 @@ def kuairec_source(
         sequences=("history_exposed", "history_valid"),
     )
     with RequestLogWriter(
-        to, name=name or to.name, schema=schema_of(watching, of), overwrite=overwrite
+        to, name=name or to.name, schema=schema_of(tables, request_of), overwrite=overwrite
     ) as writer:
         write_requests(
             writer,
-            watching,
-            request=of,
+            tables,
+            request=request_of,
             time_zone=time_zone,
             history_length=history_length,
             progress=progress,
@@ -126,7 +129,7 @@ def kuairec_source(
 
 
 def _videos(folder: Path) -> tuple[pl.DataFrame, Path]:
-    """Features of videos that do not change with the day, and where they come from."""
+    """Return the features of videos that are constant over days, and the file they come from."""
     daily = find_files(folder, ["item_daily_features.csv"], "features of videos")
     frame = read_columns(daily, [VIDEO, "date"], [*_CATEGORIES, *_NUMBERS])
     frame = categories(whole(frame, [VIDEO, "date"], daily[0]), _CATEGORIES)

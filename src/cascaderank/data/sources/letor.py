@@ -10,11 +10,9 @@ import numpy as np
 import polars as pl
 
 from cascaderank.data.request_log import RequestLogWriter
-from cascaderank.data.sources import SOURCES, Inputs, Progress
-from cascaderank.data.sources._files import byte_counter
-from cascaderank.data.sources._letor_folders import letor_files
-from cascaderank.data.sources._letor_lines import Block, finite_blocks, read_blocks, width_of
-from cascaderank.data.sources._letor_queries import (
+from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
+from cascaderank.data.sources._letor.folders import letor_files
+from cascaderank.data.sources._letor.queries import (
     Counts,
     Preparation,
     WithinQuery,
@@ -22,13 +20,16 @@ from cascaderank.data.sources._letor_queries import (
     scaled,
     whole_queries,
 )
+from cascaderank.data.sources._letor.svmlight import Block, finite_blocks, read_blocks, width_of
+from cascaderank.data.sources._shared.input_files import byte_counter
 from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Kind, Role, Schema, Transform
 
-_REQUESTS_PER_PART = 2000  # MSLR-WEB30K has 120 candidates of 136 numbers per request
+_REQUESTS_PER_PART = 2000  # MSLR-WEB30K: 120 candidates with 136 features per request
 
 
 @SOURCES.register
+@checked_options
 def letor_source(
     from_: Inputs,
     to: Path,
@@ -46,46 +47,52 @@ def letor_source(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    r"""Make a request log from LETOR files, plain or gzipped; a query becomes a request.
+    r"""Convert LETOR files, plain or gzipped, to a request log with one request per query.
 
-    Features are numeric and called ``f1`` to ``fN``, as in the papers of these data sets; an
-    index that a line leaves out is 0, as in every sparse svmlight file. Comments (document ids)
-    are dropped. Indices must rise within a line, and the lines of a query must stand together.
+    Features are numeric and named ``f1`` to ``fN``, as in the papers of these data sets. A feature
+    that a line omits is 0, as in every sparse svmlight file. Comments (document ids) are dropped.
+    Indices must increase within a line, and the lines of a query must be adjacent.
 
-    Where files are called ``train``, ``vali`` (or ``valid``, ``validation``) and ``test``, as in
-    a fold of MSLR or in Istella, the log keeps these parts, for ``data.split.by = "given"``. Of a
-    folder with ``Fold1``, ``Fold2`` and so on in it, every query is read once, from the test file
-    of its fold; the official parts of each fold follow from that.
+    If the files are named ``train``, ``vali`` (or ``valid``, ``validation``) and ``test``, as in
+    a fold of MSLR or in Istella, the log keeps these parts, for ``data.split.by = "given"``. In a
+    folder that contains ``Fold1``, ``Fold2`` and so on, every query is read once, from the test
+    file of its fold; the official parts of each fold are derived from that.
 
-    The documents of a query can be cut as in ARF's experiments: ``min_documents=41``,
-    ``max_documents=200``, and ``transform="log1p"``.
+    The experiments of ARF use ``min_documents=41``, ``max_documents=200`` and
+    ``transform="log1p"``.
 
     Args:
-        from_: files or folders; of a folder, ``.txt``, ``.dat``, ``.svm``, ``.svmlight``,
+        from_: files or folders; from a folder, ``.txt``, ``.dat``, ``.svm``, ``.svmlight``,
             ``.libsvm`` and ``.letor`` files, with or without ``.gz``; or one folder of folds.
         to: folder of the request log to write.
-        features: how many there are; a larger index is then an error. Not given, the largest
-            index of all files, at the price of reading them twice.
-        transform: what a model does to every feature before it sees it. The default suits raw
-            counts and scores of any size, which is what most of these data sets hold.
-        within_query: write each feature relative to those of the same query: ``"min_max"`` from 0
-            for its smallest value to 1 for its largest, as the query-level files of LETOR do;
-            ``"standardise"`` less its mean over its standard deviation, of signed logarithms;
-            0 where all are equal.
+        features: number of features; a larger index is an error. Default: the largest index of
+            all files, which requires reading them twice.
+        transform: transformation that models apply to every feature. The default suits raw counts
+            and scores of any magnitude, as in most of these data sets.
+        within_query: scaling of each feature by the values of the same query: ``"min_max"`` maps
+            the smallest value to 0 and the largest to 1, as the query-level files of LETOR do;
+            ``"standardise"`` takes signed logarithms, subtracts their mean and divides by their
+            standard deviation. A feature that is constant within a query is 0. Default: no
+            scaling.
         missing: read NaN, infinities and numbers beyond float32 (Istella's 1.797e308) as
-            missing instead of refusing them.
-        fold: of a folder of folds, the one to read with its own parts; all of them if not given.
-        min_documents: queries with fewer are left out; 1 or more.
-        max_documents: of a query with more, so many are drawn by chance; all if not given.
-        min_positives: so many with a label above 0 stay in what is drawn, where there are.
-        seed: of the draw.
-        name: of the data set; not given, that of the folder ``to``.
-        overwrite: replace a request log that is there.
-        progress: called with bytes read and bytes in all.
+            missing values; by default they are errors.
+        fold: number of the fold to read, with its own parts, from a folder of folds; default all.
+        min_documents: smallest number of documents of a query, 1 or more; queries with fewer are
+            dropped.
+        max_documents: number of documents to sample at random from a query with more, 1 or more;
+            default all.
+        min_positives: number of sampled documents with a label above 0, 0 or more, if the query
+            has as many.
+        seed: seed of the sampling, 0 or more.
+        name: name of the data set; default the name of the folder ``to``.
+        overwrite: replace an existing request log.
+        progress: callback that receives the bytes read so far and the total.
 
     Raises:
-        DataError: if a file is missing, damaged, or not of this layout; names file and line. If
-            folds do not go round as those of LETOR do, or no query is left.
+        ConfigError: if an option is unknown or of a wrong type.
+        DataError: if an option is out of range, a file is missing, damaged or of another layout
+            (the message names file and line), the folds do not rotate as those of LETOR do, or no
+            query remains.
 
     Examples:
         >>> import tempfile
@@ -125,27 +132,31 @@ def letor_source(
         overwrite=overwrite,
         rows_per_part=_REQUESTS_PER_PART,
     ) as writer:
-        unknown, counts = 0, Counts()
+        missing_values, counts = 0, Counts()
         for file in files:
             blocks = read_blocks(file.path, width, advance)
             if not missing:
                 blocks = finite_blocks(blocks, file.path)
             for block in whole_queries(blocks, file.path, seen):
-                left = prepared(block, preparation, counts)
-                if left is not None:
-                    unknown += int(np.isnan(left.values).sum())
-                    values = scaled(left, within_query)
+                kept = prepared(block, preparation, counts)
+                if kept is not None:
+                    missing_values += int(np.isnan(kept.values).sum())
+                    values = scaled(kept, within_query)
                     writer.write(_frame(values, names), given=file.given)
         if counts.dropped_queries == len(seen):
             raise DataError(
-                f"{paths[0]}: none of {len(seen)} queries has {min_documents} documents; lower "
-                "min_documents"
+                f"{paths[0]}: expected queries with at least {min_documents} documents, found none "
+                f"among {len(seen)}; lower min_documents"
             )
-        writer.extra["notes"] = {"files": len(files), "missing_values": unknown, **asdict(counts)}
+        writer.extra["notes"] = {
+            "files": len(files),
+            "missing_values": missing_values,
+            **asdict(counts),
+        }
 
 
 def _frame(block: Block, names: list[str]) -> pl.DataFrame:
-    """Return one row per query, candidates in the order of their lines; NaN becomes null."""
+    """Return one row per query, with candidates in the order of their lines and NaN as null."""
     return (
         pl.from_numpy(block.values, schema=names)
         .select(pl.all().fill_nan(None))

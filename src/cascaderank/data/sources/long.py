@@ -1,4 +1,4 @@
-"""Long tables: Parquet or CSV with one row per candidate, as logs are usually exported."""
+"""Long tables: Parquet or CSV files with one row per candidate, a common format of exports."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from cascaderank.data.request_log import RequestLogWriter
-from cascaderank.data.sources import SOURCES, Inputs, Progress
-from cascaderank.data.sources._files import input_files
-from cascaderank.data.sources._long_features import chosen_features, read_schema
-from cascaderank.data.sources._long_layout import columns_that_are_no_features, typed_columns
-from cascaderank.data.sources._long_requests import gathered, shares
-from cascaderank.data.sources._long_tables import open_long_table
-from cascaderank.data.sources._timestamps import TimestampUnit
+from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
+from cascaderank.data.sources._long.grouping import gathered, shares
+from cascaderank.data.sources._long.layout import columns_that_are_no_features, typed_columns
+from cascaderank.data.sources._long.schema_inference import chosen_features, read_schema
+from cascaderank.data.sources._shared.input_files import input_files
+from cascaderank.data.sources._shared.long_table import open_long_table
+from cascaderank.data.sources._shared.timestamps import TimestampUnit
 from cascaderank.errors import ConfigError
 from cascaderank.schema import Kind, Role, Transform
 
@@ -21,6 +21,7 @@ _REQUESTS_PER_FRAME = 10_000
 
 
 @SOURCES.register
+@checked_options
 def long_source(
     from_: Inputs,
     to: Path,
@@ -49,51 +50,53 @@ def long_source(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    r"""Make a request log from Parquet or CSV files with one row per candidate.
+    r"""Convert Parquet or CSV files with one row per candidate to a request log.
 
-    The rows of a request may be anywhere, in any of the files: they are gathered by their request
-    id, and keep the order in which the files hold them. Memory holds the chosen columns of
-    ``rows_at_once`` rows; if there are more, the files are read several times, each time for
-    another share of the requests.
+    Rows are grouped by request id, wherever they are in the files, and keep the order of the files.
+    At most about ``rows_at_once`` rows of the used columns are in memory. If the files have more,
+    they are read several times, each time for another part of the requests.
 
     Args:
-        from_: files or folders; of a folder, ``.parquet``, ``.pq``, ``.csv`` and ``.tsv`` files
-            (CSV also with ``.gz``). All Parquet or all CSV, with the same columns.
+        from_: files or folders; from a folder, ``.parquet``, ``.pq``, ``.csv`` and ``.tsv`` files
+            (CSV also with ``.gz``). All files are Parquet or all are CSV, with the same columns.
         to: folder of the request log to write.
-        request_id: column that tells which request a row belongs to.
-        timestamp: column with the time of the request; not given, ``timestamp`` if there is such
-            a column. Times without a zone are UTC.
-        timestamp_unit: ``"s"``, ``"ms"`` or ``"us"`` since 1970, needed if the column holds
+        request_id: column of the request id.
+        timestamp: column of the time of the request; default the column ``timestamp``, if it
+            exists. Times without a zone are taken as UTC.
+        timestamp_unit: ``"s"``, ``"ms"`` or ``"us"`` since 1970, required if the column holds
             numbers; ``"iso"`` if it holds text such as ``2024-05-01T12:00:00Z``.
-        level: column that tells how far a candidate got: numbers from 0, the lowest, or names;
-            like the three that follow, not given, the column of that name if there is one.
-        level_names: names of the levels, lowest first; needed if there are levels.
-        position: column with the rank inside the level, from 1; 0 is unknown.
-        label: column with the relevance.
-        feedback: column with what the user did.
-        request_features: columns that describe the request, the same on all rows of a request.
-            These lists take names and shell patterns such as ``"user_*"``.
+        level: column of the funnel level that the candidate reached: integers from 0, the lowest,
+            or names. For this and the next three options, the default is the column of that name,
+            if it exists.
+        level_names: names of the levels, lowest first; required if the table has levels.
+        position: column of the rank within the level, from 1; 0 if unknown.
+        label: column of the relevance.
+        feedback: column of the user's response.
+        request_features: columns that describe the request, constant over the rows of a request.
+            This and the next five options accept names and shell patterns such as ``"user_*"``.
         item_features: columns that describe the candidate, or the pair of request and candidate.
-        history_features: list columns of what came before the request, oldest first, the same on
-            all rows of a request; null is an empty history. Parquet only.
-        categorical: features that are categories. The kind of a feature that is in neither list is
-            inferred, and reported: integers, strings and booleans are categories, all else
-            numbers.
-        numeric: features that are numbers.
-        missing: features that may be null; NaN is read as null there.
-        buckets: of categorical features or vocabularies that are hashed, into how many.
-        vocabulary: of features that share one, such as ``{history_video = "video"}``.
-        transform: what a model does to every numeric feature before it sees it.
-        schema: JSON file that says all this of the features, instead of the seven options above.
-        separator: between the fields of CSV files.
-        rows_at_once: how many rows are gathered in memory.
-        name: of the data set; not given, that of the folder ``to``.
-        overwrite: replace a request log that is there.
-        progress: called with rows written and rows in all.
+        history_features: list columns of events before the request, oldest first, constant over
+            the rows of a request; null is an empty history. Parquet only.
+        categorical: features that are categorical. The kind of a feature that is in neither list
+            is inferred and reported: integers, strings and booleans are categorical, other types
+            numeric.
+        numeric: features that are numeric.
+        missing: features that may be null; their NaN are read as null.
+        buckets: number of hash buckets of hashed features or vocabularies, by name.
+        vocabulary: shared vocabulary by feature, such as ``{history_video = "video"}``.
+        transform: transformation that models apply to every numeric feature.
+        schema: JSON file with the schema of the features, instead of the options
+            ``request_features`` to ``vocabulary``.
+        separator: character between the fields of CSV files.
+        rows_at_once: approximate maximum number of rows in memory, 1 or more.
+        name: name of the data set; default the name of the folder ``to``.
+        overwrite: replace an existing request log.
+        progress: callback that receives the rows written so far and the total.
 
     Raises:
-        ConfigError: if the options do not say what is what, or contradict each other.
-        DataError: if a file is missing or damaged, or a value is not what it must be.
+        ConfigError: if an option is unknown, of a wrong type or out of range, or options contradict
+            each other.
+        DataError: if a file or column is missing, a file is damaged, or a value is invalid.
 
     Examples:
         >>> import tempfile
@@ -137,7 +140,9 @@ def long_source(
     notes: dict[str, JsonValue] = {"files": len(files)}
     if schema is not None:
         if any([*roles.values(), *kinds.values(), missing, buckets, vocabulary]):
-            raise ConfigError("say schema=FILE, or the features one by one; both were given")
+            raise ConfigError(
+                "expected schema=FILE or the options of features, found both; leave one of them out"
+            )
         layout = replace(layout, schema=read_schema(schema))
     else:
         chosen, inferred = chosen_features(

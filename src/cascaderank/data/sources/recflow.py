@@ -1,28 +1,24 @@
-"""RecFlow in its official layout: a funnel of a video service, logged at every stage."""
+"""RecFlow in its official layout: candidates of a video service, logged at every funnel stage."""
 
 import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
-from zoneinfo import available_timezones
 
-import polars as pl
 from pydantic import JsonValue
 
 from cascaderank.data.request_log import RequestLogWriter
-from cascaderank.data.sources import SOURCES, Inputs, Progress
-from cascaderank.data.sources._recflow_candidates import LEVELS, choose_candidates, key_columns
-from cascaderank.data.sources._recflow_files import (
+from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
+from cascaderank.data.sources._recflow.day_files import (
     Day,
     column_names,
     day_problem,
     days_between,
     find_days,
 )
-from cascaderank.data.sources._recflow_requests import (
+from cascaderank.data.sources._recflow.day_requests import (
     IDENTITY,
     TIMES,
     USER,
@@ -33,6 +29,8 @@ from cascaderank.data.sources._recflow_requests import (
     recflow_schema,
     request_frames,
 )
+from cascaderank.data.sources._recflow.level_sampling import LEVELS, choose_candidates, key_columns
+from cascaderank.data.sources._shared.timestamps import time_zone_mistake
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.schema import abridged
 
@@ -40,6 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 @SOURCES.register
+@checked_options
 def recflow_source(
     from_: Inputs,
     to: Path,
@@ -56,49 +55,53 @@ def recflow_source(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    r"""Make a request log from the files of RecFlow; the data set is not part of this library.
+    r"""Convert the files of RecFlow to a request log; the data set is not part of this library.
 
-    Read are ``all_stage/DAY.feather`` (candidates, levels, feedback) and
-    ``seq_effective_50_dict/DAY.pkl`` (what the user saw before). The other folders hold the same
-    again, or what training does not need, and are not opened. Pickles are read by an unpickler that
-    builds arrays of numbers and runs nothing.
+    The source reads ``all_stage/DAY.feather`` (candidates, levels, feedback) and
+    ``seq_effective_50_dict/DAY.pkl`` (histories of users). The other folders repeat these data, or
+    are not needed for training, and are not opened. Pickles are read by an unpickler that only
+    builds arrays of numbers and executes nothing.
 
-    Days are written one after another. A command that was killed or stopped at a bad file goes on,
-    given again, with the first day that is not written, and ends with the same bytes.
+    Days are written one after another. If the command is interrupted or stops at a damaged file,
+    the same command resumes with the first day that is not written, and produces the same bytes as
+    an uninterrupted run.
 
-    Features of the request are ``weekday`` (1 is Monday), ``hour``, ``minute``, ``user`` (if there
-    is a column ``user_id``), ``device``, ``gender``, ``age`` and ``province``; of the history
-    ``history_video``, ``history_author``, ``history_category_one``, ``history_category_two`` and
-    ``history_upload_type``, oldest first; of the candidate ``video``, ``author``,
-    ``category_one``, ``category_two``, ``upload_type``, ``upload_weekday``, ``upload_hour`` and
-    ``upload_minute``. All are categorical, and a history shares its codes with the candidates.
+    Features of the request are ``weekday`` (1 is Monday), ``hour``, ``minute``, ``user`` (if the
+    files have a column ``user_id``), ``device``, ``gender``, ``age`` and ``province``; of the
+    history ``history_video``, ``history_author``, ``history_category_one``,
+    ``history_category_two`` and ``history_upload_type``, oldest first; of the candidate ``video``,
+    ``author``, ``category_one``, ``category_two``, ``upload_type``, ``upload_weekday``,
+    ``upload_hour`` and ``upload_minute``. All are categorical, and a history shares the
+    vocabularies of the candidates.
 
-    A candidate's level is the highest of the view whose flag is set, and its position is the rank
-    of its ``rank_index`` (``rerank_index`` in the levels of re-ranking) in that level, 1 for the
-    smallest. Positions in the lowest two levels are unknown.
+    The level of a candidate is the highest level of the view whose flag is set. Its position is its
+    rank by increasing ``rank_index`` (``rerank_index`` in the levels of re-ranking) within that
+    level, from 1. Positions in the lowest two levels are unknown.
 
     Args:
-        from_: the one folder that holds ``all_stage`` and ``seq_effective_50_dict``.
+        from_: folder that contains ``all_stage`` and ``seq_effective_50_dict``.
         to: folder of the request log to write.
-        stages: of the cascade that is to be learnt: with 2, the levels are ``prerank_neg``,
+        stages: number of stages of the cascade to train. With 2, the levels are ``prerank_neg``,
             ``coarse_neg``, ``rank_neg`` and ``rank_pos``; with 3, ``rerank_neg`` and
-            ``rerank_pos`` come after ``rank_neg``.
-        per_level: candidates of each level and request to draw by chance; ``"all"`` for all.
-        seed: of the draw. Equal seeds draw the same, in whatever order the rows are.
-        feedback: column that tells what the user did with a candidate.
-        label: column that becomes the explicit relevance; not given, there is none.
-        time_zone: in which weekdays, hours and minutes are told; never that of the machine.
-        buckets: of vocabularies that are hashed, into how many, such as ``{video = 1000000}``.
-        skip_bad_days: leave out days whose files are missing or damaged, and tell about them,
-            instead of stopping.
-        name: of the data set; not given, that of the folder ``to``.
-        overwrite: replace a request log that is there.
-        progress: called with bytes read and bytes in all.
+            ``rerank_pos`` replace ``rank_pos``.
+        per_level: number of candidates to sample per level and request, 1 or more, or ``"all"``.
+        seed: seed of the sampling. The sample does not depend on the order of rows.
+        feedback: column of the user's response to a candidate.
+        label: column of the explicit relevance; by default the log has no labels.
+        time_zone: time zone of weekdays, hours and minutes; that of the machine is never used.
+        buckets: number of hash buckets by vocabulary, for hashed vocabularies, such as
+            ``{video = 1000000}``.
+        skip_bad_days: skip days whose files are missing or damaged, with a warning, instead of
+            raising an error.
+        name: name of the data set; default the name of the folder ``to``.
+        overwrite: replace an existing request log.
+        progress: callback that receives the bytes read so far and the total.
 
     Raises:
-        ConfigError: if an option is out of range, or there is no such time zone or vocabulary.
-        DataError: if this is not RecFlow's layout, or for all days with missing, truncated or
-            wrong files, at once and before any work; later, for a file that is damaged inside.
+        ConfigError: if an option is unknown, of a wrong type or out of range, or a time zone or
+            vocabulary does not exist.
+        DataError: if the folder does not have the layout of RecFlow; before any conversion, for all
+            days with missing or truncated files at once; later, for a file that is damaged inside.
 
     Examples:
         >>> recflow_source(Path("realshow"), Path("log"))  # doctest: +ELLIPSIS
@@ -112,41 +115,45 @@ def recflow_source(
     most = None if per_level == "all" else per_level
     hashed = buckets or {}
     _check_options(stages, most, time_zone, hashed)
-    marks = {"feedback": feedback, **({"label": label} if label else {})}
-    found = find_days(from_)
-    columns = list(dict.fromkeys([*key_columns(stages), *TIMES, *USER, *VIDEO, *marks.values()]))
-    problems = {day.name: text for day in found if (text := day_problem(day, columns))}
+    responses: dict[str, str] = {"feedback": feedback, **({"label": label} if label else {})}
+    all_days = find_days(from_)
+    columns = list(
+        dict.fromkeys([*key_columns(stages), *TIMES, *USER, *VIDEO, *responses.values()])
+    )
+    problems = {day.name: text for day in all_days if (text := day_problem(day, columns))}
     if problems and not skip_bad_days:
         raise DataError(
-            f"{len(problems)} of {len(found)} days cannot be read: {'; '.join(problems.values())} "
-            "(or say skip_bad_days=true to leave these days out)"
+            f"{len(problems)} of {len(all_days)} days cannot be read: "
+            f"{'; '.join(problems.values())} (or set skip_bad_days=true to skip these days)"
         )
-    days = [day for day in found if day.name not in problems]
+    days = [day for day in all_days if day.name not in problems]
     if not days:
-        raise DataError(f"no day can be read: {'; '.join(problems.values())}")
+        raise DataError(
+            f"expected at least one readable day, found none: {'; '.join(problems.values())}"
+        )
     users = _has_users(days[0])
     schema = recflow_schema(hashed, users=users)
-    options = json.dumps([stages, per_level, seed, marks, time_zone, schema.model_dump_json()])
-    advance = _byte_counter(found, progress)
-    for name_of, text in problems.items():
-        _log.warning("left out %s: %s", name_of, text)
-        advance(sum(next(d for d in found if d.name == name_of).sizes))
+    options = json.dumps([stages, per_level, seed, responses, time_zone, schema.model_dump_json()])
+    advance = _byte_counter(all_days, progress)
+    for date, text in problems.items():
+        _log.warning("skipped %s: %s", date, text)
+        advance(sum(next(day for day in all_days if day.name == date).sizes))
 
     def write_day(writer: RequestLogWriter, day: Day) -> None:
-        rows, lists = day.sizes
+        candidate_bytes, history_bytes = day.sizes
         taken, counts = choose_candidates(day, stages=stages, per_level=most, seed=seed)
-        advance(rows // 2)
-        candidates = read_taken(day, taken, users=users, marks=marks, time_zone=time_zone)
+        advance(candidate_bytes // 2)
+        candidates = read_taken(day, taken, users=users, responses=responses, time_zone=time_zone)
         del taken
-        advance(rows - rows // 2)
+        advance(candidate_bytes - candidate_bytes // 2)
         histories = read_histories(day)
         counts["requests_without_history"] = 0
         for frame in request_frames(day, candidates, histories, schema):
-            without = frame["history_video"].list.len() == 0
-            counts["requests_without_history"] += int(without.sum())
+            is_empty = frame["history_video"].list.len() == 0
+            counts["requests_without_history"] += int(is_empty.sum())
             writer.write(frame, day=day.date)
         writer.finish(day.name, {**counts})
-        advance(lists)
+        advance(history_bytes)
 
     with RequestLogWriter(
         to,
@@ -165,15 +172,17 @@ def recflow_source(
             except DataError as error:
                 if not skip_bad_days:
                     raise DataError(
-                        f"{day.name}: {error} (days written so far are kept: give the same command "
-                        "again to go on, or say skip_bad_days=true to leave this day out)"
+                        f"{day.name}: {error} (days written so far are kept: run the same command "
+                        "again to resume, or set skip_bad_days=true to skip this day)"
                     ) from None
                 writer.discard()
                 problems[day.name] = str(error)
-                _log.warning("left out %s: %s", day.name, error)
+                _log.warning("skipped %s: %s", day.name, error)
         if not writer.finished:
-            raise DataError(f"no day can be read: {'; '.join(problems.values())}")
-        writer.extra["notes"] = _notes(writer.finished, problems, days_between(found), time_zone)
+            raise DataError(
+                f"expected at least one readable day, found none: {'; '.join(problems.values())}"
+            )
+        writer.extra["notes"] = _notes(writer.finished, problems, days_between(all_days), time_zone)
         writer.extra["days_left_out"] = dict(sorted(problems.items()))
 
 
@@ -185,27 +194,18 @@ def _check_options(
         mistakes.append(f"stages must be {' or '.join(map(str, LEVELS))}; got {stages}")
     if per_level is not None and per_level < 1:
         mistakes.append(f"per_level must be at least 1, or 'all'; got {per_level}")
-    try:
-        # polars has its own time zones: what it takes does not depend on the machine.
-        pl.Series([0]).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(time_zone)
-    except pl.exceptions.PolarsError:
-        zones: set[str] = set()
-        with suppress(OSError):  # the machine may have none
-            zones = available_timezones()
-        mistakes.append(
-            f"no time zone called '{time_zone}'{did_you_mean(time_zone, zones)}; expected a name "
-            "such as Asia/Shanghai or UTC"
-        )
+    if mistake := time_zone_mistake(time_zone):
+        mistakes.append(mistake)
     schema = recflow_schema({}, users=True)
     vocabularies = list(dict.fromkeys(f.vocabulary for f in schema.features))
     for vocabulary, count in buckets.items():
         if vocabulary not in vocabularies:
             mistakes.append(
                 f"buckets: no vocabulary '{vocabulary}'{did_you_mean(vocabulary, vocabularies)}; "
-                f"there are {abridged(vocabularies, 20)}"
+                f"expected one of {abridged(vocabularies, 20)}"
             )
         elif count < 1:
-            mistakes.append(f"buckets: '{vocabulary}' needs at least 1; got {count}")
+            mistakes.append(f"buckets: '{vocabulary}' must be at least 1; got {count}")
     if mistakes:
         raise ConfigError("; ".join(mistakes))
 
@@ -215,7 +215,7 @@ def _has_users(day: Day) -> bool:
 
 
 def _byte_counter(days: Sequence[Day], progress: Progress | None) -> Callable[[int], None]:
-    """Return what adds up the bytes of files that are done, and tells ``progress``."""
+    """Return a callback that adds processed bytes to a total and reports it to ``progress``."""
     total, done = sum(sum(day.sizes) for day in days), 0
 
     def advance(count: int) -> None:
@@ -234,8 +234,8 @@ def _notes(
     time_zone: str,
 ) -> dict[str, JsonValue]:
     totals: Counter[str] = Counter()
-    for told in finished.values():
-        totals.update({what: n for what, n in told.items() if isinstance(n, int)})
+    for counts in finished.values():
+        totals.update({what: n for what, n in counts.items() if isinstance(n, int)})
     return {
         "days": len(finished),
         "days_left_out": [*sorted(problems)],

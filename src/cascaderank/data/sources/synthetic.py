@@ -1,6 +1,5 @@
-"""The synthetic funnel as a source: a request log whose best possible recall is known."""
+"""Simulated funnel with planted preferences, for which the best joint recall is known."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,13 +12,14 @@ from cascaderank.data.funnel.settings import Chain, FunnelSettings
 from cascaderank.data.funnel.traffic import block_frame, block_size, draw_block
 from cascaderank.data.funnel.world import make_world
 from cascaderank.data.request_log import RequestLogWriter
-from cascaderank.data.sources import SOURCES, Progress
+from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
 from cascaderank.errors import ConfigError
 
 
 @SOURCES.register
+@checked_options
 def synthetic_source(
-    from_: Sequence[Path] | None,
+    from_: Inputs | None,
     to: Path,
     *,
     requests: int = 20_000,
@@ -39,63 +39,67 @@ def synthetic_source(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Make a request log with planted preferences, logged by a funnel of several noisy stages.
+    """Simulate a request log with planted preferences, logged by a funnel of several noisy stages.
 
-    A request is of one user at one time, and starts from many items. The utility of an item is a
-    sum of parts. The first is told by cheap features: how the user's segment likes the item's
-    category, how often the user liked that category before, the item's quality and what only its
-    id tells, and its price, which puts off users that are sensitive to prices. Each further part
-    is told by two features of request and item, ``match_2`` and ``gap_2``, ``match_3`` and
-    ``gap_3`` and so on: a good match helps, a gap hurts by its square.
+    Each request belongs to one user at one time and starts from many items. The utility of an item
+    is a sum of parts. The first part is a function of cheap features: the preference of the user's
+    segment for the item's category, the number of items of that category in the user's history,
+    the item's quality, an effect of the item id alone, and the price, which lowers the utility for
+    users that are sensitive to prices. Each further part is a function of two features of request
+    and item, ``match_2`` and ``gap_2``, ``match_3`` and ``gap_3`` and so on: utility increases
+    with the match and decreases with the square of the gap.
 
-    The logging system has one stage more than ``stages``. The first sees only the first part,
-    the next the first two, and so on; each adds noise and drops half or more. Of what each stage
-    dropped, ``per_level`` candidates are logged, by chance; of what the last one kept, all. The
-    levels are RecFlow's: of two stages ``prerank_neg``, ``coarse_neg``, ``rank_neg`` and
-    ``rank_pos``, of three with ``rerank`` instead of ``rank`` at the end. Positions are known but
-    for the lowest two levels. The top level is the ground truth: the top ``ground_truth`` by the
-    target ``funnel``.
+    The logging system has one stage more than ``stages``. Its first stage ranks by the first part
+    only, the next by the first two, and so on; each adds noise and drops half of the candidates or
+    more. Of the candidates that a stage dropped, ``per_level`` are sampled for the log; of those
+    that the last stage kept, all are logged. The levels are those of RecFlow: with two stages
+    ``prerank_neg``, ``coarse_neg``, ``rank_neg`` and ``rank_pos``, with three ``rerank_neg`` and
+    ``rerank_pos`` after ``rank_neg``. Positions are unknown in the lowest two levels. The top level
+    is the ground truth: the top ``ground_truth`` by the target ``funnel``.
 
-    What the stages of the cascade know is for ``complementarity`` to say. At 0.5 stage ``t`` knows
-    the first ``t`` parts, as the logging stages do. At 0 every stage knows all parts, at 1 only its
-    own. Between these, it sees an estimate of what it knows in part (``estimate_1``,
-    ``estimate_2``): the part with noise, which tells a share of its variance that falls linearly.
+    ``complementarity`` determines which parts each stage of the cascade can observe. At 0.5, stage
+    ``t`` observes the first ``t`` parts, as the logging stages do. At 0 every stage observes all
+    parts, at 1 only its own. In between, a stage observes noisy estimates of some parts
+    (``estimate_1``, ``estimate_2``); the fraction of variance that an estimate explains decreases
+    linearly.
 
-    ``extra["planted"]`` of the manifest holds what there is to learn: ``stages`` (name, features
-    the stage may use, ``recall`` of the best such stage alone at its quota, ``survival``: share of
-    ground truth left after it), ``quotas``, ``ground_truth``, ``joint_recall``: the best joint
-    recall of such a cascade, mean of all requests (see
-    :class:`~cascaderank.data.funnel.ceiling.Ceiling` for what it is and is not), ``bound``: what no
-    cascade can pass, ``random_recall``: that of a cascade that guesses, ``seed`` and ``settings``.
+    ``extra["planted"]`` of the manifest holds the planted truth: ``stages`` (name, features that
+    the stage may use, ``recall`` of the best such stage alone at its quota, ``survival``: fraction
+    of the ground truth left after it), ``quotas``, ``ground_truth``, ``joint_recall``: the best
+    joint recall of such a cascade, averaged over requests (see
+    :class:`~cascaderank.data.funnel.ceiling.Ceiling` for its exact meaning), ``bound``: an upper
+    bound for every cascade, ``random_recall``: the joint recall of random selection, ``seed`` and
+    ``settings``.
 
     Args:
-        from_: nothing; a funnel is not made from files.
+        from_: must be empty; the funnel is simulated and reads no files.
         to: folder of the request log to write.
-        requests: how many.
-        users: how many.
-        items: how many; a request starts from 80 of them with two stages, 160 with three.
-        stages: of the cascade that is to be learnt.
-        quotas: how many candidates each of these stages keeps. Not given, one level less with
-            each: 30 and 20 of 40 with two stages, 40, 30 and 20 of 50 with three.
-        ground_truth: candidates that the logging system ends with.
-        per_level: candidates that are logged of every other level.
-        ragged: log between 1 and ``per_level`` candidates of every other level, by chance.
-        noise: standard deviation of the logistic noise of every logging stage; a late part of the
-            utility has 1, the first 0.6.
-        complementarity: how much each stage of the cascade knows that the others do not, in [0, 1].
-            It changes who may use which features, never what is logged.
-        days: how long the log runs, from 2024-01-01 UTC.
-        chain: log every candidate that a request started from, clicks on what was shown as
-            feedback, and as label how likely each was of ``"exposure"`` or, exposed and clicked, of
-            ``"click"``: the truth that models of the entire chain are judged by. A system never
-            knows it; do not train on it.
-        seed: equal seeds give equal files.
-        name: of the data set; not given, that of the folder ``to``.
-        overwrite: replace a request log that is there.
-        progress: called with requests written and requests in all.
+        requests: number of requests, 1 or more.
+        users: number of users, 1 or more.
+        items: number of items; a request starts from 80 of them with two stages, 160 with three.
+        stages: number of stages of the cascade to train, 1 or more.
+        quotas: number of candidates that each of these stages keeps. By default, each stage keeps
+            one level less: 30 and 20 of 40 with two stages, 40, 30 and 20 of 50 with three.
+        ground_truth: number of candidates that the logging system keeps at the end.
+        per_level: number of candidates logged from every other level.
+        ragged: log a random number between 1 and ``per_level`` from every other level.
+        noise: standard deviation of the logistic noise of every logging stage, positive; for
+            comparison, that of the first part of the utility is 0.6, of every later part 1.
+        complementarity: degree to which the stages of the cascade observe different parts of the
+            utility, in [0, 1]. It determines which features a stage may use, not what is logged.
+        days: number of days that the log covers, from 2024-01-01 UTC.
+        chain: log every candidate that a request started from, with clicks on exposed candidates
+            as feedback and, as label, the probability of ``"exposure"``, or of exposure and
+            ``"click"``. This is the truth for evaluating models of the entire chain. A real system
+            cannot observe it; do not train on it.
+        seed: seed of the simulation, 0 or more; equal seeds produce equal files.
+        name: name of the data set; default the name of the folder ``to``.
+        overwrite: replace an existing request log.
+        progress: callback that receives the requests written so far and the total.
 
     Raises:
-        ConfigError: if an option is out of range, or there is something in ``from_``.
+        ConfigError: if an option is unknown, of a wrong type or out of range, or ``from_`` is not
+            empty.
 
     Examples:
         >>> import tempfile
@@ -106,11 +110,13 @@ def synthetic_source(
         >>> planted["quotas"], planted["random_recall"] < planted["joint_recall"] < 1
         ([30, 20], True)
 
-    Source: this project; the levels and how many of each are logged, RecFlow (arXiv 2410.20868).
+    Source: this project; RecFlow (arXiv 2410.20868) for the levels and their logged numbers.
     """
-    if from_:
+    paths = [from_] if isinstance(from_, str | Path) else [*(from_ or ())]
+    if paths:
         raise ConfigError(
-            f"the synthetic funnel is not made from files; leave out {', '.join(map(str, from_))}"
+            "source 'synthetic' reads no files, found "
+            f"{', '.join(map(str, paths))}; leave out --from"
         )
     settings = FunnelSettings(
         requests=requests,
@@ -154,7 +160,7 @@ def synthetic_source(
 
 
 def planted(settings: FunnelSettings, ceiling: Ceiling) -> dict[str, JsonValue]:
-    """Return what a manifest says about what there is to learn."""
+    """Return the planted truth of a simulated funnel, for the manifest."""
     stages = zip(
         settings.stage_names,
         stage_features(settings),

@@ -1,8 +1,9 @@
-"""TREC runs and judgments: what several retrieval systems found, and what it was worth.
+"""TREC runs and judgments: rankings by several retrieval systems, and graded relevance.
 
-A run is lines of ``query Q0 document rank score tag``, judgments (qrels) are lines of
-``query 0 document grade``. What the systems found for a query is pooled; what each of them
-thought of a document becomes features of the candidate, as in a cascade over real systems.
+A run consists of lines ``query Q0 document rank score tag``, judgments (qrels) of lines
+``query 0 document grade``. The documents that the systems retrieved for a query are pooled. The
+score and the reciprocal rank of each system become features of the candidate, as in a cascade over
+real systems.
 """
 
 from collections.abc import Iterator
@@ -13,9 +14,9 @@ import numpy as np
 import polars as pl
 
 from cascaderank.data.request_log import RequestLogWriter
-from cascaderank.data.sources import SOURCES, Inputs, Progress
-from cascaderank.data.sources._files import input_files
-from cascaderank.data.sources._trec_files import read_trec
+from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
+from cascaderank.data.sources._shared.input_files import input_files
+from cascaderank.data.sources._trec.runs_and_qrels import read_trec
 from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Kind, Role, Schema, Transform
 
@@ -26,6 +27,7 @@ _KEY = ("query", "document")
 
 
 @SOURCES.register
+@checked_options
 def trec_source(
     from_: Inputs,
     to: Path,
@@ -39,34 +41,36 @@ def trec_source(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    r"""Make a request log from TREC runs and judgments, plain or gzipped; a query is a request.
+    r"""Convert TREC runs and judgments to a request log with one request per query.
 
-    Files with 6 columns are runs, files with 4 columns judgments. A run belongs to the system
-    that its file name says, up to the first dot: ``bm25.dl19.run.gz`` and ``bm25.dl20.run.gz``
-    are two query sets of ``bm25``. The candidates of a query are what any system found for it,
-    sorted by document. Each system gives two features: ``<system>_score``, null where it did
-    not find the document, and ``<system>_rr``, one over its rank there, 0 where it did not.
+    Files with 6 columns are runs, files with 4 columns judgments; both may be gzipped. The name of
+    a run file up to the first dot is the name of its system: ``bm25.dl19.run.gz`` and
+    ``bm25.dl20.run.gz`` are two query sets of ``bm25``. The candidates of a query are the union of
+    the documents that the systems retrieved, sorted by document. Each system contributes two
+    features: ``<system>_score``, null if it did not retrieve the document, and ``<system>_rr``,
+    the reciprocal rank of the document, 0 if it was not retrieved.
 
     Args:
-        from_: files or folders; of a folder, files called ``*.run``, ``*.trec``, ``*.res``,
+        from_: files or folders; from a folder, files named ``*.run``, ``*.trec``, ``*.res``,
             ``*.txt``, ``*.tsv``, ``*.qrels``, ``qrels*`` or ``run*``, with or without ``.gz``.
         to: folder of the request log to write.
-        order: what the rank of a document in a run is. ``"score"``: its place by falling
-            score, as trec_eval does it, ties by the rank column and then by document;
-            ``"rank"``: its place by the rank column, ties by score and then by document.
-        transform: what a model does to the scores before it sees them; reciprocal ranks are
-            left as they are.
-        judged_only: leave out queries without any judgment.
-        unjudged: label of a candidate that nobody judged, or ``"drop"`` to leave it out.
-        negative_grades: what to do with grades below 0, as TREC gives spam: ``"refuse"`` them,
-            or make them ``"zero"``.
-        name: of the data set; not given, that of the folder ``to``.
-        overwrite: replace a request log that is there.
-        progress: called with bytes read and bytes in all.
+        order: order that defines the rank of a document in a run. ``"score"``: decreasing score,
+            as in trec_eval, with ties broken by the rank column and then by document; ``"rank"``:
+            the rank column, with ties broken by score and then by document.
+        transform: transformation that models apply to the scores; reciprocal ranks are not
+            transformed.
+        judged_only: drop queries without any judgment.
+        unjudged: label of candidates without a judgment, 0 or more, or ``"drop"`` to drop them.
+        negative_grades: treatment of grades below 0, which TREC assigns to spam: ``"refuse"``
+            raises an error, ``"zero"`` replaces them by 0.
+        name: name of the data set; default the name of the folder ``to``.
+        overwrite: replace an existing request log.
+        progress: callback that receives the bytes read so far and the total.
 
     Raises:
-        DataError: if a file is missing, damaged or not of these layouts (names file and line),
-            there are no runs or no judgments, or they do not speak of the same things.
+        ConfigError: if an option is unknown or of a wrong type.
+        DataError: if a file is missing, damaged or of another layout (the message names file and
+            line), runs or judgments are missing, or they have no query or no document in common.
 
     Examples:
         >>> import tempfile
@@ -87,8 +91,8 @@ def trec_source(
         grades = grades.with_columns(pl.col("grade").clip(lower_bound=0.0))
     elif below := grades.filter(pl.col("grade") < 0).height:
         raise DataError(
-            f"expected grades that are not negative, found {below:,} below 0; say "
-            "negative_grades='zero' to read them as 0"
+            f"expected non-negative grades, found {below:,} below 0; set negative_grades='zero' "
+            "to read them as 0"
         )
     pool, notes = _pooled(runs, grades, judged_only=judged_only, unjudged=unjudged)
     disagreements = 0
@@ -139,13 +143,13 @@ def _pooled(
     judged_only: bool,
     unjudged: float | Literal["drop"],
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Return query, document and label of every candidate, and counts of what is not there."""
+    """Return query, document and label of every candidate, and counts of unmatched entries."""
     pool = pl.concat([run.select(_KEY) for run in runs.values()]).unique().sort(_KEY)
     queries, judged = set(pool["query"].unique()), set(grades["query"].unique())
     if not queries & judged:
         raise DataError(
-            "expected judgments of the queries of the runs, found none: runs have queries like "
-            f"{min(queries)}, qrels like {min(judged)}; give runs and qrels of one query set"
+            "expected judgments of the queries of the runs, found none: the runs have queries like "
+            f"{min(queries)}, qrels like {min(judged)}; give runs and qrels of the same queries"
         )
     notes = {
         "queries_without_run": len(judged - queries),
@@ -157,7 +161,7 @@ def _pooled(
     labelled = pool["grade"].is_not_null()
     if not labelled.any():
         raise DataError(
-            "expected judgments of the documents of the runs, found none: runs have documents "
+            "expected judgments of the documents of the runs, found none: the runs have documents "
             f"like {pool['document'][0]}, qrels like {grades['document'][0]}; give runs and "
             "qrels of one collection"
         )
@@ -172,12 +176,12 @@ def _pooled(
 def _label(unjudged: float | Literal["drop"]) -> float:
     label = 0.0 if unjudged == "drop" else float(unjudged)
     if not 0 <= label <= _LARGEST:
-        raise DataError(f"unjudged must be a label that is not negative, or 'drop'; got {label}")
+        raise DataError(f"unjudged must be a non-negative label, or 'drop'; got {label}")
     return label
 
 
 def _ranked(run: pl.DataFrame, order: Literal["score", "rank"]) -> pl.DataFrame:
-    """Add the place of each document in the list of its query, from 1."""
+    """Add the rank of each document in the list of its query, from 1, as column ``place``."""
     by = ["query", "score", "rank", "document"]
     if order == "rank":
         by = ["query", "rank", "score", "document"]
@@ -187,6 +191,6 @@ def _ranked(run: pl.DataFrame, order: Literal["score", "rank"]) -> pl.DataFrame:
 
 
 def _lists_in_two_orders(run: pl.DataFrame) -> int:
-    """Count the queries whose rank column is not the order of falling scores."""
+    """Count the queries whose rank column is not an order of decreasing scores."""
     rises = pl.col("score").diff().over("query") > 0
     return run.sort("query", "rank", maintain_order=True).filter(rises)["query"].n_unique()

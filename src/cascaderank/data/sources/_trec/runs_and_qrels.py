@@ -1,4 +1,4 @@
-"""Lines of TREC runs and judgments, as tables."""
+"""Parser of TREC runs and relevance judgments (qrels)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from cascaderank.data.sources import Progress
-from cascaderank.data.sources._files import byte_counter, read_lines, shown
+from cascaderank.data.sources._shared.input_files import byte_counter, read_lines, shown
 from cascaderank.errors import DataError
 from cascaderank.schema import abridged
 
@@ -22,21 +22,21 @@ _LARGEST = float(np.finfo(np.float32).max)
 def read_trec(
     files: Sequence[Path], progress: Progress | None = None
 ) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
-    """Read runs and judgments, told apart by their columns.
+    """Read runs and judgments, distinguished by their numbers of columns.
 
     Args:
-        files: plain or gzipped; a run belongs to the system that the name of its file says, up
-            to the first dot.
-        progress: called with bytes read and bytes in all.
+        files: plain or gzipped files. The name of a run file up to the first dot is the name of
+            its system.
+        progress: callback that receives the bytes read so far and the total.
 
     Returns:
         The runs by system, each with columns ``query``, ``document``, ``rank`` (int64) and
         ``score`` (float64), and the judgments with ``query``, ``document`` and ``grade``
-        (float64). A document is there once per query. All numbers are finite in float32.
+        (float64). Documents are unique per query. All numbers are finite in float32.
 
     Raises:
         DataError: if a file is damaged or of another layout, a query of a system or of the
-            judgments is in two files, or there are no runs or no judgments.
+            judgments is in two files, or no file is a run or none holds judgments.
     """
     advance = byte_counter(files, progress)
     runs: dict[str, list[pl.DataFrame]] = {}
@@ -51,19 +51,19 @@ def read_trec(
             judgments.append(table)
         origin = origins.setdefault(f"run of {system}" if is_run else "qrels", {})
         queries = table["query"].unique(maintain_order=True).to_list()
-        if again := [q for q in queries if q in origin]:
+        if repeated := [q for q in queries if q in origin]:
             raise DataError(
-                f"{path}: {len(again):,} queries, such as {again[0]}, are in "
-                f"{origin[again[0]]} too; give a query once per system, and once in the qrels"
+                f"{path}: {len(repeated):,} queries, such as {repeated[0]}, are in "
+                f"{origin[repeated[0]]} too; give a query once per system, and once in the qrels"
             )
         origin |= dict.fromkeys(queries, path)
-    for found, what, columns in ((runs, "run", 6), (judgments, "qrels file", 4)):
-        if not found:
+    for tables, what, columns in ((runs, "run", 6), (judgments, "qrels file", 4)):
+        if not tables:
             raise DataError(
-                f"expected at least one {what}, lines of {_LAYOUTS[columns]}, found none among "
-                f"{abridged([p.name for p in files])}; name one with --from"
+                f"expected at least one {what}, with lines {_LAYOUTS[columns]}, found none among "
+                f"{abridged([str(p) for p in files])}; give one with --from"
             )
-    return {s: pl.concat(tables) for s, tables in runs.items()}, pl.concat(judgments)
+    return {system: pl.concat(run) for system, run in runs.items()}, pl.concat(judgments)
 
 
 def _table(path: Path, advance: Callable[[int], None]) -> pl.DataFrame:
@@ -74,14 +74,16 @@ def _table(path: Path, advance: Callable[[int], None]) -> pl.DataFrame:
         try:
             fields = line.decode().split()
         except UnicodeDecodeError:
-            raise DataError(f"{path}, line {number}: expected UTF-8 text; recode it") from None
+            raise DataError(
+                f"{path}, line {number}: expected UTF-8 text; convert it to UTF-8"
+            ) from None
         if not fields:
             continue
         width = width or len(fields)
         if len(fields) != width or width not in _LAYOUTS:
-            known = _LAYOUTS.get(width) or f"{_LAYOUTS[6]} (a run) or {_LAYOUTS[4]} (qrels)"
+            expected = _LAYOUTS.get(width) or f"{_LAYOUTS[6]} (a run) or {_LAYOUTS[4]} (qrels)"
             raise DataError(
-                f"{path}, line {number}: expected {known}, found {len(fields)} columns: "
+                f"{path}, line {number}: expected {expected}, found {len(fields)} columns: "
                 f"{shown(line)}"
             )
         try:
@@ -90,14 +92,14 @@ def _table(path: Path, advance: Callable[[int], None]) -> pl.DataFrame:
             else:
                 rows.append((fields[0], fields[2], _finite(fields[3])))
         except ValueError:
-            wanted = "an integer rank and a finite score" if width == 6 else "a finite grade"
+            expected = "an integer rank and a finite score" if width == 6 else "a finite grade"
             raise DataError(
-                f"{path}, line {number}: expected {wanted}, found "
+                f"{path}, line {number}: expected {expected}, found "
                 f"{' and '.join(map(repr, fields[3:5]))}"
             ) from None
         numbers.append(number)
     if not rows:
-        raise DataError(f"{path}: expected lines of a run or of qrels, found none")
+        raise DataError(f"{path}: expected lines of a run or of qrels, found none; fetch it again")
     types: list[type[pl.DataType]] = [pl.String, pl.String, pl.Int64, pl.Float64]
     schema = (
         dict(zip(RUN, types, strict=True))
@@ -105,12 +107,13 @@ def _table(path: Path, advance: Callable[[int], None]) -> pl.DataFrame:
         else dict(zip(QRELS, types[:2] + types[3:], strict=True))
     )
     table = pl.DataFrame(rows, schema=schema, orient="row")
-    again = ~table.select(pl.struct("query", "document").is_first_distinct()).to_series()
-    if again.any():
-        row = int(again.arg_true()[0])
+    duplicate = ~table.select(pl.struct("query", "document").is_first_distinct()).to_series()
+    if duplicate.any():
+        row = int(duplicate.arg_true()[0])
         raise DataError(
-            f"{path}, line {numbers[row]}: document {table['document'][row]} is there twice for "
-            f"query {table['query'][row]} ({again.sum():,} such lines in all); keep one line each"
+            f"{path}, line {numbers[row]}: document {table['document'][row]} occurs twice for "
+            f"query {table['query'][row]} ({duplicate.sum():,} such lines in total); keep one line "
+            "each"
         )
     return table
 

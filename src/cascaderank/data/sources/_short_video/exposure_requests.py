@@ -1,4 +1,4 @@
-"""Requests of a service of short videos, made of single exposures, without looking ahead."""
+"""Requests of a short-video service, built from single exposures, with past-only histories."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cascaderank.data.ragged import flattened, lengths_of, offsets_of, positions_within
 from cascaderank.data.request_log import RequestLogWriter
 from cascaderank.data.sources import Progress
-from cascaderank.data.sources._short_video_tables import (
+from cascaderank.data.sources._short_video.official_tables import (
     USER,
     VIDEO,
     user_features,
@@ -22,7 +22,7 @@ from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Kind, Role, Schema
 
 RequestOf = Literal["day", "user"]
-"""What one request is: all that a user was shown on one day, or ever."""
+"""Exposures that form one request: all of a user on one day, or all of a user."""
 
 _REQUESTS_PER_FRAME = 20_000
 _SHORT = 7_000  # milliseconds
@@ -30,30 +30,32 @@ _Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watching:
-    """Who was shown what, when, and what became of it."""
+class ExposureTables:
+    """Exposures of videos to users, and the features of both."""
 
     exposures: pl.DataFrame
-    """``user_id``, ``video_id``, ``time`` (UTC, null if unknown), ``feedback``, and one column of
-    truth values for each sequence of histories; in any order."""
+    """``user_id``, ``video_id``, ``time`` (UTC, null if unknown), ``feedback``, and one boolean
+    column for each sequence of histories; in any order."""
     users: pl.DataFrame
-    """``user_id``, one row each, and their features."""
+    """One row per user: ``user_id`` and features."""
     videos: pl.DataFrame
-    """``video_id``, one row each, and their features."""
+    """One row per video: ``video_id`` and features."""
     numbers: Sequence[str]
-    """Features of videos that are numbers."""
+    """Names of the numeric features of videos."""
     sequences: Sequence[str]
-    """Names of history features: the column of exposures that says who belongs to it."""
+    """Names of history features; the column of that name flags the exposures that belong to it."""
     before: Mapping[str, pl.DataFrame] = field(default_factory=dict)
-    """By sequence: ``user_id`` and ``video_id`` of what came before all exposures, oldest first."""
+    """``user_id`` and ``video_id`` of events before all exposures, oldest first, by sequence."""
 
 
 def valid_play(play: pl.Expr, duration: pl.Expr) -> pl.Expr:
-    """Whether a video was played long enough to count: all of it, or more than seven seconds.
+    """Return whether a play counts as valid: to the end, or for more than seven seconds.
 
     Args:
-        play: milliseconds it was played.
-        duration: milliseconds it lasts; if unknown (0), the seven seconds decide.
+        play: playing time in milliseconds.
+        duration: duration of the video in milliseconds. Videos of at most seven seconds must be
+            played to the end; others, and those of unknown duration (0), for more than seven
+            seconds.
 
     Examples:
         >>> frame = pl.DataFrame({"play": [5, 4, 7001, 7000], "of": [5, 5, 9000, 9000]})
@@ -72,35 +74,46 @@ def valid_play(play: pl.Expr, duration: pl.Expr) -> pl.Expr:
 
 def write_requests(
     writer: RequestLogWriter,
-    watching: Watching,
+    tables: ExposureTables,
     *,
     request: RequestOf,
     time_zone: str,
     history_length: int,
     progress: Progress | None,
 ) -> None:
-    """Write all requests and the catalogue of videos, and note what was done on the way.
+    """Write all requests, the catalogue of videos, and notes with counts.
 
-    A video that was shown several times in one request is one candidate, with what came of the
-    first time.
+    A video that was exposed several times in one request is one candidate, with the feedback of its
+    first exposure.
+
+    Args:
+        writer: open writer of the request log.
+        tables: exposures, users and videos.
+        request: exposures that form one request.
+        time_zone: time zone in which days begin.
+        history_length: maximum number of entries of a history; the latest are kept.
+        progress: callback that receives the requests written so far and the total.
+
+    Raises:
+        DataError: if requests are days, and no exposure has a time.
     """
-    rows, notes = _one_per_request(watching.exposures, request, time_zone)
+    rows, notes = _one_per_request(tables.exposures, request, time_zone)
     firsts = np.flatnonzero(_changes(rows, [USER, "day"]))
     lengths = np.diff(np.append(firsts, rows.height))
     heads = rows[firsts].select(USER, "time", "day")
     histories = {
-        name: _latest(rows, firsts, name, watching.before.get(name), history_length)
-        for name in (watching.sequences if request == "day" else ())
+        name: _latest(rows, firsts, name, tables.before.get(name), history_length)
+        for name in (tables.sequences if request == "day" else ())
     }
-    videos = watching.videos.with_row_index("row")
+    videos = tables.videos.with_row_index("row")
     rows = rows.join(videos.select(VIDEO, "row"), on=VIDEO, how="left", maintain_order="left")
-    unknown = heads[USER].unique()
-    notes["users_without_features"] = len(unknown) - int(
-        unknown.is_in(watching.users[USER].implode()).sum()
+    users = heads[USER].unique()
+    notes["users_without_features"] = len(users) - int(
+        users.is_in(tables.users[USER].implode()).sum()
     )
     written = 0
     for chosen in _by_day(heads):
-        frame = _frame(watching, rows, firsts[chosen], lengths[chosen], heads[chosen])
+        frame = _frame(tables, rows, firsts[chosen], lengths[chosen], heads[chosen])
         frame = frame.with_columns(
             _lists(
                 name, values[_places(starts[chosen], counts[chosen])], offsets_of(counts[chosen])
@@ -114,42 +127,42 @@ def write_requests(
     if histories:
         total = np.sum([counts for _, _, counts in histories.values()], axis=0)
         notes["requests_without_history"] = int((total == 0).sum())
-    writer.write_catalogue(watching.videos)
-    writer.extra["notes"] = {**notes, "videos_in_the_catalogue": watching.videos.height}
+    writer.write_catalogue(tables.videos)
+    writer.extra["notes"] = {**notes, "videos_in_the_catalogue": tables.videos.height}
 
 
-def schema_of(watching: Watching, request: RequestOf) -> Schema:
+def schema_of(tables: ExposureTables, request: RequestOf) -> Schema:
     """Return the features of the request log."""
-    names = watching.sequences if request == "day" else ()
+    names = tables.sequences if request == "day" else ()
     histories = [
         Feature(
             name=name, role=Role.HISTORY, kind=Kind.CATEGORICAL, vocabulary=VIDEO, sequence=name
         )
         for name in names
     ]
-    videos = video_features(watching.videos, watching.numbers)
-    return Schema(features=(*user_features(watching.users), *histories, *videos))
+    videos = video_features(tables.videos, tables.numbers)
+    return Schema(features=(*user_features(tables.users), *histories, *videos))
 
 
 def cut_before(exposures: pl.DataFrame, ends: pl.DataFrame) -> pl.Series:
-    """Return the users whose given history ends before their first exposure.
+    """Return the users whose separate history ends before their first exposure.
 
     Args:
-        exposures: of the log.
-        ends: ``user_id`` and ``end``, when the last entry of a history was shown.
+        exposures: exposures of the log.
+        ends: ``user_id`` and ``end``, the time of the last entry of the history.
 
     Raises:
-        DataError: if more than one user in a hundred has a history that overlaps the log: then
-            it is that of another log, and would tell what is to be predicted.
+        DataError: if the histories of more than 1% of the users overlap the log. Such histories
+            belong to another log, and would leak the targets of prediction.
     """
     first = exposures.group_by(USER).agg(pl.col("time").min().alias("first"))
     both = ends.join(first, on=USER, how="left", maintain_order="left")
     late = both.filter(pl.col("end") >= pl.col("first"))
     if late.height * 100 > both.height:
         raise DataError(
-            f"histories look ahead: those of {late.height:,} of {both.height:,} users do not end "
-            f"before their first exposure (user {late[USER][0]}: {late['end'][0]} and "
-            f"{late['first'][0]}); expected histories of the time before the log"
+            f"histories leak the future: those of {late.height:,} of {both.height:,} users do not "
+            f"end before their first exposure (user {late[USER][0]}: {late['end'][0]} and "
+            f"{late['first'][0]}); fetch histories of the time before the log"
         )
     return both.filter(~pl.col(USER).is_in(late[USER].implode()))[USER]
 
@@ -157,7 +170,7 @@ def cut_before(exposures: pl.DataFrame, ends: pl.DataFrame) -> pl.Series:
 def _one_per_request(
     exposures: pl.DataFrame, request: RequestOf, time_zone: str
 ) -> tuple[pl.DataFrame, dict[str, int | str]]:
-    """Exposures sorted by user and time, each video once per request."""
+    """Return exposures sorted by user and time, each video once per request, and counts."""
     notes: dict[str, int | str] = {"exposures": exposures.height}
     if request == "user":
         rows = exposures.with_columns(pl.lit(None, pl.Date).alias("day"))
@@ -167,35 +180,37 @@ def _one_per_request(
         local = pl.col("time").dt.convert_time_zone(time_zone)
         rows = rows.with_columns(local.dt.date().alias("day"))
     if not rows.height:
-        raise DataError('no exposure has a time; say request = "user", which needs none')
+        raise DataError(
+            'expected exposures with a time, found none; set request = "user", which needs no time'
+        )
     rows = rows.sort(USER, "time", maintain_order=True, nulls_last=True)
-    once = rows.unique([USER, "day", VIDEO], keep="first", maintain_order=True)
-    notes["shown_again_in_one_request"] = rows.height - once.height
-    return once, notes
+    distinct = rows.unique([USER, "day", VIDEO], keep="first", maintain_order=True)
+    notes["shown_again_in_one_request"] = rows.height - distinct.height
+    return distinct, notes
 
 
 def _latest(
     rows: pl.DataFrame,
     firsts: _Places,
-    mark: str,
+    sequence: str,
     before: pl.DataFrame | None,
-    most: int,
+    length: int,
 ) -> tuple[NDArray[np.int64], _Places, _Places]:
-    """The latest videos of each request's user before the request, as runs of one array.
+    """Return the latest videos of each request's user before the request, as slices of one array.
 
     Args:
         rows: exposures, sorted by user and time.
         firsts: first row of each request.
-        mark: column that says whether an exposure belongs to the history.
-        before: what came before all rows.
-        most: entries to keep.
+        sequence: boolean column that flags the exposures that belong to the history.
+        before: events before all rows, oldest first.
+        length: maximum number of entries.
 
     Returns:
-        The array, where the run of each request starts, and how long it is.
+        The array of videos, and the start and the length of the slice of each request.
     """
-    marked = rows[mark].to_numpy()
-    count = offsets_of(marked.astype(np.int64))  # of marked rows before each row
-    kept = rows.filter(rows[mark]).select(USER, VIDEO)
+    belongs = rows[sequence].to_numpy()
+    count = offsets_of(belongs.astype(np.int64))  # number of flagged rows before each row
+    kept = rows.filter(rows[sequence]).select(USER, VIDEO)
     old = kept[:0] if before is None else before.sort(USER, maintain_order=True)
     together = pl.concat([old, kept]).sort(USER, maintain_order=True)
     user = rows[USER].gather(firsts).to_numpy()
@@ -203,12 +218,12 @@ def _latest(
     older = old[USER].to_numpy()
     starts = np.searchsorted(older, user, side="left") + count[first_of_user]
     ends = np.searchsorted(older, user, side="right") + count[firsts]
-    starts = np.maximum(starts, ends - most)
+    starts = np.maximum(starts, ends - length)
     return together[VIDEO].to_numpy(), starts, ends - starts
 
 
 def _by_day(heads: pl.DataFrame) -> Iterator[_Places]:
-    """Requests day by day, some at a time."""
+    """Yield indices of requests in order of their days, at most a frame at a time."""
     order = heads.select(pl.arg_sort_by("day", USER)).to_series().to_numpy().astype(np.int64)
     days = heads["day"].gather(order).to_physical().fill_null(0).to_numpy()
     for of_day in np.split(order, np.flatnonzero(np.diff(days)) + 1):
@@ -217,13 +232,17 @@ def _by_day(heads: pl.DataFrame) -> Iterator[_Places]:
 
 
 def _frame(
-    watching: Watching, rows: pl.DataFrame, firsts: _Places, lengths: _Places, heads: pl.DataFrame
+    tables: ExposureTables,
+    rows: pl.DataFrame,
+    firsts: _Places,
+    lengths: _Places,
+    heads: pl.DataFrame,
 ) -> pl.DataFrame:
-    """Some requests with their users and candidates, without histories."""
+    """Return requests with their users and candidates, without histories."""
     candidates = rows[_places(firsts, lengths)]
     offsets = offsets_of(lengths)
-    items = watching.videos[candidates["row"]]
-    requests = heads.join(watching.users, on=USER, how="left", maintain_order="left")
+    items = tables.videos[candidates["row"]]
+    requests = heads.join(tables.users, on=USER, how="left", maintain_order="left")
     ids = pl.col(USER).cast(pl.String)
     if heads["day"].null_count():
         requests = requests.with_columns(ids.alias("request_id")).drop("time")
@@ -238,11 +257,11 @@ def _frame(
 
 
 def _changes(rows: pl.DataFrame, columns: Sequence[str]) -> NDArray[np.bool_]:
-    """Whether a row begins something new."""
-    first = rows.select(
+    """Return whether each row differs from the previous one in ``columns``."""
+    differs = rows.select(
         pl.any_horizontal(pl.col(c).ne_missing(pl.col(c).shift()) for c in columns)
     ).to_series()
-    changes = first.to_numpy().copy()
+    changes = differs.to_numpy().copy()
     changes[:1] = True
     return changes
 
@@ -257,7 +276,7 @@ def _lists(name: str, values: pl.Series | NDArray[np.int64], offsets: _Places) -
 
 
 def unlisted(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Return ``user_id`` and ``video_id`` of the entries of a column of lists, in their order."""
+    """Return ``user_id`` and ``video_id`` of all entries of a list column, in order."""
     lists = frame[column]
     return pl.DataFrame(
         {

@@ -1,8 +1,9 @@
-"""Pickles of strangers: numbers in NumPy arrays are read, and nothing in them is ever run.
+"""Safe reader of untrusted pickles that hold NumPy arrays of numbers.
 
-A pickle is a program. The unpickler here gives it no name to call but a few stand-ins of its own,
-which build arrays of numbers out of bytes; not even NumPy's own ways to rebuild an array are
-reached. It reads pickles of protocols 2 to 5, of NumPy 1 and 2.
+A pickle is a program that may call any function it can import. The unpickler here resolves names
+only to a few stand-ins of its own, which build arrays of numbers from bytes; not even NumPy's
+functions for rebuilding arrays are reachable. It reads pickles of protocols 2 to 5, written by
+NumPy 1 and 2.
 """
 
 import pickle
@@ -22,21 +23,21 @@ _ORDERS = ("<", ">", "|", "=")
 
 
 class _RefusedError(pickle.UnpicklingError):
-    """What the pickle asks for is no number, array of numbers or plain container."""
+    """The pickle requires something other than numbers, arrays of numbers or plain containers."""
 
 
 def read_arrays(path: Path) -> dict[Any, NDArray[Any]]:
-    """Read a pickle that holds arrays of numbers by key, without running anything in it.
+    """Read a pickled dictionary of arrays of numbers, without executing anything in it.
 
     Args:
-        path: of the pickle: one dictionary; its keys are integers, text or other scalars.
+        path: file with one pickled dictionary, whose keys are integers, strings or other scalars.
 
     Returns:
         The arrays by key. They may be read-only.
 
     Raises:
-        DataError: if the file cannot be read, is damaged, asks for anything beyond arrays of
-            numbers and plain containers (the message names it), or is no such dictionary.
+        DataError: if the file cannot be read, is damaged, requires anything but arrays of numbers
+            and plain containers (the message names it), or does not hold such a dictionary.
 
     Examples:
         >>> import tempfile
@@ -52,18 +53,18 @@ def read_arrays(path: Path) -> dict[Any, NDArray[Any]]:
         Traceback (most recent call last):
             ...
         cascaderank.errors.DataError: ...function.pkl: this pickle was not read, and nothing in \
-it was run: it asks for 'builtins.print', and only arrays of numbers and plain containers are \
-taken; get the file from where it was published
+it was executed: it refers to 'builtins.print', and only arrays of numbers and plain containers \
+are accepted; fetch the file from its publisher
 
     Source: this project.
     """
     try:
         with path.open("rb") as file:
-            held = _Unpickler(file).load()
+            content = _Unpickler(file).load()
     except _RefusedError as error:
         raise DataError(
-            f"{path}: this pickle was not read, and nothing in it was run: {error}; get the file "
-            "from where it was published"
+            f"{path}: this pickle was not read, and nothing in it was executed: {error}; fetch the "
+            "file from its publisher"
         ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -72,21 +73,24 @@ taken; get the file from where it was published
             f"{path}: damaged or truncated pickle ({type(error).__name__}: {error}); fetch the "
             "file again"
         ) from None
-    if not isinstance(held, dict):
-        raise DataError(f"{path}: expected arrays by key, found {_kind(held)}")
-    # In place: a second dictionary of a day's requests would be large.
-    for key, value in held.items():
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected arrays by key, found {_kind(content)}")
+    # In place, because a second dictionary of all requests of a day would be large.
+    for key, value in content.items():
         if isinstance(value, _Array) and value.array is not None:
-            held[key] = value.array
+            content[key] = value.array
         else:
             raise DataError(f"{path}: expected an array under {key!r}, found {_kind(value)}")
-    return held
+    return content
 
 
 def check_ends(path: Path) -> str:
-    """Return what is wrong with the first and the last bytes of a pickle, or nothing.
+    """Check the first and the last bytes of a pickle.
 
-    What was cut off while it was copied is told by this without reading it.
+    This detects a file that was truncated while it was copied, without reading all of it.
+
+    Returns:
+        A description of the damage, or an empty string.
     """
     try:
         with path.open("rb") as file:
@@ -102,7 +106,7 @@ def check_ends(path: Path) -> str:
 
 @final
 class _StandIn:
-    """What a name of a pickle leads to: may be called, and cannot be changed."""
+    """Function that a name in a pickle resolves to; it can be called and not modified."""
 
     __slots__ = ("_call",)
 
@@ -113,36 +117,37 @@ class _StandIn:
         return self._call(*args)
 
     def __setstate__(self, state: object) -> NoReturn:
-        raise _RefusedError("it changes the state of something it must not change")
+        raise _RefusedError("it modifies the state of a function")
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a stand-in is not pickled")
+        raise TypeError("a stand-in cannot be pickled")
 
 
 @final
 class _Dtype:
-    """Type of the numbers of an array, as a pickle tells it: first the kind, then the order."""
+    """Data type of an array, as pickled by NumPy: first the kind, then the byte order."""
 
     __slots__ = ("dtype",)
 
     def __init__(self, kind: object, *_: object) -> None:
         if not isinstance(kind, str) or not _NUMBERS.fullmatch(kind.lstrip("<>|=")):
-            told = "of objects " if isinstance(kind, str) and kind.strip("|") in ("O", "O8") else ""
+            is_object = isinstance(kind, str) and kind.strip("|") in ("O", "O8")
             raise _RefusedError(
-                f"it holds an array {told}of dtype {kind!r}, and only numbers are taken"
+                f"it holds an array {'of objects ' * is_object}of dtype {kind!r}, and only numbers "
+                "are accepted"
             )
         self.dtype = np.dtype(kind)
 
     def __setstate__(self, state: Sequence[object]) -> None:
         _, order, subarray, names, fields = state[:5]
         if order not in _ORDERS or any(x is not None for x in (subarray, names, fields)):
-            raise _RefusedError("it holds an array of records, and only numbers are taken")
+            raise _RefusedError("it holds an array of records, and only numbers are accepted")
         self.dtype = self.dtype.newbyteorder(order)  # type: ignore[arg-type]
 
 
 @final
 class _Array:
-    """An array that a pickle begins to build, and its content once that was told."""
+    """An array of a pickle; ``array`` is ``None`` until its content has been read."""
 
     __slots__ = ("array",)
 
@@ -155,7 +160,7 @@ class _Array:
 
 
 def _filled(data: object, dtype: object, shape: object, order: object = "C") -> NDArray[Any]:
-    """Return numbers as an array, having checked that there are as many as the shape says."""
+    """Return bytes as an array of numbers, after checking that their length fits the shape."""
     if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
         raise _RefusedError("it holds an array whose content is not bytes of numbers")
     sizes = shape if isinstance(shape, tuple) else (shape,)
@@ -172,23 +177,23 @@ def _scalar(dtype: object, data: object = b"") -> object:
 
 
 def _buffer(*content: object) -> _Array:
-    """Return an array of bytes, dtype, shape and order, as protocol 5 writes it."""
+    """Return an array from bytes, dtype, shape and order, as protocol 5 stores it."""
     return _Array(_filled(*content))
 
 
 def _encoded(text: object, encoding: object = "latin1") -> bytes:
-    """Bytes, as protocol 2 writes them."""
+    """Return bytes from text, as protocol 2 stores them."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise _RefusedError(f"it encodes text as {encoding!r}")
     return text.encode("latin1")
 
 
 def _bytes(data: object = b"", *encoding: object) -> bytes | bytearray:
-    """Bytes out of bytes; not out of a length, which could fill the memory."""
+    """Return bytes from bytes; a length is refused, because it could exhaust the memory."""
     if isinstance(data, str):
         return _encoded(data, *encoding)
     if not isinstance(data, bytes | bytearray):
-        raise _RefusedError(f"it makes bytes of {_kind(data)}")
+        raise _RefusedError(f"it builds bytes from {_kind(data)}")
     return data
 
 
@@ -197,13 +202,13 @@ _NDARRAY, _DTYPE = _StandIn(lambda *_: _refuse("numpy.ndarray")), _StandIn(_Dtyp
 
 def _reconstruct(kind: object, *_: object) -> _Array:
     if kind is not _NDARRAY:
-        raise _RefusedError("it builds an array of a class of its own")
+        raise _RefusedError("it builds an array of another class")
     return _Array()
 
 
 def _refuse(name: str) -> NoReturn:
     raise _RefusedError(
-        f"it asks for '{name}', and only arrays of numbers and plain containers are taken"
+        f"it refers to '{name}', and only arrays of numbers and plain containers are accepted"
     )
 
 

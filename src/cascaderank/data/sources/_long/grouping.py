@@ -1,12 +1,12 @@
-"""Rows of candidates, gathered into requests."""
+"""Grouping of rows, one per candidate, into requests."""
 
 from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from cascaderank.data.sources._long_layout import Layout
-from cascaderank.data.sources._long_tables import LongTable
-from cascaderank.data.sources._timestamps import TimestampUnit, utc_timestamps
+from cascaderank.data.sources._long.layout import Layout
+from cascaderank.data.sources._shared.long_table import LongTable
+from cascaderank.data.sources._shared.timestamps import TimestampUnit, utc_timestamps
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.schema import Kind, Role, abridged
 
@@ -16,47 +16,49 @@ _DIFFERS = "differs: "
 def shares(
     table: LongTable, types: dict[str, pl.DataType], layout: Layout, rows_at_once: int
 ) -> Iterator[pl.DataFrame]:
-    """Yield the rows of a table, those of one request together, in the order of the files.
+    """Partition the rows of a table by request, in the order of the files.
+
+    All rows of a request are in the same frame.
 
     Args:
-        table: where the rows are.
-        types: columns to read, and what as.
-        layout: tells which column is the request id.
-        rows_at_once: about how many rows to yield at once, at most.
+        table: table to read.
+        types: data types to read columns as, by column.
+        layout: purpose of the columns.
+        rows_at_once: approximate maximum number of rows in a frame.
 
     Raises:
         DataError: if the files cannot be read, or a row has no request id.
     """
     rows = table.scan(types)
     ids = pl.col(layout.request_id)
-    without = int(table.collect(rows.select(ids.null_count())).item())
-    if without:
+    empty = int(table.collect(rows.select(ids.null_count())).item())
+    if empty:
         raise DataError(
-            f"column '{layout.request_id}' (request_id) is empty in {without:,} of "
+            f"column '{layout.request_id}' (request_id) is empty in {empty:,} of "
             f"{table.rows:,} rows{table.first(layout.request_id, lambda text: not text)}; "
             "fill it, or leave the rows out"
         )
     count = -(-table.rows // rows_at_once)
     for share in range(count):
-        mine = rows if count == 1 else rows.filter(ids.hash(seed=0) % count == share)
-        yield table.collect(mine)
+        own = rows if count == 1 else rows.filter(ids.hash(seed=0) % count == share)
+        yield table.collect(own)
 
 
 def gathered(
     rows: pl.DataFrame, layout: Layout, level_names: Sequence[str], unit: TimestampUnit
 ) -> pl.DataFrame:
-    """Return one row per request, in the order in which requests begin, for a request log.
+    """Return one row per request, for a request log, in the order of their first rows.
 
     Args:
-        rows: one per candidate, all rows of each request.
-        layout: what the columns are.
-        level_names: lowest first; empty if there are no levels.
-        unit: of timestamps that are numbers.
+        rows: one row per candidate, with all rows of each request.
+        layout: purpose of the columns.
+        level_names: names of levels, lowest first; empty if the table has no levels.
+        unit: unit of timestamps that are numbers.
 
     Raises:
-        ConfigError: if the levels have no names, or times no unit.
-        DataError: if rows of a request differ in what they must agree on, or a time or a level
-            cannot be read.
+        ConfigError: if levels have no names, or numeric timestamps no unit.
+        DataError: if rows of a request differ in a column of the request, or a timestamp or a
+            level is invalid.
     """
     rows = rows.rename(
         {column: what for column, what in layout.taken.items() if column != what}, strict=False
@@ -79,8 +81,8 @@ def gathered(
             raise DataError(
                 f"column '{column_of.get(name, name)}': expected one value per request, found "
                 f"{' and '.join(str(v) for v in values[:2].to_list())} in request {request!r}, and "
-                f"{differs.height - 1:,} more such requests; correct the rows, or name the column "
-                "in item_features if it is of the candidates"
+                f"{differs.height - 1:,} more such requests; correct the rows, or put the column "
+                "in item_features if it describes the candidates"
             )
     requests = requests.select("request_id", *whole, *items)
     if layout.timestamp:
@@ -90,7 +92,7 @@ def gathered(
 
 
 def _cleaned(layout: Layout) -> Iterator[pl.Expr]:
-    """NaN is null where null may be, and no history is an empty one."""
+    """Replace NaN by null in features that may be missing, and null histories by empty ones."""
     for feature in layout.schema.features:
         column = pl.col(feature.name)
         history = feature.role is Role.HISTORY
@@ -105,10 +107,10 @@ def _cleaned(layout: Layout) -> Iterator[pl.Expr]:
 
 def _levels(levels: pl.Series, level_names: Sequence[str]) -> pl.Series:
     if not level_names:
-        found = levels.unique().sort().to_list()
+        values = levels.unique().sort().to_list()
         raise ConfigError(
-            f"expected names of the levels, lowest first; say level_names=[...]; the column holds "
-            f"{abridged(map(str, found))}"
+            f"expected names of the levels {abridged(map(str, values))}, found none; set "
+            "level_names=[...], lowest first"
         )
     if levels.dtype.is_integer():
         return levels
@@ -120,7 +122,7 @@ def _levels(levels: pl.Series, level_names: Sequence[str]) -> pl.Series:
         raise DataError(
             f"level: expected one of {', '.join(level_names)}, found '{unknown[0]}'"
             f"{did_you_mean(unknown[0], level_names)} and {len(unknown) - 1:,} more rows with "
-            "unknown names"
+            "other names; add them to level_names"
         )
     return text.replace_strict(
         list(level_names), list(range(len(level_names))), return_dtype=pl.Int8

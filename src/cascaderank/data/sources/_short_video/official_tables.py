@@ -1,4 +1,4 @@
-"""Tables of KuaiRand and KuaiRec: exposures, users and videos, read and checked."""
+"""Tables of KuaiRand and KuaiRec: reading and checking of exposures, users and videos."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from cascaderank.data.sources import Inputs
-from cascaderank.data.sources._long_tables import open_long_table
+from cascaderank.data.sources._shared.long_table import open_long_table
 from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Kind, Role, Transform, abridged
 
@@ -23,105 +23,124 @@ USER_NUMBERS = ("follow_user_num", "fans_user_num", "friend_user_num", "register
 
 
 def the_folder(from_: Inputs, holding: str) -> Path:
-    """Return the one folder that was named, or the folder ``data`` in it.
+    """Return the given folder, or the folder ``data`` inside it, whichever has the files.
 
     Args:
-        from_: what was named.
-        holding: pattern of a file that makes it the right one.
+        from_: a single folder.
+        holding: shell pattern of a file that the folder must contain.
 
     Raises:
-        DataError: if there is not one folder with such a file.
+        DataError: if ``from_`` is not a single folder, or neither folder has such a file.
     """
     paths = [Path(from_)] if isinstance(from_, str | Path) else [Path(p) for p in from_ or ()]
     if len(paths) != 1:
-        raise DataError(f"expected one folder with {holding}, found {len(paths)}; name one")
+        raise DataError(
+            f"expected one folder with {holding}, found {len(paths)} paths; give one with --from"
+        )
     for folder in (paths[0], paths[0] / "data"):
         if folder.is_dir() and any(folder.glob(holding)):
             return folder
-    found = "no such folder" if not paths[0].is_dir() else "no such file in it"
-    raise DataError(f"{paths[0]}: expected a folder with {holding}, found {found}")
+    found = "no such file in it" if paths[0].is_dir() else "no such folder"
+    raise DataError(
+        f"{paths[0]}: expected a folder with {holding}, found {found}; give another with --from"
+    )
 
 
 def find_files(folder: Path, patterns: Sequence[str], what: str) -> list[Path]:
-    """Return the files of the first pattern that has any, in order of their names.
+    """Return the files that match the first pattern with a match, sorted by name.
+
+    Args:
+        folder: folder to search.
+        patterns: shell patterns, in order of preference.
+        what: description of the files, for messages.
 
     Raises:
-        DataError: if there are none.
+        DataError: if no file matches a pattern.
     """
     for pattern in patterns:
         if files := sorted(p for p in folder.glob(pattern) if p.is_file()):
             return files
-    raise DataError(f"{folder}: expected {what}, found no file called {' or '.join(patterns)}")
+    raise DataError(f"{folder}: expected {what}, found no file named {' or '.join(patterns)}")
 
 
 def read_columns(
-    files: Sequence[Path], needed: Sequence[str], wanted: Sequence[str] = ()
+    files: Sequence[Path], required: Sequence[str], optional: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """Read columns of Parquet or CSV files, one after another.
+    """Read columns of Parquet or CSV files and concatenate their rows.
 
     Args:
-        files: of one kind.
-        needed: columns that must be there.
-        wanted: columns that are read if they are there.
+        files: files of one format.
+        required: columns that must exist.
+        optional: columns that are read if they exist.
 
     Raises:
         DataError: if a file is damaged, or a column is missing.
     """
     table = open_long_table(files)
-    for column in needed:
+    for column in required:
         table.check(column, what="an official column of the data set")
-    columns = [c for c in dict.fromkeys([*needed, *wanted]) if c in table.types]
+    columns = [c for c in dict.fromkeys([*required, *optional]) if c in table.types]
     return table.collect(table.scan({c: table.types[c] for c in columns}))
 
 
 def whole(frame: pl.DataFrame, columns: Sequence[str], where: Path) -> pl.DataFrame:
-    """Return columns as Int64, of which no value may be missing.
+    """Cast columns to Int64.
+
+    Args:
+        frame: table.
+        columns: columns to cast.
+        where: file of the table, for messages.
 
     Raises:
-        DataError: if one is missing, or is no whole number.
+        DataError: if a value is missing, or is not a whole number.
     """
     for name in columns:
         column = frame[name]
         numbers = column.cast(pl.Int64, strict=False) if column.dtype.is_numeric() else None
-        wrong = (
+        invalid = (
             len(column)
             if numbers is None
             else int((numbers.is_null() | (numbers.cast(pl.Float64) != column)).sum())
         )
-        if wrong or numbers is None:
+        if invalid or numbers is None:
             raise DataError(
-                f"{where}: column '{name}': expected whole numbers, found {wrong:,} of "
-                f"{len(column):,} values that are missing or something else; fetch the file again"
+                f"{where}: column '{name}': expected whole numbers, found {invalid:,} of "
+                f"{len(column):,} values that are missing or of another type; fetch the file again"
             )
         frame = frame.with_columns(numbers)
     return frame
 
 
 def one_per(frame: pl.DataFrame, key: str, where: Path) -> pl.DataFrame:
-    """Return the rows, of which no two may have one key; rows that are wholly equal count once.
+    """Return the distinct rows, which must have unique keys.
+
+    Args:
+        frame: table.
+        key: column of the keys.
+        where: file of the table, for messages.
 
     Raises:
-        DataError: if two do; it is named.
+        DataError: if two different rows have the same key; the message names it.
     """
     frame = frame.unique(maintain_order=True)
-    twice = frame[key].filter(frame[key].is_duplicated())
-    if len(twice):
+    repeated = frame[key].filter(frame[key].is_duplicated())
+    if len(repeated):
         raise DataError(
-            f"{where}: expected one row per {key}, found {twice.n_unique():,} that differ from "
-            f"another of the same, first {twice[0]}; fetch the file again"
+            f"{where}: expected one row per {key}, found several different rows for "
+            f"{repeated.n_unique():,}, first {repeated[0]}; fetch the file again"
         )
     return frame
 
 
 def read_users(files: Sequence[Path]) -> pl.DataFrame:
-    """Read users, one row each, with those of the official columns that there are."""
+    """Read the table of users, with one row per user and the official columns that exist."""
     frame = read_columns(files, [USER], [*USER_CATEGORIES, *USER_NUMBERS])
     frame = whole(frame, [USER], files[0])
     return one_per(categories(frame, USER_CATEGORIES), USER, files[0])
 
 
 def categories(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """Return categories as integers where all are whole numbers, else as text."""
+    """Cast columns of categories to integers if all values are whole numbers, else to text."""
     for name in (c for c in columns if c in frame.columns):
         column = frame[name]
         if column.dtype.is_float():
@@ -150,10 +169,10 @@ def first_two(tags: pl.Series, name: str) -> list[pl.Series]:
 
 
 def check_known(exposures: pl.DataFrame, videos: pl.DataFrame, where: Path) -> None:
-    """Check that every video of the log is in the table of videos.
+    """Check that the table of videos has every video of the log.
 
     Raises:
-        DataError: if some are not.
+        DataError: if a video is missing.
     """
     unknown = exposures[VIDEO].unique().sort()
     unknown = unknown.filter(~unknown.is_in(videos[VIDEO].implode()))
@@ -161,13 +180,13 @@ def check_known(exposures: pl.DataFrame, videos: pl.DataFrame, where: Path) -> N
         rows = int(exposures[VIDEO].is_in(unknown.implode()).sum())
         raise DataError(
             f"{where}: expected every video of the log, found {len(unknown):,} missing with "
-            f"{rows:,} exposures (video_id {abridged(map(str, unknown), 5)}); are log and table "
-            "of one version of the data set?"
+            f"{rows:,} exposures (video_id {abridged(map(str, unknown), 5)}); fetch log and table "
+            "of the same version of the data set"
         )
 
 
 def user_features(users: pl.DataFrame) -> list[Feature]:
-    """Return the features of users: their id, and what the table holds."""
+    """Return the features of users: their id, and the columns of the table."""
     return [
         Feature(name=USER, role=Role.REQUEST, kind=Kind.CATEGORICAL),
         *(_feature(name, Role.REQUEST, USER_NUMBERS) for name in users.columns if name != USER),
@@ -175,7 +194,7 @@ def user_features(users: pl.DataFrame) -> list[Feature]:
 
 
 def video_features(videos: pl.DataFrame, numbers: Sequence[str]) -> list[Feature]:
-    """Return the features of videos: their id, and what the table holds."""
+    """Return the features of videos: their id, and the columns of the table."""
     return [
         Feature(name=VIDEO, role=Role.ITEM, kind=Kind.CATEGORICAL),
         *(_feature(name, Role.ITEM, numbers) for name in videos.columns if name != VIDEO),

@@ -1,4 +1,4 @@
-"""Lines of LETOR files, parsed and checked some thousand at a time."""
+"""Parser of svmlight lines with query ids, in blocks of several thousand lines."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from cascaderank.data.sources._files import read_lines, shown
+from cascaderank.data.sources._shared.input_files import read_lines, shown
 from cascaderank.errors import DataError
 from cascaderank.schema import abridged
 
@@ -24,19 +24,25 @@ _EXPECTED = "expected 'label qid:ID index:value index:value ...'"
 
 @dataclass(frozen=True)
 class Block:
-    """Some lines of one file; ``lines`` are numbers from 1."""
+    """Consecutive lines of one file as arrays; entry ``i`` of each belongs to the same line."""
 
     lines: NDArray[np.int64]
+    """Line numbers, from 1."""
     queries: list[str]
+    """Query ids."""
     labels: NDArray[np.float32]
     values: NDArray[np.float32]
+    """Features, ``[lines, width]``."""
 
 
 def width_of(files: Sequence[Path]) -> int:
-    """Return the largest feature index; as indices rise, the last one of a line is its largest.
+    """Return the largest feature index of all files.
+
+    Indices increase within a line, so only the last one of each line is read.
 
     Raises:
-        DataError: if it is beyond 10,000, which nobody means, or no line has a feature.
+        DataError: if an index exceeds 10,000, which indicates a malformed file, or no line has a
+            feature.
     """
     width = 0
     for path in files:
@@ -47,27 +53,28 @@ def width_of(files: Sequence[Path]) -> int:
                 if width > _MOST_FEATURES:
                     raise DataError(
                         f"{path}, line {number}: feature index {width} is beyond {_MOST_FEATURES}; "
-                        "features are stored densely; if there are so many, say features=N"
+                        "features are stored densely; set features=N if the index is intended"
                     )
     if not width:
-        raise DataError(f"{files[0]}: {_EXPECTED} on every line, found no feature in any file")
+        raise DataError(
+            f"{files[0]}: {_EXPECTED} on every line, found no feature in any file; fetch it again"
+        )
     return width
 
 
 def read_blocks(path: Path, width: int, advance: Callable[[int], None]) -> Iterator[Block]:
-    """Parse a file some thousand lines at a time.
+    """Parse a file in blocks of several thousand lines.
 
     Args:
-        path: plain or gzipped.
-        width: how many features there are.
-        advance: called now and then with bytes newly read.
+        path: plain or gzipped file.
+        width: number of features.
+        advance: callback that receives the number of bytes read since its last call.
 
     Yields:
-        Blocks in the order of the lines; values ``[lines, width]``, NaN for what is not a finite
-        float32.
+        Blocks in the order of the lines. Values that are not finite in float32 are NaN.
 
     Raises:
-        DataError: if a line is not of this layout, or there is none.
+        DataError: if a line does not have this layout, or no line has content.
     """
     numbered = enumerate(read_lines(path, advance), 1)
     empty = True
@@ -78,11 +85,11 @@ def read_blocks(path: Path, width: int, advance: Callable[[int], None]) -> Itera
             empty = False
             yield _parsed(bodies, width) or _refused(path, bodies, width)
     if empty:
-        raise DataError(f"{path}: {_EXPECTED} on every line, found none")
+        raise DataError(f"{path}: {_EXPECTED} on every line, found none; fetch it again")
 
 
 def _parsed(bodies: Sequence[tuple[int, bytes]], width: int) -> Block | None:
-    """Parse lines without comments all at once, or return ``None`` if anything is wrong."""
+    """Parse lines without comments all at once; return ``None`` if any of them is invalid."""
     matches = [_LINE.fullmatch(body) for _, body in bodies]
     if None in matches:
         return None
@@ -96,12 +103,12 @@ def _parsed(bodies: Sequence[tuple[int, bytes]], width: int) -> Block | None:
         return None
     row = np.repeat(np.arange(len(bodies)), [p.count(b":") for p in pairs])
     index, value = numbers[:, 0].astype(np.int64) - 1, numbers[:, 1]
-    good = (
+    valid = (
         bool(((label >= 0) & (label <= _LARGEST)).all())
         and bool(((index >= 0) & (index < width)).all())
         and bool(((np.diff(index) > 0) | (np.diff(row) > 0)).all())
     )
-    if not good:
+    if not valid:
         return None
     values = np.zeros((len(bodies), width), np.float32)
     values[row, index] = np.where(np.abs(value) <= _LARGEST, value, np.nan)
@@ -111,11 +118,13 @@ def _parsed(bodies: Sequence[tuple[int, bytes]], width: int) -> Block | None:
 
 
 def _refused(path: Path, bodies: Sequence[tuple[int, bytes]], width: int) -> NoReturn:
-    """Say what is wrong with the first wrong line."""
+    """Raise an error that describes the first invalid line."""
     for number, body in bodies:
         if mistake := _mistake(body.split(), width):
             raise DataError(f"{path}, line {number}: {mistake}; the line is {shown(body)}")
-    raise AssertionError(f"{path}: lines {bodies[0][0]} to {bodies[-1][0]} were refused wrongly")
+    raise AssertionError(
+        f"{path}: lines {bodies[0][0]} to {bodies[-1][0]} were rejected, but each of them is valid"
+    )
 
 
 def _mistake(fields: Sequence[bytes], width: int) -> str:
@@ -124,7 +133,7 @@ def _mistake(fields: Sequence[bytes], width: int) -> str:
     except ValueError:
         return f"{_EXPECTED}, found the label {shown(fields[0])}"
     if not 0 <= label <= _LARGEST:
-        return f"expected a finite label that is not negative, found {shown(fields[0])}"
+        return f"expected a finite non-negative label, found {shown(fields[0])}"
     if len(fields) < 2 or not re.fullmatch(rb"qid:[^\s:#]+", fields[1]):
         return f"{_EXPECTED}, found no qid after the label"
     last = 0
@@ -134,10 +143,10 @@ def _mistake(fields: Sequence[bytes], width: int) -> str:
             return f"expected index:value, found {shown(field)}"
         index = int(pair[1])
         if index == 0:
-            return f"feature indices count from 1, found {shown(field)}"
+            return f"expected feature indices from 1, found {shown(field)}"
         if index <= last:
-            told = "is there twice" if index == last else f"comes after {last}"
-            return f"feature indices must rise, but {index} {told}"
+            position = "occurs twice" if index == last else f"follows {last}"
+            return f"feature indices must increase, but {index} {position}"
         try:
             float(pair[2])
         except ValueError:
@@ -157,10 +166,10 @@ def _is_text(text: bytes) -> bool:
 
 
 def finite_blocks(blocks: Iterator[Block], path: Path) -> Iterator[Block]:
-    """Pass on blocks up to the first NaN, then count them all and refuse the file.
+    """Yield blocks without NaN; at the first NaN, count all NaN of the file and raise.
 
     Raises:
-        DataError: if there is one; names the features and the first line.
+        DataError: if a value is NaN; the message names the features and the first line.
     """
     first, counts = 0, np.zeros(0, np.int64)
     for block in blocks:
@@ -174,6 +183,6 @@ def finite_blocks(blocks: Iterator[Block], path: Path) -> Iterator[Block]:
         named = [f"f{i + 1} ({counts[i]:,})" for i in np.flatnonzero(counts)]
         raise DataError(
             f"{path}: expected finite float32 numbers, found {counts.sum():,} that are not, "
-            f"first in line {first}, in {abridged(named)}; correct them, or say missing=true to "
+            f"first in line {first}, in {abridged(named)}; correct them, or set missing=true to "
             "read them as missing"
         )

@@ -1,4 +1,4 @@
-"""Input files of sources: which there are, and their lines, plain or gzipped."""
+"""Input files of sources: selection of files, and lines of plain or gzipped files."""
 
 import gzip
 import zlib
@@ -10,36 +10,37 @@ from cascaderank.data.sources import Inputs, Progress
 from cascaderank.errors import DataError
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_LINES_PER_TICK = 4096
+_LINES_PER_CALL = 4096
 
 
 def input_files(from_: Inputs, patterns: Sequence[str], *, what: str) -> list[Path]:
-    """Return the files that were named, and those in the folders that were named.
+    """Return the given files, and the matching files of the given folders.
 
     Args:
-        from_: files and folders. A file is taken whatever its name; of a folder, the files
-            directly in it that match a pattern, sorted by name, hidden ones left out.
+        from_: files and folders. A file is accepted under any name. From a folder, the files
+            directly inside it that match a pattern are returned, sorted by name and without
+            hidden files.
         patterns: shell patterns of file names, in lower case; each also matches with ``.gz``.
-        what: what the files are called in messages, such as ``"LETOR files"``.
+        what: description of the files for messages, such as ``"LETOR files"``.
 
     Returns:
-        At least one file, in the order of ``from_``, none twice.
+        At least one file, in the order of ``from_``, without duplicates.
 
     Raises:
-        DataError: if nothing was named, something named does not exist, a folder holds no file
-            of these patterns, or a file is named twice.
+        DataError: if ``from_`` is empty, a path does not exist, a folder has no matching file, a
+            file is empty, or a file is given twice.
     """
     paths = [from_] if isinstance(from_, str | Path) else [*(from_ or ())]
     if not paths:
-        raise DataError(f"expected {what}, found no file or folder; name one with --from")
+        raise DataError(f"expected {what}, found no file or folder; give one with --from")
     files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
             inside = [p for p in sorted(path.iterdir()) if p.is_file() and _matches(p, patterns)]
             if not inside:
                 raise DataError(
-                    f"{path}: expected {what} in this folder, found no file called "
-                    f"{' or '.join(patterns)} (or that and .gz); name the files themselves"
+                    f"{path}: expected {what} in this folder, found no file named "
+                    f"{' or '.join(patterns)} (optionally with .gz); give the files themselves"
                 )
             files += inside
         elif path.exists():
@@ -49,7 +50,9 @@ def input_files(from_: Inputs, patterns: Sequence[str], *, what: str) -> list[Pa
     resolved = [p.resolve() for p in files]
     for i, path in enumerate(resolved):
         if path in resolved[:i]:
-            raise DataError(f"{files[i]}: this file was named twice; name it once")
+            raise DataError(f"{files[i]}: this file was given twice; give it once")
+        if not path.stat().st_size:
+            raise DataError(f"{files[i]}: expected {what}, found an empty file; fetch it again")
     return files
 
 
@@ -59,7 +62,7 @@ def _matches(path: Path, patterns: Sequence[str]) -> bool:
 
 
 def byte_counter(files: Sequence[Path], progress: Progress | None) -> Callable[[int], None]:
-    """Return what adds up the bytes that were read of all files, and tells ``progress``."""
+    """Return a callback that adds bytes read to a total and reports it to ``progress``."""
     total, done = sum(p.stat().st_size for p in files), 0
 
     def advance(count: int) -> None:
@@ -72,11 +75,11 @@ def byte_counter(files: Sequence[Path], progress: Progress | None) -> Callable[[
 
 
 def read_lines(path: Path, advance: Callable[[int], None] = lambda _: None) -> Iterator[bytes]:
-    """Yield the lines of a file, unpacked if it starts as gzip files do.
+    """Yield the lines of a file, decompressed if it starts with the magic number of gzip.
 
     Args:
-        path: the file; its name does not matter.
-        advance: called now and then with the bytes of the file that were newly read.
+        path: the file; its name is not used.
+        advance: callback that receives the number of bytes read from the file since its last call.
 
     Raises:
         DataError: if the file cannot be read, or is a damaged or truncated gzip file.
@@ -84,23 +87,23 @@ def read_lines(path: Path, advance: Callable[[int], None] = lambda _: None) -> I
     number = position = 0
     try:
         with path.open("rb") as raw:
-            packed = raw.peek(2)[:2] == _GZIP_MAGIC
-            for number, line in enumerate(gzip.GzipFile(fileobj=raw) if packed else raw, 1):
-                if number % _LINES_PER_TICK == 0:
+            is_gzip = raw.peek(2)[:2] == _GZIP_MAGIC
+            for number, line in enumerate(gzip.GzipFile(fileobj=raw) if is_gzip else raw, 1):
+                if number % _LINES_PER_CALL == 0:
                     advance(raw.tell() - position)
                     position = raw.tell()
                 yield line
             advance(raw.tell() - position)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(
-            f"{path}: damaged gzip file, broken after line {number} ({error}); fetch it again"
+            f"{path}: damaged gzip file, unreadable after line {number} ({error}); fetch it again"
         ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def shown(text: bytes | str, most: int = 60) -> str:
-    """Return text for a message: quoted, printable, and not longer than ``most`` and an ellipsis.
+    """Return text for a message, quoted and printable; text beyond ``most`` becomes an ellipsis.
 
     Examples:
         >>> shown(b"0 qid:1 1:0.5 2:0.25", most=10)

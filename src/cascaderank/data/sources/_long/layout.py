@@ -1,11 +1,11 @@
-"""Which column of a long table is what: ids, times, labels and features with their kinds."""
+"""Purpose of each column of a long table: request id, timestamp, labels and features."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
-from cascaderank.data.sources._long_tables import LongTable
+from cascaderank.data.sources._shared.long_table import LongTable
 from cascaderank.data.validation import CANDIDATE_COLUMNS
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import Kind, Role, Schema
@@ -13,17 +13,20 @@ from cascaderank.schema import Kind, Role, Schema
 
 @dataclass(frozen=True)
 class Layout:
-    """What the columns of a long table are."""
+    """Mapping of the columns of a long table to those of a request log."""
 
     request_id: str
+    """Column of the request id."""
     timestamp: str | None
+    """Column of the timestamp; ``None`` if the table has none."""
     candidates: dict[str, str]
-    """Columns by what they become: ``level``, ``position``, ``label`` or ``feedback``."""
+    """Columns by their purpose: ``level``, ``position``, ``label`` or ``feedback``."""
     schema: Schema
+    """Features."""
 
     @property
     def taken(self) -> dict[str, str]:
-        """Columns that are no features, and what they are."""
+        """Columns that are not features, each with its purpose."""
         taken = {self.request_id: "request_id"}
         if self.timestamp:
             taken[self.timestamp] = "timestamp"
@@ -36,14 +39,15 @@ def columns_that_are_no_features(
     """Return a layout without features.
 
     Args:
-        table: where the columns are.
-        request_id: a column.
-        timestamp: a column; empty for the one called ``timestamp``, if there is one.
-        candidates: columns by what they become; empty as with ``timestamp``.
+        table: table of the columns.
+        request_id: column of the request id.
+        timestamp: column of the timestamp; if empty, the column named ``timestamp`` if the table
+            has one.
+        candidates: columns by purpose; if empty, the column of that name, as with ``timestamp``.
 
     Raises:
-        ConfigError: if one column is to be two things.
-        DataError: if a column is not there.
+        ConfigError: if one column has two purposes.
+        DataError: if a column does not exist.
     """
 
     def named(what: str, column: str) -> str | None:
@@ -52,27 +56,29 @@ def columns_that_are_no_features(
         return what if what in table.types else None
 
     ids = table.check(request_id, what="request_id")
-    found = {what: named(what, candidates[what]) for what in CANDIDATE_COLUMNS}
+    columns = {what: named(what, candidates[what]) for what in CANDIDATE_COLUMNS}
     layout = Layout(
         ids,
         named("timestamp", timestamp),
-        {what: column for what, column in found.items() if column},
+        {what: column for what, column in columns.items() if column},
         Schema(features=()),
     )
     used = [ids, *([layout.timestamp] if layout.timestamp else []), *layout.candidates.values()]
-    twice = [c for c in used if used.count(c) > 1]
-    if twice:
-        raise ConfigError(f"column '{twice[0]}' is named for two things; name one column for each")
+    repeated = [c for c in used if used.count(c) > 1]
+    if repeated:
+        raise ConfigError(
+            f"column '{repeated[0]}' has two purposes; set a different column for each"
+        )
     return layout
 
 
 def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
-    """Return the columns to read, with the types to read them as.
+    """Return the data types to read the used columns as, by column.
 
     Raises:
-        ConfigError: if a column is of two uses.
-        DataError: if a column is missing or its values are not of the kind that they must be; of
-            CSV files, the line of the first such value is told.
+        ConfigError: if a column has two purposes.
+        DataError: if a column is missing or has values of a wrong type; for CSV, the message names
+            the line of the first such value.
     """
     types: dict[str, pl.DataType] = {}
     for column, what in layout.taken.items():
@@ -80,33 +86,35 @@ def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
         if what == "request_id" and table.is_csv and dtype != pl.Int64:
             types[column] = pl.String()
         if dtype.is_nested():
-            raise DataError(f"column '{column}' ({what}) must have one value a row; found {dtype}")
+            raise DataError(
+                f"column '{column}' ({what}): expected one value per row, found {dtype}"
+            )
         if what in ("label", "feedback", "position") and not dtype.is_numeric():
-            wrong = _not_integer if what == "position" else _not_number
+            is_invalid = _is_not_integer if what == "position" else _is_not_number
             raise DataError(
                 f"column '{column}' ({what}): expected numbers, found {dtype}"
-                f"{table.first(column, wrong)}"
+                f"{table.first(column, is_invalid)}"
             )
     for feature in layout.schema.features:
         name = feature.name
         dtype = table.types[table.check(name, what=f"{feature.role.value} feature")]
         if name in layout.taken:
             raise ConfigError(
-                f"column '{name}' is the {layout.taken[name]}, and cannot be a feature too"
+                f"column '{name}' is the {layout.taken[name]}, so it cannot be a feature"
             )
         if feature.role is Role.HISTORY and not isinstance(dtype, pl.List | pl.Array):
-            hint = "CSV has no lists, use Parquet" if table.is_csv else "write a list on every row"
+            hint = "use Parquet, CSV has no lists" if table.is_csv else "write a list in every row"
             raise DataError(f"history feature '{name}': expected lists, found {dtype}; {hint}")
         if feature.role is not Role.HISTORY and dtype.is_nested():
             raise DataError(
-                f"{feature.role.value} feature '{name}': expected one value a row, found {dtype}; "
-                "name it in history_features if it is a history"
+                f"{feature.role.value} feature '{name}': expected one value per row, found "
+                f"{dtype}; put it in history_features if it is a history"
             )
         inner = inner_type(dtype)
         if feature.kind is Kind.NUMERIC and not (inner.is_numeric() or inner == pl.Boolean):
             raise DataError(
                 f"numeric feature '{name}': expected numbers, found {inner}"
-                f"{table.first(name, _not_number)}"
+                f"{table.first(name, _is_not_number)}"
             )
         if feature.kind is Kind.CATEGORICAL and table.is_csv:
             dtype = dtype if dtype == pl.Int64 else pl.String()
@@ -120,18 +128,18 @@ def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
 
 
 def is_category(dtype: pl.DataType) -> bool:
-    """Tell whether values of a type can be categories: text, integers and booleans."""
+    """Return whether a type can be categorical: text, integers and booleans."""
     text = isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
     return text or dtype.is_integer() or isinstance(dtype, pl.Boolean)
 
 
 def inner_type(dtype: pl.DataType) -> pl.DataType:
-    """Return the type of the values of lists; of what is no list, its own."""
+    """Return the element type of a list type; any other type is returned as it is."""
     inner = dtype.inner if isinstance(dtype, pl.List | pl.Array) else dtype
     return inner() if isinstance(inner, type) else inner
 
 
-def _not_number(text: str) -> bool:
+def _is_not_number(text: str) -> bool:
     try:
         float(text or 0)
     except ValueError:
@@ -139,5 +147,5 @@ def _not_number(text: str) -> bool:
     return False
 
 
-def _not_integer(text: str) -> bool:
+def _is_not_integer(text: str) -> bool:
     return bool(text) and not text.removeprefix("-").isdigit()

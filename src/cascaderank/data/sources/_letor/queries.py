@@ -1,4 +1,4 @@
-"""Queries of LETOR files: kept whole, and prepared as a comparison asks for."""
+"""Queries of LETOR files: grouping of lines, filtering, sampling and scaling of documents."""
 
 import warnings
 from collections.abc import Iterator
@@ -12,21 +12,25 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cascaderank.data.hashing import hashed
-from cascaderank.data.sources._letor_lines import Block
+from cascaderank.data.sources._letor.svmlight import Block
 from cascaderank.errors import DataError
 
 WithinQuery = Literal["min_max", "standardise"]
-"""How a number is told relative to those of its query."""
+"""Scaling of each feature by the values of the same query."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """Which queries stay, and how many of their documents."""
+    """Filter of queries and limits on the number of their documents."""
 
     min_documents: int
+    """Queries with fewer documents are dropped."""
     max_documents: int | None
+    """Number of documents to sample from a query with more; ``None`` keeps all."""
     min_positives: int
+    """Number of sampled documents with a label above 0, if the query has as many."""
     seed: int
+    """Seed of the sampling."""
 
     def __post_init__(self) -> None:
         most = self.max_documents
@@ -35,11 +39,13 @@ class Preparation:
                 "min_documents and max_documents must be at least 1 and min_positives at least 0; "
                 f"got {self.min_documents}, {most} and {self.min_positives}"
             )
+        if self.seed < 0:
+            raise DataError(f"seed must be at least 0; got {self.seed}")
 
 
 @dataclass
 class Counts:
-    """What was seen and what was left out."""
+    """Numbers of queries and documents that were dropped or are unusual."""
 
     dropped_queries: int = 0
     dropped_documents: int = 0
@@ -49,10 +55,15 @@ class Counts:
 
 
 def prepared(block: Block, preparation: Preparation, counts: Counts) -> Block | None:
-    """Drop queries and documents of a block of whole queries, and count them.
+    """Filter queries and sample documents of a block of whole queries.
+
+    Args:
+        block: lines of complete queries.
+        preparation: filter and limits.
+        counts: updated in place with the numbers of dropped queries and documents.
 
     Returns:
-        What is left, in the order of the lines; ``None`` if nothing is.
+        The remaining lines, in their order; ``None`` if none remains.
     """
     kept: list[NDArray[np.int64]] = []
     for start, end in _queries(block):
@@ -80,55 +91,60 @@ def prepared(block: Block, preparation: Preparation, counts: Counts) -> Block | 
 
 
 def scaled(block: Block, within_query: WithinQuery | None) -> Block:
-    """Return numbers of a block of whole queries relative to those of the same query."""
+    """Scale the features of a block of whole queries by the values of the same query."""
     if within_query is None:
         return block
     values = block.values.astype(np.float64)
     if within_query == "standardise":
         values = np.sign(values) * np.log1p(np.abs(values))
     for start, end in _queries(block):
-        of_query = values[start:end]
+        own = values[start:end]
         with np.errstate(invalid="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a feature that is missing everywhere
+            warnings.simplefilter("ignore", RuntimeWarning)  # of features without any value
             if within_query == "min_max":
-                origin, unit = np.nanmin(of_query, axis=0), np.nanmax(of_query, axis=0)
+                origin, unit = np.nanmin(own, axis=0), np.nanmax(own, axis=0)
                 unit = unit - origin
             else:
-                origin, unit = np.nanmean(of_query, axis=0), np.nanstd(of_query, axis=0)
-        of_query -= origin
-        of_query /= np.where(unit > 0, unit, 1.0)
+                origin, unit = np.nanmean(own, axis=0), np.nanstd(own, axis=0)
+        own -= origin
+        own /= np.where(unit > 0, unit, 1.0)
     return Block(block.lines, block.queries, block.labels, values.astype(block.values.dtype))
 
 
 def _queries(block: Block) -> Iterator[tuple[int, int]]:
-    """Yield where each query of a block begins and ends."""
+    """Yield the first line of each query of a block, and the line after its last."""
     changes = [i for i, (a, b) in enumerate(pairwise(["", *block.queries])) if a != b]
     return pairwise([*changes, len(block.queries)])
 
 
 def _drawn(positive: NDArray[np.bool_], query: str, preparation: Preparation) -> NDArray[np.int64]:
-    """Draw documents; chance is seeded by the query, so that files and their order change nothing.
+    """Sample documents of a query, without replacement, with at least ``min_positives`` positives.
 
-    Where too few positives were drawn, the last others make room for those that come next.
+    The generator is seeded by the seed and the query id, so the sample does not depend on the
+    files or their order. If the sample has too few positives, its last negatives are replaced by
+    the next positives of the same permutation.
     """
     key = int(hashed(pl.Series([query]))[0])
     order = np.random.default_rng([preparation.seed, key]).permutation(len(positive))
     drawn, rest = np.split(order, [preparation.max_documents or len(order)])
     missing = preparation.min_positives - int(positive[drawn].sum())
     if missing > 0:
-        more = rest[positive[rest]][:missing]
-        others = np.flatnonzero(~positive[drawn])
-        drawn[others[len(others) - len(more) :]] = more
+        added = rest[positive[rest]][:missing]
+        negatives = np.flatnonzero(~positive[drawn])
+        drawn[negatives[len(negatives) - len(added) :]] = added
     return np.sort(drawn)
 
 
 def whole_queries(blocks: Iterator[Block], path: Path, seen: dict[str, str]) -> Iterator[Block]:
-    """Cut blocks between queries instead of between lines; refuse a query that comes back.
+    """Regroup blocks so that each holds complete queries.
 
-    ``seen`` holds where each query of all files began.
+    Args:
+        blocks: consecutive blocks of one file.
+        path: the file, for messages.
+        seen: file and first line by query id, over all files; updated in place.
 
     Raises:
-        DataError: if lines of a query do not stand together; names both places.
+        DataError: if the lines of a query are not adjacent; the message names both places.
     """
     held: Block | None = None
     last = ""
@@ -138,8 +154,8 @@ def whole_queries(blocks: Iterator[Block], path: Path, seen: dict[str, str]) -> 
             query, where = block.queries[i], f"{path}, line {block.lines[i]}"
             if query in seen:
                 raise DataError(
-                    f"{where}: query {query} comes back, after it began in {seen[query]}; the "
-                    "lines of a query must stand together; sort them, or name one fold only"
+                    f"{where}: expected the lines of query {query} together, found it again after "
+                    f"{seen[query]}; sort the lines by query, or give one fold only"
                 )
             seen[query] = where
         last = block.queries[-1]

@@ -1,4 +1,4 @@
-"""Parquet and CSV files with one row per candidate, as one table that need not fit in memory."""
+"""One lazy table over several Parquet or CSV files; it need not fit in memory."""
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
@@ -7,28 +7,29 @@ from pathlib import Path
 
 import polars as pl
 
-from cascaderank.data.sources._files import read_lines, shown
+from cascaderank.data.sources._shared.input_files import read_lines, shown
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import abridged
 
-_INTEGER = r"^-?(0|[1-9][0-9]{0,17})$"  # what reads back as the same text
+_INTEGER = r"^-?(0|[1-9][0-9]{0,17})$"  # integers that print as the same text again
 _PARQUET_MAGIC = b"PAR1"
 
 
 @dataclass(frozen=True)
 class LongTable:
-    """Rows of several files of one kind, in the order of the files."""
+    """Rows of several files of one format, in the order of the files."""
 
     files: Sequence[Path]
     is_csv: bool
     separator: str
     types: dict[str, pl.DataType]
-    """By column. In CSV files: Int64 if every value is an integer as integers are written,
-    Float64 if every value is a number, else String; an empty field is null."""
+    """Data type by column. For CSV: Int64 if every value is an integer in canonical notation,
+    Float64 if every value is a number, else String. An empty field is null."""
     rows: int
+    """Total number of rows."""
 
     def scan(self, types: dict[str, pl.DataType] | None = None) -> pl.LazyFrame:
-        """Return the rows, lazily, with the columns and types given, or all of them."""
+        """Return a lazy frame of the given columns, or all; those of CSV are cast to ``types``."""
         types = self.types if types is None else types
         if not self.is_csv:
             return _parquet(self.files).select(list(types))
@@ -37,7 +38,7 @@ class LongTable:
         )
 
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
-        """Collect what :meth:`scan` began.
+        """Collect a lazy frame that :meth:`scan` returned.
 
         Raises:
             DataError: if the files cannot be read.
@@ -50,21 +51,25 @@ class LongTable:
             ) from None
 
     def first(self, column: str, wrong: Callable[[str], bool]) -> str:
-        """Return which field of a CSV file is the first wrong one, for a message; else nothing."""
+        """Return the place of the first wrong field of a CSV column, for a message; else ``""``."""
         if self.is_csv:
             for path in self.files:
                 rows = _csv_rows(path, self.separator)
-                place = next(rows)[1].index(column)
+                index = next(rows)[1].index(column)
                 for line, row in rows:
-                    if wrong(row[place]):
-                        return f", first in {path}, line {line}: {shown(row[place])}"
+                    if wrong(row[index]):
+                        return f", first in {path}, line {line}: {shown(row[index])}"
         return ""
 
     def check(self, column: str, *, what: str) -> str:
-        """Return the name of a column.
+        """Return the name of a column that exists.
+
+        Args:
+            column: name to look up.
+            what: purpose of the column, for the message.
 
         Raises:
-            DataError: if there is no such column.
+            DataError: if no column has this name; the nearest name is suggested.
         """
         if column not in self.types:
             raise DataError(
@@ -75,25 +80,27 @@ class LongTable:
 
 
 def open_long_table(files: Sequence[Path], *, separator: str = ",") -> LongTable:
-    """Open files, all Parquet or all CSV with a header, that have the same columns.
+    """Open files with the same columns, either all Parquet or all CSV with a header.
 
-    Every line of CSV files is looked at, for its number of fields and for the types of columns.
+    Every line of a CSV file is read, to check its number of fields and to infer the types of
+    columns.
 
     Args:
-        files: at least one; what a file is, its content says.
+        files: at least one; the format is detected from the content.
         separator: one character between the fields of CSV files.
 
     Raises:
-        DataError: if a file is damaged or has other columns than the first (names file and line).
+        DataError: if a file is empty, damaged, or has other columns than the first (the message
+            names file and line), or if no file has a row.
     """
     if len(separator) != 1:
         raise DataError(f"separator must be one character; got {separator!r}")
     kinds = [_is_parquet(path) for path in files]
     if len(set(kinds)) > 1:
-        odd = files[kinds.index(not kinds[0])]
+        odd, formats = files[kinds.index(not kinds[0])], ["CSV", "Parquet"]
         raise DataError(
-            f"{odd}: expected {'Parquet' if kinds[0] else 'CSV'} as {files[0]}, found the other; "
-            "prepare one kind of files at a time"
+            f"{odd}: expected {formats[kinds[0]]} as in {files[0]}, found {formats[not kinds[0]]}; "
+            "prepare files of one format at a time"
         )
     if kinds[0]:
         types, rows = _parquet_types(files)
@@ -107,24 +114,28 @@ def open_long_table(files: Sequence[Path], *, separator: str = ",") -> LongTable
 def _is_parquet(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            found = file.read(4) == _PARQUET_MAGIC
+            start = file.read(4)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if not found and path.suffix.lower() == ".parquet":
+    if not start:
+        raise DataError(f"{path}: expected Parquet or CSV, found an empty file; fetch it again")
+    if start != _PARQUET_MAGIC and path.suffix.lower() == ".parquet":
         raise DataError(
             f"{path}: damaged Parquet file (it does not begin with PAR1); fetch or write it again"
         )
-    return found
+    return start == _PARQUET_MAGIC
 
 
-def _same_columns(path: Path, columns: Sequence[str], first: Path, wanted: Sequence[str]) -> None:
-    missing = [c for c in wanted if c not in columns]
-    extra = [c for c in columns if c not in wanted]
+def _check_columns(
+    path: Path, columns: Sequence[str], first: Path, expected: Sequence[str]
+) -> None:
+    missing = [c for c in expected if c not in columns]
+    extra = [c for c in columns if c not in expected]
     if missing or extra:
-        told = [f"without {abridged(missing)}"] * bool(missing)
-        told += [f"with {abridged(extra)}"] * bool(extra)
+        differences = [f"without {abridged(missing)}"] * bool(missing)
+        differences += [f"with {abridged(extra)}"] * bool(extra)
         raise DataError(
-            f"{path}: expected the columns of {first}, found them {' and '.join(told)}; "
+            f"{path}: expected the columns of {first}, found them {' and '.join(differences)}; "
             "prepare files of one layout at a time"
         )
 
@@ -137,7 +148,7 @@ def _parquet(files: Sequence[Path]) -> pl.LazyFrame:
 
 
 def _parquet_types(files: Sequence[Path]) -> tuple[dict[str, pl.DataType], int]:
-    wanted: dict[str, pl.DataType] = {}
+    expected: dict[str, pl.DataType] = {}
     rows = 0
     for path in files:
         try:
@@ -148,10 +159,10 @@ def _parquet_types(files: Sequence[Path]) -> tuple[dict[str, pl.DataType], int]:
             raise DataError(
                 f"{path}: damaged Parquet file ({_first_line(error)}); fetch or write it again"
             ) from None
-        wanted = wanted or types
-        _same_columns(path, list(types), files[0], list(wanted))
+        expected = expected or types
+        _check_columns(path, list(types), files[0], list(expected))
         for column, dtype in types.items():
-            other = wanted[column]
+            other = expected[column]
             if dtype != other and not (dtype.is_numeric() and other.is_numeric()):
                 raise DataError(
                     f"{path}: expected column '{column}' to hold {other} as in {files[0]}, "
@@ -161,7 +172,7 @@ def _parquet_types(files: Sequence[Path]) -> tuple[dict[str, pl.DataType], int]:
 
 
 def _csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the header and the rows that are not blank, each with the number of its last line."""
+    """Yield the header and the non-blank rows, each with the number of its last line."""
     line = 0
 
     def text() -> Iterator[str]:
@@ -174,9 +185,11 @@ def _csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
             if row:
                 yield line, row
     except UnicodeDecodeError:
-        raise DataError(f"{path}, line {line}: expected UTF-8 text; recode the file") from None
+        raise DataError(
+            f"{path}, line {line}: expected UTF-8 text; convert the file to UTF-8"
+        ) from None
     except csv.Error as error:
-        raise DataError(f"{path}, line {line}: broken CSV: {error}") from None
+        raise DataError(f"{path}, line {line}: invalid CSV: {error}; correct the line") from None
 
 
 def _csv(files: Sequence[Path], separator: str) -> pl.LazyFrame:
@@ -194,27 +207,27 @@ def _csv_types(files: Sequence[Path], separator: str) -> tuple[dict[str, pl.Data
     header: list[str] = []
     rows = 0
     for path in files:
-        found: list[str] = []
+        names: list[str] = []
         for line, row in _csv_rows(path, separator):
-            if not found:
-                found = row
+            if not names:
+                names = row
                 header = header or row
                 if "" in row or len(set(row)) < len(row):
                     raise DataError(
                         f"{path}, line {line}: expected a header of unique names, found "
                         f"{shown(separator.join(row))}"
                     )
-                _same_columns(path, row, files[0], header)
-            elif len(row) != len(found) or not any(row):
-                told = len(row) if any(row) else "only empty ones"
+                _check_columns(path, row, files[0], header)
+            elif len(row) != len(names) or not any(row):
+                fields = len(row) if any(row) else "only empty fields"
                 raise DataError(
-                    f"{path}, line {line}: expected {len(found)} fields as in the header, "
-                    f"found {told}: {shown(separator.join(row))}"
+                    f"{path}, line {line}: expected {len(names)} fields as in the header, "
+                    f"found {fields}: {shown(separator.join(row))}"
                 )
             else:
                 rows += 1
-        if not found:
-            raise DataError(f"{path}: expected CSV with a header, found no line")
+        if not names:
+            raise DataError(f"{path}: expected CSV with a header, found no line; fetch it again")
     values = {name: pl.col(name).replace("", None) for name in header}
     tests = [v.str.contains(_INTEGER).all().alias(f"integer {n}") for n, v in values.items()]
     tests += [

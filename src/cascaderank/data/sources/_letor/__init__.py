@@ -1,0 +1,1 @@
+"""Reading of LETOR files for the ``letor`` source."""

@@ -1,0 +1,1 @@
+"""Column layout, schema and grouping of rows for the ``long`` source."""

@@ -1,0 +1,1 @@
+"""Reading of RecFlow files for the ``recflow`` source."""

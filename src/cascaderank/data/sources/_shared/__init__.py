@@ -1,0 +1,1 @@
+"""Input files, timestamps and long tables, shared by several sources."""

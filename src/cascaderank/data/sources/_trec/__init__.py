@@ -1,0 +1,1 @@
+"""Reading of TREC runs and judgments for the ``trec`` source."""
