@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from cascaderank.metrics import METRICS
-from cascaderank.metrics._pairs import count_pairs
+from cascaderank.metrics._pair_counts import count_pairs
 from cascaderank.selection import result_dtype
 from cascaderank.tensors import check_lists
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.metrics import METRICS
-from cascaderank.metrics._pairs import count_pairs
+from cascaderank.metrics._pair_counts import count_pairs
 from cascaderank.selection import result_dtype
 from cascaderank.tensors import check_lists
 
