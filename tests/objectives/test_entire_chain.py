@@ -268,7 +268,7 @@ def test_stages_learn_the_chain_each_in_its_way():
     [
         ({"levels": None}, classes_of(logits_of(3)), "the batch has no levels, which say who"),
         ({"feedback": None}, classes_of(logits_of(3)), "no feedback, which says who was clicked"),
-        ({"feedback": None}, towers_of(logits_of(3)), "a tower learns it"),
+        ({"feedback": None}, towers_of(logits_of(3)), "the towers require it"),
     ],
 )
 def test_what_a_batch_lacks_is_told(changes, output, told):
@@ -279,11 +279,11 @@ def test_what_a_batch_lacks_is_told(changes, output, told):
 def test_what_one_score_needs_is_told():
     output = StageOutput(scores=torch.zeros(LISTS, LENGTH))
     assert judged(build(), output, feedback=None).total.isfinite()
-    with pytest.raises(DataError, match='event = "click" asks for it'):
+    with pytest.raises(DataError, match='event = "click" requires it'):
         judged(build(event="click"), output, feedback=None)
-    with pytest.raises(ConfigError, match="among the exposed all are exposed"):
+    with pytest.raises(ConfigError, match="which are all positive; a stage with one score"):
         judged(build(exposures_only=True), output)
-    with pytest.raises(ConfigError, match="sampling needs to know the requests; pass rows"):
+    with pytest.raises(ConfigError, match="depends on the row of each request; pass rows"):
         judged(build(sampling={"rates": [1, 1, 0.5]}), output, rows=None)
     event = StageOutput(scores=output.scores, events={"clik": both_ways(output.scores)})
     with pytest.raises(ConfigError, match="no event called 'clik'"):
@@ -300,13 +300,13 @@ def test_what_one_score_needs_is_told():
         ({"preranked_level": 4}, "pre-ranked no higher than exposed; got 4 and 3"),
         (
             {"sampling": {"rates": [1, 0.4, 0.01, 0.001]}},
-            "sampling.rates must be 3, one per domain",
+            "sampling.rates must be 3 numbers, one per domain",
         ),
         ({"sampling": {"rates": [1, 0.4]}}, "three or four numbers"),
         ({"sampling": {"rats": [1, 0.4, 0.1]}}, "rates"),
-        ({"joint": {"temperature": 1.0}}, "joint must be a table with the name of another"),
-        ({"joint": {"name": "entire_chain"}}, "must say in learns which other stages"),
-        ({"joint": {"name": "entire_chain", "learns": ["pre"]}}, r"none of \['pre'\]"),
+        ({"joint": {"temperature": 1.0}}, "joint must be a table of the name of another"),
+        ({"joint": {"name": "entire_chain"}}, "needs learns, the names of other stages"),
+        ({"joint": {"name": "entire_chain", "learns": ["pre"]}}, r"other stages than \['pre'\]"),
         ({"joint": {"name": "lcron", "quotas": [3]}}, "without stages, quotas and ground truth"),
         ({"joint": {"name": "lcorn"}}, "did you mean 'lcron'"),
         ({"event": "buy"}, "event"),

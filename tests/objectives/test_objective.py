@@ -84,7 +84,7 @@ def test_terms_see_what_was_passed_and_always_a_mask():
 
 def test_terms_must_have_names_of_their_own():
     for terms in ([], [Term("a", three), Term("a", five)]):
-        with pytest.raises(ConfigError, match="different names"):
+        with pytest.raises(ConfigError, match="distinct names"):
             Objective(terms, stages=2)
 
 

@@ -54,7 +54,7 @@ def test_quotas_and_ground_truth_do_not_matter(batch):
 
 
 def test_an_operator_of_the_top_k_is_refused():
-    with pytest.raises(ConfigError, match=r"only who is among the top k; take one .*soft_sort"):
+    with pytest.raises(ConfigError, match=r"no permutation.*use one of .*soft_sort"):
         build(operator="threshold")
     with pytest.raises(ConfigError, match="did you mean 'soft_sort'"):
         build(operator="soft_srot")
