@@ -73,12 +73,12 @@ def test_phases_that_repeat_last_for_all_epochs():
         ({"stages": ["rankng"]}, "phase 2 of the schedule: no stage called 'rankng' (did you mean"),
         (
             {"terms": ["topk/*"]},
-            "no term of the objective is called 'topk/*'; there "
-            "are end_to_end, top_k/retrieval, top_k/ranking",
+            "no term of the objective matches 'topk/*'; its "
+            "terms are end_to_end, top_k/retrieval, top_k/ranking",
         ),
         (
             {"stages": ["ranking"], "terms": ["top_k/retrieval"]},
-            "ranking would learn nothing from the terms top_k/retrieval; there are end_to_end",
+            "the terms top_k/retrieval train none of the stages ranking; the terms of the objective",
         ),
     ],
     ids=str,
@@ -99,8 +99,8 @@ def test_a_phase_that_speaks_of_what_there_is_not_is_refused(phase, told):
         ({"preset": "jiont"}, "train.schedule.preset: Input should be 'joint'"),
         ({}, "train.schedule: give one of preset and phases"),
         ({"preset": "joint", "phases": [{}]}, "train.schedule: give one of preset and phases"),
-        ({"preset": "joint", "repeat": True}, "train.schedule: repeat goes with phases"),
-        ({"preset": "joint", "steps": 3}, "steps is for 'alternating' and 'rankflow'"),
+        ({"preset": "joint", "repeat": True}, "train.schedule: repeat applies to phases"),
+        ({"preset": "joint", "steps": 3}, "steps applies to the presets 'alternating' and 'rankflow'"),
         ({"preset": "alternating", "steps": 0}, "train.schedule.steps: Input should be greater"),
         ({"phases": [{}], "repeat": True}, "phases.0 needs epochs or steps if phases repeat"),
         ({"phases": [{"steps": 0}]}, "train.schedule.phases.0.steps: Input should be greater"),
@@ -113,9 +113,9 @@ def test_a_phase_that_speaks_of_what_there_is_not_is_refused(phase, told):
         ),
         (
             {"phases": [{"stages": ["first"]}]},
-            "phase 1 of the schedule: no stage called 'first'; there are retrieval, ranking",
+            "phase 1 of the schedule: no stage called 'first'; the cascade has retrieval, ranking",
         ),
-        ("rankflow", "no term of the objective is called 'self/*'"),
+        ("rankflow", "no term of the objective matches 'self/*'"),
     ],
     ids=str,
 )

@@ -67,7 +67,7 @@ def test_each_candidate_hears_a_history_of_its_own():
 
 
 def test_without_a_history_another_stage_is_named():
-    with pytest.raises(ConfigError, match=r"din needs a feature of a history; .* use 'mlp'"):
+    with pytest.raises(ConfigError, match=r"din needs a feature of a history; .* Use 'mlp'"):
         make_stage(features=SCHEMA.select(["shoe"]))
 
 

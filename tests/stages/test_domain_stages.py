@@ -161,12 +161,12 @@ def test_a_pruned_stage_answers_as_the_whole_one_and_is_smaller(score, share):
     out = output_of(made.stage, batch)
     assert torch.equal(out.scores, got)
     assert not out.events
-    with pytest.raises(ConfigError, match="pruned already"):
+    with pytest.raises(ConfigError, match="already pruned"):
         prune(made.stage, SCHEMA)
 
 
 def test_a_stage_without_gates_cannot_be_pruned():
-    with pytest.raises(ConfigError, match="type MLP has no gates that could be closed"):
+    with pytest.raises(ConfigError, match="must have gates .* got a MLP"):
         prune(build("mlp"), SCHEMA)
 
 
@@ -227,7 +227,7 @@ def test_cold_weighs_fields_over_real_candidates():
     torch.testing.assert_close(
         torch.tensor(list(stage.importance([batch, batch]).values())), torch.tensor(want)
     )
-    with pytest.raises(DataError, match="there are none"):
+    with pytest.raises(DataError, match="the batches have none"):
         stage.importance([])
 
 
@@ -264,7 +264,7 @@ def test_fscd_goes_on_from_what_it_learnt():
 
 @pytest.mark.parametrize("keep", [0, 8, 0.0, 1.0, -1, True])
 def test_how_many_fields_are_kept_must_make_sense(keep):
-    with pytest.raises(ConfigError, match="share of the fields in"):
+    with pytest.raises(ConfigError, match="fraction of the fields in"):
         build("fscd").select_fields(keep=keep)
 
 
