@@ -69,5 +69,5 @@ def test_long_lists_are_counted_a_few_rows_at_a_time(monkeypatch):
 
 
 def test_unknown_pairs_are_refused():
-    with pytest.raises(ConfigError, match="no pairs called 'prefered'"):
+    with pytest.raises(ConfigError, match="pairs must be one of preferred, all; got 'prefered'"):
         opa_metric(torch.zeros(2), torch.zeros(2), pairs="prefered")

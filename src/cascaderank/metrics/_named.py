@@ -208,7 +208,7 @@ def _signature(name: str) -> _Signature:
     if "quotas" in parameters:
         raise ConfigError(f"metric '{name}' evaluates a whole cascade, not one ranking")
     takes_truth = "threshold" in parameters
-    sizes = [size for size in ("m", "k") if size in parameters]
+    sizes: list[str] = [size for size in ("m", "k") if size in parameters]
     if "m" not in parameters and takes_truth:
         sizes = []  # k is the size of the ground truth alone, which is that of the run
     required = [

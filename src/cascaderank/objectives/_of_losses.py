@@ -100,7 +100,7 @@ def _objective_of(name: str) -> Callable[..., Objective]:
 
 
 _FROM_BATCH = object()
-"""Stands for ``log_q``, which differs from batch to batch."""
+"""Placeholder for ``log_q``, which differs from batch to batch."""
 
 
 def _with_ground_truth(
@@ -138,7 +138,7 @@ def _of_cascade(inputs: CascadeInputs, *, loss: Callable[..., Tensor], **options
 
 
 def _arguments(options: dict[str, Any], inputs: CascadeInputs) -> dict[str, Any]:
-    """Return the options at the progress of training, and what is taken from the batch."""
+    """Return the options at the progress of training, with the arguments from the batch."""
     arguments = {
         name: value.at(inputs.progress) if isinstance(value, Annealed) else value
         for name, value in options.items()

@@ -33,7 +33,7 @@ def fs_ranknet_objective(
             stages.
         z: label of each level, lowest level first, non-decreasing; the level itself by default.
             Candidates of levels with equal labels form no pairs.
-        balance: what has equal weight, labels or pairs; see the loss.
+        balance: unit of equal weight, labels or pairs; see the loss.
 
     Raises:
         ConfigError: if ``published`` is not defined for this number of stages or fixes an option,
