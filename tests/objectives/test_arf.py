@@ -63,7 +63,7 @@ def test_a_relative_temperature_is_that_of_each_list_and_stage(name, batch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_published_form_has_cuts_of_its_own(name, batch):
+def test_the_published_form_has_its_own_cut_offs(name, batch):
     scores, labels, _ = batch
     task = {"stages": STAGES, "ground_truth": 2, "published": True}
     got, same = (build_objective(name, quotas=q, **task) for q in ((5, 3), (4, 1)))

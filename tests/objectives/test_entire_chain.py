@@ -14,7 +14,7 @@ LISTS, LENGTH, EXPOSED, PRERANKED = 3, 7, 3, 1
 LEVELS = torch.tensor([[3, 3, 2, 0, 1, 0, 3], [0, 3, 1, 0, 2, 0, 0], [1, 2, 0, 0, 0, 0, 0]])
 FEEDBACK = torch.zeros(LISTS, LENGTH)
 FEEDBACK[0, 0] = FEEDBACK[1, 1] = 1.0
-FEEDBACK[2, 0] = 1.0  # not exposed, so it does not count
+FEEDBACK[2, 0] = 1.0  # not exposed, so it is ignored
 MASK = torch.arange(LENGTH) < torch.tensor([7, 5, 0])[:, None]
 ROWS = torch.tensor([4, 0, 9])
 
@@ -34,7 +34,7 @@ def binary(logit, happened):
 
 
 def mean_of_means(cost, *, counts=lambda b, i: True):
-    """Mean over lists of the mean over their candidates; of a list without any, 0."""
+    """Mean over lists of the mean over their candidates; 0 for an empty list."""
     lists = []
     for b in range(LISTS):
         costs = [cost(b, i) for i in range(LENGTH) if MASK[b, i] and counts(b, i)]
@@ -74,7 +74,7 @@ def towers_of(logits):
 
 @pytest.mark.parametrize("outputs", [3, 4])
 @pytest.mark.parametrize("four", [False, True])
-def test_classes_cost_the_cross_entropy(outputs, four):
+def test_the_loss_of_classes_is_the_cross_entropy(outputs, four):
     logits = logits_of(outputs)
     objective = build(preranked_level=PRERANKED if four else None)
     if outputs == 4 and not four:
@@ -92,7 +92,7 @@ def test_classes_cost_the_cross_entropy(outputs, four):
 
 
 @pytest.mark.parametrize("outputs", [3, 4])
-def test_towers_cost_their_binary_cross_entropies(outputs):
+def test_the_loss_of_towers_is_the_sum_of_binary_cross_entropies(outputs):
     logits = logits_of(outputs)
 
     def cost(b, i):
@@ -105,14 +105,14 @@ def test_towers_cost_their_binary_cross_entropies(outputs):
     assert got.item() == pytest.approx(mean_of_means(cost))
 
 
-def test_three_towers_take_the_last_two_domains_together():
+def test_three_towers_merge_the_last_two_domains():
     output = towers_of(logits_of(3))
     got = judged(build(preranked_level=PRERANKED), output).total
     torch.testing.assert_close(got, judged(build(), output).total)
 
 
 @pytest.mark.parametrize("event", ["click", "exposure"])
-def test_one_score_costs_the_binary_cross_entropy_of_an_event(event):
+def test_the_loss_of_one_score_is_the_binary_cross_entropy_of_an_event(event):
     scores = logits_of(1)[..., 0]
 
     def cost(b, i):
@@ -127,7 +127,7 @@ def test_one_score_costs_the_binary_cross_entropy_of_an_event(event):
     torch.testing.assert_close(alone.total, got)
 
 
-def test_of_exposures_only_the_exposed_count():
+def test_exposures_only_ignores_candidates_that_were_not_exposed():
     scores = logits_of(1)[..., 0]
     objective = build(event="click", exposures_only=True)
     got = judged(objective, StageOutput(scores=scores)).total
@@ -139,7 +139,7 @@ def test_of_exposures_only_the_exposed_count():
 
 
 @pytest.mark.parametrize("reweighted", [False, True])
-def test_what_is_not_sampled_does_not_count(reweighted):
+def test_candidates_that_are_not_sampled_are_ignored(reweighted):
     scores = logits_of(1)[..., 0]
     rates = (1.0, 0.7, 0.5)
     sampling = DomainSampling(rates=rates, seed=2, reweighted=reweighted)
@@ -205,7 +205,7 @@ def test_padding_of_outputs_never_matters(make, junk):
     assert gradient[MASK].abs().sum() > 0
 
 
-def test_open_gates_cost_what_they_say_above_a_share_of_them():
+def test_the_penalty_of_open_gates_starts_above_the_open_share():
     penalty = torch.tensor(6.0, requires_grad=True)
     output = StageOutput(scores=torch.zeros(LISTS, LENGTH), penalty=penalty, most=10.0)
     out = judged(build(penalty=0.5), output)
@@ -242,7 +242,7 @@ def test_it_is_trained_together_with_another_objective():
     torch.testing.assert_close(got.total - got.terms["chain/pre"], want.total)
 
 
-def test_stages_learn_the_chain_each_in_its_way():
+def test_stages_can_be_trained_with_different_options():
     task = {"stages": ["pre", "rank"], "quotas": (4, 2), "ground_truth": 2}
     scores = torch.randn(2, LISTS, LENGTH, generator=torch.Generator().manual_seed(1))
     given = {"mask": MASK, "levels": LEVELS, "feedback": FEEDBACK}
@@ -264,19 +264,19 @@ def test_stages_learn_the_chain_each_in_its_way():
 
 
 @pytest.mark.parametrize(
-    ("changes", "output", "told"),
+    ("changes", "output", "message"),
     [
         ({"levels": None}, classes_of(logits_of(3)), "the batch has no levels, which say who"),
         ({"feedback": None}, classes_of(logits_of(3)), "no feedback, which says who was clicked"),
         ({"feedback": None}, towers_of(logits_of(3)), "the towers require it"),
     ],
 )
-def test_what_a_batch_lacks_is_told(changes, output, told):
-    with pytest.raises(DataError, match=told):
+def test_missing_levels_and_feedback_are_reported(changes, output, message):
+    with pytest.raises(DataError, match=message):
         judged(build(), output, **changes)
 
 
-def test_what_one_score_needs_is_told():
+def test_requirements_of_one_score_are_reported():
     output = StageOutput(scores=torch.zeros(LISTS, LENGTH))
     assert judged(build(), output, feedback=None).total.isfinite()
     with pytest.raises(DataError, match='event = "click" requires it'):
@@ -291,7 +291,7 @@ def test_what_one_score_needs_is_told():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"penalty": -1.0}, "penalty must be a number of at least 0"),
         ({"open_share": 1.0}, r"open_share must be in \[0, 1\)"),
@@ -312,6 +312,6 @@ def test_what_one_score_needs_is_told():
         ({"event": "buy"}, "event"),
     ],
 )
-def test_wrong_options_are_refused(options, told):
-    with pytest.raises(ConfigError, match=told):
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
         build(**options)

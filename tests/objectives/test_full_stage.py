@@ -20,7 +20,7 @@ def built(name, **options):
 
 def test_they_are_ranknet_and_lambdarank_on_relabelled_levels():
     z = torch.tensor(Z)[LEVELS]
-    labels = torch.zeros(1, 6)  # not looked at
+    labels = torch.zeros(1, 6)  # ignored
     pairs = built("fs_ranknet", z=Z, balance="pairs")(SCORES, labels, levels=LEVELS).terms
     lambdas = built("fs_lambdarank", z=Z)(SCORES, labels, levels=LEVELS).terms
     for stage, scores in enumerate(SCORES):

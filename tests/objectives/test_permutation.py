@@ -1,4 +1,4 @@
-"""The objective is the permutation loss of every stage, whatever cascade and ground truth are."""
+"""The objective is the permutation loss of every stage, independent of quotas and ground truth."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def test_it_is_the_loss_of_each_stage(batch, operator):
     torch.testing.assert_close(out.total, want[0] + want[1])
 
 
-def test_the_usual_temperature_is_that_of_arf(batch):
+def test_the_default_temperature_is_that_of_arf(batch):
     scores, labels, mask = batch
     for relative, usual in ((False, 200.0), (True, 1.0)):
         got = build(relative_temperature=relative)(scores, labels, mask=mask).total
