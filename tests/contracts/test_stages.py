@@ -178,7 +178,7 @@ def test_request_features_are_multiplied_once_for_all_candidates(stage, monkeypa
     monkeypatch.setattr(torch.nn.functional, "linear", noted)
     name = type(stage).__module__.rpartition(".")[2]
     if name in GATED_BY_CANDIDATE:
-        pytest.skip("the candidate weighs what is of the request")
+        pytest.skip("features of the request are weighted by candidate")
     without = build_stage(name, SCHEMA, features=[f for f in FEATURES if f not in ("user", "hour")])
     costs = []
     for length in (7, 70):
@@ -213,8 +213,8 @@ def test_a_request_without_history_gets_finite_scores(stage):
 def test_gradient_reaches_every_parameter(stage):
     batch = make_batch()
     out = output_of(stage, batch)
-    said = torch.stack([out.scores, *(event.log_p for event in out.events.values())])
-    said.masked_fill(~batch.mask, 0).square().sum().backward()
+    outputs = torch.stack([out.scores, *(event.log_p for event in out.events.values())])
+    outputs.masked_fill(~batch.mask, 0).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in stage.parameters())
 
 

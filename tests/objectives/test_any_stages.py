@@ -31,22 +31,22 @@ def test_a_stage_that_keeps_all_does_not_affect_the_others(name, batch):
     truth = {"ground_truth": 2} if "ground_truth" in OBJECTIVES.options(name) else {}
     without, within = SPECIAL.get(name, ({}, {}))
     if "cuts" in OBJECTIVES.options(name):
-        pytest.skip("cuts are said one by one")
+        pytest.skip("cut-offs are specified per stage")
     two = build_objective(name, stages=["a", "b"], quotas=QUOTAS, **truth, **without)
     three = build_objective(
         name, stages=["all", "a", "b"], quotas=(LENGTH, *QUOTAS), **truth, **within
     )
     levels = (4 * labels).long()
 
-    def judged(objective, front):
+    def evaluated(objective, front):
         own = scores.clone().requires_grad_()
         # The terms by which the first stage is trained on the next one are excluded.
         counted = {t.name for t in objective.terms if not t.name.endswith("/all")}
         out = objective(torch.cat([front, own]), labels, mask=mask, levels=levels, terms=counted)
         return out.terms, torch.autograd.grad(out.total, own)[0]
 
-    terms, gradient = judged(two, scores[:0])
-    with_stage, gradient_with_stage = judged(three, torch.ones_like(scores[:1]))
+    terms, gradient = evaluated(two, scores[:0])
+    with_stage, gradient_with_stage = evaluated(three, torch.ones_like(scores[:1]))
     torch.testing.assert_close(with_stage, terms)
     torch.testing.assert_close(gradient_with_stage, gradient)
     assert gradient.any()

@@ -40,8 +40,8 @@ def test_the_default_entry_levels_are_those_of_a_log_with_two_more_levels(stages
     scores = torch.randn(stages, 1, 6, generator=torch.Generator().manual_seed(0))
     levels = torch.tensor([[4, 3, 3, 2, 1, 0]])
     got = bce(stages)(scores, LABELS, levels=levels).total
-    said = bce(stages, entry_levels=entry)(scores, LABELS, levels=levels).total
-    assert got == said
+    explicit = bce(stages, entry_levels=entry)(scores, LABELS, levels=levels).total
+    assert got == explicit
     if stages > 1:
         other = bce(stages, entry_levels=(0,) * stages)(scores, LABELS, levels=levels).total
         assert got != other

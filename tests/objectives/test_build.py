@@ -96,14 +96,14 @@ def test_a_required_cut_off_of_a_loss_is_the_quota_of_the_stage():
     for stage, m in ((0, 4), (1, 2)):
         want = relaxed_recall_loss(scores[stage], labels, m=m, k=2)
         torch.testing.assert_close(terms[f"relaxed_recall/stage_{stage + 1}"], want)
-    said = build_objective("relaxed_recall", m=3, **task)(scores, labels).terms
+    explicit = build_objective("relaxed_recall", m=3, **task)(scores, labels).terms
     want = relaxed_recall_loss(scores[0], labels, m=3, k=2)
-    torch.testing.assert_close(said["relaxed_recall/stage_1"], want)
+    torch.testing.assert_close(explicit["relaxed_recall/stage_1"], want)
 
 
 @pytest.mark.parametrize("name", ["arf", "neural_ndcg", "permutation", "pirank", "relaxed_recall"])
 def test_an_operator_without_a_permutation_is_refused_where_one_is_required(name):
-    with pytest.raises(ConfigError, match=r"tells who is|but no permutation"):
+    with pytest.raises(ConfigError, match="operator 'threshold'"):
         build_objective(name, stages=1, quotas=(2,), ground_truth=1, operator="threshold")
 
 

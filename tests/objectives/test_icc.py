@@ -72,9 +72,8 @@ def test_low_scores_of_the_next_stage_do_not_reverse_the_gradient():
     scores[2] -= 2
     scores.requires_grad_()
     build_objective("icc", stages=3, quotas=(40, 30, 20))(scores, labels).total.backward()
-    assert (
-        (scores.grad * labels).sum((-1, -2)) < 0
-    ).all()  # the gradient of each stage favours higher labels
+    # The gradient of each stage favours higher labels.
+    assert ((scores.grad * labels).sum((-1, -2)) < 0).all()
 
 
 def test_a_stage_that_keeps_all_of_a_list_does_not_affect_its_loss(batch):
@@ -97,8 +96,8 @@ def test_the_default_temperature_of_the_gate_is_three_spreads(batch):
     for i in range(len(labels)):
         alone = [x[..., i : i + 1, :] for x in (scores[:2], labels, mask)]
         one = build(stages=2)(*alone[:2], mask=alone[2]).total
-        said = build(stages=2, temperature=own[i].item())
-        torch.testing.assert_close(one, said(*alone[:2], mask=alone[2]).total)
+        explicit = build(stages=2, temperature=own[i].item())
+        torch.testing.assert_close(one, explicit(*alone[:2], mask=alone[2]).total)
 
 
 def test_an_operator_can_take_the_place_of_the_gate(batch):

@@ -100,10 +100,10 @@ def test_with_a_relative_temperature_the_scale_of_the_scores_does_not_matter(bat
 
 def test_the_default_temperature_is_fifty_or_one_if_relative(batch):
     scores, labels, mask = batch
-    for relative, usual in ((False, 50.0), (True, 1.0)):
+    for relative, default in ((False, 50.0), (True, 1.0)):
         got = lcron(relative_temperature=relative)(scores, labels, mask=mask).total
-        said = lcron(relative_temperature=relative, temperature=usual)
-        torch.testing.assert_close(got, said(scores, labels, mask=mask).total)
+        explicit = lcron(relative_temperature=relative, temperature=default)
+        torch.testing.assert_close(got, explicit(scores, labels, mask=mask).total)
 
 
 def test_weights_can_be_fixed(batch):

@@ -24,20 +24,22 @@ def log_odds(p):
 @pytest.mark.parametrize("domains", [3, 4])
 def test_scores_of_classes_are_the_log_odds_of_the_chosen_event(name, domains):
     batch = make_batch()
-    said = {
+    outputs = {
         score: output_of(build(name, domains=domains, score=score).eval(), batch)
         for score in ("click", "exposure", "unclicked")
     }
-    p = said["click"].classes.double().exp()
+    p = outputs["click"].classes.double().exp()
     assert p.shape[-1] == domains
     want = {"click": p[..., 0], "exposure": p[..., :2].sum(-1), "unclicked": p[..., 1]}
     for score, of in want.items():
-        torch.testing.assert_close(said[score].scores.double(), log_odds(of), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            outputs[score].scores.double(), log_odds(of), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_the_click_probability_of_esmm_is_a_product():
     batch = make_batch()
-    said = {
+    outputs = {
         score: output_of(build("esmm", score=score).eval(), batch)
         for score in ("click", "exposure", "unclicked")
     }
@@ -47,9 +49,11 @@ def test_the_click_probability_of_esmm_is_a_product():
     ctr = stage.click(request, items).double().sigmoid()
     want = {"click": etr * ctr, "exposure": etr, "unclicked": etr - etr * ctr}
     for score, of in want.items():
-        torch.testing.assert_close(said[score].scores.double(), log_odds(of), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            outputs[score].scores.double(), log_odds(of), rtol=1e-4, atol=1e-5
+        )
     for name in ("click", "exposure"):
-        torch.testing.assert_close(said["click"].events[name].log_p.double().exp(), want[name])
+        torch.testing.assert_close(outputs["click"].events[name].log_p.double().exp(), want[name])
 
 
 @pytest.mark.parametrize("size", [1e2, 1e30])
@@ -59,28 +63,28 @@ def test_esmm_is_finite_for_extreme_logits(size):
         for tower in (stage.exposure, stage.click):
             *_, last = tower.rest.modules()
             last.bias.fill_(size)
-    said = output_of(stage, make_batch())
-    total = sum(event.log_not.sum() + event.log_p.sum() for event in said.events.values())
-    (total + said.scores.sum()).backward()
-    assert said.scores.isfinite().all()
+    output = output_of(stage, make_batch())
+    total = sum(event.log_not.sum() + event.log_p.sum() for event in output.events.values())
+    (total + output.scores.sum()).backward()
+    assert output.scores.isfinite().all()
     assert all(p.grad.isfinite().all() for p in stage.parameters())
 
 
 def test_ecmm_ranks_by_its_towers():
     batch = make_batch()
-    said = {
+    outputs = {
         score: output_of(build("ecmm", score=score).eval(), batch)
         for score in ("click", "exposure", "unclicked")
     }
-    events = said["click"].events
+    events = outputs["click"].events
     assert list(events) == ["click", "exposure", "unexposed"]
     assert list(output_of(build("ecmm", domains=4).eval(), batch).events) == [*events, "dropped"]
     click, exposure = (events[name].log_p.double().exp() for name in ("click", "exposure"))
-    torch.testing.assert_close(said["click"].scores.double(), log_odds(click))
-    torch.testing.assert_close(said["exposure"].scores.double(), log_odds(exposure))
+    torch.testing.assert_close(outputs["click"].scores.double(), log_odds(click))
+    torch.testing.assert_close(outputs["exposure"].scores.double(), log_odds(exposure))
     difference = exposure - click
     want = ((1 + difference) / (1 - difference)).log()
-    torch.testing.assert_close(said["unclicked"].scores.double(), want, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(outputs["unclicked"].scores.double(), want, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", STOCHASTIC)
@@ -89,15 +93,15 @@ def test_padding_never_matters_in_training_either(name, junk):
     stage, clean = build(name), make_batch()
     dirty = changed(clean, price=clean.items["price"].masked_fill(~clean.mask, junk))
 
-    def learnt(batch):
+    def gradients(batch):
         torch.manual_seed(1)
         stage.zero_grad()
         out = output_of(stage, batch)
-        said = [out.scores, *(event.log_p for event in out.events.values())]
-        (torch.stack(said).masked_fill(~batch.mask, 0).sum() + out.penalty).backward()
+        tensors = [out.scores, *(event.log_p for event in out.events.values())]
+        (torch.stack(tensors).masked_fill(~batch.mask, 0).sum() + out.penalty).backward()
         return [p.grad.clone() for p in stage.parameters()]
 
-    for x, y in zip(learnt(clean), learnt(dirty), strict=True):
+    for x, y in zip(gradients(clean), gradients(dirty), strict=True):
         assert torch.equal(x, y)
 
 
@@ -188,7 +192,7 @@ REQUEST, ITEM, DIM = 8 + 1 + 8 + 1, 8 + 1 + 2, 8  # of the schema above; a categ
 )
 def test_multiply_adds_are_those_of_the_layers(name, options, once, each):
     history = 20
-    # The mean of each sequence is a product with as many weights as there are entries.
+    # The mean of each sequence is a product with one weight per entry.
     width = 2 if name == "linear" else 9
     got = multiply_adds(build(name, **options), SCHEMA, history=history)
     assert got.per_candidate == each
