@@ -84,7 +84,7 @@ def test_what_is_no_cascade_is_refused(stages, quotas, error, told):
 
 
 def test_a_stage_without_candidate_features_is_refused():
-    with pytest.raises(ConfigError, match="needs a feature of the candidates"):
+    with pytest.raises(ConfigError, match="needs at least one feature of the candidates"):
         build_stage("mlp", SCHEMA, features=["user"])
 
 

@@ -1,4 +1,4 @@
-"""A schedule says which phase each step is in, and what is wrong with it."""
+"""A schedule maps steps to phases, and is validated."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_alternating_stages_take_turns():
     assert {plan.phase.epochs for plan in plans("alternating")} == {1}
 
 
-def test_sequential_stages_learn_from_survivors():
+def test_sequential_stages_are_trained_on_survivors():
     got = plans("sequential", "bce", ("a", "b", "c"))
     assert [plan.stages for plan in got] == [{"a"}, {"b"}, {"c"}]
     assert [plan.terms for plan in got] == [{"bce/a"}, {"bce/b"}, {"bce/c"}]
@@ -40,7 +40,7 @@ def test_sequential_stages_learn_from_survivors():
     assert not Schedule(preset="sequential").repeats
 
 
-def test_rankflow_alternates_self_learning_and_tutor_learning():
+def test_rankflow_alternates_terms_on_labels_and_terms_on_tutors():
     alone, tutored = plans("rankflow", "rankflow", ("a", "b", "c"))
     assert alone.terms == {"self/a", "self/b", "self/c"}
     assert alone.stages == {"a", "b", "c"}
@@ -68,29 +68,29 @@ def test_phases_that_repeat_last_for_all_epochs():
 
 
 @pytest.mark.parametrize(
-    ("phase", "told"),
+    ("phase", "message"),
     [
         ({"stages": ["rankng"]}, "phase 2 of the schedule: no stage called 'rankng' (did you mean"),
         (
             {"terms": ["topk/*"]},
-            "no term of the objective is called 'topk/*'; there "
-            "are end_to_end, top_k/retrieval, top_k/ranking",
+            "no term of the objective matches 'topk/*'; its "
+            "terms are end_to_end, top_k/retrieval, top_k/ranking",
         ),
         (
             {"stages": ["ranking"], "terms": ["top_k/retrieval"]},
-            "ranking would learn nothing from the terms top_k/retrieval; there are end_to_end",
+            "the terms top_k/retrieval train none of the stages ranking; the terms of the objective",
         ),
     ],
     ids=str,
 )
-def test_a_phase_that_speaks_of_what_there_is_not_is_refused(phase, told):
+def test_a_phase_with_unknown_stages_or_terms_is_refused(phase, message):
     with pytest.raises(ConfigError) as caught:
         plans({"phases": [{"epochs": 1}, phase]})
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("schedule", "told"),
+    ("schedule", "message"),
     [
         (
             "sequental",
@@ -99,8 +99,11 @@ def test_a_phase_that_speaks_of_what_there_is_not_is_refused(phase, told):
         ({"preset": "jiont"}, "train.schedule.preset: Input should be 'joint'"),
         ({}, "train.schedule: give one of preset and phases"),
         ({"preset": "joint", "phases": [{}]}, "train.schedule: give one of preset and phases"),
-        ({"preset": "joint", "repeat": True}, "train.schedule: repeat goes with phases"),
-        ({"preset": "joint", "steps": 3}, "steps is for 'alternating' and 'rankflow'"),
+        ({"preset": "joint", "repeat": True}, "train.schedule: repeat applies to phases"),
+        (
+            {"preset": "joint", "steps": 3},
+            "steps applies to the presets 'alternating' and 'rankflow'",
+        ),
         ({"preset": "alternating", "steps": 0}, "train.schedule.steps: Input should be greater"),
         ({"phases": [{}], "repeat": True}, "phases.0 needs epochs or steps if phases repeat"),
         ({"phases": [{"steps": 0}]}, "train.schedule.phases.0.steps: Input should be greater"),
@@ -113,21 +116,21 @@ def test_a_phase_that_speaks_of_what_there_is_not_is_refused(phase, told):
         ),
         (
             {"phases": [{"stages": ["first"]}]},
-            "phase 1 of the schedule: no stage called 'first'; there are retrieval, ranking",
+            "phase 1 of the schedule: no stage called 'first'; the cascade has retrieval, ranking",
         ),
-        ("rankflow", "no term of the objective is called 'self/*'"),
+        ("rankflow", "no term of the objective matches 'self/*'"),
     ],
     ids=str,
 )
-def test_each_mistake_is_told_before_any_work(schedule, told):
+def test_each_error_is_reported_before_training(schedule, message):
     stages = {"retrieval": {"model": "linear", "quota": 3}, "ranking": {"model": "mlp", "quota": 2}}
     settings = {"data": {"path": "log"}, "relevance": {"top": 2}, "stages": stages}
     with pytest.raises(ConfigError) as caught:
         check_settings({**settings, "train": {"schedule": schedule}})
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_an_objective_that_cannot_be_built_is_told_before_any_work():
+def test_an_invalid_objective_is_reported_before_training():
     settings = {"data": {"path": "log"}, "relevance": {"top": 2}}
     stages = {"only": {"model": "linear", "quota": 3}}
     wrong = {"name": "lcron", "weights": [1.0, 2.0]}

@@ -87,22 +87,22 @@ def build_stage(
     features: Sequence[str] = ("*",),
     options: Mapping[str, object] | None = None,
 ) -> nn.Module:
-    """Build a registered stage on some of the features.
+    """Build a registered stage on a subset of the features.
 
     Args:
-        name: registered name, as listed by ``cascaderank ls stages``.
+        name: registered name of the stage, as listed by ``cascaderank ls stages``.
         schema: schema fitted to the training requests.
         features: names or shell patterns of the features that the stage may use.
         options: options of the stage.
 
     Raises:
-        ConfigError: if the stage or an option is unknown, or no candidate feature is chosen.
+        ConfigError: if the stage or an option is unknown, or no item feature is selected.
         SchemaError: if a pattern matches no feature.
     """
     values = STAGES.checked_options(name, options or {})
     chosen = schema.select(features)
     if not any(f.role is Role.ITEM for f in chosen):
         raise ConfigError(
-            f"a stage needs a feature of the candidates; got only {[f.name for f in chosen]}"
+            f"a stage needs at least one feature of the candidates; got {[f.name for f in chosen]}"
         )
     return STAGES[name](schema, chosen, **values)

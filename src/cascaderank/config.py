@@ -13,7 +13,7 @@ from cascaderank.data.labels import TARGETS, TargetSettings
 from cascaderank.data.ordering import Order
 from cascaderank.data.split import RequestSplit, SplitSettings
 from cascaderank.errors import ConfigError, ShapeError, did_you_mean
-from cascaderank.metrics._named import named_metric
+from cascaderank.metrics import named_metric
 from cascaderank.objectives import OBJECTIVES, build_objective
 from cascaderank.registry import Registry
 from cascaderank.schedule import Schedule
@@ -173,13 +173,13 @@ class EvaluationSettings(Settings):
 
     @model_validator(mode="after")
     def _metrics_exist(self) -> Self:
-        if len({*self.metrics}) < len(self.metrics):
-            raise ValueError(f"metrics: one is there twice; got {list(self.metrics)}")
         try:
-            for name in self.metrics:
-                named_metric(name)
+            names = tuple(named_metric(name).text for name in self.metrics)
         except ConfigError as error:
             raise ValueError(f"metrics: {error}") from None
+        if len({*names}) < len(names):
+            raise ValueError(f"metrics: one is there twice; got {list(self.metrics)}")
+        object.__setattr__(self, "metrics", names)  # canonical: reports are keyed by these names
         return self
 
 

@@ -1,4 +1,4 @@
-"""What a training schedule is: phases that are gone through, and what holds in each of them."""
+"""Training schedules: a sequence of phases, each with its stages, terms and candidates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.objectives import Term
 
 PRESETS = ("joint", "alternating", "sequential", "rankflow")
-"""Names of schedules that need no phases of one's own; see ``docs/schedules.md``."""
+"""Names of predefined schedules; see ``docs/schedules.md``."""
 
 
 class _Settings(BaseModel):
@@ -20,41 +20,43 @@ class _Settings(BaseModel):
 
 
 class Phase(_Settings):
-    """Who learns what from whom, and for how long."""
+    """Stages, terms, candidates and length of one phase."""
 
     stages: tuple[str, ...] | None = Field(
-        None, min_length=1, description="Stages that learn; all if not given. Others stand still."
+        None,
+        min_length=1,
+        description="Stages that are trained; all by default.",
     )
     terms: tuple[str, ...] = Field(
-        ("*",), min_length=1, description="Terms of the objective that count; shell patterns."
+        ("*",), min_length=1, description="Terms of the objective that are used; shell patterns."
     )
     candidates: Literal["all", "survivors"] = Field(
-        "all", description="Whom a stage learns from: all, or who passes the stages before it."
+        "all", description="Training candidates of a stage: all, or those that pass earlier stages."
     )
-    epochs: int | None = Field(None, ge=1, description="Length in passes over the data.")
+    epochs: int | None = Field(None, ge=1, description="Length in epochs.")
     steps: int | None = Field(None, ge=1, description="Length in batches.")
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if self.epochs is not None and self.steps is not None:
-            raise ValueError("give one of epochs and steps, and not both")
+            raise ValueError("give one of epochs and steps, not both")
         return self
 
 
 @final
 @dataclass(frozen=True)
 class Plan:
-    """What holds in one phase."""
+    """A phase resolved for the stages and terms of a run."""
 
     phase: Phase
     stages: frozenset[str]
-    """That learn."""
+    """Names of the stages that are trained."""
     terms: frozenset[str]
-    """That count."""
+    """Names of the terms that are used."""
 
 
 class Schedule(_Settings):
-    """A preset by its name, or phases of one's own.
+    """A preset by name, or custom phases.
 
     Examples:
         >>> Schedule.model_validate("sequential").preset
@@ -65,13 +67,13 @@ class Schedule(_Settings):
     """
 
     preset: Literal["joint", "alternating", "sequential", "rankflow"] | None = Field(
-        None, description="Phases that have a name."
+        None, description="Name of a predefined schedule."
     )
-    steps: int | None = Field(None, ge=1, description="Length of a preset's turn; else an epoch.")
-    phases: tuple[Phase, ...] = Field((), description="Phases of one's own, in their order.")
-    repeat: bool = Field(
-        default=False, description="Begin again after the last phase, to the last epoch."
+    steps: int | None = Field(
+        None, ge=1, description="Steps per phase of a preset; an epoch if None."
     )
+    phases: tuple[Phase, ...] = Field((), description="Custom phases, in order.")
+    repeat: bool = Field(default=False, description="Repeat the phases until the last epoch.")
 
     @model_validator(mode="before")
     @classmethod
@@ -81,41 +83,45 @@ class Schedule(_Settings):
         if value not in PRESETS:
             raise ValueError(
                 f"no schedule called '{value}'{did_you_mean(value, PRESETS)}; "
-                f"there are {', '.join(PRESETS)}, and phases of one's own"
+                f"available: {', '.join(PRESETS)}, or a table of phases"
             )
         return {"preset": value}
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if (self.preset is None) == (not self.phases):
-            raise ValueError("give one of preset and phases, and not both")
+            raise ValueError("give one of preset and phases, not both")
         if self.preset is not None and self.repeat:
-            raise ValueError("repeat goes with phases; presets know by themselves")
+            raise ValueError("repeat applies to phases, not to a preset")
         if self.steps is not None and self.preset not in ("alternating", "rankflow"):
-            raise ValueError("steps is for 'alternating' and 'rankflow'; phases have theirs")
-        endless = [n for n, p in enumerate(self.phases) if p.epochs is None and p.steps is None]
-        if self.repeat and endless:
-            raise ValueError(f"phases.{endless[0]} needs epochs or steps if phases repeat")
+            raise ValueError(
+                "steps applies to the presets 'alternating' and 'rankflow'; set steps of each phase"
+            )
+        without_length = [
+            n for n, p in enumerate(self.phases) if p.epochs is None and p.steps is None
+        ]
+        if self.repeat and without_length:
+            raise ValueError(f"phases.{without_length[0]} needs epochs or steps if phases repeat")
         return self
 
     @property
     def repeats(self) -> bool:
-        """Whether the phases are gone through again and again until the last epoch."""
+        """Whether the phases are repeated until the last epoch."""
         return self.repeat or self.preset in ("alternating", "rankflow")
 
     def plans(self, stages: Sequence[str], terms: Sequence[Term]) -> tuple[Plan, ...]:
-        """Return what holds in each phase.
+        """Return the plan of each phase.
 
         Args:
-            stages: names of the stages, first first.
-            terms: of the objective.
+            stages: names of the stages, first stage first.
+            terms: terms of the objective.
 
         Raises:
-            ConfigError: if a phase speaks of a stage that there is not, a pattern fits no term,
-                or a phase leaves nothing to learn.
+            ConfigError: if a phase names an unknown stage, a pattern matches no term, or the terms
+                of a phase train none of its stages.
         """
         return tuple(
-            _planned(phase, f"phase {n} of the schedule", stages, terms)
+            _plan(phase, f"phase {n} of the schedule", stages, terms)
             for n, phase in enumerate(self._phases_of(stages), start=1)
         )
 
@@ -134,49 +140,49 @@ class Schedule(_Settings):
         return self.phases
 
 
-def _planned(phase: Phase, where: str, stages: Sequence[str], terms: Sequence[Term]) -> Plan:
+def _plan(phase: Phase, where: str, stages: Sequence[str], terms: Sequence[Term]) -> Plan:
     for name in phase.stages or ():
         if name not in stages:
             raise ConfigError(
                 f"{where}: no stage called '{name}'{did_you_mean(name, stages)}; "
-                f"there are {', '.join(stages)}"
+                f"the cascade has {', '.join(stages)}"
             )
     known = [term.name for term in terms]
     for pattern in phase.terms:
         if not any(fnmatchcase(name, pattern) for name in known):
             raise ConfigError(
-                f"{where}: no term of the objective is called '{pattern}'"
-                f"{did_you_mean(pattern, known)}; there are {', '.join(known)}"
+                f"{where}: no term of the objective matches '{pattern}'"
+                f"{did_you_mean(pattern, known)}; its terms are {', '.join(known)}"
             )
-    asked = phase.stages or tuple(stages)
-    counted = [
+    selected = phase.stages or tuple(stages)
+    used = [
         term
         for term in terms
         if any(fnmatchcase(term.name, pattern) for pattern in phase.terms)
-        and (term.stage is None or stages[term.stage] in asked)
+        and (term.stage is None or stages[term.stage] in selected)
     ]
-    if not counted:
+    if not used:
         raise ConfigError(
-            f"{where}: {', '.join(asked)} would learn nothing from the terms "
-            f"{', '.join(phase.terms)}; there are {', '.join(known)}"
+            f"{where}: the terms {', '.join(phase.terms)} train none of the stages "
+            f"{', '.join(selected)}; the terms of the objective are {', '.join(known)}"
         )
-    taught = frozenset(stages[term.stage] for term in counted if term.stage is not None)
-    whole = any(term.stage is None for term in counted)
+    with_term = frozenset(stages[term.stage] for term in used if term.stage is not None)
+    whole_cascade = any(term.stage is None for term in used)
     return Plan(
         phase=phase,
-        stages=frozenset(asked) if whole else taught,
-        terms=frozenset(term.name for term in counted),
+        stages=frozenset(selected) if whole_cascade else with_term,
+        terms=frozenset(term.name for term in used),
     )
 
 
 class Timetable:
-    """Which phase each step of training is in.
+    """Mapping from training steps to phases.
 
     Args:
-        phases: in their order.
-        repeats: whether they begin again after the last.
-        epochs: the length of a phase that has none, and of all if phases repeat.
-        batches: in an epoch.
+        phases: the phases, in order.
+        repeats: whether the phases are repeated after the last one.
+        epochs: length of a phase without a length; total length if phases repeat.
+        batches: number of batches per epoch.
 
     Examples:
         >>> phases = [Phase(steps=2), Phase(epochs=1)]
@@ -191,20 +197,20 @@ class Timetable:
         self._ends = list(accumulate(p.steps or (p.epochs or epochs) * batches for p in phases))
         self._repeats = repeats
         self.steps = epochs * batches if repeats else self._ends[-1]
-        """Of all training."""
+        """Total number of training steps."""
         self.cycle = self._ends[-1] if repeats else 0
-        """Steps after which phases begin again; 0 if they do not."""
+        """Number of steps after which the phases repeat; 0 if they do not."""
 
     def phase_at(self, step: int) -> int:
-        """Return the number of the phase that a step is in, from 0; steps count from 0."""
+        """Return the index from 0 of the phase of a step; steps count from 0."""
         if self._repeats:
             step %= self._ends[-1]
         return next((n for n, end in enumerate(self._ends) if step < end), len(self._ends) - 1)
 
     def changes(self, step: int) -> bool:
-        """Whether a step is the first of a phase that is not the first and will not come again."""
+        """Whether a step starts a phase other than the first, in a schedule without repetition."""
         return not self._repeats and step in self._ends[:-1]
 
     def is_final(self, step: int) -> bool:
-        """Whether a step is in the last phase, or in phases that repeat."""
+        """Whether a step is in the last phase, or the phases repeat."""
         return self._repeats or self.phase_at(step) == len(self._ends) - 1

@@ -1,4 +1,4 @@
-"""What every metric promises. A new metric is picked up here without being named."""
+"""Contract of every metric; new metrics are tested without being listed."""
 
 import functools
 import inspect
@@ -10,17 +10,17 @@ from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.metrics import METRICS
 
 OPTIONS = {"quotas": (4, 2), "k": 3, "m": 3}
-"""What a metric is given of the options it takes; a new metric may need a new line here."""
+"""Values of required options; a new metric may need a new entry."""
 
 OF_PAIRS = {"auc", "kendall_tau", "opa"}
-"""Metrics of pairs: a list of one candidate, which has none, is undefined."""
+"""Pairwise metrics: undefined for a list of one candidate, which has no pairs."""
 
-LISTS, LENGTH = 4, 24  # torch sorts up to 16 items stably by luck
+LISTS, LENGTH = 4, 24  # torch happens to sort up to 16 items stably
 REAL = (24, 17, 5, 1)
 
 
 class Metric:
-    """A metric with its options, and the shape of scores that it takes."""
+    """A metric with its options, for scores of a whole cascade."""
 
     def __init__(self, name):
         options = METRICS.options(name)
@@ -28,11 +28,11 @@ class Metric:
         self.stages = 2 if "quotas" in options else None
         given = {option: value for option, value in OPTIONS.items() if option in options}
         needed = [o for o, p in options.items() if p.default is p.empty and o not in given]
-        assert not needed, f"say in OPTIONS what to give for {needed} of metric '{name}'"
+        assert not needed, f"add values for {needed} of metric '{name}' to OPTIONS"
         self.function = functools.partial(METRICS[name], **given)
 
     def __call__(self, scores, labels, **options):
-        """Scores of all stages; a metric of one ranking gets those of the first."""
+        """Evaluate on the scores of all stages, or of the first for a metric of one ranking."""
         return self.function(scores if self.stages else scores[0], labels, **options)
 
 
@@ -47,7 +47,7 @@ def cascade():
     scores = torch.stack([torch.randperm(LENGTH, generator=g) for _ in range(2 * LISTS)])
     scores = scores.view(2, LISTS, LENGTH).double() / 8  # distinct, and exact in half precision
     labels = torch.randint(0, 5, (LISTS, LENGTH), generator=g).double()
-    labels[:, 0] = 4.0  # all lists have something to find
+    labels[:, 0] = 4.0  # all lists have relevant candidates
     mask = torch.arange(LENGTH) < torch.tensor(REAL)[:, None]
     return scores, labels, mask
 
@@ -79,7 +79,7 @@ def test_a_padded_list_has_the_bits_of_the_same_list_alone(metric, cascade):
         same(metric(scores[:, i : i + 1, :n], labels[i : i + 1, :n]), whole[i : i + 1])
 
 
-def test_holes_in_the_mask_are_as_good_as_padding_at_the_end(metric, cascade):
+def test_the_mask_may_have_holes(metric, cascade):
     scores, labels, mask = cascade
     p = torch.randperm(LENGTH, generator=torch.Generator().manual_seed(1))
     got = metric(scores[..., p], labels[:, p], mask=mask[:, p])
@@ -92,7 +92,7 @@ def test_order_of_candidates_does_not_matter(metric, cascade):
     torch.testing.assert_close(metric(scores[..., p], labels[:, p]), metric(scores, labels))
 
 
-def test_lists_do_not_see_each_other(metric, cascade):
+def test_lists_are_independent(metric, cascade):
     scores, labels, mask = cascade
     p = [2, 0, 3, 1]
     same(metric(scores[:, p], labels[p], mask=mask[p]), metric(scores, labels, mask=mask)[p])
@@ -119,7 +119,7 @@ def test_precision_is_that_of_the_scores_and_at_least_single(metric, cascade, dt
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
-def test_integer_labels_are_as_good_as_others(metric, cascade, dtype):
+def test_integer_labels_are_accepted(metric, cascade, dtype):
     scores, labels, mask = cascade
     same(metric(scores, labels.to(dtype), mask=mask), metric(scores, labels, mask=mask))
 

@@ -1,4 +1,4 @@
-"""What every stage promises. A new stage is picked up here without being named."""
+"""Contract of every stage; new stages are tested without being listed."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ SCHEMA = FittedSchema(
     vocabularies={"user": (1, 2, 3), "video": (1, 2, 3, 4, 5)},
 )
 GATED_BY_CANDIDATE = {"cold", "ecmm"}
-"""Stages in which even what is of the request is multiplied for each candidate, by its nature."""
+"""Stages that by design multiply features of the request for each candidate."""
 
 FEATURES = [name for name in SCHEMA.names if name != "unused"]
 
@@ -32,7 +32,7 @@ FEATURES = [name for name in SCHEMA.names if name != "unused"]
 @pytest.fixture(params=list(STAGES))
 def stage(request):
     torch.manual_seed(0)
-    # As they serve: what training draws at random has tests of its own.
+    # In evaluation mode; sampling in training is tested separately.
     return build_stage(request.param, SCHEMA, features=FEATURES).eval()
 
 
@@ -127,13 +127,13 @@ def test_order_of_candidates_only_moves_their_scores(stage):
     )
 
 
-def test_lists_do_not_see_each_other(stage):
+def test_lists_are_independent(stage):
     batch = make_batch()
     alone = torch.cat([stage(taken(batch, slice(i, i + 1))) for i in range(3)])
     torch.testing.assert_close(stage(batch)[batch.mask], alone[batch.mask], rtol=1e-5, atol=1e-6)
 
 
-def test_candidates_do_not_see_each_other(stage):
+def test_candidates_are_independent(stage):
     batch = make_batch()
     price = batch.items["price"].clone()
     price[0, 1:] += 100
@@ -168,7 +168,7 @@ def test_histories_given_are_read(stage, name):
     assert torch.equal(stage(batch)[2], stage(other)[2]), "the third request has no history"
 
 
-def test_what_is_of_the_request_is_multiplied_once_for_all_candidates(stage, monkeypatch):
+def test_request_features_are_multiplied_once_for_all_candidates(stage, monkeypatch):
     plain, products = torch.nn.functional.linear, []
 
     def noted(inputs, weight, bias=None):
@@ -178,7 +178,7 @@ def test_what_is_of_the_request_is_multiplied_once_for_all_candidates(stage, mon
     monkeypatch.setattr(torch.nn.functional, "linear", noted)
     name = type(stage).__module__.rpartition(".")[2]
     if name in GATED_BY_CANDIDATE:
-        pytest.skip("the candidate weighs what is of the request")
+        pytest.skip("features of the request are weighted by candidate")
     without = build_stage(name, SCHEMA, features=[f for f in FEATURES if f not in ("user", "hour")])
     costs = []
     for length in (7, 70):
@@ -213,12 +213,12 @@ def test_a_request_without_history_gets_finite_scores(stage):
 def test_gradient_reaches_every_parameter(stage):
     batch = make_batch()
     out = output_of(stage, batch)
-    said = torch.stack([out.scores, *(event.log_p for event in out.events.values())])
-    said.masked_fill(~batch.mask, 0).square().sum().backward()
+    outputs = torch.stack([out.scores, *(event.log_p for event in out.events.values())])
+    outputs.masked_fill(~batch.mask, 0).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in stage.parameters())
 
 
-def test_what_a_stage_says_besides_its_scores_is_made_of_probabilities(stage):
+def test_outputs_besides_the_scores_are_log_probabilities(stage):
     batch = make_batch()
     out = output_of(stage, batch)
     torch.testing.assert_close(out.scores, stage(batch))
@@ -230,7 +230,7 @@ def test_what_a_stage_says_besides_its_scores_is_made_of_probabilities(stage):
         torch.testing.assert_close(total, torch.ones(batch.mask.shape))
 
 
-def test_what_a_stage_costs_can_be_counted(stage):
+def test_the_cost_of_a_stage_can_be_counted(stage):
     assert multiply_adds(stage, SCHEMA).per_candidate > 0
 
 
@@ -248,12 +248,12 @@ def test_unknown_option_is_refused_by_name(stage):
 
 
 @pytest.mark.parametrize("name", [n for n in STAGES if hasattr(STAGES[n], "item_vectors")])
-def test_vectors_give_the_scores_and_know_nothing_of_each_other(name):
+def test_scores_are_dot_products_of_independent_vectors(name):
     stage, batch = build_stage(name, SCHEMA, features=FEATURES), make_batch()
     requests, items = stage.request_vectors(batch), stage.item_vectors(batch)
     dots = (requests[:, None] * items).sum(-1)
     torch.testing.assert_close(dots[batch.mask], stage(batch)[batch.mask], rtol=1e-5, atol=1e-6)
-    alone = RequestBatch(mask=batch.mask, items=batch.items)  # no request needed for an item
+    alone = RequestBatch(mask=batch.mask, items=batch.items)  # item vectors need no request
     assert torch.equal(stage.item_vectors(alone), items)
 
 
@@ -265,7 +265,7 @@ def test_some_stages_can_search_all_items():
     } == {"matrix_factorisation", "two_tower"}
 
 
-def test_scores_are_as_fine_in_mixed_precision(stage):
+def test_mixed_precision_keeps_the_resolution_of_scores(stage):
     batch = make_batch(length=6)
     with torch.no_grad():
         want = output_of(stage, batch)

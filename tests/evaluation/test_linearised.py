@@ -7,8 +7,7 @@ import torch
 from cascaderank.errors import ConfigError
 from cascaderank.evaluation import Evaluator, bootstrap_interval, gauc, ranking_consistency
 from cascaderank.evaluation.linearised import linearised_auc, linearised_gauc
-from cascaderank.metrics import auc_metric
-from cascaderank.metrics._named import named_metric
+from cascaderank.metrics import auc_metric, named_metric
 
 CLICKS, EXPOSED = 4, 3
 NAMES = ("gauc >= 4 among >= 3", "pooled_auc >= 4 among >= 3", "rcs", "rcs@3", "recall@10 >= 3")
@@ -113,15 +112,15 @@ def test_errors_are_those_of_probabilities():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("recall@10 >= 3 among >= 3", "lower than the ground truth"),
-        ("recall@10@5 >= 3", "takes no ground truth"),
-        ("opa >= 3", "takes no ground truth"),
-        ("rcs >= 3", "takes no ground truth"),
-        ("rcs among >= 3", "what a stage passes on"),
-        ("bias >= 0.5", "takes no ground truth"),
-        ("gauc@10", "takes 0 sizes"),
+        ("recall@10 >= 3 among >= 3", "lower than the threshold of the ground truth"),
+        ("recall@10@5 >= 3", "takes no threshold of the ground truth"),
+        ("opa >= 3", "takes no threshold of the ground truth"),
+        ("rcs >= 3", "takes no threshold of the ground truth"),
+        ("rcs among >= 3", "candidates that a stage passes on"),
+        ("bias >= 0.5", "takes no threshold of the ground truth"),
+        ("gauc@10", "takes at most 0 numbers after @"),
         ("gau", "did you mean 'gauc'"),
-        ("auc > 3", "called as"),
+        ("auc > 3", "written as"),
     ],
 )
 def test_invalid_metric_names_are_rejected(text, message):

@@ -13,8 +13,7 @@ from cascaderank.evaluation.tables import report_tables
 from cascaderank.experiments.papers import latex, markdown
 from cascaderank.experiments.summary import summarise
 from cascaderank.experiments.tables import comparison_tables
-from cascaderank.metrics import METRICS
-from cascaderank.metrics._named import named_metric
+from cascaderank.metrics import METRICS, named_metric
 from tests.experiments.runs import runs_of
 
 
@@ -64,12 +63,12 @@ def test_the_threshold_of_the_run_applies_unless_the_name_has_a_size(lists):
     ("text", "message"),
     [
         ("ndgc@5", "no metric called 'ndgc'"),
-        ("ndcg@0", "a metric is called as ndcg, ndcg@15"),
-        ("ndcg@5@3", "takes 1 sizes"),
-        ("opa@3", "takes 0 sizes"),
-        ("auc@3", "takes 0 sizes"),
-        ("recall", "how many ranks count: 'recall@10'"),
-        ("cascade_recall@3", "is of a whole cascade"),
+        ("ndcg@0", "a metric is written as ndcg, ndcg@15"),
+        ("ndcg@5@3", "takes at most 1 numbers after @"),
+        ("opa@3", "takes at most 0 numbers after @"),
+        ("auc@3", "takes at most 0 numbers after @"),
+        ("recall", "requires a cut-off, such as 'recall@10'"),
+        ("cascade_recall@3", "evaluates a whole cascade"),
     ],
 )
 def test_an_invalid_metric_name_is_rejected_before_any_work(text, message):

@@ -76,7 +76,7 @@ def test_a_correction_without_sampling_probabilities_is_refused():
     scores, labels = torch.zeros(1, 1, 3), torch.tensor([[1.0, 0.0, 0.0]])
     task = {"stages": 1, "quotas": (1,), "ground_truth": 1}
     demanding = build_objective("sampled_softmax", **task, corrected=True)
-    with pytest.raises(ConfigError, match="needs to know how often candidates are sampled"):
+    with pytest.raises(ConfigError, match="needs the sampling probabilities of the candidates"):
         demanding(scores, labels)
     log_q = torch.tensor([[-1.0, -2.0, -3.0]])
     got = demanding(scores, labels, log_q=log_q).total

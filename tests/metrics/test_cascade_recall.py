@@ -13,7 +13,7 @@ from cascaderank.metrics.recall import recall_metric
 
 
 def oracle(scores, labels, quotas, k=None, threshold=None):
-    """One list, plain Python: walk the cascade as a person would."""
+    """One list in plain Python, stage by stage."""
     alive = list(range(len(labels)))
     for stage, quota in zip(scores, quotas, strict=True):
         alive = sorted(alive, key=lambda i: (-stage[i], i))[:quota]
@@ -27,7 +27,7 @@ def oracle(scores, labels, quotas, k=None, threshold=None):
 
 @st.composite
 def cascades(draw):
-    n = draw(st.integers(1, 40))  # torch sorts short lists stably by luck: go past 16
+    n = draw(st.integers(1, 40))  # torch happens to sort up to 16 items stably
     stages = draw(st.integers(1, 3))
     row = st.lists(st.integers(-3, 3), min_size=n, max_size=n)  # small range: ties on purpose
     quotas = sorted(draw(st.lists(st.integers(1, 45), min_size=stages, max_size=stages)))[::-1]

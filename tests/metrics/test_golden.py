@@ -1,4 +1,4 @@
-"""Metrics of the published experiments, worked out outside this project."""
+"""Metrics of the published experiments, computed outside this project."""
 
 import json
 import os

@@ -15,12 +15,12 @@ GAINS = {"exponential": lambda y: 2**y - 1, "linear": lambda y: y}
 
 
 def dcg(labels, gain, k):
-    """Of labels in the order of their ranks."""
+    """DCG of labels in the order of their ranks."""
     return sum(GAINS[gain](y) / math.log2(1 + r) for r, y in enumerate(labels[:k], start=1))
 
 
 def by_permutation(scores, labels, gain, k):
-    """Mean over all orders that the scores allow; a handful of candidates only."""
+    """Mean over all orders consistent with the scores; for a few candidates only."""
     allowed = [
         dcg([labels[i] for i in order], gain, k)
         for order in itertools.permutations(range(len(labels)))
@@ -31,7 +31,7 @@ def by_permutation(scores, labels, gain, k):
 
 
 def by_groups(scores, labels, gain, k):
-    """The same for long lists: every rank of a tied group gets the mean gain of the group."""
+    """The same for long lists: every rank of a tied group has the mean gain of the group."""
     ranked = []
     for value in sorted(set(scores), reverse=True):
         group = [GAINS[gain](y) for s, y in zip(scores, labels, strict=True) if s == value]
@@ -71,7 +71,7 @@ def test_agrees_with_the_oracle_on_long_lists(case):
 
 @settings(deadline=None)
 @given(lists(), st.randoms(use_true_random=False))
-def test_ties_do_not_care_for_the_order_of_the_list(case, random):
+def test_ties_are_independent_of_the_order_of_the_list(case, random):
     scores, labels, gain, k = case
     order = list(range(len(scores)))
     random.shuffle(order)
@@ -96,7 +96,7 @@ def test_the_ideal_order_is_exactly_one(gain):
 def test_large_labels_do_not_overflow(dtype):
     labels = torch.tensor([5000.0, 4999.0, 0.0], dtype=dtype)
     scores = torch.tensor([2.0, 3.0, 1.0], dtype=dtype)
-    # 2^5000 is no number here, but only the ratio to it counts.
+    # 2^5000 overflows, but only ratios to it matter.
     want = (1 / 2 + 1 / math.log2(3)) / (1 + 1 / 2 / math.log2(3))
     torch.testing.assert_close(ndcg_metric(scores, labels), torch.tensor(want, dtype=dtype))
 
@@ -125,12 +125,12 @@ def test_candidates_at_minus_infinity_do_not_share_ranks_with_padding():
     torch.testing.assert_close(got, torch.tensor([want]))
 
 
-def test_an_unknown_gain_is_told():
+def test_an_unknown_gain_is_reported():
     with pytest.raises(ConfigError, match=r"no gain called 'expo'.*exponential, linear"):
         ndcg_metric(torch.zeros(2), torch.zeros(2), gain="expo")
 
 
-def test_any_batch_dimensions_will_do():
+def test_any_batch_dimensions_are_accepted():
     g = torch.Generator().manual_seed(0)
     scores, labels = torch.randn(2, 3, 20, generator=g), torch.rand(2, 3, 20, generator=g)
     got = ndcg_metric(scores, labels, k=7)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascaderank.errors import ConfigError
-from cascaderank.metrics import _pairs, auc_metric, kendall_tau_metric, opa_metric
+from cascaderank.metrics import _pair_counts, auc_metric, kendall_tau_metric, opa_metric
 
 
 def sign(a, b):
@@ -64,10 +64,10 @@ def test_long_lists_are_counted_a_few_rows_at_a_time(monkeypatch):
     labels = torch.randint(0, 5, (3, 50), generator=g)
     mask = torch.rand(3, 50, generator=g) < 0.8
     whole = kendall_tau_metric(scores, labels, mask=mask)
-    monkeypatch.setattr(_pairs, "_CELLS", 170)  # 3 rows of one list
+    monkeypatch.setattr(_pair_counts, "_CELLS", 170)  # 3 rows of one list
     torch.testing.assert_close(kendall_tau_metric(scores, labels, mask=mask), whole, rtol=0, atol=0)
 
 
 def test_unknown_pairs_are_refused():
-    with pytest.raises(ConfigError, match="no pairs called 'prefered'"):
+    with pytest.raises(ConfigError, match="pairs must be one of preferred, all; got 'prefered'"):
         opa_metric(torch.zeros(2), torch.zeros(2), pairs="prefered")

@@ -1,4 +1,4 @@
-"""Metrics of the places where the ground truth is found, against plain loops."""
+"""Metrics of the ranks of the ground truth, against plain loops."""
 
 import math
 
@@ -24,7 +24,7 @@ def lists(draw):
 
 
 def worths(scores, labels, k=None, threshold=None):
-    """How much of the ground truth is at each rank."""
+    """Membership in the ground truth at each rank."""
     if k is None:
         worth = [float(y >= threshold) for y in labels]
     else:

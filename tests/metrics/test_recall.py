@@ -39,7 +39,7 @@ def test_agrees_with_the_oracle(case):
     torch.testing.assert_close(got, want, equal_nan=True)
 
 
-def test_any_batch_dimensions_will_do():
+def test_any_batch_dimensions_are_accepted():
     g = torch.Generator().manual_seed(0)
     scores, labels = torch.randn(2, 3, 5, 30, generator=g), torch.randn(2, 3, 5, 30, generator=g)
     got = recall_metric(scores, labels, m=10, k=5)
@@ -52,7 +52,7 @@ def test_a_list_shorter_than_k_is_ground_truth_as_a_whole():
     assert recall_metric(labels, labels, m=2, k=10) == torch.tensor(2 / 3)
 
 
-def test_m_must_be_given_and_ground_truth_said_once():
+def test_m_is_required_and_the_ground_truth_is_specified_once():
     with pytest.raises(TypeError, match="'m'"):
         recall_metric(torch.zeros(3), torch.zeros(3), k=1)
     with pytest.raises(ConfigError, match="one of"):

@@ -7,12 +7,12 @@ from cascaderank.objectives import OBJECTIVES, build_objective
 
 LENGTH, QUOTAS = 9, (5, 3)
 SPECIAL = {
-    # The end-to-end term cuts every stage at the size of the ground truth, if not told otherwise,
-    # and so even one that keeps all.
+    # By default, the end-to-end term cuts every stage at the size of the ground truth, even a stage
+    # that keeps all.
     "lcron": ({"cut": "quotas"}, {"cut": "quotas"}),
-    # Entry levels are evenly spaced over the stages, if not told otherwise.
+    # By default, entry levels are evenly spaced over the stages.
     "bce": ({"entry_levels": (0, 2)}, {"entry_levels": (0, 0, 2)}),
-    # What the user saw is the top level of two more than there are stages, if not told otherwise.
+    # By default, the exposed level is the top level of a log with two more levels than stages.
     "entire_chain": ({"exposed_level": 3}, {"exposed_level": 3}),
 }
 
@@ -26,27 +26,27 @@ def batch():
 
 
 @pytest.mark.parametrize("name", list(OBJECTIVES))
-def test_a_stage_that_keeps_all_changes_nothing_for_the_others(name, batch):
+def test_a_stage_that_keeps_all_does_not_affect_the_others(name, batch):
     scores, labels, mask = batch
     truth = {"ground_truth": 2} if "ground_truth" in OBJECTIVES.options(name) else {}
     without, within = SPECIAL.get(name, ({}, {}))
     if "cuts" in OBJECTIVES.options(name):
-        pytest.skip("cuts are said one by one")
+        pytest.skip("cut-offs are specified per stage")
     two = build_objective(name, stages=["a", "b"], quotas=QUOTAS, **truth, **without)
     three = build_objective(
         name, stages=["all", "a", "b"], quotas=(LENGTH, *QUOTAS), **truth, **within
     )
     levels = (4 * labels).long()
 
-    def judged(objective, front):
+    def evaluated(objective, front):
         own = scores.clone().requires_grad_()
-        # What the stage in front learns from the next one is its own affair.
+        # The terms by which the first stage is trained on the next one are excluded.
         counted = {t.name for t in objective.terms if not t.name.endswith("/all")}
         out = objective(torch.cat([front, own]), labels, mask=mask, levels=levels, terms=counted)
         return out.terms, torch.autograd.grad(out.total, own)[0]
 
-    terms, gradient = judged(two, scores[:0])
-    with_stage, gradient_with_stage = judged(three, torch.ones_like(scores[:1]))
+    terms, gradient = evaluated(two, scores[:0])
+    with_stage, gradient_with_stage = evaluated(three, torch.ones_like(scores[:1]))
     torch.testing.assert_close(with_stage, terms)
     torch.testing.assert_close(gradient_with_stage, gradient)
     assert gradient.any()

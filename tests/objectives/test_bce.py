@@ -1,4 +1,4 @@
-"""BCE trains each stage on what could reach it."""
+"""BCE trains each stage on the candidates that reached it in the log."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from cascaderank.objectives import build_objective
 LABELS = torch.tensor([[5.0, 4.0, 3.0, 2.0, 1.0, 0.0]])
 LEVELS = torch.tensor([[3, 3, 2, 1, 1, 0]])
 SCORES = torch.tensor([[[0.3, -0.2, 1.0, 0.5, -1.0, 0.1]], [[1.3, 0.2, -1.0, 0.4, 1.0, -0.1]]])
-MARKS = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0, 0.0]])
+RELEVANCE = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0, 0.0]])
 
 
 def bce(stages=2, **options):
@@ -19,35 +19,35 @@ def bce(stages=2, **options):
     return build_objective("bce", stages=stages, quotas=quotas, **options)
 
 
-def test_a_stage_learns_from_what_the_logged_system_let_reach_it():
+def test_a_stage_is_trained_on_candidates_that_reached_it_in_the_log():
     terms = bce()(SCORES, LABELS, levels=LEVELS).terms
-    torch.testing.assert_close(terms["bce/stage_1"], bce_loss(SCORES[0], MARKS))
+    torch.testing.assert_close(terms["bce/stage_1"], bce_loss(SCORES[0], RELEVANCE))
     torch.testing.assert_close(
         terms["bce/stage_2"],
-        bce_loss(SCORES[1, :, :3], MARKS[:, :3]),  # levels of at least 2
+        bce_loss(SCORES[1, :, :3], RELEVANCE[:, :3]),  # levels of at least 2
     )
 
 
-def test_without_levels_every_stage_learns_from_all():
+def test_without_levels_every_stage_is_trained_on_all_candidates():
     terms = bce()(SCORES, LABELS).terms
-    torch.testing.assert_close(terms["bce/stage_2"], bce_loss(SCORES[1], MARKS))
+    torch.testing.assert_close(terms["bce/stage_2"], bce_loss(SCORES[1], RELEVANCE))
 
 
 @pytest.mark.parametrize(
     ("stages", "entry"), [(1, (0,)), (2, (0, 2)), (3, (0, 1, 3)), (4, (0, 1, 3, 4))]
 )
-def test_the_usual_entry_levels_are_those_of_a_log_with_two_more_levels(stages, entry):
+def test_the_default_entry_levels_are_those_of_a_log_with_two_more_levels(stages, entry):
     scores = torch.randn(stages, 1, 6, generator=torch.Generator().manual_seed(0))
     levels = torch.tensor([[4, 3, 3, 2, 1, 0]])
     got = bce(stages)(scores, LABELS, levels=levels).total
-    said = bce(stages, entry_levels=entry)(scores, LABELS, levels=levels).total
-    assert got == said
+    explicit = bce(stages, entry_levels=entry)(scores, LABELS, levels=levels).total
+    assert got == explicit
     if stages > 1:
         other = bce(stages, entry_levels=(0,) * stages)(scores, LABELS, levels=levels).total
         assert got != other
 
 
-def test_a_list_that_nothing_got_far_in_costs_a_stage_nothing():
+def test_a_list_without_candidates_at_the_entry_level_has_loss_zero():
     scores = SCORES.repeat(1, 2, 1)
     levels = torch.cat([LEVELS, torch.zeros_like(LEVELS)])
     terms = bce()(scores, LABELS.repeat(2, 1), levels=levels).terms

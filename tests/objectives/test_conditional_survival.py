@@ -1,4 +1,4 @@
-"""The objective is its loss at the quotas of the cascade, and its options do what they say."""
+"""The objective equals its loss at the quotas of the cascade; options have their documented effect."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def test_it_is_the_loss(batch, truth, temperature):
     torch.testing.assert_close(out.total, conditional_survival_loss(scores, labels, **given))
 
 
-def test_the_usual_temperature_is_one(batch):
+def test_the_default_temperature_is_one(batch):
     scores, labels, mask = batch
     got = objective()(scores, labels, mask=mask).total
     assert got == objective(temperature=1.0)(scores, labels, mask=mask).total

@@ -14,7 +14,7 @@ LISTS, LENGTH, EXPOSED, PRERANKED = 3, 7, 3, 1
 LEVELS = torch.tensor([[3, 3, 2, 0, 1, 0, 3], [0, 3, 1, 0, 2, 0, 0], [1, 2, 0, 0, 0, 0, 0]])
 FEEDBACK = torch.zeros(LISTS, LENGTH)
 FEEDBACK[0, 0] = FEEDBACK[1, 1] = 1.0
-FEEDBACK[2, 0] = 1.0  # not exposed, so it does not count
+FEEDBACK[2, 0] = 1.0  # not exposed, so it is ignored
 MASK = torch.arange(LENGTH) < torch.tensor([7, 5, 0])[:, None]
 ROWS = torch.tensor([4, 0, 9])
 
@@ -34,7 +34,7 @@ def binary(logit, happened):
 
 
 def mean_of_means(cost, *, counts=lambda b, i: True):
-    """Mean over lists of the mean over their candidates; of a list without any, 0."""
+    """Mean over lists of the mean over their candidates; 0 for an empty list."""
     lists = []
     for b in range(LISTS):
         costs = [cost(b, i) for i in range(LENGTH) if MASK[b, i] and counts(b, i)]
@@ -56,7 +56,7 @@ def build(**options):
     return build_objective("entire_chain", **{**task, **options})
 
 
-def judged(objective, output, **changes):
+def evaluated(objective, output, **changes):
     inputs = {"mask": MASK, "levels": LEVELS, "feedback": FEEDBACK, "rows": ROWS} | changes
     scores = output.scores.unsqueeze(0)
     return objective(scores, torch.zeros(LISTS, LENGTH), outputs=(output,), **inputs)
@@ -74,12 +74,12 @@ def towers_of(logits):
 
 @pytest.mark.parametrize("outputs", [3, 4])
 @pytest.mark.parametrize("four", [False, True])
-def test_classes_cost_the_cross_entropy(outputs, four):
+def test_the_loss_of_classes_is_the_cross_entropy(outputs, four):
     logits = logits_of(outputs)
     objective = build(preranked_level=PRERANKED if four else None)
     if outputs == 4 and not four:
         with pytest.raises(ConfigError, match="four domains needs preranked_level"):
-            judged(objective, classes_of(logits))
+            evaluated(objective, classes_of(logits))
         return
 
     def cost(b, i):
@@ -87,12 +87,12 @@ def test_classes_cost_the_cross_entropy(outputs, four):
         chosen = min(domain(b, i, four=four), outputs - 1)
         return log(sum(map(exp, row))) - row[chosen]
 
-    got = judged(objective, classes_of(logits)).terms["chain/pre"]
+    got = evaluated(objective, classes_of(logits)).terms["chain/pre"]
     assert got.item() == pytest.approx(mean_of_means(cost))
 
 
 @pytest.mark.parametrize("outputs", [3, 4])
-def test_towers_cost_their_binary_cross_entropies(outputs):
+def test_the_loss_of_towers_is_the_sum_of_binary_cross_entropies(outputs):
     logits = logits_of(outputs)
 
     def cost(b, i):
@@ -101,25 +101,25 @@ def test_towers_cost_their_binary_cross_entropies(outputs):
         return sum(map(binary, logits[b, i].tolist(), happened))
 
     objective = build(preranked_level=PRERANKED if outputs == 4 else None)
-    got = judged(objective, towers_of(logits)).terms["chain/pre"]
+    got = evaluated(objective, towers_of(logits)).terms["chain/pre"]
     assert got.item() == pytest.approx(mean_of_means(cost))
 
 
-def test_three_towers_take_the_last_two_domains_together():
+def test_three_towers_merge_the_last_two_domains():
     output = towers_of(logits_of(3))
-    got = judged(build(preranked_level=PRERANKED), output).total
-    torch.testing.assert_close(got, judged(build(), output).total)
+    got = evaluated(build(preranked_level=PRERANKED), output).total
+    torch.testing.assert_close(got, evaluated(build(), output).total)
 
 
 @pytest.mark.parametrize("event", ["click", "exposure"])
-def test_one_score_costs_the_binary_cross_entropy_of_an_event(event):
+def test_the_loss_of_one_score_is_the_binary_cross_entropy_of_an_event(event):
     scores = logits_of(1)[..., 0]
 
     def cost(b, i):
         d = domain(b, i, four=False)
         return binary(scores[b, i].item(), d == 0 if event == "click" else d <= 1)
 
-    got = judged(build(event=event), StageOutput(scores=scores)).total
+    got = evaluated(build(event=event), StageOutput(scores=scores)).total
     assert got.item() == pytest.approx(mean_of_means(cost))
     alone = build(event=event)(
         scores[None], torch.zeros(LISTS, LENGTH), mask=MASK, levels=LEVELS, feedback=FEEDBACK
@@ -127,10 +127,10 @@ def test_one_score_costs_the_binary_cross_entropy_of_an_event(event):
     torch.testing.assert_close(alone.total, got)
 
 
-def test_of_exposures_only_the_exposed_count():
+def test_exposures_only_ignores_candidates_that_were_not_exposed():
     scores = logits_of(1)[..., 0]
     objective = build(event="click", exposures_only=True)
-    got = judged(objective, StageOutput(scores=scores)).total
+    got = evaluated(objective, StageOutput(scores=scores)).total
     want = mean_of_means(
         lambda b, i: binary(scores[b, i].item(), domain(b, i, four=False) == 0),
         counts=lambda b, i: domain(b, i, four=False) <= 1,
@@ -139,7 +139,7 @@ def test_of_exposures_only_the_exposed_count():
 
 
 @pytest.mark.parametrize("reweighted", [False, True])
-def test_what_is_not_sampled_does_not_count(reweighted):
+def test_candidates_that_are_not_sampled_are_ignored(reweighted):
     scores = logits_of(1)[..., 0]
     rates = (1.0, 0.7, 0.5)
     sampling = DomainSampling(rates=rates, seed=2, reweighted=reweighted)
@@ -157,21 +157,21 @@ def test_what_is_not_sampled_does_not_count(reweighted):
 
     counts = (lambda b, i: True) if reweighted else (lambda b, i: kept[b, i])
     objective = build(event="click", sampling=sampling)
-    got = judged(objective, StageOutput(scores=scores)).total
+    got = evaluated(objective, StageOutput(scores=scores)).total
     assert got.item() == pytest.approx(mean_of_means(cost, counts=counts), rel=1e-6)
     table = {"rates": list(rates), "seed": 2, "reweighted": reweighted}
-    again = judged(build(event="click", sampling=table), StageOutput(scores=scores)).total
+    again = evaluated(build(event="click", sampling=table), StageOutput(scores=scores)).total
     assert torch.equal(again, got)
 
 
 def test_reweighted_samples_estimate_the_loss_of_all():
     scores = logits_of(1)[..., 0]
-    whole = judged(build(event="click"), StageOutput(scores=scores)).total.item()
+    whole = evaluated(build(event="click"), StageOutput(scores=scores)).total.item()
     estimates = []
     for seed in range(400):
         sampling = DomainSampling(rates=(0.9, 0.6, 0.4), seed=seed, reweighted=True)
         objective = build(event="click", sampling=sampling)
-        estimates.append(judged(objective, StageOutput(scores=scores)).total.item())
+        estimates.append(evaluated(objective, StageOutput(scores=scores)).total.item())
     spread = torch.tensor(estimates).std().item() / len(estimates) ** 0.5
     assert sum(estimates) / len(estimates) == pytest.approx(whole, abs=4 * spread)
 
@@ -179,7 +179,7 @@ def test_reweighted_samples_estimate_the_loss_of_all():
 @pytest.mark.parametrize("junk", [1e30, float("inf"), -float("inf"), float("nan")])
 @pytest.mark.parametrize("make", [classes_of, towers_of])
 def test_padding_of_outputs_never_matters(make, junk):
-    def learnt(logits):
+    def value_and_gradient(logits):
         logits = logits.clone().requires_grad_()
         out = make(logits)
         if make is classes_of:
@@ -192,33 +192,33 @@ def test_padding_of_outputs_never_matters(make, junk):
             }
             out = StageOutput(scores=out.scores.masked_fill(~MASK, junk), events=events)
         feedback = FEEDBACK.masked_fill(~MASK, junk)
-        total = judged(objective, out, feedback=feedback).total
+        total = evaluated(objective, out, feedback=feedback).total
         return total.detach(), torch.autograd.grad(total, logits)[0]
 
     objective, logits = build(), logits_of(3)
-    value, gradient = learnt(logits)
+    value, gradient = value_and_gradient(logits)
     clean = logits.clone().requires_grad_()
-    want = judged(objective, make(clean)).total
+    want = evaluated(objective, make(clean)).total
     assert torch.equal(value, want)
     assert torch.equal(gradient, torch.autograd.grad(want, clean)[0])
     assert (gradient[~MASK] == 0).all()
     assert gradient[MASK].abs().sum() > 0
 
 
-def test_open_gates_cost_what_they_say_above_a_share_of_them():
+def test_the_penalty_of_open_gates_starts_above_the_open_share():
     penalty = torch.tensor(6.0, requires_grad=True)
     output = StageOutput(scores=torch.zeros(LISTS, LENGTH), penalty=penalty, most=10.0)
-    out = judged(build(penalty=0.5), output)
+    out = evaluated(build(penalty=0.5), output)
     assert out.terms["penalty/pre"] == 6
     assert out.weights["penalty/pre"] == 0.5
     torch.testing.assert_close(out.total.detach(), out.terms["chain/pre"] + 3)
-    assert judged(build(penalty=0.5, open_share=0.4), output).terms["penalty/pre"] == 2
+    assert evaluated(build(penalty=0.5, open_share=0.4), output).terms["penalty/pre"] == 2
     for share, slope in ((0.4, 0.5), (0.7, 0.0)):
-        out = judged(build(penalty=0.5, open_share=share), output)
+        out = evaluated(build(penalty=0.5, open_share=share), output)
         (gradient,) = torch.autograd.grad(out.total, penalty)
         assert gradient == slope
     without = StageOutput(scores=torch.zeros(LISTS, LENGTH))
-    assert judged(build(penalty=0.5), without).terms["penalty/pre"] == 0
+    assert evaluated(build(penalty=0.5), without).terms["penalty/pre"] == 0
 
 
 def test_it_is_trained_together_with_another_objective():
@@ -242,7 +242,7 @@ def test_it_is_trained_together_with_another_objective():
     torch.testing.assert_close(got.total - got.terms["chain/pre"], want.total)
 
 
-def test_stages_learn_the_chain_each_in_its_way():
+def test_stages_can_be_trained_with_different_options():
     task = {"stages": ["pre", "rank"], "quotas": (4, 2), "ground_truth": 2}
     scores = torch.randn(2, LISTS, LENGTH, generator=torch.Generator().manual_seed(1))
     given = {"mask": MASK, "levels": LEVELS, "feedback": FEEDBACK}
@@ -264,34 +264,34 @@ def test_stages_learn_the_chain_each_in_its_way():
 
 
 @pytest.mark.parametrize(
-    ("changes", "output", "told"),
+    ("changes", "output", "message"),
     [
-        ({"levels": None}, classes_of(logits_of(3)), "the batch has no levels, which identify"),
-        ({"feedback": None}, classes_of(logits_of(3)), "no feedback, which identifies the clicked"),
-        ({"feedback": None}, towers_of(logits_of(3)), "a tower learns it"),
+        ({"levels": None}, classes_of(logits_of(3)), "the batch has no levels"),
+        ({"feedback": None}, classes_of(logits_of(3)), "the batch has no feedback"),
+        ({"feedback": None}, towers_of(logits_of(3)), "the towers require it"),
     ],
 )
-def test_what_a_batch_lacks_is_told(changes, output, told):
-    with pytest.raises(DataError, match=told):
-        judged(build(), output, **changes)
+def test_missing_levels_and_feedback_are_reported(changes, output, message):
+    with pytest.raises(DataError, match=message):
+        evaluated(build(), output, **changes)
 
 
-def test_what_one_score_needs_is_told():
+def test_requirements_of_one_score_are_reported():
     output = StageOutput(scores=torch.zeros(LISTS, LENGTH))
-    assert judged(build(), output, feedback=None).total.isfinite()
-    with pytest.raises(DataError, match='event = "click" asks for it'):
-        judged(build(event="click"), output, feedback=None)
-    with pytest.raises(ConfigError, match="among the exposed all are exposed"):
-        judged(build(exposures_only=True), output)
-    with pytest.raises(ConfigError, match="sampling needs to know the requests; pass rows"):
-        judged(build(sampling={"rates": [1, 1, 0.5]}), output, rows=None)
+    assert evaluated(build(), output, feedback=None).total.isfinite()
+    with pytest.raises(DataError, match='event = "click" requires it'):
+        evaluated(build(event="click"), output, feedback=None)
+    with pytest.raises(ConfigError, match="which are all positive; a stage with one score"):
+        evaluated(build(exposures_only=True), output)
+    with pytest.raises(ConfigError, match="depends on the row of each request; pass rows"):
+        evaluated(build(sampling={"rates": [1, 1, 0.5]}), output, rows=None)
     event = StageOutput(scores=output.scores, events={"clik": both_ways(output.scores)})
     with pytest.raises(ConfigError, match="no event called 'clik'"):
-        judged(build(), event)
+        evaluated(build(), event)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"penalty": -1.0}, "penalty must be a number of at least 0"),
         ({"open_share": 1.0}, r"open_share must be in \[0, 1\)"),
@@ -300,18 +300,18 @@ def test_what_one_score_needs_is_told():
         ({"preranked_level": 4}, "preranked_level at most exposed_level; got 4 and 3"),
         (
             {"sampling": {"rates": [1, 0.4, 0.01, 0.001]}},
-            "sampling.rates must be 3, one per domain",
+            "sampling.rates must be 3 numbers, one per domain",
         ),
         ({"sampling": {"rates": [1, 0.4]}}, "three or four numbers"),
         ({"sampling": {"rats": [1, 0.4, 0.1]}}, "rates"),
-        ({"joint": {"temperature": 1.0}}, "joint must be a table with the name of another"),
-        ({"joint": {"name": "entire_chain"}}, "must say in learns which other stages"),
-        ({"joint": {"name": "entire_chain", "learns": ["pre"]}}, r"none of \['pre'\]"),
+        ({"joint": {"temperature": 1.0}}, "joint must be a table of the name of another"),
+        ({"joint": {"name": "entire_chain"}}, "needs learns, the names of other stages"),
+        ({"joint": {"name": "entire_chain", "learns": ["pre"]}}, r"other stages than \['pre'\]"),
         ({"joint": {"name": "lcron", "quotas": [3]}}, "without stages, quotas and ground truth"),
         ({"joint": {"name": "lcorn"}}, "did you mean 'lcron'"),
         ({"event": "buy"}, "event"),
     ],
 )
-def test_wrong_options_are_refused(options, told):
-    with pytest.raises(ConfigError, match=told):
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
         build(**options)

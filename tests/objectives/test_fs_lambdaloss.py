@@ -23,7 +23,7 @@ def test_each_stage_is_cut_at_its_quota():
         torch.testing.assert_close(terms[f"lambda_ndcg/stage_{t + 1}"], want)
 
 
-def test_levels_are_not_read():
+def test_levels_are_ignored():
     levels = torch.tensor([[0, 1, 2, 3, 4, 5]])
     got = fs_lambdaloss()(SCORES, LABELS, levels=levels).total
     assert got == fs_lambdaloss()(SCORES, LABELS).total

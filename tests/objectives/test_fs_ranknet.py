@@ -18,14 +18,14 @@ def fs_ranknet(stages=2, **options):
 
 
 @pytest.mark.parametrize("levels", [LEVELS, None])
-def test_every_stage_learns_the_levels_or_the_labels_if_there_are_none(levels):
+def test_every_stage_is_trained_on_levels_or_else_on_labels(levels):
     terms = fs_ranknet()(SCORES, LABELS, levels=levels).terms
     for t in range(2):
         want = ranknet_loss(SCORES[t], LABELS if levels is None else levels, balance="labels")
         torch.testing.assert_close(terms[f"ranknet/stage_{t + 1}"], want)
 
 
-def test_a_list_of_one_level_costs_nothing():
+def test_the_loss_of_a_list_of_one_level_is_zero():
     scores, labels = SCORES.repeat(1, 2, 1), LABELS.repeat(2, 1)
     levels = torch.cat([LEVELS, torch.ones_like(LEVELS)])
     got = fs_ranknet()(scores, labels, levels=levels).total
@@ -33,7 +33,7 @@ def test_a_list_of_one_level_costs_nothing():
 
 
 def test_the_published_form_averages_over_the_candidates_of_the_batch():
-    """A list with twice as many candidates of a level counts twice as much for that level."""
+    """A list with twice as many candidates of a level has twice the weight for that level."""
     levels = torch.tensor([[1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]])
     scores = SCORES.repeat(1, 2, 1)
     got = fs_ranknet(published=True)(scores, LABELS.repeat(2, 1), levels=levels)

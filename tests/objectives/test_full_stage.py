@@ -20,7 +20,7 @@ def built(name, **options):
 
 def test_they_are_ranknet_and_lambdarank_on_relabelled_levels():
     z = torch.tensor(Z)[LEVELS]
-    labels = torch.zeros(1, 6)  # not looked at
+    labels = torch.zeros(1, 6)  # ignored
     pairs = built("fs_ranknet", z=Z, balance="pairs")(SCORES, labels, levels=LEVELS).terms
     lambdas = built("fs_lambdarank", z=Z)(SCORES, labels, levels=LEVELS).terms
     for stage, scores in enumerate(SCORES):
@@ -46,9 +46,9 @@ def test_levels_of_one_number_carry_no_preference():
 def test_wrong_numbers_are_refused(name):
     labels = torch.zeros(1, 6)
     for z in [(0.0, 2.0, 1.0), (-1.0, 0.0), ()]:
-        with pytest.raises(ConfigError, match="z must be numbers of at least 0 that never fall"):
+        with pytest.raises(ConfigError, match="z must be non-negative, non-decreasing numbers"):
             built(name, z=z)
-    with pytest.raises(ConfigError, match="levels up to 5, so z must be 6 numbers"):
+    with pytest.raises(ConfigError, match="one value per level, 6 for levels up to 5"):
         built(name, z=(0.0, 1.0))(SCORES, labels, levels=LEVELS)
     with pytest.raises(ConfigError, match="the batch has no levels"):
         built(name, z=Z)(SCORES, labels)

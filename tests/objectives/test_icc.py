@@ -1,4 +1,4 @@
-"""ICC scores a candidate as the stage that drops it does, and ranks by that."""
+"""ICC scores a candidate by the stage that drops it, and ranks by these scores."""
 
 import pytest
 import torch
@@ -41,15 +41,15 @@ def test_agrees_with_plain_python(batch, stages, temperature):
     assert got.item() == pytest.approx(sum(want) / len(want), rel=1e-9)
 
 
-def test_a_cold_cascade_scores_a_candidate_as_the_stage_that_drops_it():
+def test_at_a_low_temperature_the_score_is_that_of_the_stage_that_drops_a_candidate():
     first = torch.tensor([[9.0, 8.0, 7.0, 1.0]])
-    second = torch.tensor([[-5.0, 6.0, 0.0, 99.0]])  # the 99 is never seen
+    second = torch.tensor([[-5.0, 6.0, 0.0, 99.0]])  # the 99 is not reached
     labels = torch.tensor([[0.0, 3.0, 2.0, 1.0]])
     objective = build_objective(
         "icc", stages=2, quotas=(3, 1), loss="lambda_ndcg", temperature=1e-3
     )
     got = objective(torch.stack([first, second]), labels).total
-    # The last to pass is at the cut itself, where either stage has half a say.
+    # The last candidate to pass is at the cut-off, where both stages have weight 1/2.
     first, second = first - first.mean(), second - second.mean()
     merged = torch.tensor([[-30.0, -19.0, (0.75 - 25.0) / 2, -5.25]])
     torch.testing.assert_close(got, lambda_ndcg_loss(merged, labels, m=1))
@@ -65,17 +65,18 @@ def test_a_constant_added_to_a_stage_changes_nothing(batch, temperature):
     torch.testing.assert_close(leaf.grad, moved.grad)
 
 
-def test_a_stage_never_learns_to_pass_on_the_worst_because_the_next_scores_low():
+def test_low_scores_of_the_next_stage_do_not_reverse_the_gradient():
     g = torch.Generator().manual_seed(0)
     labels = torch.randn(64, 50, generator=g)
     scores = 0.1 * torch.randn(3, 64, 50, generator=g) + 0.05 * labels
     scores[2] -= 2
     scores.requires_grad_()
     build_objective("icc", stages=3, quotas=(40, 30, 20))(scores, labels).total.backward()
-    assert ((scores.grad * labels).sum((-1, -2)) < 0).all()  # all learn what is better
+    # The gradient of each stage favours higher labels.
+    assert ((scores.grad * labels).sum((-1, -2)) < 0).all()
 
 
-def test_a_stage_that_keeps_all_of_a_list_has_no_say_in_it(batch):
+def test_a_stage_that_keeps_all_of_a_list_does_not_affect_its_loss(batch):
     scores, labels, _ = batch
     objective = build_objective("icc", stages=3, quotas=(9, 9, 2))
     scores = scores.clone().requires_grad_()
@@ -84,19 +85,19 @@ def test_a_stage_that_keeps_all_of_a_list_has_no_say_in_it(batch):
     assert scores.grad[2].any()
 
 
-def test_the_usual_gate_is_as_wide_as_three_spreads(batch):
+def test_the_default_temperature_of_the_gate_is_three_spreads(batch):
     scores, labels, mask = batch
     own = relative_temperature(
         scores[0], 3.0, operator="sigmoid", mask=mask
-    )  # of each list: the others differ
+    )  # per list: the other lists differ
     got = build(stages=2)(scores[:2], labels, mask=mask).total
     wide = build(stages=2, temperature=3.0, relative_temperature=True)
     torch.testing.assert_close(got, wide(scores[:2], labels, mask=mask).total)
     for i in range(len(labels)):
         alone = [x[..., i : i + 1, :] for x in (scores[:2], labels, mask)]
         one = build(stages=2)(*alone[:2], mask=alone[2]).total
-        said = build(stages=2, temperature=own[i].item())
-        torch.testing.assert_close(one, said(*alone[:2], mask=alone[2]).total)
+        explicit = build(stages=2, temperature=own[i].item())
+        torch.testing.assert_close(one, explicit(*alone[:2], mask=alone[2]).total)
 
 
 def test_an_operator_can_take_the_place_of_the_gate(batch):

@@ -1,4 +1,4 @@
-"""LCRON is the sum of its terms, and its options do what they say."""
+"""LCRON is the sum of its terms, and its options have their documented effect."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_it_is_the_survival_loss_and_half_of_the_top_k_losses(batch):
 
 
 @pytest.mark.parametrize("truth", [{"k": 2}, {"threshold": 4.0}])
-def test_it_is_learned_as_the_losses_are(batch, truth):
+def test_its_gradient_is_that_of_the_losses(batch, truth):
     scores, labels, mask = batch
     scores.requires_grad_()
     given = {**truth, "temperature": 2.0, "mask": mask}
@@ -55,7 +55,7 @@ def test_it_is_learned_as_the_losses_are(batch, truth):
 
 
 @pytest.mark.parametrize(("cut", "times"), [("ground_truth", 1), ("quotas", 2)])
-def test_the_top_k_is_worked_out_once_for_each_cut(batch, cut, times, monkeypatch):
+def test_the_top_k_is_computed_once_for_each_cut(batch, cut, times, monkeypatch):
     scores, labels, mask = batch
     calls, log_top_k = [], NeuralSort.log_top_k
 
@@ -98,12 +98,12 @@ def test_with_a_relative_temperature_the_scale_of_the_scores_does_not_matter(bat
     torch.testing.assert_close(got, objective(scores, labels, mask=mask).total)
 
 
-def test_the_usual_temperature_is_fifty_or_one_if_relative(batch):
+def test_the_default_temperature_is_fifty_or_one_if_relative(batch):
     scores, labels, mask = batch
-    for relative, usual in ((False, 50.0), (True, 1.0)):
+    for relative, default in ((False, 50.0), (True, 1.0)):
         got = lcron(relative_temperature=relative)(scores, labels, mask=mask).total
-        said = lcron(relative_temperature=relative, temperature=usual)
-        torch.testing.assert_close(got, said(scores, labels, mask=mask).total)
+        explicit = lcron(relative_temperature=relative, temperature=default)
+        torch.testing.assert_close(got, explicit(scores, labels, mask=mask).total)
 
 
 def test_weights_can_be_fixed(batch):
@@ -122,7 +122,7 @@ def test_one_weight_is_that_of_all_stages(batch):
     assert got == same
 
 
-def test_what_weighs_nothing_is_not_worked_out(batch, monkeypatch):
+def test_terms_of_weight_zero_are_not_computed(batch, monkeypatch):
     scores, labels, mask = batch
     out = lcron(end_to_end=0.0, weights=(0.0, 2.0))(scores, labels, mask=mask)
     assert list(out.terms) == ["top_k/ranking"]
@@ -139,8 +139,8 @@ def test_what_weighs_nothing_is_not_worked_out(batch, monkeypatch):
     assert len(calls) == 1
 
 
-def test_something_must_be_left():
-    with pytest.raises(ConfigError, match="leave nothing of 'lcron' to learn from"):
+def test_at_least_one_term_must_have_a_positive_weight():
+    with pytest.raises(ConfigError, match="at least one term with a positive weight"):
         lcron(end_to_end=0.0, weights=0.0)
     for wrong in (-1.0, float("inf"), float("nan")):
         with pytest.raises(ConfigError, match="end_to_end must be a number of at least 0"):

@@ -1,4 +1,4 @@
-"""An objective adds, weighs and reports its terms."""
+"""An objective sums, weights and reports its terms."""
 
 from math import exp, log
 
@@ -40,7 +40,7 @@ def test_a_learned_weight_is_an_uncertainty():
     assert objective.log_weights["b"].grad.item() == pytest.approx(1 - 5 * exp(-0.6))
 
 
-def test_a_learned_weight_settles_where_the_uncertainty_is_the_size_of_the_term():
+def test_a_learned_weight_converges_to_the_square_root_of_its_term():
     objective = Objective([Term("b", five, "learned")], stages=2)
     optimizer = torch.optim.Adam(objective.parameters(), lr=0.05)
     for _ in range(300):
@@ -50,7 +50,7 @@ def test_a_learned_weight_settles_where_the_uncertainty_is_the_size_of_the_term(
     assert objective.log_weights["b"].item() == pytest.approx(log(5) / 2, abs=1e-3)
 
 
-def test_what_terms_have_in_common_is_worked_out_once_per_batch():
+def test_shared_intermediates_are_computed_once_per_batch():
     calls = []
 
     def common(inputs):
@@ -66,7 +66,7 @@ def test_what_terms_have_in_common_is_worked_out_once_per_batch():
     assert len(calls) == 2
 
 
-def test_terms_see_what_was_passed_and_always_a_mask():
+def test_terms_receive_all_arguments_and_always_a_mask():
     seen = []
 
     def look(inputs):
@@ -82,9 +82,9 @@ def test_terms_see_what_was_passed_and_always_a_mask():
     assert seen[1].levels is None
 
 
-def test_terms_must_have_names_of_their_own():
+def test_terms_must_have_distinct_names():
     for terms in ([], [Term("a", three), Term("a", five)]):
-        with pytest.raises(ConfigError, match="different names"):
+        with pytest.raises(ConfigError, match="distinct names"):
             Objective(terms, stages=2)
 
 
@@ -101,7 +101,7 @@ def test_a_weight_can_be_a_function_of_the_progress():
     assert objective.weights() == {"a": 1.0, "b": 2.0}
 
 
-def test_terms_know_the_progress():
+def test_terms_receive_the_progress():
     objective = Objective([Term("a", lambda i: i.scores.sum() * i.progress)], stages=2)
     assert objective(SCORES, LABELS, progress=0.5).total == 6
     assert objective(SCORES, LABELS).total == 12

@@ -1,4 +1,4 @@
-"""The objective is the permutation loss of every stage, whatever cascade and ground truth are."""
+"""The objective is the permutation loss of every stage, independent of quotas and ground truth."""
 
 import pytest
 import torch
@@ -31,12 +31,12 @@ def test_it_is_the_loss_of_each_stage(batch, operator):
     torch.testing.assert_close(out.total, want[0] + want[1])
 
 
-def test_the_usual_temperature_is_that_of_arf(batch):
+def test_the_default_temperature_is_that_of_arf(batch):
     scores, labels, mask = batch
-    for relative, usual in ((False, 200.0), (True, 1.0)):
+    for relative, default in ((False, 200.0), (True, 1.0)):
         got = build(relative_temperature=relative)(scores, labels, mask=mask).total
-        said = build(relative_temperature=relative, temperature=usual)
-        assert got == said(scores, labels, mask=mask).total
+        explicit = build(relative_temperature=relative, temperature=default)
+        assert got == explicit(scores, labels, mask=mask).total
 
 
 def test_a_relative_temperature_is_that_of_each_list_and_stage(batch):
@@ -54,7 +54,7 @@ def test_quotas_and_ground_truth_do_not_matter(batch):
 
 
 def test_an_operator_of_the_top_k_is_refused():
-    with pytest.raises(ConfigError, match=r"only who is among the top k; take one .*soft_sort"):
+    with pytest.raises(ConfigError, match=r"no permutation.*use one of .*soft_sort"):
         build(operator="threshold")
     with pytest.raises(ConfigError, match="did you mean 'soft_sort'"):
         build(operator="soft_srot")

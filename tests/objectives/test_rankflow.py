@@ -1,4 +1,4 @@
-"""RankFlow trains a stage on what reaches it, and to foresee the next one."""
+"""RankFlow trains a stage on the candidates that reach it, and to predict the next stage."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def test_alpha_is_shared_between_regression_and_ranking(batch):
 
 
 @pytest.mark.parametrize("term", ["regression/stage_1", "ranking/stage_1"])
-def test_a_tutor_does_not_learn_from_being_followed(batch, term):
+def test_a_tutor_receives_no_gradient(batch, term):
     scores, labels, mask = batch
     scores = scores[:2].clone().requires_grad_()
     objective = build(2)
@@ -60,7 +60,7 @@ def test_a_tutor_does_not_learn_from_being_followed(batch, term):
     assert not scores.grad[1].any()
 
 
-def test_a_stage_that_agrees_with_its_tutor_has_nothing_to_regress(batch):
+def test_the_regression_of_a_stage_on_an_equal_tutor_is_zero(batch):
     scores, labels, mask = batch
     terms = build(2)(scores[:1].expand(2, -1, -1), labels, mask=mask).terms
     assert terms["regression/stage_1"].item() == pytest.approx(0.0, abs=1e-12)

@@ -1,4 +1,4 @@
-"""DIN: what it attends, and what it leaves to other stages."""
+"""DIN: attention over histories, and errors without a history."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def make_stage(features=SCHEMA.features, **options):
 
 
 @pytest.mark.parametrize("softmax", [False, True])
-def test_sequences_are_attended_each_on_its_own(softmax):
+def test_sequences_are_attended_separately(softmax):
     stage = make_stage(softmax=softmax)
     both = stage(make_batch(bought=[1, 4, 0], viewed=[2, 3]))
     padded = stage(make_batch(bought=[4, 0, 1, 0, 0], viewed=[2, 3, 0]))
@@ -47,7 +47,7 @@ def test_sequences_are_attended_each_on_its_own(softmax):
     assert (both - swapped).abs().min() > 1e-6
 
 
-def test_only_bare_weights_tell_how_long_a_history_is():
+def test_only_unnormalised_weights_depend_on_the_length_of_a_history():
     short, long = ([1, 4], [2, 3]), ([1, 4, 1, 4], [2, 3, 2, 3])
     for softmax in (False, True):
         stage = make_stage(softmax=softmax)
@@ -55,8 +55,8 @@ def test_only_bare_weights_tell_how_long_a_history_is():
         assert torch.allclose(once, twice, rtol=1e-5, atol=1e-6) is softmax
 
 
-def test_each_candidate_hears_a_history_of_its_own():
-    """A pooled history would be one vector for all candidates, which is what mlp is for."""
+def test_the_attended_history_differs_by_candidate():
+    """A pooled history would be one vector for all candidates, as in mlp."""
     stage = make_stage()
     heard = []
     stage.head.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[1]))
@@ -66,12 +66,12 @@ def test_each_candidate_hears_a_history_of_its_own():
     assert not other.any()
 
 
-def test_without_a_history_another_stage_is_named():
-    with pytest.raises(ConfigError, match=r"din needs a feature of a history; .* use 'mlp'"):
+def test_the_error_without_a_history_suggests_another_stage():
+    with pytest.raises(ConfigError, match=r"din needs a feature of a history; .* Use 'mlp'"):
         make_stage(features=SCHEMA.select(["shoe"]))
 
 
 @pytest.mark.parametrize("attention", [(), (0,), (80, -1)])
-def test_widths_of_the_attention_are_refused_under_their_own_name(attention):
+def test_invalid_widths_of_the_attention_are_reported(attention):
     with pytest.raises(ConfigError, match="attention must hold positive widths"):
         make_stage(attention=attention)

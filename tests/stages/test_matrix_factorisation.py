@@ -1,4 +1,4 @@
-"""With ids alone it is the cosine of two embeddings; numbers and histories are added to them."""
+"""With ids only it is the cosine of two embeddings; other features are added to them."""
 
 import pytest
 import torch
@@ -77,7 +77,7 @@ def doubled():
     }
 
 
-def test_the_scale_can_be_learnt():
+def test_the_scale_can_be_trained():
     model = stage(scale=7.0, learn_scale=True)
     torch.testing.assert_close(model(BATCH), stage(scale=7.0)(BATCH))
     model(BATCH)[0, 0].backward()
@@ -93,13 +93,13 @@ def test_an_unknown_item_has_a_short_vector_and_a_bounded_gradient():
 
 
 @pytest.mark.parametrize(
-    ("options", "features", "told"),
+    ("options", "features", "message"),
     [
         ({"scale": 0.0}, ("user", "video"), "scale must be a positive number; got 0"),
         ({}, ("video", "price"), "needs a feature of the request or its history"),
         ({"dim": 0}, ("user", "video"), "dim must be at least 1"),
     ],
 )
-def test_what_cannot_be_built_is_refused(options, features, told):
-    with pytest.raises(ConfigError, match=told):
+def test_invalid_options_and_features_are_refused(options, features, message):
+    with pytest.raises(ConfigError, match=message):
         stage(features, **options)

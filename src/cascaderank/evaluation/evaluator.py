@@ -19,7 +19,7 @@ from cascaderank.evaluation.report import (
     Report,
     StageReport,
 )
-from cascaderank.metrics._named import CONSISTENCY, NamedMetric, named_metric
+from cascaderank.metrics import CONSISTENCY, NamedMetric, named_metric
 from cascaderank.metrics.ndcg import ndcg_metric
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.relevance import check_ground_truth

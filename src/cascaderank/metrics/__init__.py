@@ -1,15 +1,17 @@
 """Metrics: one per file, pure functions ``(scores, labels, *, mask, ...)`` to one value per list.
 
-What is undefined (nothing relevant, say) is NaN, which ``torch.nanmean`` leaves out.
+An undefined value (of a list without relevant candidates, for example) is NaN;
+``torch.nanmean`` excludes it. :func:`named_metric` parses names such as ``"ndcg@10"``.
 """
 
 from collections.abc import Callable
 
 from torch import Tensor
 
-from cascaderank.registry import Registry
+from cascaderank.metrics._named import CONSISTENCY, NamedMetric, named_metric
+from cascaderank.metrics._registered import METRICS
 
-METRICS: Registry[Callable[..., Tensor]] = Registry("metric", __name__, suffix="_metric")
+__all__ = ["CONSISTENCY", "METRICS", "NamedMetric", "named_metric"]
 
 
 def __getattr__(name: str) -> Callable[..., Tensor]:
@@ -17,4 +19,4 @@ def __getattr__(name: str) -> Callable[..., Tensor]:
 
 
 def __dir__() -> list[str]:
-    return ["METRICS", *(f"{name}_metric" for name in METRICS)]
+    return [*__all__, *(f"{name}_metric" for name in METRICS)]

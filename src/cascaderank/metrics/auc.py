@@ -1,4 +1,4 @@
-"""AUC: how likely a candidate of the ground truth scores more than another candidate."""
+"""AUC: probability that a positive candidate scores higher than a negative one."""
 
 import torch
 from torch import Tensor
@@ -23,19 +23,20 @@ def auc_metric(
         \text{AUC} = \frac{\sum_{ij} z_i (1 - z_j) \left([s_i > s_j] + \frac12 [s_i = s_j]\right)}
                      {\sum_i z_i \sum_j (1 - z_j)}
 
-    Flatten a batch into one list for the AUC over all candidates. The GAUC of the field is the
-    mean of the AUC of each request, weighted by its number of impressions.
+    Flatten a batch into one list for the AUC over all candidates. GAUC is the mean of the AUC of
+    each request, weighted by its number of impressions.
 
     Args:
         scores: ``[..., list]``, higher is better. NaN ranks last.
         labels: ``[..., list]``, higher is better.
-        k: the positives are the top ``k`` by label; those that tie for the last places share them.
-        threshold: the positives are all labels of at least this; give this or ``k``.
+        k: the positives are the top ``k`` by label; candidates that tie for the last places share
+            them equally.
+        threshold: the positives are all labels of at least this value; pass this or ``k``.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:
-        ``[...]`` in [0, 1], float32 (float64 for float64 scores); NaN for a list that has not
-        both classes. Takes O(L log L) time.
+        ``[...]`` in [0, 1], float32 (float64 for float64 scores); NaN for a list without
+        positives or without negatives. Takes O(L log L) time.
 
     Raises:
         ShapeError: if the tensors do not agree.
@@ -54,7 +55,7 @@ def auc_metric(
     wins, losses = positive.gather(-1, order), negative.gather(-1, order)
     if ranked.shape[-1] == 0:
         return torch.full(ranked.shape[:-1], torch.nan, dtype=result_dtype(scores))
-    # Where the run of equal scores that each candidate is in begins, and where the next one does.
+    # First and last position of the run of equal scores that contains each candidate.
     ends = torch.ones_like(ranked, dtype=torch.bool)
     ends[..., :-1] = ranked[..., 1:] != ranked[..., :-1]
     starts = ends.roll(1, -1)

@@ -1,4 +1,4 @@
-"""Average precision: the precision at every rank where the ground truth is found. Its mean: MAP."""
+"""Average precision: mean precision at the ranks of the ground truth. Its mean is the MAP."""
 
 from torch import Tensor
 
@@ -22,15 +22,15 @@ def average_precision_metric(
     .. math::
         \text{AP} = \frac{1}{\sum_j z_j} \sum_{r=1}^{m} \frac{z_{(r)}}{r} \sum_{i \le r} z_{(i)}
 
-    Ties of scores go to the candidate earlier in the list; candidates whose labels tie for the
-    last places of the ground truth share those places.
+    Ties of scores are broken by position in the list, earlier first; candidates whose labels tie
+    for the last places of the ground truth share those places equally.
 
     Args:
         scores: ``[..., list]``, higher is better. NaN ranks last.
         labels: ``[..., list]``, higher is better.
-        m: ranks beyond this count for nothing; ``None`` for all of them.
+        m: cut-off: number of ranks that are evaluated; ``None`` for all.
         k: the ground truth is the top ``k`` by label.
-        threshold: the ground truth is every label of at least this; give this or ``k``.
+        threshold: the ground truth is every label of at least this value; pass this or ``k``.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:
@@ -54,7 +54,7 @@ def average_precision_metric(
     relevant = marks(labels, k=k, threshold=threshold, mask=mask)
     order = best_first(scores)
     rank = mask.gather(-1, order).cumsum(-1)
-    found = relevant.gather(-1, order)
-    precision = found.cumsum(-1) / rank.clamp(min=1)
-    seen = found if m is None else found * (rank <= check_size(m, "m"))
-    return (total(seen * precision) / total(relevant)).to(result_dtype(scores))
+    hits = relevant.gather(-1, order)
+    precision = hits.cumsum(-1) / rank.clamp(min=1)
+    counted = hits if m is None else hits * (rank <= check_size(m, "m"))
+    return (total(counted * precision) / total(relevant)).to(result_dtype(scores))

@@ -1,4 +1,4 @@
-"""Cascade recall: the share of the ground truth that comes out of the last stage."""
+"""Cascade recall: fraction of the ground truth that passes the last stage."""
 
 from collections.abc import Sequence
 
@@ -19,31 +19,31 @@ def cascade_recall_metric(
     threshold: float | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    r"""Share of the ground truth that every stage keeps, per list: the joint recall.
+    r"""Fraction of the ground truth that every stage keeps, per list: the joint recall.
 
     .. math::
         R = \frac{\sum_j z_j \, [j \in A_S]}{\sum_j z_j}, \qquad
         A_0 = \text{all}, \quad A_t = \operatorname{top}_{q_t}(A_{t-1}; s^t)
 
-    Each stage ranks only what the one before it kept. Ties of scores go to the candidate earlier
-    in the list, so shuffle lists that arrive in label order. Candidates whose labels tie for the
-    last places of the ground truth share those places, whatever their order.
+    Each stage ranks only the candidates that the stage before it kept. Ties of scores are broken by
+    position in the list, earlier first, so shuffle lists that are sorted by label. Candidates whose
+    labels tie for the last places of the ground truth share those places equally, in any order.
 
     Args:
         scores: ``[stages, batch, list]``, first stage first; higher is better. NaN ranks last.
         labels: ``[batch, list]``, higher is better.
-        quotas: how many candidates each stage passes on, one per stage; never grows.
+        quotas: number of candidates that each stage passes on, one per stage; non-increasing.
         k: the ground truth is the top ``k`` by label.
-        threshold: the ground truth is every label of at least this; give this or ``k``.
+        threshold: the ground truth is every label of at least this value; pass this or ``k``.
         mask: ``[batch, list]`` bool, ``True`` for a real candidate.
 
     Returns:
         ``[batch]`` in [0, 1], float32 (float64 for float64 scores); NaN for a list without ground
-        truth, which ``torch.nanmean`` leaves out of an average instead of counting as 0.
+        truth, which ``torch.nanmean`` excludes from an average instead of counting as 0.
 
     Raises:
         ShapeError: if the tensors do not agree.
-        ConfigError: if quotas grow, or not exactly one of ``k`` and ``threshold`` is given.
+        ConfigError: if quotas increase, or not exactly one of ``k`` and ``threshold`` is given.
 
     Examples:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Hit rate: whether any of the ground truth is among the best of a ranking."""
+"""Hit rate: whether the top of a ranking contains a candidate of the ground truth."""
 
 import torch
 from torch import Tensor
@@ -18,17 +18,17 @@ def hit_rate_metric(
     threshold: float | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """1 if any of the ground truth is among the ``m`` best by score, else 0, per list: HR@m.
+    """1 if the top ``m`` by score contain a candidate of the ground truth, else 0, per list: HR@m.
 
-    Ties of scores go to the candidate earlier in the list. Candidates whose labels tie for the
-    last places of the ground truth all belong to it.
+    Ties of scores are broken by position in the list, earlier first. Candidates whose labels tie
+    for the last places of the ground truth all belong to it.
 
     Args:
         scores: ``[..., list]``, higher is better. NaN ranks last.
         labels: ``[..., list]``, higher is better.
-        m: how many of the best by score are looked at.
+        m: cut-off: number of top candidates by score that are evaluated.
         k: the ground truth is the top ``k`` by label.
-        threshold: the ground truth is every label of at least this; give this or ``k``.
+        threshold: the ground truth is every label of at least this value; pass this or ``k``.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:

@@ -1,9 +1,9 @@
-"""Kendall's tau-b: how far two orders agree, ties on either side taken out."""
+"""Kendall's tau-b: rank correlation of two orders, corrected for ties in either."""
 
 from torch import Tensor
 
 from cascaderank.metrics import METRICS
-from cascaderank.metrics._pairs import count_pairs
+from cascaderank.metrics._pair_counts import count_pairs
 from cascaderank.selection import result_dtype
 from cascaderank.tensors import check_lists
 
@@ -15,8 +15,8 @@ def kendall_tau_metric(scores: Tensor, labels: Tensor, *, mask: Tensor | None = 
     .. math::
         \tau_b = \frac{C - D}{\sqrt{(C + D + T_s)(C + D + T_y)}}
 
-    C and D count the pairs in the same and in opposite order, T_s and T_y those that tie by score
-    only and by label only.
+    C and D are the numbers of pairs in the same and in opposite order, T_s and T_y the numbers of
+    pairs that tie by score only and by label only.
 
     Args:
         scores: ``[..., list]``, higher is better. NaN ranks last.

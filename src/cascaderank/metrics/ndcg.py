@@ -1,4 +1,4 @@
-"""NDCG: discounted gain of a ranking, as a share of the best possible."""
+"""NDCG: discounted cumulative gain of a ranking, relative to that of the ideal ranking."""
 
 import torch
 from torch import Tensor
@@ -25,21 +25,21 @@ def ndcg_metric(
         \text{DCG}(s) = \sum_{r=1}^{k} \frac{g(y_{(r)})}{\log_2(1 + r)}
 
     with :math:`g(y) = 2^y - 1` or :math:`g(y) = y`. Candidates of equal score share their ranks:
-    each counts with the mean discount of the tied places, which is the expectation over all ways
-    to break the tie, so the order of a list never matters. Gains are relative to the best of their
-    list, so large labels do not overflow; but with exponential gain and labels far apart only
-    the very best candidate counts.
+    each has the mean discount of the tied ranks, which is the expectation over all ways to break
+    the tie, so the value does not depend on the order of a list. Gains are relative to the maximum
+    of their list, so large labels do not overflow; but with exponential gain and labels far apart
+    only the candidate with the highest label contributes.
 
     Args:
         scores: ``[..., list]``, higher is better. NaN ranks last.
         labels: ``[..., list]``, at least 0; higher is better.
-        k: how many ranks count; ``None`` for all of them.
+        k: cut-off: number of ranks that are evaluated; ``None`` for all.
         gain: ``"exponential"`` for graded labels, ``"linear"`` for labels that are gains.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:
         ``[...]`` in [0, 1], float32 (float64 for float64 scores); NaN for a list whose labels are
-        all 0, or of which one is negative.
+        all 0 or that has a negative label.
 
     Raises:
         ShapeError: if the tensors do not agree.
@@ -59,7 +59,7 @@ def ndcg_metric(
     discounts = _discounts(labels.shape[-1], k, labels.device)
     ideal = total(gains.sort(dim=-1, descending=True).values * discounts)
 
-    # Padding may rank anywhere: it gains nothing and takes up no rank.
+    # Padding may have any position: its gain is 0 and it occupies no rank.
     ranked, order = scores.masked_fill(scores.isnan(), -torch.inf).sort(
         dim=-1, descending=True, stable=True
     )
@@ -73,30 +73,30 @@ def ndcg_metric(
 
 
 def _discounts(length: int, k: int | None, device: torch.device) -> Tensor:
-    """Weight of each rank, best first, ``[list]`` float64; 0 beyond ``k``."""
+    """Return the discount of each rank, best first, ``[list]`` float64; 0 beyond ``k``."""
     ranks = torch.arange(1, length + 1, dtype=torch.float64, device=device)
     discounts = 1 / torch.log2(1 + ranks)
     return discounts if k is None else discounts * (ranks <= check_size(k, "k"))
 
 
 def _shared_discounts(ranked: Tensor, real: Tensor, discounts: Tensor) -> Tensor:
-    """Mean weight of the ranks that each candidate shares with those of equal score.
+    """Return the mean discount of the ranks that each candidate shares with those of equal score.
 
     Args:
-        ranked: scores, best first, ``[..., list]``; those of padding included.
-        real: ``[..., list]`` bool in the same order; only real candidates take up ranks.
-        discounts: weight of each rank, ``[list]``.
+        ranked: scores, best first, ``[..., list]``, including those of padding.
+        real: ``[..., list]`` bool in the same order; only real candidates occupy ranks.
+        discounts: discount of each rank, ``[list]``.
     """
     if ranked.shape[-1] == 0:
         return discounts.expand_as(ranked)
     cut = torch.ones_like(ranked[..., :1], dtype=torch.bool)
     changes = ranked[..., 1:] != ranked[..., :-1]
     starts, ends = torch.cat([cut, changes], -1), torch.cat([changes, cut], -1)
-    through = real.cumsum(-1)  # real candidates up to and including each
+    through = real.cumsum(-1)  # number of real candidates up to and including each
     before = (through - real.long()).masked_fill(~starts, 0).cummax(-1).values
     after = through.masked_fill(~ends, ranked.shape[-1]).flip(-1).cummin(-1).values.flip(-1)
     sums = torch.cat([discounts.new_zeros(1), discounts.cumsum(-1)])
     tied = (after - before).clamp(min=1)
-    # A candidate that ties with none has its own rank's weight exactly.
+    # A candidate without ties has exactly the discount of its own rank.
     own = discounts[before.clamp(max=ranked.shape[-1] - 1)]
     return torch.where(tied == 1, own, (sums[after] - sums[before]) / tied)

@@ -1,4 +1,4 @@
-"""OPA: the share of pairs that are in the right order."""
+"""OPA: fraction of pairs in the correct order."""
 
 from typing import Literal, get_args
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.metrics import METRICS
-from cascaderank.metrics._pairs import count_pairs
+from cascaderank.metrics._pair_counts import count_pairs
 from cascaderank.selection import result_dtype
 from cascaderank.tensors import check_lists
 
@@ -24,19 +24,19 @@ def opa_metric(
         \text{OPA} = \frac{|\{(i, j): y_i > y_j,\ s_i > s_j\}|
                      + \frac12 |\{(i, j): y_i > y_j,\ s_i = s_j\}|}{|\{(i, j): y_i > y_j\}|}
 
-    Scores that say nothing are worth 1/2. With two labels it is the area under the ROC curve.
+    Constant scores have OPA 1/2. With two distinct labels it is the area under the ROC curve.
 
     Args:
         scores: ``[..., list]``, higher is better. NaN ranks last.
         labels: ``[..., list]``, higher is better; only their order matters.
-        pairs: ``"preferred"`` for the pairs whose labels differ, as above; ``"all"`` for the
-            printed form of ARF, where a pair counts unless scores and labels contradict each
-            other: all ties are right, and constant scores are perfect.
+        pairs: ``"preferred"`` for the pairs whose labels differ, as above; ``"all"`` for the form
+            printed in ARF, where a pair is correct unless scores and labels contradict each
+            other: all ties are correct, and constant scores have OPA 1.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:
-        ``[...]`` in [0, 1], float32 (float64 for float64 scores); NaN for a list without such a
-        pair. Takes O(L^2) time.
+        ``[...]`` in [0, 1], float32 (float64 for float64 scores); NaN for a list without such
+        pairs. Takes O(L^2) time.
 
     Raises:
         ShapeError: if the tensors do not agree.
@@ -54,14 +54,14 @@ def opa_metric(
     known = get_args(Pairs)
     if pairs not in known:
         raise ConfigError(
-            f"no pairs called '{pairs}'{did_you_mean(str(pairs), known)}; "
-            f"there are {', '.join(known)}"
+            f"pairs must be one of {', '.join(known)}; "
+            f"got {pairs!r}{did_you_mean(str(pairs), known)}"
         )
     mask = check_lists(scores, labels, mask)
     counts = count_pairs(scores, labels, mask)
     if pairs == "all":
-        everything = torch.stack(counts).sum(0)
-        value = 1 - counts.wrong / everything
+        all_pairs = torch.stack(counts).sum(0)
+        value = 1 - counts.wrong / all_pairs
     else:
         decided = counts.right + counts.wrong + counts.tied_scores
         value = (counts.right + counts.tied_scores / 2) / decided

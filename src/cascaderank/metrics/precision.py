@@ -1,4 +1,4 @@
-"""Precision: the share of ground truth among the best of a ranking."""
+"""Precision: fraction of the top of a ranking that belongs to the ground truth."""
 
 import torch
 from torch import Tensor
@@ -18,20 +18,21 @@ def precision_metric(
     threshold: float | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    r"""Share of ground truth among the ``m`` best by score, per list: P@m.
+    r"""Fraction of the top ``m`` by score that belongs to the ground truth, per list: P@m.
 
     .. math::
         P = \frac{1}{m} \sum_j z_j \, [j \in \operatorname{top}_m(s)]
 
-    The denominator is ``m`` for shorter lists, too. Ties of scores go to the candidate earlier in
-    the list; candidates whose labels tie for the last places of the ground truth share them.
+    The denominator is ``m`` for shorter lists, too. Ties of scores are broken by position in the
+    list, earlier first; candidates whose labels tie for the last places of the ground truth share
+    those places equally.
 
     Args:
         scores: ``[..., list]``, higher is better. NaN ranks last.
         labels: ``[..., list]``, higher is better.
-        m: how many of the best by score are looked at.
+        m: cut-off: number of top candidates by score that are evaluated.
         k: the ground truth is the top ``k`` by label.
-        threshold: the ground truth is every label of at least this; give this or ``k``.
+        threshold: the ground truth is every label of at least this value; pass this or ``k``.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Recall: the share of the ground truth among the best of one ranking."""
+"""Recall: fraction of the ground truth in the top of one ranking."""
 
 from torch import Tensor
 
@@ -17,21 +17,22 @@ def recall_metric(
     threshold: float | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    r"""Share of the ground truth among the ``m`` best by score, per list: Recall@m@k.
+    r"""Fraction of the ground truth in the top ``m`` by score, per list: Recall@m@k.
 
     .. math::
         R = \frac{\sum_j z_j \, [j \in \operatorname{top}_m(s)]}{\sum_j z_j}
 
-    With ``k`` and at least ``k`` candidates the denominator is ``k``; a shorter list is ground
-    truth as a whole. Ties of scores go to the candidate earlier in the list; candidates whose
-    labels tie for the last places of the ground truth share those places.
+    With ``k`` and at least ``k`` candidates the denominator is ``k``; in a shorter list all
+    candidates are ground truth. Ties of scores are broken by position in the list, earlier first;
+    candidates whose labels tie for the last places of the ground truth share those places equally.
 
     Args:
         scores: ``[..., list]``, higher is better. NaN ranks last.
         labels: ``[..., list]``, higher is better.
-        m: how many of the best by score are looked at, such as a stage's quota.
+        m: cut-off: number of top candidates by score that are evaluated, such as the quota of a
+            stage.
         k: the ground truth is the top ``k`` by label.
-        threshold: the ground truth is every label of at least this; give this or ``k``.
+        threshold: the ground truth is every label of at least this value; pass this or ``k``.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Reciprocal rank: how soon the first of the ground truth comes. Its mean is the MRR."""
+"""Reciprocal rank of the first candidate of the ground truth. Its mean is the MRR."""
 
 import torch
 from torch import Tensor
@@ -20,15 +20,15 @@ def reciprocal_rank_metric(
 ) -> Tensor:
     """One over the rank of the first candidate of the ground truth, per list; the mean is the MRR.
 
-    Ties of scores go to the candidate earlier in the list. Candidates whose labels tie for the
-    last places of the ground truth all belong to it.
+    Ties of scores are broken by position in the list, earlier first. Candidates whose labels tie
+    for the last places of the ground truth all belong to it.
 
     Args:
         scores: ``[..., list]``, higher is better. NaN ranks last.
         labels: ``[..., list]``, higher is better.
-        m: ranks beyond this count for nothing; ``None`` for all of them.
+        m: cut-off: number of ranks that are evaluated; ``None`` for all.
         k: the ground truth is the top ``k`` by label.
-        threshold: the ground truth is every label of at least this; give this or ``k``.
+        threshold: the ground truth is every label of at least this value; pass this or ``k``.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Returns:
@@ -51,8 +51,8 @@ def reciprocal_rank_metric(
     relevant = marks(labels, k=k, threshold=threshold, mask=mask)
     order = best_first(scores)
     rank = mask.gather(-1, order).cumsum(-1)
-    found = relevant.gather(-1, order) > 0
-    seen = found if m is None else found & (rank <= check_size(m, "m"))
-    first = seen & (seen.cumsum(-1) == 1)
+    hits = relevant.gather(-1, order) > 0
+    counted = hits if m is None else hits & (rank <= check_size(m, "m"))
+    first = counted & (counted.cumsum(-1) == 1)
     value = total(first / rank.clamp(min=1).double())
-    return value.masked_fill(~found.any(-1), torch.nan).to(result_dtype(scores))
+    return value.masked_fill(~hits.any(-1), torch.nan).to(result_dtype(scores))

@@ -1,4 +1,4 @@
-"""Objectives: what a cascade is trained for. One method per file, a method is a list of terms."""
+"""Objectives: training criteria for cascades, one method per file, each a list of terms."""
 
 from cascaderank.objectives._build import OBJECTIVES, build_objective
 from cascaderank.objectives._objective import CascadeInputs, Objective, ObjectiveOutput, Term

@@ -1,4 +1,4 @@
-"""What ARF and its second version share: a term of recall and one of the whole order per stage."""
+"""Shared by ARF and its second version: per stage, a recall term and a term of the whole order."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,35 +9,24 @@ from cascaderank.losses.permutation import permutation_costs
 from cascaderank.losses.relaxed_recall import relaxed_recall_costs
 from cascaderank.losses.survival import survival_loss
 from cascaderank.objectives._objective import CascadeInputs, Objective, Term
-from cascaderank.objectives._published import (
+from cascaderank.objectives._published.arf_reference import ARF_CUTS, ArfReference
+from cascaderank.objectives._published.preconditions import (
     check_as_published,
-    check_full_lists,
     check_published,
     published_temperature,
 )
 from cascaderank.objectives._sorting import (
     Temperature,
-    Warmth,
-    make_warmth,
+    TemperatureSchedule,
+    make_temperature_schedule,
     permutation_operator,
 )
-from cascaderank.relevance import ground_truth as top_by_label
-from cascaderank.sorting import permutation
-from cascaderank.tensors import at_least_float32, reduce_lists
-
-_EPSILON = 1e-6
-"""What the published code adds inside logarithms and to denominators."""
-
-_PUBLISHED_CUTS = {2: (30, 20), 3: (40, 30, 20)}
-"""How many ranks of each stage count as kept in the published code."""
-
-_PUBLISHED_LABEL_TEMPERATURE = 1e-4
-"""At which the published code sorts labels smoothly."""
+from cascaderank.tensors import reduce_lists
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arf:
-    """The task and the options of either version."""
+    """The task and the options that both versions take."""
 
     name: str
     stages: tuple[str, ...]
@@ -50,16 +39,16 @@ class Arf:
     relative: bool
 
     def objective(self, recall: Literal["relax", "top_m"]) -> Objective:
-        """Return the objective with one of the two terms for recall.
+        """Return the objective with one of the two recall terms.
 
         Raises:
-            ConfigError: if an option is unknown or out of range, or ``published`` fixes it.
+            ConfigError: if an option is unknown or out of range, or fixed by ``published``.
         """
-        warmth = make_warmth(
+        schedule = make_temperature_schedule(
             self.temperature,
             operator=permutation_operator(self.operator, objective=self.name),
             relative=self.relative,
-            usual=200.0,
+            default=200.0,
         )
         cuts = self.quotas
         if self.published:
@@ -70,43 +59,45 @@ class Arf:
                 "relative_temperature": (self.relative, False),
             }
             check_as_published(self.name, fixed)
-            cuts = _PUBLISHED_CUTS[count]
+            cuts = ARF_CUTS[count]
         terms = []
         for t, stage in enumerate(self.stages):
-            form: _Ours | _Published
+            form: _StageTerms | ArfReference
             if self.published:
-                number = published_temperature(self.name, warmth)
-                form = _Published(stage=t, m=cuts[t], k=self.k, temperature=number)
+                temperature = published_temperature(self.name, schedule)
+                form = ArfReference(stage=t, m=cuts[t], k=self.k, temperature=temperature)
             else:
-                form = _Ours(stage=t, m=cuts[t], k=self.k, threshold=self.threshold, warmth=warmth)
-            kept = form.relax if recall == "relax" else form.top_m
-            terms.append(Term(f"{recall}/{stage}", kept, stage=t))
+                form = _StageTerms(
+                    stage=t, m=cuts[t], k=self.k, threshold=self.threshold, schedule=schedule
+                )
+            recall_term = form.relax if recall == "relax" else form.top_m
+            terms.append(Term(f"{recall}/{stage}", recall_term, stage=t))
             terms.append(Term(f"global/{stage}", form.whole, "learned", stage=t))
         return Objective(terms, stages=len(self.stages))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Ours:
-    """The terms of this library: masks, log space, exact label sets."""
+class _StageTerms:
+    """The terms of one stage in this library's form: masks, log space, exact label sets."""
 
     stage: int
     m: int
     k: int | None
     threshold: float | None
-    warmth: Warmth
+    schedule: TemperatureSchedule
 
     def relax(self, inputs: CascadeInputs) -> Tensor:
-        _, totals = inputs.once(self._order)
+        _, column_sums = inputs.once(self._order)
         costs = relaxed_recall_costs(
             inputs.scores[self.stage],
             inputs.labels,
             m=self.m,
             k=self.k,
             threshold=self.threshold,
-            operator=self.warmth.operator,
-            temperature=self.warmth.of_stage(inputs, self.stage),
+            operator=self.schedule.operator,
+            temperature=self.schedule.of_stage(inputs, self.stage),
             mask=inputs.mask,
-            totals=totals,
+            totals=column_sums,
         )
         return reduce_lists(costs, "mean").to(inputs.scores.dtype)
 
@@ -117,8 +108,8 @@ class _Ours:
             quotas=(self.m,),
             k=self.k,
             threshold=self.threshold,
-            operator=self.warmth.operator,
-            temperature=self.warmth.of_stage(inputs, self.stage),
+            operator=self.schedule.operator,
+            temperature=self.schedule.of_stage(inputs, self.stage),
             mask=inputs.mask,
         )
 
@@ -127,45 +118,11 @@ class _Ours:
         return reduce_lists(costs, "mean").to(inputs.scores.dtype)
 
     def _order(self, inputs: CascadeInputs) -> tuple[Tensor, Tensor]:
-        """Return what both terms need of the whole order."""
+        """Return the costs and column sums of the soft permutation, which both terms use."""
         return permutation_costs(
             inputs.scores[self.stage],
             inputs.labels,
-            operator=self.warmth.operator,
-            temperature=self.warmth.of_stage(inputs, self.stage),
+            operator=self.schedule.operator,
+            temperature=self.schedule.of_stage(inputs, self.stage),
             mask=inputs.mask,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Published:
-    """The terms of the published code, with its epsilons."""
-
-    stage: int
-    m: int
-    k: int | None
-    temperature: float
-
-    def relax(self, inputs: CascadeInputs) -> Tensor:
-        share = self._rows(inputs)[:, : self.m].sum(1) / self.m
-        return -(self._marks(inputs) * (share + _EPSILON).log()).mean()
-
-    def top_m(self, inputs: CascadeInputs) -> Tensor:
-        rows, marks = self._rows(inputs), self._marks(inputs)
-        total = rows.sum(1).detach() + _EPSILON
-        kept, dropped = rows[:, : self.m].sum(1) / total, rows[:, self.m :].sum(1) / total
-        hit, miss = (kept + _EPSILON).log(), (dropped + _EPSILON).log()
-        return -(marks * hit + (1 - marks) * miss).mean()
-
-    def whole(self, inputs: CascadeInputs) -> Tensor:
-        rows = self._rows(inputs)
-        wanted = permutation(inputs.labels.double(), temperature=_PUBLISHED_LABEL_TEMPERATURE)
-        return -(wanted.to(rows.dtype) * (rows + _EPSILON).log()).mean()
-
-    def _rows(self, inputs: CascadeInputs) -> Tensor:
-        check_full_lists(inputs)
-        scores = at_least_float32(inputs.scores[self.stage])
-        return permutation(scores, temperature=self.temperature)
-
-    def _marks(self, inputs: CascadeInputs) -> Tensor:
-        return top_by_label(inputs.labels, k=self.k)

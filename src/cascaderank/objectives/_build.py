@@ -1,4 +1,4 @@
-"""From the name of a method and the task at hand to an objective."""
+"""Build an objective from the name of a method and a description of the task."""
 
 from collections.abc import Callable, Sequence
 
@@ -30,27 +30,27 @@ def build_objective(
 ) -> Objective:
     """Build the objective of a method for a cascade.
 
-    Stages, quotas and ground truth describe the task and can be the same for all methods; a
-    method takes those of them that it has a use for.
+    Stages, quotas and ground truth describe the task and can be the same for all methods; each
+    method uses those that it needs.
 
     Args:
-        name: one of ``OBJECTIVES``; each loss is among them, for every stage by itself.
-        stages: names of the stages, first first, or how many there are.
-        quotas: how many candidates each stage passes on; never grows.
-        ground_truth: the ground truth is the top so many by label. Give either this or
-            ``threshold`` to a method that learns from ground truth.
-        threshold: the ground truth is every label of at least this.
-        published: compute what the published code computes, for full lists, instead of this
-            library's form; see the method's card.
-        **options: of the method.
+        name: a name in ``OBJECTIVES``; each loss is among them, applied to every stage separately.
+        stages: names of the stages, first stage first, or their number.
+        quotas: number of candidates that each stage passes on; non-increasing.
+        ground_truth: size of the ground truth, the top candidates by label. A method that is
+            trained on a ground truth takes either this or ``threshold``.
+        threshold: the ground truth is every label of at least this value.
+        published: whether to compute what the published code computes, for full lists, instead of
+            this library's form; see the card of the method.
+        **options: options of the method.
 
     Returns:
         A module: ``objective(scores, labels, mask=mask, levels=levels)``.
 
     Raises:
         ConfigError: if the name or an option is unknown or out of range, or the method has no
-            published form; all mistakes are told at once.
-        ShapeError: if there is not one quota per stage.
+            published form; all errors are reported together.
+        ShapeError: if the number of quotas differs from the number of stages.
 
     Examples:
         >>> import torch
@@ -62,32 +62,37 @@ def build_objective(
 
     Source: this project.
     """
-    known = OBJECTIVES.options(name)
+    parameters = OBJECTIVES.options(name)
     task: dict[str, object] = {"ground_truth": ground_truth, "threshold": threshold}
-    mistakes: list[CascadeRankError] = [
-        ConfigError(told) for told in OBJECTIVES.option_mistakes(name, options, finite=False)
+    errors: list[CascadeRankError] = [
+        ConfigError(message) for message in OBJECTIVES.option_mistakes(name, options, finite=False)
     ]
     try:
         task["stages"] = names = _stage_names(stages)
         task["quotas"] = check_quotas(quotas, stages=len(names))
     except CascadeRankError as error:
-        mistakes.append(error)
+        errors.append(error)
+    # The option k of a loss replaces the ground truth of the task.
+    required = "ground_truth" in parameters and options.get("k") is None
     try:
-        if "ground_truth" in known or (ground_truth, threshold) != (None, None):
+        if required or (ground_truth, threshold) != (None, None):
             check_ground_truth(ground_truth, threshold)
     except CascadeRankError as error:
-        mistakes.append(error)
-    if published and "published" not in known:
-        mistakes.append(ConfigError(f"objective '{name}' has no published form"))
-    if len(mistakes) == 1:
-        raise mistakes[0]
-    if mistakes:
-        raise ConfigError("; ".join(map(str, mistakes)))
+        errors.append(error)
+    if published and "published" not in parameters:
+        errors.append(ConfigError(f"objective '{name}' has no published form"))
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ConfigError("; ".join(map(str, errors)))
     task["published"] = published
-    taken = {key: value for key, value in task.items() if key in known}
-    built = OBJECTIVES[name](**taken, **OBJECTIVES.checked_options(name, options, finite=False))
-    OBJECTIVES.checked_options(name, options)  # what an objective says of a number comes first
-    return built
+    of_task = {key: value for key, value in task.items() if key in parameters}
+    objective = OBJECTIVES[name](
+        **of_task, **OBJECTIVES.checked_options(name, options, finite=False)
+    )
+    # Only now: an objective's own message about a number that is not finite is more precise.
+    OBJECTIVES.checked_options(name, options)
+    return objective
 
 
 def _stage_names(stages: int | Sequence[str]) -> tuple[str, ...]:
@@ -97,7 +102,9 @@ def _stage_names(stages: int | Sequence[str]) -> tuple[str, ...]:
         return tuple(f"stage_{t}" for t in range(1, stages + 1))
     if isinstance(stages, str) or not isinstance(stages, Sequence):
         raise ConfigError(f"stages must be a number or a list of names; got {stages!r}")
-    good = all(isinstance(s, str) and s and not set(s) & {".", "/"} for s in stages)
-    if not stages or not good or len(set(stages)) < len(stages):
-        raise ConfigError(f"stages need different names without '.' and '/'; got {list(stages)}")
+    valid = all(isinstance(s, str) and s and not set(s) & {".", "/"} for s in stages)
+    if not stages or not valid or len(set(stages)) < len(stages):
+        raise ConfigError(
+            f"names of stages must be distinct and without '.' and '/'; got {list(stages)}"
+        )
     return tuple(stages)

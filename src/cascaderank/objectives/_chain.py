@@ -1,4 +1,4 @@
-"""What one stage learns from the whole chain, whatever it says of its candidates."""
+"""Loss of one stage over the entire chain, for stages with classes, towers or one score."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -35,7 +35,7 @@ class Chain:
         if self.sampling is not None:
             cost, mask = self._sampled(inputs, cost, domains, mask)
         mean = masked_mean(cost, mask)
-        # An empty batch costs nothing; torch would say that its mean is NaN.
+        # The mean of an empty tensor is NaN in PyTorch; the loss of an empty batch is 0.
         mean = mean.mean() if mean.numel() else mean.sum()
         return mean.to(inputs.scores.dtype)
 
@@ -63,32 +63,32 @@ class Chain:
     def _cost(
         self, inputs: CascadeInputs, output: StageOutput, domains: Tensor, mask: Tensor
     ) -> Tensor:
-        """What each candidate costs, ``[batch, list]``; finite under the mask."""
+        """Return the loss of each candidate, ``[batch, list]``; finite under the mask."""
         if output.classes is not None:
-            self._check(inputs, four=output.classes.shape[-1] == 4, why="it is a class")
+            self._check(inputs, four=output.classes.shape[-1] == 4, why="the classes require it")
             chosen = domains.clamp(max=output.classes.shape[-1] - 1).masked_fill(~mask, 0)
             classes = at_least_float32(output.classes.masked_fill(~mask.unsqueeze(-1), 0.0))
             return -classes.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
         if output.events:
-            self._check(inputs, four="dropped" in output.events, why="a tower learns it")
+            self._check(inputs, four="dropped" in output.events, why="the towers require it")
             costs = [
                 _cross_entropy(chance, self._is(name, domains, output), mask)
                 for name, chance in output.events.items()
             ]
             return torch.stack(costs).sum(0)
         if self.event == "click":
-            self._check(inputs, four=False, why='event = "click" asks for it')
+            self._check(inputs, four=False, why='event = "click" requires it')
         elif self.exposures_only:
             raise ConfigError(
-                "among the exposed all are exposed: a stage of one score needs event = "
-                '"click" with exposures_only'
+                "exposures_only leaves exposed candidates only, which are all positive; "
+                'a stage with one score needs event = "click"'
             )
         logits = at_least_float32(output.scores.masked_fill(~mask, 0.0))
         happened = self._is(self.event, domains, output).to(logits.dtype)
         return binary_cross_entropy_with_logits(logits, happened, reduction="none")
 
     def _is(self, name: str, domains: Tensor, output: StageOutput) -> Tensor:
-        """Whether an event happened to each candidate."""
+        """Return whether an event happened to each candidate, ``[batch, list]`` bool."""
         match name:
             case "click":
                 return domains == _CLICK
@@ -101,7 +101,7 @@ class Chain:
             case "dropped":
                 return domains == _DROPPED
         raise ConfigError(
-            f"no event called '{name}'; a stage may say click, exposure, unexposed and dropped"
+            f"no event called '{name}'; a stage may predict click, exposure, unexposed and dropped"
         )
 
     def _check(self, inputs: CascadeInputs, *, four: bool, why: str) -> None:
@@ -109,17 +109,18 @@ class Chain:
             raise DataError(no_feedback("the batch", why))
         if four and self.preranked_level is None:
             raise ConfigError(
-                "a stage of four domains needs preranked_level, the lowest level of what passed "
-                "pre-ranking; or give the stage three domains"
+                "a stage with four domains needs preranked_level, the lowest level of candidates "
+                "that passed pre-ranking; or set its domains to 3"
             )
 
     def _sampled(
         self, inputs: CascadeInputs, cost: Tensor, domains: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         if self.sampling is None or inputs.rows is None:
-            raise ConfigError("sampling needs to know the requests; pass rows [batch]")
+            raise ConfigError("sampling depends on the row of each request; pass rows [batch]")
         weights = self.sampling.weights(domains, inputs.rows).to(cost.dtype)
-        # What is out costs nothing. Reweighted, the rest stands for it, and is divided by all.
+        # Candidates that are not sampled have weight 0. If reweighted, the sampled ones represent
+        # them, so the mean is over all candidates.
         return cost * weights, mask if self.sampling.reweighted else mask & (weights > 0)
 
 

@@ -1,4 +1,4 @@
-"""What got how far, as labels: the levels of the log, or the numbers that are given to them."""
+"""Levels of the logged cascade as labels: the levels themselves, or numbers assigned to them."""
 
 from collections.abc import Sequence
 
@@ -11,30 +11,30 @@ from cascaderank.objectives._objective import CascadeInputs
 
 
 def check_z(z: Sequence[float] | None) -> None:
-    """Check the numbers of levels.
+    """Check the numbers that are assigned to levels.
 
     Raises:
-        ConfigError: if there are none, or they are negative or fall.
+        ConfigError: if ``z`` is empty, or has a negative or a decreasing number.
     """
     if z is not None:
         try:
             Relabelling(z=tuple(z))
         except ValueError:
             raise ConfigError(
-                f"z must be numbers of at least 0 that never fall, one for each level; got {[*z]}"
+                f"z must be non-negative, non-decreasing numbers, one for each level; got {[*z]}"
             ) from None
 
 
 def relabelled(inputs: CascadeInputs, z: Sequence[float] | None) -> Tensor:
-    """Return ``[batch, list]``: z of each level, or the level; without levels, the label.
+    """Return ``[batch, list]``: ``z`` of each level, or the level; without levels, the label.
 
     Raises:
-        ConfigError: if z is given and the batch has no levels, or, where looking costs no wait for
-            a device, a level without a number.
+        ConfigError: if ``z`` is given and the batch has no levels, or if a level has no number;
+            the latter is checked only where it needs no synchronisation with a device.
     """
     if inputs.levels is None:
         if z is not None:
-            raise ConfigError("z gives levels their labels, and the batch has no levels")
+            raise ConfigError("z assigns labels to levels, and the batch has no levels")
         return inputs.labels
     levels = inputs.levels.masked_fill(~inputs.mask, 0)
     if z is None:
@@ -42,6 +42,6 @@ def relabelled(inputs: CascadeInputs, z: Sequence[float] | None) -> Tensor:
     highest = int(levels.max()) if levels.device.type == "cpu" and levels.numel() else 0
     if highest >= len(z):
         raise ConfigError(
-            f"there are levels up to {highest}, so z must be {highest + 1} numbers; got {[*z]}"
+            f"z must have one value per level, {highest + 1} for levels up to {highest}; got {[*z]}"
         )
     return torch.tensor(z, dtype=torch.float32, device=levels.device)[levels]

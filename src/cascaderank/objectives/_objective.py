@@ -1,4 +1,4 @@
-"""An objective: weighted terms, added up and reported one by one."""
+"""Objectives as weighted sums of terms that are reported separately."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class CascadeInputs:
-    """What a term may look at; checked, and the mask is always there."""
+    """Input of a term: validated tensors of a batch; the mask is never ``None``."""
 
     scores: Tensor
     """``[stages, batch, list]``, first stage first."""
@@ -25,25 +25,25 @@ class CascadeInputs:
     mask: Tensor
     """``[batch, list]`` bool, ``True`` for a real candidate."""
     levels: Tensor | None
-    """``[batch, list]`` integers, 0 lowest: how far the logged system let a candidate get."""
+    """``[batch, list]`` integers, 0 lowest: how far each candidate got in the logged cascade."""
     progress: float = 1.0
-    """Share of training that is done, in [0, 1]."""
+    """Fraction of training completed, in [0, 1]."""
     log_q: Tensor | None = None
-    """``[batch, list]``: logarithm of the chance by which each candidate was sampled."""
+    """``[batch, list]``, log-probability with which each candidate was sampled."""
     feedback: Tensor | None = None
-    """``[batch, list]``, what the user did with each, such as 1 for a click."""
+    """``[batch, list]``, feedback of the user, such as 1 for a click."""
     rows: Tensor | None = None
-    """``[batch]`` int64, where in its data set each request is."""
+    """``[batch]`` int64, row of each request in its data set."""
     outputs: tuple[StageOutput, ...] = ()
-    """What each stage says beyond its scores; nothing if that is not known."""
-    _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Outputs of each stage beyond its scores; empty if not available."""
+    _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def once(self, function: Callable[["CascadeInputs"], _T]) -> _T:
-        """Return ``function(self)``, worked out once however many terms ask for it."""
-        if function not in self._known:
-            self._known[function] = function(self)
-        known: _T = self._known[function]
-        return known
+        """Return ``function(self)``; cached, so that terms can share a result."""
+        if function not in self._cache:
+            self._cache[function] = function(self)
+        value: _T = self._cache[function]
+        return value
 
 
 @dataclass(frozen=True)
@@ -51,42 +51,43 @@ class Term:
     """One part of an objective."""
 
     name: str
-    """Such as ``end_to_end`` or ``top_k/retrieval``: what, and of which stage."""
+    """Such as ``end_to_end`` or ``top_k/retrieval``: the criterion and, if any, the stage."""
     function: Callable[[CascadeInputs], Tensor]
-    """Gives a scalar, lower is better."""
+    """Returns a scalar, lower is better."""
     weight: float | Literal["learned"] | Callable[[float], float] = 1.0
-    """A fixed factor, ``"learned"`` by its uncertainty, or a function of the progress."""
+    """Fixed factor, ``"learned"`` from the uncertainty of the term, or function of the progress."""
     stage: int | None = None
-    """The only stage that learns from it, from 0; ``None`` if several may."""
+    """Index from 0 of the only stage that receives gradient; ``None`` if several may."""
 
 
 @dataclass(frozen=True)
 class ObjectiveOutput:
-    """What an objective says about a batch."""
+    """Value of an objective on a batch."""
 
     total: Tensor
     """Scalar to minimise."""
     terms: dict[str, Tensor]
     """Each term before weighting, without gradient."""
     weights: dict[str, Tensor]
-    """What each term was multiplied with, without gradient."""
+    """Factor of each term, without gradient."""
 
 
 @final
 class Objective(nn.Module):
-    """Add up weighted terms.
+    """Weighted sum of terms.
 
-    A fixed weight c contributes ``c L``, one that is a function of the share of training that is
-    done contributes ``c(progress) L``. A learned one contributes ``L / (2 w^2) + ln w``: a term
-    that stays large is told to count less, at a price. What is learned is ``ln w``, starting at
-    0, so w cannot turn negative. It is found in ``log_weights`` under the name of its term.
+    A term L with a fixed weight c contributes ``c L``; a weight that is a function of the progress
+    of training contributes ``c(progress) L``. A learned weight contributes ``L / (2 w^2) + ln w``:
+    it reduces the influence of a term that stays large, and ``ln w`` penalises that. The parameter
+    is ``ln w``, initialised to 0, so w stays positive. It is stored in ``log_weights`` under the
+    name of the term.
 
     Args:
-        terms: the parts, with names of their own.
-        stages: how many stages the scores must have.
+        terms: the terms, with distinct names.
+        stages: number of stages of the scores.
 
     Raises:
-        ConfigError: if there are no terms, or two of one name.
+        ConfigError: if there are no terms, or two terms have the same name.
 
     Examples:
         >>> import torch
@@ -104,7 +105,7 @@ class Objective(nn.Module):
         super().__init__()
         names = [term.name for term in terms]
         if not names or len(set(names)) < len(names):
-            raise ConfigError(f"an objective needs terms of different names; got {names}")
+            raise ConfigError(f"an objective needs terms with distinct names; got {names}")
         self.terms = tuple(terms)
         self.stages = stages
         self.log_weights = nn.ParameterDict(
@@ -126,30 +127,32 @@ class Objective(nn.Module):
         reached: Tensor | None = None,
         terms: Collection[str] | None = None,
     ) -> ObjectiveOutput:
-        """Judge the scores of a batch.
+        """Evaluate the objective on a batch.
 
         Args:
             scores: ``[stages, batch, list]`` floating point, first stage first.
             labels: ``[batch, list]``, higher is better.
             mask: ``[batch, list]`` bool, ``True`` for a real candidate.
-            levels: ``[batch, list]`` integers, 0 lowest, if the log tells.
-            log_q: ``[batch, list]``, logarithm of the chance by which each was sampled, if known.
-            progress: share of training that is done, in [0, 1]: what is annealed stands there.
-            feedback: ``[batch, list]``, above 0 for a click, if the log tells.
-            rows: ``[batch]`` int64, where in its data set each request is; for objectives that
-                sample.
-            outputs: what each stage says beyond its scores, as
-                :meth:`cascaderank.cascade.Cascade.outputs` returns it; for objectives that learn
-                from more than scores.
-            reached: ``[stages, batch, list]`` bool, candidates that each stage is to learn from.
-                A term of one stage takes the others for padding; a term of several stages knows
-                by itself what a stage drops, and is not concerned.
-            terms: names of those that count; all if not given. Others are neither worked out nor
-                reported.
+            levels: ``[batch, list]`` integers, 0 lowest; ``None`` if the log has none.
+            log_q: ``[batch, list]``, log-probability with which each candidate was sampled;
+                ``None`` if unknown.
+            progress: fraction of training completed, in [0, 1]; annealed temperatures and weights
+                are evaluated at it.
+            feedback: ``[batch, list]``, above 0 for a click; ``None`` if the log has none.
+            rows: ``[batch]`` int64, row of each request in its data set; for objectives that
+                sample candidates.
+            outputs: outputs of each stage beyond its scores, as returned by
+                :meth:`cascaderank.cascade.Cascade.outputs`; for objectives that use more than
+                scores.
+            reached: ``[stages, batch, list]`` bool, candidates that each stage is trained on.
+                A term of one stage treats the others as padding. A term of several stages models
+                itself which candidates a stage drops, and ignores this argument.
+            terms: names of the terms to evaluate; all by default. Other terms are neither computed
+                nor reported.
 
         Raises:
-            ShapeError: if shapes or kinds of numbers do not agree.
-            ConfigError: if ``progress`` is out of range, or no term counts.
+            ShapeError: if shapes or dtypes do not agree.
+            ConfigError: if ``progress`` is out of range, or no term is selected.
         """
         mask = check_cascade(scores, labels, None, mask)
         if scores.shape[0] != self.stages:
@@ -158,7 +161,7 @@ class Objective(nn.Module):
                 f"got scores {list(scores.shape)} of {scores.shape[0]}"
             )
         _check_levels(levels, labels)
-        _check_beside(feedback, rows, outputs, scores)
+        _check_optional(feedback, rows, outputs, scores)
         if not 0 <= progress <= 1:
             raise ConfigError(f"progress must be a number in [0, 1]; got {progress}")
         if log_q is not None and log_q.shape != labels.shape:
@@ -179,7 +182,7 @@ class Objective(nn.Module):
         of_stage = _narrowed(whole, reached)
         total = scores.new_zeros(())
         values, weights = {}, {}
-        for term in self._counted(terms):
+        for term in self._selected(terms):
             value = term.function(whole if term.stage is None else of_stage[term.stage])
             weight = self._weight(term, progress)
             total = total + weight * value
@@ -190,7 +193,7 @@ class Objective(nn.Module):
         return ObjectiveOutput(total=total, terms=values, weights=weights)
 
     def weights(self, progress: float = 1.0) -> dict[str, Tensor]:
-        """Return what each term is multiplied with: its weight, or ``1 / (2 w^2)`` if learned."""
+        """Return the factor of each term: its weight, or ``1 / (2 w^2)`` if learned."""
         return {
             term.name: torch.as_tensor(self._weight(term, progress)).detach() for term in self.terms
         }
@@ -201,18 +204,18 @@ class Objective(nn.Module):
             return (-2 * log_weight).exp() / 2
         return term.weight(progress) if callable(term.weight) else term.weight
 
-    def _counted(self, names: Collection[str] | None) -> list[Term]:
-        counted = [t for t in self.terms if names is None or t.name in names]
-        if not counted:
+    def _selected(self, names: Collection[str] | None) -> list[Term]:
+        selected = [t for t in self.terms if names is None or t.name in names]
+        if not selected:
             raise ConfigError(
-                f"terms {sorted(names or ())} are none of the objective's; "
+                f"the objective has no term of {sorted(names or ())}; "
                 f"it has {', '.join(t.name for t in self.terms)}"
             )
-        return counted
+        return selected
 
 
 def _narrowed(whole: CascadeInputs, reached: Tensor | None) -> list[CascadeInputs]:
-    """What the terms of each stage look at."""
+    """Return the inputs for the terms of each stage, with candidates not reached masked."""
     if reached is None:
         return [whole] * len(whole.scores)
     if reached.dtype is not torch.bool or reached.shape != whole.scores.shape:
@@ -226,16 +229,16 @@ def _narrowed(whole: CascadeInputs, reached: Tensor | None) -> list[CascadeInput
 def _check_levels(levels: Tensor | None, labels: Tensor) -> None:
     if levels is None:
         return
-    kind = levels.dtype
-    whole = not (kind.is_floating_point or kind.is_complex or kind is torch.bool)
-    if not whole or levels.shape != labels.shape:
+    dtype = levels.dtype
+    integral = not (dtype.is_floating_point or dtype.is_complex or dtype is torch.bool)
+    if not integral or levels.shape != labels.shape:
         raise ShapeError(
             f"levels must be integers [batch, list] = {list(labels.shape)}; "
-            f"got {kind} {list(levels.shape)}"
+            f"got {dtype} {list(levels.shape)}"
         )
 
 
-def _check_beside(
+def _check_optional(
     feedback: Tensor | None, rows: Tensor | None, outputs: Sequence[StageOutput], scores: Tensor
 ) -> None:
     if feedback is not None and feedback.shape != scores.shape[1:]:
@@ -247,4 +250,6 @@ def _check_beside(
             f"rows must be [batch] = {list(scores.shape[1:2])}; got {list(rows.shape)}"
         )
     if outputs and len(outputs) != len(scores):
-        raise ShapeError(f"one output per stage: got {len(outputs)} for {len(scores)} stages")
+        raise ShapeError(
+            f"outputs must be one per stage; got {len(outputs)} for {len(scores)} stages"
+        )

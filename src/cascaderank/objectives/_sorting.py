@@ -1,4 +1,4 @@
-"""How objectives sort: by which operator, and how warm."""
+"""Operator and temperature of the objectives that sort."""
 
 import math
 from collections.abc import Mapping
@@ -24,13 +24,13 @@ from cascaderank.tensors import at_least_float32
 @final
 @dataclass(frozen=True, kw_only=True)
 class Annealed:
-    """A temperature that changes as training goes on.
+    """A temperature that changes during training.
 
     In a TOML file it is a table: ``temperature = { start = 200, end = 20 }``.
 
     Args:
-        start: before the first step; positive.
-        end: when training is over; positive.
+        start: temperature before the first step; positive.
+        end: temperature at the end of training; positive.
         shape: ``"geometric"`` changes by the same factor in every step, ``"linear"`` by the same
             difference.
 
@@ -58,7 +58,7 @@ class Annealed:
                 raise ConfigError(f"{name} of a temperature must be a positive number; got {value}")
 
     def at(self, progress: float) -> float:
-        """Return the temperature after a share of training, in [0, 1]; exact at both ends."""
+        """Return the temperature at a fraction of training, in [0, 1]; exact at both ends."""
         if self.shape == "linear":
             return (1 - progress) * self.start + progress * self.end
         return float(self.start ** (1 - progress) * self.end**progress)
@@ -71,68 +71,76 @@ def _form(value: object) -> str:
 Temperature = Annotated[
     Annotated[float, Tag("number")] | Annotated[Annealed, Tag("table")], Discriminator(_form)
 ]
-"""What objectives take for a temperature; a mistake is told of the form that was meant."""
+"""Type of the option ``temperature``: a number or a table; errors refer to the form that was
+used."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Warmth:
-    """The temperature of an operator, for the lists of a batch."""
+class TemperatureSchedule:
+    """The temperature of an operator over training, absolute or relative to the scores."""
 
     operator: Operator
     temperature: Temperature
     relative: bool
 
     def of_stages(self, inputs: CascadeInputs) -> float | Tensor:
-        """Return one number, or ``[stages, batch]`` if it is relative to the scores."""
+        """Return one number, or ``[stages, batch]`` if relative to the scores."""
         return inputs.once(self._of_stages)
 
     def of_stage(self, inputs: CascadeInputs, stage: int) -> float | Tensor:
-        """Return one number, or ``[batch]`` if it is relative to the scores."""
+        """Return one number, or ``[batch]`` if relative to the scores."""
         of_stages = self.of_stages(inputs)
         return of_stages[stage] if isinstance(of_stages, Tensor) else of_stages
 
     def _of_stages(self, inputs: CascadeInputs) -> float | Tensor:
-        now = self.temperature
-        if isinstance(now, Annealed):
-            now = now.at(inputs.progress)
+        temperature = self.temperature
+        if isinstance(temperature, Annealed):
+            temperature = temperature.at(inputs.progress)
         if not self.relative:
-            return now
+            return temperature
         scores = at_least_float32(inputs.scores)
         mask = inputs.mask.expand_as(scores)
-        return relative_temperature(scores, now, operator=self.operator, mask=mask)
+        return relative_temperature(scores, temperature, operator=self.operator, mask=mask)
 
 
-def make_warmth(
+def make_temperature_schedule(
     temperature: Temperature | None,
     *,
     operator: Operator,
     relative: bool,
-    usual: float,
-    usual_relative: float = 1.0,
-) -> Warmth:
-    """Check a temperature, or put in what is usual if none is given.
+    default: float,
+    default_relative: float = 1.0,
+) -> TemperatureSchedule:
+    """Check a temperature, or use the default if it is ``None``.
+
+    Args:
+        temperature: of the operator; ``None`` for the default.
+        operator: the sorting operator.
+        relative: whether the temperature is multiplied by the size of the operator's logits.
+        default: default of an absolute temperature.
+        default_relative: default of a relative temperature.
 
     Raises:
-        ConfigError: if it is not positive.
+        ConfigError: if the temperature is not positive.
     """
     if temperature is None:
-        temperature = usual_relative if relative else usual
+        temperature = default_relative if relative else default
     if not isinstance(temperature, Annealed):
         check_temperature(temperature)
-    return Warmth(operator=operator, temperature=temperature, relative=relative)
+    return TemperatureSchedule(operator=operator, temperature=temperature, relative=relative)
 
 
 def permutation_operator(name: str, *, objective: str) -> PermutationOperator:
     """Return the operator of a name for an objective that needs the probability of every rank.
 
     Raises:
-        ConfigError: if there is no operator of that name, or it knows only the top k.
+        ConfigError: if no operator has that name, or it provides top-k probabilities only.
     """
     operator = find_operator(name)
     if not isinstance(operator, PermutationOperator):
-        some = [known for known in OPERATORS if issubclass(OPERATORS[known], PermutationOperator)]
+        suitable = [n for n in OPERATORS if issubclass(OPERATORS[n], PermutationOperator)]
         raise ConfigError(
-            f"'{objective}' learns whole orders, and operator '{name}' tells only who is among "
-            f"the top k; take one of {', '.join(some)}"
+            f"operator '{name}' provides top-k probabilities but no permutation, which objective "
+            f"'{objective}' requires; use one of {', '.join(suitable)}"
         )
     return operator

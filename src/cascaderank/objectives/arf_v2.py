@@ -1,4 +1,4 @@
-"""ARF, second version: what a stage should drop is named, too."""
+"""ARF, second version: the recall term also penalises keeping irrelevant candidates."""
 
 from cascaderank.objectives import OBJECTIVES, Objective
 from cascaderank.objectives._arf import Arf
@@ -17,31 +17,33 @@ def arf_v2_objective(
     temperature: Temperature | None = None,
     relative_temperature: bool = False,
 ) -> Objective:
-    """Train each stage, by itself, to keep the ground truth only and to know the whole order.
+    """Train each stage separately to keep only the ground truth, and on the order of the list.
 
-    ``sum_t [L_t + L_global / (2 w_t^2) + ln w_t]``: as ARF, but its relaxed term, which names
-    ground truth only, is replaced by binary cross-entropy between ground truth and the smooth
-    top q_t: :func:`cascaderank.losses.survival_loss` of a single stage at its quota, called
-    ``top_m/<stage>``. The other term, :func:`cascaderank.losses.permutation_loss`, is called
+    ``sum_t [L_t + L_global / (2 w_t^2) + ln w_t]``: as ARF, but the relaxed recall, which depends
+    on the ground truth only, is replaced by the binary cross-entropy between the ground truth and
+    the smooth top q_t: :func:`cascaderank.losses.survival_loss` of a single stage at its quota,
+    named ``top_m/<stage>``. The other term, :func:`cascaderank.losses.permutation_loss`, is named
     ``global/<stage>``.
 
     Args:
-        stages: names of the stages, first first.
-        quotas: how many candidates each stage passes on.
-        ground_truth: the ground truth is the top so many by label.
-        threshold: the ground truth is every label of at least this.
-        published: compute what the LCRON paper's code computes, with 1e-6 inside its logarithms,
-            labels sorted smoothly, and cuts at 30 and 20 (40, 30 and 20 for three stages).
-            Defined for full lists, two and three stages, and a ground truth of the top k.
-        operator: the smooth permutation, a name in ``cascaderank.sorting.OPERATORS`` that knows
-            every rank, not only the top k.
-        temperature: of the operator, positive, or :class:`~cascaderank.objectives.Annealed`; 200
-            if not given, and 1 if not given and relative.
-        relative_temperature: multiply the temperature by the size of the operator's logits in
-            each list (spread of the scores and, for NeuralSort, length of the list).
+        stages: names of the stages, first stage first.
+        quotas: number of candidates that each stage passes on.
+        ground_truth: size of the ground truth, the top candidates by label.
+        threshold: the ground truth is every label of at least this value.
+        published: whether to compute what the code of the LCRON paper computes, with 1e-6 inside
+            its logarithms, smoothly sorted labels, and cut-offs of 30 and 20 (40, 30 and 20 for
+            three stages). Defined for full lists, two and three stages, and a ground truth of the
+            top k.
+        operator: differentiable sorting operator, a name in ``cascaderank.sorting.OPERATORS``
+            that provides a permutation, not only top-k probabilities.
+        temperature: temperature of the operator, positive, or
+            :class:`~cascaderank.objectives.Annealed`; 200 by default, or 1 if relative.
+        relative_temperature: whether the temperature is multiplied by the scale of the
+            operator's logits in each list (spread of the scores and, for NeuralSort, length of
+            the list).
 
     Raises:
-        ConfigError: if an option is unknown or out of range, or ``published`` fixes it.
+        ConfigError: if an option is unknown or out of range, or fixed by ``published``.
 
     Examples:
         >>> import torch

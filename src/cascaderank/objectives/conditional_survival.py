@@ -1,4 +1,4 @@
-"""Conditional survival: one soft cascade, whose last stage should be left with ground truth."""
+"""Conditional survival: a soft cascade whose last stage should keep the ground truth."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +9,11 @@ from cascaderank.errors import ConfigError
 from cascaderank.losses.conditional_survival import conditional_survival_loss
 from cascaderank.losses.ranknet import ranknet_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
-from cascaderank.objectives._sorting import Temperature, Warmth, make_warmth
+from cascaderank.objectives._sorting import (
+    Temperature,
+    TemperatureSchedule,
+    make_temperature_schedule,
+)
 from cascaderank.relevance import check_ground_truth
 from cascaderank.sorting import find_operator
 
@@ -25,24 +29,24 @@ def conditional_survival_objective(
     relative_temperature: bool = False,
     warm_up: float = 0.0,
 ) -> Objective:
-    """Train all stages together as one soft cascade in which later stages rank survivors.
+    """Train all stages jointly as one soft cascade in which later stages rank survivors.
 
-    One term without weights, :func:`cascaderank.losses.conditional_survival_loss`, which is called
+    One term without weights, :func:`cascaderank.losses.conditional_survival_loss`, named
     ``conditional_survival``. Every stage cuts at its quota. With a warm-up w, each stage has
-    another, ``w (1 - progress)`` times :func:`cascaderank.losses.ranknet_loss` on levels, or on
-    labels where there are none; it is called ``ranknet/<stage>`` and fades out as training goes
-    on.
+    another term, ``w (1 - progress)`` times :func:`cascaderank.losses.ranknet_loss` on levels, or
+    on labels for a batch without levels. It is named ``ranknet/<stage>``, and its weight decreases
+    to 0 over training.
 
     Args:
-        stages: names of the stages, first first.
-        quotas: how many candidates each stage passes on.
-        ground_truth: the ground truth is the top so many by label.
-        threshold: the ground truth is every label of at least this.
-        temperature: score units over which a cut is blurred; positive, or
+        stages: names of the stages, first stage first.
+        quotas: number of candidates that each stage passes on.
+        ground_truth: size of the ground truth, the top candidates by label.
+        threshold: the ground truth is every label of at least this value.
+        temperature: width of a soft cut in units of the scores; positive, or
             :class:`~cascaderank.objectives.Annealed`.
-        relative_temperature: multiply the temperature by the spread of the scores of each list
-            and stage.
-        warm_up: weight of the pairs before the first step, at least 0.
+        relative_temperature: whether the temperature is multiplied by the spread of the scores of
+            each list and stage.
+        warm_up: weight of the pairwise terms before the first step, at least 0.
 
     Raises:
         ConfigError: if an option is out of range.
@@ -62,11 +66,11 @@ def conditional_survival_objective(
     check_ground_truth(ground_truth, threshold)
     if not 0 <= warm_up < float("inf"):
         raise ConfigError(f"warm_up must be a number of at least 0; got {warm_up}")
-    warmth = make_warmth(
-        temperature, operator=find_operator("sigmoid"), relative=relative_temperature, usual=1.0
+    schedule = make_temperature_schedule(
+        temperature, operator=find_operator("sigmoid"), relative=relative_temperature, default=1.0
     )
-    form = _Form(quotas=quotas, k=ground_truth, threshold=threshold, warmth=warmth)
-    terms = [Term("conditional_survival", form.loss)]
+    cascade = _CascadeTerm(quotas=quotas, k=ground_truth, threshold=threshold, schedule=schedule)
+    terms = [Term("conditional_survival", cascade.loss)]
     if warm_up:
         for t, name in enumerate(stages):
             fading = partial(_fading, warm_up)
@@ -75,13 +79,13 @@ def conditional_survival_objective(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Form:
-    """The term and its options."""
+class _CascadeTerm:
+    """The term of the whole cascade."""
 
     quotas: tuple[int, ...]
     k: int | None
     threshold: float | None
-    warmth: Warmth
+    schedule: TemperatureSchedule
 
     def loss(self, inputs: CascadeInputs) -> Tensor:
         return conditional_survival_loss(
@@ -90,7 +94,7 @@ class _Form:
             quotas=self.quotas,
             k=self.k,
             threshold=self.threshold,
-            temperature=self.warmth.of_stages(inputs),
+            temperature=self.schedule.of_stages(inputs),
             mask=inputs.mask,
         )
 

@@ -1,4 +1,4 @@
-"""Entire chain: learn how far each candidate gets, from all candidates instead of the exposed."""
+"""Entire chain: predict how far each candidate gets, trained on all candidates, not the exposed."""
 
 from dataclasses import replace
 from typing import Any, Literal
@@ -26,38 +26,39 @@ def entire_chain_objective(
     open_share: float = 0.0,
     joint: dict[str, object] | None = None,
 ) -> Objective:
-    """Train each stage to tell the domains of the chain apart: clicked, exposed, not exposed.
+    """Train each stage to classify the domains of the chain: clicked, exposed, not exposed.
 
-    What the loss of a stage is, follows from what the stage says: of classes (``ecm``, or ``cold``
-    and ``fscd`` of several domains) the cross-entropy; of towers (``ecmm``, ``esmm``) the sum of
-    their binary cross-entropies; of one score (every other stage) the binary cross-entropy of
-    ``event``. It is a mean over the candidates of each list, and is called ``chain/<stage>``; what
-    open gates cost is called ``penalty/<stage>``.
+    The loss of a stage depends on its output: for classes (``ecm``, or ``cold`` and ``fscd`` with
+    several domains) it is the cross-entropy; for towers (``ecmm``, ``esmm``) the sum of their
+    binary cross-entropies; for one score (every other stage) the binary cross-entropy of
+    ``event``. It is averaged over the candidates of each list and named ``chain/<stage>``; the
+    penalty of open gates is named ``penalty/<stage>``.
 
-    Needs levels; and feedback for classes, towers, and ``event="click"``.
+    Requires levels, and feedback for classes, towers, and ``event="click"``.
 
     Args:
-        stages: names of the stages, first first.
-        quotas: of the cascade; for ``joint``.
-        ground_truth: of the task; for ``joint``.
-        threshold: of the task; for ``joint``.
-        learns: names of the stages that learn so; all if not given.
-        exposed_level: the lowest level of what the user saw. If not given, the top of a log with
-            two levels more than there are stages, such as RecFlow's; ``cascaderank train`` takes
-            the top level of the log.
-        preranked_level: the lowest level of what passed pre-ranking; given, what did not pass is a
-            fourth domain. Stages of three domains take the last two together.
-        event: what a stage of one score tells from the rest.
-        exposures_only: learn from exposed candidates alone, as is usual: the baseline.
-        sampling: which candidates of each domain are learnt from; all if not given.
-        penalty: what an open gate costs. ECMM's paper has 1e-5.
-        open_share: gates may be open for nothing up to this share of them, in [0, 1).
+        stages: names of the stages, first stage first.
+        quotas: quotas of the cascade; for ``joint``.
+        ground_truth: size of the ground truth of the task; for ``joint``.
+        threshold: threshold of the ground truth of the task; for ``joint``.
+        learns: names of the stages that are trained on the chain; all by default.
+        exposed_level: lowest level of exposed candidates. The default is the top level of a log
+            with two more levels than stages, such as RecFlow's; ``cascaderank train`` uses the top
+            level of the log.
+        preranked_level: lowest level of candidates that passed pre-ranking. If given, the
+            candidates that did not pass are a fourth domain; stages with three domains merge the
+            last two.
+        event: event that a stage with one score predicts.
+        exposures_only: whether to train on exposed candidates only: the common baseline.
+        sampling: sampling of the candidates of each domain; all candidates by default.
+        penalty: weight of the penalty of an open gate; 1e-5 in the ECMM paper.
+        open_share: fraction of the gates that may be open without penalty, in [0, 1).
         joint: another objective that is trained at the same time, as a table of its ``name`` and
-            options, for the same quotas and ground truth. Of the same name, it has other stages
-            learn with other options.
+            options, with the same quotas and ground truth. If it is ``entire_chain`` again, it
+            trains other stages with other options.
 
     Raises:
-        ConfigError: if an option is unknown or out of range, or there is nothing to tell apart.
+        ConfigError: if an option is unknown or out of range, or leaves one class only.
 
     Examples:
         >>> import torch
@@ -76,19 +77,19 @@ def entire_chain_objective(
         raise ConfigError(f"penalty must be a number of at least 0; got {penalty}")
     if not 0 <= open_share < 1:
         raise ConfigError(f"open_share must be in [0, 1); got {open_share}")
-    learners = stages if learns is None else learns
-    unknown = [name for name in learners if name not in stages]
-    if unknown or not learners:
+    trained = stages if learns is None else learns
+    unknown = [name for name in trained if name not in stages]
+    if unknown or not trained:
         raise ConfigError(
-            f"learns must name stages of the cascade ({', '.join(stages)}); got {list(learners)}"
+            f"learns must name stages of the cascade ({', '.join(stages)}); got {list(trained)}"
         )
     exposed = len(stages) + 1 if exposed_level is None else exposed_level
     check_levels(exposed, preranked_level)
     domains = 3 if preranked_level is None else 4
     if sampling is not None and len(sampling.rates) != domains:
         raise ConfigError(
-            f"sampling.rates must be {domains}, one per domain; got {list(sampling.rates)}; "
-            "preranked_level makes a fourth domain"
+            f"sampling.rates must be {domains} numbers, one per domain (preranked_level adds a "
+            f"fourth domain); got {list(sampling.rates)}"
         )
     form = Chain(
         exposed_level=exposed,
@@ -100,7 +101,7 @@ def entire_chain_objective(
     )
     terms = []
     for t, name in enumerate(stages):
-        if name in learners:
+        if name in trained:
             of_stage = replace(form, stage=t)
             terms.append(Term(f"chain/{name}", of_stage.loss, stage=t))
             if penalty:
@@ -110,7 +111,7 @@ def entire_chain_objective(
         terms += _terms_of(
             joint,
             levels,
-            learners,
+            trained,
             stages=stages,
             quotas=quotas,
             ground_truth=ground_truth,
@@ -120,21 +121,21 @@ def entire_chain_objective(
 
 
 def _terms_of(
-    joint: dict[str, object], levels: dict[str, int | None], learners: tuple[str, ...], **task: Any
+    joint: dict[str, object], levels: dict[str, int | None], trained: tuple[str, ...], **task: Any
 ) -> tuple[Term, ...]:
     options: dict[str, Any] = dict(joint)
     name = options.pop("name", None)
     if not isinstance(name, str) or set(options) & set(task):
         raise ConfigError(
-            "joint must be a table with the name of another objective and its options, without "
+            "joint must be a table of the name of another objective and its options, without "
             f"stages, quotas and ground truth; got {joint}"
         )
     if name == "entire_chain":
         others = options.get("learns")
-        if not others or set(others) & set(learners):
+        if not others or set(others) & set(trained):
             raise ConfigError(
-                "joint of entire_chain with entire_chain must say in learns which other stages "
-                f"learn so, none of {list(learners)}; got {joint}"
+                "joint: entire_chain within entire_chain needs learns, the names of other stages "
+                f"than {list(trained)}; got {joint}"
             )
         options = levels | options
     return build_objective(name, **task, **options).terms

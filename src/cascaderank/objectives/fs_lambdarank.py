@@ -1,4 +1,4 @@
-"""FS-LambdaRank: every stage learns the levels of the logged funnel, by what they mean to NDCG."""
+"""FS-LambdaRank: LambdaRank per stage, on the levels of the logged funnel."""
 
 from dataclasses import dataclass
 
@@ -18,16 +18,16 @@ def fs_lambdarank_objective(
     m: int | None = None,
     gain: Gain = "exponential",
 ) -> Objective:
-    """Train each stage, by itself, to rank what got further above what got less far.
+    """Train each stage separately to rank candidates by how far they got in the logged cascade.
 
-    A mistake counts as much as it costs NDCG. The term of a stage is
-    :func:`cascaderank.losses.lambdarank_loss` on the levels, and is called
-    ``lambdarank/<stage>``. For a batch without levels, the labels are taken for levels.
+    Each pair is weighted by the change of NDCG if the two swapped ranks. The term of a stage is
+    :func:`cascaderank.losses.lambdarank_loss` on the levels, named ``lambdarank/<stage>``. For a
+    batch without levels, the labels are used as levels.
 
     Args:
-        stages: names of the stages, first first.
-        z: the label of each level, lowest first, never falling; the level itself if not given.
-        m: ranks beyond this count for nothing; all count if not given.
+        stages: names of the stages, first stage first.
+        z: label of each level, lowest level first, non-decreasing; the level itself by default.
+        m: cut-off, beyond which ranks have discount 0; none by default.
         gain: ``"exponential"`` for ``2^z - 1``, ``"linear"`` for ``z``.
 
     Raises:
@@ -41,18 +41,18 @@ def fs_lambdarank_objective(
         >>> objective(torch.tensor([[[1.0, 2.0, 3.0]]]), levels.float(), levels=levels).terms
         {'lambdarank/stage_1': tensor(1.2056)}
 
-    Source: FS-LR of FS-LTR; what is as in the paper is in ``docs/methods/fs_lambdarank.md``.
+    Source: FS-LR of FS-LTR; ``docs/methods/fs_lambdarank.md`` compares it with the paper.
     """
     check_z(z)
     terms = [
-        Term(f"lambdarank/{name}", _OfStage(stage=t, z=z, m=m, gain=gain).loss, stage=t)
+        Term(f"lambdarank/{name}", _StageTerm(stage=t, z=z, m=m, gain=gain).loss, stage=t)
         for t, name in enumerate(stages)
     ]
     return Objective(terms, stages=len(stages))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfStage:
+class _StageTerm:
     stage: int
     z: tuple[float, ...] | None
     m: int | None

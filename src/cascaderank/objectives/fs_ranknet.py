@@ -1,21 +1,14 @@
-"""FS-RankNet: every stage learns to tell the levels of the logged funnel apart."""
+"""FS-RankNet: RankNet per stage, on the levels of the logged funnel."""
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from cascaderank.errors import ConfigError
-from cascaderank.losses import Preferences
 from cascaderank.losses.ranknet import Balance, ranknet_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
 from cascaderank.objectives._levels import check_z, relabelled
-from cascaderank.objectives._published import (
-    check_as_published,
-    check_full_lists,
-    check_published,
-)
-from cascaderank.tensors import at_least_float32
+from cascaderank.objectives._published.fs_ranknet_reference import FsRankNetReference
+from cascaderank.objectives._published.preconditions import check_as_published, check_published
 
 
 @OBJECTIVES.register
@@ -26,24 +19,25 @@ def fs_ranknet_objective(
     z: tuple[float, ...] | None = None,
     balance: Balance = "labels",
 ) -> Objective:
-    """Train each stage, by itself, to rank what got further above what got less far.
+    """Train each stage separately to rank candidates by how far they got in the logged cascade.
 
-    Every stage learns from the candidates of all levels, whatever stage dropped them. The term
-    of a stage is :func:`cascaderank.losses.ranknet_loss` on levels, each level above the lowest
-    weighing the same, and is called ``ranknet/<stage>``. For a batch without levels, the labels
-    are taken for levels: each different label is one.
+    Every stage is trained on the candidates of all levels, whichever stage dropped them. The term
+    of a stage is :func:`cascaderank.losses.ranknet_loss` on levels, with the same weight for each
+    level above the lowest, named ``ranknet/<stage>``. For a batch without levels, the labels are
+    used as levels: each distinct label is one.
 
     Args:
-        stages: names of the stages, first first.
-        published: sum over levels and average over the candidates of the whole batch, as the
-            LCRON paper's code does. Defined for full lists with levels, two and three stages.
-        z: the label of each level, lowest first, never falling; the level itself if not given.
-            Levels of one label carry no preference.
-        balance: what weighs the same, labels or pairs: see the loss.
+        stages: names of the stages, first stage first.
+        published: whether to sum over levels and average over the candidates of the whole batch,
+            as the code of the LCRON paper does. Defined for full lists with levels, two and three
+            stages.
+        z: label of each level, lowest level first, non-decreasing; the level itself by default.
+            Candidates of levels with equal labels form no pairs.
+        balance: unit of equal weight, labels or pairs; see the loss.
 
     Raises:
-        ConfigError: if ``published`` is not defined for so many stages or fixes an option, if it
-            is given a batch without levels, or if a level has no number in ``z``.
+        ConfigError: if ``published`` is not defined for this number of stages or fixes an option,
+            if it is applied to a batch without levels, or if a level has no number in ``z``.
 
     Examples:
         >>> import torch
@@ -63,18 +57,18 @@ def fs_ranknet_objective(
         check_as_published("fs_ranknet", {"z": (z, None), "balance": (balance, "labels")})
     terms = []
     for t, name in enumerate(stages):
-        form: _Ours | _Published = (
-            _Published(stage=t, stages=len(stages))
+        form: _StageTerm | FsRankNetReference = (
+            FsRankNetReference(stage=t, stages=len(stages))
             if published
-            else _Ours(stage=t, z=z, balance=balance)
+            else _StageTerm(stage=t, z=z, balance=balance)
         )
         terms.append(Term(f"ranknet/{name}", form.loss, stage=t))
     return Objective(terms, stages=len(stages))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Ours:
-    """The term of this library: masks, any levels, each list by itself."""
+class _StageTerm:
+    """The term of one stage in this library's form: masks, any levels, lists weighted equally."""
 
     stage: int
     z: tuple[float, ...] | None
@@ -83,27 +77,3 @@ class _Ours:
     def loss(self, inputs: CascadeInputs) -> Tensor:
         labels, scores = relabelled(inputs, self.z), inputs.scores[self.stage]
         return ranknet_loss(scores, labels, balance=self.balance, mask=inputs.mask)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Published:
-    """The term of the published code: a sum over levels of means over the batch."""
-
-    stage: int
-    stages: int
-
-    def loss(self, inputs: CascadeInputs) -> Tensor:
-        if inputs.levels is None:
-            raise ConfigError(
-                "published=True of 'fs_ranknet' needs levels; pass levels [batch, list]"
-            )
-        check_full_lists(inputs)
-        scores, levels = inputs.scores[self.stage], inputs.levels
-        pairs = Preferences(levels, inputs.mask)
-        worse = pairs.worse()
-        weight = torch.zeros_like(at_least_float32(scores))
-        for level in range(1, self.stages + 2):
-            there = (levels == level) & (worse > 0)
-            weight += there.to(weight) / there.sum().clamp(min=1)
-        weight /= worse.clamp(min=1)
-        return pairs.costs(scores, weight, weigh=lambda one, _: one).sum()

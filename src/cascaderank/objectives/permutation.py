@@ -1,4 +1,4 @@
-"""Permutation: every stage learns the whole order, by itself and as a soft permutation."""
+"""Permutation: cross-entropy of the soft permutation of each stage, over the whole list."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ from cascaderank.losses.permutation import permutation_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
 from cascaderank.objectives._sorting import (
     Temperature,
-    Warmth,
-    make_warmth,
+    TemperatureSchedule,
+    make_temperature_schedule,
     permutation_operator,
 )
 
@@ -22,24 +22,25 @@ def permutation_objective(
     temperature: Temperature | None = None,
     relative_temperature: bool = False,
 ) -> Objective:
-    """Train each stage, by itself, to have the whole list in order.
+    """Train each stage separately on the order of the whole list.
 
-    What smooth sorting gives when nothing is made of the cascade: no ground truth, no quotas. The
-    term of a stage is :func:`cascaderank.losses.permutation_loss`, and is called
+    A baseline of differentiable sorting that ignores the cascade: no ground truth, no quotas. The
+    term of a stage is :func:`cascaderank.losses.permutation_loss`, named
     ``permutation/<stage>``.
 
     Args:
-        stages: names of the stages, first first.
-        operator: the smooth permutation, a name in ``cascaderank.sorting.OPERATORS`` that knows
-            every rank, not only the top k.
-        temperature: of the operator, positive, or :class:`~cascaderank.objectives.Annealed`; 200
-            if not given, and 1 if not given and relative.
-        relative_temperature: multiply the temperature by the size of the operator's logits in
-            each list (spread of the scores and, for NeuralSort, length of the list).
+        stages: names of the stages, first stage first.
+        operator: differentiable sorting operator, a name in ``cascaderank.sorting.OPERATORS``
+            that provides a permutation, not only top-k probabilities.
+        temperature: temperature of the operator, positive, or
+            :class:`~cascaderank.objectives.Annealed`; 200 by default, or 1 if relative.
+        relative_temperature: whether the temperature is multiplied by the scale of the
+            operator's logits in each list (spread of the scores and, for NeuralSort, length of
+            the list).
 
     Raises:
-        ConfigError: if an option is unknown or out of range, or the operator knows only the
-            top k.
+        ConfigError: if an option is unknown or out of range, or the operator provides top-k
+            probabilities only.
 
     Examples:
         >>> import torch
@@ -54,31 +55,31 @@ def permutation_objective(
     (arXiv 2006.16038), as compared by LCRON (arXiv 2503.09492); see
     ``docs/methods/permutation.md``.
     """
-    warmth = make_warmth(
+    schedule = make_temperature_schedule(
         temperature,
         operator=permutation_operator(operator, objective="permutation"),
         relative=relative_temperature,
-        usual=200.0,
+        default=200.0,
     )
     terms = [
-        Term(f"permutation/{name}", _OfStage(stage=t, warmth=warmth).loss, stage=t)
+        Term(f"permutation/{name}", _StageTerm(stage=t, schedule=schedule).loss, stage=t)
         for t, name in enumerate(stages)
     ]
     return Objective(terms, stages=len(stages))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfStage:
+class _StageTerm:
     """The term of one stage."""
 
     stage: int
-    warmth: Warmth
+    schedule: TemperatureSchedule
 
     def loss(self, inputs: CascadeInputs) -> Tensor:
         return permutation_loss(
             inputs.scores[self.stage],
             inputs.labels,
-            operator=self.warmth.operator,
-            temperature=self.warmth.of_stage(inputs, self.stage),
+            operator=self.schedule.operator,
+            temperature=self.schedule.of_stage(inputs, self.stage),
             mask=inputs.mask,
         )

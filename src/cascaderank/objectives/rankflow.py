@@ -1,23 +1,23 @@
-"""RankFlow: a stage learns from the labels, and from the stage that it delivers to."""
+"""RankFlow: each stage is trained on labels and by distillation from the next stage."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.errors import ConfigError
 from cascaderank.losses import ground_truth_targets
 from cascaderank.losses.bce import bce_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
-from cascaderank.objectives._published import check_full_lists, check_published
+from cascaderank.objectives._published.preconditions import check_published
+from cascaderank.objectives._published.rankflow_reference import (
+    RANKFLOW_CUTS,
+    RANKFLOW_TUTOR_CUTS,
+    check_lists_of_rankflow,
+    squared_distance,
+)
 from cascaderank.selection import best_first, keep
 from cascaderank.tensors import at_least_float32, masked_mean, reduce_lists
-
-_PUBLISHED_CUTS = {2: (30,), 3: (40, 30)}
-"""How many candidates each stage but the last passes on in the published code."""
-
-_PUBLISHED_TUTOR_CUTS = {2: (10,), 3: (30, 20)}
-"""How many of those the next stage is taken to keep in the published code."""
 
 
 @OBJECTIVES.register
@@ -30,34 +30,35 @@ def rankflow_objective(
     published: bool = False,
     alpha: float | None = None,
 ) -> Objective:
-    """Train each stage on what the stages before let pass, and to foresee the stage after it.
+    """Train each stage on the candidates that reach it, and to predict the stage after it.
 
-    The candidates that reach a stage are those that the present scores of the stages before it
-    keep, by their quotas. Terms of a stage are
+    The candidates that reach a stage are those that the stages before it keep, by their current
+    scores and quotas. Terms of a stage are
 
-    * ``self/<stage>``: :func:`cascaderank.losses.bce_loss` on what reaches it;
-    * ``regression/<stage>``, of all but the last: the relative entropy from the probabilities of
-      the next stage, ``sigmoid(s)``, to its own, a mean over what reaches the next stage;
-    * ``ranking/<stage>``, of all but the last: ``softplus`` of how much more it scores, in the
-      mean, what the next stage drops than what the next stage keeps.
+    * ``self/<stage>``: :func:`cascaderank.losses.bce_loss` on the candidates that reach it;
+    * ``regression/<stage>``, except for the last stage: the relative entropy from the
+      probabilities of the next stage, ``sigmoid(s)``, to its own, averaged over the candidates
+      that reach the next stage;
+    * ``ranking/<stage>``, except for the last stage: ``softplus`` of its mean score of the
+      candidates that the next stage drops minus its mean score of those that the next stage keeps.
 
-    What is learned from the next stage does not move that stage: a tutor is a constant.
+    The next stage, the tutor, is detached: it receives no gradient from these terms.
 
     Args:
-        stages: names of the stages, first first.
-        quotas: how many candidates each stage passes on.
-        ground_truth: the ground truth is the top so many by label.
-        threshold: the ground truth is every label of at least this.
-        published: regress scores by their squared distance, cut at 30 and have the tutor keep 10
-            (for three stages cut at 40 and 30 and have tutors keep 30 and 20), as the LCRON
-            paper's code does. Defined for full lists, two and three stages, and a ground truth
-            of the top k.
-        alpha: the weight of ``ranking``, in [0, 1]; ``regression`` weighs the rest. If not given,
-            1/2, or 0 if published. The published form of three stages adds up both, and takes
-            none.
+        stages: names of the stages, first stage first.
+        quotas: number of candidates that each stage passes on.
+        ground_truth: size of the ground truth, the top candidates by label.
+        threshold: the ground truth is every label of at least this value.
+        published: whether to regress scores by their squared distance, with a cut-off of 30 and
+            10 candidates kept by the tutor (for three stages cut-offs of 40 and 30, and 30 and 20
+            kept by the tutors), as the code of the LCRON paper does. Defined for full lists, two
+            and three stages, and a ground truth of the top k.
+        alpha: weight of ``ranking``, in [0, 1]; the weight of ``regression`` is ``1 - alpha``. The
+            default is 1/2, or 0 if published. The published form of three stages sums both terms
+            without weights and has no ``alpha``.
 
     Raises:
-        ConfigError: if an option is unknown or out of range, or ``published`` fixes it.
+        ConfigError: if an option is unknown or out of range, or fixed by ``published``.
 
     Examples:
         >>> import torch
@@ -76,31 +77,31 @@ def rankflow_objective(
         check_published("rankflow", stages=count, threshold=threshold)
         if count == 3 and alpha is not None:
             raise ConfigError(
-                "published=True of 'rankflow' has no alpha for 3 stages: it adds up both terms; "
+                "published=True of 'rankflow' has no alpha for 3 stages: it sums both terms; "
                 f"got alpha={alpha}"
             )
-        cuts, tutor_cuts = _PUBLISHED_CUTS[count], _PUBLISHED_TUTOR_CUTS[count]
+        cuts, tutor_cuts = RANKFLOW_CUTS[count], RANKFLOW_TUTOR_CUTS[count]
     if alpha is None:
         alpha = 0.0 if published else 0.5
     if not 0 <= alpha <= 1:
         raise ConfigError(f"alpha must be a number in [0, 1]; got {alpha}")
-    shares = (1.0, 1.0) if published and count == 3 else (1 - alpha, alpha)
+    weights = (1.0, 1.0) if published and count == 3 else (1 - alpha, alpha)
     form = _RankFlow(
         cuts=cuts, tutor_cuts=tutor_cuts, k=ground_truth, threshold=threshold, published=published
     )
     terms = []
     for t, name in enumerate(stages):
-        of = _OfStage(form=form, stage=t)
-        terms.append(Term(f"self/{name}", of.by_itself, stage=t))
+        stage_terms = _StageTerms(form=form, stage=t)
+        terms.append(Term(f"self/{name}", stage_terms.by_itself, stage=t))
         if t < count - 1:
-            terms.append(Term(f"regression/{name}", of.regression, shares[0], stage=t))
-            terms.append(Term(f"ranking/{name}", of.ranking, shares[1], stage=t))
+            terms.append(Term(f"regression/{name}", stage_terms.regression, weights[0], stage=t))
+            terms.append(Term(f"ranking/{name}", stage_terms.ranking, weights[1], stage=t))
     return Objective(terms, stages=count)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _RankFlow:
-    """Who reaches which stage, and by which measure a tutor is followed."""
+    """Options that all stages share: cut-offs, ground truth, and form of the regression."""
 
     cuts: tuple[int, ...]
     tutor_cuts: tuple[int, ...]
@@ -109,14 +110,9 @@ class _RankFlow:
     published: bool
 
     def reaches(self, inputs: CascadeInputs, stage: int) -> Tensor:
-        """Return who is left of each list when it comes to a stage, ``[batch, list]`` bool."""
+        """Return the candidates that reach a stage, ``[batch, list]`` bool."""
         if self.published:
-            check_full_lists(inputs)
-            if inputs.scores.shape[-1] < self.cuts[0]:
-                raise ShapeError(
-                    f"published=True of 'rankflow' is defined for lists of at least "
-                    f"{self.cuts[0]} candidates; got scores {list(inputs.scores.shape)}"
-                )
+            check_lists_of_rankflow(inputs, shortest=self.cuts[0])
         alive = inputs.mask
         for scores, cut in zip(inputs.scores[:stage], self.cuts, strict=False):
             alive = keep(best_first(scores), alive, cut)
@@ -124,7 +120,7 @@ class _RankFlow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfStage:
+class _StageTerms:
     """The terms of one stage."""
 
     form: _RankFlow
@@ -132,10 +128,10 @@ class _OfStage:
 
     def by_itself(self, inputs: CascadeInputs) -> Tensor:
         scores, form = inputs.scores[self.stage], self.form
-        marks, _ = ground_truth_targets(
+        relevance, _ = ground_truth_targets(
             inputs.labels, like=scores, k=form.k, threshold=form.threshold, mask=inputs.mask
         )
-        return bce_loss(scores, marks, mask=form.reaches(inputs, self.stage))
+        return bce_loss(scores, relevance, mask=form.reaches(inputs, self.stage))
 
     def regression(self, inputs: CascadeInputs) -> Tensor:
         alive = self.form.reaches(inputs, self.stage + 1)
@@ -143,9 +139,9 @@ class _OfStage:
             at_least_float32(s.masked_fill(~alive, 0.0)) for s in self._with_tutor(inputs)
         )
         if self.form.published:
-            return reduce_lists(masked_mean((tutor - scores).square(), alive), "mean")
-        wanted = tutor.sigmoid()
-        return bce_loss(scores, wanted, mask=alive) - bce_loss(tutor, wanted, mask=alive)
+            return squared_distance(scores, tutor, alive)
+        target = tutor.sigmoid()
+        return bce_loss(scores, target, mask=alive) - bce_loss(tutor, target, mask=alive)
 
     def ranking(self, inputs: CascadeInputs) -> Tensor:
         alive = self.form.reaches(inputs, self.stage + 1)

@@ -1,4 +1,4 @@
-"""Sampled softmax: every stage tells the ground truth from sampled candidates."""
+"""Sampled softmax: every stage classifies the ground truth against sampled candidates."""
 
 from dataclasses import dataclass
 
@@ -17,21 +17,21 @@ def sampled_softmax_objective(
     threshold: float | None = None,
     corrected: bool | None = None,
 ) -> Objective:
-    """Train each stage, by itself, to tell the ground truth from what was sampled beside it.
+    """Train each stage separately to score the ground truth above the sampled candidates.
 
-    The term of a stage is :func:`cascaderank.losses.sampled_softmax_loss`, and is called
-    ``sampled_softmax/<stage>``. Random candidates are those of ``train.candidates`` in a config.
+    The term of a stage is :func:`cascaderank.losses.sampled_softmax_loss`, named
+    ``sampled_softmax/<stage>``. ``train.candidates`` in a config specifies the sampled candidates.
 
     Args:
-        stages: names of the stages, first first.
-        ground_truth: the ground truth is the top so many by label.
-        threshold: the ground truth is every label of at least this.
-        corrected: whether scores are lowered by the logarithm of the chance by which candidates
-            are sampled. If not given, they are where the batch tells it.
+        stages: names of the stages, first stage first.
+        ground_truth: size of the ground truth, the top candidates by label.
+        threshold: the ground truth is every label of at least this value.
+        corrected: whether the log-probability with which a candidate was sampled is subtracted
+            from its score. By default it is, where the batch contains ``log_q``.
 
     Raises:
-        ConfigError: if an option is unknown, or, with ``corrected``, for a batch that does not
-            tell the chance.
+        ConfigError: if an option is unknown, or, with ``corrected``, for a batch without
+            ``log_q``.
 
     Examples:
         >>> import torch
@@ -44,14 +44,14 @@ def sampled_softmax_objective(
     """
     form = {"k": ground_truth, "threshold": threshold, "corrected": corrected}
     terms = [
-        Term(f"sampled_softmax/{name}", _OfStage(stage=t, **form).loss, stage=t)  # type: ignore[arg-type]
+        Term(f"sampled_softmax/{name}", _StageTerm(stage=t, **form).loss, stage=t)  # type: ignore[arg-type]
         for t, name in enumerate(stages)
     ]
     return Objective(terms, stages=len(stages))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfStage:
+class _StageTerm:
     stage: int
     k: int | None
     threshold: float | None
@@ -60,8 +60,8 @@ class _OfStage:
     def loss(self, inputs: CascadeInputs) -> Tensor:
         if self.corrected and inputs.log_q is None:
             raise ConfigError(
-                "corrected=true of 'sampled_softmax' needs to know how often candidates are "
-                "sampled; draw them with train.candidates.pool, or pass log_q [batch, list]"
+                "corrected=true of 'sampled_softmax' needs the sampling probabilities of the "
+                "candidates; sample them with train.candidates.pool, or pass log_q [batch, list]"
             )
         return sampled_softmax_loss(
             inputs.scores[self.stage],

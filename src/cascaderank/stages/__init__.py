@@ -1,12 +1,12 @@
 """Stages: rankers that score every candidate of a request, one per file.
 
-A stage is a ``torch.nn.Module`` built as ``Stage(schema, features, *, options...)`` that turns a
-:class:`~cascaderank.batch.RequestBatch` into scores ``[batch, list]``. It may read nothing but the
-features it was given, and nothing of one candidate may reach the score of another.
+A stage is a ``torch.nn.Module`` built as ``Stage(schema, features, *, options...)`` that maps a
+:class:`~cascaderank.batch.RequestBatch` to scores ``[batch, list]``. It reads only the features it
+was built with, and the score of a candidate does not depend on the other candidates.
 
-A stage that says more than one score of a candidate (how likely it is to be exposed, to be
-clicked) has a method ``domain_output`` too, which returns a :class:`StageOutput`; an objective that
-knows what to do with it finds it in ``CascadeInputs.outputs``.
+A stage that predicts more than one score per candidate (its probabilities of exposure and of a
+click) also has a method ``domain_output``, which returns a :class:`StageOutput`. Objectives that
+use it read it from ``CascadeInputs.outputs``.
 """
 
 from collections.abc import Callable
@@ -43,13 +43,13 @@ __all__ = [
 
 @runtime_checkable
 class VectorStage(Protocol):
-    """A stage whose score is the dot product of two vectors: it can search all items.
+    """A stage whose score is the dot product of two vectors, so that it can search all items.
 
-    ``two_tower`` and ``matrix_factorisation`` are.
+    ``two_tower`` and ``matrix_factorisation`` are such stages.
     """
 
     def request_vectors(self, batch: RequestBatch) -> Tensor:
-        """Return one vector of each request, ``[batch, dim]``."""
+        """Return one vector per request, ``[batch, dim]``."""
 
     def item_vectors(self, batch: RequestBatch) -> Tensor:
-        """Return one of each candidate, ``[batch, list, dim]``; reads no feature of requests."""
+        """Return one vector per candidate, ``[batch, list, dim]``, from item features only."""

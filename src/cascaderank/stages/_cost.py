@@ -1,4 +1,4 @@
-"""What a stage costs to serve, counted instead of timed."""
+"""Cost of serving a stage: counts of operations instead of measured times."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,45 +17,45 @@ from cascaderank.schema import Feature, Kind, Role, Schema
 @final
 @dataclass(frozen=True)
 class MultiplyAdds:
-    """Multiplications (each with its addition) in products of matrices."""
+    """Number of multiply-adds in matrix products."""
 
     per_request: int
-    """Done once, however many candidates there are."""
+    """Performed once per request, independent of the number of candidates."""
     per_candidate: int
-    """Done for every candidate."""
+    """Performed for every candidate."""
 
     def of(self, candidates: int) -> int:
-        """Return those of a request with so many candidates."""
+        """Return the number for a request with ``candidates`` candidates."""
         return self.per_request + candidates * self.per_candidate
 
 
 @final
 @dataclass(frozen=True)
 class LookUps:
-    """Rows that are read from tables of embeddings."""
+    """Number of rows read from embedding tables."""
 
     per_request: int
-    """Read once, however many candidates there are."""
+    """Read once per request, independent of the number of candidates."""
     per_candidate: int
     """Read for every candidate."""
 
     def of(self, candidates: int) -> int:
-        """Return those of a request with so many candidates."""
+        """Return the number for a request with ``candidates`` candidates."""
         return self.per_request + candidates * self.per_candidate
 
 
 def multiply_adds(
     stage: nn.Module, features: Schema | Sequence[Feature], *, history: int = 50
 ) -> MultiplyAdds:
-    """Count what a stage does to score a request.
+    """Count the multiply-adds with which a stage scores a request.
 
-    Nothing is computed: shapes alone go through the stage, which is left as it is. Look-ups of
-    embeddings, activations and sums are not counted.
+    No values are computed: the stage runs on meta tensors, and is not modified. Embedding look-ups,
+    activations and sums are not counted.
 
     Args:
-        stage: in training it may draw gates or drop units; it is counted as it serves.
-        features: at least those the stage reads.
-        history: entries of every history.
+        stage: the stage; counted in evaluation mode, without sampled gates and dropout.
+        features: at least the features that the stage reads.
+        history: number of entries of every history.
 
     Examples:
         >>> from cascaderank.schema import FittedSchema
@@ -80,12 +80,13 @@ def look_ups(
 ) -> LookUps:
     """Count the rows of embeddings that a stage reads to score a request.
 
-    A feature looked up twice counts twice. Nothing is computed, as in :func:`multiply_adds`.
+    A feature that is looked up twice counts twice. No values are computed, as in
+    :func:`multiply_adds`.
 
     Args:
-        stage: counted as it serves.
-        features: at least those the stage reads.
-        history: entries of every history.
+        stage: the stage; counted in evaluation mode.
+        features: at least the features that the stage reads.
+        history: number of entries of every history.
 
     Examples:
         >>> from cascaderank.schema import FittedSchema
@@ -108,7 +109,7 @@ def look_ups(
 def _counted(
     stage: nn.Module, features: Schema | Sequence[Feature], history: int
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Multiply-adds and look-ups, each per request and per candidate."""
+    """Return multiply-adds and look-ups, each per request and per candidate."""
     members = features.features if isinstance(features, Schema) else tuple(features)
     state = {
         name: torch.empty_like(tensor, device="meta")
@@ -123,9 +124,10 @@ def _counted(
             counter = FlopCounterMode(display=False, custom_mapping=_COUNTED)
             with torch.no_grad(), counter:
                 functional_call(stage, state, (_shapes(members, candidates, history),))
-            read = counter.get_flop_counts().get("Global", {}).get(torch.ops.aten.embedding, 0)
-            products.append((counter.get_total_flops() - read) // 2)
-            rows.append(read)
+            counts = counter.get_flop_counts().get("Global", {})
+            looked_up = counts.get(torch.ops.aten.embedding, 0)
+            products.append((counter.get_total_flops() - looked_up) // 2)
+            rows.append(looked_up)
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -133,7 +135,7 @@ def _counted(
 
 
 def _split(one: int, two: int) -> tuple[int, int]:
-    """Per request and per candidate, of a request with one candidate and one with two."""
+    """Return the counts per request and per candidate from those for one and two candidates."""
     return 2 * one - two, two - one
 
 
@@ -146,11 +148,11 @@ def _rows(_: torch.Size, codes: torch.Size, *__: Any, **___: Any) -> int:
 
 
 _COUNTED = {torch.ops.aten.mv: _flops_of_vector, torch.ops.aten.embedding: _rows}
-"""What PyTorch does not count by itself: products with a vector, and look-ups."""
+"""Counts that PyTorch does not have by default: matrix-vector products, and look-ups."""
 
 
 def _shapes(features: Sequence[Feature], candidates: int, history: int) -> RequestBatch:
-    """One request without any values."""
+    """Return a batch of one request on the meta device."""
     shape = {Role.REQUEST: (1,), Role.ITEM: (1, candidates), Role.HISTORY: (1, history)}
 
     def columns(role: Role) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What a stage says of its candidates beyond one score: how far each is likely to get."""
+"""Outputs of a stage beyond one score: probabilities of how far each candidate gets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,55 +11,60 @@ from torch.nn.functional import logsigmoid
 from cascaderank.batch import RequestBatch
 
 Score = Literal["click", "exposure", "unclicked"]
-"""What a stage with several outputs ranks by: that a candidate is clicked, is exposed, or is
-exposed and not clicked."""
+"""Event whose log-odds a stage with several outputs ranks by: click, exposure, or exposure without
+a click."""
 
-_CHOSEN: dict[str, tuple[int, ...]] = {"click": (0,), "exposure": (0, 1), "unclicked": (1,)}
+_CLASSES_OF_SCORE: dict[str, tuple[int, ...]] = {
+    "click": (0,),
+    "exposure": (0, 1),
+    "unclicked": (1,),
+}
 
 
 class Chance(NamedTuple):
-    """The probability of an event, in logarithms, so that neither end of [0, 1] is lost."""
+    """The probability of an event in log space, accurate near both 0 and 1."""
 
     log_p: Tensor
-    """``[batch, list]``, log of the probability."""
+    """``[batch, list]``, logarithm of the probability."""
     log_not: Tensor
-    """``[batch, list]``, log of one minus the probability."""
+    """``[batch, list]``, logarithm of one minus the probability."""
 
     def log_odds(self) -> Tensor:
-        """Return ``[batch, list]``, which any loss may take for a score."""
+        """Return the log-odds, ``[batch, list]``, which can be used as scores of any loss."""
         return self.log_p - self.log_not
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageOutput:
-    """What a stage says of the candidates of a batch."""
+    """Outputs of a stage for the candidates of a batch."""
 
     scores: Tensor
-    """``[batch, list]``, what it ranks by."""
+    """``[batch, list]``, the scores that the stage ranks by."""
     classes: Tensor | None = None
-    """``[batch, list, 3 or 4]``, log-probabilities of the domains, of a stage that tells them apart
+    """``[batch, list, 3 or 4]``, log-probabilities of the domains, for a stage that predicts them
     as classes; see :data:`cascaderank.data.domains.DOMAINS`."""
     events: Mapping[str, Chance] = field(default_factory=dict)
-    """Of a stage that has a tower for each: ``click``, ``exposure``, ``unexposed``, ``dropped``."""
+    """Probabilities by event, for a stage with one tower per event: ``click``, ``exposure``,
+    ``unexposed``, ``dropped``."""
     penalty: Tensor | None = None
-    """Scalar, what its open gates cost; ``None`` if it has none."""
+    """Scalar, penalty of the open gates; ``None`` for a stage without gates."""
     most: float = 0.0
-    """What the penalty would be with all gates open."""
+    """Penalty if all gates were open."""
 
 
 @runtime_checkable
 class DomainStage(Protocol):
-    """A stage that may say more than one score."""
+    """A stage that may have outputs beyond one score."""
 
     domains: int
-    """How many domains it tells apart; 1 if it says one score."""
+    """Number of domains that it predicts; 1 if it predicts one score."""
 
     def domain_output(self, batch: RequestBatch, /) -> StageOutput:
-        """Return all that the stage says; its scores are those of calling it."""
+        """Return all outputs of the stage; the scores equal those of calling it."""
 
 
 def output_of(stage: nn.Module, batch: RequestBatch) -> StageOutput:
-    """Ask any stage for all that it says, working it out once."""
+    """Return all outputs of any stage, computed in one forward pass."""
     if isinstance(stage, DomainStage):
         return stage.domain_output(batch)
     return StageOutput(scores=stage(batch))
@@ -68,16 +73,16 @@ def output_of(stage: nn.Module, batch: RequestBatch) -> StageOutput:
 def output_of_logits(
     logits: Tensor, score: Score, *, penalty: Tensor | None = None, most: float = 0.0
 ) -> StageOutput:
-    """Make an output of ``[batch, list, outputs]``: one is a score, more are classes."""
+    """Return the output for logits ``[batch, list, outputs]``: one is a score, more are classes."""
     if logits.shape[-1] == 1:
         return StageOutput(scores=logits.squeeze(-1), penalty=penalty, most=most)
     classes = logits.log_softmax(-1)
-    scores = chance_of(classes, _CHOSEN[score]).log_odds()
+    scores = chance_of(classes, _CLASSES_OF_SCORE[score]).log_odds()
     return StageOutput(scores=scores, classes=classes, penalty=penalty, most=most)
 
 
 def chance_of(classes: Tensor, chosen: Sequence[int]) -> Chance:
-    """Return the chance of some of the classes.
+    """Return the probability that the class is one of ``chosen``.
 
     Examples:
         >>> thirds = torch.full((1, 1, 3), 1 / 3).log()
@@ -89,11 +94,11 @@ def chance_of(classes: Tensor, chosen: Sequence[int]) -> Chance:
 
 
 def chance(logit: Tensor) -> Chance:
-    """Return the chance whose log-odds are given."""
+    """Return the probability with the given log-odds."""
     return Chance(logsigmoid(logit), logsigmoid(-logit))
 
 
 def both(first: Chance, second: Chance) -> Chance:
-    """Return the chance of one event and, given that, of another."""
+    """Return the joint probability, where ``second`` is conditional on ``first``."""
     log_not = torch.logaddexp(first.log_not, first.log_p + second.log_not)
     return Chance(first.log_p + second.log_p, log_not)

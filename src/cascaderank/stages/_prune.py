@@ -1,4 +1,4 @@
-"""Leave out of a trained stage what its closed gates made useless."""
+"""Pruning: remove the parts of a trained stage that its closed gates disconnect."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,47 +13,48 @@ from cascaderank.stages._cost import MultiplyAdds, multiply_adds
 
 @runtime_checkable
 class Prunable(Protocol):
-    """A stage of which training may show that parts are not needed."""
+    """A stage with gates that training may close."""
 
     def pruned(self) -> tuple[nn.Module, dict[str, Any]]:
-        """Return a smaller copy with the same scores, and the options that it is built with."""
+        """Return a smaller copy with the same scores, and the options to build it with."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """A smaller stage with the same scores, and what it saves."""
+    """A smaller stage with the same scores, and its size compared with the original."""
 
     stage: nn.Module
-    """Scores as the other does in evaluation mode; cannot be trained as a whole any more."""
+    """The pruned stage; its scores equal those of the original in evaluation mode. It can no
+    longer be trained as a whole."""
     parameters: tuple[int, int]
-    """Before and after."""
+    """Number of parameters before and after."""
     multiply_adds: tuple[MultiplyAdds, MultiplyAdds]
-    """Before and after; before, with all towers that the score needs."""
+    """Multiply-adds before and after; before, with all towers that the score needs."""
     options: Mapping[str, Any]
-    """Of the stage, by name: those to build the smaller one with that differ."""
+    """Options by name with which the smaller stage is built, where they differ."""
 
 
 def prune(stage: nn.Module, features: Schema | Sequence[Feature], *, history: int = 50) -> Pruned:
-    """Make the network that serves of one that was trained with gates.
+    """Return the network to serve for a stage that was trained with gates.
 
-    What is behind a closed gate is left out, and so is what only other outputs than the score
-    read. The stage itself is left as it is.
+    Parts behind a closed gate are removed, and so are parts that only outputs besides the score
+    use. The stage itself is not modified.
 
     Args:
-        stage: a trained one that can be pruned, such as ``ecmm``.
-        features: those the stage reads, to count by.
-        history: entries of every history, to count by.
+        stage: a trained stage that can be pruned, such as ``ecmm``.
+        features: features that the stage reads, to count multiply-adds.
+        history: number of entries of every history, to count multiply-adds.
 
     Raises:
-        ConfigError: if the stage has nothing to prune, or was pruned already.
+        ConfigError: if the stage has no gates, or is already pruned.
 
     Source: this project.
     """
     if not isinstance(stage, Prunable):
         raise ConfigError(
-            f"a stage of type {type(stage).__name__} has no gates that could be closed; "
-            "'ecmm' has; 'cold' and 'fscd' are made smaller by select_fields and reduced, or by "
+            f"a stage to prune must have gates between its sub-networks, such as 'ecmm'; got a "
+            f"{type(stage).__name__}. For 'cold' and 'fscd' use select_fields and reduced, or "
             "`cascaderank select`"
         )
     smaller, options = stage.pruned()

@@ -1,4 +1,4 @@
-"""COLD stage: a multi-layer perceptron that tells which of its fields are worth their cost."""
+"""COLD stage: a multi-layer perceptron over gated fields, for selecting fields by importance."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Self, final
@@ -20,25 +20,26 @@ from cascaderank.stages._output import Score, StageOutput, output_of_logits
 @STAGES.register
 @final
 class COLD(nn.Module):
-    """Score a candidate by a multi-layer perceptron over weighted fields; then keep the best ones.
+    """Score a candidate by a multi-layer perceptron over weighted fields, to select fields.
 
-    A field is a feature. Train it, ask :meth:`select_fields` which fields weigh most, and train
-    :meth:`reduced`, which has those alone and no weights. In a config, say the names as
-    ``features`` and ``gates = false``.
+    A field is a feature. Train the stage, call :meth:`select_fields` for the fields with the
+    largest weights, and train :meth:`reduced`, which has only these and no weights. In a config,
+    list the names as ``features`` and set ``gates = false``.
 
     Args:
-        schema: fitted to the training requests.
-        features: those the stage may use.
-        dim: length of the vector of a category.
+        schema: schema fitted to the training requests.
+        features: features that the stage may use.
+        dim: size of the embedding of a category.
         hidden: widths of the hidden layers, at least one.
-        dropout: share of hidden units that training leaves out, in [0, 1).
-        gates: whether fields are weighed; without, this is an MLP of any number of domains.
-        domains: 1 for one score, or classes as of ``ecm``: 3, or 4 to tell what pre-ranking
-            dropped from what it passed.
-        score: what it ranks by, of several domains; see ``ecm``.
+        dropout: probability of dropping a hidden unit in training, in [0, 1).
+        gates: whether fields are weighted; without gates this is an MLP with any number of
+            domains.
+        domains: 1 for one score, or the number of classes as in ``ecm``: 3, or 4 to distinguish
+            candidates dropped by pre-ranking from those that passed it.
+        score: event that several domains are ranked by; see ``ecm``.
 
     Raises:
-        ConfigError: if a width is not positive, none is given, or dropout is out of range.
+        ConfigError: if a width is not positive, ``hidden`` is empty, or dropout is out of range.
 
     Source: COLD (arXiv 2007.16122); classes, ECM (arXiv 2310.08039).
     """
@@ -62,10 +63,10 @@ class COLD(nn.Module):
         if gates:
             fields = self.embedder.request_fields, self.embedder.item_fields
             self.gate = FieldGate(*(list(of.values()) for of in fields))
-            # Weighed by the candidate, even the request's fields are the candidate's own.
+            # The weights depend on the candidate, so the request's fields differ by candidate, too.
             request_dim, item_dim = 0, request_dim + item_dim
         self.network = PairMLP(request_dim, item_dim, hidden, outputs=domains, dropout=dropout)
-        self._made_of = schema, tuple(features)
+        self._built_from = schema, tuple(features)
         self.domains: int = domains
         self._score = score
         self._options: dict[str, Any] = {
@@ -77,11 +78,11 @@ class COLD(nn.Module):
         }
 
     def forward(self, batch: RequestBatch) -> Tensor:
-        """Return scores ``[batch, list]``; those of padding mean nothing."""
+        """Return scores ``[batch, list]``; those of padding are undefined."""
         return self.domain_output(batch).scores
 
     def domain_output(self, batch: RequestBatch) -> StageOutput:
-        """Return scores and, of several domains, their log-probabilities."""
+        """Return scores and, for several domains, their log-probabilities."""
         request, items = self.embedder.request(batch), self.embedder.items(batch)
         if self.gate is not None:
             items = self.gate.gated(request, items, self.gate(request, items))
@@ -93,46 +94,48 @@ class COLD(nn.Module):
         """Return the mean weight of each field over all candidates, by name.
 
         Args:
-            batches: some requests, such as ``loader.epoch(0)``.
+            batches: batches of requests, such as ``loader.epoch(0)``.
 
         Raises:
-            DataError: if there is no candidate, or the stage has no gates.
+            DataError: if the batches have no candidates, or the stage has no gates.
         """
         if self.gate is None:
-            raise DataError("this stage weighs no fields: it was built with gates=False")
+            raise DataError(
+                "importance needs a stage with gates; this one was built with gates=False"
+            )
         names = [*self.embedder.request_fields, *self.embedder.item_fields]
-        total, seen = torch.zeros(len(names), dtype=torch.float64), 0
+        total, count = torch.zeros(len(names), dtype=torch.float64), 0
         for batch in batches:
             weights = self.gate(self.embedder.request(batch), self.embedder.items(batch))
             total += weights[batch.mask].sum(0, dtype=torch.float64).cpu()
-            seen += int(batch.mask.sum())
-        if not seen:
-            raise DataError("fields are weighed over candidates, and there are none")
-        return dict(zip(names, (total / seen).tolist(), strict=True))
+            count += int(batch.mask.sum())
+        if not count:
+            raise DataError("importance is a mean over candidates; the batches have none")
+        return dict(zip(names, (total / count).tolist(), strict=True))
 
     def select_fields(
         self, batches: Iterable[RequestBatch], *, keep: float = 0.5
     ) -> tuple[str, ...]:
-        """Return the names of the fields that weigh most.
+        """Return the names of the fields with the largest mean weights.
 
         Args:
-            batches: what to weigh them over, such as ``loader.epoch(0)``.
-            keep: a share of the fields, in (0, 1), or how many, a whole number.
+            batches: batches of requests to average over, such as ``loader.epoch(0)``.
+            keep: fraction of the fields, in (0, 1), or their number, an integer.
 
         Raises:
-            DataError: if there is no candidate, or the stage has no gates.
+            DataError: if the batches have no candidates, or the stage has no gates.
             ConfigError: if ``keep`` is out of range.
         """
         weights = self.importance(batches)
         return top_fields(weights, keep=keep, of_items=self.embedder.item_fields)
 
     def reduced(self, names: Sequence[str]) -> Self:
-        """Return a fresh stage on these fields, without weights, to be trained anew.
+        """Return a newly initialised stage on these fields, without gates.
 
         Raises:
-            SchemaError: if a name is not one of the stage's.
+            SchemaError: if a name is not a feature of the stage.
         """
-        schema, features = self._made_of
-        wanted = set(matching([f.name for f in features], names))
-        chosen = [f for f in features if f.name in wanted]
+        schema, features = self._built_from
+        selected = set(matching([f.name for f in features], names))
+        chosen = [f for f in features if f.name in selected]
         return type(self)(schema, chosen, **self._options, gates=False)

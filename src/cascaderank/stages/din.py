@@ -1,4 +1,4 @@
-"""DIN stage: reads a history anew for each candidate."""
+"""DIN stage: attention over the history with the candidate as the query."""
 
 from collections.abc import Sequence
 from typing import final
@@ -20,22 +20,22 @@ from cascaderank.stages import STAGES
 class DIN(nn.Module):
     """Score a candidate by a multi-layer perceptron over request, attended histories and candidate.
 
-    Each sequence is attended on its own, by all features of the candidate that the stage may use;
-    a request without history has zeros in its place. Costs memory in proportion to candidates
-    times entries, so it belongs late in a cascade.
+    Each sequence is attended separately, with all item features of the stage as the query; an
+    empty history contributes zeros. Memory is proportional to the number of candidates times the
+    number of entries, so this stage is for the end of a cascade.
 
     Args:
-        schema: fitted to the training requests.
-        features: those the stage may use; at least one of a history.
-        dim: length of the vector of a category.
+        schema: schema fitted to the training requests.
+        features: features that the stage may use; at least one of a history.
+        dim: size of the embedding of a category.
         hidden: widths of the hidden layers of the head.
-        attention: widths of the hidden layers of the perceptron that weighs a history.
-        softmax: whether the weights of a history sum to 1.
-        dropout: share of hidden units of the head that training leaves out, in [0, 1).
+        attention: widths of the hidden layers of the perceptron that computes attention weights.
+        softmax: whether the attention weights of a history sum to 1.
+        dropout: probability of dropping a hidden unit of the head in training, in [0, 1).
 
     Raises:
-        ConfigError: if there is no history to attend, a width is not positive, or dropout is out
-            of range.
+        ConfigError: if no feature is of a history, a width is not positive, or dropout is out of
+            range.
 
     Source: DIN (arXiv 1706.06978), with the layer widths of the LCRON experiments
     (arXiv 2503.09492), ReLU for its adaptive activation, and without its regulariser.
@@ -58,13 +58,13 @@ class DIN(nn.Module):
         if not widths:
             raise ConfigError(
                 f"din needs a feature of a history; got {[f.name for f in features]}. "
-                "Without one, use 'mlp'"
+                "Use 'mlp' for features without a history"
             )
         if not attention or min(attention) < 1:
             raise ConfigError(
                 f"attention must hold positive widths, at least one; got {list(attention)}"
             )
-        # A list beside its names: a sequence may be called what a module may not.
+        # A ModuleList, not a ModuleDict: names of sequences may be invalid as names of modules.
         self.attentions = nn.ModuleList(
             TargetAttention(width, item_dim, hidden=attention, softmax=softmax)
             for width in widths.values()
@@ -74,7 +74,7 @@ class DIN(nn.Module):
         )
 
     def forward(self, batch: RequestBatch) -> Tensor:
-        """Return scores ``[batch, list]``; those of padding mean nothing."""
+        """Return scores ``[batch, list]``; those of padding are undefined."""
         items = self.embedder.items(batch)
         histories = self.embedder.history(batch).values()
         attended = [

@@ -1,4 +1,4 @@
-"""ECM stage: tells apart who is clicked, who is seen, and who is not."""
+"""ECM stage: classifies candidates as clicked, exposed without a click, or not exposed."""
 
 from collections.abc import Sequence
 from typing import Literal, final
@@ -18,18 +18,18 @@ from cascaderank.stages._output import Score, StageOutput, output_of_logits
 class ECM(nn.Module):
     """Score a candidate by the log-odds of its domain, one of three or four classes.
 
-    The classes are the domains of the whole chain (see :mod:`cascaderank.data.domains`); train it
-    by the objective ``entire_chain``. By any other, it learns from its score alone.
+    The classes are the domains of the entire chain (see :mod:`cascaderank.data.domains`); train it
+    with the objective ``entire_chain``. Any other objective trains its score only.
 
     Args:
-        schema: fitted to the training requests.
-        features: those the stage may use.
-        dim: length of the vector of a category.
+        schema: schema fitted to the training requests.
+        features: features that the stage may use.
+        dim: size of the embedding of a category.
         hidden: widths of the hidden layers.
-        dropout: share of hidden units that training leaves out, in [0, 1).
-        domains: 3, or 4 to tell what pre-ranking dropped from what it passed.
-        score: what it ranks by: the log-odds of ``"click"``, of ``"exposure"`` (clicked or not), or
-            of ``"unclicked"`` (exposed and not clicked).
+        dropout: probability of dropping a hidden unit in training, in [0, 1).
+        domains: 3, or 4 to distinguish candidates dropped by pre-ranking from those that passed it.
+        score: event whose log-odds are the score: ``"click"``, ``"exposure"`` (clicked or not), or
+            ``"unclicked"`` (exposed and not clicked).
 
     Source: ECM (arXiv 2310.08039), layer widths included.
     """
@@ -58,7 +58,7 @@ class ECM(nn.Module):
         self._score = score
 
     def forward(self, batch: RequestBatch) -> Tensor:
-        """Return scores ``[batch, list]``; those of padding mean nothing."""
+        """Return scores ``[batch, list]``; those of padding are undefined."""
         return self.domain_output(batch).scores
 
     def domain_output(self, batch: RequestBatch) -> StageOutput:

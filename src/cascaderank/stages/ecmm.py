@@ -1,4 +1,4 @@
-"""ECMM stage: a tower for each domain, over sub-networks that gates connect."""
+"""ECMM stage: one tower per domain over sub-networks with gated connections."""
 
 import copy
 from collections.abc import Sequence
@@ -25,33 +25,35 @@ _OF_SCORE = {"click": (0,), "exposure": (1,), "unclicked": (0, 1)}
 @STAGES.register
 @final
 class ECMM(nn.Module):
-    r"""Score a candidate by towers of their own for click, exposure and what was not exposed.
+    r"""Score a candidate by separate towers for click, exposure and non-exposure.
 
-    The embeddings go through a gate, :math:`E' = E \odot \sigma(W_g^\top E)`, and two layers of
-    sub-networks that gates of 0 to 1 connect (:class:`~cascaderank.layers.routing.Routing`). Train
-    it by the objective ``entire_chain`` with a ``penalty``: what gates that close leave out, is
-    left out for good by :func:`cascaderank.stages.prune`. In training every batch has gates drawn
-    anew. Called for its scores alone, only the towers that these need are worked out.
+    The embeddings pass through a gate, :math:`E' = E \odot \sigma(W_g^\top E)`, and two layers of
+    sub-networks connected by gates in [0, 1] (:class:`~cascaderank.layers.routing.Routing`). Train
+    it with the objective ``entire_chain`` and a ``penalty``; :func:`cascaderank.stages.prune` then
+    removes the parts behind closed gates. In training, gates are sampled for every batch. A call
+    for scores only computes the towers that the score needs.
 
     Args:
-        schema: fitted to the training requests.
-        features: those the stage may use.
-        dim: length of the vector of a category.
-        blocks: sub-networks in the first and in the second layer.
-        width: of each of them.
+        schema: schema fitted to the training requests.
+        features: features that the stage may use.
+        dim: size of the embedding of a category.
+        blocks: number of sub-networks in the first and in the second layer.
+        width: width of each sub-network.
         tower: widths of the hidden layers of each tower.
-        domains: 3 towers, or 4 to tell what pre-ranking dropped from what it passed.
-        beta: of the gates, see :class:`~cascaderank.layers.hard_concrete.HardConcrete`.
-        gamma: of the gates.
-        zeta: of the gates.
-        gates: whether connections are learnt. If not, they are fixed and there are only the towers
-            that the score needs: what a pruned stage is built as.
-        score: what it ranks by: the log-odds of ``"click"`` or of ``"exposure"``; or
-            ``"unclicked"``, the chance of exposure less that of a click, d, as
-            ``log((1 + d) / (1 - d))``, since towers may disagree and d be negative.
+        domains: 3 towers, or 4 to distinguish candidates dropped by pre-ranking from those that
+            passed it.
+        beta: temperature of the gates; see
+            :class:`~cascaderank.layers.hard_concrete.HardConcrete`.
+        gamma: lower end of the stretched gates.
+        zeta: upper end of the stretched gates.
+        gates: whether connections are trained. If not, they are fixed, and only the towers that
+            the score needs exist: the form of a pruned stage.
+        score: score to rank by: the log-odds of ``"click"`` or of ``"exposure"``; or
+            ``"unclicked"``, with d the probability of exposure minus that of a click, as
+            ``log((1 + d) / (1 - d))``, since towers may be inconsistent and d negative.
 
     Raises:
-        ConfigError: if a size is not positive or a number of the gates is out of range.
+        ConfigError: if a size is not positive or a parameter of the gates is out of range.
 
     Source: ECMM (arXiv 2310.08039), with SNR-Aver (Ma et al., AAAI 2019).
     """
@@ -96,13 +98,13 @@ class ECMM(nn.Module):
         self.towers = nn.ModuleList(mlp(width, tower, 1) for _ in range(towers))
 
     def forward(self, batch: RequestBatch) -> Tensor:
-        """Return scores ``[batch, list]``; those of padding mean nothing."""
+        """Return scores ``[batch, list]``; those of padding are undefined."""
         return self._scores(self._logits(batch, self._needed))
 
     def domain_output(self, batch: RequestBatch) -> StageOutput:
-        """Return scores, the chance of the event of each tower, and what open gates cost.
+        """Return scores, the probability of the event of each tower, and the penalty of the gates.
 
-        A stage that was pruned says its scores alone.
+        A pruned stage returns its scores only.
         """
         if self.domains == 1:
             return StageOutput(scores=self(batch))
@@ -116,17 +118,18 @@ class ECMM(nn.Module):
         )
 
     def pruned(self) -> tuple["ECMM", dict[str, Any]]:
-        """Return a copy with the gates of evaluation, without what they close and no score needs.
+        """Return a copy with fixed gates, and the options that differ from those of this stage.
 
-        Beside it, the options that differ from those of this stage.
+        The gates have their values of evaluation mode. Parts that these disconnect, or that no
+        score needs, are removed.
 
         Raises:
-            ConfigError: if this stage was pruned already.
+            ConfigError: if this stage is already pruned.
         """
         if self.domains == 1:
-            raise ConfigError("this stage was pruned already")
+            raise ConfigError("this stage is already pruned")
         smaller = copy.deepcopy(self)
-        smaller._keep_needed()  # noqa: SLF001 - one of its own
+        smaller._keep_needed()  # noqa: SLF001 - same class
         return smaller.eval(), {"gates": False, "blocks": smaller.routing.blocks}
 
     def _keep_needed(self) -> None:
@@ -138,8 +141,8 @@ class ECMM(nn.Module):
     def _logits(self, batch: RequestBatch, towers: Sequence[int]) -> list[Tensor]:
         request, items = self.embedder.request(batch), self.embedder.items(batch)
         gated = joined(request, items) * torch.sigmoid(self.gate(request, items))
-        read = self.routing(gated, towers).unbind(-2)
-        return [self.towers[t](x).squeeze(-1) for t, x in zip(towers, read, strict=True)]
+        inputs = self.routing(gated, towers).unbind(-2)
+        return [self.towers[t](x).squeeze(-1) for t, x in zip(towers, inputs, strict=True)]
 
     def _scores(self, logits: Sequence[Tensor]) -> Tensor:
         if self._score != "unclicked":

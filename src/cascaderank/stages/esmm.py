@@ -1,4 +1,4 @@
-"""ESMM stage: how likely a candidate is to be seen and, if seen, to be clicked."""
+"""ESMM stage: probability of exposure times probability of a click given exposure."""
 
 from collections.abc import Sequence
 from typing import final
@@ -16,19 +16,19 @@ from cascaderank.stages._output import Chance, Score, StageOutput, both, chance
 @STAGES.register
 @final
 class ESMM(nn.Module):
-    """Score a candidate by the product of its chances to be exposed and to be clicked if exposed.
+    """Score a candidate by its probability of exposure times that of a click given exposure.
 
-    Two multi-layer perceptrons over the same embeddings. The second is never taught by itself: the
-    product is, over all candidates, so that nothing is learnt from the exposed alone.
+    Two multi-layer perceptrons share the embeddings. The second is not trained directly: the
+    product is trained over all candidates, which avoids the selection bias of exposed ones.
 
     Args:
-        schema: fitted to the training requests.
-        features: those the stage may use.
-        dim: length of the vector of a category.
-        hidden: widths of the hidden layers of either tower.
-        dropout: share of hidden units that training leaves out, in [0, 1).
-        score: what it ranks by: the log-odds of ``"click"`` (exposed and clicked), of
-            ``"exposure"``, or of ``"unclicked"`` (exposed and not clicked).
+        schema: schema fitted to the training requests.
+        features: features that the stage may use.
+        dim: size of the embedding of a category.
+        hidden: widths of the hidden layers of each tower.
+        dropout: probability of dropping a hidden unit in training, in [0, 1).
+        score: event whose log-odds are the score: ``"click"`` (exposed and clicked),
+            ``"exposure"``, or ``"unclicked"`` (exposed and not clicked).
 
     Source: ESMM (arXiv 1804.07931), with exposure and click for its click and conversion, as in ECM
     (arXiv 2310.08039).
@@ -53,11 +53,11 @@ class ESMM(nn.Module):
         self._score = score
 
     def forward(self, batch: RequestBatch) -> Tensor:
-        """Return scores ``[batch, list]``; those of padding mean nothing."""
+        """Return scores ``[batch, list]``; those of padding are undefined."""
         return self.domain_output(batch).scores
 
     def domain_output(self, batch: RequestBatch) -> StageOutput:
-        """Return scores and the chances of exposure and of a click."""
+        """Return scores and the probabilities of exposure and of a click."""
         request, items = self.embedder.request(batch), self.embedder.items(batch)
         exposure = chance(self.exposure(request, items))
         if_exposed = chance(self.click(request, items))

@@ -1,4 +1,4 @@
-"""FSCD stage: learns which of its fields are worth what they cost to look up."""
+"""FSCD stage: trainable selection of fields, penalised by the cost of looking them up."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Self, final
@@ -22,39 +22,41 @@ _COST_OF_CROSS = 3.0
 @STAGES.register
 @final
 class FSCD(nn.Module):
-    r"""Score a candidate by a multi-layer perceptron over fields that may be left out.
+    r"""Score a candidate by a multi-layer perceptron over fields with trainable dropout.
 
-    Field j is kept with probability :math:`\delta_j`, which is learnt: its vector is multiplied by
+    Field j is kept with the trained probability :math:`\delta_j`: its vector is multiplied by
 
     .. math:: z_j = \sigma((\operatorname{logit} \delta_j + \log u - \log(1 - u)) / t),
               \qquad u \sim U(0, 1)
 
-    drawn for every batch, and costs :math:`c_j z_j` with :math:`c_j = \gamma_1 o_j + \gamma_2 d_j`
-    (o: computation; d: length of its vector), which the option ``penalty`` of the objective
-    ``entire_chain`` multiplies. When it is trained, ask :meth:`select_fields` for the best fields,
-    and train :meth:`reduced` on: it has those alone, for good, and starts from what was learnt.
+    sampled for every batch, and its penalty is :math:`c_j z_j` with
+    :math:`c_j = \gamma_1 o_j + \gamma_2 d_j` (o: computation; d: size of its vector), weighted by
+    the option ``penalty`` of the objective ``entire_chain``. After training, call
+    :meth:`select_fields` for the best fields, and continue training with :meth:`reduced`, which
+    always uses only these and is initialised with the trained weights.
 
     Args:
-        schema: fitted to the training requests.
-        features: those the stage may use.
-        dim: length of the vector of a category.
+        schema: schema fitted to the training requests.
+        features: features that the stage may use.
+        dim: size of the embedding of a category.
         hidden: widths of the hidden layers, at least one.
-        dropout: share of hidden units that training leaves out, in [0, 1).
-        gates: whether fields may be left out.
-        temperature: t; lower is closer to a coin.
-        cross: names or shell patterns of features that are made of request and candidate
-            together; o is 3 for them, 1.5 for other features of candidates, 0.4 for the rest.
-        per_operation: gamma_1.
-        per_length: gamma_2.
-        domains: 1 for one score, or classes as of ``ecm``: 3, or 4 to tell what pre-ranking
-            dropped from what it passed.
-        score: what it ranks by, of several domains; see ``ecm``.
+        dropout: probability of dropping a hidden unit in training, in [0, 1).
+        gates: whether fields may be dropped.
+        temperature: t; the gates approach Bernoulli variables as it decreases.
+        cross: names or shell patterns of features that combine request and candidate; o is 3 for
+            them, 1.5 for other item features, 0.4 for the rest.
+        per_operation: gamma_1, the weight of o.
+        per_length: gamma_2, the weight of d.
+        domains: 1 for one score, or the number of classes as in ``ecm``: 3, or 4 to distinguish
+            candidates dropped by pre-ranking from those that passed it.
+        score: event that several domains are ranked by; see ``ecm``.
 
     Raises:
         ConfigError: if a number is out of range.
         SchemaError: if a pattern of ``cross`` matches nothing.
 
-    Source: FSCD (arXiv 2105.07706), with the costs that ECM (arXiv 2310.08039) is compared at.
+    Source: FSCD (arXiv 2105.07706), with the costs used in the comparison of ECM
+    (arXiv 2310.08039).
     """
 
     _costs: Tensor
@@ -106,7 +108,7 @@ class FSCD(nn.Module):
         self._most = float(sum(costs))
         self.log_odds = nn.Parameter(torch.zeros(len(lengths))) if gates else None
         self._temperature = temperature
-        self._made_of = schema, tuple(features)
+        self._built_from = schema, tuple(features)
         self.domains: int = domains
         self._score = score
         self._options: dict[str, Any] = {
@@ -118,11 +120,11 @@ class FSCD(nn.Module):
         }
 
     def forward(self, batch: RequestBatch) -> Tensor:
-        """Return scores ``[batch, list]``; those of padding mean nothing."""
+        """Return scores ``[batch, list]``; those of padding are undefined."""
         return self.domain_output(batch).scores
 
     def domain_output(self, batch: RequestBatch) -> StageOutput:
-        """Return scores, of several domains their log-probabilities, and what fields cost."""
+        """Return scores, log-probabilities for several domains, and the penalty of the fields."""
         request, items = self.embedder.request(batch), self.embedder.items(batch)
         if self.log_odds is None:
             return output_of_logits(self.network.outputs(request, items), self._score)
@@ -139,7 +141,9 @@ class FSCD(nn.Module):
             ConfigError: if the stage has no gates.
         """
         if self.log_odds is None:
-            raise ConfigError("this stage leaves no field out: it was built with gates=False")
+            raise ConfigError(
+                "importance needs a stage with gates; this one was built with gates=False"
+            )
         names = [*self.embedder.request_fields, *self.embedder.item_fields]
         return dict(zip(names, self.log_odds.detach().sigmoid().tolist(), strict=True))
 
@@ -147,7 +151,7 @@ class FSCD(nn.Module):
         """Return the names of the fields that are most likely to be kept.
 
         Args:
-            keep: a share of the fields, in (0, 1), or how many, a whole number.
+            keep: fraction of the fields, in (0, 1), or their number, an integer.
 
         Raises:
             ConfigError: if ``keep`` is out of range, or the stage has no gates.
@@ -156,21 +160,19 @@ class FSCD(nn.Module):
 
     @torch.no_grad()
     def reduced(self, names: Sequence[str]) -> Self:
-        """Return a stage on these fields, none of which is left out, to be trained on.
-
-        It starts from the weights of this one.
+        """Return a stage without gates on these fields, with the weights of this one.
 
         Raises:
-            SchemaError: if a name is not one of the stage's.
+            SchemaError: if a name is not a feature of the stage.
         """
-        schema, features = self._made_of
-        wanted = set(matching([f.name for f in features], names))
-        chosen = [f for f in features if f.name in wanted]
+        schema, features = self._built_from
+        selected = set(matching([f.name for f in features], names))
+        chosen = [f for f in features if f.name in selected]
         smaller = type(self)(schema, chosen, **self._options, gates=False)
         for name, table in smaller.embedder.tables.items():
             table.load_state_dict(self.embedder.tables[name].state_dict())
         lengths = {**self.embedder.request_fields, **self.embedder.item_fields}
-        kept = torch.tensor([n in wanted for n in lengths])
+        kept = torch.tensor([n in selected for n in lengths])
         columns = torch.repeat_interleave(kept, self._lengths)
         state = self.network.state_dict()
         state["first.both.weight"] = state["first.both.weight"][:, columns]

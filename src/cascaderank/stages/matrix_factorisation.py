@@ -1,4 +1,4 @@
-"""Matrix factorisation: one vector for each request's user, one for each item."""
+"""Matrix factorisation: one vector per user, one vector per item."""
 
 import math
 from collections.abc import Sequence
@@ -19,25 +19,25 @@ from cascaderank.tensors import full_precision
 @STAGES.register
 @final
 class MatrixFactorisation(nn.Module):
-    """Score a candidate by the cosine between a request's vector and its own, times a scale.
+    """Score a candidate by the cosine of its vector and the request's vector, times a scale.
 
-    With the id of the user and of the item for features, it is matrix factorisation with
-    normalised vectors. Of several features the vectors are added up: a category has a vector of
-    its own, a number one that it multiplies, a history the mean of its entries.
+    With the ids of the user and of the item as features, this is matrix factorisation with
+    normalised vectors. The vectors of several features are summed: a category has an embedding, a
+    number multiplies a vector, and a history is the mean of its entries.
 
     Args:
-        schema: fitted to the training requests.
-        features: those the stage may use; at least one of the request or its history, and one of
-            the candidates.
-        dim: length of the vectors.
-        scale: of the cosine; one over the temperature of a softmax of cosines.
-        learn_scale: whether the scale is learnt, from ``scale`` on, and not fixed.
-        normalise: whether it is the cosine that is scaled, or else the dot product.
+        schema: schema fitted to the training requests.
+        features: features that the stage may use; at least one of the request or its history, and
+            one of the candidates.
+        dim: size of the vectors.
+        scale: factor of the cosine: the inverse temperature of a softmax of cosines.
+        learn_scale: whether the scale is trained, starting at ``scale``, or fixed.
+        normalise: whether the score is the scaled cosine, or else the scaled dot product.
 
     Raises:
-        ConfigError: if there is no feature for either vector, or ``scale`` is not positive.
+        ConfigError: if one of the two vectors has no feature, or ``scale`` is not positive.
 
-    Source: Koren et al. 2009; normalised, with 64 numbers a vector, as in FS-LTR.
+    Source: Koren et al. 2009; normalised, with vectors of size 64, as in FS-LTR.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class MatrixFactorisation(nn.Module):
                 f"feature of the candidates; got {[f.name for f in features]}"
             )
         of = {role: [f for f in features if f.role is role] for role in Role}
-        # The embedder lays the entries of one sequence side by side.
+        # In the output of the embedder, the features of one sequence are adjacent.
         sequences = list(dict.fromkeys(f.sequence for f in of[Role.HISTORY]))
         history = [f for name in sequences for f in of[Role.HISTORY] if f.sequence == name]
         self.of_request = _factors([*of[Role.REQUEST], *history], dim)
@@ -70,18 +70,18 @@ class MatrixFactorisation(nn.Module):
         self._scale, self._normalise = scale, normalise
 
     def request_vectors(self, batch: RequestBatch) -> Tensor:
-        """Return ``[batch, dim]``, the scale included."""
+        """Return the vectors times the scale, ``[batch, dim]``."""
         vectors: Tensor = self.of_request(self.embedder.request(batch))
         scale = self._scale if self.log_scale is None else self.log_scale.exp()
         return scale * (unit(vectors) if self._normalise else vectors)
 
     def item_vectors(self, batch: RequestBatch) -> Tensor:
-        """Return ``[batch, list, dim]``; those of padding mean nothing."""
+        """Return ``[batch, list, dim]``; vectors of padding are undefined."""
         vectors: Tensor = self.of_item(self.embedder.items(batch))
         return unit(vectors) if self._normalise else vectors
 
     def forward(self, batch: RequestBatch) -> Tensor:
-        """Return scores ``[batch, list]``; those of padding mean nothing."""
+        """Return scores ``[batch, list]``; those of padding are undefined."""
         request, items = self.request_vectors(batch), self.item_vectors(batch)
         with full_precision(items):
             return torch.einsum("bd,bld->bl", request, items)

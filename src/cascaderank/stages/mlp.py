@@ -1,4 +1,4 @@
-"""MLP stage: sees request, pooled history and candidate together."""
+"""MLP stage: a multi-layer perceptron over request, pooled history and candidate."""
 
 from collections.abc import Sequence
 from typing import final
@@ -18,12 +18,13 @@ class MLP(nn.Module):
     """Score a candidate by a multi-layer perceptron over all features the stage may use.
 
     Args:
-        schema: fitted to the training requests.
-        features: those the stage may use.
-        dim: length of the vector of a category.
+        schema: schema fitted to the training requests.
+        features: features that the stage may use.
+        dim: size of the embedding of a category.
         hidden: widths of the hidden layers.
-        dropout: share of hidden units that training leaves out, in [0, 1).
-        norm: ``"layer"`` normalises the hidden units of each layer, of which small data profit.
+        dropout: probability of dropping a hidden unit in training, in [0, 1).
+        norm: ``"layer"`` for layer normalisation of the hidden units, which helps on small data
+            sets; ``"none"`` by default.
 
     Source: the MLP of the LCRON experiments (arXiv 2503.09492), layer widths included.
     """
@@ -45,6 +46,6 @@ class MLP(nn.Module):
         )
 
     def forward(self, batch: RequestBatch) -> Tensor:
-        """Return scores ``[batch, list]``; those of padding mean nothing."""
+        """Return scores ``[batch, list]``; those of padding are undefined."""
         scores: Tensor = self.network(self.embedder.request(batch), self.embedder.items(batch))
         return scores

@@ -1,4 +1,4 @@
-"""Two-tower stage: cheap enough to score every candidate."""
+"""Two-tower stage: a dot product of two vectors, cheap enough to score every candidate."""
 
 from collections.abc import Sequence
 from typing import final
@@ -20,19 +20,19 @@ from cascaderank.tensors import full_precision
 class TwoTower(nn.Module):
     """Score a candidate by the dot product of a request vector and a candidate vector.
 
-    The towers never see each other, so candidate vectors can be computed once and indexed.
-    Histories are pooled by their mean and belong to the request's tower.
+    The towers share no input, so candidate vectors can be computed once and indexed. Histories are
+    averaged and are inputs of the request's tower.
 
     Args:
-        schema: fitted to the training requests.
-        features: those the stage may use; at least one of the request or its history, and one of
-            the candidates.
-        dim: length of the vector of a category.
-        hidden: widths of either tower's layers; the last is the length of the two vectors.
-        dropout: share of hidden units that training leaves out, in [0, 1).
+        schema: schema fitted to the training requests.
+        features: features that the stage may use; at least one of the request or its history, and
+            one of the candidates.
+        dim: size of the embedding of a category.
+        hidden: widths of the layers of each tower; the last is the size of the two vectors.
+        dropout: probability of dropping a hidden unit in training, in [0, 1).
 
     Raises:
-        ConfigError: if either tower would have nothing to read.
+        ConfigError: if one of the towers has no feature.
 
     Source: DSSM as in the LCRON experiments (arXiv 2503.09492), layer widths included.
     """
@@ -64,12 +64,12 @@ class TwoTower(nn.Module):
         return vectors
 
     def item_vectors(self, batch: RequestBatch) -> Tensor:
-        """Return ``[batch, list, dim]``; those of padding mean nothing."""
+        """Return ``[batch, list, dim]``; vectors of padding are undefined."""
         vectors: Tensor = self.item_tower(self.embedder.items(batch))
         return vectors
 
     def forward(self, batch: RequestBatch) -> Tensor:
-        """Return scores ``[batch, list]``; those of padding mean nothing."""
+        """Return scores ``[batch, list]``; those of padding are undefined."""
         request, items = self.request_vectors(batch), self.item_vectors(batch)
         with full_precision(items):
             return torch.einsum("bd,bld->bl", request, items)

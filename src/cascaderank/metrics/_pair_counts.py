@@ -1,4 +1,4 @@
-"""Counts of pairs that a ranking gets right, for the metrics that are made of them."""
+"""Counts of concordant and discordant pairs, for pairwise metrics."""
 
 import math
 from typing import NamedTuple
@@ -7,28 +7,28 @@ import torch
 from torch import Tensor
 
 _CELLS = 2**22
-"""How many pairs are looked at in one go: bounds memory to some tens of MB."""
+"""Number of pairs that are processed at once: bounds memory to some tens of MB."""
 
 
 class PairCounts(NamedTuple):
     """Counts of unordered pairs of real candidates, each ``[...]`` float64."""
 
     right: Tensor
-    """The better label has the higher score."""
+    """Concordant: the higher label has the higher score."""
     wrong: Tensor
-    """The better label has the lower score."""
+    """Discordant: the higher label has the lower score."""
     tied_scores: Tensor
-    """Labels differ and scores do not."""
+    """Labels differ and scores are equal."""
     tied_labels: Tensor
-    """Scores differ and labels do not."""
+    """Scores differ and labels are equal."""
     tied_both: Tensor
-    """Neither differs."""
+    """Scores and labels are equal."""
 
 
 def count_pairs(scores: Tensor, labels: Tensor, mask: Tensor) -> PairCounts:
-    """Count the pairs of each list by how scores and labels order them.
+    """Count the pairs of each list by the order of their scores and labels.
 
-    Takes O(L^2) time, and memory that does not grow with the number of lists.
+    Takes O(L^2) time, and memory independent of the number of lists.
 
     Args:
         scores: ``[..., list]``; NaN ranks last.
@@ -45,19 +45,25 @@ def count_pairs(scores: Tensor, labels: Tensor, mask: Tensor) -> PairCounts:
         s, y, real = (x[i : i + lists] for x in (scores, labels, mask))
         for j in range(0, length, rows):
             counts[i : i + lists] += _counts_of(s, y, real, slice(j, j + rows))
-    counts[:, 4] -= mask.sum(-1)  # nobody is paired with itself
+    counts[:, 4] -= mask.sum(-1)  # no candidate forms a pair with itself
     right, wrong, *tied = counts.T.reshape(5, *shape)
-    # The last three are symmetric, and were counted from both ends.
+    # The last three are symmetric, so each pair was counted twice.
     return PairCounts(right, wrong, *(t / 2 for t in tied))
 
 
 def _counts_of(scores: Tensor, labels: Tensor, mask: Tensor, rows: slice) -> Tensor:
-    """Count the pairs of some candidates with all, ``[lists, 5]``."""
+    """Count the pairs of the candidates in ``rows`` with all candidates, ``[lists, 5]``."""
     s, y, real = (x[:, rows, None] for x in (scores, labels, mask))
     real = real & mask[:, None]
     better, worse = (y > labels[:, None]) & real, (y < labels[:, None]) & real
     alike = real & ~better & ~worse
     above, same = s > scores[:, None], s == scores[:, None]
     below = ~above & ~same
-    found = (better & above, better & below, better & same | worse & same, alike & ~same)
-    return torch.stack([x.sum((-1, -2)) for x in (*found, alike & same)], -1).double()
+    kinds = (
+        better & above,
+        better & below,
+        better & same | worse & same,
+        alike & ~same,
+        alike & same,
+    )
+    return torch.stack([kind.sum((-1, -2)) for kind in kinds], -1).double()

@@ -1,0 +1,45 @@
+"""Reference form of ICC."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from cascaderank.errors import ShapeError
+from cascaderank.objectives._objective import CascadeInputs
+from cascaderank.objectives._published.preconditions import check_full_lists
+from cascaderank.tensors import at_least_float32
+
+ICC_TEMPERATURE = 1e-3
+"""Temperature of the gates in the published code."""
+
+_CUTS = {2: (30, 30), 3: (40, 30, 30)}
+"""By number of stages: the cut-off of each stage, the last one included."""
+
+_WEIGHTS = {2: (1, 1), 3: (1, 2, 4)}
+"""By number of stages: factors of the scores of each stage."""
+
+
+def icc_reference(inputs: CascadeInputs) -> Tensor:
+    """Return the term of the published code: each pair once, in the order of the list."""
+    check_full_lists(inputs)
+    scores = at_least_float32(inputs.scores)
+    count, length = len(scores), scores.shape[-1]
+    cuts, weights = _CUTS[count], _WEIGHTS[count]
+    if length < cuts[0]:
+        raise ShapeError(
+            f"published=True of 'icc' is defined for lists of at least {cuts[0]} candidates; "
+            f"got scores {list(scores.shape)}"
+        )
+    passed = [
+        ((s - s.topk(cut, dim=-1).values[..., -1:]) / ICC_TEMPERATURE).sigmoid()
+        for s, cut in zip(scores, cuts, strict=True)
+    ]
+    merged, reached = torch.zeros_like(scores[0]), torch.ones_like(scores[0])
+    for t, weight in enumerate(weights):
+        share = passed[t] if t == count - 1 else 1 - passed[t]
+        merged = merged + weight * reached * share * scores[t]
+        reached = reached * passed[t]
+    margin = merged[..., :, None] - merged[..., None, :]
+    preferred = inputs.labels[..., :, None] > inputs.labels[..., None, :]
+    cost = softplus(margin) - preferred * margin
+    return (cost.triu(1).sum((-1, -2)) / length**2).mean()
