@@ -28,8 +28,8 @@ def weighted_metric(scores, labels, *, strength: float, exact: bool = False, mas
 @pytest.fixture
 def registered(monkeypatch):
     assert "ndcg" in METRICS
-    monkeypatch.setitem(METRICS._known, "rbp", rbp_metric)
-    monkeypatch.setitem(METRICS._known, "weighted", weighted_metric)
+    monkeypatch.setitem(METRICS._entries, "rbp", rbp_metric)
+    monkeypatch.setitem(METRICS._entries, "weighted", weighted_metric)
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def score_objective():
 
     OBJECTIVES.register(score_objective)
     yield "score"
-    OBJECTIVES._known.pop("score")
+    OBJECTIVES._entries.pop("score")
 
 
 def test_a_method_ignores_parts_of_the_task_that_it_does_not_take(score_objective):

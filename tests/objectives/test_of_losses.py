@@ -58,7 +58,7 @@ def registered(monkeypatch):
     """Register the losses as modules or entry points do: before objectives are derived."""
     assert "bce" in OBJECTIVES
     for registry in (LOSSES, OBJECTIVES):
-        monkeypatch.setattr(registry, "_known", dict(registry._known))
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     for loss in (my_loss, plain_loss, whole_loss, corrected_loss, typed_loss):
         LOSSES.register(loss)
     monkeypatch.setattr(OBJECTIVES, "_loaded", False)
