@@ -62,15 +62,23 @@ def batches(monkeypatch):
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-@pytest.mark.parametrize(("order", "bucketing"), [("shuffled", False), ("days", True)])
+@pytest.mark.parametrize(("order", "bucketing"), [("days", False), ("shuffled", True)])
 def test_the_training_loader_is_that_of_the_settings(
     funnel, data, batches, tmp_path, seed, order, bucketing
 ):
     options = {"seed": seed, "order": order, "bucketing": bucketing}
     settings = settings_of(funnel, **{f"train__{name}": value for name, value in options.items()})
     train_run(settings, tmp_path / "run", data=data)
-    loader = RequestLoader(data.encoded, data.split.train, batch_size=32, **options)
-    assert [rows for rows, _, _ in batches] == [b.rows.tolist() for b in loader.epoch(0)]
+
+    def expected(**changes):
+        loader = RequestLoader(
+            data.encoded, data.split.train, batch_size=32, **{**options, **changes}
+        )
+        return [batch.rows.tolist() for batch in loader.epoch(0)]
+
+    assert [rows for rows, _, _ in batches] == expected()
+    if bucketing:
+        assert expected() != expected(bucketing=False)
 
 
 def test_the_seed_of_a_run_draws_its_first_weights(funnel, data, tmp_path):
