@@ -10,6 +10,8 @@ import sys
 import polars as pl
 import pytest
 
+from cascaderank.data.request_log import RequestLog
+
 COMMANDS = ["demo", "prepare", "train", "evaluate", "compare", "heatmap", "profile", "prune", "ls"]
 
 
@@ -151,6 +153,7 @@ def test_demo_shows_the_whole_path(tmp_path):
     for word in ("bce", "lcron", "ceiling (planted)", "retrieval", "ranking"):
         assert word in done.stdout
     assert str(tmp_path / "demo") in done.stderr
+    assert RequestLog.open(tmp_path / "demo" / "log").manifest.requests == 300
 
 
 # What users get wrong.

@@ -51,6 +51,8 @@ def test_a_simulation_is_written_and_told(kuairand, tmp_path):
     summary = json.loads(done.stdout)
     assert summary["requests"] == 18
     assert summary["simulation"]["kind"] == "semi-synthetic"
+    trained = {path.parent.name for path in (tmp_path / "runs").glob("*/weights.safetensors")}
+    assert trained == {"prerank", "rank", "truth"}
     again = call(*words)
     assert again.exit_code == 2
     assert "say --overwrite" in again.stderr

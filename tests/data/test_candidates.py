@@ -191,6 +191,24 @@ def test_log_q_is_defined_for_logged_candidates(data):
     assert next(loader(data, levels=COUNTS).epoch(0)).log_q is None
 
 
+def test_a_candidate_that_the_catalogue_lacks_is_as_likely_as_its_rarest_item(data):
+    items = catalogue(data, frame=pl.DataFrame({"video": [3, 4, 5], "length": [3.0, 4.0, 5.0]}))
+    weights = items.counts + 1
+    assert len(set(weights.tolist())) > 1, "vacuous: all are as frequent"
+    (batch,) = loader(data, levels={"dropped": 3}, pool=1, items=items, draw="frequency").epoch(0)
+    places = items.places(batch.items["video"].numpy())
+    lacking = batch.mask & torch.from_numpy(places == -1)
+    assert lacking.sum() > 50
+    rarest = np.log(weights.min() / weights.sum())
+    np.testing.assert_allclose(batch.log_q[lacking], rarest, rtol=1e-5)
+
+
+def test_without_random_items_no_batch_has_a_chance_of_being_drawn(data):
+    for settings in ({}, {"levels": COUNTS}):
+        batch = next(loader(data, items=catalogue(data), **settings).epoch(0))
+        assert batch.log_q is None
+
+
 def test_counts_are_those_of_training_requests_only(data):
     log, _ = data
     some = catalogue(data, train=np.arange(5))

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascaderank.batch import RequestBatch
 from cascaderank.data.column_files import ColumnFiles, resident_of_files
 from cascaderank.data.columns import EncodedLog
 from cascaderank.data.fitting import fit_schema
@@ -267,6 +268,17 @@ def test_without_cuda_pinned_batches_are_the_same(week):
     if not torch.cuda.is_available():
         assert batch.pin_memory() is batch
     assert_same(batch.to("cpu"), batch)
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_every_batch_is_pinned_if_and_only_if_that_is_set(week, monkeypatch, pinned, prefetch):
+    seen = []
+    monkeypatch.setattr(RequestBatch, "pin_memory", lambda batch: seen.append(batch) or batch)
+    options = {"batch_size": 25, "prefetch": prefetch, "pin_memory": pinned}
+    batches = list(RequestLoader(week[1], np.arange(60), **options).epoch(0))
+    assert len(batches) == 3
+    assert list(map(id, seen)) == (list(map(id, batches)) if pinned else [])
 
 
 def test_a_log_larger_than_the_resident_limit_is_released(week, monkeypatch):

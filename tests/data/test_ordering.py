@@ -65,3 +65,21 @@ def test_a_batch_of_two_days_is_unchanged():
     assert batches_of(found, 2)[2] == [4, 5]
     assert sorted(found[:4]) == [0, 1, 2, 3]
     assert sorted(found[6:]) == [6, 7, 8, 9, 10, 11]
+
+
+def test_the_same_batches_come_in_another_order_in_each_epoch():
+    lengths = np.random.default_rng(0).permutation(64)
+    ask = {"lengths": lengths, "batch_size": 8, "seed": 1}
+    epochs = [batches_of(bucketed(np.arange(64), epoch=e, **ask), 8) for e in range(5)]
+    assert len({str(batches) for batches in epochs}) == 5
+    assert len({str(sorted(batches)) for batches in epochs}) == 1
+
+
+def test_few_batches_of_unequal_lengths_are_mixed_anew_in_each_epoch():
+    lengths = np.random.default_rng(0).permutation(64)  # sorted as a whole, no choice is left
+    together = []
+    for epoch in range(5):
+        rows = ordered(np.arange(64), seed=1, epoch=epoch)
+        found = bucketed(rows, lengths=lengths, batch_size=8, seed=1, epoch=epoch)
+        together.append(str(sorted(sorted(batch) for batch in batches_of(found, 8))))
+    assert len(set(together)) == 5

@@ -89,3 +89,25 @@ def test_an_exception_is_raised_at_its_element(ahead):
     assert not threads()
     with pytest.raises(StopIteration):
         next(elements)
+
+
+def test_giving_up_cancels_what_was_not_begun():
+    begun, finish = [], threading.Event()
+
+    def slow():
+        for i in range(10):
+            begun.append(i)
+            if i:
+                finish.wait(30)
+            yield i
+
+    things = prefetched(slow(), 3)
+    assert next(things) == 0
+    deadline = time.monotonic() + 10
+    while len(begun) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    threading.Timer(0.5, finish.set).start()
+    things.close()
+    assert begun == [0, 1]
+    assert not threads()

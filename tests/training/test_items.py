@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 import torch
 from tests.cli.test_commands import cascaderank, refused
+from typer.testing import CliRunner
 
+from cascaderank.cli import app
 from cascaderank.config import check_settings
 from cascaderank.data.request_log import RequestLog
 from cascaderank.errors import ConfigError
@@ -185,6 +187,17 @@ def test_the_command_searches_all_items(run, funnel):
     assert "add --catalogue" in refused("evaluate", folder, funnel, "--index", "Flat")
     message = refused("evaluate", folder, funnel, "--catalogue", "--stage", "retrieva")
     assert "no stage called 'retrieva' (did you mean 'retrieval'?)" in message
+
+
+def test_the_command_searches_for_the_requests_that_are_named(run, funnel):
+    folder, _ = run
+    words = ["evaluate", str(folder), str(funnel), "--catalogue", "--json", "--part", "validation"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    _, found = evaluate_run_catalogue(folder, funnel, part="validation")
+    assert told["part"] == "validation"
+    assert told["metrics"] == found.to_json()["metrics"]
 
 
 @pytest.mark.parametrize(

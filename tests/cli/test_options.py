@@ -1,0 +1,74 @@
+"""Options of commands reach what they are about, and exit codes are those that are documented."""
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from cascaderank.cli import app
+from cascaderank.cli.shell import user_errors
+from cascaderank.config import read_settings
+from cascaderank.errors import ConfigError
+from cascaderank.training.run import train_run
+
+
+def call(*words):
+    return CliRunner().invoke(app, list(map(str, words)), prog_name="cascaderank")
+
+
+@pytest.fixture
+def one_stage(funnel, settings_for):
+    """Settings of a cascade of one linear stage, trained for an epoch."""
+    settings = settings_for(funnel, train__epochs=1)
+    stages = {"ranking": {"model": "linear", "quota": 20}}
+    return settings.changed({"stages": stages, "objective": {"name": "ranknet"}})
+
+
+def test_a_heat_map_takes_seeds_and_settings(one_stage, tmp_path):
+    (tmp_path / "config.toml").write_text(one_stage.to_toml())
+    words = ["heatmap", tmp_path / "config.toml", "--run", tmp_path / "runs"]
+    words += ["--losses", "ranknet", "--m", 10, "--k", 5, "--seeds", 2]
+    done = call(*words, "--set", "train.batch_size=48", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["seeds"] == 2
+    runs = sorted((tmp_path / "runs").rglob("config.toml"))
+    assert [read_settings(run).train.seed for run in runs] == [0, 1]
+    assert {read_settings(run).train.batch_size for run in runs} == {48}
+
+
+@pytest.mark.parametrize(("asked", "history"), [((), 12), (("--history", 7), 7)])
+def test_a_profile_is_of_histories_of_the_length_that_is_set(one_stage, tmp_path, asked, history):
+    train_run(one_stage.changed({"data.history_length": 12}), tmp_path / "run")
+    quick = ["--lists", 5, "--batch", 2, "--seconds", 0.001, "--json"]
+    done = call("profile", tmp_path / "run", *quick, *asked)
+    assert done.exit_code == 0, done.stderr
+    (found,) = json.loads(done.stdout)["runs"]
+    assert found["history"] == history
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (KeyboardInterrupt(), 130, "cascaderank work: stopped; what was finished is kept"),
+        (ConfigError("two\nlines"), 2, "cascaderank work: two lines"),
+    ],
+)
+def test_a_command_that_stops_tells_it_on_stderr_and_by_its_exit_code(error, code, told):
+    commands = typer.Typer()
+
+    @commands.command()
+    @user_errors
+    def work():
+        typer.echo("begun")
+        raise error
+
+    done = CliRunner().invoke(commands, [])
+    assert (done.exit_code, done.stdout, done.stderr) == (code, "begun\n", f"{told}\n")
+
+
+@pytest.mark.parametrize("option", [("--target", "label"), ("--threshold", 2)])
+def test_a_search_of_all_items_refuses_another_ground_truth(tmp_path, option):
+    done = call("evaluate", tmp_path / "run", tmp_path / "log", "--catalogue", *option)
+    assert done.exit_code == 2
+    assert "leave out --target and --threshold" in done.stderr
