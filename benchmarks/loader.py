@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from cascaderank.data.columns import EncodedLog
-from cascaderank.data.loader import RequestLoader
+from cascaderank.data.encoding.column_blocks import Table
+from cascaderank.data.encoding.encoded_log import EncodedLog
+from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.data.ragged import offsets_of
-from cascaderank.data.tables import Table
 from top_k import Pair
 
 Column = NDArray[np.int32 | np.float32]

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade, build_stage
-from cascaderank.config import TrainSettings
 from cascaderank.layers.target_attention import TargetAttention
 from cascaderank.objectives import build_objective
 from cascaderank.schema import Feature, FittedSchema
+from cascaderank.settings.run import TrainSettings
 from cascaderank.stages.din import DIN
 from cascaderank.stages.two_tower import TwoTower
 from cascaderank.training.forward import build_forward

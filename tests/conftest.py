@@ -13,8 +13,8 @@ import torch
 if not torch.cuda.is_available():  # before triton: its kernels are interpreted
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from cascaderank.config import check_settings
 from cascaderank.data.sources import SOURCES
+from cascaderank.settings.run import check_settings
 
 ROOT = Path(__file__).parents[1]
 

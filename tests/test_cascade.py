@@ -7,7 +7,7 @@ from torch import nn
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade, build_stage
 from cascaderank.errors import ConfigError, SchemaError, ShapeError
-from cascaderank.layers.mlp import PairMLP
+from cascaderank.layers.feed_forward import PairMLP
 from cascaderank.schema import Feature, FittedSchema
 
 SCHEMA = FittedSchema(

@@ -5,11 +5,11 @@ from itertools import pairwise
 
 import pytest
 
-from cascaderank.config import read_settings
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.sources import SOURCES
 from cascaderank.experiments.compare import compare
-from cascaderank.settings_files import parsed_change
+from cascaderank.settings.files import parsed_change
+from cascaderank.settings.run import read_settings
 from tests.conftest import ROOT
 
 SIMULATIONS = ROOT / "configs" / "simulation"  # no runs: see tests/cli/test_simulate.py

@@ -14,11 +14,9 @@ if TYPE_CHECKING:
     from cascaderank.batch import RequestBatch as RequestBatch
     from cascaderank.cascade import Cascade as Cascade
     from cascaderank.cascade import build_stage as build_stage
-    from cascaderank.config import RunSettings as RunSettings
-    from cascaderank.config import read_settings as read_settings
-    from cascaderank.data.loader import RequestLoader as RequestLoader
-    from cascaderank.data.request_log import RequestLog as RequestLog
-    from cascaderank.data.request_log import RequestLogWriter as RequestLogWriter
+    from cascaderank.data.loading.loader import RequestLoader as RequestLoader
+    from cascaderank.data.log.request_log import RequestLog as RequestLog
+    from cascaderank.data.log.request_log import RequestLogWriter as RequestLogWriter
     from cascaderank.errors import CascadeRankError as CascadeRankError
     from cascaderank.evaluation import evaluate as evaluate
     from cascaderank.objectives import build_objective as build_objective
@@ -26,8 +24,10 @@ if TYPE_CHECKING:
     from cascaderank.schema import Feature as Feature
     from cascaderank.schema import FittedSchema as FittedSchema
     from cascaderank.schema import Schema as Schema
-    from cascaderank.training.run import load_run as load_run
-    from cascaderank.training.run import train_run as train_run
+    from cascaderank.settings.run import RunSettings as RunSettings
+    from cascaderank.settings.run import read_settings as read_settings
+    from cascaderank.training.train_run import load_run as load_run
+    from cascaderank.training.train_run import train_run as train_run
     from cascaderank.training.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
@@ -38,19 +38,19 @@ _HOME = {
     "Feature": "schema",
     "FittedSchema": "schema",
     "RequestBatch": "batch",
-    "RequestLoader": "data.loader",
-    "RequestLog": "data.request_log",
-    "RequestLogWriter": "data.request_log",
-    "RunSettings": "config",
+    "RequestLoader": "data.loading.loader",
+    "RequestLog": "data.log.request_log",
+    "RequestLogWriter": "data.log.request_log",
+    "RunSettings": "settings.run",
     "Schema": "schema",
     "Trainer": "training.trainer",
     "build_objective": "objectives",
     "build_stage": "cascade",
     "evaluate": "evaluation",
     "ground_truth": "relevance",
-    "load_run": "training.run",
-    "read_settings": "config",
-    "train_run": "training.run",
+    "load_run": "training.train_run",
+    "read_settings": "settings.run",
+    "train_run": "training.train_run",
 }
 _PACKAGES = ("losses", "metrics", "sorting")
 

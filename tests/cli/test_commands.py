@@ -10,7 +10,7 @@ import sys
 import polars as pl
 import pytest
 
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.log.request_log import RequestLog
 
 COMMANDS = ["demo", "prepare", "train", "evaluate", "compare", "heatmap", "profile", "prune", "ls"]
 

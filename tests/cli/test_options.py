@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from cascaderank.cli import app
 from cascaderank.cli.shell import user_errors
-from cascaderank.config import read_settings
 from cascaderank.errors import ConfigError
-from cascaderank.training.run import train_run
+from cascaderank.settings.run import read_settings
+from cascaderank.training.train_run import train_run
 
 
 def call(*words):

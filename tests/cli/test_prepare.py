@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cascaderank.cli import app
 from cascaderank.cli.prepare import source_options
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import ConfigError
 
 LETOR = "2 qid:1 1:0.5 2:3\n0 qid:1 2:1\n1 qid:2 1:1\n"

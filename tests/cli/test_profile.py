@@ -5,7 +5,7 @@ import json
 import pytest
 from tests.cli.test_commands import cascaderank, refused
 
-from cascaderank.training.run import train_run
+from cascaderank.training.train_run import train_run
 
 
 @pytest.fixture

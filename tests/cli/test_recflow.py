@@ -7,8 +7,8 @@ import pytest
 from tests.cli.test_commands import cascaderank
 from tests.data.sources.recflow_files import write_days
 
-from cascaderank.config import read_settings
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.log.request_log import RequestLog
+from cascaderank.settings.run import read_settings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = ["recflow_two_stage", "recflow_three_stage"]

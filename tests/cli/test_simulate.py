@@ -10,10 +10,10 @@ from tests.data.sources.short_videos import rand_exposures, rand_videos, users, 
 from typer.testing import CliRunner
 
 from cascaderank.cli import app
-from cascaderank.config import read_settings
 from cascaderank.data.sources import SOURCES
-from cascaderank.settings_files import read_as
-from cascaderank.simulation.settings import SimulationSettings
+from cascaderank.settings.files import read_as
+from cascaderank.settings.run import read_settings
+from cascaderank.simulation.simulation_settings import SimulationSettings
 
 RECIPES = sorted((ROOT / "configs" / "simulation").glob("*.toml"))
 SMALL = [

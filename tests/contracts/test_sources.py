@@ -11,9 +11,9 @@ from typing import Literal, Union, get_args, get_origin, get_type_hints
 import polars as pl
 import pytest
 
-from cascaderank.data.request_log import RequestLog, RequestLogWriter
+from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
+from cascaderank.data.log.validation import CANDIDATE_COLUMNS, FrameCheck
 from cascaderank.data.sources import NOT_OPTIONS, SOURCES
-from cascaderank.data.validation import CANDIDATE_COLUMNS, FrameCheck
 from cascaderank.errors import CascadeRankError, ConfigError, DataError
 from cascaderank.schema import Role
 from tests.data.sources.recflow_files import history, row, write_day

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from cascaderank.data.request_log import RequestLog, RequestLogWriter
+from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
 from cascaderank.schema import Feature, Schema
 
 LEVELS = ("lost", "ranked", "shown")

@@ -3,7 +3,7 @@ import json
 import polars as pl
 import pytest
 
-from cascaderank.data.request_log import RequestLog, RequestLogWriter
+from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
 from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Schema
 

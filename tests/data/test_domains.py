@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 import torch
 
-from cascaderank.data.columns import EncodedLog
 from cascaderank.data.domains import DOMAINS, DomainSampling, count_domains, domains_of
-from cascaderank.data.hashing import mix, seeded
+from cascaderank.data.encoding.encoded_log import EncodedLog
+from cascaderank.data.encoding.hashing import mix, seeded
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import FittedSchema
 

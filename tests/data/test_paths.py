@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascaderank.data.column_files import ColumnFiles
-from cascaderank.data.columns import EncodedLog
-from cascaderank.data.fitting import fit_schema
-from cascaderank.data.manifest import read_manifest
-from cascaderank.data.request_log import RequestLog, RequestLogWriter
-from cascaderank.data.unfinished import Unfinished
+from cascaderank.data.encoding.column_files import ColumnFiles
+from cascaderank.data.encoding.encoded_log import EncodedLog
+from cascaderank.data.encoding.fitting import fit_schema
+from cascaderank.data.log.manifest import read_manifest
+from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
+from cascaderank.data.log.steps import Unfinished
 from tests.data.shops import LEVELS, SCHEMA, shop_frame, write_shop
 
 

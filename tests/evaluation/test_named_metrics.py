@@ -6,14 +6,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from cascaderank.config import check_settings
 from cascaderank.errors import ConfigError
 from cascaderank.evaluation import Evaluator, Report
-from cascaderank.evaluation.tables import report_tables
-from cascaderank.experiments.papers import latex, markdown
-from cascaderank.experiments.summary import summarise
-from cascaderank.experiments.tables import comparison_tables
+from cascaderank.experiments.results import summarise
 from cascaderank.metrics import METRICS, named_metric
+from cascaderank.reports.comparison_tables import comparison_tables
+from cascaderank.reports.evaluation_tables import report_tables
+from cascaderank.reports.paper_tables import latex, markdown
+from cascaderank.settings.run import check_settings
 from tests.experiments.runs import runs_of
 
 

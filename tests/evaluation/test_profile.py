@@ -10,7 +10,7 @@ from cascaderank.cascade import Cascade, build_stage
 from cascaderank.errors import ConfigError
 from cascaderank.evaluation import profile_cascade, profile_tables, tradeoff_table
 from cascaderank.evaluation.profile import cells, made_requests
-from cascaderank.evaluation.profile_tables import short
+from cascaderank.reports.profile_tables import short
 from cascaderank.stages import STAGES, look_ups, multiply_adds
 from tests.contracts.test_stages import FEATURES, SCHEMA
 
@@ -132,7 +132,7 @@ def test_tables_fit_and_contain_the_counts(found):
 
 def test_recall_is_drawn_against_cost(found):
     pytest.importorskip("matplotlib")
-    from cascaderank.experiments.profile_plot import profile_png
+    from cascaderank.reports.profile_plot import profile_png
 
     one = profile_png({"a": (0.5, found), "b": (math.nan, found)})
     assert one.startswith(b"\x89PNG")

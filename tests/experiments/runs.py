@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cascaderank.experiments.summary import MethodRuns
+from cascaderank.experiments.results import MethodRuns
 
 
 def runs_of(means, *, requests=400, seeds=3, folds=1, stages=("retrieval", "ranking"), seed=0):

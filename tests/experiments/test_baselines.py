@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from cascaderank.batch import RequestBatch
-from cascaderank.config import check_settings
-from cascaderank.data.request_log import RequestLogWriter
+from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.errors import ConfigError, SchemaError
 from cascaderank.experiments.baselines import (
     BASELINES,
@@ -16,7 +15,8 @@ from cascaderank.experiments.baselines import (
     build_baseline,
 )
 from cascaderank.schema import Feature, Schema
-from cascaderank.training.run import run_data
+from cascaderank.settings.run import check_settings
+from cascaderank.training.train_run import run_data
 
 NAN = float("nan")
 
@@ -129,7 +129,7 @@ def test_every_baseline_scores_every_candidate(settings, name):
     text = name if name in ("random", "best_feature") else f"{name}:*"
     with run_data(settings) as data:
         _, cascade = build_baseline(text, settings, data)
-        from cascaderank.data.loader import RequestLoader
+        from cascaderank.data.loading.loader import RequestLoader
 
         batch = next(RequestLoader(data.encoded, data.split.test, batch_size=3).epoch(0))
         scores = cascade(batch)

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cascaderank.config import read_settings
 from cascaderank.errors import ConfigError, DataError, SchemaError
 from cascaderank.experiments.compare import compare
+from cascaderank.settings.run import read_settings
 
 
 @pytest.fixture

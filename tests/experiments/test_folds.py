@@ -4,14 +4,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cascaderank.config import read_settings
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.split import DaySplit, days_of, split_requests
 from cascaderank.errors import DataError
 from cascaderank.experiments import compare as module
 from cascaderank.experiments.compare import compare
 from cascaderank.experiments.folds import folds_of
 from cascaderank.schema import FittedSchema
+from cascaderank.settings.run import read_settings
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from cascaderank.cli import app
-from cascaderank.config import check_settings
 from cascaderank.data.sources import SOURCES
 from cascaderank.errors import ConfigError
 from cascaderank.experiments.heatmap import Heatmap, LossMap, consistency, heatmap, heatmap_markdown
-from cascaderank.experiments.heatmap_plot import heatmap_png
-from cascaderank.training.judging import evaluate_run
+from cascaderank.reports.heatmap_plot import heatmap_png
+from cascaderank.settings.run import check_settings
+from cascaderank.training.evaluate_run import evaluate_run
 
 CELLS = [(2, 1), (2, 3), (5, 1), (5, 3)]
 

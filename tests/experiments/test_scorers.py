@@ -5,17 +5,17 @@ import polars as pl
 import pytest
 import torch
 
-from cascaderank.config import check_settings
-from cascaderank.data.loader import RequestLoader
-from cascaderank.data.request_log import RequestLogWriter
+from cascaderank.data.loading.loader import RequestLoader
+from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.errors import ConfigError, MissingExtraError
 from cascaderank.evaluation import evaluate
 from cascaderank.experiments import scorers
 from cascaderank.experiments.compare import compare
 from cascaderank.experiments.methods import methods_of
 from cascaderank.experiments.scorers import SCORERS, fit_scorer
+from cascaderank.runs.data import run_data
 from cascaderank.schema import Schema
-from cascaderank.training.run_data import run_data
+from cascaderank.settings.run import check_settings
 
 pytest.importorskip("lightgbm")
 FAST = {"rounds": 40, "patience": 10, "min_data_in_leaf": 2, "num_leaves": 7}

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from cascaderank.comparison import TuningSettings
 from cascaderank.errors import DivergedError
 from cascaderank.experiments.methods import methods_of
 from cascaderank.experiments.tuning import Outcome, drawn, planned, tune
-from cascaderank.training.run import RunResult
+from cascaderank.settings.comparison import TuningSettings
+from cascaderank.training.train_run import RunResult
 
 RATE, DECAY, SIZE = "train.learning_rate", "train.weight_decay", "train.batch_size"
 

@@ -5,17 +5,17 @@ import polars as pl
 import pytest
 import torch
 
-from cascaderank.config import check_settings, read_settings
-from cascaderank.data.loader import RequestLoader
-from cascaderank.data.request_log import RequestLogWriter
+from cascaderank.data.loading.loader import RequestLoader
+from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.evaluation import evaluate
 from cascaderank.experiments.baselines import build_baseline
 from cascaderank.experiments.compare import compare
 from cascaderank.experiments.heatmap import heatmap
+from cascaderank.experiments.results import summarise
 from cascaderank.experiments.scorers import fit_scorer
-from cascaderank.experiments.summary import summarise
+from cascaderank.runs.data import run_data
 from cascaderank.schema import Schema
-from cascaderank.training.run_data import run_data
+from cascaderank.settings.run import check_settings, read_settings
 from tests.experiments.runs import runs_of
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cascaderank.config import read_settings
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.sources import SOURCES
-from cascaderank.training.run import train_run
+from cascaderank.settings.run import read_settings
+from cascaderank.training.train_run import train_run
 from tests.conftest import ROOT
 
 
@@ -37,7 +37,7 @@ def test_labels_of_other_requests_teach_nothing(log, tmp_path):
     """With shuffled labels there is nothing to learn, and nothing is learnt: no leak."""
     import polars as pl
 
-    from cascaderank.data.request_log import RequestLogWriter
+    from cascaderank.data.log.request_log import RequestLogWriter
 
     source = RequestLog.open(log)
     path = tmp_path / "shuffled"

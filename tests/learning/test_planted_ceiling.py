@@ -10,10 +10,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from cascaderank.data.funnel.ceiling import Ceiling, alive_after, planted_scores
-from cascaderank.data.funnel.settings import FunnelSettings
+from cascaderank.data.funnel.funnel_settings import FunnelSettings
 from cascaderank.data.funnel.traffic import block_size, deviation, draw_block
 from cascaderank.data.funnel.world import make_world
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.sources import SOURCES
 from cascaderank.metrics import cascade_recall_metric
 

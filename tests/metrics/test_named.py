@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from cascaderank.config import check_settings
 from cascaderank.errors import ConfigError
 from cascaderank.evaluation import Evaluator
 from cascaderank.metrics import METRICS, named_metric
+from cascaderank.settings.run import check_settings
 
 
 def rbp_metric(scores, labels, *, persistence: float = 0.8, mask=None):

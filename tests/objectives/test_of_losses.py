@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cascaderank.config import check_settings
 from cascaderank.errors import ConfigError
 from cascaderank.losses import LOSSES, top_k_loss
 from cascaderank.objectives import OBJECTIVES, build_objective
-from cascaderank.training.run import train_run
+from cascaderank.settings.run import check_settings
+from cascaderank.training.train_run import train_run
 
 TASK = {"stages": 2, "quotas": (4, 2), "ground_truth": 3}
 

@@ -1,8 +1,8 @@
 import pytest
 
 from cascaderank.data.sources import SOURCES
-from cascaderank.settings_files import check_as
-from cascaderank.simulation.settings import SimulationSettings
+from cascaderank.settings.files import check_as
+from cascaderank.simulation.simulation_settings import SimulationSettings
 from tests.data.sources.short_videos import (
     histories,
     rand_exposures,

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from cascaderank.data.request_log import RequestLog, RequestLogWriter
+from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import Schema
-from cascaderank.settings_files import check_as
-from cascaderank.simulation.settings import SimulationSettings
+from cascaderank.settings.files import check_as
 from cascaderank.simulation.simulate import simulate
+from cascaderank.simulation.simulation_settings import SimulationSettings
 
 USERS, ITEMS, DAYS = range(6), range(30), 5
 UNLISTED = 29

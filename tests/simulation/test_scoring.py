@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from cascaderank.cascade import build_stage
-from cascaderank.data.columns import EncodedLog
-from cascaderank.data.fitting import fit_schema
-from cascaderank.data.loader import RequestLoader
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.encoding.encoded_log import EncodedLog
+from cascaderank.data.encoding.fitting import fit_schema
+from cascaderank.data.loading.loader import RequestLoader
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.simulation import scoring
 from cascaderank.simulation.population import read_population
 from cascaderank.simulation.scoring import PairScorer

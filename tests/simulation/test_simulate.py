@@ -6,16 +6,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cascaderank.config import check_settings
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.sources import SOURCES
 from cascaderank.data.split import GivenSplit, split_requests
 from cascaderank.errors import ConfigError, DataError
-from cascaderank.settings_files import check_as
+from cascaderank.settings.files import check_as
+from cascaderank.settings.run import check_settings
 from cascaderank.simulation import simulate as module
-from cascaderank.simulation.settings import SimulationSettings
 from cascaderank.simulation.simulate import simulate, told
-from cascaderank.training.run import train_run
+from cascaderank.simulation.simulation_settings import SimulationSettings
+from cascaderank.training.train_run import train_run
 from tests.data.sources.short_videos import write_rec
 
 

@@ -6,18 +6,18 @@ import pytest
 import torch
 from scipy.stats import rankdata
 
-from cascaderank.data.loader import RequestLoader
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.loading.loader import RequestLoader
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.split import split_requests
+from cascaderank.progress import Silent
+from cascaderank.runs.data import run_data
 from cascaderank.simulation.calibration import Platt
 from cascaderank.simulation.funnel import Funnel, FunnelStage, draw_requests
 from cascaderank.simulation.population import read_population
 from cascaderank.simulation.scoring import PairScorer
 from cascaderank.simulation.simulate import simulate, told
 from cascaderank.simulation.teachers import train_teachers
-from cascaderank.training.progress import Silent
-from cascaderank.training.run import load_run
-from cascaderank.training.run_data import run_data
+from cascaderank.training.train_run import load_run
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from cascaderank.config import check_settings
-from cascaderank.training.run import train_run
+from cascaderank.settings.run import check_settings
+from cascaderank.training.train_run import train_run
 
 PLUGIN = '''
 from functools import partial

@@ -4,12 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cascaderank.config import check_settings
-from cascaderank.data.request_log import RequestLogWriter
+from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import Schema
+from cascaderank.settings.run import check_settings
 from cascaderank.stages import prune
-from cascaderank.training.run import load_run, train_run
+from cascaderank.training.train_run import load_run, train_run
 
 SCHEMA = Schema(
     features=(

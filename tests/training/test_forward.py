@@ -4,15 +4,15 @@ import shutil
 
 import pytest
 import torch
-from tests.contracts.test_stages import FEATURES, SCHEMA, make_batch
-from tests.training.test_resume import StopAfter, StoppedError, bits_of
 from torch import nn
 
 from cascaderank.cascade import Cascade, build_stage
-from cascaderank.config import TrainSettings
 from cascaderank.errors import ConfigError, RunError
+from cascaderank.settings.run import TrainSettings
 from cascaderank.training.forward import build_forward
-from cascaderank.training.run import train_run
+from cascaderank.training.train_run import train_run
+from tests.contracts.test_stages import FEATURES, SCHEMA, make_batch
+from tests.training.test_resume import StopAfter, StoppedError, bits_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, compiling
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cascaderank.config import TrainSettings
+from cascaderank.settings.run import TrainSettings
 from cascaderank.training import optimizer as module
 from cascaderank.training.optimizer import RowWiseAdagrad, build_optimizer, touched
 
@@ -164,7 +164,7 @@ def test_weight_decay_that_nobody_does_is_refused():
 _GROWTH = """
 import torch
 from torch import nn
-from cascaderank.config import TrainSettings
+from cascaderank.settings.run import TrainSettings
 from cascaderank.training.memory import PeakMemory
 from cascaderank.training.optimizer import build_optimizer
 

@@ -5,15 +5,15 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
+from cascaderank.data.loading.loader import RequestLoader
+from cascaderank.errors import ConfigError, RunError
+from cascaderank.runs.data import run_data
+from cascaderank.training.evaluate_run import evaluate_run
+from cascaderank.training.pruning import prune_run
+from cascaderank.training.train_run import load_run, train_run
 from tests.cli.test_commands import cascaderank, refused
 from tests.training.test_entire_chain import settings_of, written
-
-from cascaderank.data.loader import RequestLoader
-from cascaderank.errors import ConfigError, RunError
-from cascaderank.training.judging import evaluate_run
-from cascaderank.training.pruning import prune_run
-from cascaderank.training.run import load_run, train_run
-from cascaderank.training.run_data import run_data
 
 
 @pytest.fixture(scope="module")

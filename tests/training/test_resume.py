@@ -12,7 +12,7 @@ import pytest
 
 from cascaderank.data.sources import SOURCES
 from cascaderank.errors import RunError
-from cascaderank.training.run import train_run
+from cascaderank.training.train_run import train_run
 
 
 class StoppedError(Exception):

@@ -6,22 +6,22 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+
+from cascaderank.data.encoding.fitting import fit_schema
+from cascaderank.data.loading.loader import RequestLoader
+from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
+from cascaderank.objectives import Objective
+from cascaderank.progress import Silent
+from cascaderank.runs.data import run_data
+from cascaderank.settings.run import check_settings
+from cascaderank.training.domain_checks import check_domains
+from cascaderank.training.evaluate_run import evaluate_run_catalogue
+from cascaderank.training.field_selection import select_run
+from cascaderank.training.retrieval import sampler_of
+from cascaderank.training.train_run import build_cascade, judge, load_run, run_objective, train_run
 from tests.training.test_entire_chain import LEVELS, SCHEMA, written
 from tests.training.test_entire_chain import settings_of as chain_settings
 from tests.training.test_items import settings as search_settings
-
-from cascaderank.config import check_settings
-from cascaderank.data.fitting import fit_schema
-from cascaderank.data.loader import RequestLoader
-from cascaderank.data.request_log import RequestLog, RequestLogWriter
-from cascaderank.objectives import Objective
-from cascaderank.training.domains import check_domains
-from cascaderank.training.items import sampler_of
-from cascaderank.training.judging import evaluate_run_catalogue
-from cascaderank.training.progress import Silent
-from cascaderank.training.run import build_cascade, judge, load_run, run_objective, train_run
-from cascaderank.training.run_data import run_data
-from cascaderank.training.selection import select_run
 
 CPU = torch.device("cpu")
 

@@ -8,23 +8,23 @@ from itertools import pairwise
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.training.test_resume import StopAfter, StoppedError
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from cascaderank.cascade import Cascade
-from cascaderank.config import TrainSettings, check_settings
-from cascaderank.data.loader import RequestLoader
+from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import DivergedError
 from cascaderank.evaluation import evaluate
 from cascaderank.objectives import build_objective
+from cascaderank.runs.data import run_data
+from cascaderank.runs.folder import RunFolder
+from cascaderank.settings.run import TrainSettings, check_settings
 from cascaderank.training.checkpoint import load_checkpoint
 from cascaderank.training.optimizer import build_optimizer
-from cascaderank.training.run import build_cascade, load_run, run_objective, train_run
-from cascaderank.training.run_data import run_data
-from cascaderank.training.run_folder import RunFolder
-from cascaderank.training.schedule import reached
+from cascaderank.training.scheduler import reached
+from cascaderank.training.train_run import build_cascade, load_run, run_objective, train_run
 from cascaderank.training.trainer import Trainer
+from tests.training.test_resume import StopAfter, StoppedError
 
 CPU = torch.device("cpu")
 STEPS = 6  # batches of an epoch: 192 training requests in batches of 32

@@ -12,12 +12,12 @@ import typer
 from cascaderank.cli.compare import compare
 from cascaderank.cli.demo import demo
 from cascaderank.cli.evaluate import evaluate
+from cascaderank.cli.fields import select
 from cascaderank.cli.heatmap import heatmap
 from cascaderank.cli.ls import ls
 from cascaderank.cli.prepare import prepare
 from cascaderank.cli.profile import profile
 from cascaderank.cli.prune import prune
-from cascaderank.cli.select import select
 from cascaderank.cli.simulate import simulate
 from cascaderank.cli.train import train
 

@@ -53,11 +53,11 @@ def compare(
     requests decides. A comparison that was killed goes on where it stopped when the same command
     is given again.
     """
-    from cascaderank.config import read_settings
     from cascaderank.errors import MissingExtraError
     from cascaderank.experiments.compare import compare as run_comparison
-    from cascaderank.experiments.outputs import write_plot
-    from cascaderank.experiments.tables import comparison_tables
+    from cascaderank.reports.comparison_files import write_plot
+    from cascaderank.reports.comparison_tables import comparison_tables
+    from cascaderank.settings.run import read_settings
 
     settings = read_settings(config, changes or [])
     if against is not None:

@@ -16,10 +16,10 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Simulate a funnel, train LCRON and a baseline with equal budgets, and print the table."""
-    from cascaderank.config import read_settings
     from cascaderank.data.sources import SOURCES
     from cascaderank.experiments.compare import compare
-    from cascaderank.experiments.tables import comparison_tables
+    from cascaderank.reports.comparison_tables import comparison_tables
+    from cascaderank.settings.run import read_settings
 
     log = run / "log"
     settings = read_settings(

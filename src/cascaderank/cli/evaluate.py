@@ -40,8 +40,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Print how much of the ground truth survives the cascade, and which stage lost the rest."""
-    from cascaderank.evaluation.tables import catalogue_table, report_tables
-    from cascaderank.training.judging import evaluate_run, evaluate_run_catalogue
+    from cascaderank.reports.evaluation_tables import catalogue_table, report_tables
+    from cascaderank.training.evaluate_run import evaluate_run, evaluate_run_catalogue
 
     about = {"run": str(run), "dataset": str(dataset)}
     if catalogue:

@@ -29,12 +29,12 @@ def heatmap(
     A loss that is about Recall@m@k should do best where it was trained for: its consistency says
     how far it does. Runs that are complete are not run again.
     """
-    from cascaderank.config import read_settings
     from cascaderank.errors import MissingExtraError
     from cascaderank.experiments.heatmap import heatmap as run_heatmap
     from cascaderank.experiments.heatmap import heatmap_markdown
-    from cascaderank.experiments.heatmap_plot import heatmap_png
-    from cascaderank.training.run_folder import write_atomically
+    from cascaderank.reports.heatmap_plot import heatmap_png
+    from cascaderank.runs.folder import write_atomically
+    from cascaderank.settings.run import read_settings
 
     settings = read_settings(config, changes or [])
     folder = run or Path("runs") / f"{config.stem}-heatmap"

@@ -19,7 +19,7 @@ def ls(
     from rich.markup import escape
     from rich.table import Table
 
-    from cascaderank.catalogue import catalogue, documentation, options
+    from cascaderank.components import catalogue, documentation, options
 
     if what is not None and name is not None:
         text, taken = documentation(what, name), options(what, name)

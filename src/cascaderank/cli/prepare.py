@@ -40,9 +40,9 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Make a data set, and print what is in it."""
-    from cascaderank.data.request_log import RequestLog
+    from cascaderank.data.log.request_log import RequestLog
+    from cascaderank.data.log.summary import summarise
     from cascaderank.data.sources import SOURCES
-    from cascaderank.data.summary import summarise
 
     options = source_options(source, changes or [])
     if (to / "manifest.json").is_file() and not overwrite:

@@ -41,10 +41,10 @@ def profile(
     from rich.text import Text
 
     from cascaderank.evaluation.profile import cells, profile_cascade
-    from cascaderank.evaluation.profile_tables import profile_tables, tradeoff_table
     from cascaderank.extras import require
-    from cascaderank.training.run import load_run
-    from cascaderank.training.run_folder import RunFolder, read_json
+    from cascaderank.reports.profile_tables import profile_tables, tradeoff_table
+    from cascaderank.runs.folder import RunFolder, read_json
+    from cascaderank.training.train_run import load_run
 
     if plot is not None:
         require("matplotlib", extra="report")  # before minutes of timing
@@ -86,7 +86,7 @@ def _told(run: str, recall: float, of: "Profile") -> dict[str, object]:
 
 
 def _draw(path: Path, found: Mapping[str, tuple[float, "Profile"]]) -> None:
-    from cascaderank.experiments.profile_plot import profile_png
+    from cascaderank.reports.profile_plot import profile_png
 
     content = profile_png(found)
     try:

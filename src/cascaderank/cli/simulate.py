@@ -31,12 +31,12 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:
     """Train teachers on a data set, and simulate a funnel of them over its users."""
-    from cascaderank.data.request_log import RequestLog
-    from cascaderank.data.summary import summarise
-    from cascaderank.settings_files import read_as
-    from cascaderank.simulation.settings import SimulationSettings
+    from cascaderank.data.log.request_log import RequestLog
+    from cascaderank.data.log.summary import summarise
+    from cascaderank.settings.files import read_as
     from cascaderank.simulation.simulate import simulate as run
     from cascaderank.simulation.simulate import told
+    from cascaderank.simulation.simulation_settings import SimulationSettings
 
     settings = read_as(SimulationSettings, config, changes or [])
     if (to / "manifest.json").is_file() and not overwrite:

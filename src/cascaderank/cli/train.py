@@ -21,10 +21,10 @@ def train(
 
     A run that was killed goes on where it stopped when the same command is given again.
     """
-    from cascaderank.config import read_settings
-    from cascaderank.evaluation.tables import report_tables
-    from cascaderank.training.run import train_run
-    from cascaderank.training.run_folder import read_json
+    from cascaderank.reports.evaluation_tables import report_tables
+    from cascaderank.runs.folder import read_json
+    from cascaderank.settings.run import read_settings
+    from cascaderank.training.train_run import train_run
 
     settings = read_settings(config, changes or [])
     folder = run or Path("runs") / config.stem

@@ -13,8 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cascaderank.data.hashing import hashed, mix, seeded
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.encoding.hashing import hashed, mix, seeded
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import DataError
 
 Rows = NDArray[np.int64]
@@ -163,7 +163,7 @@ def split_requests(
     Examples:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from cascaderank.data.request_log import RequestLogWriter
+        >>> from cascaderank.data.log.request_log import RequestLogWriter
         >>> from cascaderank.schema import Schema
         >>> schema = Schema(features=({"name": "price", "role": "item", "kind": "numeric"},))
         >>> frame = pl.DataFrame({"request_id": range(10), "price": [[1.0, 2.0]] * 10})

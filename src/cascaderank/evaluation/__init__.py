@@ -1,35 +1,35 @@
 """Evaluation: metrics of a whole cascade, and the ground truth that each stage loses."""
 
 from cascaderank.evaluation.attribution import Attribution, attribute
-from cascaderank.evaluation.bootstrap import (
+from cascaderank.evaluation.consistency import ranking_consistency
+from cascaderank.evaluation.evaluate import evaluate
+from cascaderank.evaluation.evaluator import Evaluator
+from cascaderank.evaluation.gauc import gauc
+from cascaderank.evaluation.item_retrieval import CatalogueReport, evaluate_catalogue, list_metrics
+from cascaderank.evaluation.profile import Profile, StageProfile, Timing, profile_cascade
+from cascaderank.evaluation.report import Report, StageReport
+from cascaderank.evaluation.statistics.bootstrap import (
     Summary,
     bootstrap_interval,
     bootstrap_intervals,
     two_way_bootstrap,
 )
-from cascaderank.evaluation.cascade import evaluate
-from cascaderank.evaluation.catalogue import CatalogueReport, evaluate_catalogue, list_metrics
-from cascaderank.evaluation.consistency import ranking_consistency
-from cascaderank.evaluation.evaluator import Evaluator
-from cascaderank.evaluation.gauc import gauc
-from cascaderank.evaluation.profile import Profile, StageProfile, Timing, profile_cascade
-from cascaderank.evaluation.profile_tables import profile_tables, tradeoff_table
-from cascaderank.evaluation.report import Report, StageReport
-from cascaderank.evaluation.search import ItemSets, exact_search, index_search
-from cascaderank.evaluation.significance import (
+from cascaderank.evaluation.statistics.significance import (
     PairedTest,
     UnpairedTest,
     holm,
     paired_test,
     unpaired_test,
 )
-from cascaderank.evaluation.tables import (
+from cascaderank.evaluation.utility import funnel_utility
+from cascaderank.evaluation.vector_search import ItemSets, exact_search, index_search
+from cascaderank.reports.evaluation_tables import (
     catalogue_table,
     funnel_table,
     report_tables,
     summary_table,
 )
-from cascaderank.evaluation.utility import funnel_utility
+from cascaderank.reports.profile_tables import profile_tables, tradeoff_table
 
 __all__ = [
     "Attribution",

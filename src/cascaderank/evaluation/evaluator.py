@@ -10,7 +10,6 @@ from torch import Tensor
 
 from cascaderank.errors import ConfigError, DataError, ShapeError
 from cascaderank.evaluation.attribution import attribute
-from cascaderank.evaluation.bootstrap import bootstrap_intervals
 from cascaderank.evaluation.consistency import ranking_consistency
 from cascaderank.evaluation.linearised import linearised_auc, linearised_gauc
 from cascaderank.evaluation.report import (
@@ -19,6 +18,7 @@ from cascaderank.evaluation.report import (
     Report,
     StageReport,
 )
+from cascaderank.evaluation.statistics.bootstrap import bootstrap_intervals
 from cascaderank.metrics import CONSISTENCY, NamedMetric, named_metric
 from cascaderank.metrics.ndcg import ndcg_metric
 from cascaderank.metrics.recall import recall_metric

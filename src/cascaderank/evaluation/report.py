@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cascaderank.evaluation.bootstrap import Summary
+from cascaderank.evaluation.statistics.bootstrap import Summary
 
 STAGE_METRICS = (
     "recall",

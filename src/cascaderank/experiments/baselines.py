@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
-from cascaderank.config import RunSettings
-from cascaderank.data.loader import RequestLoader
+from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.metrics.recall import recall_metric
+from cascaderank.runs.data import RunData
 from cascaderank.schema import Feature, Kind, Role
 from cascaderank.selection import best_first
-from cascaderank.training.run_data import RunData
+from cascaderank.settings.run import RunSettings
 
 BASELINES = {
     "random": "Random order.",

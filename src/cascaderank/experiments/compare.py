@@ -6,23 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
-from cascaderank.config import RunSettings
-from cascaderank.data.loader import RequestLoader
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.loading.loader import RequestLoader
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import CascadeRankError, ConfigError
 from cascaderank.evaluation import Report, evaluate
 from cascaderank.experiments.baselines import build_baseline
+from cascaderank.experiments.execution.local import Job, Start, carry_out, runner
 from cascaderank.experiments.folds import Fold, folds_of
-from cascaderank.experiments.jobs import Job, Start, carry_out, runner
 from cascaderank.experiments.methods import Method, label_of, methods_of
-from cascaderank.experiments.outputs import write_comparison
-from cascaderank.experiments.summary import Comparison, MethodRuns, check_judging, summarise
+from cascaderank.experiments.results import Comparison, MethodRuns, check_judging, summarise
 from cascaderank.experiments.tuning import Outcome, Trial, Tuned, drawn, planned, tune
 from cascaderank.extras import require
-from cascaderank.training.progress import Progress, Silent
-from cascaderank.training.run import run_objective
-from cascaderank.training.run_data import RunData, check_log, run_data
-from cascaderank.training.run_folder import locked
+from cascaderank.progress import Progress, Silent
+from cascaderank.reports.comparison_files import write_comparison
+from cascaderank.runs.data import RunData, check_log, run_data
+from cascaderank.runs.folder import locked
+from cascaderank.settings.run import RunSettings
+from cascaderank.training.train_run import run_objective
 
 
 def compare(

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
-from cascaderank.config import RunSettings
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.split import DaySplit, FoldSplit, GivenSplit, days_of, given_folds
 from cascaderank.errors import ConfigError, DataError
+from cascaderank.settings.run import RunSettings
 
 
 @final

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
-from cascaderank.config import RunSettings
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import ConfigError
 from cascaderank.experiments.folds import folds_of
 from cascaderank.objectives import OBJECTIVES
-from cascaderank.training.progress import Progress, Silent
-from cascaderank.training.run import train_run
-from cascaderank.training.run_data import run_data
-from cascaderank.training.run_folder import locked, write_atomically, write_json
+from cascaderank.progress import Progress, Silent
+from cascaderank.runs.data import run_data
+from cascaderank.runs.folder import locked, write_atomically, write_json
+from cascaderank.settings.run import RunSettings
+from cascaderank.training.train_run import train_run
 
 Floats = NDArray[np.float64]
 

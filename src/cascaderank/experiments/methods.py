@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-from cascaderank.config import RunSettings
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.experiments.scorers import SCORERS, tree_settings
 from cascaderank.objectives import OBJECTIVES
+from cascaderank.settings.run import RunSettings
 
 Point = Mapping[str, Any]
 """One value of each axis of a grid, by the dotted name of the setting."""
@@ -87,7 +87,7 @@ def methods_of(settings: RunSettings, names: Iterable[str]) -> list[Method]:
         ConfigError: if a method is unknown, or the grid of an unknown method is given.
 
     Examples:
-        >>> from cascaderank.config import check_settings
+        >>> from cascaderank.settings.run import check_settings
         >>> settings = check_settings(
         ...     {
         ...         "data": {"path": "shop"},

@@ -20,17 +20,17 @@ from torch.nn.utils.rnn import pad_sequence
 
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
-from cascaderank.config import RunSettings
-from cascaderank.data.loader import RequestLoader
+from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.evaluation import evaluate
 from cascaderank.extras import require
 from cascaderank.metrics.recall import recall_metric
+from cascaderank.runs.data import RunData
+from cascaderank.runs.folder import RunFolder
 from cascaderank.schema import Kind, Role
+from cascaderank.settings.run import RunSettings
 from cascaderank.training.memory import PeakMemory
-from cascaderank.training.run import RunResult
-from cascaderank.training.run_data import RunData
-from cascaderank.training.run_folder import RunFolder
+from cascaderank.training.train_run import RunResult
 
 SCORERS = {
     "lightgbm_lambdarank": "lambdarank",

@@ -12,11 +12,11 @@ from typing import Any, final
 
 import numpy as np
 
-from cascaderank.comparison import TuningSettings
-from cascaderank.config import RunSettings
 from cascaderank.errors import ConfigError, DivergedError
 from cascaderank.experiments.methods import Method, Point
-from cascaderank.training.run import RunResult
+from cascaderank.settings.comparison import TuningSettings
+from cascaderank.settings.run import RunSettings
+from cascaderank.training.train_run import RunResult
 
 
 @final
@@ -52,7 +52,7 @@ class Tuned:
     """Runs of the chosen point, in the order of the seeds."""
     record: dict[str, Any]
     """Chosen point and all trials, in the format of ``tuning`` in
-    :class:`~cascaderank.experiments.summary.MethodRuns`."""
+    :class:`~cascaderank.experiments.results.MethodRuns`."""
 
 
 Plan = Generator[list[Trial], list[Outcome], Tuned]

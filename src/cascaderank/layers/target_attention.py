@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from cascaderank.layers.mlp import PairMLP
+from cascaderank.layers.feed_forward import PairMLP
 
 
 @final

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from cascaderank.data.hashing import mix, seeded
+from cascaderank.data.encoding.hashing import mix, seeded
 from cascaderank.errors import ConfigError, DataError
 
 Places = NDArray[np.int64]

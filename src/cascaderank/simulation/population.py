@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cascaderank.data.hashing import hashed, mix, seeded
+from cascaderank.data.encoding.hashing import hashed, mix, seeded
 from cascaderank.data.labels import labels_of, needs
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.ragged import flattened, lengths_of
-from cascaderank.data.request_log import RequestLog
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.schema import Kind, Role, Schema, abridged
 

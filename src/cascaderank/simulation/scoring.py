@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
-from cascaderank.data.columns import EncodedLog
-from cascaderank.data.encoding import Encoder
-from cascaderank.data.loader import RequestLoader
+from cascaderank.data.encoding.encoded_log import EncodedLog
+from cascaderank.data.encoding.encoder import Encoder
+from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.schema import FittedSchema, Role
 from cascaderank.simulation.population import Places, Population
 from cascaderank.stages.mlp import MLP

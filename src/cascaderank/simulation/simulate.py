@@ -11,17 +11,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from cascaderank.data.hashing import hashed
-from cascaderank.data.request_log import RequestLog, RequestLogWriter
+from cascaderank.data.encoding.hashing import hashed
+from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
 from cascaderank.data.split import split_requests
 from cascaderank.errors import DataError
+from cascaderank.progress import Progress, Silent
+from cascaderank.runs.seeding import pick_device
 from cascaderank.simulation.funnel import Places, Requests, Scorer, draw_requests, uniform_of_pairs
 from cascaderank.simulation.population import Population, observed_truth, read_population
 from cascaderank.simulation.scoring import PairScorer
-from cascaderank.simulation.settings import SimulationSettings
+from cascaderank.simulation.simulation_settings import SimulationSettings
 from cascaderank.simulation.teachers import Teacher, train_teachers
-from cascaderank.training.progress import Progress, Silent
-from cascaderank.training.seeding import pick_device
 
 _PARTS = ("test", "validation", "train")
 """Parts, in the order of the simulation."""

@@ -10,16 +10,16 @@ import torch
 from pydantic import JsonValue
 from torch import nn
 
-from cascaderank.config import RunSettings
-from cascaderank.data.columns import EncodedLog
-from cascaderank.data.loader import RequestLoader
+from cascaderank.data.encoding.encoded_log import EncodedLog
+from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import CascadeRankError
 from cascaderank.metrics.auc import auc_metric
+from cascaderank.progress import Progress
+from cascaderank.runs.data import RunData, run_data
 from cascaderank.schema import FittedSchema
+from cascaderank.settings.run import RunSettings
 from cascaderank.simulation.calibration import Floats, Platt, calibration_error, reliability
-from cascaderank.training.progress import Progress
-from cascaderank.training.run import load_run, train_run
-from cascaderank.training.run_data import RunData, run_data
+from cascaderank.training.train_run import load_run, train_run
 
 
 @final

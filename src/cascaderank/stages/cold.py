@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import DataError
 from cascaderank.layers.embedder import Embedder
+from cascaderank.layers.feed_forward import PairMLP
 from cascaderank.layers.field_gate import FieldGate
-from cascaderank.layers.mlp import PairMLP
 from cascaderank.schema import Feature, FittedSchema, matching
 from cascaderank.stages import STAGES
 from cascaderank.stages._fields import top_fields

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError
 from cascaderank.layers.embedder import Embedder
-from cascaderank.layers.mlp import PairMLP
+from cascaderank.layers.feed_forward import PairMLP
 from cascaderank.layers.target_attention import TargetAttention
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages import STAGES

@@ -11,8 +11,8 @@ from torch.nn.functional import logsigmoid
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError
 from cascaderank.layers.embedder import Embedder
+from cascaderank.layers.feed_forward import PairLinear, mlp
 from cascaderank.layers.field_gate import joined
-from cascaderank.layers.mlp import PairLinear, mlp
 from cascaderank.layers.routing import Routing
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages import STAGES

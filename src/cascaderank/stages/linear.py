@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.layers.embedder import Embedder
-from cascaderank.layers.mlp import PairLinear
+from cascaderank.layers.feed_forward import PairLinear
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages import STAGES
 from cascaderank.tensors import full_precision

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError
 from cascaderank.layers.embedder import Embedder
-from cascaderank.layers.mlp import check_hidden, mlp
+from cascaderank.layers.feed_forward import check_hidden, mlp
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages import STAGES
 from cascaderank.tensors import full_precision

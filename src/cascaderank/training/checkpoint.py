@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.errors import RunError
-from cascaderank.training.run_folder import write_atomically
+from cascaderank.runs.folder import write_atomically
 
 
 @final

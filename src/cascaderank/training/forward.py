@@ -10,8 +10,8 @@ import torch
 
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
-from cascaderank.config import TrainSettings
 from cascaderank.errors import ConfigError
+from cascaderank.settings.run import TrainSettings
 from cascaderank.stages import StageOutput
 
 Forward = Callable[[RequestBatch], tuple[StageOutput, ...]]

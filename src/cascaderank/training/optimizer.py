@@ -12,7 +12,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from cascaderank.config import TrainSettings
+from cascaderank.settings.run import TrainSettings
 
 LARGE = 1_000_000
 """Rows from which ``"auto"`` is lazy."""

@@ -8,15 +8,15 @@ from typing import Any
 from safetensors.torch import save
 
 from cascaderank.errors import ConfigError, RunError
-from cascaderank.stages import Prunable, Pruned, prune
-from cascaderank.training.run import build_cascade, load_run
-from cascaderank.training.run_folder import (
+from cascaderank.runs.folder import (
     RunFolder,
     locked,
     read_json,
     write_atomically,
     write_json,
 )
+from cascaderank.stages import Prunable, Pruned, prune
+from cascaderank.training.train_run import build_cascade, load_run
 
 
 def prune_run(folder: Path, to: Path) -> dict[str, Pruned]:

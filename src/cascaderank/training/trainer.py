@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
-from cascaderank.config import RelevanceSettings, TrainSettings
-from cascaderank.data.loader import RequestLoader
+from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import ConfigError, DivergedError
 from cascaderank.metrics.cascade_recall import cascade_recall_metric
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.objectives import Objective, ObjectiveOutput
+from cascaderank.progress import Progress, Silent
+from cascaderank.runs.folder import RunFolder, write_atomically
+from cascaderank.runs.seeding import random_state, set_random_state
+from cascaderank.settings.run import RelevanceSettings, TrainSettings
 from cascaderank.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from cascaderank.training.forward import build_forward
 from cascaderank.training.optimizer import Optimizers, build_optimizer
-from cascaderank.training.progress import Progress, Silent
-from cascaderank.training.run_folder import RunFolder, write_atomically
-from cascaderank.training.schedule import Scheduler, reached
-from cascaderank.training.seeding import random_state, set_random_state
+from cascaderank.training.scheduler import Scheduler, reached
 
 _LOOK_EVERY = 10  # steps between looks at the loss: each look makes a GPU wait
 

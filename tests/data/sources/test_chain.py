@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.sources import SOURCES
 from cascaderank.errors import ConfigError
 

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.sources import SOURCES
 from cascaderank.data.split import DaySplit, split_requests
 from cascaderank.errors import DataError

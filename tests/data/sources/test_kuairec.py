@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.sources import SOURCES
 from cascaderank.errors import DataError
 from tests.data.sources.short_videos import write_rec

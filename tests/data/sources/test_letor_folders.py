@@ -5,15 +5,15 @@ from math import log1p
 import polars as pl
 import pytest
 
-from cascaderank.config import check_settings
-from cascaderank.data.columns import EncodedLog
-from cascaderank.data.encoding import fit_schema
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.encoding.encoded_log import EncodedLog
+from cascaderank.data.encoding.encoder import fit_schema
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.sources import SOURCES
 from cascaderank.data.split import GivenSplit, split_requests
 from cascaderank.errors import DataError
 from cascaderank.experiments.folds import folds_of
 from cascaderank.schema import Transform
+from cascaderank.settings.run import check_settings
 
 
 def lines(queries, documents=3, positives=1):

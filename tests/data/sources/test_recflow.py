@@ -16,8 +16,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cascaderank.data.hashing import hashed, mix, seeded
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.encoding.hashing import hashed, mix, seeded
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.sources import SOURCES
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import Kind, Role
@@ -527,7 +527,7 @@ def test_folders_that_are_not_recflow_are_told(tmp_path):
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from cascaderank.data.request_log import RequestLogWriter
+    from cascaderank.data.log.request_log import RequestLogWriter
     from cascaderank.data.sources import SOURCES
 
     step, count = sys.argv[3], int(sys.argv[4])

@@ -9,11 +9,11 @@ import pytest
 
 from cascaderank.data.funnel import world as worlds
 from cascaderank.data.funnel.features import funnel_schema, stage_features
-from cascaderank.data.funnel.settings import CATEGORIES, FunnelSettings
+from cascaderank.data.funnel.funnel_settings import CATEGORIES, FunnelSettings
 from cascaderank.data.funnel.traffic import CHEAP_DEVIATION, block_size, draw_block, run_logging
 from cascaderank.data.funnel.world import make_world
 from cascaderank.data.labels import funnel_target
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.sources import SOURCES
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import Kind, Role

@@ -5,7 +5,7 @@ import gzip
 import polars as pl
 import pytest
 
-from cascaderank.data.request_log import RequestLog
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.sources import SOURCES
 from cascaderank.errors import DataError
 from cascaderank.schema import Kind, Role, Transform

@@ -6,7 +6,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from cascaderank.data.funnel.settings import FunnelSettings
+from cascaderank.data.funnel.funnel_settings import FunnelSettings
 from cascaderank.data.funnel.traffic import Block, deviation
 from cascaderank.data.funnel.world import Floats
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from cascaderank.data.funnel.ceiling import best_score
-from cascaderank.data.funnel.settings import FunnelSettings
+from cascaderank.data.funnel.funnel_settings import FunnelSettings
 from cascaderank.data.funnel.traffic import Block, lists
 from cascaderank.data.ragged import offsets_of
 

@@ -1,6 +1,6 @@
 """Features of a synthetic funnel, and the features of each stage."""
 
-from cascaderank.data.funnel.settings import FunnelSettings
+from cascaderank.data.funnel.funnel_settings import FunnelSettings
 from cascaderank.schema import Feature, Kind, Role, Schema, Transform
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cascaderank.data.funnel.features import estimate_feature, late_features
-from cascaderank.data.funnel.settings import FunnelSettings
+from cascaderank.data.funnel.funnel_settings import FunnelSettings
 from cascaderank.data.funnel.world import (
     Floats,
     Integers,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from cascaderank.data.funnel.settings import CATEGORIES, FunnelSettings
+from cascaderank.data.funnel.funnel_settings import CATEGORIES, FunnelSettings
 from cascaderank.data.ragged import offsets_of
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

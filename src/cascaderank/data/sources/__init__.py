@@ -5,7 +5,7 @@ package, decorated with ``@SOURCES.register`` and, below it, ``@checked_options`
 
 - ``from_``: files and folders to read, in the given order, or a single one; empty if none was
   given.
-- ``to``: folder to write, with a :class:`~cascaderank.data.request_log.RequestLogWriter`.
+- ``to``: folder to write, with a :class:`~cascaderank.data.log.request_log.RequestLogWriter`.
 - ``overwrite: bool`` and ``progress``, keyword-only: passed by the caller; not options.
 - every other keyword-only parameter is an option of the source, ``--set name=value`` on the
   command line. Its annotation declares the accepted type, and every option has a default.

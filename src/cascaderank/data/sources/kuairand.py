@@ -5,7 +5,7 @@ from typing import Literal
 
 import polars as pl
 
-from cascaderank.data.request_log import RequestLogWriter
+from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
 from cascaderank.data.sources._shared.timestamps import check_time_zone, utc_timestamps
 from cascaderank.data.sources._short_video.exposure_requests import (

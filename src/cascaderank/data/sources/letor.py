@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from cascaderank.data.request_log import RequestLogWriter
+from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
 from cascaderank.data.sources._letor.folders import letor_files
 from cascaderank.data.sources._letor.queries import (
@@ -96,7 +96,7 @@ def letor_source(
 
     Examples:
         >>> import tempfile
-        >>> from cascaderank.data.request_log import RequestLog
+        >>> from cascaderank.data.log.request_log import RequestLog
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = (Path(folder) / "web.txt").write_text("2 qid:7 1:0.5\n0 qid:7 2:3 # doc\n")
         ...     letor_source(Path(folder) / "web.txt", Path(folder) / "log")

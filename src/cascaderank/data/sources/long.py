@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from cascaderank.data.request_log import RequestLogWriter
+from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
 from cascaderank.data.sources._long.grouping import gathered, shares
 from cascaderank.data.sources._long.layout import columns_that_are_no_features, typed_columns
@@ -100,7 +100,7 @@ def long_source(
 
     Examples:
         >>> import tempfile
-        >>> from cascaderank.data.request_log import RequestLog
+        >>> from cascaderank.data.log.request_log import RequestLog
         >>> with tempfile.TemporaryDirectory() as name:
         ...     folder = Path(name)
         ...     _ = (folder / "rows.csv").write_text("visit,video,click\n1,7,0\n2,7,1\n1,9,1\n")

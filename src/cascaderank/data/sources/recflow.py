@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from cascaderank.data.request_log import RequestLogWriter
+from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
 from cascaderank.data.sources._recflow.day_files import (
     Day,

@@ -8,10 +8,10 @@ from pydantic import JsonValue
 from cascaderank.data.funnel.ceiling import Ceiling
 from cascaderank.data.funnel.chain import with_chain
 from cascaderank.data.funnel.features import funnel_schema, stage_features
-from cascaderank.data.funnel.settings import Chain, FunnelSettings
+from cascaderank.data.funnel.funnel_settings import Chain, FunnelSettings
 from cascaderank.data.funnel.traffic import block_frame, block_size, draw_block
 from cascaderank.data.funnel.world import make_world
-from cascaderank.data.request_log import RequestLogWriter
+from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
 from cascaderank.errors import ConfigError
 
@@ -103,7 +103,7 @@ def synthetic_source(
 
     Examples:
         >>> import tempfile
-        >>> from cascaderank.data.request_log import RequestLog
+        >>> from cascaderank.data.log.request_log import RequestLog
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     synthetic_source([], Path(folder) / "log", requests=500, seed=1)
         ...     planted = RequestLog.open(Path(folder) / "log").manifest.extra["planted"]

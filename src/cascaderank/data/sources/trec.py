@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from cascaderank.data.request_log import RequestLogWriter
+from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
 from cascaderank.data.sources._shared.input_files import input_files
 from cascaderank.data.sources._trec.runs_and_qrels import read_trec
@@ -74,7 +74,7 @@ def trec_source(
 
     Examples:
         >>> import tempfile
-        >>> from cascaderank.data.request_log import RequestLog
+        >>> from cascaderank.data.log.request_log import RequestLog
         >>> with tempfile.TemporaryDirectory() as name:
         ...     folder = Path(name)
         ...     _ = (folder / "bm25.run").write_text("q1 Q0 d1 1 9.5 x\nq1 Q0 d2 2 4.5 x\n")

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cascaderank.data.hashing import hashed
+from cascaderank.data.encoding.hashing import hashed
 from cascaderank.data.sources._letor.svmlight import Block
 from cascaderank.errors import DataError
 

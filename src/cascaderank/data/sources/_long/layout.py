@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from cascaderank.data.log.validation import CANDIDATE_COLUMNS
 from cascaderank.data.sources._shared.long_table import LongTable
-from cascaderank.data.validation import CANDIDATE_COLUMNS
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import Kind, Role, Schema
 

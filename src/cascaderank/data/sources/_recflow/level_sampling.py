@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cascaderank.data.hashing import hashed, mix, seeded
+from cascaderank.data.encoding.hashing import hashed, mix, seeded
 from cascaderank.data.sources._recflow.day_files import Day, batches, whole_numbers
 from cascaderank.errors import DataError
 

@@ -9,8 +9,8 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.data.ragged import flattened, lengths_of, offsets_of, positions_within
-from cascaderank.data.request_log import RequestLogWriter
 from cascaderank.data.sources import Progress
 from cascaderank.data.sources._short_video.official_tables import (
     USER,

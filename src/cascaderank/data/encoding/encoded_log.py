@@ -1,0 +1,309 @@
+"""Encoded log: flat columns in files that are mapped into memory."""
+
+import mmap
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self, final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cascaderank.data.encoding.column_blocks import Table
+from cascaderank.data.encoding.column_files import ColumnFiles, mapping_of
+from cascaderank.data.encoding.encoder import Encoder, check_same_features
+from cascaderank.data.encoding.flatten import flat_columns
+from cascaderank.data.encoding.hashing import mix, seeded
+from cascaderank.data.labels import Relabelling, Target, needs
+from cascaderank.data.log.manifest import Part
+from cascaderank.data.log.request_log import RequestLog
+from cascaderank.data.ragged import offsets_of, positions_within
+from cascaderank.errors import ConfigError, DataError
+from cascaderank.schema import FittedSchema
+
+Column = NDArray[Any]
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedLog:
+    """Encoded requests as flat columns: the candidates of all requests, concatenated.
+
+    The candidates of request ``r`` are the slice ``offsets[r]:offsets[r + 1]`` of each column.
+    :meth:`build` encodes a request log; :meth:`of_frame` encodes a few requests in memory.
+
+    Examples:
+        >>> fitted = FittedSchema(
+        ...     features=({"name": "price", "role": "item", "kind": "numeric"},),
+        ...     moments={"price": {"mean": 0.0, "deviation": 1.0}},
+        ... )
+        >>> log = EncodedLog.of_frame(pl.DataFrame({"price": [[1.0, 2.0], [3.0]]}), fitted)
+        >>> log.requests, log.offsets.tolist(), log.items["price"].tolist()
+        (2, [0, 2, 3], [1.0, 2.0, 3.0])
+    """
+
+    request_ids: pl.Series
+    """``[requests]`` ids."""
+    offsets: NDArray[np.int64]
+    """``[requests + 1]`` index of the first candidate of each request, and the total at the end."""
+    items: Mapping[str, Column]
+    """Item features by name, ``[candidates]`` each."""
+    request: Mapping[str, Column] = field(default_factory=dict)
+    """Request features by name, ``[requests]`` each."""
+    history: Mapping[str, Column] = field(default_factory=dict)
+    """History features by name, ``[entries]`` each, oldest first."""
+    history_offsets: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    """``[requests + 1]`` index of the first entry of each request, by sequence."""
+    sequences: Mapping[str, str] = field(default_factory=dict)
+    """Sequence of each history feature."""
+    labels: NDArray[np.float32] | None = None
+    """``[candidates]`` training targets, higher is better."""
+    levels: NDArray[np.int8] | None = None
+    """``[candidates]`` funnel levels, 0 lowest."""
+    feedback: NDArray[np.float32] | None = None
+    """``[candidates]`` user feedback, such as 1 for a click."""
+    days: NDArray[np.int32] | None = None
+    """``[requests]`` days since 1970-01-01; ``None`` if the log has no timestamps."""
+
+    @property
+    def requests(self) -> int:
+        """Number of requests."""
+        return len(self.offsets) - 1
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Total size of the files that columns are mapped from; 0 if all columns are in memory."""
+        return sum(len(mapping) for mapping in self._mappings())
+
+    def release(self) -> None:
+        """Release the resident pages of the mapped files.
+
+        Pages that were read count as memory of the process until they are released. They stay in
+        the page cache of the system and are mapped again on the next access. Has no effect on
+        Windows.
+        """
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            for mapping in self._mappings():
+                mapping.madvise(mmap.MADV_DONTNEED)
+
+    def _mappings(self) -> list[mmap.mmap]:
+        columns = [*self.items.values(), *self.request.values(), *self.history.values()]
+        columns += [c for c in (self.labels, self.levels, self.feedback) if c is not None]
+        # By identity, because all columns of a block share one mapping.
+        mappings = {id(mapping): mapping for mapping in map(mapping_of, columns)}
+        return [mapping for mapping in mappings.values() if mapping is not None]
+
+    @classmethod
+    def build(
+        cls,
+        log: RequestLog,
+        fitted: FittedSchema,
+        *,
+        target: Target | None,
+        folder: str | os.PathLike[str],
+        history_length: int = 50,
+        seed: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> Self:
+        """Encode a request log into files, part by part, and map them into memory.
+
+        The candidates of each request are shuffled once, in an order that depends on ``seed`` and
+        the row of the request only. Logs list the best candidates first, and a model with tied
+        scores must not profit from that order.
+
+        Args:
+            log: the data set.
+            fitted: schema fitted to the training requests.
+            target: definition of the labels, see :mod:`cascaderank.data.labels`; ``None`` for no
+                labels.
+            folder: folder of the files, a string or a path; created if it does not exist. It must
+                exist as long as the returned log is used.
+            history_length: maximum number of history entries per request, at least 1; the latest
+                are kept.
+            seed: seed of the order of candidates.
+            progress: callback that receives the number of requests encoded since its last call.
+
+        Raises:
+            SchemaError: if the log does not have the features that the schema was fitted to.
+            DataError: if the log is damaged, or a column of the target is missing.
+            ConfigError: if the target does not exist, if a relabelling has another number of levels
+                than the log, or if ``history_length`` is below 1.
+
+        Examples:
+            >>> import tempfile
+            >>> from cascaderank.data.encoding.encoder import fit_schema
+            >>> from cascaderank.data.log.request_log import RequestLogWriter
+            >>> from cascaderank.schema import Schema
+            >>> schema = Schema(features=({"name": "ad", "role": "item", "kind": "categorical"},))
+            >>> frame = pl.DataFrame({"request_id": [1], "ad": [[8, 5]], "label": [[1, 0]]})
+            >>> with tempfile.TemporaryDirectory() as name:
+            ...     folder = Path(name)
+            ...     with RequestLogWriter(folder / "log", name="shop", schema=schema) as writer:
+            ...         writer.write(frame)
+            ...     log = RequestLog.open(folder / "log")
+            ...     fitted = fit_schema(log.schema, log.frames())
+            ...     encoded = EncodedLog.build(
+            ...         log, fitted, target="label", folder=folder / "columns"
+            ...     )
+            ...     dict(zip(encoded.items["ad"].tolist(), encoded.labels.tolist()))[2]
+            1.0
+        """
+        parts, available = log.manifest.parts, log.manifest.columns
+        check_same_features(fitted, log.schema, where=str(log.path))
+        target_columns = needs(target, available, where=str(log.path)) if target else ()
+        if isinstance(target, Relabelling):
+            target.check_levels(len(log.manifest.level_names), where=str(log.path))
+        extra = [c for c in ("level", "feedback", *target_columns) if c in available]
+        columns = list(dict.fromkeys(["request_id", *fitted.names, *extra]))
+        encoder = Encoder(fitted)
+        chunks = (_from_part(log, part, columns, encoder, target, history_length) for part in parts)
+        joined = _joined(chunks, Path(folder), seed, progress or _ignore)
+        return replace(joined, days=_days_of(parts))
+
+    @classmethod
+    def of_frame(
+        cls,
+        frame: pl.DataFrame,
+        fitted: FittedSchema | Encoder,
+        *,
+        target: Target | None = None,
+        history_length: int = 50,
+    ) -> Self:
+        """Encode some requests in memory; candidates keep their order.
+
+        Args:
+            frame: one row per request with the features of the fitted schema, and optionally
+                ``request_id``, ``level``, ``position``, ``label`` and ``feedback``.
+            fitted: schema fitted to the training requests, or an encoder of it.
+            target: definition of the labels; ``None`` for no labels.
+            history_length: maximum number of history entries per request, at least 1; the latest
+                are kept.
+
+        Raises:
+            SchemaError: if a feature is missing or has another type.
+            DataError: if the lists of a request have unequal lengths, if values are infinite, NaN
+                or null where the schema allows none, or if a column of the target is missing.
+            ConfigError: if the target does not exist, or ``history_length`` is below 1.
+        """
+        if history_length < 1:
+            raise ConfigError(f"history_length must be at least 1; got {history_length}")
+        encoder = fitted if isinstance(fitted, Encoder) else Encoder(fitted)
+        return cls(**flat_columns(frame, encoder, target=target, history_length=history_length))
+
+
+def _from_part(
+    log: RequestLog,
+    part: Part,
+    columns: list[str],
+    encoder: Encoder,
+    target: Target | None,
+    history_length: int,
+) -> EncodedLog:
+    frame = log.read(part, columns)
+    try:
+        chunk = EncodedLog.of_frame(frame, encoder, target=target, history_length=history_length)
+    except DataError as error:
+        raise type(error)(f"{log.path / part.path}: {error}") from None
+    empty = np.flatnonzero(np.diff(chunk.offsets) == 0)
+    if len(empty):
+        raise DataError(
+            f"{log.path / part.path}: {len(empty)} requests have no candidates, first "
+            f"'{chunk.request_ids[int(empty[0])]}'; leave them out"
+        )
+    return chunk
+
+
+def _joined(
+    chunks: Iterable[EncodedLog], folder: Path, seed: int, progress: Callable[[int], None]
+) -> EncodedLog:
+    """Append the columns of all chunks to files, with shuffled candidates, and map the files."""
+    ids, rows = [], 0
+    with ColumnFiles(folder) as files:
+        for chunk in chunks:
+            order = _random_order(np.diff(chunk.offsets), rows, seed)
+            tables = _tables(chunk)
+            for key, values in _columns(chunk, tables).items():
+                files.append(key, values[order] if key.startswith(_CANDIDATE_KEYS) else values)
+            ids.append(chunk.request_ids)
+            rows += chunk.requests
+            progress(chunk.requests)
+        mapped = {key: files.mapped(key) for key in _columns(chunk, tables)}
+
+    def table(group: str) -> Table:
+        names = tables[group]
+        return Table({block: mapped[_key(group, block)] for block in names.blocks}, tuple(names))
+
+    return EncodedLog(
+        request_ids=pl.concat(ids),
+        offsets=offsets_of(mapped["lengths:"]),
+        items=table("items"),
+        request=table("request"),
+        history=table("history"),
+        history_offsets={
+            name: offsets_of(mapped[f"entries:{name}"]) for name in chunk.history_offsets
+        },
+        sequences=chunk.sequences,
+        labels=mapped.get("labels:"),
+        levels=mapped.get("levels:"),
+        feedback=mapped.get("feedback:"),
+    )
+
+
+_CANDIDATE_KEYS = ("items:", "labels:", "levels:", "feedback:")
+
+
+def _tables(chunk: EncodedLog) -> dict[str, Table]:
+    return {
+        "items": Table.of(chunk.items),
+        "request": Table.of(chunk.request),
+        "history": Table.of(chunk.history, chunk.sequences),
+    }
+
+
+def _columns(chunk: EncodedLog, tables: Mapping[str, Table]) -> dict[str, Column]:
+    """Arrays that are written to files, by ``group:names``."""
+    columns: dict[str, Column] = {"lengths:": np.diff(chunk.offsets)}
+    for group, table in tables.items():
+        columns |= {_key(group, names): block for names, block in table.blocks.items()}
+    columns |= {
+        f"entries:{name}": np.diff(offsets) for name, offsets in chunk.history_offsets.items()
+    }
+    for name in ("labels", "levels", "feedback"):
+        values = getattr(chunk, name)
+        if values is not None:
+            columns[f"{name}:"] = values
+    return columns
+
+
+def _key(group: str, names: tuple[str, ...]) -> str:
+    return f"{group}:{','.join(names)}"
+
+
+def _days_of(parts: Sequence[Part]) -> NDArray[np.int32] | None:
+    """Return the day of each request; all requests of a part have the same day."""
+    days = [part.day for part in parts if part.day is not None]
+    if len(days) < len(parts):
+        return None
+    numbers = np.array(days, dtype="datetime64[D]").astype(np.int32)
+    return np.repeat(numbers, [part.requests for part in parts])
+
+
+def _random_order(lengths: NDArray[np.int64], first: int, seed: int) -> NDArray[np.int64]:
+    """Return an order that shuffles the candidates inside each request, by seed and row.
+
+    Args:
+        lengths: ``[requests]`` number of candidates of each request.
+        first: row of the first request in the log.
+        seed: seed of the order.
+    """
+    rows = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths).view(np.uint64)
+    keys = mix((rows + np.uint64(first)) ^ seeded(seed))
+    keys = mix(keys ^ positions_within(lengths).view(np.uint64))
+    # Sort by row, so that candidates stay in their request, and then by 32 random bits.
+    return ((rows << np.uint64(32)) | (keys >> np.uint64(32))).argsort(kind="stable")
+
+
+def _ignore(requests: int) -> None:
+    """Do nothing; default of the progress callback."""

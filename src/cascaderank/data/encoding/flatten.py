@@ -1,0 +1,100 @@
+"""Conversion of a frame of requests to flat, encoded columns."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cascaderank.data.encoding.encoder import Encoder
+from cascaderank.data.labels import Target, labels_of
+from cascaderank.data.log.validation import CANDIDATE_COLUMNS
+from cascaderank.data.ragged import flattened, lengths_of, offsets_of
+from cascaderank.errors import DataError, SchemaError
+from cascaderank.schema import Role, abridged
+
+
+def flat_columns(
+    frame: pl.DataFrame, encoder: Encoder, *, target: Target | None, history_length: int
+) -> dict[str, Any]:
+    """Encode a frame and return the fields of an :class:`~cascaderank.data.encoding.encoded_log.EncodedLog`.
+
+    Args:
+        frame: one row per request.
+        encoder: encoder of the fitted schema.
+        target: definition of the labels; ``None`` for no labels.
+        history_length: maximum number of history entries per request; the latest are kept.
+
+    Raises:
+        SchemaError: if a feature is missing or has another type.
+        DataError: if the lists of a request have unequal lengths, or if values are null or not
+            finite.
+        ConfigError: if the target does not exist.
+    """
+    fitted = encoder.fitted
+    missing = [n for n in fitted.names if n not in frame.columns]
+    if missing:
+        raise SchemaError(
+            f"features are missing: {abridged(missing)}; found {abridged(frame.columns)}"
+        )
+    extra = [c for c in CANDIDATE_COLUMNS if c in frame.columns]
+    of_items = [*(f.name for f in fitted.of(Role.ITEM)), *extra]
+    if not of_items:
+        raise SchemaError(
+            "found no column of candidates; add an item feature to the schema, or one of "
+            f"{', '.join(CANDIDATE_COLUMNS)} to the frame"
+        )
+    lengths = _common_lengths(frame, of_items, "candidates")
+    sequences = {f.name: f.sequence for f in fitted.of(Role.HISTORY)}
+    tails = frame.select(pl.col(name).list.tail(history_length) for name in sequences)
+    plain: dict[str, NDArray[Any]] = {name: _without_nulls(frame[name]) for name in extra}
+    return {
+        "request_ids": frame["request_id"]
+        if "request_id" in frame.columns
+        else pl.Series("request_id", range(frame.height)),
+        "offsets": offsets_of(lengths),
+        "items": {f.name: encoder(f, flattened(frame[f.name])) for f in fitted.of(Role.ITEM)},
+        "request": {f.name: encoder(f, frame[f.name]) for f in fitted.of(Role.REQUEST)},
+        "history": {f.name: encoder(f, flattened(tails[f.name])) for f in fitted.of(Role.HISTORY)},
+        "history_offsets": {
+            sequence: offsets_of(
+                _common_lengths(
+                    tails, [n for n in sequences if sequences[n] == sequence], "history"
+                )
+            )
+            for sequence in dict.fromkeys(sequences.values())
+        },
+        "sequences": sequences,
+        "labels": None if target is None else labels_of(target, plain),
+        "levels": plain["level"].astype(np.int8) if "level" in plain else None,
+        "feedback": plain["feedback"].astype(np.float32) if "feedback" in plain else None,
+    }
+
+
+def _common_lengths(frame: pl.DataFrame, columns: list[str], group: str) -> NDArray[np.int64]:
+    """Return the lengths of the lists of each request, equal for all columns of a group."""
+    for name in columns:
+        if not isinstance(frame.schema[name], pl.List) or frame[name].null_count():
+            raise SchemaError(
+                f"column '{name}' must be a list per request; found {frame.schema[name]}"
+                f"{' with nulls' if frame[name].null_count() else ''}"
+            )
+    lengths = {name: lengths_of(frame[name]) for name in columns}
+    first = lengths[columns[0]]
+    for name in columns[1:]:
+        unequal = np.flatnonzero(lengths[name] != first)
+        if len(unequal):
+            row = int(unequal[0])
+            raise DataError(
+                f"{group}: lists of unequal length in {len(unequal)} requests, first in row {row}: "
+                f"{columns[0]} {first[row]}, {name} {lengths[name][row]}; expected one value of "
+                "each per entry"
+            )
+    return first
+
+
+def _without_nulls(column: pl.Series) -> NDArray[Any]:
+    values = flattened(column)
+    if values.null_count():
+        raise DataError(f"column '{column.name}' has {values.null_count()} null values; fill them")
+    return values.to_numpy()

@@ -1,0 +1,1 @@
+"""From encoded columns to batches: order, candidates, padding, prefetching."""

@@ -1,0 +1,1 @@
+"""The request log on disk: manifest, files, writing, validation, summary."""

@@ -1,0 +1,170 @@
+"""Resumable steps of an unfinished data set: finished steps survive an error or a kill."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import final
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from cascaderank.data.log.manifest import Part
+from cascaderank.errors import ConfigError, DataError
+
+try:
+    import fcntl
+except ImportError:  # on Windows, where two writers of one data set are not detected
+    fcntl = None  # type: ignore[assignment]
+
+
+class Step(BaseModel):
+    """A finished step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mark: str
+    """Key of the inputs of the step, such as a checksum of its options and files."""
+    parts: tuple[Part, ...]
+    """Files of the step."""
+    told: dict[str, JsonValue]
+    """Facts about the step, for :attr:`RequestLogWriter.finished`."""
+
+
+class _State(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: dict[str, Step]
+
+
+@final
+class Unfinished:
+    """Hidden folder of a data set that is written in steps, and the record of its finished steps.
+
+    The folder is named ``.NAME.unfinished``. The record ``.NAME.unfinished.json`` next to it lists
+    the finished steps; it is replaced atomically after every step.
+
+    Args:
+        path: folder of the finished data set, a string or a path.
+        marks: key of each step by its name; a finished step is reused only if its key is
+            unchanged.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     first = Unfinished(Path(name) / "log", {"monday": "a", "tuesday": "b"})
+        ...     parts = list(first.open())
+        ...     first.finish("monday", (), {"requests": 0})
+        ...     first.leave()
+        ...     second = Unfinished(Path(name) / "log", {"monday": "a", "tuesday": "c"})
+        ...     parts = list(second.open())
+        ...     second.leave()
+        ...     list(second.steps)
+        ['monday']
+    """
+
+    def __init__(self, path: str | os.PathLike[str], marks: Mapping[str, str]) -> None:
+        path = Path(path)
+        self.folder = path.with_name(f".{path.name}.unfinished")
+        self.steps: dict[str, Step] = {}
+        self._state = path.with_name(f".{path.name}.unfinished.json")
+        self._marks = dict(marks)
+        self._handle: int | None = None
+
+    def open(self) -> Iterator[tuple[Part, bytes]]:
+        """Lock the folder for this process and read its finished steps.
+
+        A step whose key has changed, or whose files are missing or damaged, is not finished. Files
+        that belong to no finished step are removed.
+
+        Yields:
+            Each part of the finished steps and the contents of its file.
+
+        Raises:
+            DataError: if another process writes this data set, or the folder cannot be created.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock()
+        except OSError as error:
+            raise DataError(
+                f"{self.folder}: cannot be written: {error.strerror or error}"
+            ) from None
+        kept = set()
+        for name, step in self._recorded_steps().items():
+            contents = [self._content(part) for part in step.parts]
+            if step.mark != self._marks.get(name) or None in contents:
+                continue
+            self.steps[name] = step
+            for part, content in zip(step.parts, contents, strict=True):
+                kept.add(self.folder / part.path)
+                if content is not None:
+                    yield part, content
+        for file in [p for p in self.folder.rglob("*") if p.is_file() and p not in kept]:
+            file.unlink()
+
+    def finish(self, step: str, parts: Sequence[Part], told: Mapping[str, JsonValue]) -> None:
+        """Record a step whose parts are on disk as finished.
+
+        Args:
+            step: name of the step.
+            parts: files of the step.
+            told: facts about the step.
+
+        Raises:
+            ConfigError: if the step does not exist or is already finished.
+            DataError: if the record cannot be written.
+        """
+        if step not in self._marks or step in self.steps:
+            status = "already finished" if step in self.steps else "not one of the steps"
+            raise ConfigError(f"step '{step}' is {status}")
+        self.steps[step] = Step(mark=self._marks[step], parts=tuple(parts), told=dict(told))
+        temporary = self._state.with_suffix(".new")
+        try:
+            with temporary.open("wb") as file:
+                file.write(_State(steps=self.steps).model_dump_json().encode())
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._state)
+        except OSError as error:
+            raise DataError(f"{temporary}: cannot be written: {error.strerror or error}") from None
+
+    def leave(self) -> None:
+        """Release the lock; remove folder and record if the data set is complete or has no steps.
+
+        The data set is complete once its folder was renamed to its final path.
+        """
+        complete = not self.folder.exists()
+        if complete or not self.steps:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._state.unlink(missing_ok=True)
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def _lock(self) -> None:
+        if fcntl is not None:
+            self._handle = os.open(self.folder, os.O_RDONLY)
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(self._handle)
+                self._handle = None
+                raise DataError(
+                    f"{self.folder}: another process writes this data set; wait for it, or choose "
+                    "another folder"
+                ) from None
+
+    def _recorded_steps(self) -> dict[str, Step]:
+        try:
+            return _State.model_validate_json(self._state.read_bytes()).steps
+        except (OSError, ValidationError):  # no record, or one that cannot be read: start anew
+            return {}
+
+    def _content(self, part: Part) -> bytes | None:
+        """Return the contents of a file; ``None`` if it is missing or its checksum differs."""
+        try:
+            content = (self.folder / part.path).read_bytes()
+        except OSError:
+            return None
+        return content if hashlib.sha256(content).hexdigest() == part.sha256 else None

@@ -1,0 +1,400 @@
+"""Atomic writing of request logs, optionally in resumable steps."""
+
+import hashlib
+import io
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Self, final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from cascaderank.data.log.manifest import MANIFEST, Catalogue, Manifest, Part
+from cascaderank.data.log.steps import Unfinished
+from cascaderank.data.log.validation import FrameCheck, check_unique
+from cascaderank.data.ragged import lengths_of
+from cascaderank.errors import ConfigError, DataError
+from cascaderank.schema import Role, Schema
+
+_VALUES_PER_PART = 32_000_000
+_GIVEN = re.compile(r"[a-z0-9_-]+")
+
+
+_Key = tuple[date | None, str | None]
+"""Day and given part; all requests of a file share both."""
+
+
+@dataclass
+class _Buffer:
+    """Requests of one day and given part that are not written yet."""
+
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    requests: int = 0
+    candidates: int = 0
+
+
+@final
+class RequestLogWriter:
+    """Write a data set atomically: the whole data set or nothing.
+
+    Parts are written to a hidden folder next to ``path``, which is renamed to ``path`` when the
+    ``with`` block ends without an error. After an error or a kill, ``path`` is unchanged.
+
+    A data set that takes hours can be written in steps, such as days. Finished steps survive an
+    error or a kill: the next writer with the same steps lists them in ``finished`` and only has to
+    write the others. The resulting files are byte-identical to those of an uninterrupted writer.
+
+    Args:
+        path: folder to create, a string or a path; an existing empty folder is accepted.
+        name: name of the data set in tables.
+        schema: features of the data set.
+        level_names: names of the funnel levels, lowest first; empty for a log without levels.
+        extra: additional facts for the manifest; the attribute can be changed until :meth:`close`.
+        overwrite: replace an existing data set at ``path``; default: ``False``.
+        rows_per_part: maximum number of requests in a file, at least 1.
+        candidates_per_part: a file ends with the request that reaches this number of candidates, at
+            least 1. Default: about 32 million values of item features per file, because readers
+            hold one part in memory.
+        steps: key of each step by its name, such as a checksum of its options and inputs. A
+            finished step is reused only if its key is unchanged. Default: no steps, and an error
+            discards everything.
+
+    Raises:
+        ConfigError: if ``rows_per_part`` or ``candidates_per_part`` is below 1.
+        DataError: if ``path`` exists and is neither an empty folder nor, with ``overwrite``, a data
+            set. On entering the ``with`` block: if another process writes the same steps.
+
+    Examples:
+        >>> import tempfile
+        >>> from cascaderank.data.log.request_log import RequestLog
+        >>> schema = Schema(features=({"name": "price", "role": "item", "kind": "numeric"},))
+        >>> frame = pl.DataFrame(
+        ...     {"request_id": ["a"], "price": [[1.5, 2.0]], "label": [[1, 0]]}
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "shop"
+        ...     with RequestLogWriter(path, name="shop", schema=schema) as writer:
+        ...         writer.write(frame)
+        ...         writer.extra["currency"] = "EUR"
+        ...     RequestLog.open(path).manifest.extra
+        {'currency': 'EUR'}
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str,
+        schema: Schema,
+        level_names: Sequence[str] = (),
+        extra: Mapping[str, JsonValue] | None = None,
+        overwrite: bool = False,
+        rows_per_part: int = 50_000,
+        candidates_per_part: int | None = None,
+        steps: Mapping[str, str] | None = None,
+    ) -> None:
+        if candidates_per_part is None:
+            candidates_per_part = max(1, _VALUES_PER_PART // (len(schema.of(Role.ITEM)) or 1))
+        if rows_per_part < 1 or candidates_per_part < 1:
+            raise ConfigError(
+                "rows_per_part and candidates_per_part must be at least 1; "
+                f"got {rows_per_part} and {candidates_per_part}"
+            )
+        self.path = Path(path).absolute()
+        self.extra: dict[str, JsonValue] = dict(extra or {})
+        self._name, self._schema, self._level_names = name, schema, tuple(level_names)
+        self._overwrite = overwrite
+        self._limits = (rows_per_part, candidates_per_part)
+        self._check = FrameCheck(schema, self._level_names)
+        self._buffers: dict[_Key, _Buffer] = {}
+        self._parts: list[Part] = []
+        self._ids: list[pl.Series] = []
+        self._times: list[datetime] = []
+        self._items: pl.DataFrame | None = None
+        self._commit()  # nothing up to here can be discarded
+        self._check_target()
+        self._unfinished = None if steps is None else Unfinished(self.path, steps)
+        self._folder = (
+            self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.partial")
+            if self._unfinished is None
+            else self._unfinished.folder
+        )
+
+    def __enter__(self) -> Self:
+        if self._unfinished is not None:
+            for part, content in self._unfinished.open():
+                frame = pl.read_parquet(io.BytesIO(content))
+                if not self._parts:
+                    self._check(frame[:1])  # fixes the column types, as the first frame did
+                self._parts.append(part)
+                self._record(frame)
+            self._commit()
+        return self
+
+    @property
+    def finished(self) -> dict[str, dict[str, JsonValue]]:
+        """Facts passed to :meth:`finish` by this and earlier writers, by name of the step."""
+        steps = {} if self._unfinished is None else self._unfinished.steps
+        return {name: step.told for name, step in steps.items()}
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            if self._unfinished is None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+            else:
+                self._unfinished.leave()
+
+    def finish(self, step: str, told: Mapping[str, JsonValue]) -> None:
+        """Store everything written since the last finished step, so that it survives a kill.
+
+        Args:
+            step: name of the step; one of ``steps`` and not finished yet.
+            told: facts about the step, kept in ``finished``.
+
+        Raises:
+            ConfigError: if the step does not exist or is already finished.
+            DataError: if two requests of any steps have the same id, or if a file cannot be
+                written.
+        """
+        if self._unfinished is None:
+            raise ConfigError(
+                f"'{step}' cannot be finished: the writer has no steps; pass steps to it"
+            )
+        if self._ids:
+            check_unique(pl.concat(self._ids))  # now, not hours later
+        for key in list(self._buffers):
+            self._flush(key, everything=True)
+        self._unfinished.finish(step, self._parts[self._committed[0] :], told)
+        self._commit()
+
+    def discard(self) -> None:
+        """Discard everything written since the last finished step."""
+        parts, ids, times = self._committed
+        for part in self._parts[parts:]:
+            (self._folder / part.path).unlink(missing_ok=True)
+        del self._parts[parts:], self._ids[ids:], self._times[times:]
+        self._buffers.clear()
+        if not self._parts:
+            self._check = FrameCheck(self._schema, self._level_names)
+
+    def write(
+        self, frame: pl.DataFrame, *, day: date | None = None, given: str | None = None
+    ) -> None:
+        """Add requests, one per row.
+
+        Args:
+            frame: one row per request with the columns ``request_id`` (strings or integers, unique
+                in the log), ``timestamp`` (optional, with a time zone), the request features, the
+                history and item features as lists, and optionally ``level``, ``position``,
+                ``label`` and ``feedback`` as lists. Categories are integers or strings; numbers are
+                finite.
+            day: day of all requests of the frame, for sources that define their days; default: the
+                day (UTC) of each timestamp.
+            given: part of the split published with the data, such as ``"train"``; lower-case
+                letters, digits, ``_`` and ``-``.
+
+        Raises:
+            DataError: if the frame has another layout; the message names the column and the
+                request.
+            ConfigError: if ``given`` has other characters.
+        """
+        if not frame.height:
+            return
+        if given is not None and not _GIVEN.fullmatch(given):
+            raise ConfigError(f"given must consist of a-z, 0-9, _ and -; got '{given}'")
+        try:
+            frame = self._check(frame)
+        except DataError as error:
+            raise DataError(f"data set '{self._name}': {error}") from None
+        self._record(frame)
+        if day is not None or "timestamp" not in frame.columns:
+            self._buffer((day, given), frame)
+        else:
+            for (utc,), rows in frame.group_by(pl.col("timestamp").dt.date(), maintain_order=True):
+                self._buffer((utc, given), rows)
+        while self._is_full():
+            self._flush(max(self._buffers, key=lambda key: self._buffers[key].candidates))
+
+    def write_catalogue(self, items: pl.DataFrame) -> None:
+        """Add all items that could have been candidates, read by :meth:`RequestLog.catalogue`.
+
+        Args:
+            items: one row per item, with the item features that depend on the item alone (not on
+                the request). The frame is checked by :meth:`close`.
+        """
+        self._items = items
+
+    def close(self) -> None:
+        """Write the remaining requests and rename the folder to ``path``.
+
+        The end of the ``with`` block calls it.
+
+        Raises:
+            DataError: if no requests were written, if two requests have the same id, or if a file
+                cannot be written.
+        """
+        if not self._ids:
+            raise DataError(
+                f"data set '{self._name}': no requests were written; is the source empty?"
+            )
+        check_unique(pl.concat(self._ids))
+        for key in list(self._buffers):
+            self._flush(key, everything=True)
+        parts = sorted(self._parts, key=lambda p: (p.day or date.min, p.path))
+        manifest = Manifest(
+            name=self._name,
+            schema_=self._schema,
+            level_names=self._level_names,
+            columns=self._check.columns,
+            requests=sum(p.requests for p in parts),
+            candidates=sum(p.candidates for p in parts),
+            time_range=(min(self._times), max(self._times)) if self._times else None,
+            parts=tuple(parts),
+            catalogue=self._write_catalogue(),
+            extra=self.extra,
+        )
+        content = manifest.model_dump_json(indent=1, by_alias=True).encode()
+        _write(self._folder / MANIFEST, content)
+        self._check_target()
+        self._swap()
+
+    def _write_catalogue(self) -> Catalogue | None:
+        if self._items is None:
+            return None
+        try:
+            items = self._check.of_catalogue(self._items)
+        except DataError as error:
+            raise DataError(f"data set '{self._name}': {error}") from None
+        path = "items.parquet"
+        size, sha256 = _write_frame(self._folder / path, items)
+        return Catalogue(path=path, items=items.height, bytes=size, sha256=sha256)
+
+    def _check_target(self) -> None:
+        """Check that ``path`` is free or a data set: ``overwrite`` must not delete other files."""
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            return
+        if (self.path / MANIFEST).is_file():
+            if not self._overwrite:
+                raise DataError(
+                    f"{self.path}: a data set exists already; choose another folder, or set "
+                    "overwrite=True to replace it"
+                )
+        elif self.path.exists():
+            raise DataError(
+                f"{self.path}: exists and is not a data set; choose another folder, or remove it"
+            )
+
+    def _swap(self) -> None:
+        old = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.old")
+        try:
+            if self.path.exists():
+                self.path.rename(old)
+            self._folder.rename(self.path)
+        except OSError as error:
+            if old.exists():
+                old.rename(self.path)
+            raise DataError(f"{self.path}: cannot be replaced: {error.strerror or error}") from None
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _record(self, frame: pl.DataFrame) -> None:
+        self._ids.append(frame["request_id"])
+        if "timestamp" in frame.columns:
+            times = frame["timestamp"]
+            self._times += [t for t in (times.min(), times.max()) if isinstance(t, datetime)]
+
+    def _commit(self) -> None:
+        """Exclude everything written so far from :meth:`discard`."""
+        self._committed = (len(self._parts), len(self._ids), len(self._times))
+
+    def _buffer(self, key: _Key, frame: pl.DataFrame) -> None:
+        buffer = self._buffers.setdefault(key, _Buffer())
+        buffer.frames.append(frame)
+        buffer.requests += frame.height
+        buffer.candidates += int(self._lengths(frame).sum())
+
+    def _is_full(self) -> bool:
+        """Whether all buffers together hold at least one full part."""
+        buffers = self._buffers.values()
+        rows_per_part, candidates_per_part = self._limits
+        return (
+            sum(buffer.requests for buffer in buffers) >= rows_per_part
+            or sum(buffer.candidates for buffer in buffers) >= candidates_per_part
+        )
+
+    def _lengths(self, frame: pl.DataFrame) -> NDArray[np.int64]:
+        return lengths_of(frame[self._check.candidate_column])
+
+    def _flush(self, key: _Key, *, everything: bool = False) -> None:
+        """Write the buffer of a key as full parts and buffer the remainder again.
+
+        A remainder is written as a smaller part if no part is full, or with ``everything``.
+        """
+        frame = pl.concat(self._buffers.pop(key).frames)
+        filled = np.cumsum(self._lengths(frame))
+        most_requests, most_candidates = self._limits
+        start = 0
+        while start < frame.height:
+            before = int(filled[start - 1]) if start else 0
+            full_at = int(np.searchsorted(filled, before + most_candidates)) + 1
+            end = min(start + most_requests, full_at)
+            if end > frame.height and start and not everything:
+                self._buffer(key, frame[start:])
+                break
+            self._write_part(frame[start:end], *key)
+            start = end
+
+    def _write_part(self, frame: pl.DataFrame, day: date | None, given: str | None) -> None:
+        folder = "requests" if day is None else f"requests/day={day.isoformat()}"
+        folder += f"/given={given}" * (given is not None)
+        taken = {p.path for p in self._parts}  # not a counter: a changed step may leave a gap
+        path = next(p for i in count() if (p := f"{folder}/part-{i:05}.parquet") not in taken)
+        size, sha256 = _write_frame(self._folder / path, frame)
+        self._parts.append(
+            Part(
+                path=path,
+                requests=frame.height,
+                candidates=int(self._lengths(frame).sum()),
+                bytes=size,
+                sha256=sha256,
+                day=day,
+                given=given,
+            )
+        )
+
+
+def _write_frame(path: Path, frame: pl.DataFrame) -> tuple[int, str]:
+    """Write a frame as Parquet and return the size of the file in bytes and its SHA-256."""
+    sink = io.BytesIO()
+    frame.write_parquet(sink)
+    content = sink.getvalue()
+    _write(path, content)
+    return len(content), hashlib.sha256(content).hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,1 @@
+"""Execution: where the trials of a comparison run."""

@@ -1,0 +1,373 @@
+"""Results of a comparison: means, intervals, tests and costs of every method."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascaderank.errors import ConfigError, DataError, did_you_mean
+from cascaderank.evaluation import holm, paired_test, two_way_bootstrap
+from cascaderank.experiments.published import PublishedTable, PublishedValue, published_table
+from cascaderank.experiments.retrieval_metrics import (
+    SEARCHED,
+    SearchMetric,
+    deviation,
+    search_metrics,
+)
+from cascaderank.schema import matching
+from cascaderank.settings.run import RunSettings
+
+Floats = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+"""Confidence level of all intervals."""
+
+
+@final
+@dataclass
+class MethodRuns:
+    """Results of the runs of one method: values per request, costs and tuning."""
+
+    values: defaultdict[int, defaultdict[str, list[Floats]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
+    """Values by seed and metric: one array over test requests for each fold, in order."""
+    seconds: list[float] = field(default_factory=list)
+    """Training time in seconds, one per evaluated run; empty for a baseline."""
+    peak_memory: list[int] = field(default_factory=list)
+    """Peak memory in bytes, one per evaluated run; empty for a baseline."""
+    tuning: list[dict[str, Any]] = field(default_factory=list)
+    """Tuning record of each fold: ``{"chosen": {...}, "tried": [{"values": {...}, "validation": ..,
+    "seconds": ..}], "at_edge": [...]}``; ``at_edge`` lists the settings whose chosen value is the
+    lowest or the highest value tried."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class StageMetric:
+    """One metric of a single stage over all folds and seeds; undefined values are NaN."""
+
+    stage: str
+    metric: str
+    """Name, such as ``"ndcg@15"``."""
+    mean: float
+    low: float
+    high: float
+    gain: float | None
+    """Difference to the reference; ``None`` for the reference and for baselines."""
+    gain_low: float | None
+    gain_high: float | None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class MethodResult:
+    """Results of one method over all folds and seeds; undefined values are NaN."""
+
+    name: str
+    trained: bool
+    """``True`` for a trained method, ``False`` for a baseline."""
+    joint_recall: float
+    """Mean over test requests of the mean over seeds."""
+    low: float
+    """Lower end of the 95 % interval over requests and seeds."""
+    high: float
+    """Upper end of the 95 % interval over requests and seeds."""
+    by_seed: list[float]
+    """Mean over test requests, per seed."""
+    seed_deviation: float | None
+    """Sample standard deviation of :attr:`by_seed`; ``None`` with one seed."""
+    by_fold: list[float]
+    """Mean over the test requests and seeds of each fold."""
+    stage_recall: dict[str, float]
+    """Recall@m@k by stage over the whole list, with m the quota of the stage."""
+    stage_ndcg: dict[str, float]
+    """NDCG with linear gain by stage over the whole list, at the size of the ground truth."""
+    stage_survival: dict[str, float]
+    """Share of the ground truth that remains after each stage."""
+    stage_metrics: list[StageMetric]
+    """Metrics of ``evaluation.metrics`` by stage, with intervals over requests and seeds."""
+    search: list[SearchMetric]
+    """Full-catalogue retrieval metrics of the first stage; empty without such a search."""
+    share_of_ceiling: float | None
+    """Joint recall divided by the ceiling; ``None`` if the ceiling is 0."""
+    gain: float | None
+    """Joint recall minus that of the reference; ``None`` for baselines and the reference."""
+    gain_low: float | None
+    gain_high: float | None
+    p: float | None
+    """Two-sided p value of the paired randomisation test of the gain over requests."""
+    p_holm: float | None
+    """``p`` with Holm's adjustment for all trained methods compared to the reference."""
+    seconds: float | None
+    """Mean training time of the evaluated runs, in seconds; ``None`` for a baseline."""
+    peak_memory: float | None
+    """Maximum peak memory of the evaluated runs in bytes; ``None`` if not measured."""
+    tuning: list[dict[str, Any]]
+    """Tuning record of each fold; see :class:`MethodRuns`."""
+    published: PublishedValue | None
+    """Joint recall in the selected table of a paper; ``None`` if it does not contain the method."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Results of all methods of a comparison."""
+
+    dataset: str
+    requests: int
+    """Number of test requests with ground truth, over all folds."""
+    undefined: int
+    """Number of test requests without ground truth; they are excluded."""
+    folds: int
+    fold_names: list[str]
+    seeds: int
+    reference: str
+    """Reference method of the gains."""
+    confidence: float
+    """Confidence level of the intervals."""
+    ceiling: float
+    """Upper bound of the joint recall; see :attr:`ceiling_kind`."""
+    ceiling_kind: str
+    """``"planted"``: joint recall of a cascade whose stages score by the planted preferences, as
+    far as their features allow. ``"quotas"``: joint recall of a perfect cascade, which loses only
+    the ground truth that exceeds the last quota."""
+    published: dict[str, str] | None
+    """Table of a paper: ``table``, ``title``, ``dataset``, ``source``, and ``note``, the limits of
+    the comparison."""
+    methods: list[MethodResult]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-compatible dict; undefined values are ``None``."""
+        plain: dict[str, Any] = _without_nan(asdict(self))
+        return plain
+
+
+def check_judging(settings: RunSettings, methods: Sequence[str]) -> None:
+    """Check the reference and the published table before any work.
+
+    Args:
+        settings: settings of the comparison.
+        methods: names of the trained methods.
+
+    Raises:
+        ConfigError: if the reference is not one of the methods, or the published table is unknown.
+    """
+    reference = settings.compare.reference
+    if reference is not None and reference not in methods:
+        raise ConfigError(
+            f"compare.reference must be one of the compared methods {', '.join(methods)}; got "
+            f"'{reference}'{did_you_mean(reference, methods)}"
+        )
+    if settings.compare.published is not None:
+        published_table(settings.compare.published)
+
+
+def summarise(
+    settings: RunSettings,
+    runs: Mapping[str, MethodRuns],
+    *,
+    dataset: str,
+    fold_names: Sequence[str],
+    planted: object = None,
+) -> Comparison:
+    """Compute means, intervals, tests and costs of methods from the results of their runs.
+
+    Args:
+        settings: settings of the comparison.
+        runs: results by name of the method, baselines first, all over the same requests. A method
+            without training times is a baseline.
+        dataset: name of the data set.
+        fold_names: names of the folds, such as ``"fold 0"`` or ``"day 2024-01-09"``.
+        planted: value of ``planted`` in the manifest of a synthetic log: its stages, quotas, size
+            of the ground truth and best reachable joint recall. ``None`` for any other log.
+
+    Returns:
+        The comparison, with the methods in the order of ``runs``.
+
+    Raises:
+        ConfigError: if the reference is not a trained method, or the published table is unknown.
+        DataError: if no test request has ground truth.
+    """
+    trained = [name for name, results in runs.items() if results.seconds]
+    check_judging(settings, trained)
+    reference = settings.compare.reference or trained[0]
+    reachable = _over_seeds(runs[reference], "reachable")[0]
+    defined = int((~np.isnan(reachable)).sum())
+    if not defined:
+        raise DataError(
+            f"{settings.data.path}: no test request has ground truth; check relevance and "
+            "data.target in the config"
+        )
+    ceiling, kind = float(np.nanmean(reachable)), "quotas"
+    if isinstance(planted, Mapping) and _planted_for(settings, planted):
+        ceiling, kind = float(planted["joint_recall"]), "planted"
+    joint = {name: _over_seeds(results, "joint_recall") for name, results in runs.items()}
+    resampling = {"resamples": settings.evaluation.bootstrap, "seed": settings.evaluation.seed}
+    means, gains = two_way_bootstrap(joint, against=reference, confidence=CONFIDENCE, **resampling)
+    tests = {
+        name: paired_test(
+            joint[name].mean(0) - joint[reference].mean(0), seed=settings.evaluation.seed
+        ).p
+        for name in trained
+        if name != reference
+    }
+    adjusted = holm(tests)
+    stage_metrics = _stage_metrics(settings, runs, reference, trained)
+    search = search_metrics(
+        settings,
+        {
+            name: {m: _over_seeds(results, m) for m in results.values[0] if m.startswith(SEARCHED)}
+            for name, results in runs.items()
+        },
+        reference=reference,
+        confidence=CONFIDENCE,
+    )
+    published = settings.compare.published and published_table(settings.compare.published)
+    methods = []
+    for name, results in runs.items():
+        stages = {
+            metric: {
+                stage: _mean(_over_seeds(results, f"{metric}/{stage}")) for stage in settings.stages
+            }
+            for metric in ("recall", "ndcg_linear", "survival")
+        }
+        by_seed = [_mean(values) for values in joint[name]]
+        gain = gains[name] if name in tests else None
+        methods.append(
+            MethodResult(
+                name=name,
+                trained=name in trained,
+                joint_recall=means[name].mean,
+                low=means[name].low,
+                high=means[name].high,
+                by_seed=by_seed,
+                seed_deviation=deviation(by_seed),
+                by_fold=_by_fold(results),
+                stage_recall=stages["recall"],
+                stage_ndcg=stages["ndcg_linear"],
+                stage_survival=stages["survival"],
+                stage_metrics=stage_metrics[name],
+                search=search[name],
+                share_of_ceiling=means[name].mean / ceiling if ceiling else None,
+                gain=gain.mean if gain else None,
+                gain_low=gain.low if gain else None,
+                gain_high=gain.high if gain else None,
+                p=tests.get(name),
+                p_holm=adjusted.get(name),
+                seconds=float(np.mean(results.seconds)) if results.seconds else None,
+                peak_memory=float(max(results.peak_memory)) if results.peak_memory else None,
+                tuning=results.tuning,
+                published=published.methods.get(name, {}).get("joint_recall")
+                if published
+                else None,
+            )
+        )
+    return Comparison(
+        dataset=dataset,
+        requests=defined,
+        undefined=len(reachable) - defined,
+        folds=len(fold_names),
+        fold_names=list(fold_names),
+        seeds=max(len(runs[name].values) for name in trained),
+        reference=reference,
+        confidence=CONFIDENCE,
+        ceiling=ceiling,
+        ceiling_kind=kind,
+        published=_published_source(published, dataset) if published else None,
+        methods=methods,
+    )
+
+
+def _stage_metrics(
+    settings: RunSettings, runs: Mapping[str, MethodRuns], reference: str, trained: Sequence[str]
+) -> dict[str, list[StageMetric]]:
+    """Metrics of ``evaluation.metrics`` by method, for every stage."""
+    metrics: dict[str, list[StageMetric]] = {name: [] for name in runs}
+    resampling = {"resamples": settings.evaluation.bootstrap, "seed": settings.evaluation.seed}
+    for stage in settings.stages:
+        for metric in settings.evaluation.metrics:
+            values = {n: _over_seeds(x, f"{metric}/{stage}") for n, x in runs.items()}
+            means, gains = two_way_bootstrap(
+                values, against=reference, confidence=CONFIDENCE, **resampling
+            )
+            for name, mean in means.items():
+                gain = gains[name] if name in trained and name != reference else None
+                metrics[name].append(
+                    StageMetric(
+                        stage=stage,
+                        metric=metric,
+                        mean=mean.mean,
+                        low=mean.low,
+                        high=mean.high,
+                        gain=gain.mean if gain else None,
+                        gain_low=gain.low if gain else None,
+                        gain_high=gain.high if gain else None,
+                    )
+                )
+    return metrics
+
+
+def _over_seeds(results: MethodRuns, metric: str) -> Floats:
+    """Values ``[seeds, requests]`` of a metric, with the folds concatenated in order."""
+    values = results.values
+    return np.stack([np.concatenate(values[seed][metric]) for seed in sorted(values)])
+
+
+def _by_fold(results: MethodRuns) -> list[float]:
+    by_seed = [results.values[seed]["joint_recall"] for seed in sorted(results.values)]
+    return [_mean(np.stack(fold)) for fold in zip(*by_seed, strict=True)]
+
+
+def _mean(values: Floats) -> float:
+    """Mean over the defined values; NaN if there are none."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else math.nan
+
+
+def _published_source(published: PublishedTable, dataset: str) -> dict[str, str]:
+    same = dataset.casefold().startswith(published.dataset.casefold())
+    note = (
+        f"measured on {published.dataset}, the same data set; the split may differ"
+        if same
+        else f"measured on {published.dataset}, not on this data set: only the order of methods is "
+        "comparable"
+    )
+    return {
+        "table": published.name,
+        "title": published.title,
+        "dataset": published.dataset,
+        "source": published.source,
+        "note": note,
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _features_within_planted(settings: RunSettings, planted: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether each stage uses a subset of the features of the corresponding planted stage."""
+    names = list(dict.fromkeys(name for stage in planted for name in stage["features"]))
+    return len(planted) == len(settings.stages) and all(
+        set(matching(names, stage.features)) <= set(own["features"])
+        for stage, own in zip(settings.stages.values(), planted, strict=True)
+    )
+
+
+def _planted_for(settings: RunSettings, planted: Mapping[str, Any]) -> bool:
+    """Whether the planted ceiling applies to these features, quotas and ground truth."""
+    return (
+        _features_within_planted(settings, planted["stages"])
+        and list(planted["quotas"]) == list(settings.quotas)
+        and planted["ground_truth"] == settings.relevance.top
+        and settings.data.target == "funnel"
+    )

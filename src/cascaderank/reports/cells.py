@@ -1,0 +1,160 @@
+"""Formatting of the numbers of a comparison, shared by all tables."""
+
+import math
+import re
+from collections import Counter
+from typing import Any, Final
+
+from cascaderank.experiments.results import Comparison, MethodResult
+
+SIGNIFICANT: Final = 0.05
+"""Significance level of adjusted p values; a mark also requires that the interval excludes 0."""
+
+MARKED: Final = (
+    "Holm-adjusted p < .05, and 0 outside the interval of the gain over requests and seeds"
+)
+"""Meaning of a significance mark."""
+
+EDGE: Final = "edge: the lowest or highest value tried; a better one may lie beyond"
+"""Meaning of ``(edge)`` after a chosen value."""
+
+
+def share(value: float | None, *, sign: str = "", places: int = 4) -> str:
+    """Format a value in [0, 1] without the zero before the decimal point.
+
+    Examples:
+        >>> share(0.87321), share(-0.0042, sign="+", places=3), share(float("nan")), share(None)
+        ('.8732', '-.004', '-', '')
+    """
+    if value is None:
+        return ""
+    if math.isnan(value):
+        return "-"
+    return re.sub(r"^([+-]?)0\.", r"\1.", f"{value:{sign}.{places}f}")
+
+
+def with_deviation(mean: float, deviation: float | None) -> str:
+    """Format a mean with its standard deviation, if given.
+
+    Examples:
+        >>> with_deviation(0.8732, 0.0005)
+        '.8732 ± .0005'
+    """
+    return share(mean) if deviation is None else f"{share(mean)} ± {share(deviation)}"
+
+
+def interval(low: float | None, high: float | None, *, sign: str = "") -> str:
+    """Format the ends of an interval; empty if there is none.
+
+    Examples:
+        >>> interval(0.8712, 0.8758)
+        '[.871, .876]'
+    """
+    if low is None or high is None or math.isnan(low):
+        return ""
+    return f"[{share(low, sign=sign, places=3)}, {share(high, sign=sign, places=3)}]"
+
+
+def p_value(p: float | None) -> str:
+    """Format a p value to three decimal places.
+
+    Examples:
+        >>> p_value(0.0312), p_value(0.0001), p_value(1.0), p_value(None)
+        ('.031', '<.001', '1.00', '')
+    """
+    if p is None or math.isnan(p):
+        return "" if p is None else "-"
+    if p < 0.001:
+        return "<.001"
+    return share(p, places=2 if p > 0.9995 else 3)
+
+
+def megabytes(size: float | None) -> str:
+    """Format a size in bytes as MB (1,000,000 bytes)."""
+    return "" if size is None else f"{size / 1e6:,.0f}"
+
+
+def seconds(duration: float | None) -> str:
+    """Format a duration in seconds, with one decimal place below ten seconds."""
+    return "" if duration is None else f"{duration:,.{0 if duration >= 10 else 1}f}"
+
+
+def tried(method: MethodResult) -> str:
+    """Format the number of grid points that a method tried, the maximum over folds."""
+    most = max((len(t["tried"]) for t in method.tuning), default=0)
+    return str(most) if most else ""
+
+
+def chosen(method: MethodResult, *, between: str = ", ") -> str:
+    """Format the chosen values, with the number of folds if the folds differ.
+
+    A value is followed by ``(edge)`` if it is the lowest or highest value tried.
+    """
+    points = [
+        " ".join(
+            f"{name.rpartition('.')[2]}={_value(value)}{' (edge)' * (name in tuned['at_edge'])}"
+            for name, value in tuned["chosen"].items()
+        )
+        for tuned in method.tuning
+    ]
+    counts = Counter(points)
+    if len(counts) < 2:
+        return next(iter(counts), "")
+    return between.join(f"{point}: {n} of {len(points)}" for point, n in counts.most_common())
+
+
+def at_edge(method: MethodResult) -> bool:
+    """Return whether a chosen value is the lowest or highest value tried, in any fold."""
+    return any(tuned["at_edge"] for tuned in method.tuning)
+
+
+def best(comparison: Comparison) -> str:
+    """Return the name of the trained method with the highest joint recall."""
+    known = [m for m in comparison.methods if m.trained and not math.isnan(m.joint_recall)]
+    return max(known, key=lambda m: m.joint_recall).name if known else ""
+
+
+def mark(method: MethodResult) -> str:
+    """Return ``"better"`` or ``"worse"`` for a significant gain over the reference, else ``""``.
+
+    The test generalises to other requests only, so the interval over requests and seeds must also
+    exclude 0. With one seed, nothing is marked.
+    """
+    m = method
+    if len(m.by_seed) < 2:
+        return ""
+    if m.p_holm is None or m.gain is None or m.gain_low is None or m.gain_high is None:
+        return ""
+    if not m.p_holm < SIGNIFICANT:
+        return ""
+    return "better" if m.gain_low > 0 else "worse" if m.gain_high < 0 else ""
+
+
+def title(comparison: Comparison) -> str:
+    """Return the title: data set, number of test requests, folds and seeds."""
+    c = comparison
+    folds = "1 fold" if c.folds == 1 else f"{c.folds} folds"
+    seeds = "1 seed" if c.seeds == 1 else f"{c.seeds} seeds"
+    return f"{c.dataset}: {c.requests:,} test requests, {folds}, {seeds}"
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Return notes that define the numbers, one sentence each."""
+    c = comparison
+    over = f"[..]: {c.confidence:.0%} interval over requests"
+    sentences = [f"±: standard deviation over seeds. {over} and seeds."]
+    if c.seeds == 1:
+        sentences = [f"{over}; with one seed, no interval covers the variance between seeds."]
+    if any(m.gain is not None for m in c.methods):
+        sentences.append(
+            f"Gain: over {c.reference}; p: paired randomisation test over requests, Holm-adjusted."
+        )
+    if c.published:
+        sentences.append(f"Published: {c.published['source']}; {c.published['note']}.")
+    if c.undefined:
+        sentences.append(f"{c.undefined:,} requests without ground truth are excluded.")
+    return sentences
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

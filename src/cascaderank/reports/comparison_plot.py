@@ -1,0 +1,183 @@
+"""Plots of a comparison."""
+
+import io
+import math
+from types import ModuleType
+from typing import Any
+
+from cascaderank.experiments.results import Comparison, MethodResult
+from cascaderank.extras import require
+from cascaderank.reports import cells
+
+# The palette of Okabe and Ito, distinguishable with colour blindness. The reference is orange.
+_REFERENCE = "#D55E00"
+_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_STYLES, _MARKERS = ("-", "--", ":", "-."), "os^Dv"
+_LIGHT, _GREY, _CEILING = "#e6e6e6", "#6b6b6b", "#b22222"
+_MARGIN = 0.8
+"""Values farther than this from the intervals of the trained methods, as a multiple of their span,
+are listed in the notes instead of drawn."""
+
+
+def plot_files(comparison: Comparison) -> dict[str, bytes]:
+    """Draw a comparison; equal comparisons result in equal bytes.
+
+    The left panel shows the joint recall of each trained method with its interval, its seeds and
+    the published value, and baselines and ceiling as lines. The right panel shows the share of the
+    ground truth that remains after each stage. If the folds are days, a panel below shows the joint
+    recall per day.
+
+    Args:
+        comparison: result of the comparison.
+
+    Returns:
+        Contents of the files by extension: ``png`` and ``svg``.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+    """
+    matplotlib = require("matplotlib", extra="report")
+    style = {
+        "svg.hashsalt": "cascaderank",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 10,
+        "axes.titlelocation": "left",
+    }
+    with matplotlib.rc_context(style):
+        figure = _draw(comparison, require("matplotlib.figure", extra="report"))
+        files = {}
+        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            content = io.BytesIO()
+            figure.savefig(content, format=kind, dpi=160, metadata=metadata)
+            files[kind] = content.getvalue()
+    return files
+
+
+def _draw(c: Comparison, module: ModuleType) -> Any:
+    methods = [m for m in c.methods if m.trained and not math.isnan(m.joint_recall)]
+    methods.sort(key=lambda m: m.joint_recall)
+    days = c.folds > 1 and all(name.startswith("day ") for name in c.fold_names)
+    heights = [0.9 + 0.36 * len(methods), *[2.6] * days]
+    longest = max((len(m.name) for m in methods), default=0)
+    figure = module.Figure(figsize=(9.5 + 0.07 * longest, sum(heights) + 1.5), layout="constrained")
+    figure.suptitle(cells.title(c), x=0.008, ha="left", fontsize=11)
+    grid = figure.add_gridspec(1 + days, 2, width_ratios=[1.25, 1], height_ratios=heights)
+    left = figure.add_subplot(grid[0, 0])
+    right = figure.add_subplot(grid[0, 1], sharey=left)
+    omitted = _joint_recall(left, c, methods)
+    _survival(right, methods)
+    if days:
+        _by_day(figure.add_subplot(grid[1, :]), c, methods)
+    figure.supxlabel("\n".join(_notes(c, omitted)), x=0.008, ha="left", fontsize=8, color="#444444")
+    return figure
+
+
+def _joint_recall(axes: Any, c: Comparison, methods: list[MethodResult]) -> list[str]:
+    """Draw the joint recall of the methods, one row each; return the lines outside the range."""
+    ends = [x for m in methods for x in (m.low, m.high, *m.by_seed) if not math.isnan(x)]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    margin = _MARGIN * max(high - low, 0.01)
+
+    def in_range(x: float) -> bool:
+        return low - margin <= x <= high + margin
+
+    published = [m.published.mean for m in methods if m.published]
+    diamonds = all(map(in_range, published))
+    for row, m in enumerate(methods):
+        colour = _REFERENCE if m.name == c.reference else _COLOURS[0]
+        if len(m.by_seed) > 1:
+            below = [row - 0.22] * len(m.by_seed)
+            axes.plot(m.by_seed, below, ".", color=colour, alpha=0.6, ms=5, mew=0, zorder=2)
+        if not math.isnan(m.low):
+            axes.plot([m.low, m.high], [row, row], color=colour, lw=2, zorder=3)
+        axes.plot(m.joint_recall, row, "o", color=colour, ms=6, zorder=4)
+        if m.published and diamonds:
+            axes.plot(m.published.mean, row, "D", mfc="none", mec="black", ms=6, zorder=5)
+        elif m.published:  # outside the range: written at the right
+            axes.annotate(
+                f"◇ {cells.share(m.published.mean)}", (1, row),
+                xycoords=("axes fraction", "data"), xytext=(-2, -7.5), textcoords="offset points",
+                va="center", ha="right", fontsize=7.5,
+            )  # fmt: skip
+    omitted = []
+    lines = [(m.name, m.joint_recall, _GREY, "--") for m in c.methods if not m.trained]
+    for name, x, colour, line in [
+        *lines,
+        (f"ceiling ({c.ceiling_kind})", c.ceiling, _CEILING, "-"),
+    ]:
+        if not in_range(x):
+            omitted.append(f"{name} {cells.share(x, places=3)}")
+            continue
+        axes.axvline(x, color=colour, ls=line, lw=1, zorder=1)
+        axes.annotate(
+            name, (x, 1), xycoords=("data", "axes fraction"), xytext=(-3, -2), va="top", ha="right",
+            textcoords="offset points", rotation=90, color=colour, fontsize=7.5,
+        )  # fmt: skip
+    axes.margins(x=0.06)
+    signs = {"better": " †", "worse": " ‡", "": ""}
+    axes.set_yticks(range(len(methods)), [m.name + signs[cells.mark(m)] for m in methods])
+    axes.set_ylim(-0.6, len(methods) - 0.4)
+    axes.grid(axis="x", color=_LIGHT, lw=0.7)
+    axes.set_axisbelow(True)
+    axes.set_title("joint recall")
+    return omitted
+
+
+def _survival(axes: Any, methods: list[MethodResult]) -> None:
+    stages = list(methods[0].stage_survival) if methods else []
+    for row, m in enumerate(methods):
+        values = [m.stage_survival[stage] for stage in stages]
+        axes.plot(values, [row] * len(values), color="#cccccc", lw=1.5, zorder=1)
+    for i, stage in enumerate(stages):
+        alive = [m.stage_survival[stage] for m in methods]
+        marker, colour = _MARKERS[i % len(_MARKERS)], _COLOURS[(i + 1) % len(_COLOURS)]
+        axes.plot(alive, range(len(methods)), marker, color=colour, ms=6, label=stage, zorder=2)
+    axes.tick_params(axis="y", left=False, labelleft=False)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=_LIGHT, lw=0.7)
+    axes.set_axisbelow(True)
+    axes.set_title("alive after")
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1, 0.995), ncols=max(1, min(4, len(stages))),
+        frameon=False, fontsize=7.5, handlelength=0.8, handletextpad=0.4, columnspacing=1.0,
+        borderpad=0,
+    )  # fmt: skip
+
+
+def _by_day(axes: Any, c: Comparison, methods: list[MethodResult]) -> None:
+    days = [name.removeprefix("day ") for name in c.fold_names]
+    others = 0
+    for m in reversed(methods):  # best first, as in the rows above
+        colour, style = _REFERENCE, "-"
+        if m.name != c.reference:
+            colour = _COLOURS[others % len(_COLOURS)]
+            style = _STYLES[others // len(_COLOURS) % len(_STYLES)]
+            others += 1
+        axes.plot(days, m.by_fold, style, marker="o", ms=3.5, lw=1.4, color=colour, label=m.name)
+    axes.set_title("joint recall by test day")
+    axes.grid(axis="y", color=_LIGHT, lw=0.7)
+    step = -(-len(days) // 10)
+    axes.set_xticks(range(0, len(days), step), days[::step])
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
+
+
+def _notes(c: Comparison, omitted: list[str]) -> list[str]:
+    """Legend of the symbols, one line each."""
+    bars = f"bar: {c.confidence:.0%} interval over requests and seeds"
+    if c.seeds > 1:
+        bars += "; small dots: single seeds"
+    lines = [
+        f"{bars}; orange: {c.reference}, the reference; "
+        "alive: share of the ground truth that remains"
+    ]
+    if any(cells.mark(m) for m in c.methods):
+        lines.append(f"† better, ‡ worse than the reference: {cells.MARKED}")
+    if c.published:
+        lines.append(
+            f"◇ published: {c.published['source'].split(', mean')[0]}; {c.published['note']}"
+        )
+    if omitted:
+        lines.append(f"off the scale: {', '.join(omitted)}")
+    return lines

@@ -1,0 +1,188 @@
+"""Tables of an evaluation report for the terminal, at most 100 characters wide."""
+
+import math
+from typing import TYPE_CHECKING
+
+from cascaderank.data.loading.candidates import SEARCH_METRICS
+from cascaderank.evaluation.item_retrieval import EXACT, CatalogueReport
+from cascaderank.evaluation.report import Report
+from cascaderank.evaluation.statistics.bootstrap import Summary
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def report_tables(report: Report) -> tuple["Table", ...]:
+    """Return the tables of a report: the funnel, the additional metrics if any, and the cascade."""
+    named = any(stage.metrics for stage in report.stages.values())
+    return funnel_table(report), *[metric_table(report)] * named, summary_table(report)
+
+
+def metric_table(report: Report) -> "Table":
+    """Return a table of the additional metrics, one row per stage and metric.
+
+    Examples:
+        >>> import torch
+        >>> from cascaderank.evaluation import Evaluator
+        >>> evaluator = Evaluator(quotas=(1,), threshold=1, metrics=["mrr"])
+        >>> evaluator.update(torch.ones(1, 2, 2), torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
+        >>> table = metric_table(evaluator.report())
+        >>> [list(column.cells) for column in table.columns][1:3]
+        [['mrr'], ['0.5000']]
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(
+        title="Metrics of single stages", title_justify="left", box=None, header_style="bold"
+    )
+    table.add_column("stage", max_width=24, overflow="fold")
+    table.add_column("metric")
+    for heading in ("mean", f"{report.confidence:.0%} interval", "requests", "undefined"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, stage in report.stages.items():
+        for metric, summary in stage.metrics.items():
+            table.add_row(
+                escape(name),
+                metric,
+                _number(summary),
+                _interval(summary),
+                f"{summary.requests:,}",
+                f"{summary.undefined:,}",
+            )
+    return table
+
+
+def funnel_table(report: Report) -> "Table":
+    """Return a table of ranking metrics, losses and ceilings, one row per stage.
+
+    Examples:
+        >>> import torch
+        >>> from rich.console import Console
+        >>> from cascaderank.evaluation import Evaluator
+        >>> evaluator = Evaluator(quotas=(3, 2), ground_truth=2)
+        >>> scores = torch.tensor([[[4.0, 3.0, 2.0, 1.0]], [[1.0, 3.0, 2.0, 4.0]]])
+        >>> evaluator.update(scores, torch.tensor([[2.0, 0.0, 1.0, 0.0]]))
+        >>> table = funnel_table(evaluator.report())
+        >>> [str(column.header).split() for column in table.columns][2:4]
+        [['recall', '@quota@2'], ['NDCG@2', 'linear']]
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    size = "" if report.k is None else f"@{report.k}"
+    table = Table(title="Funnel", title_justify="left", box=None, header_style="bold")
+    table.add_column("\nstage", max_width=24, overflow="fold")
+    for heading in (
+        "\nquota",
+        f"recall\n@quota{size}",
+        f"NDCG{size}\nlinear",
+        f"NDCG{size}\n2^y - 1",
+        "alive\nafter",
+        "lost\nhere",
+        "ranks\nshort",
+        "joint,\nif perfect",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, stage in report.stages.items():
+        table.add_row(
+            escape(name),
+            f"{stage.quota:,}",
+            _number(stage.recall),
+            _number(stage.ndcg_linear),
+            _number(stage.ndcg_exponential),
+            _number(stage.survival),
+            _number(stage.lost),
+            _number(stage.depth, places=1),
+            _number(stage.ceiling_if_perfect),
+        )
+    return table
+
+
+def summary_table(report: Report) -> "Table":
+    """Return a table of the joint recall and the maximum that the quotas allow, with intervals.
+
+    The caption contains the number of requests without ground truth and the notes of the report.
+
+    Examples:
+        >>> import torch
+        >>> from cascaderank.evaluation import Evaluator
+        >>> evaluator = Evaluator(quotas=(1,), threshold=1)
+        >>> evaluator.update(torch.zeros(1, 2, 1), torch.tensor([[0.0], [1.0]]))
+        >>> summary_table(evaluator.report()).caption
+        '1 of 2 requests have no ground truth'
+    """
+    from rich.table import Table
+
+    notes = list(report.notes)
+    if report.without_ground_truth:
+        undefined, requests = f"{report.without_ground_truth:,}", f"{report.requests:,}"
+        notes.insert(0, f"{undefined} of {requests} requests have no ground truth")
+    table = Table(
+        title="Cascade",
+        title_justify="left",
+        box=None,
+        header_style="bold",
+        caption="\n".join(notes) or None,
+        caption_justify="left",
+    )
+    table.add_column("")
+    for heading in ("mean", f"{report.confidence:.0%} interval", "requests", "undefined"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    size = "" if report.k is None else f"@{report.k}"
+    titles = {"joint_recall": f"joint recall{size}", "reachable": "the quotas allow"}
+    for name, summary in report.metrics.items():
+        table.add_row(
+            titles.get(name, name),
+            _number(summary),
+            _interval(summary),
+            f"{summary.requests:,}",
+            f"{summary.undefined:,}",
+        )
+    return table
+
+
+def catalogue_table(report: CatalogueReport) -> "Table":
+    """Return a table of full-catalogue retrieval metrics: metrics in rows, cut-offs in columns."""
+    from rich.table import Table
+
+    cutoffs = list(dict.fromkeys(name.partition("@")[2] for name in report.metrics))
+    notes = [f"{report.items:,} items, {report.requests:,} requests"]
+    undefined = max(summary.undefined for summary in report.metrics.values())
+    if undefined:
+        notes.append(f"{undefined:,} requests without ground truth are excluded")
+    if report.absent:
+        notes.append(f"{report.absent:,} ground-truth items outside the catalogue count as misses")
+    if report.index != EXACT:
+        notes.append(f"index {report.index} retrieves {report.index_recall:.4f} of the exact lists")
+    table = Table(
+        title="Search of all items",
+        title_justify="left",
+        box=None,
+        header_style="bold",
+        caption="\n".join(notes),
+        caption_justify="left",
+    )
+    table.add_column("")
+    for cutoff in cutoffs:
+        table.add_column(f"@{cutoff}", justify="right", no_wrap=True)
+        table.add_column("interval", justify="right", no_wrap=True)
+    for metric in SEARCH_METRICS:
+        row = []
+        for cutoff in cutoffs:
+            summary = report.metrics[f"{metric}@{cutoff}"]
+            row += [_number(summary), _interval(summary)]
+        table.add_row(metric.replace("_", " "), *row)
+    return table
+
+
+def _number(summary: Summary | None, *, places: int = 4) -> str:
+    """Format a mean; a dash if it is undefined."""
+    if summary is None or math.isnan(summary.mean):
+        return "-"
+    return f"{summary.mean:,.{places}f}"
+
+
+def _interval(summary: Summary) -> str:
+    """Format the ends of an interval; a dash if there is none."""
+    return "-" if math.isnan(summary.low) else f"{summary.low:.4f} to {summary.high:.4f}"

@@ -1,0 +1,244 @@
+"""Tables of a comparison in Markdown and LaTeX."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cascaderank.experiments.results import Comparison, MethodResult
+from cascaderank.reports import cells
+
+
+def markdown(comparison: Comparison) -> str:
+    """Return a comparison as a GitHub Markdown table, with the best trained method in bold.
+
+    Args:
+        comparison: result of the comparison.
+    """
+    c, best, columns = comparison, cells.best(comparison), _columns(comparison)
+    lines = [
+        f"**{_plain(cells.title(c))}**",
+        "",
+        _line(["method", *(_plain(f"{x.group} {x.name}".strip()) for x in columns)]),
+        _line([":--", *["--:"] * len(columns)]),
+    ]
+    for m in c.methods:
+        texts = [_plain(m.name), *(column.text(m) for column in columns)]
+        if m.name == best:
+            texts[:2] = [f"**{text}**" for text in texts[:2]]
+        lines.append(_line(texts))
+    ceiling = [f"ceiling ({c.ceiling_kind})", cells.share(c.ceiling)]
+    lines.append(_line([*ceiling, *[""] * (len(columns) - 1)]))
+    chosen = [f"- {_plain(m.name)}: {_plain(_tuned(m))}" for m in c.methods if _tuned(m)]
+    if chosen:
+        edges = any(cells.at_edge(m) for m in c.methods)
+        heading = "Chosen on validation requests" + f" ({cells.EDGE})" * edges
+        lines += ["", f"{heading}:", "", *chosen]
+    return "\n".join([*lines, "", " ".join(map(_plain, cells.notes(c))), ""])
+
+
+def latex(comparison: Comparison) -> str:
+    r"""Return a comparison as a LaTeX table for ``\usepackage{booktabs}``.
+
+    The best trained method in each column of recall or NDCG is bold. A dagger marks methods that
+    are significantly better than the reference, a double dagger those that are significantly worse;
+    the caption defines both.
+
+    Args:
+        comparison: result of the comparison.
+    """
+    c = comparison
+    columns = [column for column in _columns(c) if column.in_papers]
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_caption(c)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
+        r"\toprule",
+        *_headings(columns),
+        r"\midrule",
+    ]
+    groups = [[m for m in c.methods if not m.trained], [m for m in c.methods if m.trained]]
+    for methods in filter(None, groups):
+        if methods is groups[1] and groups[0]:
+            lines.append(r"\midrule")
+        for m in methods:
+            texts = [_row_cell(c, column, m) for column in columns]
+            dagger = {"better": r"$^\dagger$", "worse": r"$^\ddagger$", "": ""}[cells.mark(m)]
+            lines.append(" & ".join([_escaped(m.name), texts[0] + dagger, *texts[1:]]) + r" \\")
+    ceiling = [f"ceiling ({c.ceiling_kind})", cells.share(c.ceiling)]
+    lines += [
+        r"\midrule",
+        " & ".join([*ceiling, *[""] * (len(columns) - 1)]).rstrip() + r" \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join([*lines, ""])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Column:
+    name: str
+    text: Callable[[MethodResult], str]
+    group: str = ""
+    """Common heading of adjacent columns, such as a stage; empty for none."""
+    best_of: Callable[[MethodResult], float] | None = None
+    """Value whose maximum is the best of the column; ``None`` if none is highlighted."""
+    in_papers: bool = True
+    """Whether the column is part of the LaTeX table."""
+
+
+def _columns(c: Comparison) -> list[_Column]:
+    columns = [
+        _Column(
+            name="joint recall",
+            text=lambda m: cells.with_deviation(m.joint_recall, m.seed_deviation),
+            best_of=lambda m: m.joint_recall,
+        ),
+        _Column(
+            name=f"{c.confidence:.0%} interval",
+            text=lambda m: cells.interval(m.low, m.high),
+            in_papers=False,
+        ),
+    ]
+    if c.published:
+        columns.append(
+            _Column(
+                name="published",
+                text=lambda m: (
+                    cells.with_deviation(m.published.mean, m.published.std) if m.published else ""
+                ),
+            )
+        )
+    if any(m.gain is not None for m in c.methods):
+        columns += [
+            _Column(
+                name="gain",
+                text=lambda m: " ".join(
+                    (
+                        cells.share(m.gain, sign="+"),
+                        cells.interval(m.gain_low, m.gain_high, sign="+"),
+                    )
+                ).strip(),
+                in_papers=False,
+            ),
+            _Column(name="p", text=lambda m: cells.p_value(m.p_holm), in_papers=False),
+        ]
+    for stage in c.methods[0].stage_recall if c.methods else ():
+        columns += [
+            _Column(
+                name="recall",
+                group=stage,
+                text=lambda m, stage=stage: cells.share(m.stage_recall[stage]),  # type: ignore[misc]
+                best_of=lambda m, stage=stage: m.stage_recall[stage],  # type: ignore[misc]
+            ),
+            _Column(
+                name="NDCG",
+                group=stage,
+                text=lambda m, stage=stage: cells.share(m.stage_ndcg[stage]),  # type: ignore[misc]
+                best_of=lambda m, stage=stage: m.stage_ndcg[stage],  # type: ignore[misc]
+            ),
+        ]
+    for place, v in enumerate(c.methods[0].stage_metrics if c.methods else ()):
+        columns.append(
+            _Column(
+                name=v.metric,
+                group=v.stage,
+                text=lambda m, i=place: cells.share(m.stage_metrics[i].mean),  # type: ignore[misc]
+                best_of=lambda m, i=place: m.stage_metrics[i].mean,  # type: ignore[misc]
+            )
+        )
+    for place, s in enumerate(next((m.search for m in c.methods if m.search), ())):
+        columns.append(
+            _Column(
+                name=s.metric,
+                group="all items",
+                text=lambda m, i=place: (  # type: ignore[misc]
+                    cells.with_deviation(m.search[i].mean, m.search[i].deviation)
+                    if m.search
+                    else ""
+                ),
+                best_of=lambda m, i=place: m.search[i].mean if m.search else math.nan,  # type: ignore[misc]
+            )
+        )
+    return [
+        *columns,
+        _Column(name="s", text=lambda m: cells.seconds(m.seconds)),
+        _Column(name="MB", text=lambda m: cells.megabytes(m.peak_memory), in_papers=False),
+    ]
+
+
+def _tuned(m: MethodResult) -> str:
+    text, tried = cells.chosen(m), cells.tried(m)
+    return text + f" (of {tried} tried)" * bool(text and tried)
+
+
+def _row_cell(c: Comparison, column: _Column, m: MethodResult) -> str:
+    text = column.text(m).replace(" ± ", r"\,$\pm$\,")
+    if column.best_of is None or not m.trained:
+        return text
+    value = column.best_of
+    # The best is compared as printed: equal printed values are equally good.
+    highest = max(
+        (cells.share(value(o)) for o in c.methods if o.trained and value(o) == value(o)), default=""
+    )
+    return rf"\textbf{{{text}}}" if cells.share(value(m)) == highest else text
+
+
+def _headings(columns: list[_Column]) -> list[str]:
+    """Heading lines: group headings over their columns, if any, and the column names."""
+    spans: list[tuple[str, int, int]] = []
+    for place, column in enumerate(columns, start=2):  # the first column is the method
+        if column.group and spans and spans[-1][0] == column.group:
+            spans[-1] = (column.group, spans[-1][1], place)
+        elif column.group:
+            spans.append((column.group, place, place))
+    lines = []
+    if spans:
+        start, end = spans[0][1], spans[-1][2]
+        over = [rf"\multicolumn{{{e - s + 1}}}{{c}}{{{_escaped(group)}}}" for group, s, e in spans]
+        gaps = [""] * (start - 1) + over + [""] * (len(columns) + 1 - end)
+        lines.append(" & ".join(gaps).rstrip() + r" \\")
+        lines.append(" ".join(rf"\cmidrule(lr){{{s}-{e}}}" for _, s, e in spans))
+    return [*lines, " & ".join(["method", *(_escaped(x.name) for x in columns)]) + r" \\"]
+
+
+def _caption(c: Comparison) -> str:
+    text = [f"{cells.title(c)}.", "Joint recall with its standard deviation over seeds."]
+    if any(cells.mark(m) for m in c.methods):
+        text.append(
+            f"@dagger@ better, @ddagger@ worse than {c.reference} in a paired randomisation test "
+            f"over requests: {cells.MARKED}."
+        )
+    if c.published:
+        text.append(f"Published: {c.published['source']}; {c.published['note']}.")
+    if c.undefined:
+        text.append(f"{c.undefined:,} requests without ground truth are excluded.")
+    caption = _escaped(" ".join(text))
+    return caption.replace("@dagger@", r"$^\dagger$").replace("@ddagger@", r"$^\ddagger$")
+
+
+def _line(texts: list[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def _plain(text: str) -> str:
+    """Escape the Markdown markup in a text."""
+    return "".join(f"\\{letter}" if letter in r"\|*_`[]<>#" else letter for letter in text)
+
+
+_LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "±": r"$\pm$",
+}
+
+
+def _escaped(text: str) -> str:
+    """Escape the LaTeX markup in a text."""
+    return "".join(_LATEX.get(letter, letter) for letter in text)

@@ -1,0 +1,218 @@
+"""Tables, files and plots of a comparison: completeness, width and escaping."""
+
+import io
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from rich.console import Console
+
+from cascaderank.errors import MissingExtraError
+from cascaderank.experiments.results import summarise
+from cascaderank.reports.comparison_files import write_comparison, write_plot
+from cascaderank.reports.comparison_tables import comparison_tables
+from cascaderank.reports.paper_tables import latex, markdown
+from tests.experiments.runs import runs_of, searched
+
+STAGES = ("retrieval", "pre_ranking", "ranking", "re-ranking")
+MEANS = {
+    "random order": 0.5,
+    "bce": 0.8,
+    "fs_lambdaloss": 0.7,
+    "lcron": 0.87,
+    "conditional_survival (cut=quotas)": 0.8,
+}
+
+
+@pytest.fixture
+def comparison(settings_for):
+    """Build a comparison with the given stages, folds and changes to the settings."""
+
+    def build(stages=2, folds=1, means=MEANS, day=False, search=(), **changes):
+        names = STAGES[:stages]
+        tables = {s: {"model": "mlp", "quota": 40 - 5 * i} for i, s in enumerate(names)}
+        settings = settings_for("log").changed({"stages": tables, **changes})
+        runs = searched(runs_of(means, stages=names, folds=folds), metrics=search)
+        labels = [f"day 2024-01-{9 + i:02d}" if day else f"fold {i}" for i in range(folds)]
+        return summarise(settings, runs, dataset="a_shop & more", fold_names=labels)
+
+    return build
+
+
+def printed(found):
+    console = Console(width=100, file=io.StringIO())
+    console.print(*comparison_tables(found))
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3, 4])
+@pytest.mark.parametrize("published", [None, "lcron_table_6"])
+def test_tables_fit_100_columns_with_every_number_whole(comparison, stages, published):
+    found = comparison(stages, folds=3, **{"compare.published": published})
+    text = printed(found)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
+    for m in found.methods:
+        assert m.name.split()[0] in text
+        assert f"{m.joint_recall:.4f}".removeprefix("0") in text
+        for stage in found.methods[0].stage_recall:
+            assert f"{m.stage_recall[stage]:.4f}".removeprefix("0") in text
+    assert ("…" in text) is False
+    assert all(stage in text for stage in STAGES[:stages])
+    assert ("Table 6" in text) is (published is not None)
+    assert (".7390 ± .0008" in text) is (published is not None)
+
+
+def test_tables_contain_tuning_and_edges(comparison):
+    long = "a variant whose name goes on and on, as far as a folder would let it (x=1, y=2)"
+    text = printed(comparison(folds=3, means={"bce": 0.8, long: 0.8}))
+    assert text.count("learning_rate=0.03 (edge): 2 of 3") == 2
+    assert text.count("learning_rate=0.01: 1 of 3") == 2
+    assert "a better one may lie beyond" in text
+
+
+def test_retrieval_is_printed_with_interval_gain_and_p(comparison):
+    names = [f"{m}@{n}" for n in (20, 50) for m in ("hit_rate", "ndcg", "recall", "precision")]
+    found = comparison(search=names)
+    text = printed(found)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
+    assert text.count("Search of all items") == 3
+    assert "Welch" in text
+    for v in found.methods[3].search:
+        assert v.metric in text
+        for number in (f"{v.mean:.4f}", f"{v.low:.3f}", f"{v.high:.3f}", f"{v.gain:+.4f}"):
+            assert number.replace("0.", ".", 1) in text
+    assert "Search" not in printed(comparison())
+    heading, _, *rows = rows_of(markdown(found))
+    by_name = {row[0].strip("*"): dict(zip(heading, row, strict=True)) for row in rows}
+    v = found.methods[3].search[6]
+    cell = f"{v.mean:.4f} ± {v.deviation:.4f}".replace("0.", ".")
+    assert by_name["lcron"]["all items recall@50"] == cell
+    assert by_name["random order"]["all items recall@50"] == ""
+    latex_rows = [r for r in latex(found).splitlines() if r.startswith(("random", "lcron"))]
+    assert {r.count(" & ") for r in latex_rows} == {latex_rows[0].count(" & ")}
+
+
+def test_a_single_method_has_no_column_of_gains(comparison):
+    text = printed(comparison(means={"bce": 0.8}))
+    assert "Gain: over" not in text
+    assert ".8" in text
+
+
+def rows_of(text):
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def test_markdown_is_one_table_with_a_cell_for_every_heading(comparison):
+    found = comparison(3, **{"compare.published": "lcron_table_6"})
+    heading, rule, *rows = rows_of(markdown(found))
+    assert all(len(row) == len(heading) for row in rows)
+    assert all(set(cell) <= {"-", ":"} for cell in rule)
+    by_name = {
+        row[0].strip("*").replace("\\", ""): dict(zip(heading, row, strict=True)) for row in rows
+    }
+    assert set(by_name) == {*MEANS, "ceiling (quotas)"}
+    lcron = by_name["lcron"]
+    assert lcron["joint recall"].startswith("**.8")
+    assert lcron["published"] == ".7390 ± .0008"
+    assert lcron["p"] == "<.001"
+    assert (
+        lcron["pre\\_ranking recall"] == f"{found.methods[3].stage_recall['pre_ranking']:.4f}"[1:]
+    )
+    assert by_name["bce"]["gain"] == ""
+    assert "not on this data set" in markdown(found)
+
+
+def test_latex_has_balanced_rows_bold_and_daggers(comparison):
+    text = latex(comparison(3, **{"compare.published": "lcron_table_6"}))
+    columns = re.search(r"\\begin\{tabular\}\{(l)(r+)\}", text)
+    width = len(columns[1] + columns[2])
+    body = text[columns.end() : text.index(r"\end{tabular}")]
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    for row in rows:
+        spanned = sum(int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", row))
+        assert len(re.findall(r"(?<!\\)&", row)) + 1 + spanned == width
+    assert r"pre\_ranking" in text
+    assert r"a\_shop \& more" in text
+    assert not re.search(r"(?<!\\)_", text)
+    line = {row.split(" & ")[0]: row for row in rows}
+    assert r"\textbf{.8" in line["lcron"]
+    assert r"$^\dagger$" in line["lcron"]
+    assert r"$^\ddagger$" in line[r"fs\_lambdaloss"]
+    assert r"\textbf" not in line["bce"]
+    assert "dagger" not in line["bce"]
+    assert r"$^\dagger$ better, $^\ddagger$ worse than bce" in text
+    for rule in ("toprule", "midrule", "bottomrule", r"cmidrule(lr){4-5}"):
+        assert f"\\{rule}" in text
+
+
+def test_braces_in_latex_are_balanced(comparison):
+    text = latex(comparison(4)).replace(r"\{", "").replace(r"\}", "")
+    depth = 0
+    for letter in text:
+        depth += (letter == "{") - (letter == "}")
+        assert depth >= 0
+    assert depth == 0
+
+
+def test_files_are_written(comparison, tmp_path):
+    pytest.importorskip("matplotlib")
+    found = comparison(3, folds=3, day=True, **{"compare.published": "lcron_table_6"})
+    write_comparison(found, tmp_path)
+    write_plot(found, tmp_path)
+    assert json.loads((tmp_path / "comparison.json").read_text()) == found.to_json()
+    assert (tmp_path / "comparison.md").read_text() == markdown(found)
+    assert (tmp_path / "comparison.tex").read_text() == latex(found)
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert {p.suffix for p in tmp_path.iterdir()} == {".json", ".md", ".tex", ".png", ".svg"}
+
+
+def figure_of(found):
+    from matplotlib import figure
+
+    from cascaderank.reports.comparison_plot import _draw
+
+    return _draw(found, figure)
+
+
+def test_the_plot_has_a_row_per_method_and_days_below(comparison):
+    pytest.importorskip("matplotlib")
+    joint, alive, days = figure_of(comparison(3, folds=3, day=True)).axes
+    names = [label.get_text().split(" †")[0].split(" ‡")[0] for label in joint.get_yticklabels()]
+    assert set(names) == set(MEANS) - {"random order"}
+    assert names[-1] == "lcron"
+    assert [label.get_text() for label in alive.get_legend().texts] == list(STAGES[:3])
+    assert [t.get_text() for t in days.get_xticklabels()] == [
+        f"2024-01-{d:02d}" for d in (9, 10, 11)
+    ]
+    assert len(figure_of(comparison(3, folds=3)).axes) == 2
+
+
+def test_values_off_the_scale_are_noted_and_not_drawn(comparison):
+    pytest.importorskip("matplotlib")
+    drawn = figure_of(comparison(means={"random order": 0.3, "bce": 0.8, "lcron": 0.82}))
+    notes = drawn.get_supxlabel()
+    assert "off the scale: random order .3" in notes
+    assert drawn.axes[0].get_xlim()[0] > 0.7
+    near = figure_of(comparison(means={"random order": 0.79, "bce": 0.8, "lcron": 0.82}))
+    assert "random order" not in near.get_supxlabel()
+    assert "random order" in [t.get_text() for t in near.axes[0].texts]
+
+
+def test_equal_comparisons_have_equal_plots(comparison, tmp_path):
+    pytest.importorskip("matplotlib")
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        write_plot(comparison(), folder)
+    for kind in ("png", "svg"):
+        name = f"comparison.{kind}"
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    ET.parse(tmp_path / "a" / "comparison.svg")
+
+
+def test_without_matplotlib_the_error_names_the_extra(comparison, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'cascaderank\[report\]'"):
+        write_plot(comparison(), tmp_path)
+    assert not list(tmp_path.iterdir())

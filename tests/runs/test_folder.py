@@ -1,0 +1,127 @@
+"""The folder of a run is written whole or not at all, by one process at a time."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from cascaderank.errors import ConfigError, RunError
+from cascaderank.runs.folder import (
+    RunFolder,
+    locked,
+    read_json,
+    scratch,
+    write_atomically,
+    write_json,
+)
+from cascaderank.runs.seeding import deterministic, pick_device
+from cascaderank.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def fail(_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"], "nothing half written is left"
+
+
+def test_json_holds_no_nan(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "file.json", {"x": float("nan")})
+    assert not (tmp_path / "file.json").exists()
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_json_that_cannot_be_read_is_told(tmp_path, content):
+    if content:
+        (tmp_path / "report.json").write_text(content)
+    with pytest.raises(RunError, match=r"report\.json: (missing|not JSON)"):
+        read_json(tmp_path / "report.json")
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    with (
+        locked(tmp_path),
+        pytest.raises(RunError, match="another process trains"),
+        locked(tmp_path),
+    ):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_what_a_killed_process_left_is_taken_away(tmp_path):
+    (tmp_path / ".cascaderank-killed").mkdir()
+    (tmp_path / ".cascaderank-killed" / "column").write_bytes(b"large")
+    with scratch(tmp_path) as place:
+        assert [p.name for p in tmp_path.iterdir()] == [place.name]
+    assert not list(tmp_path.iterdir())
+    with scratch(None) as place:
+        assert place.is_dir()
+    assert not place.exists()
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(RunError, match="a run needs a folder"):
+        RunFolder(tmp_path / "run")
+
+
+def test_other_files_are_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("all of it")
+    with pytest.raises(RunError, match=r"holds files and no config\.toml"):
+        RunFolder(tmp_path)
+
+
+def test_a_checkpoint_brings_everything_back(tmp_path):
+    torch.manual_seed(0)
+    module = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW(module.parameters())
+    module(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    state = TrainState(epoch=2, batch=1, step=9, sums={"loss": 0.1 + 0.2}, best=0.5)
+    best = {"weight": torch.ones(3)}
+    random = {"cpu": torch.get_rng_state()}
+    modules = {"module": module, "optimizer": optimizer}
+    save_checkpoint(tmp_path / "c.pt", state, modules=modules, best_weights=best, random=random)
+    other = torch.nn.Linear(2, 1)
+    other_optimizer = torch.optim.AdamW(other.parameters())
+    found, found_best, found_random = load_checkpoint(
+        tmp_path / "c.pt",
+        modules={"module": other, "optimizer": other_optimizer},
+        device=torch.device("cpu"),
+    )
+    assert found == state
+    assert torch.equal(found_best["weight"], best["weight"])
+    assert torch.equal(found_random["cpu"], random["cpu"])
+    assert torch.equal(other.weight, module.weight)
+    assert json.dumps(other_optimizer.state_dict()["param_groups"]) == json.dumps(
+        optimizer.state_dict()["param_groups"]
+    )
+
+
+def test_seeding_leaves_the_generators_of_others_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with deterministic(0, torch.device("cpu")):
+        first = torch.rand(2)
+        assert torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(torch.rand(3), expected)
+    assert not torch.are_deterministic_algorithms_enabled()
+    with deterministic(0, torch.device("cpu")):
+        assert torch.equal(torch.rand(2), first)
+
+
+def test_an_unknown_device_is_told():
+    assert pick_device("auto").type in {"cpu", "cuda", "mps"}
+    with pytest.raises(ConfigError, match="device 'tpu' is not available here; there are auto"):
+        pick_device("tpu")

@@ -1,0 +1,157 @@
+"""A config is checked whole, before any work, and every mistake in it is told at once."""
+
+import pytest
+
+from cascaderank.errors import ConfigError
+from cascaderank.settings.files import parsed_change
+from cascaderank.settings.run import read_settings
+
+GOOD = """
+[data]
+path = "log"
+
+[relevance]
+top = 10
+
+[stages.retrieval]
+model = "linear"
+quota = 30
+
+[stages.ranking]
+model = "mlp"
+quota = 20
+hidden = [8, 4]
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def file_of(text):
+        path = tmp_path / "run.toml"
+        path.write_text(text)
+        return path
+
+    return file_of
+
+
+def test_a_good_config_is_read(write):
+    settings = read_settings(write(GOOD))
+    assert settings.quotas == (30, 20)
+    assert settings.objective.name == "lcron"
+    assert settings.stages["ranking"].options == {"hidden": [8, 4]}
+
+
+def test_settings_survive_writing_and_reading(write):
+    settings = read_settings(write(GOOD))
+    assert read_settings(write(settings.to_toml())) == settings
+
+
+def test_what_is_compared_is_no_setting_of_a_run(write):
+    one, other = (read_settings(write(GOOD), [f"compare.seeds={n}"]) for n in (1, 2))
+    assert one.to_toml() == other.to_toml()
+    assert one.differences(other) == []
+    assert one.differences(one.changed({"train.seed": 3})) == ["train.seed: 0, not 3"]
+
+
+def test_a_setting_can_be_changed_by_its_dotted_name(write):
+    changes = ["train.epochs=3", "stages.ranking.hidden=[2]", "objective.name=bce"]
+    settings = read_settings(write(GOOD), changes)
+    assert settings.train.epochs == 3
+    assert settings.stages["ranking"].options == {"hidden": [2]}
+    assert settings.objective.name == "bce"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("quota = 20", "quota = 40", "quotas must be positive and never grow; got [30, 40]"),
+        (
+            "quota = 20",
+            "quota = 0",
+            "stages.ranking.quota: Input should be greater than or equal to 1",
+        ),
+        ("quota = 20", "qouta = 20", "missing setting stages.ranking.quota"),
+        ("hidden", "hiden", "stage 'mlp' has no option 'hiden' (did you mean 'hidden'?)"),
+        ('"mlp"', '"mpl"', "no stage called 'mpl' (did you mean 'mlp'?)"),
+        ("top = 10", "", "relevance: give one of top and threshold"),
+        ("top = 10", "topp = 10", "unknown setting relevance.topp (did you mean 'top'?)"),
+        ("[relevance]", "[relevence]", "unknown setting relevence (did you mean 'relevance'?)"),
+        ("[data]", "[train]\nlerning_rate = 1\n[data]", "unknown setting train.lerning_rate"),
+        ("[data]", "[train]\nepochs = 0\n[data]", "train.epochs"),
+        ("[data]", "[data]\ntarget = 'funel'", "no target called 'funel' (did you mean 'funnel'?)"),
+        ("[data]", "[objective]\nname = 'lcorn'\n[data]", "no objective called 'lcorn'"),
+        (
+            "[data]",
+            "[objective]\ntemprature = 3\n[data]",
+            "objective 'lcron' has no option 'temprature' (did you mean 'temperature'?)",
+        ),
+        (
+            "[data]",
+            "[objective]\nquotas = [3, 2]\n[data]",
+            "objective: quotas cannot be said here: quotas are those of [stages]",
+        ),
+        (
+            "[data]",
+            "[data]\nsplit = { by = 'request', tset = 0.2 }",
+            "unknown setting data.split.tset (did you mean 'test'?)",
+        ),
+        ("[data]", "[data]\nsplit = { by = 'row' }", "data.split"),
+        ("[data]", "[data", "not a TOML file"),
+    ],
+)
+def test_each_mistake_is_told(write, old, new, told):
+    assert old in GOOD
+    path = write(GOOD.replace(old, new, 1))
+    with pytest.raises(ConfigError) as caught:
+        read_settings(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert told in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once(write):
+    wrong = GOOD.replace("quota = 30", "quota = -1").replace("top = 10", "topp = 10")
+    with pytest.raises(ConfigError) as caught:
+        read_settings(write(wrong), ["train.epohs=1"])
+    told = str(caught.value)
+    assert "stages.retrieval.quota" in told
+    assert "relevance.topp" in told
+    assert "unknown setting train.epohs (did you mean 'epochs'?)" in told
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        read_settings(tmp_path / "nothing.toml")
+
+
+@pytest.mark.parametrize("change", ["train.seed", "=3", ""])
+def test_a_change_has_a_name_and_a_value(change):
+    with pytest.raises(ConfigError, match="--set takes name=value"):
+        parsed_change(change)
+
+
+def test_a_value_is_no_table(write):
+    with pytest.raises(ConfigError, match="'path' is a value, not a table"):
+        read_settings(write(GOOD), ["data.path.deeper=1"])
+
+
+def test_a_target_may_be_a_relabelling(write):
+    table = "data.target={ z = [0, 1, 2.5] }"
+    settings = read_settings(write(GOOD), [table])
+    assert settings.data.target.z == (0, 1, 2.5)
+    assert read_settings(write(settings.to_toml())) == settings
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("{ z = [0, 2, 1] }", "data.target: z must be non-decreasing numbers of at least 0"),
+        ('{ by = "stage", z = [0] }', "data.target.by: Input should be 'level' or 'feedback'"),
+        ("{ zz = [0] }", "unknown setting data.target.zz (did you mean 'z'?)"),
+        ("{ zz = [0] }", "missing setting data.target.z"),
+        ("3", "data.target: "),
+    ],
+)
+def test_a_wrong_target_is_told(write, target, told):
+    with pytest.raises(ConfigError) as caught:
+        read_settings(write(GOOD), [f"data.target={target}"])
+    assert told in str(caught.value)
