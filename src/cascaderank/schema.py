@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     StrictInt,
     StrictStr,
@@ -23,6 +21,7 @@ from pydantic import (
 )
 
 from cascaderank.errors import DataError, SchemaError, did_you_mean
+from cascaderank.settings.base import Settings
 
 RESERVED = ("request_id", "timestamp", "level", "position", "label", "feedback")
 """Columns of a request log that are not features."""
@@ -59,15 +58,13 @@ class Transform(StrEnum):
     LOG1P_STANDARDISE = "log1p_standardise"
 
 
-class Feature(BaseModel):
+class Feature(Settings):
     """One column of a request log.
 
     Examples:
         >>> Feature(name="video", role="item", kind="categorical", buckets=1000).size
         1001
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1)
     role: Role
@@ -106,10 +103,8 @@ class Feature(BaseModel):
         return None if self.buckets is None else self.buckets + 1
 
 
-class Schema(BaseModel):
+class Schema(Settings):
     """The features of a data set, in order, with unique names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: tuple[Feature, ...]
 
@@ -189,10 +184,8 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     ]
 
 
-class Moments(BaseModel):
+class Moments(Settings):
     """Mean and standard deviation of a numeric feature over the training requests."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: float
     deviation: float = Field(gt=0)
@@ -201,9 +194,9 @@ class Moments(BaseModel):
 class FittedSchema(Schema):
     """A schema with the statistics of the training requests."""
 
-    vocabularies: dict[str, tuple[StrictInt, ...] | tuple[StrictStr, ...]] = {}
+    vocabularies: dict[str, tuple[StrictInt, ...] | tuple[StrictStr, ...]] = Field({})
     """Values by vocabulary; the code of the i-th value is i + 1, and 0 is out of vocabulary."""
-    moments: dict[str, Moments] = {}
+    moments: dict[str, Moments] = Field({})
     """Moments by feature, for standardised features; after log1p if the transform includes it."""
 
     def codes(self, feature: Feature) -> int:

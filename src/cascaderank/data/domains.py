@@ -226,7 +226,7 @@ def _random_integers(rows: Tensor, length: int, seed: int) -> Tensor:
 
 
 def _mix(z: Tensor) -> Tensor:
-    """Return :func:`cascaderank.data.encoding.hashing.mix` of int64; it wraps around like uint64."""
+    """Mix as :func:`~cascaderank.data.encoding.hashing.mix`; int64 wraps around like uint64."""
     z = z + _signed(0x9E3779B97F4A7C15)
     z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
     z = (z ^ _shifted(z, 27)) * _signed(0x94D049BB133111EB)

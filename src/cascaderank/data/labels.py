@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from cascaderank.errors import ConfigError, DataError, did_you_mean
+from cascaderank.settings.base import Settings
 
 Numbers = NDArray[Any]
 Labels = NDArray[np.float32]
@@ -113,7 +114,7 @@ TARGETS: dict[str, Callable[..., Labels]] = {
 """Target functions by name."""
 
 
-class Relabelling(BaseModel):
+class Relabelling(Settings):
     r"""Target that maps each funnel level to a chosen value, as in FS-LTR.
 
     .. math::
@@ -132,8 +133,6 @@ class Relabelling(BaseModel):
 
     Source: FS-LTR, equation 9.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     by: Literal["level", "feedback"] = "level"
     z: tuple[float, ...] = Field(min_length=1)

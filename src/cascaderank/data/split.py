@@ -11,11 +11,12 @@ from typing import Annotated, Literal, Self, assert_never
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from cascaderank.data.encoding.hashing import hashed, mix, seeded
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import DataError
+from cascaderank.settings.base import Settings
 
 Rows = NDArray[np.int64]
 GIVEN = ("train", "validation", "test")
@@ -26,15 +27,13 @@ _FEWEST_FOLDS = 3  # one each for training, validation and test
 _SKIPPED = -1
 
 
-class RequestSplit(BaseModel):
+class RequestSplit(Settings):
     """Random split by request.
 
     Examples:
         >>> RequestSplit(test=0.2).validation
         0.1
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     by: Literal["request"] = "request"
     validation: float = Field(0.1, gt=0, lt=1)
@@ -53,15 +52,13 @@ class RequestSplit(BaseModel):
         return self
 
 
-class FoldSplit(BaseModel):
+class FoldSplit(Settings):
     """Cross-validation: one fold for the test, the next for validation, the others for training.
 
     Examples:
         >>> [FoldSplit(folds=3, fold=i).fold for i in range(3)]
         [0, 1, 2]
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     by: Literal["fold"] = "fold"
     folds: int = Field(5, ge=3)
@@ -78,7 +75,7 @@ class FoldSplit(BaseModel):
         return self
 
 
-class DaySplit(BaseModel):
+class DaySplit(Settings):
     """Split by day: the last days for the test, the days before them for validation.
 
     All earlier days are for training. Days are those of the request log: UTC, unless its source
@@ -89,8 +86,6 @@ class DaySplit(BaseModel):
         1
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     by: Literal["day"] = "day"
     validation_days: int = Field(1, ge=1)
     """Number of validation days, counted among days with requests."""
@@ -100,7 +95,7 @@ class DaySplit(BaseModel):
     """Number of last days in none of the sets, counted among days with requests."""
 
 
-class GivenSplit(BaseModel):
+class GivenSplit(Settings):
     """Split published with the data, such as ``train.txt``, ``vali.txt`` and ``test.txt``.
 
     Of data published as folds, one fold is for the test, the fold before it for validation and the
@@ -110,8 +105,6 @@ class GivenSplit(BaseModel):
         >>> GivenSplit().fold
         0
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     by: Literal["given"] = "given"
     fold: int = Field(0, ge=0)

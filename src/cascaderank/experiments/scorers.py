@@ -14,7 +14,7 @@ from typing import Any, Self, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -28,6 +28,7 @@ from cascaderank.metrics.recall import recall_metric
 from cascaderank.runs.data import RunData
 from cascaderank.runs.folder import RunFolder
 from cascaderank.schema import Kind, Role
+from cascaderank.settings.base import Settings
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.memory import PeakMemory
 from cascaderank.training.train_run import RunResult
@@ -43,10 +44,8 @@ _MAX_CANDIDATES = 10_000  # per request, a limit of LightGBM
 
 
 @final
-class TreeSettings(BaseModel):
+class TreeSettings(Settings):
     """Settings of gradient-boosted trees, with the names and meanings of LightGBM."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_leaves: int = Field(31, ge=2)
     learning_rate: float = Field(0.1, gt=0)

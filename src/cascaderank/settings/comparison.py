@@ -3,7 +3,9 @@
 import re
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+
+from cascaderank.settings.base import Settings
 
 _VARIANT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _.+=()-]*[A-Za-z0-9_+=()-])?")
 
@@ -30,11 +32,7 @@ _BY_NAME = BeforeValidator(_by_name)
 _Values = Annotated[tuple[Any, ...], Field(min_length=1)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TuningSettings(_Settings):
+class TuningSettings(Settings):
     """How the values of a grid are tried; every method has the same budget."""
 
     trials: int | None = Field(
@@ -49,7 +47,7 @@ class TuningSettings(_Settings):
     )
 
 
-class CompareSettings(_Settings):
+class CompareSettings(Settings):
     """What `cascaderank compare` runs beside one another."""
 
     objectives: tuple[str, ...] = Field(

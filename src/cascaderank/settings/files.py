@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from cascaderank.errors import ConfigError, did_you_mean
+from cascaderank.settings.base import Settings
 
-Kind = TypeVar("Kind", bound=BaseModel)
+Kind = TypeVar("Kind", bound=Settings)
 
 
 def read_as(kind: type[Kind], path: Path, changes: Sequence[str] = ()) -> Kind:
@@ -94,7 +95,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 _CHOICES = ("split", "target")  # settings that are one of several tables
 
 
-def _told(error: Any, kind: type[BaseModel]) -> str:
+def _told(error: Any, kind: type[Settings]) -> str:
     """One mistake as a sentence that starts with the dotted name of the setting."""
     place = error["loc"]
     # A choice of tables adds which of them it took; that is no name of a setting.
@@ -111,7 +112,7 @@ def _told(error: Any, kind: type[BaseModel]) -> str:
     return f"{name}: {message}{shown}" if name else message
 
 
-def _fields(kind: type[BaseModel], where: Sequence[str]) -> list[str]:
+def _fields(kind: type[Settings], where: Sequence[str]) -> list[str]:
     """Names of the settings of one table; of a choice of tables, those of all of them."""
     models = [kind]
     for part in (p for p in where if not p.isdigit()):  # not places in a list
@@ -124,7 +125,7 @@ def _fields(kind: type[BaseModel], where: Sequence[str]) -> list[str]:
     return sorted({name for model in models for name in model.model_fields})
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _models(annotation: Any) -> list[type[Settings]]:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
         return [annotation]
     return [model for inner in get_args(annotation) for model in _models(inner)]

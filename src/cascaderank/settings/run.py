@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from cascaderank.data.labels import TARGETS, TargetSettings
 from cascaderank.data.loading.candidates import CandidateSettings, CatalogueSettings
@@ -15,6 +15,7 @@ from cascaderank.errors import ConfigError, ShapeError, did_you_mean
 from cascaderank.metrics import named_metric
 from cascaderank.objectives import OBJECTIVES, build_objective
 from cascaderank.registry import Registry
+from cascaderank.settings.base import Choice, Settings
 from cascaderank.settings.comparison import CompareSettings
 from cascaderank.settings.files import check_as, flat, read_as, with_changes
 from cascaderank.settings.schedule import Schedule
@@ -31,12 +32,6 @@ def raise_for_options(registry: Registry[Any], name: str, options: Mapping[str, 
     mistakes = registry.option_mistakes(name, options)
     if mistakes:
         raise ValueError("; ".join(mistakes))
-
-
-class Settings(BaseModel):
-    """Frozen, and unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DataSettings(Settings):
@@ -70,17 +65,6 @@ class RelevanceSettings(Settings):
         if (self.top is None) == (self.threshold is None):
             raise ValueError("give one of top and threshold, and not both")
         return self
-
-
-class Choice(Settings):
-    """A registered thing by name, with its options beside the name."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What was given beyond the fields above."""
-        return dict(self.model_extra or {})
 
 
 class StageSettings(Choice):

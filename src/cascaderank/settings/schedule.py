@@ -6,20 +6,17 @@ from fnmatch import fnmatchcase
 from itertools import accumulate
 from typing import Any, Literal, Self, final
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.objectives import Term
+from cascaderank.settings.base import Settings
 
 PRESETS = ("joint", "alternating", "sequential", "rankflow")
 """Names of predefined schedules; see ``docs/schedules.md``."""
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Phase(_Settings):
+class Phase(Settings):
     """Stages, terms, candidates and length of one phase."""
 
     stages: tuple[str, ...] | None = Field(
@@ -55,7 +52,7 @@ class Plan:
     """Names of the terms that are used."""
 
 
-class Schedule(_Settings):
+class Schedule(Settings):
     """A preset by name, or custom phases.
 
     Examples:

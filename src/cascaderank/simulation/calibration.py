@@ -4,19 +4,17 @@ from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy.optimize import minimize
 from scipy.special import expit
 
 from cascaderank.errors import DataError
+from cascaderank.settings.base import Settings
 
 Floats = NDArray[np.float64]
 
 
-class ReliabilityBin(BaseModel):
+class ReliabilityBin(Settings):
     """Bin of candidates with similar predicted probability, and their positive rate."""
-
-    model_config = ConfigDict(frozen=True)
 
     predicted: float
     """Mean predicted probability."""
@@ -76,15 +74,13 @@ def calibration_error(table: list[ReliabilityBin]) -> float:
 
 
 @final
-class Platt(BaseModel):
+class Platt(Settings):
     """Platt scaling: the probability is ``sigmoid(slope * score + offset)``.
 
     Examples:
         >>> float(Platt(slope=1.0, offset=0.0)(np.array([0.0]))[0])
         0.5
     """
-
-    model_config = ConfigDict(frozen=True)
 
     slope: float
     offset: float

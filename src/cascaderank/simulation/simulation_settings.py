@@ -5,11 +5,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from cascaderank.settings.base import Choice, Settings
 from cascaderank.settings.run import (
-    Choice,
     DataSettings,
     RunSettings,
-    Settings,
     TrainSettings,
     check_settings,
     raise_for_options,

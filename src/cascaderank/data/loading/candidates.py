@@ -6,13 +6,14 @@ from typing import Any, Final, Literal, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.hashing import mix, seeded
 from cascaderank.data.item_catalogue import Codes, ItemCatalogue, flat_places
 from cascaderank.data.ragged import positions_within
 from cascaderank.errors import ConfigError, DataError, did_you_mean
+from cascaderank.settings.base import Settings
 
 _ALL = 2**31  # more candidates than a level of a request can have
 
@@ -20,15 +21,13 @@ SEARCH_METRICS: Final = ("hit_rate", "ndcg", "recall", "precision")
 """Metrics of the search over all items; each is computed at every cut-off."""
 
 
-class CandidateSettings(BaseModel):
+class CandidateSettings(Settings):
     """Settings of the training candidates of a request, which are drawn anew in each epoch.
 
     Examples:
         >>> CandidateSettings(levels={"clicked": 1, "shown": 1}, pool=2).draw
         'uniform'
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     levels: dict[str, PositiveInt | Literal["all"]] | None = Field(
         None,
@@ -41,15 +40,13 @@ class CandidateSettings(BaseModel):
     )
 
 
-class CatalogueSettings(BaseModel):
+class CatalogueSettings(Settings):
     """Identity of items, and evaluation of the search over all items.
 
     Examples:
         >>> CatalogueSettings(item="video_id").cutoffs
         (20, 50)
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     item: str = Field(description="Categorical item feature that identifies an item.")
     user: str | None = Field(

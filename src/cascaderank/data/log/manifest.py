@@ -6,10 +6,11 @@ from datetime import date, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from cascaderank.errors import DataError
 from cascaderank.schema import Schema
+from cascaderank.settings.base import Settings
 
 FORMAT = 1
 """Version of the folder format that is written and read."""
@@ -18,7 +19,7 @@ MANIFEST = "manifest.json"
 """Name of the manifest file in the folder of a request log."""
 
 
-class Part(BaseModel):
+class Part(Settings):
     """One Parquet file of a request log.
 
     Examples:
@@ -26,8 +27,6 @@ class Part(BaseModel):
         >>> part.day is None
         True
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
     """Path relative to the folder of the log, with forward slashes."""
@@ -49,15 +48,13 @@ class Part(BaseModel):
         return path
 
 
-class Catalogue(BaseModel):
+class Catalogue(Settings):
     """Parquet file of all items, one row per item.
 
     Examples:
         >>> Catalogue(path="items.parquet", items=1, bytes=3, sha256="0" * 64).items
         1
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
     """Path relative to the folder of the log, with forward slashes."""
@@ -66,7 +63,7 @@ class Catalogue(BaseModel):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class Manifest(BaseModel):
+class Manifest(Settings):
     """Contents of ``manifest.json``.
 
     Examples:
@@ -75,7 +72,7 @@ class Manifest(BaseModel):
         1
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     format: int = FORMAT
     name: str
@@ -92,7 +89,7 @@ class Manifest(BaseModel):
     parts: tuple[Part, ...]
     catalogue: Catalogue | None = None
     """File of all items that could have been candidates; ``None`` if the source has no list."""
-    extra: dict[str, JsonValue] = {}
+    extra: dict[str, JsonValue] = Field({})
     """Facts that a source adds, such as the parameters of a simulation."""
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import JsonValue, ValidationError
 
 from cascaderank.data.log.manifest import Part
 from cascaderank.errors import ConfigError, DataError
+from cascaderank.settings.base import Settings
 
 try:
     import fcntl
@@ -18,10 +19,8 @@ except ImportError:  # on Windows, where two writers of one data set are not det
     fcntl = None  # type: ignore[assignment]
 
 
-class Step(BaseModel):
+class Step(Settings):
     """A finished step."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mark: str
     """Key of the inputs of the step, such as a checksum of its options and files."""
@@ -31,9 +30,7 @@ class Step(BaseModel):
     """Facts about the step, for :attr:`RequestLogWriter.finished`."""
 
 
-class _State(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _State(Settings):
     steps: dict[str, Step]
 
 
