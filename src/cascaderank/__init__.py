@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from cascaderank.evaluation import evaluate as evaluate
     from cascaderank.objectives import build_objective as build_objective
     from cascaderank.relevance import ground_truth as ground_truth
+    from cascaderank.runs.load import load_run as load_run
     from cascaderank.schema import Feature as Feature
     from cascaderank.schema import FittedSchema as FittedSchema
     from cascaderank.schema import Schema as Schema
     from cascaderank.settings.run import RunSettings as RunSettings
     from cascaderank.settings.run import read_settings as read_settings
-    from cascaderank.training.train_run import load_run as load_run
     from cascaderank.training.train_run import train_run as train_run
     from cascaderank.training.trainer import Trainer as Trainer
 
@@ -48,7 +48,7 @@ _HOME = {
     "build_stage": "cascade",
     "evaluate": "evaluation",
     "ground_truth": "relevance",
-    "load_run": "training.train_run",
+    "load_run": "runs.load",
     "read_settings": "settings.run",
     "train_run": "training.train_run",
 }

@@ -8,8 +8,9 @@ from rich.console import Console
 
 from cascaderank.cascade import Cascade, build_stage
 from cascaderank.errors import ConfigError
-from cascaderank.evaluation import profile_cascade, profile_tables, tradeoff_table
+from cascaderank.evaluation import profile_cascade
 from cascaderank.evaluation.profile import cells, made_requests
+from cascaderank.reports import profile_tables, tradeoff_table
 from cascaderank.reports.profile_tables import short
 from cascaderank.stages import STAGES, look_ups, multiply_adds
 from tests.contracts.test_stages import FEATURES, SCHEMA

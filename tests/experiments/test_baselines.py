@@ -14,9 +14,9 @@ from cascaderank.experiments.baselines import (
     RankFusion,
     build_baseline,
 )
+from cascaderank.runs.data import run_data
 from cascaderank.schema import Feature, Schema
 from cascaderank.settings.run import check_settings
-from cascaderank.training.train_run import run_data
 
 NAN = float("nan")
 

@@ -16,7 +16,8 @@ import torch
 from cascaderank.data.encoding.column_files import mapping_of
 from cascaderank.errors import DivergedError, RunError
 from cascaderank.experiments.compare import compare
-from cascaderank.experiments.execution.local import Job, runner
+from cascaderank.experiments.execution.job import Job
+from cascaderank.experiments.execution.local import runner
 from cascaderank.progress import Silent
 from cascaderank.runs.data import open_shared, run_data, share
 

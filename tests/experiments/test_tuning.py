@@ -9,7 +9,7 @@ from cascaderank.errors import DivergedError
 from cascaderank.experiments.methods import methods_of
 from cascaderank.experiments.tuning import Outcome, drawn, planned, tune
 from cascaderank.settings.comparison import TuningSettings
-from cascaderank.training.train_run import RunResult
+from cascaderank.training.run_result import RunResult
 
 RATE, DECAY, SIZE = "train.learning_rate", "train.weight_decay", "train.batch_size"
 

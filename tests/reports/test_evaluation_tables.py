@@ -6,7 +6,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from cascaderank.evaluation import Evaluator, report_tables
+from cascaderank.evaluation import Evaluator
+from cascaderank.reports import report_tables
 
 
 def printed(report, width=100):

@@ -6,10 +6,11 @@ import pytest
 
 from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.errors import ConfigError, DataError
+from cascaderank.runs.load import load_run
 from cascaderank.schema import Schema
 from cascaderank.settings.run import check_settings
 from cascaderank.stages import prune
-from cascaderank.training.train_run import load_run, train_run
+from cascaderank.training.train_run import train_run
 
 SCHEMA = Schema(
     features=(
@@ -71,7 +72,7 @@ def test_a_stage_learns_alone(log, tmp_path, name):
     result = train_run(settings_of(log, [name], penalty=1e-5), tmp_path / "run")
     # A half of the candidates is kept; taste alone would find no more than that of quality.
     assert result.test.metrics["joint_recall"].mean > 0.6
-    cascade, _, _ = load_run(tmp_path / "run")
+    cascade = load_run(tmp_path / "run").cascade
     assert not cascade.training
 
 
@@ -100,7 +101,8 @@ def test_a_cascade_learns_jointly_while_its_first_stage_learns_the_chain(log, tm
     assert terms == {
         "chain/stage_0", "penalty/stage_0", "end_to_end", "top_k/stage_0", "top_k/stage_1",
     }  # fmt: skip
-    cascade, schema, _ = load_run(tmp_path / "run")
+    trained = load_run(tmp_path / "run")
+    cascade, schema = trained.cascade, trained.schema
     small = prune(cascade.stages["stage_0"], schema)
     assert small.parameters[1] < small.parameters[0]
     assert small.multiply_adds[1].per_candidate <= small.multiply_adds[0].per_candidate

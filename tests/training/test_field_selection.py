@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from cascaderank.errors import ConfigError
+from cascaderank.runs.build import build_cascade
+from cascaderank.runs.load import load_run
 from cascaderank.settings.run import read_settings
-from cascaderank.training.field_selection import select_run
-from cascaderank.training.train_run import build_cascade, load_run, train_run
+from cascaderank.training.field_selection import select_fields
+from cascaderank.training.train_run import train_run
 from tests.cli.test_commands import cascaderank, refused
 from tests.training.test_entire_chain import settings_of, written
 
@@ -20,7 +22,7 @@ def log(tmp_path_factory):
 
 def test_cold_is_trained_anew_on_the_fields_that_weigh_most(log, tmp_path):
     train_run(settings_of(log, ["cold"]), tmp_path / "run")
-    found, second = select_run(tmp_path / "run", keep=2)
+    found, second = select_fields(tmp_path / "run", keep=2)
     importance, kept = found["stage_0"].importance, found["stage_0"].kept
     assert set(importance) == {"user", "taste", "quality"}
     assert len(kept) == 2
@@ -28,7 +30,7 @@ def test_cold_is_trained_anew_on_the_fields_that_weigh_most(log, tmp_path):
     assert second.stages["stage_0"].features == kept
     assert second.train.start is None
     train_run(second, tmp_path / "second")
-    cascade, _, _ = load_run(tmp_path / "second")
+    cascade = load_run(tmp_path / "second").cascade
     stage = cascade.stages["stage_0"]
     assert stage.gate is None
     assert {*stage.embedder.request_fields, *stage.embedder.item_fields} == set(kept)
@@ -36,10 +38,10 @@ def test_cold_is_trained_anew_on_the_fields_that_weigh_most(log, tmp_path):
 
 def test_fscd_goes_on_from_the_weights_of_the_fields_that_are_kept(log, tmp_path, monkeypatch):
     train_run(settings_of(log, ["fscd", "mlp", "cold"], penalty=1e-5), tmp_path / "run")
-    found, second = select_run(tmp_path / "run", keep=2)
+    found, second = select_fields(tmp_path / "run", keep=2)
     assert list(found) == ["stage_0", "stage_2"]
     assert second.train.start == tmp_path / "run"
-    whole, _, _ = load_run(tmp_path / "run")
+    whole = load_run(tmp_path / "run").cascade
     began = {}
 
     def fit(trainer):
@@ -56,7 +58,7 @@ def test_fscd_goes_on_from_the_weights_of_the_fields_that_are_kept(log, tmp_path
         assert torch.equal(began[f"stages.stage_0.{name}"], tensor)
     for name, tensor in whole.stages["stage_1"].state_dict().items():
         assert torch.equal(began[f"stages.stage_1.{name}"], tensor)
-    trained, _, _ = load_run(tmp_path / "second")
+    trained = load_run(tmp_path / "second").cascade
     assert any(not torch.equal(began[k], v) for k, v in trained.state_dict().items())
 
 
@@ -67,32 +69,31 @@ def test_a_run_may_begin_with_the_weights_of_another(log, tmp_path):
     with pytest.raises(ConfigError, match=r"stage .stage_0. of .* has other parameters"):
         train_run(cold, tmp_path / "other")
     other = settings.changed({"data.split.seed": 5, "train.start": str(tmp_path / "run")})
-    with pytest.raises(ConfigError, match="reads other features or values"):
+    with pytest.raises(ConfigError, match="has other features or vocabularies"):
         train_run(other, tmp_path / "elsewhere")
     again = settings.changed({"train.start": str(tmp_path / "run"), "train.learning_rate": 1e-9})
     train_run(again, tmp_path / "again")
-    (before, schema, _), (after, _, settings) = (
-        load_run(tmp_path / name) for name in ("run", "again")
-    )
-    for one, other in zip(before.parameters(), after.parameters(), strict=True):
+    before, after = (load_run(tmp_path / name) for name in ("run", "again"))
+    for one, other in zip(before.cascade.parameters(), after.cascade.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
-    fresh = build_cascade(settings, schema)
+    fresh = build_cascade(after.settings, after.schema)
     assert any(
-        not torch.allclose(*p) for p in zip(fresh.parameters(), after.parameters(), strict=True)
+        not torch.allclose(*p)
+        for p in zip(fresh.parameters(), after.cascade.parameters(), strict=True)
     )
 
 
 def test_a_command_tells_the_weights_and_writes_the_second_phase(log, tmp_path):
     train_run(settings_of(log, ["cold"]), tmp_path / "run")
-    done = cascaderank("select", tmp_path / "run", "--keep", 2, "--to", tmp_path / "second.toml")
+    done = cascaderank("fields", tmp_path / "run", "--keep", 2, "--to", tmp_path / "second.toml")
     assert done.returncode == 0, done.stderr
     assert "quality" in done.stdout
     assert not read_settings(tmp_path / "second.toml").stages["stage_0"].options["gates"]
-    told = cascaderank("select", tmp_path / "run", "--json", "--to", tmp_path / "half.toml")
+    told = cascaderank("fields", tmp_path / "run", "--json", "--to", tmp_path / "half.toml")
     assert len(json.loads(told.stdout)["stages"]["stage_0"]["kept"]) == 2
-    assert "is there already" in refused("select", tmp_path / "run", "--to", tmp_path / "half.toml")
-    bad = refused("select", tmp_path / "run", "--keep", 9, "--to", tmp_path / "x.toml")
+    assert "already exists" in refused("fields", tmp_path / "run", "--to", tmp_path / "half.toml")
+    bad = refused("fields", tmp_path / "run", "--keep", 9, "--to", tmp_path / "x.toml")
     assert "keep" in bad
     train_run(settings_of(log, ["ecm"]), tmp_path / "ecm")
-    none = refused("select", tmp_path / "ecm", "--to", tmp_path / "y.toml")
+    none = refused("fields", tmp_path / "ecm", "--to", tmp_path / "y.toml")
     assert "no stage weighs fields (stage_0 is ecm); 'cold' and 'fscd' do" in none

@@ -9,9 +9,10 @@ from safetensors.torch import load_file, save_file
 from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import ConfigError, RunError
 from cascaderank.runs.data import run_data
+from cascaderank.runs.load import load_run
 from cascaderank.training.evaluate_run import evaluate_run
 from cascaderank.training.pruning import prune_run
-from cascaderank.training.train_run import load_run, train_run
+from cascaderank.training.train_run import train_run
 from tests.cli.test_commands import cascaderank, refused
 from tests.training.test_entire_chain import settings_of, written
 
@@ -35,7 +36,8 @@ def run(log, tmp_path):
 
 
 def scores_of(folder):
-    cascade, _, settings = load_run(folder)
+    trained = load_run(folder)
+    cascade, settings = trained.cascade, trained.settings
     with run_data(settings) as data, torch.no_grad():
         loader = RequestLoader(data.encoded, data.split.test, batch_size=64)
         return torch.cat([cascade(batch) for batch in loader.epoch(0)], dim=1)
@@ -49,7 +51,8 @@ def test_the_smaller_run_scores_as_the_whole_one(run, tmp_path):
         0.5 * found["stage_0"].multiply_adds[0].per_candidate
     )
     torch.testing.assert_close(scores_of(tmp_path / "small"), scores_of(run), rtol=0, atol=1e-6)
-    cascade, _, settings = load_run(tmp_path / "small")
+    trained = load_run(tmp_path / "small")
+    cascade, settings = trained.cascade, trained.settings
     blocks = settings.stages["stage_0"].options["blocks"]
     assert cascade.stages["stage_0"].routing.blocks == tuple(blocks)
     assert len(cascade.stages["stage_0"].towers) == 1

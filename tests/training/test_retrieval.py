@@ -13,10 +13,11 @@ from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import ConfigError
 from cascaderank.evaluation import exact_search
 from cascaderank.runs.data import run_data
+from cascaderank.runs.load import load_run
 from cascaderank.settings.run import check_settings
 from cascaderank.training.evaluate_run import evaluate_run_catalogue
-from cascaderank.training.retrieval import sampler_of
-from cascaderank.training.train_run import load_run, train_run
+from cascaderank.training.retrieval import ItemRetrieval
+from cascaderank.training.train_run import train_run
 from tests.cli.test_commands import cascaderank, refused
 
 
@@ -57,7 +58,11 @@ def run(funnel, tmp_path_factory):
 
 def test_training_sees_what_was_drawn(funnel):
     with run_data(settings(funnel)) as data:
-        drawn = sampler_of(settings(funnel), data).draw(data.split.train[:50], 0)
+        drawn = (
+            ItemRetrieval(settings(funnel), data, torch.device("cpu"))
+            .sampler()
+            .draw(data.split.train[:50], 0)
+        )
     logged = drawn.lengths - np.add.reduceat(drawn.random, np.cumsum(drawn.lengths) - drawn.lengths)
     assert logged.tolist() == [5] * 50
     assert 100 < drawn.random.sum() <= 150
@@ -87,7 +92,8 @@ def test_the_search_is_that_of_the_scores_without_what_is_known(run, funnel, tmp
         folder = tmp_path / "run"
         train_run(settings(funnel, catalogue__leaves_out=leaves_out, train__epochs=1), folder)
     known = 3 if leaves_out is None else leaves_out
-    cascade, schema, said = load_run(folder)
+    trained = load_run(folder)
+    cascade, schema, said = trained.cascade, trained.schema, trained.settings
     _, found = evaluate_run_catalogue(folder, funnel)
     with run_data(said) as data:
         split = data.split

@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 
 from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
 from cascaderank.errors import ConfigError, DataError, RunError, SchemaError
+from cascaderank.runs.load import load_run
 from cascaderank.schema import Feature, Schema
 from cascaderank.training.evaluate_run import evaluate_run
-from cascaderank.training.train_run import load_run, train_run
+from cascaderank.training.train_run import train_run
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,8 @@ def test_report_and_per_request_values_agree(run):
 
 def test_weights_are_the_best_ones_and_load(run):
     _, folder = run
-    cascade, schema, settings = load_run(folder)
+    trained = load_run(folder)
+    cascade, schema, settings = trained.cascade, trained.schema, trained.settings
     assert cascade.stage_names == ("retrieval", "ranking")
     assert not cascade.training
     saved = load_file(folder / "weights.safetensors")

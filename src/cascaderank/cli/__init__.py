@@ -12,7 +12,7 @@ import typer
 from cascaderank.cli.compare import compare
 from cascaderank.cli.demo import demo
 from cascaderank.cli.evaluate import evaluate
-from cascaderank.cli.fields import select
+from cascaderank.cli.fields import fields
 from cascaderank.cli.heatmap import heatmap
 from cascaderank.cli.ls import ls
 from cascaderank.cli.prepare import prepare
@@ -45,10 +45,11 @@ for command in (
     heatmap,
     profile,
     prune,
-    select,
+    fields,
     ls,
 ):
     app.command()(command)
+app.command("select", hidden=True, deprecated=True)(fields)  # what `fields` was called in 0.1
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ def compare(
     """
     from cascaderank.errors import MissingExtraError
     from cascaderank.experiments.compare import compare as run_comparison
-    from cascaderank.reports.comparison_files import write_plot
+    from cascaderank.reports.comparison_files import write_comparison, write_plot
     from cascaderank.reports.comparison_tables import comparison_tables
     from cascaderank.settings.run import read_settings
 
@@ -78,6 +78,7 @@ def compare(
         emit_json(result.to_json())
     else:
         emit(*comparison_tables(result))
+    write_comparison(result, folder)
     files = "comparison.json, .md and .tex"
     try:
         write_plot(result, folder)

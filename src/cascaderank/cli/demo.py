@@ -18,6 +18,7 @@ def demo(
     """Simulate a funnel, train LCRON and a baseline with equal budgets, and print the table."""
     from cascaderank.data.sources import SOURCES
     from cascaderank.experiments.compare import compare
+    from cascaderank.reports.comparison_files import write_comparison
     from cascaderank.reports.comparison_tables import comparison_tables
     from cascaderank.settings.run import read_settings
 
@@ -30,6 +31,7 @@ def demo(
         SOURCES["synthetic"](None, log, requests=requests, name="synthetic funnel")
     with Bars() as bars:
         result = compare(settings, run / "runs", progress=bars)
+    write_comparison(result, run / "runs")
     if as_json:
         emit_json(result.to_json())
         return

@@ -1,4 +1,4 @@
-"""``cascaderank select``: which fields a model that weighs them keeps."""
+"""``cascaderank fields``: the weight of each field, and the config of a second phase."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,38 +9,35 @@ from cascaderank.cli.shell import AsJson, emit, emit_json, say, user_errors
 
 
 @user_errors
-def select(
+def fields(
     run: Annotated[Path, typer.Argument(help="Folder that `train` wrote, with `cold` or `fscd`.")],
-    to: Annotated[Path, typer.Option(help="Config to write, for the second phase.")],
-    keep: Annotated[float, typer.Option(help="Of the fields: a share below 1, or how many.")] = 0.5,
+    to: Annotated[Path, typer.Option(help="Config of the second phase to write.")],
+    keep: Annotated[
+        float, typer.Option(help="Fields to keep: a fraction below 1, or a number.")
+    ] = 0.5,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what each field weighs, and write the config of a second phase on those that weigh most.
+    """Print the weight of each field, and write a config that keeps the fields that weigh most.
 
-    `cold` is trained anew on them, `fscd` from the weights it has (`train.start`).
+    In this second phase `cold` is trained from scratch, and `fscd` from its present weights
+    (`train.start`).
     """
-    from rich.table import Table
-
     from cascaderank.errors import ConfigError
-    from cascaderank.training.field_selection import select_run
+    from cascaderank.reports.run_tables import fields_table
+    from cascaderank.training.field_selection import select_fields
 
     if to.exists():
-        raise ConfigError(f"{to}: is there already; name another file")
-    found, settings = select_run(run, keep=int(keep) if keep >= 1 and keep % 1 == 0 else keep)
+        raise ConfigError(f"{to}: already exists; choose another file")
+    number = int(keep) if keep >= 1 and keep % 1 == 0 else keep
+    selected, settings = select_fields(run, keep=number)
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(settings.to_toml())
     if as_json:
         stages = {
             name: {"importance": dict(of.importance), "kept": list(of.kept)}
-            for name, of in found.items()
+            for name, of in selected.items()
         }
         emit_json({"run": str(run), "to": str(to), "stages": stages})
         return
-    table = Table(title="Fields", title_justify="left", box=None, header_style="bold")
-    for column in ("stage", "field", "weight", "kept"):
-        table.add_column(column, justify="right" if column == "weight" else "left")
-    for name, of in found.items():
-        for field, weight in sorted(of.importance.items(), key=lambda item: -item[1]):
-            table.add_row(name, field, f"{weight:.3f}", "yes" if field in of.kept else "")
-    emit(table)
+    emit(fields_table(selected))
     say(f"the second phase is in {to}: cascaderank train {to}")

@@ -31,8 +31,8 @@ def heatmap(
     """
     from cascaderank.errors import MissingExtraError
     from cascaderank.experiments.heatmap import heatmap as run_heatmap
-    from cascaderank.experiments.heatmap import heatmap_markdown
     from cascaderank.reports.heatmap_plot import heatmap_png
+    from cascaderank.reports.heatmap_tables import heatmap_markdown
     from cascaderank.runs.folder import write_atomically
     from cascaderank.settings.run import read_settings
 
@@ -52,6 +52,7 @@ def heatmap(
         emit_json(found.to_json())
     else:
         typer.echo(heatmap_markdown(found))
+    write_atomically(folder / "heatmap.md", heatmap_markdown(found).encode())
     files = "heatmap.json and .md"
     try:
         write_atomically(folder / "heatmap.png", heatmap_png(found))

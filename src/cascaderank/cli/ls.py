@@ -17,9 +17,9 @@ def ls(
 ) -> None:
     """List losses, metrics, stages, objectives, operators and sources, or tell about one."""
     from rich.markup import escape
-    from rich.table import Table
 
     from cascaderank.components import catalogue, documentation, options
+    from cascaderank.reports.component_tables import component_table
 
     if what is not None and name is not None:
         text, taken = documentation(what, name), options(what, name)
@@ -34,10 +34,4 @@ def ls(
     if as_json:
         emit_json(shelves)
         return
-    for shelf, things in shelves.items():
-        table = Table(title=shelf, title_justify="left", box=None, width=100, show_header=False)
-        table.add_column(no_wrap=True, style="bold")
-        table.add_column()
-        for thing, summary in things.items():
-            table.add_row(thing, escape(summary))
-        emit(table)
+    emit(*(component_table(shelf, things) for shelf, things in shelves.items()))

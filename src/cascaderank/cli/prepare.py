@@ -2,17 +2,14 @@
 
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, say, user_errors
 from cascaderank.errors import ConfigError, DataError, did_you_mean
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 @user_errors
@@ -43,6 +40,7 @@ def prepare(
     from cascaderank.data.log.request_log import RequestLog
     from cascaderank.data.log.summary import summarise
     from cascaderank.data.sources import SOURCES
+    from cascaderank.reports.dataset_tables import dataset_table
 
     options = source_options(source, changes or [])
     if (to / "manifest.json").is_file() and not overwrite:
@@ -65,7 +63,7 @@ def prepare(
     if as_json:
         emit_json(summary)
         return
-    emit(summary_table(summary))
+    emit(dataset_table(summary))
     say(f"the data set is in {to}")
 
 
@@ -138,44 +136,3 @@ def _percent(bars: Bars) -> Callable[[int, int], None]:
         shown = percent
 
     return progress
-
-
-def summary_table(summary: Mapping[str, Any]) -> "Table":
-    """Return what is in a data set, as a table."""
-    from rich.table import Table
-
-    table = Table(title=summary["name"], title_justify="left", box=None, width=100)
-    table.show_header = False
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column()
-    for name, told in _rows(summary):
-        table.add_row(name, told)
-    return table
-
-
-def _rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "requests", f"{summary['requests']:,}"
-    lengths = summary["list_length"]
-    yield (
-        "candidates",
-        f"{summary['candidates']:,}; {lengths['mean']:.1f} per request, "
-        f"from {lengths['min']:,} to {lengths['max']:,}",
-    )
-    for role, kinds in summary["features"].items():
-        if any(kinds.values()):
-            told = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
-            yield f"{role} features", told
-    for what in ("levels", "label", "feedback"):
-        if counts := summary[what]:
-            yield what, ", ".join(f"{key}: {count:,}" for key, count in counts.items())
-    if times := summary["time_range"]:
-        yield "time", f"{times[0]} to {times[1]}, {summary['days']} days with requests"
-    for note, value in (summary["notes"] or {}).items():
-        yield note.replace("_", " "), _told(value)
-    yield "on disk", f"{summary['bytes'] / 2**20:,.1f} MiB, written in {summary['seconds']:.1f} s"
-
-
-def _told(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -43,8 +43,8 @@ def profile(
     from cascaderank.evaluation.profile import cells, profile_cascade
     from cascaderank.extras import require
     from cascaderank.reports.profile_tables import profile_tables, tradeoff_table
-    from cascaderank.runs.folder import RunFolder, read_json
-    from cascaderank.training.train_run import load_run
+    from cascaderank.runs.folder import read_json
+    from cascaderank.runs.load import load_run
 
     if plot is not None:
         require("matplotlib", extra="report")  # before minutes of timing
@@ -52,28 +52,30 @@ def profile(
     found = {}
     with Bars() as bars:
         loaded = {
-            str(run): (*load_run(run), read_json(RunFolder(run).report)["test"]) for run in runs
+            str(path): (run, read_json(run.folder.report)["test"])
+            for path in runs
+            for run in [load_run(path)]
         }
-        for run, (cascade, schema, settings, test) in loaded.items():
-            bars.start("timing", cells(len(cascade.stages), lists=len(lengths), batch=batch))
+        for name, (run, test) in loaded.items():
+            bars.start("timing", cells(len(run.cascade.stages), lists=len(lengths), batch=batch))
             of = profile_cascade(
-                cascade,
-                schema,
+                run.cascade,
+                run.schema,
                 lists=lengths,
                 batch=batch,
-                history=settings.data.history_length if history is None else history,
+                history=run.settings.data.history_length if history is None else history,
                 seconds=seconds,
                 progress=bars.advance,
             )
             bars.stop()
             recall = test["metrics"]["joint_recall"]["mean"]
-            found[run] = float("nan") if recall is None else float(recall), of
+            found[name] = float("nan") if recall is None else float(recall), of
     if as_json:
-        emit_json({"runs": [_told(run, recall, of) for run, (recall, of) in found.items()]})
+        emit_json({"runs": [_told(name, recall, of) for name, (recall, of) in found.items()]})
     else:
-        for run, (_, of) in found.items():
+        for name, (_, of) in found.items():
             if len(found) > 1:
-                emit(Text(f"{run}\n", style="bold"))
+                emit(Text(f"{name}\n", style="bold"))
             emit(*profile_tables(of))
         if len(found) > 1:
             emit(tradeoff_table(found))

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from cascaderank.cli.prepare import summary_table
 from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, say, user_errors
 from cascaderank.errors import DataError
 
@@ -33,6 +32,7 @@ def simulate(
     """Train teachers on a data set, and simulate a funnel of them over its users."""
     from cascaderank.data.log.request_log import RequestLog
     from cascaderank.data.log.summary import summarise
+    from cascaderank.reports.dataset_tables import dataset_table
     from cascaderank.settings.files import read_as
     from cascaderank.simulation.simulate import simulate as run
     from cascaderank.simulation.simulate import told
@@ -57,5 +57,5 @@ def simulate(
     if as_json:
         emit_json(summary)
         return
-    emit(summary_table(summary))
+    emit(dataset_table(summary))
     say(f"the data set is in {to}, the teachers are in {folder}")

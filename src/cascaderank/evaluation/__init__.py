@@ -23,13 +23,6 @@ from cascaderank.evaluation.statistics.significance import (
 )
 from cascaderank.evaluation.utility import funnel_utility
 from cascaderank.evaluation.vector_search import ItemSets, exact_search, index_search
-from cascaderank.reports.evaluation_tables import (
-    catalogue_table,
-    funnel_table,
-    report_tables,
-    summary_table,
-)
-from cascaderank.reports.profile_tables import profile_tables, tradeoff_table
 
 __all__ = [
     "Attribution",
@@ -47,11 +40,9 @@ __all__ = [
     "attribute",
     "bootstrap_interval",
     "bootstrap_intervals",
-    "catalogue_table",
     "evaluate",
     "evaluate_catalogue",
     "exact_search",
-    "funnel_table",
     "funnel_utility",
     "gauc",
     "holm",
@@ -59,11 +50,7 @@ __all__ = [
     "list_metrics",
     "paired_test",
     "profile_cascade",
-    "profile_tables",
     "ranking_consistency",
-    "report_tables",
-    "summary_table",
-    "tradeoff_table",
     "two_way_bootstrap",
     "unpaired_test",
 ]

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
-from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.runs.data import RunData
@@ -147,11 +146,8 @@ def _best_feature(
     features: Sequence[Feature], settings: RunSettings, data: RunData
 ) -> tuple[str, float]:
     """Feature and sign with the highest mean recall at the last quota on training requests."""
-    loader = RequestLoader(
-        data.encoded, data.split.train, batch_size=settings.evaluation.batch_size
-    )
     recalls: dict[tuple[str, float], list[Tensor]] = {}
-    for batch in loader.epoch(0):
+    for batch in data.loader(data.split.train).epoch(0):
         if batch.labels is None:
             raise ConfigError("baseline 'best_feature' needs labels; the data set has none")
         for feature in features:

@@ -6,23 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
-from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import CascadeRankError, ConfigError
 from cascaderank.evaluation import Report, evaluate
 from cascaderank.experiments.baselines import build_baseline
-from cascaderank.experiments.execution.local import Job, Start, carry_out, runner
+from cascaderank.experiments.execution.job import Job, Start
+from cascaderank.experiments.execution.local import runner
+from cascaderank.experiments.execution.plans import carry_out
 from cascaderank.experiments.folds import Fold, folds_of
 from cascaderank.experiments.methods import Method, label_of, methods_of
 from cascaderank.experiments.results import Comparison, MethodRuns, check_judging, summarise
 from cascaderank.experiments.tuning import Outcome, Trial, Tuned, drawn, planned, tune
 from cascaderank.extras import require
 from cascaderank.progress import Progress, Silent
-from cascaderank.reports.comparison_files import write_comparison
+from cascaderank.runs.build import build_run_objective
 from cascaderank.runs.data import RunData, check_log, run_data
-from cascaderank.runs.folder import locked
+from cascaderank.runs.folder import locked, write_json
 from cascaderank.settings.run import RunSettings
-from cascaderank.training.train_run import run_objective
 
 
 def compare(
@@ -88,7 +88,7 @@ def compare(
         fold_names=[fold.name for fold in folds],
         planted=log.manifest.extra.get("planted") if _same_features(methods, settings) else None,
     )
-    write_comparison(comparison, folder)
+    write_json(folder / "comparison.json", comparison.to_json())
     return comparison
 
 
@@ -100,7 +100,7 @@ def _check(method: Method, run: RunSettings, log: RequestLog) -> None:
         settings = method.settings(run, point)
         try:
             check_log(settings, log)
-            run_objective(settings, log)
+            build_run_objective(settings, log)
         except CascadeRankError as error:
             raise type(error)(f"compare, method '{method.name}': {error}") from None
 
@@ -158,12 +158,9 @@ def _evaluate_baseline(
     for seed in range(settings.compare.seeds if text == "random" else 1):
         seeded = settings.changed({"train.seed": seed})
         label, cascade = build_baseline(text, seeded, data)
-        loader = RequestLoader(
-            data.encoded, data.split.test, batch_size=settings.evaluation.batch_size
-        )
         report = evaluate(
             cascade,
-            loader,
+            data.loader(data.split.test),
             ground_truth=settings.relevance.top,
             threshold=settings.relevance.threshold,
             metrics=settings.evaluation.metrics,

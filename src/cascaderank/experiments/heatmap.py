@@ -17,7 +17,7 @@ from cascaderank.experiments.folds import folds_of
 from cascaderank.objectives import OBJECTIVES
 from cascaderank.progress import Progress, Silent
 from cascaderank.runs.data import run_data
-from cascaderank.runs.folder import locked, write_atomically, write_json
+from cascaderank.runs.folder import locked, write_json
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.train_run import train_run
 
@@ -81,7 +81,7 @@ def heatmap(
     Args:
         settings: settings of a run with one stage; its quota is set to each m, and its ground truth
             to the top k. With a split by folds, all folds are run.
-        folder: folder of all runs; ``heatmap.json`` and ``heatmap.md`` are written into it.
+        folder: folder of all runs; ``heatmap.json`` is written into it.
         losses: names of objectives. The objective of ``settings`` keeps its options; the others
             have default options.
         m: quotas of the stage.
@@ -138,7 +138,6 @@ def heatmap(
         losses=maps,
     )
     write_json(folder / "heatmap.json", result.to_json())
-    write_atomically(folder / "heatmap.md", heatmap_markdown(result).encode())
     return result
 
 
@@ -171,33 +170,6 @@ def consistency(recall: Floats, cells: Sequence[tuple[int, int]]) -> float:
     if np.ptp(ranks) == 0 or np.ptp(proximity) == 0 or np.isnan(recall).any():
         return math.nan
     return round(float(spearmanr(proximity.ravel(), ranks.ravel()).statistic), 12)
-
-
-def heatmap_markdown(found: Heatmap) -> str:
-    """Return a heat map as Markdown tables, with the best model of each column in bold."""
-    heads = [f"{a}@{b}" for a, b in found.grid]
-    runs = _folds_and_seeds(found)
-    lines = [f"**{found.dataset}: Recall@m@k, {found.requests:,} test requests, {runs}**"]
-    for result in found.losses:
-        lines += [
-            "",
-            f"`{result.loss}`: consistency {result.consistency:.2f}, regret {result.regret:.4f}",
-            "",
-            f"| trained for | {' | '.join(heads)} |",
-            f"| :-- |{' --: |' * len(heads)}",
-        ]
-        best = [max(column) for column in zip(*result.recall, strict=True)]
-        for head, row in zip(heads, result.recall, strict=True):
-            texts = [
-                f"**{x:.3f}**" if x == top else f"{x:.3f}" for x, top in zip(row, best, strict=True)
-            ]
-            lines.append(f"| {head} | {' | '.join(texts)} |")
-    return "\n".join([*lines, ""])
-
-
-def _folds_and_seeds(found: Heatmap) -> str:
-    folds = "1 fold" if found.folds == 1 else f"{found.folds} folds"
-    return folds + (", 1 seed" if found.seeds == 1 else f", {found.seeds} seeds")
 
 
 def _checked(

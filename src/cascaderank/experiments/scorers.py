@@ -20,7 +20,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
-from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.evaluation import evaluate
 from cascaderank.extras import require
@@ -31,7 +30,7 @@ from cascaderank.schema import Kind, Role
 from cascaderank.settings.base import Settings
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.memory import PeakMemory
-from cascaderank.training.train_run import RunResult
+from cascaderank.training.run_result import RunResult
 
 SCORERS = {
     "lightgbm_lambdarank": "lambdarank",
@@ -144,8 +143,8 @@ def fit_scorer(
     ]
     columns = [f.name for f in chosen]
     categories = [f.name for f in chosen if f.kind is Kind.CATEGORICAL]
-    train = _requests(settings, data, data.split.train, columns, name)
-    validation = _requests(settings, data, data.split.validation, columns, name)
+    train = _requests(data, data.split.train, columns, name)
+    validation = _requests(data, data.split.validation, columns, name)
 
     def dataset(requests: "_Requests", reference: Any = None) -> Any:
         return lightgbm.Dataset(
@@ -199,10 +198,9 @@ def run_scorer(
     started, memory = time.monotonic(), PeakMemory(torch.device("cpu"))
     cascade, validation = fit_scorer(name, options, settings, data)
     seconds = time.monotonic() - started
-    size = settings.evaluation.batch_size
     report = evaluate(
         cascade,
-        RequestLoader(data.encoded, data.split.test, batch_size=size),
+        data.loader(data.split.test),
         ground_truth=settings.relevance.top,
         threshold=settings.relevance.threshold,
         metrics=settings.evaluation.metrics,
@@ -245,11 +243,10 @@ class _Requests:
 
 
 def _requests(
-    settings: RunSettings, data: RunData, rows: NDArray[np.int64], columns: Sequence[str], name: str
+    data: RunData, rows: NDArray[np.int64], columns: Sequence[str], name: str
 ) -> _Requests:
-    loader = RequestLoader(data.encoded, rows, batch_size=settings.evaluation.batch_size)
     values, labels, sizes = [], [], []
-    for batch in loader.epoch(0):
+    for batch in data.loader(rows).epoch(0):
         if batch.labels is None:
             raise ConfigError(f"scorer '{name}' needs labels; the data set has none")
         values.append(_matrix(batch, columns))

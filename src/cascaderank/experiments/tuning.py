@@ -16,7 +16,7 @@ from cascaderank.errors import ConfigError, DivergedError
 from cascaderank.experiments.methods import Method, Point
 from cascaderank.settings.comparison import TuningSettings
 from cascaderank.settings.run import RunSettings
-from cascaderank.training.train_run import RunResult
+from cascaderank.training.run_result import RunResult
 
 
 @final

@@ -1,1 +1,40 @@
-"""Reports: tables, plots and files for people, from the numbers of other rooms."""
+"""Reports: tables, plots and files for people, from the numbers that other rooms compute.
+
+Tables are :mod:`rich` tables of at most 100 columns, plots need the extra ``report``.
+"""
+
+from cascaderank.reports.comparison_files import write_comparison, write_plot
+from cascaderank.reports.comparison_tables import comparison_tables
+from cascaderank.reports.dataset_tables import dataset_table
+from cascaderank.reports.evaluation_tables import (
+    catalogue_table,
+    funnel_table,
+    report_tables,
+    summary_table,
+)
+from cascaderank.reports.heatmap_plot import heatmap_png
+from cascaderank.reports.heatmap_tables import heatmap_markdown
+from cascaderank.reports.paper_tables import latex, markdown
+from cascaderank.reports.profile_plot import profile_png
+from cascaderank.reports.profile_tables import profile_tables, tradeoff_table
+from cascaderank.reports.run_tables import fields_table, pruning_table
+
+__all__ = [
+    "catalogue_table",
+    "comparison_tables",
+    "dataset_table",
+    "fields_table",
+    "funnel_table",
+    "heatmap_markdown",
+    "heatmap_png",
+    "latex",
+    "markdown",
+    "profile_png",
+    "profile_tables",
+    "pruning_table",
+    "report_tables",
+    "summary_table",
+    "tradeoff_table",
+    "write_comparison",
+    "write_plot",
+]

@@ -1,12 +1,11 @@
-"""Writes the files of a comparison into its folder.
+"""Files for people in the folder of a comparison, beside its ``comparison.json``.
 
 ::
 
-    comparison.json    all results, for programs
-    comparison.md      Markdown table
-    comparison.tex     LaTeX table
-    comparison.png     plot, if matplotlib is installed
-    comparison.svg     the same plot
+    comparison.md      a table for issues and notes
+    comparison.tex     a table for papers
+    comparison.png     a plot, if matplotlib is installed
+    comparison.svg
 """
 
 from pathlib import Path
@@ -14,17 +13,16 @@ from pathlib import Path
 from cascaderank.experiments.results import Comparison
 from cascaderank.reports.comparison_plot import plot_files
 from cascaderank.reports.paper_tables import latex, markdown
-from cascaderank.runs.folder import write_atomically, write_json
+from cascaderank.runs.folder import write_atomically
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Write a comparison as JSON, Markdown and LaTeX files.
+    """Write the tables of a comparison, as Markdown and LaTeX, beside its ``comparison.json``.
 
     Args:
-        comparison: result of the comparison.
-        folder: existing folder.
+        comparison: result of :func:`cascaderank.experiments.compare.compare`.
+        folder: existing folder of the comparison.
     """
-    write_json(folder / "comparison.json", comparison.to_json())
     write_atomically(folder / "comparison.md", markdown(comparison).encode())
     write_atomically(folder / "comparison.tex", latex(comparison).encode())
 
@@ -33,8 +31,8 @@ def write_plot(comparison: Comparison, folder: Path) -> None:
     """Write the plot of a comparison as PNG and SVG files.
 
     Args:
-        comparison: result of the comparison.
-        folder: existing folder.
+        comparison: result of :func:`cascaderank.experiments.compare.compare`.
+        folder: existing folder of the comparison.
 
     Raises:
         MissingExtraError: if matplotlib is not installed.

@@ -1,10 +1,11 @@
-"""A request log as a run sees it: split, fitted on its training requests, encoded."""
+"""The request log of a run: opened, split, fitted on its training requests, and encoded."""
 
 import io
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 
 from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.fitting import fit_schema
+from cascaderank.data.item_catalogue import ItemCatalogue
+from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.data.log.request_log import RequestLog
-from cascaderank.data.split import Split, split_requests
-from cascaderank.errors import DataError, SchemaError
+from cascaderank.data.split import Rows, Split, split_requests
+from cascaderank.errors import ConfigError, DataError, SchemaError
 from cascaderank.progress import Progress, Silent
 from cascaderank.runs.folder import scratch, write_atomically
 from cascaderank.schema import FittedSchema
@@ -25,52 +28,137 @@ from cascaderank.settings.run import RunSettings
 @final
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """A request log as a run sees it: split, fitted on its training requests, encoded."""
+    """A request log prepared for runs; the methods of a comparison share one."""
 
     log: RequestLog
+    """The request log."""
     split: Split
-    """Global row numbers; of a log that is judged whole, all of them are test requests."""
+    """Row numbers of the training, validation and test requests."""
     encoded: EncodedLog
+    """All requests, encoded by :attr:`schema`."""
     schema: FittedSchema
+    """Schema fitted to the training requests of the run."""
     folder: Path
-    """Of the encoded columns."""
+    """Folder of the encoded columns."""
+    item: str | None
+    """Feature that identifies items, ``catalogue.item`` of the settings."""
+    batch_size: int
+    """Requests per batch outside of training, ``evaluation.batch_size`` of the settings."""
+
+    @cached_property
+    def items(self) -> ItemCatalogue:
+        """All items of the log, built when first used: those that it lists, or its candidates.
+
+        Raises:
+            ConfigError: if the settings name no feature that identifies items, or the feature is
+                no category.
+            DataError: if the log has no items.
+        """
+        if self.item is None:
+            raise ConfigError(
+                "no setting names the feature that identifies items; set catalogue.item"
+            )
+        return ItemCatalogue.build(
+            self.encoded,
+            self.schema,
+            item=self.item,
+            train=self.split.train,
+            frame=self.log.catalogue(),
+        )
+
+    def loader(self, rows: Rows) -> RequestLoader:
+        """Return a loader of whole requests in the order of ``rows``, for evaluation."""
+        return RequestLoader(self.encoded, rows, batch_size=self.batch_size)
 
 
 @contextmanager
 def run_data(
-    settings: RunSettings, *, folder: Path | None = None, progress: Progress | None = None
+    settings: RunSettings,
+    *,
+    log: RequestLog | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[RunData]:
-    """Open, split, fit and encode the request log of a run; the encoded columns go at the end.
+    """Open, split, fit and encode the request log of a run; remove the encoded columns at exit.
 
     Args:
-        settings: of the run.
-        folder: a locked folder for the columns, about four bytes a value; the system's temporary
-            folder if not given.
-        progress: hears how far it is.
+        settings: settings of the run.
+        log: the request log that ``settings.data.path`` names, if it is already open.
+        folder: a locked folder for the columns, about four bytes per value; by default the
+            system's temporary folder.
+        progress: receives the progress of the encoding.
 
     Raises:
-        DataError: if the log is missing, damaged, or cannot be split so.
+        DataError: if the log is missing or damaged, or cannot be split as the settings require.
+        SchemaError: if a stage uses a feature that the log does not have.
     """
-    log = RequestLog.open(settings.data.path)
+    log = log or RequestLog.open(settings.data.path)
     check_log(settings, log)
     split = split_requests(log, settings.data.split)
     try:
         schema = fit_schema(log.schema, log.frames(rows=split.train))
     except DataError as error:
-        told = str(error)
-        raise type(error)(told if str(log.path) in told else f"{log.path}: {told}") from None
+        message = str(error)
+        if str(log.path) not in message:
+            message = f"{log.path}: {message}"
+        raise type(error)(message) from None
+    with encoded_data(settings, log, schema, split=split, folder=folder, progress=progress) as data:
+        _check_lists(settings, data)
+        yield data
+
+
+@contextmanager
+def encoded_data(
+    settings: RunSettings,
+    log: RequestLog,
+    schema: FittedSchema,
+    *,
+    split: Split,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Iterator[RunData]:
+    """Encode a request log by a fitted schema; remove the encoded columns at exit.
+
+    Args:
+        settings: settings of the run.
+        log: the request log.
+        schema: schema that was fitted to the training requests of the run.
+        split: row numbers of the requests.
+        folder: as in :func:`run_data`.
+        progress: receives the progress of the encoding.
+
+    Raises:
+        DataError: if the log is damaged, or its features are not those of the schema.
+    """
+    progress = progress or Silent()
     with scratch(folder) as columns:
-        encoded = encode(log, schema, settings, columns, progress or Silent())
-        _check_lists(settings, log, encoded)
-        yield RunData(log=log, split=split, encoded=encoded, schema=schema, folder=columns)
+        progress.start("encoding", log.manifest.requests)
+        encoded = EncodedLog.build(
+            log,
+            schema,
+            target=settings.data.target,
+            folder=columns,
+            history_length=settings.data.history_length,
+            progress=progress.advance,
+        )
+        progress.stop()
+        yield RunData(
+            log=log,
+            split=split,
+            encoded=encoded,
+            schema=schema,
+            folder=columns,
+            item=settings.catalogue.item if settings.catalogue else None,
+            batch_size=settings.evaluation.batch_size,
+        )
 
 
 def check_log(settings: RunSettings, log: RequestLog) -> None:
-    """Check that a log has what a run needs: the features of its stages, and days to go by.
+    """Check that a log has the features of all stages, and timestamps if training needs days.
 
     Raises:
-        SchemaError: if a feature is not there; says of which stage.
-        DataError: if there are no timestamps and ``train.order`` goes by days.
+        SchemaError: if a feature does not exist; the message names the stage.
+        DataError: if ``train.order`` is ``"days"`` and the log has no timestamps.
     """
     for name, stage in settings.stages.items():
         try:
@@ -79,61 +167,37 @@ def check_log(settings: RunSettings, log: RequestLog) -> None:
             raise SchemaError(f"stages.{name}.features: {error}") from None
     if settings.train.order == "days" and log.manifest.time_range is None:
         raise DataError(
-            f'{log.path}: no timestamps to learn day by day; say train.order = "shuffled"'
+            f'{log.path}: train.order = "days" needs timestamps, and the log has none; '
+            'set train.order = "shuffled"'
         )
 
 
-def encode(
-    log: RequestLog,
-    schema: FittedSchema,
-    settings: RunSettings,
-    folder: Path,
-    progress: Progress,
-) -> EncodedLog:
-    """Encode a log as the settings of a run say, into a folder that outlives what is returned.
+def _check_lists(settings: RunSettings, data: RunData) -> None:
+    """Check that some list is longer than the last quota and the size of the ground truth.
 
     Raises:
-        DataError: if the log is damaged, or has other features than the schema was fitted to.
+        DataError: if not; every cascade would then have the same recall.
     """
-    progress.start("encoding", log.manifest.requests)
-    encoded = EncodedLog.build(
-        log,
-        schema,
-        target=settings.data.target,
-        folder=folder,
-        history_length=settings.data.history_length,
-        progress=progress.advance,
-    )
-    progress.stop()
-    return encoded
-
-
-def _check_lists(settings: RunSettings, log: RequestLog, encoded: EncodedLog) -> None:
-    """Check that there is anything to decide: that some list is longer than what is kept of it.
-
-    Raises:
-        DataError: if every cascade would do equally well on every request.
-    """
-    longest, top = int(np.diff(encoded.offsets).max(initial=0)), settings.relevance.top
-    told = []
-    if top is not None and top >= longest:
-        told.append(f"relevance.top is {top}, so all candidates are ground truth")
+    longest, k = int(np.diff(data.encoded.offsets).max(initial=0)), settings.relevance.top
+    reasons = []
+    if k is not None and k >= longest:
+        reasons.append(f"relevance.top is {k}, so all candidates are ground truth")
     if settings.quotas[-1] >= longest:
-        told.append(f"the last quota is {settings.quotas[-1]}, so no stage drops what counts")
-    if told:
+        reasons.append(f"the last quota is {settings.quotas[-1]}, so no stage drops a candidate")
+    if reasons:
         raise DataError(
-            f"{log.path}: the longest list has {longest} candidates and {', and '.join(told)}; "
-            "lower it"
+            f"{data.log.path}: the longest list has {longest} candidates and "
+            f"{', and '.join(reasons)}; lower it"
         )
 
 
 def share(data: RunData) -> Path:
-    """Write what another process needs to use the same columns, once, beside them.
+    """Write what another process needs to map the same columns, once, beside the columns.
 
-    The columns themselves are named and not copied.
+    The columns themselves are referred to by file name, not copied.
 
     Returns:
-        What :func:`open_shared` takes. It goes when the columns go.
+        The file for :func:`open_shared`; it is removed together with the columns.
     """
     path = data.folder / "shared.pickle"
     if not path.exists():
@@ -144,7 +208,7 @@ def share(data: RunData) -> Path:
 
 
 def open_shared(path: Path) -> RunData:
-    """Open what :func:`share` of another process wrote; columns are mapped, not read."""
+    """Open the file that :func:`share` of another process wrote; columns are memory-mapped."""
     with path.open("rb") as file:
         data: RunData = _Mapping(file).load()
     return data
@@ -152,7 +216,7 @@ def open_shared(path: Path) -> RunData:
 
 @final
 class _ByName(pickle.Pickler):
-    """Pickles an array that is a whole mapped file as the name of the file."""
+    """Pickler that stores an array which is a whole memory-mapped file as the file's name."""
 
     def persistent_id(self, value: object) -> tuple[str, str, tuple[int, ...]] | None:
         base = value
@@ -166,7 +230,7 @@ class _ByName(pickle.Pickler):
 
 @final
 class _Mapping(pickle.Unpickler):
-    """Maps what :class:`_ByName` named, each file once."""
+    """Unpickler that memory-maps the files named by :class:`_ByName`, each of them once."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
@@ -175,6 +239,6 @@ class _Mapping(pickle.Unpickler):
     def persistent_load(self, name: tuple[str, str, tuple[int, ...]]) -> NDArray[Any]:
         if name not in self._mapped:
             path, dtype, shape = name
-            flat = np.asarray(np.memmap(path, dtype=dtype, mode="r"))
-            self._mapped[name] = flat.reshape(shape)
+            values = np.asarray(np.memmap(path, dtype=dtype, mode="r"))
+            self._mapped[name] = values.reshape(shape)
         return self._mapped[name]

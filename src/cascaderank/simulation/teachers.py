@@ -16,10 +16,11 @@ from cascaderank.errors import CascadeRankError
 from cascaderank.metrics.auc import auc_metric
 from cascaderank.progress import Progress
 from cascaderank.runs.data import RunData, run_data
+from cascaderank.runs.load import load_run
 from cascaderank.schema import FittedSchema
 from cascaderank.settings.run import RunSettings
 from cascaderank.simulation.calibration import Floats, Platt, calibration_error, reliability
-from cascaderank.training.train_run import load_run, train_run
+from cascaderank.training.train_run import train_run
 
 
 @final
@@ -67,8 +68,8 @@ def train_teachers(
 
 
 def _evaluate(folder: Path, settings: RunSettings, data: RunData, threshold: float) -> Teacher:
-    cascade, schema, _ = load_run(folder)
-    (stage,) = cascade.stages.values()
+    run = load_run(folder)
+    (stage,) = run.cascade.stages.values()
     batch_size = settings.evaluation.batch_size
     platt = Platt.fit(
         *_scores_and_labels(stage, data.encoded, data.split.validation, threshold, batch_size)
@@ -88,7 +89,7 @@ def _evaluate(folder: Path, settings: RunSettings, data: RunData, threshold: flo
         "reliability": [b.model_dump() for b in table],
         "parameters": sum(p.numel() for p in stage.parameters()),
     }
-    return Teacher(stage=stage, schema=schema, platt=platt, report=report)
+    return Teacher(stage=stage, schema=run.schema, platt=platt, report=report)
 
 
 @torch.no_grad()

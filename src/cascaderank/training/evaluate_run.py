@@ -1,155 +1,171 @@
-"""Judging a run that is complete: on any data set, by logged candidates or by all items."""
+"""Evaluate a trained cascade: on requests of its run, or a complete run on any data set."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Literal
 
 import numpy as np
+import torch
 
 from cascaderank.cascade import Cascade
-from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.encoder import check_same_features
 from cascaderank.data.log.request_log import RequestLog
-from cascaderank.data.split import split_requests
-from cascaderank.evaluation import CatalogueReport, Report
+from cascaderank.data.split import Rows, Split, split_requests
+from cascaderank.evaluation import CatalogueReport, Report, evaluate
 from cascaderank.evaluation.item_retrieval import EXACT
 from cascaderank.progress import Progress, Silent
-from cascaderank.runs.data import encode
-from cascaderank.runs.folder import RunFolder, read_json, scratch
+from cascaderank.runs.data import RunData, encoded_data
+from cascaderank.runs.folder import read_json
+from cascaderank.runs.load import TrainedRun, load_run
 from cascaderank.runs.seeding import pick_device
-from cascaderank.schema import FittedSchema
 from cascaderank.settings.run import RunSettings
-from cascaderank.training.retrieval import search_items
-from cascaderank.training.train_run import Part, judge, load_run
+from cascaderank.training.retrieval import ItemRetrieval
+
+Part = Literal["auto", "all", "train", "validation", "test"]
+
+
+def evaluate_rows(
+    settings: RunSettings,
+    cascade: Cascade,
+    data: RunData,
+    rows: Rows,
+    *,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> Report:
+    """Evaluate a cascade on requests of a run, with the ground truth and metrics of its settings.
+
+    Args:
+        settings: settings of the run.
+        cascade: cascade on ``device``.
+        data: data of the run.
+        rows: row numbers of the requests.
+        device: device of the computation.
+        progress: receives the number of batches done.
+    """
+    progress = progress or Silent()
+    loader = data.loader(rows)
+    progress.start("evaluating", loader.batches_per_epoch)
+    report = evaluate(
+        cascade,
+        loader,
+        ground_truth=settings.relevance.top,
+        threshold=settings.relevance.threshold,
+        device=device,
+        metrics=settings.evaluation.metrics,
+        bootstrap=settings.evaluation.bootstrap,
+        seed=settings.evaluation.seed,
+        progress=progress.advance,
+    )
+    progress.stop()
+    return report
 
 
 def evaluate_run(
-    folder: Path,
-    dataset: Path,
+    folder: str | os.PathLike[str],
+    dataset: str | os.PathLike[str],
     *,
     part: Part = "auto",
     target: str | None = None,
     threshold: float | None = None,
     progress: Progress | None = None,
 ) -> tuple[str, Report]:
-    """Judge a run on a data set.
+    """Evaluate a complete run on a data set.
 
     Args:
-        folder: of the run.
-        dataset: a request log; its schema must be the one the run was trained with.
-        part: which requests. ``"auto"`` takes the test requests of the data set that the run was
-            trained on, so that nothing is judged that was learnt from, and all requests of any
-            other.
-        target: what it is judged by, such as ``"label"``; what it was trained on if not given.
-        threshold: the ground truth is every label of at least this; that of the run if not given.
-        progress: hears how far it is.
+        folder: folder of the run.
+        dataset: folder of a request log with the features that the run was trained with.
+        part: requests to evaluate. ``"auto"`` means the test requests of the data set that the
+            run was trained on, so that no training request is evaluated, and all requests of any
+            other data set.
+        target: target of the labels, such as ``"label"``; by default that of the run.
+        threshold: labels of at least this are ground truth; by default the rule of the run.
+        progress: receives the progress of the work.
 
     Returns:
-        Which requests were judged, and the report.
+        The part that was evaluated, and the report.
 
     Raises:
-        RunError: if the folder is not that of a complete run.
-        SchemaError: if the data set has another schema.
-        ConfigError: if there is no such target.
-        DataError: if the data set has not what the target is made of.
+        RunError: if the folder does not hold a complete run.
+        SchemaError: if the data set has other features.
+        ConfigError: if the target does not exist.
+        DataError: if the data set lacks a column that the target needs.
     """
     changes: dict[str, object] = {} if target is None else {"data.target": target}
     if threshold is not None:
         changes["relevance"] = {"threshold": threshold}
-    with _judged(folder, dataset, part, progress or Silent(), changes) as judged:
-        cascade, opened, part, rows = judged
-        device = pick_device(opened.settings.train.device)
-        report = judge(
-            opened.settings,
-            cascade.to(device),
-            opened.encoded,
-            rows,
-            device,
-            progress or Silent(),
-        )
+    run = load_run(folder)
+    settings, device = run.settings.changed(changes), pick_device(run.settings.train.device)
+    with _opened(run, settings, Path(dataset), part, progress) as (data, part, rows):
+        cascade = run.cascade.to(device)
+        report = evaluate_rows(settings, cascade, data, rows, device=device, progress=progress)
     return part, report
 
 
 def evaluate_run_catalogue(
-    folder: Path,
-    dataset: Path,
+    folder: str | os.PathLike[str],
+    dataset: str | os.PathLike[str],
     *,
     part: Part = "auto",
     stage: str | None = None,
     index: str = EXACT,
     progress: Progress | None = None,
 ) -> tuple[str, CatalogueReport]:
-    """Judge a stage of a run by its search of all items of a data set.
+    """Evaluate a stage of a complete run by its search of all items of a data set.
 
     Args:
-        folder: of the run.
-        dataset: a request log; its schema must be the one the run was trained with.
-        part: which requests; as for :func:`evaluate_run`.
-        stage: which; the first if not given.
+        folder: folder of the run.
+        dataset: folder of a request log with the features that the run was trained with.
+        part: requests to evaluate, as in :func:`evaluate_run`.
+        stage: name of the stage; the first by default.
         index: ``"exact"``, or an index of faiss, such as ``"HNSW32"``.
-        progress: hears how far it is.
+        progress: receives the progress of the work.
 
     Returns:
-        Which requests were judged, and the report.
+        The part that was evaluated, and the report.
 
     Raises:
-        RunError: if the folder is not that of a complete run.
-        SchemaError: if the data set has another schema.
-        ConfigError: if the run's settings do not say what tells items apart, or the stage cannot
-            search.
-        MissingExtraError: if an index is wanted and faiss is not installed.
+        RunError: if the folder does not hold a complete run.
+        SchemaError: if the data set has other features.
+        ConfigError: if the settings of the run name no feature that identifies items, or the
+            stage cannot search.
+        MissingExtraError: if ``index`` needs faiss and it is not installed.
     """
-    with _judged(folder, dataset, part, progress or Silent()) as (cascade, opened, part, rows):
-        device = pick_device(opened.settings.train.device)
-        return part, search_items(
-            opened.settings,
-            cascade.to(device),
-            opened.schema,
-            opened.log,
-            opened.encoded,
-            rows=rows,
-            train=opened.train,
-            stage=stage,
-            index=index,
-            device=device,
-        )
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class _Opened:
-    settings: RunSettings
-    schema: FittedSchema
-    log: RequestLog
-    encoded: EncodedLog
-    train: np.ndarray
-    """Requests that the run learnt from; none of another data set."""
+    run = load_run(folder)
+    device = pick_device(run.settings.train.device)
+    with _opened(run, run.settings, Path(dataset), part, progress) as (data, part, rows):
+        retrieval = ItemRetrieval(run.settings, data, device)
+        report = retrieval.evaluate(run.cascade.to(device), rows, stage=stage, index=index)
+    return part, report
 
 
 @contextmanager
-def _judged(
-    folder: Path,
+def _opened(
+    run: TrainedRun,
+    settings: RunSettings,
     dataset: Path,
     part: Part,
-    progress: Progress,
-    changes: Mapping[str, object] | None = None,
-) -> Iterator[tuple[Cascade, _Opened, Part, np.ndarray]]:
-    """Open a run and a data set, and say which requests are judged."""
-    cascade, schema, settings = load_run(folder)
-    settings = settings.changed(changes or {})
+    progress: Progress | None,
+) -> Iterator[tuple[RunData, Part, Rows]]:
+    """Open and encode a data set for a run; return it with the part and its row numbers.
+
+    The training rows are those that the run was trained on; none of another data set.
+    """
     log = RequestLog.open(dataset)
-    check_same_features(schema, log.schema, where=str(log.path))
-    own = read_json(RunFolder(folder).report)["dataset"]["fingerprint"] == log.fingerprint
+    check_same_features(run.schema, log.schema, where=str(log.path))
+    report: Mapping[str, dict[str, object]] = read_json(run.folder.report)
+    own = report["dataset"]["fingerprint"] == log.fingerprint
     if part == "auto":
         part = "test" if own else "all"
-    split = split_requests(log, settings.data.split) if own or part != "all" else None
-    rows = None if part == "all" else getattr(split, part)
-    with scratch(None) as columns:
-        encoded = encode(log, schema, settings, columns, progress)
-        rows = np.arange(encoded.requests) if rows is None else rows
-        none = np.zeros(0, dtype=np.int64)
-        train = split.train if own and split is not None else none
-        opened = _Opened(settings=settings, schema=schema, log=log, encoded=encoded, train=train)
-        yield cascade, opened, part, rows
+    everything = np.arange(log.manifest.requests, dtype=np.int64)
+    nothing = everything[:0]
+    split = Split(train=nothing, validation=nothing, test=everything)
+    if own or part != "all":
+        split = split_requests(log, settings.data.split)
+    rows = everything if part == "all" else getattr(split, part)
+    if not own:
+        split = Split(train=nothing, validation=split.validation, test=split.test)
+    with encoded_data(settings, log, run.schema, split=split, progress=progress) as data:
+        yield data, part, rows

@@ -1,20 +1,22 @@
 """The second phase of models that weigh fields: which of them are kept."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import final
 
 from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import ConfigError
 from cascaderank.runs.data import run_data
+from cascaderank.runs.load import load_run
 from cascaderank.settings.run import RunSettings
 from cascaderank.stages.cold import COLD
 from cascaderank.stages.fscd import FSCD
-from cascaderank.training.train_run import load_run
 
 
+@final
 @dataclass(frozen=True)
-class Selected:
+class SelectedFields:
     """Which fields a stage keeps."""
 
     importance: Mapping[str, float]
@@ -23,7 +25,9 @@ class Selected:
     kept: tuple[str, ...]
 
 
-def select_run(folder: Path, *, keep: float = 0.5) -> tuple[dict[str, Selected], RunSettings]:
+def select_fields(
+    folder: str | os.PathLike[str], *, keep: float = 0.5
+) -> tuple[dict[str, SelectedFields], RunSettings]:
     """Choose the fields that weigh most in the stages of a run.
 
     Args:
@@ -41,8 +45,9 @@ def select_run(folder: Path, *, keep: float = 0.5) -> tuple[dict[str, Selected],
 
     Source: COLD (arXiv 2007.16122) and FSCD (arXiv 2105.07706), their two phases.
     """
-    cascade, _, settings = load_run(folder)
-    weighing = {n: s for n, s in cascade.stages.items() if isinstance(s, COLD | FSCD)}
+    run = load_run(folder)
+    settings = run.settings
+    weighing = {n: s for n, s in run.cascade.stages.items() if isinstance(s, COLD | FSCD)}
     weighing = {n: s for n, s in weighing.items() if settings.stages[n].options.get("gates", True)}
     if not weighing:
         models = ", ".join(f"{name} is {of.model}" for name, of in settings.stages.items())
@@ -56,7 +61,7 @@ def select_run(folder: Path, *, keep: float = 0.5) -> tuple[dict[str, Selected],
                 kept = stage.select_fields(loader.epoch(0), keep=keep)
             else:
                 weights, kept = stage.importance(), stage.select_fields(keep=keep)
-            found[name] = Selected(weights, kept)
+            found[name] = SelectedFields(weights, kept)
     changes: dict[str, object] = {}
     for name, selected in found.items():
         changes |= {f"stages.{name}.features": selected.kept, f"stages.{name}.gates": False}

@@ -8,6 +8,7 @@ from typing import Any
 from safetensors.torch import save
 
 from cascaderank.errors import ConfigError, RunError
+from cascaderank.runs.build import build_cascade
 from cascaderank.runs.folder import (
     RunFolder,
     locked,
@@ -15,8 +16,8 @@ from cascaderank.runs.folder import (
     write_atomically,
     write_json,
 )
+from cascaderank.runs.load import load_run
 from cascaderank.stages import Prunable, Pruned, prune
-from cascaderank.training.train_run import build_cascade, load_run
 
 
 def prune_run(folder: Path, to: Path) -> dict[str, Pruned]:
@@ -39,8 +40,8 @@ def prune_run(folder: Path, to: Path) -> dict[str, Pruned]:
 
     Source: this project.
     """
-    cascade, schema, settings = load_run(folder)
-    whole = RunFolder(folder)
+    run = load_run(folder)
+    cascade, schema, settings, whole = run.cascade, run.schema, run.settings, run.folder
     report = read_json(whole.report)
     if "pruned" in report:
         raise ConfigError(f"{folder}: was pruned already, from {report['pruned']['from']}")
@@ -64,22 +65,22 @@ def prune_run(folder: Path, to: Path) -> dict[str, Pruned]:
         pruned.stages[name].load_state_dict(last.state_dict())
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise RunError(f"{to}: is there already, and not an empty folder; name another")
-    run = RunFolder(to)
+    smaller_run = RunFolder(to)
     with locked(to):
-        write_atomically(run.config, smaller.to_toml().encode())
+        write_atomically(smaller_run.config, smaller.to_toml().encode())
         for name in ("schema", "environment", "metrics", "per_request"):
             if getattr(whole, name).exists():
-                shutil.copyfile(getattr(whole, name), getattr(run, name))
+                shutil.copyfile(getattr(whole, name), getattr(smaller_run, name))
         weights = {name: tensor.contiguous() for name, tensor in pruned.state_dict().items()}
-        write_atomically(run.weights, save(weights))
+        write_atomically(smaller_run.weights, save(weights))
         sizes = {n: sum(p.numel() for p in s.parameters()) for n, s in pruned.stages.items()}
-        saved = {name: told(of) for name, of in found.items()}
+        saved = {name: pruning_record(of) for name, of in found.items()}
         about = {"parameters": sizes, "pruned": {"from": str(folder), "stages": saved}}
-        write_json(run.report, {**report, **about})
+        write_json(smaller_run.report, {**report, **about})
     return found
 
 
-def told(pruned: Pruned) -> Mapping[str, Any]:
+def pruning_record(pruned: Pruned) -> Mapping[str, Any]:
     """Return what pruning saved, as JSON can hold it; lists are before and after."""
     return {
         "parameters": list(pruned.parameters),

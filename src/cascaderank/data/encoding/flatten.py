@@ -17,8 +17,7 @@ from cascaderank.schema import Role, abridged
 def flat_columns(
     frame: pl.DataFrame, encoder: Encoder, *, target: Target | None, history_length: int
 ) -> dict[str, Any]:
-    """Encode a frame; return the fields of an
-    :class:`~cascaderank.data.encoding.encoded_log.EncodedLog`.
+    """Encode a frame and return the fields of an ``EncodedLog``.
 
     Args:
         frame: one row per request.

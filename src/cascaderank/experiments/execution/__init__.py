@@ -1,1 +1,6 @@
-"""Execution: where the trials of a comparison run."""
+"""Execution of the trials of a comparison.
+
+A backend is a context manager that yields a :data:`~cascaderank.experiments.execution.job.Start`:
+a function that starts a job on the data of its fold and returns the future of its outcome.
+``local`` is one; nothing else in ``experiments`` depends on where a job runs.
+"""

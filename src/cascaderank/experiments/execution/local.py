@@ -1,4 +1,4 @@
-"""Execution of trials: in this process, or in several that map the same encoded columns."""
+"""The local backend: jobs run in this process, or in several that map the same columns."""
 
 import contextlib
 import functools
@@ -6,41 +6,19 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any, final
 
 import torch
 
-from cascaderank.errors import ConfigError, DivergedError, RunError
-from cascaderank.experiments.scorers import run_scorer
-from cascaderank.experiments.tuning import Outcome, Plan, Trial, Tuned
+from cascaderank.errors import RunError
+from cascaderank.experiments.execution.job import Job, Start, run_job
+from cascaderank.experiments.tuning import Outcome
 from cascaderank.progress import Progress, Silent
 from cascaderank.runs.data import RunData, open_shared, share
-from cascaderank.settings.run import RunSettings
-from cascaderank.training.train_run import train_run
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One run of a trial."""
-
-    settings: RunSettings
-    folder: Path
-    may_fail: bool
-    """Whether settings that cannot be built count as a failed trial; otherwise they raise."""
-    scorer: tuple[str, Mapping[str, Any]] | None = None
-    """Name and options of a scorer that is fitted in place of the cascade."""
-
-
-Start = Callable[[Job, RunData], "Future[Outcome]"]
-"""Function that starts a job on the data of its fold and returns a future of its outcome."""
 
 
 @contextlib.contextmanager
@@ -83,69 +61,6 @@ def runner(jobs: int, progress: Progress) -> Iterator[Start]:
         pool.shutdown(cancel_futures=True)
         end.close()
         held.close()
-
-
-def run_job(job: Job, data: RunData, progress: Progress) -> Outcome:
-    """Train and evaluate a job; divergence of the training is an outcome, not an error."""
-    started = time.monotonic()
-    try:
-        if job.scorer is not None:
-            result = run_scorer(*job.scorer, job.settings, job.folder, data)
-        else:
-            result = train_run(job.settings, job.folder, data=data, progress=progress)
-    except DivergedError as error:
-        failed = str(error)
-    except ConfigError as error:
-        if not job.may_fail:
-            raise
-        failed = str(error)
-    else:
-        return Outcome(result=result, failed=None, seconds=result.seconds)
-    return Outcome(result=None, failed=failed, seconds=time.monotonic() - started)
-
-
-def carry_out(
-    plans: Mapping[str, Plan],
-    start: Callable[[str, Trial], "Future[Outcome]"],
-    heard: Callable[[str, Trial, Outcome], None],
-) -> dict[str, Tuned]:
-    """Run the trials that the plans yield until all plans have finished.
-
-    Args:
-        plans: plans by name.
-        start: callback that starts a trial of the plan with the given name.
-        heard: callback, called with each completed trial and its outcome.
-
-    Returns:
-        Results of the plans by name, in the order of ``plans``.
-    """
-    results: dict[str, Tuned] = {}
-    pending: dict[str, list[Future[Outcome]]] = {}
-    running: dict[Future[Outcome], tuple[str, Trial]] = {}
-
-    def resume(name: str, outcomes: list[Outcome] | None) -> None:
-        try:
-            trials = next(plans[name]) if outcomes is None else plans[name].send(outcomes)
-        except StopIteration as choice:
-            results[name] = choice.value
-            return
-        pending[name] = []
-        for trial in trials:
-            future = start(name, trial)
-            pending[name].append(future)
-            if future.done():
-                heard(name, trial, future.result())
-            else:
-                running[future] = name, trial
-
-    for name in plans:
-        resume(name, None)
-    while pending:
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            heard(*running.pop(future), future.result())
-        for name in [n for n, futures in pending.items() if not running.keys() & set(futures)]:
-            resume(name, [future.result() for future in pending.pop(name)])
-    return {name: results[name] for name in plans}
 
 
 def _completed(outcome: Outcome) -> "Future[Outcome]":

@@ -1,0 +1,73 @@
+"""Build the parts of a run from its settings: the cascade and the objective."""
+
+from cascaderank.cascade import Cascade, build_stage
+from cascaderank.data.log.request_log import RequestLog
+from cascaderank.errors import ConfigError, SchemaError
+from cascaderank.objectives import OBJECTIVES, Objective, build_objective
+from cascaderank.schema import FittedSchema
+from cascaderank.settings.run import RunSettings
+
+
+def build_cascade(settings: RunSettings, schema: FittedSchema) -> Cascade:
+    """Build the cascade of a run, initialised from PyTorch's global generator.
+
+    Args:
+        settings: settings of the run.
+        schema: schema fitted to the training requests.
+
+    Raises:
+        ConfigError: if a stage cannot be built from its options; the message names the stage.
+        SchemaError: if a stage uses a feature that does not exist.
+    """
+    stages = {}
+    for name, stage in settings.stages.items():
+        try:
+            stages[name] = build_stage(
+                stage.model, schema, features=stage.features, options=stage.options
+            )
+        except (ConfigError, SchemaError) as error:
+            raise type(error)(f"stages.{name}: {error}") from None
+    return Cascade(stages, settings.quotas)
+
+
+def build_run_objective(settings: RunSettings, log: RequestLog) -> Objective:
+    """Build the objective of a run for its stages, quotas, ground truth and levels.
+
+    Options that depend on the levels of the log and are not set get these defaults:
+    ``entry_levels`` (stages enter at evenly spaced levels) and ``exposed_level`` (the highest).
+
+    Args:
+        settings: settings of the run.
+        log: request log of the run; only its manifest is read.
+
+    Raises:
+        ConfigError: if an option does not fit the levels of the log, or the objective cannot be
+            built.
+    """
+    name, options = settings.objective.name, settings.objective.options
+    levels, stages = len(log.manifest.level_names), len(settings.stages)
+    entry_levels = options.get("entry_levels")
+    if entry_levels is not None and max(entry_levels) >= levels:
+        existing = f"levels 0 to {levels - 1}" if levels else "no levels"
+        raise ConfigError(
+            f"objective.entry_levels: {log.path} has {existing}; got {list(entry_levels)}; "
+            "use existing levels, or leave the option out"
+        )
+    if levels and "entry_levels" in OBJECTIVES.options(name):
+        options.setdefault("entry_levels", [t * levels // stages for t in range(stages)])
+    if levels and "exposed_level" in OBJECTIVES.options(name):
+        options.setdefault("exposed_level", levels - 1)
+    z = options.get("z")
+    if levels and z is not None and len(z) != levels:
+        raise ConfigError(
+            f"objective.z must have one value per level of {log.path} "
+            f"({', '.join(log.manifest.level_names)}), {levels} in all; got {list(z)}"
+        )
+    return build_objective(
+        name,
+        stages=list(settings.stages),
+        quotas=settings.quotas,
+        ground_truth=settings.relevance.top,
+        threshold=settings.relevance.threshold,
+        **options,
+    )

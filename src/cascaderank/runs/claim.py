@@ -1,0 +1,55 @@
+"""Claim the folder of a run: it continues only the run that began in it."""
+
+from cascaderank.data.log.request_log import RequestLog
+from cascaderank.errors import RunError
+from cascaderank.runs.folder import RunFolder, read_json, write_atomically
+from cascaderank.settings.run import RunSettings, read_settings
+
+_SHOWN = 6  # settings that differ, in a message
+
+
+def claim(run: RunFolder, settings: RunSettings) -> None:
+    """Write the settings into a folder without results, or check that it has the same settings.
+
+    Raises:
+        RunError: if the folder holds results of a run with other settings.
+    """
+    text = settings.to_toml()
+    if not run.begun:
+        write_atomically(run.config, text.encode())
+        return
+    if run.config.read_text(encoding="utf-8") != text:
+        differences = read_settings(run.config).differences(settings)
+        shown = "; ".join(differences[:_SHOWN]) or "defaults"
+        if len(differences) > _SHOWN:
+            shown += f"; and {len(differences) - _SHOWN} more"
+        raise RunError(
+            f"{run.path}: holds a run with other settings ({shown}); "
+            "choose another folder with --run, or remove this one"
+        )
+
+
+def check_same_data(run: RunFolder, log: RequestLog) -> None:
+    """Check that a run is continued on the data set that it began with.
+
+    Raises:
+        RunError: if the fingerprint of the data set has changed.
+    """
+    if not run.begun:
+        return
+    before = read_json(run.environment)["dataset"]["fingerprint"]
+    if before != log.fingerprint:
+        raise RunError(
+            f"{run.path}: was trained on another data set than {log.path} is now (fingerprint "
+            f"{before[:12]} there, {log.fingerprint[:12]} here); choose another folder, or "
+            "remove this one"
+        )
+
+
+def describe_log(log: RequestLog, settings: RunSettings) -> dict[str, str]:
+    """Return path, name and fingerprint of the data set, as the files of a run hold them."""
+    return {
+        "path": str(settings.data.path),
+        "name": log.manifest.name,
+        "fingerprint": log.fingerprint,
+    }

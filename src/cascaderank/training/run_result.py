@@ -1,0 +1,125 @@
+"""The result of a run, and how it is written to and read from the folder of the run."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import polars as pl
+
+from cascaderank.cascade import Cascade
+from cascaderank.data.split import Split
+from cascaderank.evaluation import CatalogueReport, Report
+from cascaderank.runs.claim import describe_log
+from cascaderank.runs.data import RunData
+from cascaderank.runs.folder import RunFolder, read_json, write_atomically, write_json
+from cascaderank.settings.run import RunSettings
+from cascaderank.training.checkpoint import TrainState
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """Result of a complete run."""
+
+    folder: RunFolder
+    """Folder of the run."""
+    test: Report
+    """Evaluation on the test requests."""
+    validation: float | None
+    """Best value of the validation metric: joint recall, or that of ``catalogue.decides``."""
+    seconds: float
+    """Duration of training, in the session that completed it."""
+    peak_memory: int | None
+    """Peak memory of that session in bytes, see :class:`~cascaderank.training.memory.PeakMemory`;
+    ``None`` if it could not be measured."""
+
+
+def read_result(run: RunFolder) -> RunResult:
+    """Read the result of a complete run.
+
+    Raises:
+        RunError: if a file is missing or damaged.
+    """
+    report = read_json(run.report)
+    values = pl.read_parquet(run.per_request).drop("request_id")
+    training: Mapping[str, Any] = report["training"]
+    # Reports written before `catalogue.decides` existed have the second key.
+    key = "validation" if "validation" in training else "validation_joint_recall"
+    return RunResult(
+        folder=run,
+        test=replace(
+            Report.from_json(report["test"]),
+            per_request={name: values[name].to_numpy() for name in values.columns},
+        ),
+        validation=training[key],
+        seconds=training["seconds"],
+        peak_memory=training.get("peak_memory_bytes"),
+    )
+
+
+def write_result(
+    result: RunResult,
+    settings: RunSettings,
+    cascade: Cascade,
+    data: RunData,
+    state: TrainState,
+    search: CatalogueReport | None,
+) -> RunResult:
+    """Write values per request and the report, which completes the run.
+
+    Args:
+        result: result of the run; the values per request do not include the search.
+        settings: settings of the run.
+        cascade: cascade of the run.
+        data: data of the run.
+        state: state at the end of training.
+        search: evaluation of the first stage by its search of all items, if there is one.
+
+    Returns:
+        The result with the values per request of the search.
+    """
+    run, report, split = result.folder, result.test, data.split
+    if search is not None:
+        values = {f"catalogue/{n}": v for n, v in search.per_request.items() if n != "row"}
+        report = replace(report, per_request={**report.per_request, **values})
+    ids = data.encoded.request_ids[report.per_request["row"]]
+    content = io.BytesIO()
+    pl.DataFrame({"request_id": ids, **report.per_request}).write_parquet(content)
+    write_atomically(run.per_request, content.getvalue())
+    write_json(
+        run.report,
+        {
+            "dataset": describe_log(data.log, settings),
+            "requests": _sizes(split),
+            "parameters": {
+                name: sum(p.numel() for p in stage.parameters())
+                for name, stage in cascade.stages.items()
+            },
+            "training": {
+                "epochs": state.epoch,
+                "steps": state.step,
+                "best_epoch": state.best_epoch,
+                "decided_by": _decided_by(settings),
+                "validation": result.validation,
+                "seconds": round(result.seconds, 3),
+                "peak_memory_bytes": result.peak_memory,
+            },
+            "test": report.to_json(),
+            **({} if search is None else {"catalogue": search.to_json()}),
+        },
+    )
+    return replace(result, test=report)
+
+
+def _sizes(split: Split) -> dict[str, int]:
+    return {
+        "train": len(split.train),
+        "validation": len(split.validation),
+        "test": len(split.test),
+    }
+
+
+def _decided_by(settings: RunSettings) -> str:
+    decides = settings.catalogue and settings.catalogue.decides
+    return f"catalogue/{decides}" if decides else "joint_recall"
