@@ -10,8 +10,8 @@ import cascaderank
 CONTRACT = {
     "Cascade", "CascadeRankError", "Feature", "FittedSchema", "RequestBatch", "RequestLoader",
     "RequestLog", "RequestLogWriter", "RunSettings", "Schema", "Trainer", "__version__",
-    "build_objective", "build_stage", "evaluate", "ground_truth", "load_run", "losses", "metrics",
-    "read_settings", "sorting", "train_run",
+    "build_objective", "build_stage", "evaluate", "evaluation", "ground_truth", "load_run", "losses",
+    "metrics", "objectives", "read_settings", "reports", "sorting", "stages", "train_run",
 }  # fmt: skip
 
 

@@ -1,16 +1,22 @@
-"""cascaderank: train, judge, explain and serve a cascade ranking system as one network.
+"""cascaderank: train, evaluate, explain and serve a cascade ranking system as one network.
 
-Everything public is here or in the packages ``losses``, ``metrics`` and ``sorting``; nothing is
-imported before it is used, so that ``import cascaderank`` costs nothing.
+Public names are here and in the packages that are listed below. Modules are imported when a name
+is first used, so that ``import cascaderank`` is fast.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from cascaderank import _moved
+
 if TYPE_CHECKING:
+    from cascaderank import evaluation as evaluation
     from cascaderank import losses as losses
     from cascaderank import metrics as metrics
+    from cascaderank import objectives as objectives
+    from cascaderank import reports as reports
     from cascaderank import sorting as sorting
+    from cascaderank import stages as stages
     from cascaderank.batch import RequestBatch as RequestBatch
     from cascaderank.cascade import Cascade as Cascade
     from cascaderank.cascade import build_stage as build_stage
@@ -52,7 +58,7 @@ _HOME = {
     "read_settings": "settings.run",
     "train_run": "training.train_run",
 }
-_PACKAGES = ("losses", "metrics", "sorting")
+_PACKAGES = ("evaluation", "losses", "metrics", "objectives", "reports", "sorting", "stages")
 
 __all__ = [  # noqa: PLE0604 - all are strings
     *_HOME,
@@ -71,3 +77,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+_moved.install()

@@ -1,5 +1,8 @@
 """Evaluation: metrics of a whole cascade, and the ground truth that each stage loses."""
 
+from typing import Any
+
+from cascaderank._moved import moved_name
 from cascaderank.evaluation.attribution import Attribution, attribute
 from cascaderank.evaluation.consistency import ranking_consistency
 from cascaderank.evaluation.evaluate import evaluate
@@ -54,3 +57,7 @@ __all__ = [
     "two_way_bootstrap",
     "unpaired_test",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return moved_name("evaluation", name)  # tables, which are in cascaderank.reports now
