@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all bench docs clean
+.PHONY: help setup demo check test test-all bench docs generate clean
 
 help:  ## show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -23,6 +23,7 @@ check: $(READY)  ## lint, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python tools/generate.py --check
 
 test: $(READY)  ## tests, doctests and architecture
 	$(BIN)/python -m pytest
@@ -39,6 +40,9 @@ $(VENV)/.bench: $(READY)
 	-PATH="$(CURDIR)/$(BIN):/usr/bin:/bin" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--no-deps --no-build-isolation -c constraints.txt torchsort >/dev/null 2>&1
 	@touch $@
+
+generate: $(READY)  ## write type stubs and API pages anew from the code
+	$(BIN)/python tools/generate.py
 
 docs: $(READY)  ## build the pages under site/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -1,0 +1,15 @@
+# Written by tools/generate.py from the modules of this package: do not edit.
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from cascaderank.registry import Registry as Registry
+Inputs = Path | Sequence[Path]
+Progress = Callable[[int, int], None]
+NOT_OPTIONS = ('overwrite', 'progress')
+SOURCES: Registry[Callable[..., None]]
+from cascaderank.data.sources.kuairand import kuairand_source as kuairand_source
+from cascaderank.data.sources.kuairec import kuairec_source as kuairec_source
+from cascaderank.data.sources.letor import letor_source as letor_source
+from cascaderank.data.sources.long import long_source as long_source
+from cascaderank.data.sources.recflow import recflow_source as recflow_source
+from cascaderank.data.sources.synthetic import synthetic_source as synthetic_source
+from cascaderank.data.sources.trec import trec_source as trec_source
