@@ -46,7 +46,10 @@ def stub(package: str) -> str:
                 lines.append(f"from {node.module} import {alias.name} as {name}")
         elif isinstance(node, ast.AnnAssign):
             lines.append(f"{ast.unparse(node.target)}: {ast.unparse(node.annotation)}")
-        elif not isinstance(node, ast.Expr | ast.FunctionDef) and "__all__" not in ast.unparse(node):
+        elif isinstance(node, ast.FunctionDef) and node.name not in ("__getattr__", "__dir__"):
+            node.body = [ast.Expr(ast.Constant(...))]
+            lines.append(ast.unparse(node))
+        elif not isinstance(node, ast.Expr | ast.FunctionDef) and not _is_all(node):
             lines.append(ast.unparse(node))
     dotted = "cascaderank." + package.replace("/", ".")
     lines += [
@@ -55,6 +58,10 @@ def stub(package: str) -> str:
         for name in registered(path, REGISTRIES[package])
     ]
     return HEAD + "\n".join(lines) + "\n"
+
+
+def _is_all(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
 
 
 def registered(path: Path, registry: str) -> list[str]:
@@ -76,7 +83,8 @@ def api_pages() -> dict[Path, str]:
         if any(p.startswith("_") and p != "__init__" for p in parts) or parts[0] == "cli":
             continue
         rooms.setdefault(parts[0] if len(parts) > 1 else "core", []).append(path)
-    index = ["# API", "", "Every public module, by room. The first line of each says what it is.", ""]
+    index = ["# API", "", "Every public module, by room, with the first line of its documentation."]
+    index.append("")
     files = {}
     for room in sorted(rooms, key=lambda r: (r != "core", r)):
         title = "Core" if room == "core" else f"cascaderank.{room}"

@@ -67,12 +67,14 @@ __all__ = [  # noqa: PLE0604 - all are strings
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return importlib.import_module(f"cascaderank.{name}")
-    if name in _HOME:
-        return getattr(importlib.import_module(f"cascaderank.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'cascaderank' has no attribute '{name}'")
+if not TYPE_CHECKING:  # type checkers see the imports above, and refuse any other name
+
+    def __getattr__(name: str) -> Any:
+        if name in _PACKAGES:
+            return importlib.import_module(f"cascaderank.{name}")
+        if name in _HOME:
+            return getattr(importlib.import_module(f"cascaderank.{_HOME[name]}"), name)
+        raise AttributeError(f"module 'cascaderank' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

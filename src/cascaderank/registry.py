@@ -11,16 +11,17 @@ import inspect
 import math
 import pkgutil
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar, get_type_hints, overload
+from typing import Any, Generic, TypeVar, cast, get_type_hints, overload
 
 from pydantic import TypeAdapter, ValidationError
 
 from cascaderank.errors import ConfigError, did_you_mean
 
 T = TypeVar("T", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Registry(Generic[T]):
@@ -30,8 +31,9 @@ class Registry(Generic[T]):
         kind: noun for the entries in messages, such as ``"loss"``.
         package: package whose modules register; pass ``__name__``.
         suffix: ending of function names that registered names omit, such as ``"_loss"``.
-        derived: function that returns names and entries derived from other registries; it does not
-            replace names that are already registered.
+        derived: registry whose entries have a counterpart in this one, and the function that
+            builds the counterpart of a name, such as the objective of a loss. Counterparts do not
+            replace registered names, and follow their origin when it is registered again.
         given: parameters that are not options, because the caller that builds the entry sets them.
 
     Examples:
@@ -49,7 +51,7 @@ class Registry(Generic[T]):
         package: str,
         *,
         suffix: str = "",
-        derived: Callable[[], Iterable[tuple[str, T]]] = lambda: (),
+        derived: "tuple[Registry[Any], Callable[[str], T]] | None" = None,
         given: Collection[str] = (),
     ) -> None:
         self.kind = kind
@@ -58,15 +60,16 @@ class Registry(Generic[T]):
         self._derived = derived
         self._given = given
         self._entries: dict[str, T] = {}
+        self._built: dict[str, tuple[object, T]] = {}
         self._loaded = False
 
     @overload
-    def register(self, thing: T) -> T: ...
+    def register(self, thing: str) -> Callable[[F], F]: ...
 
     @overload
-    def register(self, thing: str) -> Callable[[T], T]: ...
+    def register(self, thing: F) -> F: ...
 
-    def register(self, thing: T | str) -> T | Callable[[T], T]:
+    def register(self, thing: F | str) -> F | Callable[[F], F]:
         """Register a function or a class; used as a decorator, with or without a name.
 
         Without a name, a function is registered under its own name less the suffix, and a class
@@ -84,7 +87,7 @@ class Registry(Generic[T]):
             return partial(self._add, name=thing)
         return self._add(thing)
 
-    def _add(self, thing: T, name: str | None = None) -> T:
+    def _add(self, thing: F, name: str | None = None) -> F:
         name = self._default_name(thing) if name is None else name
         if not name.isidentifier():
             raise ConfigError(
@@ -94,10 +97,10 @@ class Registry(Generic[T]):
         present = self._entries.get(name)
         if present is not None and present is not thing and not _redefines(thing, present):
             raise ConfigError(f"a {self.kind} called '{name}' is already registered")
-        self._entries[name] = thing
+        self._entries[name] = cast("T", thing)  # contract tests check each entry
         return thing
 
-    def _default_name(self, thing: T) -> str:
+    def _default_name(self, thing: Callable[..., Any]) -> str:
         name = thing.__name__
         if inspect.isclass(thing):
             if thing.__module__ == "__main__":
@@ -115,11 +118,10 @@ class Registry(Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         self._load()
-        return iter(sorted(self._entries))
+        return iter(sorted({*self._entries, *(self._derived[0] if self._derived else ())}))
 
     def __contains__(self, name: str) -> bool:
-        self._load()
-        return name in self._entries
+        return self._find(name) is not None
 
     def __getitem__(self, name: str) -> T:
         """Return the entry registered under ``name``.
@@ -127,13 +129,13 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: if the name is unknown; the nearest name is suggested.
         """
-        self._load()
-        if name not in self._entries:
+        entry = self._find(name)
+        if entry is None:
             raise ConfigError(
-                f"no {self.kind} called '{name}'{did_you_mean(name, self._entries)}; "
+                f"no {self.kind} called '{name}'{did_you_mean(name, list(self))}; "
                 f"there are {', '.join(self) or 'none'}"
             )
-        return self._entries[name]
+        return entry
 
     def options(self, name: str) -> dict[str, inspect.Parameter]:
         """Return the keyword-only parameters of ``name``, by parameter name."""
@@ -196,9 +198,22 @@ class Registry(Generic[T]):
         return TypeAdapter(hints.get(option, Any))
 
     def attribute(self, name: str) -> T:
-        """Return a module attribute such as ``bce_loss``; for ``__getattr__`` of the package."""
-        if self._suffix and name.endswith(self._suffix) and name.removesuffix(self._suffix) in self:
-            return self[name.removesuffix(self._suffix)]
+        """Return the entry that is a function or class of this name, such as ``bce_loss``.
+
+        For ``__getattr__`` of the package.
+
+        Raises:
+            AttributeError: if there is none.
+        """
+        entry = None
+        stem = name.removesuffix(self._suffix)
+        if stem != name:
+            entry = self._find(stem)
+        elif not self._suffix and name[:1].isupper():  # a class; other names are modules
+            self._load()
+            entry = next((e for e in self._entries.values() if e.__name__ == name), None)
+        if entry is not None:
+            return entry
         raise AttributeError(f"module '{self._package}' has no attribute '{name}'")
 
     def _load(self) -> None:
@@ -210,8 +225,17 @@ class Registry(Generic[T]):
             importlib.import_module(f"{self._package}.{module.name}")
         for entry_point in entry_points(group=self._package):
             entry_point.load()
-        for name, thing in self._derived():
-            self._entries.setdefault(name, thing)
+
+    def _find(self, name: str) -> T | None:
+        self._load()
+        if name in self._entries or self._derived is None or name not in self._derived[0]:
+            return self._entries.get(name)
+        origins, build = self._derived
+        origin, entry = self._built.get(name, (None, None))
+        if entry is None or origin is not origins[name]:
+            entry = build(name)
+            self._built[name] = origins[name], entry
+        return entry
 
 
 def _finite(value: object) -> bool:

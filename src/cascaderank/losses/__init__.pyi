@@ -1,6 +1,11 @@
 # Written by tools/generate.py from the modules of this package: do not edit.
 from collections.abc import Callable
 from torch import Tensor
+from cascaderank.losses._pairs import Preferences as Preferences
+from cascaderank.losses._pairs import best_dcg as best_dcg
+from cascaderank.losses._pairs import ndcg_lambdas as ndcg_lambdas
+from cascaderank.losses._pairs import pessimistic_rank as pessimistic_rank
+from cascaderank.losses._targets import ground_truth_targets as ground_truth_targets
 from cascaderank.registry import Registry as Registry
 LOSSES: Registry[Callable[..., Tensor]]
 from cascaderank.losses.approx_ndcg import approx_ndcg_loss as approx_ndcg_loss

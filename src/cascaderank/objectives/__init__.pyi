@@ -1,4 +1,5 @@
 # Written by tools/generate.py from the modules of this package: do not edit.
+from collections.abc import Callable
 from cascaderank.objectives._build import OBJECTIVES as OBJECTIVES
 from cascaderank.objectives._build import build_objective as build_objective
 from cascaderank.objectives._objective import CascadeInputs as CascadeInputs

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from cascaderank.errors import CascadeRankError, ConfigError
+from cascaderank.losses import LOSSES
 from cascaderank.objectives._objective import Objective
-from cascaderank.objectives._of_losses import objectives_of_losses
+from cascaderank.objectives._of_losses import objective_of_loss
 from cascaderank.registry import Registry
 from cascaderank.relevance import check_ground_truth
 from cascaderank.tensors import check_quotas
@@ -13,7 +14,7 @@ OBJECTIVES: Registry[Callable[..., Objective]] = Registry(
     "objective",
     "cascaderank.objectives",
     suffix="_objective",
-    derived=objectives_of_losses,
+    derived=(LOSSES, objective_of_loss),
     given=("stages", "quotas", "ground_truth", "threshold"),
 )
 

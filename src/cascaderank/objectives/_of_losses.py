@@ -1,7 +1,7 @@
 """Objectives derived from losses: every loss is an objective, per stage or for the cascade."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from types import UnionType
 from typing import Any, Union, get_args, get_type_hints
@@ -25,13 +25,7 @@ _NOT_OPTIONS = {"mask", "reduction", "quotas", "threshold", "log_q"}
 """Parameters of a loss that the objective fills from the task or the batch."""
 
 
-def objectives_of_losses() -> Iterator[tuple[str, Callable[..., Objective]]]:
-    """Yield an objective for every loss, under the name of the loss."""
-    for name in LOSSES:
-        yield name, _objective_of(name)
-
-
-def _objective_of(name: str) -> Callable[..., Objective]:
+def objective_of_loss(name: str) -> Callable[..., Objective]:
     """Return a function that builds the objective of a loss.
 
     Keyword-only parameters of the loss are filled as follows; all others are options.

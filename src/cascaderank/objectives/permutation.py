@@ -12,6 +12,7 @@ from cascaderank.objectives._sorting import (
     make_temperature_schedule,
     permutation_operator,
 )
+from cascaderank.sorting import PermutationOperator
 
 
 @OBJECTIVES.register
@@ -55,17 +56,26 @@ def permutation_objective(
     (arXiv 2006.16038), as compared by LCRON (arXiv 2503.09492); see
     ``docs/methods/permutation.md``.
     """
+    sorting = permutation_operator(operator, objective="permutation")
     schedule = make_temperature_schedule(
         temperature,
-        operator=permutation_operator(operator, objective="permutation"),
+        operator=sorting,
         relative=relative_temperature,
         default=200.0,
     )
     terms = [
-        Term(f"permutation/{name}", _StageTerm(stage=t, schedule=schedule).loss, stage=t)
+        Term(
+            f"permutation/{name}",
+            _StageTerm(stage=t, operator=sorting, schedule=schedule).loss,
+            stage=t,
+        )
         for t, name in enumerate(stages)
     ]
-    return Objective(terms, stages=len(stages))
+    named = zip(stages, terms, strict=True)
+    return Objective(
+        [Term(f"permutation/{name}", term.loss, stage=term.stage) for name, term in named],
+        stages=len(stages),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +83,14 @@ class _StageTerm:
     """The term of one stage."""
 
     stage: int
+    operator: PermutationOperator
     schedule: TemperatureSchedule
 
     def loss(self, inputs: CascadeInputs) -> Tensor:
         return permutation_loss(
             inputs.scores[self.stage],
             inputs.labels,
-            operator=self.schedule.operator,
+            operator=self.operator,
             temperature=self.schedule.of_stage(inputs, self.stage),
             mask=inputs.mask,
         )

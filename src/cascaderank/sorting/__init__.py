@@ -50,3 +50,11 @@ __all__ = [
     "relative_temperature",
     "top_k_probability",
 ]
+
+
+def __getattr__(name: str) -> type[Operator]:
+    return OPERATORS.attribute(name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(OPERATORS[name].__name__ for name in OPERATORS)]

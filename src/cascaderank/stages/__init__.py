@@ -53,3 +53,11 @@ class VectorStage(Protocol):
 
     def item_vectors(self, batch: RequestBatch) -> Tensor:
         """Return one vector per candidate, ``[batch, list, dim]``, from item features only."""
+
+
+def __getattr__(name: str) -> Callable[..., nn.Module]:
+    return STAGES.attribute(name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(stage.__name__ for stage in map(STAGES.__getitem__, STAGES))]

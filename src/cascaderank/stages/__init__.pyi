@@ -19,16 +19,16 @@ from cascaderank.stages._prune import prune as prune
 STAGES: Registry[Callable[..., nn.Module]]
 @runtime_checkable
 class VectorStage(Protocol):
-    """A stage whose score is the dot product of two vectors: it can search all items.
+    """A stage whose score is the dot product of two vectors, so that it can search all items.
 
-    ``two_tower`` and ``matrix_factorisation`` are.
+    ``two_tower`` and ``matrix_factorisation`` are such stages.
     """
 
     def request_vectors(self, batch: RequestBatch) -> Tensor:
-        """Return one vector of each request, ``[batch, dim]``."""
+        """Return one vector per request, ``[batch, dim]``."""
 
     def item_vectors(self, batch: RequestBatch) -> Tensor:
-        """Return one of each candidate, ``[batch, list, dim]``; reads no feature of requests."""
+        """Return one vector per candidate, ``[batch, list, dim]``, from item features only."""
 from cascaderank.stages.cold import COLD as COLD
 from cascaderank.stages.din import DIN as DIN
 from cascaderank.stages.ecm import ECM as ECM

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import torch
 from safetensors.torch import save
@@ -248,7 +248,7 @@ class Trainer:
             if batch.labels is None:
                 raise ConfigError("validation needs labels; the loader gave a batch without")
             scores = self.cascade(batch.to(self.device)).cpu()
-            ask = {"k": k, "threshold": threshold, "mask": batch.mask}
+            ask: dict[str, Any] = {"k": k, "threshold": threshold, "mask": batch.mask}
             for d in sorted({depth, len(quotas)}):
                 recall = cascade_recall_metric(scores[:d], batch.labels, quotas=quotas[:d], **ask)
                 values.setdefault(_joint(self.cascade, d), []).append(recall)

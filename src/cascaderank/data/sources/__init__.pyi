@@ -1,11 +1,16 @@
 # Written by tools/generate.py from the modules of this package: do not edit.
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec
 from cascaderank.registry import Registry as Registry
+_P = ParamSpec('_P')
 Inputs = Path | Sequence[Path]
 Progress = Callable[[int, int], None]
 NOT_OPTIONS = ('overwrite', 'progress')
 SOURCES: Registry[Callable[..., None]]
+def checked_options(source: Callable[_P, None]) -> Callable[_P, None]:
+    ...
 from cascaderank.data.sources.kuairand import kuairand_source as kuairand_source
 from cascaderank.data.sources.kuairec import kuairec_source as kuairec_source
 from cascaderank.data.sources.letor import letor_source as letor_source
