@@ -71,11 +71,7 @@ def permutation_objective(
         )
         for t, name in enumerate(stages)
     ]
-    named = zip(stages, terms, strict=True)
-    return Objective(
-        [Term(f"permutation/{name}", term.loss, stage=term.stage) for name, term in named],
-        stages=len(stages),
-    )
+    return Objective(terms, stages=len(stages))
 
 
 @dataclass(frozen=True, kw_only=True)
