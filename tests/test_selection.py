@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascaderank.errors import ConfigError, ShapeError
-from cascaderank.selection import marks, select, share, top, total
+from cascaderank.selection import relevance_of, select, share, top, total
 
 INF, NAN = math.inf, math.nan
 
@@ -101,17 +101,22 @@ def test_a_size_is_a_positive_integer(m):
 def test_a_threshold_is_compared_in_the_precision_of_the_labels(dtype):
     labels = torch.tensor([0.1, 0.7, 0.3], dtype=dtype)
     for threshold, want in [(0.1, [1, 1, 1]), (0.3, [0, 1, 1]), (0.7, [0, 1, 0])]:
-        assert marks(labels, k=None, threshold=threshold, mask=None).tolist() == want
+        assert relevance_of(labels, k=None, threshold=threshold, mask=None).tolist() == want
 
 
 def test_shares_of_tied_labels_are_exact_in_half_precision():
     labels = torch.tensor([2.0, 1.0, 1.0, 1.0], dtype=torch.float16)
-    assert marks(labels, k=2, threshold=None, mask=None).tolist() == [1.0, 1 / 3, 1 / 3, 1 / 3]
+    assert relevance_of(labels, k=2, threshold=None, mask=None).tolist() == [
+        1.0,
+        1 / 3,
+        1 / 3,
+        1 / 3,
+    ]
 
 
 def test_large_integer_labels_stay_apart():
     labels = torch.tensor([2**24 + 1, 2**24, 2**24 + 2])
-    assert marks(labels, k=2, threshold=None, mask=None).tolist() == [1, 0, 1]
+    assert relevance_of(labels, k=2, threshold=None, mask=None).tolist() == [1, 0, 1]
 
 
 def test_share_is_undefined_without_ground_truth():

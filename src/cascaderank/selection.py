@@ -105,7 +105,9 @@ def keep(order: Tensor, alive: Tensor, quota: int) -> Tensor:
     return torch.zeros_like(alive).scatter(-1, order, first)
 
 
-def marks(labels: Tensor, *, k: int | None, threshold: float | None, mask: Tensor | None) -> Tensor:
+def relevance_of(
+    labels: Tensor, *, k: int | None, threshold: float | None, mask: Tensor | None
+) -> Tensor:
     """Return the relevance of :func:`~cascaderank.relevance.ground_truth`, in float64.
 
     A threshold is compared in the labels' own precision, where 0.7 equals 0.7; shares of tied
@@ -124,7 +126,7 @@ def marks(labels: Tensor, *, k: int | None, threshold: float | None, mask: Tenso
         ConfigError: unless exactly one of ``k`` and ``threshold`` is given.
 
     Examples:
-        >>> marks(torch.tensor([2, 1, 1]), k=2, threshold=None, mask=None)
+        >>> relevance_of(torch.tensor([2, 1, 1]), k=2, threshold=None, mask=None)
         tensor([1.0000, 0.5000, 0.5000], dtype=torch.float64)
     """
     check_ground_truth(k, threshold)

@@ -12,7 +12,7 @@ from cascaderank.evaluation.attribution import attribute
 from cascaderank.metrics.cascade_recall import cascade_recall_metric
 
 
-def marks(labels, k, threshold):
+def relevance_of(labels, k, threshold):
     if k is None:
         return [float(y >= threshold) for y in labels]
     best = sorted(labels, reverse=True)[:k]
@@ -21,7 +21,7 @@ def marks(labels, k, threshold):
 
 def oracle(scores, labels, quotas, k=None, threshold=None):
     """Attribution of one request in plain Python."""
-    worth, everyone = marks(labels, k, threshold), list(range(len(labels)))
+    worth, everyone = relevance_of(labels, k, threshold), list(range(len(labels)))
     whole = sum(worth)
 
     def rank(stage, got):

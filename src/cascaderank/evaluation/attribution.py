@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cascaderank.selection import best_first, keep, marks, result_dtype, share, total
+from cascaderank.selection import best_first, keep, relevance_of, result_dtype, share, total
 from cascaderank.tensors import check_cascade, check_quotas
 
 
@@ -82,7 +82,7 @@ def attribute(
     """
     mask = check_cascade(scores, labels, quotas, mask)
     quotas = check_quotas(quotas, stages=scores.shape[0])
-    relevant = marks(labels, k=k, threshold=threshold, mask=mask)
+    relevant = relevance_of(labels, k=k, threshold=threshold, mask=mask)
     orders = best_first(scores)
     perfect = _ground_truth_first(orders, relevant)
 

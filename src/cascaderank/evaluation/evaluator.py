@@ -23,7 +23,7 @@ from cascaderank.metrics import CONSISTENCY, NamedMetric, named_metric
 from cascaderank.metrics.ndcg import ndcg_metric
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.relevance import check_ground_truth
-from cascaderank.selection import marks, total
+from cascaderank.selection import relevance_of, total
 from cascaderank.tensors import check_cascade, check_quotas
 
 HIGHEST_GRADE = 30
@@ -269,7 +269,7 @@ class Evaluator:
             if metric.name == "gauc":
                 seen = metric.candidates(lists, masks)
                 by_stage[f"{_WEIGHTS}{metric.text}"] = (masks if seen is None else seen).sum(-1)
-        size = total(marks(labels, k=k, threshold=threshold, mask=mask))
+        size = total(relevance_of(labels, k=k, threshold=threshold, mask=mask))
         return {
             "ground_truth": size,
             "joint_recall": attribution.joint_recall,
@@ -318,7 +318,7 @@ def _pool(
     selected = metric.candidates(labels, mask)
     pooled = mask if selected is None else selected
     # Candidates tied for the last places of the top k are positive if their share is at least 1/2.
-    positive = marks(labels, mask=pooled, **metric.truth(k, threshold)) >= 0.5
+    positive = relevance_of(labels, mask=pooled, **metric.truth(k, threshold)) >= 0.5
     return _Pool(scores[:, pooled], positive[pooled], pooled.nonzero()[:, 0])
 
 

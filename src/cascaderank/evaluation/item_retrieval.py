@@ -22,7 +22,7 @@ from cascaderank.evaluation.vector_search import (
     exact_search,
     index_search,
 )
-from cascaderank.selection import check_size, marks
+from cascaderank.selection import check_size, relevance_of
 from cascaderank.stages import VectorStage
 
 Floats = NDArray[np.float64]
@@ -245,7 +245,7 @@ def _positives(batch: RequestBatch, catalogue: ItemCatalogue, rule: dict[str, An
             "expected labels in every batch; got a batch without labels; prepare the requests with "
             "a target"
         )
-    whole = (marks(batch.labels, mask=batch.mask, **rule) == 1) & batch.mask
+    whole = (relevance_of(batch.labels, mask=batch.mask, **rule) == 1) & batch.mask
     rows, columns = whole.nonzero(as_tuple=True)
     codes = batch.items[catalogue.item][rows, columns].numpy()
     places, requests = catalogue.places(codes), rows.numpy()

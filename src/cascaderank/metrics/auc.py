@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.metrics import METRICS
-from cascaderank.selection import marks, result_dtype, total
+from cascaderank.selection import relevance_of, result_dtype, total
 from cascaderank.tensors import check_lists
 
 
@@ -49,7 +49,7 @@ def auc_metric(
     Source: Fawcett 2006; ties count half.
     """
     mask = check_lists(scores, labels, mask)
-    positive = marks(labels, k=k, threshold=threshold, mask=mask)
+    positive = relevance_of(labels, k=k, threshold=threshold, mask=mask)
     negative = mask.double() - positive
     ranked, order = scores.masked_fill(scores.isnan(), -torch.inf).sort(dim=-1, stable=True)
     wins, losses = positive.gather(-1, order), negative.gather(-1, order)

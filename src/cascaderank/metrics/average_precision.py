@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from cascaderank.metrics import METRICS
-from cascaderank.selection import best_first, check_size, marks, result_dtype, total
+from cascaderank.selection import best_first, check_size, relevance_of, result_dtype, total
 from cascaderank.tensors import check_lists
 
 
@@ -51,7 +51,7 @@ def average_precision_metric(
     Source: Buckley and Voorhees 2000; sharing among tied labels, this project.
     """
     mask = check_lists(scores, labels, mask)
-    relevant = marks(labels, k=k, threshold=threshold, mask=mask)
+    relevant = relevance_of(labels, k=k, threshold=threshold, mask=mask)
     order = best_first(scores)
     rank = mask.gather(-1, order).cumsum(-1)
     hits = relevant.gather(-1, order)

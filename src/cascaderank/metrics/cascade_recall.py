@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from cascaderank.metrics import METRICS
-from cascaderank.selection import marks, result_dtype, select, share
+from cascaderank.selection import relevance_of, result_dtype, select, share
 from cascaderank.tensors import check_cascade
 
 
@@ -55,5 +55,5 @@ def cascade_recall_metric(
     Source: "Joint R@10@20" of LCRON (arXiv 2503.09492); sharing among tied labels, this project.
     """
     mask = check_cascade(scores, labels, quotas, mask)
-    relevant = marks(labels, k=k, threshold=threshold, mask=mask)
+    relevant = relevance_of(labels, k=k, threshold=threshold, mask=mask)
     return share(select(scores, quotas, mask)[-1], relevant).to(result_dtype(scores))

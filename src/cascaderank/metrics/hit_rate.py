@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.metrics import METRICS
-from cascaderank.selection import marks, result_dtype, top
+from cascaderank.selection import relevance_of, result_dtype, top
 from cascaderank.tensors import check_lists
 
 
@@ -51,6 +51,6 @@ def hit_rate_metric(
     Source: textbook.
     """
     mask = check_lists(scores, labels, mask)
-    relevant = marks(labels, k=k, threshold=threshold, mask=mask) > 0
+    relevant = relevance_of(labels, k=k, threshold=threshold, mask=mask) > 0
     hit = (relevant & top(scores, m, mask)).any(-1).to(result_dtype(scores))
     return hit.masked_fill(~relevant.any(-1), torch.nan)

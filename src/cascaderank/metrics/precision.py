@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.metrics import METRICS
-from cascaderank.selection import check_size, marks, result_dtype, top, total
+from cascaderank.selection import check_size, relevance_of, result_dtype, top, total
 from cascaderank.tensors import check_lists
 
 
@@ -52,6 +52,6 @@ def precision_metric(
     Source: textbook.
     """
     mask = check_lists(scores, labels, mask)
-    relevant = marks(labels, k=k, threshold=threshold, mask=mask)
+    relevant = relevance_of(labels, k=k, threshold=threshold, mask=mask)
     value = total(relevant * top(scores, m, mask)) / check_size(m, "m")
     return value.masked_fill(total(relevant) == 0, torch.nan).to(result_dtype(scores))

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from cascaderank.metrics import METRICS
-from cascaderank.selection import marks, result_dtype, share, top
+from cascaderank.selection import relevance_of, result_dtype, share, top
 from cascaderank.tensors import check_lists
 
 
@@ -55,5 +55,5 @@ def recall_metric(
     this project.
     """
     mask = check_lists(scores, labels, mask)
-    relevant = marks(labels, k=k, threshold=threshold, mask=mask)
+    relevant = relevance_of(labels, k=k, threshold=threshold, mask=mask)
     return share(top(scores, m, mask), relevant).to(result_dtype(scores))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.metrics import METRICS
-from cascaderank.selection import best_first, check_size, marks, result_dtype, total
+from cascaderank.selection import best_first, check_size, relevance_of, result_dtype, total
 from cascaderank.tensors import check_lists
 
 
@@ -48,7 +48,7 @@ def reciprocal_rank_metric(
     Source: Voorhees 1999.
     """
     mask = check_lists(scores, labels, mask)
-    relevant = marks(labels, k=k, threshold=threshold, mask=mask)
+    relevant = relevance_of(labels, k=k, threshold=threshold, mask=mask)
     order = best_first(scores)
     rank = mask.gather(-1, order).cumsum(-1)
     hits = relevant.gather(-1, order) > 0
