@@ -8,12 +8,16 @@ that import it in three ``__init__.py``, in version 0.3.
 import importlib
 import sys
 import warnings
+from collections.abc import Callable
+from functools import wraps
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, Final, final
+from typing import Any, Final, ParamSpec, TypeVar, final
 
 _ROOT: Final = "cascaderank."
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 MODULES: Final = {
     "catalogue": "components",
@@ -108,6 +112,31 @@ def moved_name(module: str, name: str) -> Any:
     _warn(f"{module}.{name}", new, stacklevel=4)  # past the __getattr__ that calls this
     home, _, attribute = new.rpartition(".")
     return getattr(importlib.import_module(_ROOT + home), attribute)
+
+
+def renamed_keywords(**names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Let a function accept keywords by their old names, with a ``DeprecationWarning``.
+
+    Args:
+        **names: new name of each keyword by its old name.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @wraps(function)
+        def renamed(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            for old, new in names.items():
+                if old in kwargs:
+                    warnings.warn(
+                        f"{old}= is {new}= now; the old name will be removed in version 0.3",
+                        DeprecationWarning,
+                        stacklevel=2,
+                    )
+                    kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return renamed
+
+    return decorate
 
 
 @final

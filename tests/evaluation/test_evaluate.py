@@ -53,10 +53,10 @@ class Loader:
 def test_every_request_is_evaluated_once_including_the_last_batch(batch_size):
     loader = Loader(batch_size)
     steps = []
-    report = evaluate(Funnel(), loader, ground_truth=3, bootstrap=30, seed=4, progress=steps.append)
+    report = evaluate(Funnel(), loader, k=3, bootstrap=30, seed=4, progress=steps.append)
     assert report.requests == REQUESTS
     assert sum(steps) == -(-REQUESTS // batch_size)
-    evaluator = Evaluator(quotas=(8, 4), stage_names=Funnel.stage_names, ground_truth=3)
+    evaluator = Evaluator(quotas=(8, 4), stage_names=Funnel.stage_names, k=3)
     evaluator.update(torch.stack([loader.x + 1, loader.x]), loader.y)
     assert report.to_json() == evaluator.report(bootstrap=30, seed=4).to_json()
 
@@ -75,7 +75,7 @@ def test_modules_are_in_evaluation_mode_and_their_modes_are_restored():
 def test_modes_of_modules_are_restored_after_an_error():
     cascade = Funnel().train()
     with pytest.raises(DataError, match="got a batch without labels"):
-        evaluate(cascade, Loader(10, labels=False), ground_truth=3)
+        evaluate(cascade, Loader(10, labels=False), k=3)
     assert cascade.training
     assert cascade.noise.training
 
@@ -93,12 +93,12 @@ def test_nan_scores_are_reported_with_the_name_of_the_stage():
     with pytest.raises(
         DataError, match="stage 'retrieval' must be numbers; got NaN for 120 of 120"
     ):
-        evaluate(cascade, Loader(10), ground_truth=3)
+        evaluate(cascade, Loader(10), k=3)
 
 
 def test_batches_are_moved_to_the_device_of_the_cascade(monkeypatch):
     gone = []
     monkeypatch.setattr(RequestBatch, "to", lambda self, device: gone.append(device) or self)
-    evaluate(Funnel(), Loader(REQUESTS), ground_truth=3, bootstrap=0)
-    evaluate(Funnel(), Loader(REQUESTS), ground_truth=3, bootstrap=0, device="meta")
+    evaluate(Funnel(), Loader(REQUESTS), k=3, bootstrap=0)
+    evaluate(Funnel(), Loader(REQUESTS), k=3, bootstrap=0, device="meta")
     assert gone == [torch.device("cpu"), "meta"]

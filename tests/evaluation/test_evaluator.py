@@ -164,7 +164,7 @@ def test_ndcg_is_of_the_whole_list_where_ground_truth_has_no_size(requests):
 
 def test_without_rows_requests_are_numbered_in_order_of_arrival(requests):
     scores, labels, mask = requests
-    evaluator = Evaluator(quotas=QUOTAS, ground_truth=10)
+    evaluator = Evaluator(quotas=QUOTAS, k=10)
     for part in torch.arange(REQUESTS).split(20):
         evaluator.update(scores[:, part], labels[part], mask=mask[part])
     assert len(evaluator) == REQUESTS
@@ -180,12 +180,12 @@ def test_a_repeated_request_is_rejected(requests):
 
 def test_an_evaluation_without_requests_is_rejected():
     with pytest.raises(DataError, match="at least one request"):
-        Evaluator(quotas=QUOTAS, ground_truth=10).report()
+        Evaluator(quotas=QUOTAS, k=10).report()
 
 
 def test_nan_scores_are_rejected_except_under_the_mask(requests):
     scores, labels, mask = requests
-    evaluator = Evaluator(quotas=QUOTAS, stage_names=NAMES, ground_truth=10)
+    evaluator = Evaluator(quotas=QUOTAS, stage_names=NAMES, k=10)
     evaluator.update(scores.masked_fill(~mask, torch.nan), labels, mask=mask)
     broken = scores.clone()
     broken[1, 0, :3] = torch.nan
@@ -202,7 +202,7 @@ def test_nan_scores_are_rejected_except_under_the_mask(requests):
 
 def test_scores_may_require_gradients(requests):
     scores, labels, mask = requests
-    evaluator = Evaluator(quotas=QUOTAS, ground_truth=10)
+    evaluator = Evaluator(quotas=QUOTAS, k=10)
     evaluator.update(scores.clone().requires_grad_(), labels, mask=mask)
     assert len(evaluator.per_request()["joint_recall"]) == REQUESTS
 
@@ -212,11 +212,11 @@ def test_invalid_arguments_are_rejected(requests):
     with pytest.raises(ConfigError, match="one of"):
         Evaluator(quotas=QUOTAS)
     with pytest.raises(ConfigError, match="never grow"):
-        Evaluator(quotas=(1, 2), ground_truth=1)
+        Evaluator(quotas=(1, 2), k=1)
     for names in (["a"], ["a", "a"]):
         with pytest.raises(ConfigError, match="one distinct name per stage"):
-            Evaluator(quotas=QUOTAS, stage_names=names, ground_truth=1)
-    evaluator = Evaluator(quotas=QUOTAS, ground_truth=1)
+            Evaluator(quotas=QUOTAS, stage_names=names, k=1)
+    evaluator = Evaluator(quotas=QUOTAS, k=1)
     with pytest.raises(ShapeError, match="rows must be"):
         evaluator.update(scores, labels, mask=mask, rows=torch.arange(3))
     with pytest.raises(ShapeError, match="2 quotas for 1 stages"):

@@ -99,7 +99,7 @@ def test_repeated_metrics_are_rejected():
 def test_named_metrics_are_reported_by_stage_and_round_trip_through_json(lists):
     scores, labels, mask = lists
     names = ["ndcg@5", "map", "opa"]
-    evaluator = Evaluator(quotas=(9, 4), ground_truth=4, metrics=names)
+    evaluator = Evaluator(quotas=(9, 4), k=4, metrics=names)
     both = torch.stack([scores, -scores])
     for rows in torch.arange(9).split(4):
         evaluator.update(both[:, rows], labels[rows], mask=mask[rows], rows=rows)

@@ -75,9 +75,7 @@ def test_trees_fit_an_interaction_that_no_linear_model_can(log, name):
     settings = run_of(log)
     with run_data(settings) as data:
         cascade, validation = fit_scorer(name, FAST, settings, data)
-        report = evaluate(
-            cascade, RequestLoader(data.encoded, data.split.test, batch_size=7), ground_truth=3
-        )
+        report = evaluate(cascade, RequestLoader(data.encoded, data.split.test, batch_size=7), k=3)
     assert report.metrics["joint_recall"].mean > 0.8
     assert validation > 0.8
     # With one ranking in every stage, no earlier stage cuts candidates that the last would keep.
@@ -90,7 +88,7 @@ def test_early_stopping_uses_the_validation_joint_recall(log):
     with run_data(settings) as data:
         cascade, validation = fit_scorer("lightgbm_lambdarank", FAST, settings, data)
         loader = RequestLoader(data.encoded, data.split.validation, batch_size=50)
-        report = evaluate(cascade, loader, ground_truth=3)
+        report = evaluate(cascade, loader, k=3)
     assert report.metrics["joint_recall"].mean == pytest.approx(validation)
 
 

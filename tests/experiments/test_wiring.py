@@ -35,7 +35,7 @@ def test_baselines_are_evaluated_on_the_test_requests_with_every_seed(
         with run_data(settings) as data:
             _, cascade = build_baseline(baseline, settings.changed({"train.seed": seed}), data)
             loader = RequestLoader(data.encoded, getattr(data.split, part), batch_size=99)
-            report = evaluate(cascade, loader, ground_truth=10, bootstrap=1)
+            report = evaluate(cascade, loader, k=10, bootstrap=1)
         return report.metrics["joint_recall"].mean
 
     assert random.by_seed == pytest.approx([recall("random", "test", seed) for seed in (0, 1)])

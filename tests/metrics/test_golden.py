@@ -54,7 +54,7 @@ def test_stage_ndcg(case):
 
 def test_a_report_says_the_same(case):
     scores, labels, metrics, golden = case
-    evaluator = Evaluator(quotas=golden["quotas"], stage_names=golden["stages"], ground_truth=10)
+    evaluator = Evaluator(quotas=golden["quotas"], stage_names=golden["stages"], k=10)
     evaluator.update(scores, labels)
     report = evaluator.report(bootstrap=10)
     assert report.metrics["joint_recall"].mean == pytest.approx(metrics["joint_recall"])

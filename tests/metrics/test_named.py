@@ -137,7 +137,7 @@ def test_settings_hold_canonical_names_and_reports_are_keyed_by_them(registered,
     metrics = settings_with(*written).evaluation.metrics
     assert metrics == ("rbp(persistence=0.9)", 'ndcg(gain="linear")@5', "map")
     scores, labels = lists
-    evaluator = Evaluator(quotas=(4,), ground_truth=2, metrics=written)
+    evaluator = Evaluator(quotas=(4,), k=2, metrics=written)
     evaluator.update(scores[None], labels)
     report = evaluator.report(bootstrap=5)
     assert tuple(report.stages["stage_1"].metrics) == metrics

@@ -97,7 +97,7 @@ def test_the_validation_part_with_the_saved_weights_gives_the_recorded_recall(
 
     def recall(rows):
         loader = RequestLoader(data.encoded, rows, batch_size=64)
-        report = evaluate(cascade, loader, ground_truth=10, bootstrap=0)
+        report = evaluate(cascade, loader, k=10, bootstrap=0)
         return report.metrics["joint_recall"].mean
 
     assert result.validation == max(recorded)

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from cascaderank._moved import renamed_keywords
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import DataError
 from cascaderank.evaluation.evaluator import Evaluator
@@ -44,11 +45,12 @@ class Batches(Protocol):
         """Return the batches of one pass over the requests."""
 
 
+@renamed_keywords(ground_truth="k")
 def evaluate(
     cascade: Scorer,
     loader: Batches,
     *,
-    ground_truth: int | None = None,
+    k: int | None = None,
     threshold: float | None = None,
     metrics: Sequence[str] = (),
     device: torch.device | str | None = None,
@@ -64,9 +66,9 @@ def evaluate(
     Args:
         cascade: model to evaluate.
         loader: source of the requests; its epoch 0 is evaluated, in any order.
-        ground_truth: size of the ground truth, the top candidates by label.
-        threshold: minimum label of the ground truth; exactly one of ``ground_truth`` and
-            ``threshold`` must be given.
+        k: size of the ground truth, the top ``k`` candidates by label.
+        threshold: minimum label of the ground truth; exactly one of ``k`` and ``threshold``
+            must be given.
         metrics: additional metrics of each stage, such as ``"ndcg@15"``, ``"map"`` and ``"opa"``.
         device: device of the batches; by default that of the cascade. The cascade is not moved.
         bootstrap: number of bootstrap replicates for the intervals; 0 disables them.
@@ -77,8 +79,8 @@ def evaluate(
         The report. It does not depend on the batch size, provided that the scores do not.
 
     Raises:
-        ConfigError: if not exactly one of ``ground_truth`` and ``threshold`` is given, or a metric
-            is unknown.
+        ConfigError: if not exactly one of ``k`` and ``threshold`` is given, or a metric is
+            unknown.
         DataError: if the loader has no request, a batch has no labels, or a score is NaN.
 
     Examples:
@@ -91,7 +93,7 @@ def evaluate(
         ...         old, new = torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([[1.0, 2.0, 3.0]])
         ...         mask = torch.ones(1, 3, dtype=torch.bool)
         ...         yield RequestBatch(items={"old": old, "new": new}, mask=mask, labels=new)
-        >>> report = evaluate(Funnel(), Loader(), ground_truth=1)
+        >>> report = evaluate(Funnel(), Loader(), k=1)
         >>> {name: stage.lost.mean for name, stage in report.stages.items()}
         {'retrieval': 1.0, 'ranking': 0.0}
 
@@ -100,7 +102,7 @@ def evaluate(
     evaluator = Evaluator(
         quotas=cascade.quotas,
         stage_names=cascade.stage_names,
-        ground_truth=ground_truth,
+        k=k,
         threshold=threshold,
         metrics=metrics,
     )

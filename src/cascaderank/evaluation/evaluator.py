@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cascaderank._moved import renamed_keywords
 from cascaderank.errors import ConfigError, DataError, ShapeError
 from cascaderank.evaluation.attribution import attribute
 from cascaderank.evaluation.consistency import ranking_consistency
@@ -41,18 +42,18 @@ class Evaluator:
     Args:
         quotas: number of candidates that each stage keeps, one per stage, non-increasing.
         stage_names: distinct names, one per stage; ``stage_1``, ``stage_2``, ... by default.
-        ground_truth: size of the ground truth, the top candidates by label.
-        threshold: minimum label of the ground truth; exactly one of ``ground_truth`` and
-            ``threshold`` must be given.
+        k: size of the ground truth, the top ``k`` candidates by label.
+        threshold: minimum label of the ground truth; exactly one of ``k`` and ``threshold`` must
+            be given.
         metrics: additional metrics of each stage, such as ``"ndcg@15"``, ``"map"``, ``"gauc"`` and
             ``"rcs"`` (which is undefined for the last stage).
 
     Raises:
         ConfigError: if the quotas increase, the names are not distinct or not one per stage, not
-            exactly one of ``ground_truth`` and ``threshold`` is given, or a metric is unknown.
+            exactly one of ``k`` and ``threshold`` is given, or a metric is unknown.
 
     Examples:
-        >>> evaluator = Evaluator(quotas=(2, 1), ground_truth=1)
+        >>> evaluator = Evaluator(quotas=(2, 1), k=1)
         >>> scores = torch.tensor([[[3.0, 2.0, 1.0]], [[1.0, 2.0, 3.0]]])
         >>> evaluator.update(scores, torch.tensor([[0.0, 1.0, 0.0]]))
         >>> evaluator.report().metrics["joint_recall"].mean
@@ -61,16 +62,17 @@ class Evaluator:
     Source: this project.
     """
 
+    @renamed_keywords(ground_truth="k")
     def __init__(
         self,
         *,
         quotas: Sequence[int],
         stage_names: Sequence[str] | None = None,
-        ground_truth: int | None = None,
+        k: int | None = None,
         threshold: float | None = None,
         metrics: Sequence[str] = (),
     ) -> None:
-        check_ground_truth(ground_truth, threshold)
+        check_ground_truth(k, threshold)
         self.quotas = check_quotas(quotas, stages=len(quotas))
         if stage_names is None:
             stage_names = [f"stage_{i}" for i in range(1, len(quotas) + 1)]
@@ -80,7 +82,7 @@ class Evaluator:
                 f"stage_names must be one distinct name per stage; got {list(self.stage_names)} "
                 f"for {len(quotas)} stages"
             )
-        self.k, self.threshold = ground_truth, threshold
+        self.k, self.threshold = k, threshold
         self._metrics = [named_metric(name) for name in metrics]
         self._batches: list[dict[str, NDArray[np.float64]]] = []
         self._pools: list[dict[str, _Pool]] = []

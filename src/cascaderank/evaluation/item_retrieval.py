@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cascaderank._moved import renamed_keywords
 from cascaderank.batch import RequestBatch
 from cascaderank.data.item_catalogue import ItemCatalogue
 from cascaderank.errors import ConfigError, DataError
@@ -114,12 +115,13 @@ def list_metrics(lists: Lists, relevant: ItemSets, cutoffs: Sequence[int]) -> di
     return metrics
 
 
+@renamed_keywords(ground_truth="k")
 def evaluate_catalogue(
     stage: nn.Module,
     loader: Batches,
     catalogue: ItemCatalogue,
     *,
-    ground_truth: int | None = None,
+    k: int | None = None,
     threshold: float | None = None,
     cutoffs: Sequence[int] = (20, 50),
     user: str | None = None,
@@ -137,10 +139,10 @@ def evaluate_catalogue(
             :class:`~cascaderank.stages.VectorStage`. It is in evaluation mode during the call.
         loader: requests with all their logged candidates.
         catalogue: items to search.
-        ground_truth: size of the ground truth, the top candidates by label. Candidates that tie for
-            the last places are excluded.
-        threshold: minimum label of the ground truth; exactly one of ``ground_truth`` and
-            ``threshold`` must be given.
+        k: size of the ground truth, the top ``k`` candidates by label. Candidates that tie for the
+            last places are excluded.
+        threshold: minimum label of the ground truth; exactly one of ``k`` and ``threshold``
+            must be given.
         cutoffs: lengths of the lists at which the metrics are computed.
         user: request feature that identifies the user. Items that were ground truth of the user in
             ``history`` are excluded from the lists, unless they are ground truth of the request.
@@ -161,7 +163,7 @@ def evaluate_catalogue(
             "search of all items needs a stage whose score is a dot product of two vectors; got a "
             f"{type(stage).__name__}; use two_tower or matrix_factorisation"
         )
-    rule = {"k": ground_truth, "threshold": threshold}
+    rule = {"k": k, "threshold": threshold}
     training = stage.training
     try:
         stage.eval()
@@ -169,9 +171,7 @@ def evaluate_catalogue(
             if isinstance(history, Liked) or history is None or not user:
                 liked = history if isinstance(history, Liked) else None
             else:
-                liked = liked_before(
-                    history, catalogue, user=user, k=ground_truth, threshold=threshold
-                )
+                liked = liked_before(history, catalogue, user=user, k=k, threshold=threshold)
             items = _item_vectors(stage, catalogue, device)
             vectors: list[Tensor] = []
             relevant: list[ItemSets] = []

@@ -8,7 +8,7 @@ import numpy as np
 
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import CascadeRankError, ConfigError
-from cascaderank.evaluation import Report, evaluate
+from cascaderank.evaluation import Report
 from cascaderank.experiments.baselines import build_baseline
 from cascaderank.experiments.execution.job import Job, Start
 from cascaderank.experiments.execution.local import runner
@@ -23,6 +23,7 @@ from cascaderank.runs.build import build_run_objective
 from cascaderank.runs.data import RunData, check_log, run_data
 from cascaderank.runs.folder import locked, write_json
 from cascaderank.settings.run import RunSettings
+from cascaderank.training.evaluate_run import evaluate_rows
 
 
 def compare(
@@ -158,14 +159,7 @@ def _evaluate_baseline(
     for seed in range(settings.compare.seeds if text == "random" else 1):
         seeded = settings.changed({"train.seed": seed})
         label, cascade = build_baseline(text, seeded, data)
-        report = evaluate(
-            cascade,
-            data.loader(data.split.test),
-            ground_truth=settings.relevance.top,
-            threshold=settings.relevance.threshold,
-            metrics=settings.evaluation.metrics,
-            bootstrap=1,
-        )
+        report = evaluate_rows(settings, cascade, data, data.split.test, bootstrap=1)
         # The best feature may differ between folds, so its row has a fixed name.
         name = "best single feature" if text.startswith("best_feature") else label
         if name in methods:

@@ -21,7 +21,6 @@ from torch.nn.utils.rnn import pad_sequence
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.errors import ConfigError, DataError, did_you_mean
-from cascaderank.evaluation import evaluate
 from cascaderank.extras import require
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.runs.data import RunData
@@ -29,6 +28,7 @@ from cascaderank.runs.folder import RunFolder
 from cascaderank.schema import Kind, Role
 from cascaderank.settings.base import Settings
 from cascaderank.settings.run import RunSettings
+from cascaderank.training.evaluate_run import evaluate_rows
 from cascaderank.training.memory import PeakMemory
 from cascaderank.training.run_result import RunResult
 
@@ -198,14 +198,7 @@ def run_scorer(
     started, memory = time.monotonic(), PeakMemory(torch.device("cpu"))
     cascade, validation = fit_scorer(name, options, settings, data)
     seconds = time.monotonic() - started
-    report = evaluate(
-        cascade,
-        data.loader(data.split.test),
-        ground_truth=settings.relevance.top,
-        threshold=settings.relevance.threshold,
-        metrics=settings.evaluation.metrics,
-        bootstrap=1,
-    )
+    report = evaluate_rows(settings, cascade, data, data.split.test, bootstrap=1)
     return RunResult(
         folder=RunFolder(folder),
         test=report,

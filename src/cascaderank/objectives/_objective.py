@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar, final
+from typing import Any, Literal, Self, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 
+from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.stages import StageOutput
 from cascaderank.tensors import check_cascade
@@ -37,6 +38,48 @@ class CascadeInputs:
     outputs: tuple[StageOutput, ...] = ()
     """Outputs of each stage beyond its scores; empty if not available."""
     _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_levels(self.levels, self.labels)
+        _check_optional(self.feedback, self.rows, self.outputs, self.scores)
+        if not 0 <= self.progress <= 1:
+            raise ConfigError(f"progress must be a number in [0, 1]; got {self.progress}")
+        if self.log_q is not None and self.log_q.shape != self.labels.shape:
+            raise ShapeError(
+                f"log_q must be [batch, list] = {list(self.labels.shape)}; "
+                f"got {list(self.log_q.shape)}"
+            )
+
+    @classmethod
+    def of_batch(
+        cls, batch: RequestBatch, outputs: Sequence[StageOutput], *, progress: float = 1.0
+    ) -> Self:
+        """Return the inputs of the objective for a batch and the outputs of all stages.
+
+        Args:
+            batch: batch of training requests, with labels.
+            outputs: outputs of the stages, as :meth:`cascaderank.cascade.Cascade.outputs` returns
+                them.
+            progress: fraction of training completed, in [0, 1].
+
+        Raises:
+            ConfigError: if the batch has no labels, or ``progress`` is out of range.
+            ShapeError: if shapes do not agree.
+        """
+        if batch.labels is None:
+            raise ConfigError("training needs labels; the batch has none")
+        scores = torch.stack([output.scores for output in outputs])
+        return cls(
+            scores=scores,
+            labels=batch.labels,
+            mask=check_cascade(scores, batch.labels, None, batch.mask),
+            levels=batch.levels,
+            progress=progress,
+            log_q=batch.log_q,
+            feedback=batch.feedback,
+            rows=batch.rows,
+            outputs=tuple(outputs),
+        )
 
     def once(self, function: Callable[["CascadeInputs"], _T]) -> _T:
         """Return ``function(self)``; cached, so that terms can share a result."""
@@ -154,24 +197,10 @@ class Objective(nn.Module):
             ShapeError: if shapes or dtypes do not agree.
             ConfigError: if ``progress`` is out of range, or no term is selected.
         """
-        mask = check_cascade(scores, labels, None, mask)
-        if scores.shape[0] != self.stages:
-            raise ShapeError(
-                f"the objective was built for {self.stages} stages; "
-                f"got scores {list(scores.shape)} of {scores.shape[0]}"
-            )
-        _check_levels(levels, labels)
-        _check_optional(feedback, rows, outputs, scores)
-        if not 0 <= progress <= 1:
-            raise ConfigError(f"progress must be a number in [0, 1]; got {progress}")
-        if log_q is not None and log_q.shape != labels.shape:
-            raise ShapeError(
-                f"log_q must be [batch, list] = {list(labels.shape)}; got {list(log_q.shape)}"
-            )
-        whole = CascadeInputs(
+        inputs = CascadeInputs(
             scores=scores,
             labels=labels,
-            mask=mask,
+            mask=check_cascade(scores, labels, None, mask),
             levels=levels,
             progress=progress,
             feedback=feedback,
@@ -179,12 +208,38 @@ class Objective(nn.Module):
             outputs=tuple(outputs),
             log_q=log_q,
         )
-        of_stage = _narrowed(whole, reached)
+        return self.evaluate(inputs, reached=reached, terms=terms)
+
+    def evaluate(
+        self,
+        inputs: CascadeInputs,
+        *,
+        reached: Tensor | None = None,
+        terms: Collection[str] | None = None,
+    ) -> ObjectiveOutput:
+        """Evaluate the objective on inputs that are one record, such as those of a batch.
+
+        Args:
+            inputs: scores and targets, for example of :meth:`CascadeInputs.of_batch`.
+            reached: as in :meth:`forward`.
+            terms: as in :meth:`forward`.
+
+        Raises:
+            ShapeError: if the number of stages differs, or ``reached`` has another shape.
+            ConfigError: if no term is selected.
+        """
+        scores = inputs.scores
+        if scores.shape[0] != self.stages:
+            raise ShapeError(
+                f"the objective was built for {self.stages} stages; "
+                f"got scores {list(scores.shape)} of {scores.shape[0]}"
+            )
+        of_stage = _narrowed(inputs, reached)
         total = scores.new_zeros(())
         values, weights = {}, {}
         for term in self._selected(terms):
-            value = term.function(whole if term.stage is None else of_stage[term.stage])
-            weight = self._weight(term, progress)
+            value = term.function(inputs if term.stage is None else of_stage[term.stage])
+            weight = self._weight(term, inputs.progress)
             total = total + weight * value
             if term.name in self.log_weights:
                 total = total + self.log_weights[term.name]

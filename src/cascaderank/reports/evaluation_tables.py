@@ -60,7 +60,7 @@ def funnel_table(report: Report) -> "Table":
         >>> import torch
         >>> from rich.console import Console
         >>> from cascaderank.evaluation import Evaluator
-        >>> evaluator = Evaluator(quotas=(3, 2), ground_truth=2)
+        >>> evaluator = Evaluator(quotas=(3, 2), k=2)
         >>> scores = torch.tensor([[[4.0, 3.0, 2.0, 1.0]], [[1.0, 3.0, 2.0, 4.0]]])
         >>> evaluator.update(scores, torch.tensor([[2.0, 0.0, 1.0, 0.0]]))
         >>> table = funnel_table(evaluator.report())

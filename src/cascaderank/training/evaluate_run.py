@@ -32,7 +32,8 @@ def evaluate_rows(
     data: RunData,
     rows: Rows,
     *,
-    device: torch.device,
+    device: torch.device | None = None,
+    bootstrap: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Evaluate a cascade on requests of a run, with the ground truth and metrics of its settings.
@@ -42,7 +43,8 @@ def evaluate_rows(
         cascade: cascade on ``device``.
         data: data of the run.
         rows: row numbers of the requests.
-        device: device of the computation.
+        device: device of the computation; by default that of the cascade.
+        bootstrap: number of bootstrap replicates; by default that of the settings.
         progress: receives the number of batches done.
     """
     progress = progress or Silent()
@@ -51,11 +53,11 @@ def evaluate_rows(
     report = evaluate(
         cascade,
         loader,
-        ground_truth=settings.relevance.top,
+        k=settings.relevance.top,
         threshold=settings.relevance.threshold,
         device=device,
         metrics=settings.evaluation.metrics,
-        bootstrap=settings.evaluation.bootstrap,
+        bootstrap=settings.evaluation.bootstrap if bootstrap is None else bootstrap,
         seed=settings.evaluation.seed,
         progress=progress.advance,
     )

@@ -153,7 +153,7 @@ class ItemRetrieval:
             stage,
             data.loader(rows),
             items,
-            ground_truth=settings.relevance.top,
+            k=settings.relevance.top,
             threshold=settings.relevance.threshold,
             cutoffs=catalogue.cutoffs,
             user=catalogue.user,

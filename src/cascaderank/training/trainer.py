@@ -15,7 +15,7 @@ from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import ConfigError, DivergedError
 from cascaderank.metrics.cascade_recall import cascade_recall_metric
 from cascaderank.metrics.recall import recall_metric
-from cascaderank.objectives import Objective, ObjectiveOutput
+from cascaderank.objectives import CascadeInputs, Objective, ObjectiveOutput
 from cascaderank.progress import Progress, Silent
 from cascaderank.runs.folder import RunFolder, write_atomically
 from cascaderank.runs.seeding import random_state, set_random_state
@@ -146,25 +146,15 @@ class Trainer:
 
     def _step(self, batch: RequestBatch) -> ObjectiveOutput:
         """Take one step, as the phase that it is in has it."""
-        if batch.labels is None:
-            raise ConfigError("training needs labels; the loader gave a batch without")
         if self._table.changes(self._state.step):
             self._hand_on()
         plan = self._scheduler.enter(self._state.step)
-        outputs = self._forward(batch)
-        scores = torch.stack([output.scores for output in outputs])
+        progress = self._state.step / self._table.steps
+        inputs = CascadeInputs.of_batch(batch, self._forward(batch), progress=progress)
         survivors = plan.phase.candidates == "survivors"
-        out: ObjectiveOutput = self.objective(
-            scores,
-            batch.labels,
-            mask=batch.mask,
-            levels=batch.levels,
-            log_q=batch.log_q,
-            progress=self._state.step / self._table.steps,
-            feedback=batch.feedback,
-            rows=batch.rows,
-            outputs=outputs,
-            reached=reached(self.cascade, scores, batch.mask) if survivors else None,
+        out = self.objective.evaluate(
+            inputs,
+            reached=reached(self.cascade, inputs.scores, batch.mask) if survivors else None,
             terms=plan.terms,
         )
         self._optimizer.zero_grad(set_to_none=True)
