@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from cascaderank.batch import RequestBatch
+from cascaderank.data.encoding.column_blocks import wide
 from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.encoder import Encoder
-from cascaderank.data.loading.padding import wide
 from cascaderank.data.ragged import positions_within
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.schema import FittedSchema, Kind, Role

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascaderank.data.loading.padding import Padding, columns_first
+from cascaderank.data.encoding.column_blocks import columns_first
+from cascaderank.data.loading.padding import Padding
 from cascaderank.data.ragged import offsets_of
 
 

@@ -70,3 +70,15 @@ class Table(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+def wide(dtype: np.dtype[Any]) -> type[np.float32 | np.int64]:
+    """Return the dtype of model inputs: float32 for numbers, int64 for codes."""
+    return np.float32 if dtype.kind == "f" else np.int64
+
+
+def columns_first(values: Block) -> Block:
+    """Return a copy of ``[..., columns]`` as ``[columns, ...]``, with the dtype of model inputs."""
+    first = np.empty((values.shape[-1], *values.shape[:-1]), dtype=wide(values.dtype))
+    np.copyto(first, values.transpose(values.ndim - 1, *range(values.ndim - 1)))
+    return first

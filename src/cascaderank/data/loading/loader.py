@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cascaderank.batch import RequestBatch
-from cascaderank.data.encoding.column_blocks import Table
+from cascaderank.data.encoding.column_blocks import Table, columns_first
 from cascaderank.data.encoding.column_files import resident_of_files
 from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.loading.candidates import CandidateSampler, Drawn
-from cascaderank.data.loading.padding import Padding, columns_first
+from cascaderank.data.loading.padding import Padding
 from cascaderank.data.loading.prefetch import prefetched
 from cascaderank.data.loading.request_order import Order, Rows, bucketed, ordered
 from cascaderank.data.ragged import offsets_of

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cascaderank.data.encoding.column_blocks import columns_first, wide
+
 Array = NDArray[Any]
 
 
@@ -70,18 +72,6 @@ class Padding:
         places = np.minimum(self._starts[late, None] + self._places, len(block) - 1)
         runs[late] = block[places].reshape(-1, longest * columns)
         return runs
-
-
-def wide(dtype: np.dtype[Any]) -> type[np.float32 | np.int64]:
-    """Return the dtype of model inputs: float32 for numbers, int64 for codes."""
-    return np.float32 if dtype.kind == "f" else np.int64
-
-
-def columns_first(values: Array) -> Array:
-    """Return a copy of ``[..., columns]`` as ``[columns, ...]``, with the dtype of model inputs."""
-    first = np.empty((values.shape[-1], *values.shape[:-1]), dtype=wide(values.dtype))
-    np.copyto(first, values.transpose(values.ndim - 1, *range(values.ndim - 1)))
-    return first
 
 
 def _windows(block: Array, rows: int) -> Array:
