@@ -51,6 +51,12 @@ def block(start):
     return text
 
 
+@pytest.mark.parametrize("file", [*PLACES, "config.toml", "train.py", "pyproject.toml"])
+def test_the_page_includes_every_file(file):
+    assert (EXTEND / file).is_file()
+    assert f'\n--8<-- "examples/extend/{file}"\n' in PAGE
+
+
 @pytest.fixture(scope="module")
 def csv(tmp_path_factory):
     """Sixty requests with three candidates each."""
