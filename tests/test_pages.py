@@ -1,5 +1,6 @@
 """The site has every page, and its navigation names no other."""
 
+import importlib.util
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -33,3 +34,18 @@ def test_every_loss_and_objective_has_a_card(name):
     cards = [lines for lines in pages.values() if name in re.findall(r"\w+", lines[0])]
     assert len(cards) == 1, f"docs/methods/{name}.md must exist, headed '# {name}'"
     assert "## Formula" in cards[0], f"the card of '{name}' needs a section '## Formula'"
+
+
+def test_roles_of_docstrings_become_links():
+    path = ROOT / "tools" / "docs_roles.py"
+    spec = importlib.util.spec_from_file_location("docs_roles", path)
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    html = "<p>See :func:<code>~cascaderank.a.b</code> and :meth:<code>C.d</code>, as in::</p>"
+    assert hook.on_page_content(html, page=None) == (
+        '<p>See <autoref identifier="cascaderank.a.b" optional><code>b</code></autoref>'
+        " and <code>C.d</code>, as in:</p>"
+    )
+    assert hook.on_page_content("<p>.. math::\n  a_i &gt; b</p>") == (
+        "<pre><code>a_i &gt; b</code></pre>"
+    )

@@ -6,6 +6,7 @@ data, the latter with the model.
 """
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -207,17 +208,18 @@ class FittedSchema(Schema):
         """Return the schema without the statistics of the training requests."""
         return Schema(features=self.features)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON."""
-        path.write_text(self.model_dump_json(indent=1), encoding="utf-8")
+        Path(path).write_text(self.model_dump_json(indent=1), encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> "FittedSchema":
+    def load(cls, path: str | os.PathLike[str]) -> "FittedSchema":
         """Read a schema that :meth:`save` wrote.
 
         Raises:
             DataError: if the file is missing or is not a fitted schema.
         """
+        path = Path(path)
         try:
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, json.JSONDecodeError, ValidationError) as error:

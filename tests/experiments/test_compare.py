@@ -23,7 +23,7 @@ def small(funnel, settings_for):
 
 
 def test_methods_are_evaluated_on_the_same_requests(small, tmp_path):
-    found = compare(small, tmp_path)
+    found = compare(small, str(tmp_path))
     assert [m.name for m in found.methods] == ["random order", "bce", "lcron"]
     tested = [
         set(pl.read_parquet(tmp_path / f"{name}/run/fold-0/seed-{seed}/per_request.parquet")["row"])

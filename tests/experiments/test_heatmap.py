@@ -42,7 +42,7 @@ def settings(tmp_path_factory):
 
 def test_every_model_is_evaluated_at_every_cell_on_the_test_requests(settings, tmp_path):
     losses = ["relaxed_recall", "lambda_recall"]
-    found = heatmap(settings, tmp_path, losses=losses, m=[5, 2], k=[3, 1])
+    found = heatmap(settings, str(tmp_path), losses=losses, m=[5, 2], k=[3, 1])
     assert found.grid == CELLS
     assert [of.loss for of in found.losses] == losses
     assert found.requests == 4

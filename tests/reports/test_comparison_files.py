@@ -159,8 +159,8 @@ def test_braces_in_latex_are_balanced(comparison):
 def test_files_are_written(comparison, tmp_path):
     pytest.importorskip("matplotlib")
     found = comparison(3, folds=3, day=True, **{"compare.published": "lcron_table_6"})
-    write_comparison(found, tmp_path)
-    write_plot(found, tmp_path)
+    write_comparison(found, str(tmp_path))
+    write_plot(found, str(tmp_path))
     assert json.loads((tmp_path / "comparison.json").read_text()) == found.to_json()
     assert (tmp_path / "comparison.md").read_text() == markdown(found)
     assert (tmp_path / "comparison.tex").read_text() == latex(found)

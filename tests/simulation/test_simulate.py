@@ -109,7 +109,7 @@ def test_the_log_depends_on_the_seed_and_not_on_blocks(
     simulation, simulated, teachers, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(module, "_CELLS", 300)
-    simulate(simulation(), tmp_path / "again", runs=teachers)
+    simulate(simulation(), str(tmp_path / "again"), runs=str(teachers))
     again = RequestLog.open(tmp_path / "again")
     frames = [pl.concat(log.frames()).sort("request_id") for log in (simulated, again)]
     assert frames[0].equals(frames[1])

@@ -44,7 +44,7 @@ def scores_of(folder):
 
 
 def test_the_smaller_run_scores_as_the_whole_one(run, tmp_path):
-    found = prune_run(run, tmp_path / "small")
+    found = prune_run(str(run), str(tmp_path / "small"))
     assert list(found) == ["stage_0"]
     assert found["stage_0"].options == {"gates": False, "blocks": (2, 2)}
     assert found["stage_0"].multiply_adds[1].per_candidate < (

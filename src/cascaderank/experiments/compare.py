@@ -1,5 +1,6 @@
 """Comparison of methods on one data set, with equal requests, stages, budget and seeds."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -28,7 +29,7 @@ from cascaderank.training.evaluate_run import evaluate_rows
 
 def compare(
     settings: RunSettings,
-    folder: Path,
+    folder: str | os.PathLike[str],
     *,
     objectives: Sequence[str] | None = None,
     seeds: int | None = None,
@@ -63,7 +64,7 @@ def compare(
         DivergedError: if training of a method diverges at every point tried.
         RunError: if the folder is in use, or holds runs of other settings.
     """
-    progress = progress or Silent()
+    progress, folder = progress or Silent(), Path(folder)
     options = {"objectives": objectives, "seeds": seeds, "streaming": streaming, "jobs": jobs}
     settings = settings.changed({f"compare.{k}": v for k, v in options.items() if v is not None})
     methods = methods_of(settings, settings.compare.objectives)

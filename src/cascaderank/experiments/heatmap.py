@@ -1,6 +1,7 @@
 """Heat maps: losses trained for Recall@m@k at one (m, k), evaluated at all (m, k) of a grid."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -65,7 +66,7 @@ class Heatmap:
 
 def heatmap(
     settings: RunSettings,
-    folder: Path,
+    folder: str | os.PathLike[str],
     *,
     losses: Sequence[str],
     m: Sequence[int],
@@ -96,7 +97,7 @@ def heatmap(
 
     Source: ARF (arXiv 2310.10462), figures 2 and 3.
     """
-    progress = progress or Silent()
+    progress, folder = progress or Silent(), Path(folder)
     cells = _checked(settings, losses, m, k, seeds)
     log = RequestLog.open(settings.data.path)
     folds = folds_of(settings, log)

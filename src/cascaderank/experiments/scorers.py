@@ -6,9 +6,9 @@ in every stage and uses the features of the last stage: numeric features as enco
 and categorical features as categories. Histories are not used.
 """
 
+import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self, final
 
 import numpy as np
@@ -186,7 +186,11 @@ def fit_scorer(
 
 
 def run_scorer(
-    name: str, options: Mapping[str, Any], settings: RunSettings, folder: Path, data: RunData
+    name: str,
+    options: Mapping[str, Any],
+    settings: RunSettings,
+    folder: str | os.PathLike[str],
+    data: RunData,
 ) -> RunResult:
     """Fit a scorer and evaluate it on the test requests, like a run of a cascade.
 

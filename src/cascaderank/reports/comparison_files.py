@@ -8,6 +8,7 @@
     comparison.svg
 """
 
+import os
 from pathlib import Path
 
 from cascaderank.experiments.results import Comparison
@@ -16,18 +17,18 @@ from cascaderank.reports.paper_tables import latex, markdown
 from cascaderank.runs.folder import write_atomically
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> None:
+def write_comparison(comparison: Comparison, folder: str | os.PathLike[str]) -> None:
     """Write the tables of a comparison, as Markdown and LaTeX, beside its ``comparison.json``.
 
     Args:
         comparison: result of :func:`cascaderank.experiments.compare.compare`.
         folder: existing folder of the comparison.
     """
-    write_atomically(folder / "comparison.md", markdown(comparison).encode())
-    write_atomically(folder / "comparison.tex", latex(comparison).encode())
+    write_atomically(Path(folder) / "comparison.md", markdown(comparison).encode())
+    write_atomically(Path(folder) / "comparison.tex", latex(comparison).encode())
 
 
-def write_plot(comparison: Comparison, folder: Path) -> None:
+def write_plot(comparison: Comparison, folder: str | os.PathLike[str]) -> None:
     """Write the plot of a comparison as PNG and SVG files.
 
     Args:
@@ -38,4 +39,4 @@ def write_plot(comparison: Comparison, folder: Path) -> None:
         MissingExtraError: if matplotlib is not installed.
     """
     for kind, content in plot_files(comparison).items():
-        write_atomically(folder / f"comparison.{kind}", content)
+        write_atomically(Path(folder) / f"comparison.{kind}", content)

@@ -1,6 +1,7 @@
 """The request log of a run: opened, split, fitted on its training requests, and encoded."""
 
 import io
+import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ def run_data(
     settings: RunSettings,
     *,
     log: RequestLog | None = None,
-    folder: Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[RunData]:
     """Open, split, fit and encode the request log of a run; remove the encoded columns at exit.
@@ -114,7 +115,7 @@ def encoded_data(
     schema: FittedSchema,
     *,
     split: Split,
-    folder: Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[RunData]:
     """Encode a request log by a fitted schema; remove the encoded columns at exit.
@@ -207,9 +208,9 @@ def share(data: RunData) -> Path:
     return path
 
 
-def open_shared(path: Path) -> RunData:
+def open_shared(path: str | os.PathLike[str]) -> RunData:
     """Open the file that :func:`share` of another process wrote; columns are memory-mapped."""
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         data: RunData = _Mapping(file).load()
     return data
 

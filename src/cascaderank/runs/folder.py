@@ -42,8 +42,8 @@ class RunFolder:
         RunError: if the path is a file, or a folder that holds something else.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path = Path(path)
         self.config = path / "config.toml"
         self.schema = path / "schema.json"
         self.environment = path / "environment.json"
@@ -78,12 +78,13 @@ class RunFolder:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Keep other processes from training in a folder, which is made if it is not there.
 
     Raises:
         RunError: if one does already, or nothing can be written there.
     """
+    folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
@@ -103,21 +104,22 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def scratch(folder: Path | None) -> Iterator[Path]:
+def scratch(folder: str | os.PathLike[str] | None) -> Iterator[Path]:
     """Give a place for files that are as large as the data, and take them away again.
 
     Args:
         folder: a folder that is :func:`locked`, where a killed process may have left such files:
             they go first. ``None`` for one in the system's temporary folder.
     """
-    for left in folder.glob(f"{_SCRATCH}*") if folder else ():
+    for left in Path(folder).glob(f"{_SCRATCH}*") if folder else ():
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as path:
         yield Path(path)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file whole or not at all: beside it first, then moved over it."""
+    path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -130,17 +132,18 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: str | os.PathLike[str], value: object) -> None:
     """Write JSON whole or not at all; what is not a number becomes null."""
     write_atomically(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a JSON object of a run folder.
 
     Raises:
         RunError: if the file is missing or not JSON.
     """
+    path = Path(path)
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError:

@@ -1,5 +1,6 @@
 """Settings of any kind from TOML: all mistakes at once, each by the dotted name of its setting."""
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,13 @@ from cascaderank.settings.base import Settings
 Kind = TypeVar("Kind", bound=Settings)
 
 
-def read_as(kind: type[Kind], path: Path, changes: Sequence[str] = ()) -> Kind:
+def read_as(kind: type[Kind], path: str | os.PathLike[str], changes: Sequence[str] = ()) -> Kind:
     """Read a TOML file as settings of a kind; as :func:`read_settings` does for a run.
 
     Raises:
         ConfigError: if the file cannot be read, or for everything that is wrong in it.
     """
+    path = Path(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,5 +1,6 @@
 """Settings of a run: read once, checked at once, never changed."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -250,7 +251,7 @@ class RunSettings(Settings):
         return self.model_dump(mode="json", exclude_none=True, exclude={"compare"})
 
 
-def read_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:
+def read_settings(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> RunSettings:
     """Read a TOML file; every mistake in it is reported in one error.
 
     Args:

@@ -1,5 +1,6 @@
 """Users and items of a request log."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +178,11 @@ def _items(log: RequestLog, item: str, names: list[str]) -> pl.DataFrame:
 
 
 def observed_truth(
-    population: Population, paths: Sequence[Path], *, target: str, threshold: float
+    population: Population,
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    target: str,
+    threshold: float,
 ) -> tuple[Population, NDArray[np.int8]]:
     """Read the observed feedback of users on items.
 
@@ -196,7 +201,7 @@ def observed_truth(
         DataError: if no user of the first log is in the population.
     """
     seen: NDArray[np.int8] | None = None
-    for path in paths:
+    for path in map(Path, paths):
         log = RequestLog.open(path)
         wanted = needs(target, log.manifest.columns, where=str(path))
         for name in (population.user, population.item):

@@ -1,5 +1,6 @@
 """Simulation of a funnel, written as a request log."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,9 +31,9 @@ _CELLS = 4_000_000  # user-item pairs per block
 
 def simulate(
     settings: SimulationSettings,
-    to: Path,
+    to: str | os.PathLike[str],
     *,
-    runs: Path,
+    runs: str | os.PathLike[str],
     name: str = "",
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -89,7 +90,7 @@ def simulate(
     _check_enough(population, seen, settings)
     with RequestLogWriter(
         to,
-        name=(name or to.name) + " (semi-synthetic)" * semi,
+        name=(name or Path(to).name) + " (semi-synthetic)" * semi,
         schema=population.schema,
         level_names=settings.as_funnel().level_names,
         overwrite=overwrite,

@@ -1,5 +1,6 @@
 """Teachers: single-stage models that act as the stages of a funnel and as its users."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,11 @@ class Teacher:
 
 
 def train_teachers(
-    settings: Mapping[str, RunSettings], folder: Path, *, threshold: float, progress: Progress
+    settings: Mapping[str, RunSettings],
+    folder: str | os.PathLike[str],
+    *,
+    threshold: float,
+    progress: Progress,
 ) -> dict[str, Teacher]:
     """Train teachers on one log; complete runs are reused.
 
@@ -56,7 +61,7 @@ def train_teachers(
         RunError: if a folder contains a run of other settings or data.
         DataError: if the log is invalid.
     """
-    teachers = {}
+    teachers, folder = {}, Path(folder)
     with run_data(next(iter(settings.values())), progress=progress) as data:
         for name, run_settings in settings.items():
             try:

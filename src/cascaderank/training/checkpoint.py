@@ -1,6 +1,7 @@
 """All that it takes to go on where a killed run stopped."""
 
 import io
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -38,7 +39,7 @@ class TrainState:
 
 
 def save_checkpoint(
-    path: Path,
+    path: str | os.PathLike[str],
     state: TrainState,
     *,
     modules: dict[str, Any],
@@ -68,7 +69,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, *, modules: dict[str, Any], device: torch.device
+    path: str | os.PathLike[str], *, modules: dict[str, Any], device: torch.device
 ) -> tuple[TrainState, dict[str, Tensor], dict[str, Tensor]]:
     """Read a checkpoint into the modules.
 
@@ -83,6 +84,7 @@ def load_checkpoint(
     Raises:
         RunError: if the file is damaged or belongs to other modules.
     """
+    path = Path(path)
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
         for name, module in modules.items():

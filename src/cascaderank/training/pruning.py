@@ -1,5 +1,6 @@
 """A run without what its closed gates made useless: smaller, of the same answers."""
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from cascaderank.runs.load import load_run
 from cascaderank.stages import Prunable, Pruned, prune
 
 
-def prune_run(folder: Path, to: Path) -> dict[str, Pruned]:
+def prune_run(folder: str | os.PathLike[str], to: str | os.PathLike[str]) -> dict[str, Pruned]:
     """Write a run whose stages lack what their closed gates made useless.
 
     What it scores is the same but for the rounding of sums. It is a run like any other: it can be
@@ -40,6 +41,7 @@ def prune_run(folder: Path, to: Path) -> dict[str, Pruned]:
 
     Source: this project.
     """
+    folder, to = Path(folder), Path(to)
     run = load_run(folder)
     cascade, schema, settings, whole = run.cascade, run.schema, run.settings, run.folder
     report = read_json(whole.report)

@@ -4,8 +4,9 @@ A source is a function ``name_source(from_, to, *, ...) -> None`` in a module ``
 package, decorated with ``@SOURCES.register`` and, below it, ``@checked_options``:
 
 - ``from_``: files and folders to read, in the given order, or a single one; empty if none was
-  given.
-- ``to``: folder to write, with a :class:`~cascaderank.data.log.request_log.RequestLogWriter`.
+  given. :func:`paths_of` returns them as a list.
+- ``to``: folder to write, a string or a path, with a
+  :class:`~cascaderank.data.log.request_log.RequestLogWriter`.
 - ``overwrite: bool`` and ``progress``, keyword-only: passed by the caller; not options.
 - every other keyword-only parameter is an option of the source, ``--set name=value`` on the
   command line. Its annotation declares the accepted type, and every option has a default.
@@ -14,6 +15,7 @@ Facts about the conversion that a user should see (counts of dropped rows, infer
 in ``writer.extra["notes"]``, a mapping that ``cascaderank prepare`` prints.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -23,7 +25,7 @@ from cascaderank.registry import Registry
 
 _P = ParamSpec("_P")
 
-Inputs = Path | Sequence[Path]
+Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """Files and folders to read."""
 
 Progress = Callable[[int, int], None]
@@ -31,6 +33,19 @@ Progress = Callable[[int, int], None]
 
 NOT_OPTIONS = ("overwrite", "progress")
 """Keyword-only parameters of sources that the caller passes; ``--set`` does not accept them."""
+
+
+def paths_of(from_: Inputs | None) -> list[Path]:
+    """Return the files and folders to read as a list of paths; empty if none was given.
+
+    Examples:
+        >>> [path.name for path in paths_of("monday.csv")], paths_of(None)
+        (['monday.csv'], [])
+    """
+    if isinstance(from_, str | os.PathLike):
+        return [Path(from_)]
+    return [Path(path) for path in from_ or ()]
+
 
 SOURCES: Registry[Callable[..., None]] = Registry("source", __name__, suffix="_source")
 

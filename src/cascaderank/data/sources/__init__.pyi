@@ -1,13 +1,16 @@
 # Written by tools/generate.py from the modules of this package: do not edit.
+import os
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec
 from cascaderank.registry import Registry as Registry
 _P = ParamSpec('_P')
-Inputs = Path | Sequence[Path]
+Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Progress = Callable[[int, int], None]
 NOT_OPTIONS = ('overwrite', 'progress')
+def paths_of(from_: Inputs | None) -> list[Path]:
+    ...
 SOURCES: Registry[Callable[..., None]]
 def checked_options(source: Callable[_P, None]) -> Callable[_P, None]:
     ...

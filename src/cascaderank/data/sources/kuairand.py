@@ -1,5 +1,6 @@
 """KuaiRand in its official layout: exposures of short videos with several kinds of feedback."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -50,7 +51,7 @@ _SEQUENCES = {
 @checked_options
 def kuairand_source(
     from_: Inputs,
-    to: Path,
+    to: str | os.PathLike[str],
     *,
     feedback: Feedback = "valid_play",
     random: bool = False,
@@ -125,7 +126,7 @@ def kuairand_source(
         before=_histories(earlier, exposures) if earlier else {},
     )
     with RequestLogWriter(
-        to, name=name or to.name, schema=schema_of(tables, "day"), overwrite=overwrite
+        to, name=name or Path(to).name, schema=schema_of(tables, "day"), overwrite=overwrite
     ) as writer:
         write_requests(
             writer,

@@ -1,5 +1,6 @@
 """KuaiRec in its official layout: a nearly complete matrix of users and short videos."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +39,7 @@ _NUMBERS = ("video_duration", "video_width", "video_height")
 @checked_options
 def kuairec_source(
     from_: Inputs,
-    to: Path,
+    to: str | os.PathLike[str],
     *,
     matrix: Literal["big", "small"] = "big",
     request: RequestOf | Literal[""] = "",
@@ -116,7 +117,7 @@ def kuairec_source(
         sequences=("history_exposed", "history_valid"),
     )
     with RequestLogWriter(
-        to, name=name or to.name, schema=schema_of(tables, request_of), overwrite=overwrite
+        to, name=name or Path(to).name, schema=schema_of(tables, request_of), overwrite=overwrite
     ) as writer:
         write_requests(
             writer,

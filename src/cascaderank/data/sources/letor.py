@@ -3,6 +3,7 @@
 The layout of LETOR 4.0 (MQ2007, MQ2008), MSLR-WEB10K and 30K, Istella and the ClueWeb09 set.
 """
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,7 +33,7 @@ _REQUESTS_PER_PART = 2000  # MSLR-WEB30K: 120 candidates with 136 features per r
 @checked_options
 def letor_source(
     from_: Inputs,
-    to: Path,
+    to: str | os.PathLike[str],
     *,
     features: int | None = None,
     transform: Transform = Transform.LOG1P_STANDARDISE,
@@ -127,7 +128,7 @@ def letor_source(
     seen: dict[str, str] = {}
     with RequestLogWriter(
         to,
-        name=name or to.name,
+        name=name or Path(to).name,
         schema=schema,
         overwrite=overwrite,
         rows_per_part=_REQUESTS_PER_PART,

@@ -1,5 +1,6 @@
 """Long tables: Parquet or CSV files with one row per candidate, a common format of exports."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ _REQUESTS_PER_FRAME = 10_000
 @checked_options
 def long_source(
     from_: Inputs,
-    to: Path,
+    to: str | os.PathLike[str],
     *,
     request_id: str = "request_id",
     timestamp: str = "",
@@ -161,7 +162,7 @@ def long_source(
     notes["columns_not_used"] = [c for c in table.types if c not in types]
     with RequestLogWriter(
         to,
-        name=name or to.name,
+        name=name or Path(to).name,
         schema=layout.schema,
         level_names=level_names,
         extra={"notes": notes},

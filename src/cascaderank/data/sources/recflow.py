@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ _log = logging.getLogger(__name__)
 @checked_options
 def recflow_source(
     from_: Inputs,
-    to: Path,
+    to: str | os.PathLike[str],
     *,
     stages: int = 2,
     per_level: int | Literal["all"] = 10,
@@ -157,7 +158,7 @@ def recflow_source(
 
     with RequestLogWriter(
         to,
-        name=name or to.name,
+        name=name or Path(to).name,
         schema=schema,
         level_names=LEVELS[stages],
         overwrite=overwrite,

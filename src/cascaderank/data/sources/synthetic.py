@@ -1,5 +1,6 @@
 """Simulated funnel with planted preferences, for which the best joint recall is known."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from cascaderank.data.funnel.funnel_settings import Chain, FunnelSettings
 from cascaderank.data.funnel.traffic import block_frame, block_size, draw_block
 from cascaderank.data.funnel.world import make_world
 from cascaderank.data.log.request_log import RequestLogWriter
-from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
+from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options, paths_of
 from cascaderank.errors import ConfigError
 
 
@@ -20,7 +21,7 @@ from cascaderank.errors import ConfigError
 @checked_options
 def synthetic_source(
     from_: Inputs | None,
-    to: Path,
+    to: str | os.PathLike[str],
     *,
     requests: int = 20_000,
     users: int = 2_000,
@@ -112,7 +113,7 @@ def synthetic_source(
 
     Source: this project; RecFlow (arXiv 2410.20868) for the levels and their logged numbers.
     """
-    paths = [from_] if isinstance(from_, str | Path) else [*(from_ or ())]
+    paths = paths_of(from_)
     if paths:
         raise ConfigError(
             "source 'synthetic' reads no files, found "
@@ -137,7 +138,7 @@ def synthetic_source(
     ceiling = Ceiling(settings)
     writer = RequestLogWriter(
         to,
-        name=name or to.name,
+        name=name or Path(to).name,
         schema=funnel_schema(settings),
         level_names=settings.level_names,
         overwrite=overwrite,

@@ -6,6 +6,7 @@ score and the reciprocal rank of each system become features of the candidate, a
 real systems.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -30,7 +31,7 @@ _KEY = ("query", "document")
 @checked_options
 def trec_source(
     from_: Inputs,
-    to: Path,
+    to: str | os.PathLike[str],
     *,
     order: Literal["score", "rank"] = "score",
     transform: Transform = Transform.STANDARDISE,
@@ -120,7 +121,9 @@ def trec_source(
         .agg(pl.all())
     )
     schema = Schema(features=features)
-    with RequestLogWriter(to, name=name or to.name, schema=schema, overwrite=overwrite) as writer:
+    with RequestLogWriter(
+        to, name=name or Path(to).name, schema=schema, overwrite=overwrite
+    ) as writer:
         for frame in lists.iter_slices(_REQUESTS_PER_FRAME):
             writer.write(frame)
         writer.extra["notes"] = {

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascaderank.data.sources import Inputs
+from cascaderank.data.sources import Inputs, paths_of
 from cascaderank.data.sources._shared.input_files import input_files, read_lines
 from cascaderank.data.split import FOLD, GIVEN
 from cascaderank.errors import DataError
@@ -42,7 +42,7 @@ def letor_files(from_: Inputs, fold: int | None) -> list[LetorFile]:
         DataError: if a file or folder does not exist or is empty, or the folds do not have the
             layout of LETOR.
     """
-    paths = [Path(p) for p in ([from_] if isinstance(from_, str | Path) else [*(from_ or ())])]
+    paths = paths_of(from_)
     folds = {folder: _folds(folder) for folder in paths if folder.is_dir()}
     folds = {folder: inside for folder, inside in folds.items() if inside}
     if not folds:

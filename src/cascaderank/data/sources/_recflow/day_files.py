@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from cascaderank.data.sources import Inputs
+from cascaderank.data.sources import Inputs, paths_of
 from cascaderank.data.sources._recflow.pickles import check_ends
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import abridged
@@ -58,7 +58,7 @@ def find_days(from_: Inputs) -> list[Day]:
         DataError: if ``from_`` is not a single folder of this layout, or a file is not named after
             a day.
     """
-    folders = [Path(from_)] if isinstance(from_, str | Path) else [Path(p) for p in from_ or ()]
+    folders = paths_of(from_)
     if len(folders) != 1:
         raise DataError(
             f"{_LAYOUT}; found {len(folders)} folders and files; give one folder with --from"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from cascaderank.data.sources import Inputs, Progress
+from cascaderank.data.sources import Inputs, Progress, paths_of
 from cascaderank.errors import DataError
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -30,11 +30,11 @@ def input_files(from_: Inputs, patterns: Sequence[str], *, what: str) -> list[Pa
         DataError: if ``from_`` is empty, a path does not exist, a folder has no matching file, a
             file is empty, or a file is given twice.
     """
-    paths = [from_] if isinstance(from_, str | Path) else [*(from_ or ())]
+    paths = paths_of(from_)
     if not paths:
         raise DataError(f"expected {what}, found no file or folder; give one with --from")
     files: list[Path] = []
-    for path in map(Path, paths):
+    for path in paths:
         if path.is_dir():
             inside = [p for p in sorted(path.iterdir()) if p.is_file() and _matches(p, patterns)]
             if not inside:

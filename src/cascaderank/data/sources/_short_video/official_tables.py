@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from cascaderank.data.sources import Inputs
+from cascaderank.data.sources import Inputs, paths_of
 from cascaderank.data.sources._shared.long_table import open_long_table
 from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Kind, Role, Transform, abridged
@@ -32,7 +32,7 @@ def the_folder(from_: Inputs, holding: str) -> Path:
     Raises:
         DataError: if ``from_`` is not a single folder, or neither folder has such a file.
     """
-    paths = [Path(from_)] if isinstance(from_, str | Path) else [Path(p) for p in from_ or ()]
+    paths = paths_of(from_)
     if len(paths) != 1:
         raise DataError(
             f"expected one folder with {holding}, found {len(paths)} paths; give one with --from"
