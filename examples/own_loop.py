@@ -1,7 +1,8 @@
-"""A loss and a metric of this library in a loop of one's own: `python examples/own_loop.py`.
+"""A loss and a metric of this library in a training loop of your own.
 
-Nothing but two functions is used of it. Lists differ in length; the mask says which candidates
-are real, and what lies under it changes neither loss nor gradient nor metric.
+Run with ``python examples/own_loop.py``. Only two functions of the library are used. Lists differ
+in length: the mask is True for real candidates, and masked entries change neither the loss, nor its
+gradient, nor the metric.
 """
 
 import torch
@@ -12,7 +13,7 @@ from cascaderank.metrics import recall_metric
 
 
 def queries(count: int, *, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Make lists of 60 to 100 documents, whose grades follow two of their four features."""
+    """Return lists of 60 to 100 documents with grades that depend on two of four features."""
     g = torch.Generator().manual_seed(seed)
     features = torch.randn(count, 100, 4, generator=g)
     gain = features[..., 0] + features[..., 1] ** 2 + torch.randn(count, 100, generator=g)
@@ -22,7 +23,7 @@ def queries(count: int, *, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def main() -> tuple[float, float]:
-    """Train for Recall@30@15; return it on other queries, before and after."""
+    """Train for Recall@30@15 and return it on test queries, before and after training."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 1))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
