@@ -121,7 +121,8 @@ def test_another_seed_gives_other_bits(funnel, settings_for, tmp_path):
 
 def test_sigkill_changes_no_bit(funnel, settings_for, tmp_path):
     config = tmp_path / "config.toml"
-    config.write_text(settings_for(funnel, train__epochs=12, train__patience=12).to_toml())
+    settings = settings_for(funnel, train__epochs=12, train__patience=12)
+    config.write_text(settings.to_toml())
 
     def start(folder):
         return subprocess.Popen(
@@ -137,17 +138,15 @@ def test_sigkill_changes_no_bit(funnel, settings_for, tmp_path):
         return metrics.read_bytes().count(b"\n") if metrics.exists() else 0
 
     def finished(process):
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate()
         assert process.returncode == 0, told.decode()
 
-    finished(start(tmp_path / "whole"))
+    train_run(settings, tmp_path / "whole")  # in this process: that must not matter either
     killed = tmp_path / "killed"
     for epochs in (2, 6):
         process = start(killed)
         try:
-            deadline = time.monotonic() + 60
             while lines(killed) < epochs and process.poll() is None:
-                assert time.monotonic() < deadline
                 time.sleep(0.002)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
