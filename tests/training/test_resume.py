@@ -121,8 +121,7 @@ def test_another_seed_gives_other_bits(funnel, settings_for, tmp_path):
 
 def test_sigkill_changes_no_bit(funnel, settings_for, tmp_path):
     config = tmp_path / "config.toml"
-    settings = settings_for(funnel, train__epochs=12, train__patience=12)
-    config.write_text(settings.to_toml())
+    config.write_text(settings_for(funnel, train__epochs=12, train__patience=12).to_toml())
 
     def start(folder):
         return subprocess.Popen(
@@ -141,7 +140,7 @@ def test_sigkill_changes_no_bit(funnel, settings_for, tmp_path):
         _, told = process.communicate()
         assert process.returncode == 0, told.decode()
 
-    train_run(settings, tmp_path / "whole")  # in this process: that must not matter either
+    finished(start(tmp_path / "whole"))
     killed = tmp_path / "killed"
     for epochs in (2, 6):
         process = start(killed)
