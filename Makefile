@@ -4,6 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Worker processes of the tests: `make test WORKERS=2`; with 0 they run in pytest's own process.
+# `logical` is one for each core, and each worker needs up to 1 GB of memory.
+# A worker starts with a contiguous share of the tests, so fixtures of modules are built once or
+# twice, and takes over tests of a slower one when it has none left.
+WORKERS ?= logical
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=8 --dist=worksteal \
+	--durations=10
+unexport PYTHONDONTWRITEBYTECODE # so that workers, and processes that tests start, share what is compiled
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test test-all bench docs generate clean
 
@@ -26,10 +35,10 @@ check: $(READY)  ## lint, format and types
 	$(BIN)/python tools/generate.py --check
 
 test: $(READY)  ## tests, doctests and architecture
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(READY)  ## the same with the slow ones
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(PYTEST) -m 'slow or not slow'
 
 bench: $(VENV)/.bench  ## measure beside peers, print it, and write docs/performance.md anew
 	$(BIN)/python benchmarks/run.py --page docs/performance.md

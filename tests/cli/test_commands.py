@@ -1,6 +1,8 @@
 """The commands as a user gives them: results on stdout, talk on stderr, 2 for a user's mistake."""
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -10,27 +12,53 @@ import sys
 import polars as pl
 import pytest
 
+from cascaderank.cli import main
 from cascaderank.data.log.request_log import RequestLog
 
 COMMANDS = ["demo", "prepare", "train", "evaluate", "compare", "heatmap", "profile", "prune", "ls"]
 
 
-def cascaderank(*words, cwd=None, timeout=240):
+ENVIRONMENT = {"COLUMNS": "100", "TERM": "dumb"}
+
+
+def cascaderank(*words, cwd=None):
+    """Run a command in this process: a process of its own spends seconds on imports."""
+    output, errors = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["cascaderank", *map(str, words)])
+        patch.setattr(sys, "excepthook", sys.excepthook)  # typer replaces it
+        if cwd is not None:
+            patch.chdir(cwd)
+        with pytest.raises(SystemExit) as end:
+            main()
+    return subprocess.CompletedProcess(
+        sys.argv, end.value.code or 0, output.getvalue(), errors.getvalue()
+    )
+
+
+def cascaderank_process(*words, cwd=None, timeout=240):
+    """Run a command in a process of its own, as a shell does."""
     done = subprocess.run(
         [sys.executable, "-m", "cascaderank.cli", *map(str, words)],
         capture_output=True,
         text=True,
         cwd=cwd,
         timeout=timeout,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", "TERM": "dumb"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **ENVIRONMENT},
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done
 
 
-def refused(*words, cwd=None):
-    done = cascaderank(*words, cwd=cwd)
+def refused(*words, cwd=None, run=cascaderank):
+    done = run(*words, cwd=cwd)
     assert done.returncode == 2, (done.stdout, done.stderr)
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
@@ -46,7 +74,7 @@ def config(funnel, settings_for, tmp_path):
 
 @pytest.mark.parametrize("command", [[], *[[c] for c in COMMANDS]])
 def test_help_fits_and_says_something(command):
-    done = cascaderank(*command, "--help")
+    done = cascaderank_process(*command, "--help")
     assert done.returncode == 0
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert "Usage" in done.stdout
@@ -73,7 +101,7 @@ def test_ls_tells_about_one_thing():
 
 
 def test_train_then_evaluate(config, funnel, tmp_path):
-    trained = cascaderank("train", config, "--run", tmp_path / "run")
+    trained = cascaderank_process("train", config, "--run", tmp_path / "run")
     assert trained.returncode == 0, trained.stderr
     assert "retrieval" in trained.stdout
     assert "joint recall" in trained.stdout
@@ -134,8 +162,7 @@ def test_compare_against_another_method_trains_nothing_anew(config, tmp_path):
 
 
 def test_compare_without_matplotlib_says_how_to_install_it(config, tmp_path, monkeypatch):
-    (tmp_path / "matplotlib.py").write_text("raise ImportError")
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = cascaderank("compare", config, "--run", tmp_path / "runs", "--seeds", 1, "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout)["reference"] == "bce"
@@ -146,7 +173,7 @@ def test_compare_without_matplotlib_says_how_to_install_it(config, tmp_path, mon
 
 
 def test_demo_shows_the_whole_path(tmp_path):
-    done = cascaderank(
+    done = cascaderank_process(
         "demo", "--run", tmp_path / "demo", "--requests", 300, "--set", "train.epochs=1"
     )
     assert done.returncode == 0, done.stderr
@@ -160,7 +187,8 @@ def test_demo_shows_the_whole_path(tmp_path):
 
 
 def test_a_missing_folder(config, tmp_path):
-    told = refused("train", config, "--set", f"data.path={tmp_path / 'nothing'}", cwd=tmp_path)
+    words = ("train", config, "--set", f"data.path={tmp_path / 'nothing'}")
+    told = refused(*words, cwd=tmp_path, run=cascaderank_process)
     assert "nothing" in told
     assert not (tmp_path / "runs/quick/weights.safetensors").exists()
 
@@ -313,7 +341,7 @@ def test_a_device_that_is_not_there(config, tmp_path):
 def test_words_that_no_command_takes_are_told_in_one_line(config):
     assert "'--seeds'" in refused("compare", config, "--seeds", 0)
     assert "--bogus" in refused("train", config, "--bogus")
-    assert "Did you mean 'compare'" in refused("compre")
+    assert "Did you mean 'compare'" in refused("compre", run=cascaderank_process)
 
 
 def test_help_keeps_the_names_of_tables():

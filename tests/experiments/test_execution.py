@@ -1,4 +1,8 @@
-"""Jobs: equal results for any number of processes, and termination of the workers."""
+"""Jobs: equal results for any number of processes, and termination of the workers.
+
+Tests that wait for a process have no deadline of their own, since a busy machine may be slow: they
+wait as long as the process lives, and the limit of pytest ends a test that waits in vain.
+"""
 
 import json
 import multiprocessing
@@ -125,13 +129,12 @@ def test_a_killed_process_is_reported(small, tmp_path):
 def _kill_what_runs(data, job):
     with runner(2, Silent()) as start:
         running = start(job, data)
-        deadline = time.monotonic() + 60
         while not (job.folder / "checkpoint.pt").exists():
-            assert time.monotonic() < deadline
+            assert not running.done()
             time.sleep(0.01)
         for child in multiprocessing.active_children():
             child.kill()
-        running.result(timeout=60)
+        running.result()
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +162,7 @@ def test_a_killed_comparison_resumes(small, undisturbed, tmp_path, whole_group):
     )
     workers = []
     try:
-        deadline = time.monotonic() + 60
         while not list(folder.rglob("report.json")):
-            assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.002)
         workers = _children(process.pid)
@@ -171,14 +172,12 @@ def test_a_killed_comparison_resumes(small, undisturbed, tmp_path, whole_group):
         else:
             process.kill()
     # No worker survives, so the locks of its runs are free for the next command.
-    deadline = time.monotonic() + 20
     while any(_lives(worker) for worker in workers):
-        assert time.monotonic() < deadline
         time.sleep(0.01)
     process.communicate()
     assert len(workers) >= 2, "there must have been processes for this test to mean anything"
     assert not (folder / "comparison.json").exists(), "it must not have come to its end"
-    compare(small, folder, jobs=2)
+    compare(small, folder, jobs=2 if whole_group else 1)
     compare(small, undisturbed)
     assert found_in(folder) == found_in(undisturbed)
 
