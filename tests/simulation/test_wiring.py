@@ -15,7 +15,7 @@ from cascaderank.simulation.calibration import Platt
 from cascaderank.simulation.funnel import Funnel, FunnelStage, draw_requests
 from cascaderank.simulation.population import read_population
 from cascaderank.simulation.scoring import PairScorer
-from cascaderank.simulation.simulate import simulate, told
+from cascaderank.simulation.simulate import simulate, simulation_summary
 from cascaderank.simulation.teachers import train_teachers
 from cascaderank.training.train_run import load_run
 
@@ -141,7 +141,7 @@ def test_notes_tell_the_positives_of_a_request_of_each_part(simulation, teachers
         assert mean > 0
         told_mean = log.manifest.extra["notes"][f"exposed_positive_per_{part}_request"]
         assert told_mean == pytest.approx(mean, abs=5e-4)
-    assert told(log)["settings"]["funnel"]["requests"] == 3
+    assert simulation_summary(log)["settings"]["funnel"]["requests"] == 3
 
 
 def test_another_seed_draws_other_users(simulation, teachers, tmp_path):
