@@ -1,4 +1,4 @@
-"""The rows that have somebody beside them, by topic."""
+"""Comparisons with other implementations, one function per topic, each yielding table rows."""
 
 from collections.abc import Iterator
 from shutil import which
@@ -14,7 +14,7 @@ from top_k import Beside, lcron_pair, log_pair, probability_pair
 
 BESIDE_LCRON: tuple[Beside, ...] = ("formula", "formula in logs", "dense operator")
 LENGTHS = ((1024, 40, 10), (64, 200, 10), (8, 1000, 50), (2, 4000, 200))
-"""Lists, their length, and k."""
+"""Number of lists, their length, and k."""
 
 
 def top_k_rows(bench: Bench) -> Iterator[Row]:
@@ -98,7 +98,7 @@ def loader_rows(bench: Bench) -> Iterator[Row]:
     for ragged in (False, True):
         for beside in ("column by column", "DataLoader", "DataLoader, 2 w."):
             if beside == "DataLoader, 2 w." and (ragged or bench.processor):
-                continue  # its time is that of other processes
+                continue  # the clock does not include the time of worker processes
             pair = loader_pair(bench.lists(requests), ragged=ragged, peer=beside)
             what = f"batches, {'ragged' if ragged else 'equal'} lists"
             yield bench.pair(what, f"{bench.lists(requests):,} requests", beside, pair)

@@ -1,4 +1,4 @@
-"""NeuralSort as any operator with a permutation could do it: what ours is measured beside."""
+"""NeuralSort by its dense permutation matrix: the baseline of the fast implementation."""
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ from cascaderank.sorting.rows import log_top_k_of_rows
 
 @OPERATORS.register
 class DenseNeuralSort(Operator):
-    """Hold all rows of the permutation, and sum them."""
+    """Top-k probabilities as sums of the rows of the materialised permutation."""
 
     def log_top_k(
         self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor

@@ -1,7 +1,7 @@
-"""What nobody can go below: bytes that must move and operations that must be done.
+"""Lower bounds of the time of a computation: memory traffic and arithmetic that it cannot avoid.
 
-Rates are those of this machine, measured in the same run by one call of torch that does nothing
-else. The floor of a row is the longer of moving its bytes and doing its operations.
+The rates of the machine are measured in the same run, each by a single torch operation. The floor
+of a row is the larger of the time to move its bytes and the time of its operations.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,33 +13,33 @@ from torch import Tensor
 
 from cascaderank.sorting.order import sort_best_first
 from loader import BATCH, CANDIDATES, ENTRIES, HISTORY_FEATURES, ITEM_FEATURES, loader_pair
-from measuring import Bench, milliseconds, tell
+from measuring import Bench, log_progress, milliseconds
 from peers import metric_pair
 from step import attention_pair, table_pair
 from top_k import lcron_pair, probability_pair
 
 STRETCHES, ROWS = 4, 10
-"""By which lists of 40 are taken at these temperatures; one stretch is kept (decision 5)."""
+"""Stretches, and rows of each, of lists of 40 at these temperatures (decision 5); one is kept."""
 
 FLOAT, LONG = 4, 8
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What the machine does in a millisecond."""
+    """Throughput of the machine, per millisecond."""
 
     copied: float
-    """Bytes read and written, in blocks too large for any cache."""
+    """Bytes read and written, in blocks larger than all caches."""
     exponentials: float
     sorted: float
-    """Candidates of lists of 40."""
+    """Candidates sorted, in lists of 40."""
     multiply_adds: float
-    """Of a product of matrices of 1,024 x 1,024."""
+    """Multiply-adds of a product of 1,024 x 1,024 matrices."""
 
 
 @dataclass(frozen=True)
 class Floor:
-    """What a row must do at the least, and what it took."""
+    """Minimum work of a computation, and its measured time in milliseconds."""
 
     what: str
     size: str
@@ -64,7 +64,7 @@ class Floor:
 
 
 def measured_rates(bench: Bench) -> Rates:
-    tell("rates of this machine")
+    log_progress("rates of this machine")
     turns = range(max(5, bench.turns))
     block = torch.ones(2**24 if bench.quick else 2**26)
     target, few, lists = torch.empty_like(block), torch.rand(2**16), torch.randn(1024, 40)
@@ -86,7 +86,7 @@ def floors(bench: Bench) -> Iterator[Floor]:
     b = bench.lists(1024)
     scores = b * 40
     what, size = "NeuralSort, top 10", f"{b:,} x 40"
-    # Scores and the gradient above are read, probabilities and the gradient of scores written.
+    # Scores and the upstream gradient are read; probabilities and the gradient of scores written.
     yield Floor(
         what,
         size,
@@ -94,10 +94,10 @@ def floors(bench: Bench) -> Iterator[Floor]:
         bytes=4 * FLOAT * scores,
         exponentials=(STRETCHES + ROWS) * scores,
         sorted=scores,
-        multiply_adds=ROWS * (2 * STRETCHES + 4) * scores,  # backward through what is kept alone
+        multiply_adds=ROWS * (2 * STRETCHES + 4) * scores,  # backward through the kept rows only
     )
     what, size = "LCRON objective, 2 stages", f"2 x {b:,} x 40"
-    # Scores and labels are read, the gradient written; labels are sorted once.
+    # Scores and labels are read; the gradient is written. Labels are sorted once.
     yield Floor(
         what,
         size,
@@ -114,9 +114,9 @@ def floors(bench: Bench) -> Iterator[Floor]:
         ours = bench.alone(what, size, pair[1]).ours
         yield Floor(what, size, ours, bytes=2 * FLOAT * lists * 40, sorted=2 * lists * 40)
     yield _attention(bench)
-    what, size = "step of embeddings, lazily", "1 M x 8"
+    what, size = "step of embeddings, lazy", "1 M x 8"
     ours = bench.alone(what, size, table_pair(10**6, 10_000, ours="auto")[1]).ours
-    # Rows: read to be looked up, read and written to be moved; gradients: written and read.
+    # Rows are read by the lookup, read and written by the update; gradients are written and read.
     moved = 10_000 * (5 * 8 * FLOAT + 2 * FLOAT + LONG)
     yield Floor(what, size, ours, bytes=moved, sorted=10_000)
     yield _loader(bench)
@@ -126,7 +126,9 @@ def _attention(bench: Bench) -> Floor:
     b, n, length, entry, item, units = bench.lists(256), 40, 50, 40, 64, 80
     what, size = "DIN's attention", f"{b} x {n} x {length}"
     halves = b * units * (n * item + length * entry)
-    pairs = b * n * length * units  # a unit of a pair: one addition, one product with its weight
+    pairs = (
+        b * n * length * units
+    )  # per unit of a pair: one addition and one product with its weight
     pooled = b * n * length * entry
     leaves = b * (n * item + length * entry + n * entry)
     return Floor(
@@ -145,5 +147,5 @@ def _loader(bench: Bench) -> Floor:
     of_items, of_history = CANDIDATES * ITEM_FEATURES, ENTRIES * HISTORY_FEATURES
     floats = CANDIDATES * (1 + ITEM_FEATURES // 4) + ENTRIES * (HISTORY_FEATURES // 4)
     codes = of_items + of_history + CANDIDATES - floats
-    moved = floats * 2 * FLOAT + codes * (FLOAT + LONG)  # codes are int32 at rest
+    moved = floats * 2 * FLOAT + codes * (FLOAT + LONG)  # codes are stored as int32
     return Floor(what, size, bench.alone(what, size, ours).ours, bytes=requests * moved)

@@ -1,4 +1,4 @@
-"""How time grows: with lists, batches, vocabularies, stages; each beside what is claimed."""
+"""Growth of time with lists, batches, vocabularies and stages, compared with the claimed power."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -19,11 +19,11 @@ from top_k import gradient, lcron_pair
 
 @dataclass(frozen=True)
 class Point:
-    """A size, and the time of one thing of that size."""
+    """Measured time at one size."""
 
     size: int
     each: float
-    """Milliseconds of one list, batch or step."""
+    """Milliseconds per list, batch or step."""
     row: Row
 
 
@@ -35,12 +35,12 @@ class Series:
     grows_with: str
     claim: str
     one: str
-    """What the time is of."""
+    """Unit of the time, such as list or batch."""
     points: tuple[Point, ...]
 
     @property
     def exponent(self) -> float:
-        """The slope of the logarithm of time over that of size, by least squares."""
+        """Least-squares slope of the logarithm of time over the logarithm of size."""
         x = [math.log(point.size) for point in self.points]
         y = [math.log(point.each) for point in self.points]
         mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
@@ -61,7 +61,7 @@ def growth_series(bench: Bench) -> Iterator[Series]:
 
 
 def _top_k(bench: Bench, operator: str, lengths: tuple[int, ...]) -> Series:
-    """As many lists as have together as many candidates as the longest one."""
+    """Every size has the same total number of candidates, that of the longest list."""
     points = []
     for n in lengths:
         lists = max(1, round(bench.scale * lengths[-1] / n))
@@ -96,13 +96,13 @@ def _batch(bench: Bench) -> Series:
 
 
 def _vocabulary(bench: Bench) -> Series:
-    """Lazily; the row's other is fused AdamW, whose time is that of the vocabulary."""
+    """A lazy optimizer; the comparison is fused AdamW, whose time grows with the vocabulary."""
     points = []
     for rows in (10**4, 10**5, 10**6) if bench.quick else (10**4, 10**5, 10**6, 10**7):
         pair = table_pair(rows, 10_000, ours="row_wise_adagrad")
         row = bench.pair("step of embeddings", f"{rows:,} x 8", "fused AdamW", pair)
         points.append(Point(rows, row.ours, row))
-    what = "step of embeddings, 10,000 lookups, lazily"
+    what = "step of embeddings, 10,000 lookups, lazy"
     return Series(what, "rows of the table", "0", "step", tuple(points))
 
 
@@ -113,14 +113,14 @@ def _stages(bench: Bench) -> Series:
         schema = FittedSchema(features=FEATURES)
         stages = {f"din_{i}": build_stage("din", schema) for i in range(number)}
         cascade = Cascade(stages, quotas=(20,) * number)
-        step = _learning(cascade, requests)
+        step = _training_step(cascade, requests)
         row = bench.alone("training step", f"{number} x DIN, {requests} x 40 x 50", step)
         points.append(Point(number, row.ours, row))
     what = f"training step, DIN at every stage, {requests} x 40 x 50"
     return Series(what, "stages", "1", "step", tuple(points))
 
 
-def _learning(cascade: Cascade, requests: int) -> Callable[[], Tensor]:
+def _training_step(cascade: Cascade, requests: int) -> Callable[[], Tensor]:
     objective = build_objective(
         "lcron", stages=cascade.stage_names, quotas=cascade.quotas, ground_truth=GROUND_TRUTH
     )
@@ -132,7 +132,7 @@ def _learning(cascade: Cascade, requests: int) -> Callable[[], Tensor]:
 
 
 def _loader(bench: Bench) -> Series:
-    """Histories cost the same whatever the list, so short lists cost more per candidate."""
+    """Histories have the same cost for any list, so short lists cost more per candidate."""
     points = []
     for candidates in (40, 160) if bench.quick else (40, 160, 640, 2_560):
         requests = bench.lists(1_024)

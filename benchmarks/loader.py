@@ -1,7 +1,8 @@
-"""Padded batches beside two ways to make them that come to mind first.
+"""Padded batches, compared with two straightforward implementations.
 
-One is torch's data loader: a request at a time, and ``pad_sequence`` for each feature. The other
-gathers a column at a time, with an index of every place of the batch.
+One is torch's data loader, which reads one request at a time and pads each feature by
+``pad_sequence``. The other gathers one column at a time, with an index for every position of the
+batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,17 +31,17 @@ BATCH = 256
 
 
 def request_log(requests: int, *, ragged: bool, candidates: int = CANDIDATES) -> EncodedLog:
-    """Encoded requests in memory; three in four features are categories."""
-    chance = np.random.default_rng(0)
+    """Return encoded requests in memory; three of four features are categories."""
+    rng = np.random.default_rng(0)
 
     def lengths(most: int) -> NDArray[np.int64]:
-        return chance.integers(most // 2, most + 1, requests) if ragged else np.full(requests, most)
+        return rng.integers(most // 2, most + 1, requests) if ragged else np.full(requests, most)
 
     def columns(prefix: str, features: int, n: int) -> dict[str, Column]:
         return {
-            f"{prefix}{i}": chance.random(n, dtype=np.float32)
+            f"{prefix}{i}": rng.random(n, dtype=np.float32)
             if i % 4 == 3
-            else chance.integers(0, 10_000, n).astype(np.int32)
+            else rng.integers(0, 10_000, n).astype(np.int32)
             for i in range(features)
         }
 
@@ -54,12 +55,12 @@ def request_log(requests: int, *, ragged: bool, candidates: int = CANDIDATES) ->
         history=Table.of(history, sequences),
         history_offsets={"history": history_offsets},
         sequences=sequences,
-        labels=chance.random(int(offsets[-1]), dtype=np.float32),
+        labels=rng.random(int(offsets[-1]), dtype=np.float32),
     )
 
 
 def ragged_columns(log: EncodedLog) -> list[tuple[NDArray[np.int64], Column]]:
-    """All columns as they would lie without this library: each by itself."""
+    """Return all columns as separate contiguous arrays, with the offsets of their lists."""
     assert log.labels is not None
     of_candidates = [*log.items.values(), log.labels]
     of_history = [(log.history_offsets["history"], column) for column in log.history.values()]
@@ -139,7 +140,7 @@ def loader_pair(requests: int, *, ragged: bool, peer: str) -> Pair:
 
 
 def epoch(loader: RequestLoader) -> Callable[[], Tensor]:
-    """All batches of an epoch; what is returned is the last one."""
+    """Return a function that computes all batches of an epoch and returns the last one."""
 
     def ours() -> Tensor:
         for batch in loader.epoch(0):
@@ -152,7 +153,7 @@ def epoch(loader: RequestLoader) -> Callable[[], Tensor]:
 
 
 def epoch_of(requests: int, candidates: int) -> Callable[[], Tensor]:
-    """An epoch over lists of a length, histories as always."""
+    """Return an epoch over lists of a given length, with histories of the usual length."""
     log = request_log(requests, ragged=False, candidates=candidates)
     rows = np.random.default_rng(1).permutation(requests)
     return epoch(RequestLoader(log, rows, batch_size=BATCH))

@@ -1,7 +1,7 @@
-"""Losses of the learning-to-rank field beside their formulas, written down directly.
+"""Losses of learning to rank, compared with direct implementations of their formulas.
 
-The formulas know no mask and no ties of scores, hold every pair or every row of the permutation,
-and leave the gradient to autograd.
+The formulas support no mask and no tied scores, materialise all pairs or all rows of the
+permutation, and are differentiated by autograd.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def loss_pair(name: str, lists: int, n: int) -> Pair:
 
 
 def soft_sort_pair(lists: int, n: int) -> Pair:
-    """The loss of a whole order by the other operator, whose temperature is that of any length."""
+    """The permutation loss with SoftSort, whose temperature does not depend on the length."""
     scores, labels = normal_scores(lists, n), torch.randint(0, 5, (lists, n)).float()
     loss, temperature = LOSSES["permutation"], 0.5
 
@@ -41,7 +41,7 @@ def soft_sort_pair(lists: int, n: int) -> Pair:
         best_first = leaf.sort(-1, descending=True).values
         distances = (best_first[..., :, None] - leaf[..., None, :]).abs()
         rows = (-distances / temperature).log_softmax(-1)
-        return -(wanted_rows(labels) * rows).mean()
+        return -(target_rows(labels) * rows).mean()
 
     def ours(leaf: Tensor) -> Tensor:
         return loss(leaf, labels, operator="soft_sort", temperature=temperature)
@@ -50,7 +50,7 @@ def soft_sort_pair(lists: int, n: int) -> Pair:
 
 
 def normal_scores(lists: int, n: int) -> Tensor:
-    """Quantiles of the normal distribution in an order of chance: no two are equal."""
+    """Return quantiles of the normal distribution in random order, all distinct."""
     return torch.special.ndtri((torch.rand(lists, n).argsort(-1) + 0.5) / n)
 
 
@@ -103,10 +103,10 @@ def pointwise_softmax(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def permutation(scores: Tensor, labels: Tensor) -> Tensor:
-    return -(wanted_rows(labels) * log_rows(scores)).mean((-1, -2))
+    return -(target_rows(labels) * log_rows(scores)).mean((-1, -2))
 
 
-def wanted_rows(labels: Tensor) -> Tensor:
+def target_rows(labels: Tensor) -> Tensor:
     best_first = labels.sort(-1, descending=True).values
     alike = (best_first[..., :, None] == labels[..., None, :]).float()
     return alike / alike.sum(-1, keepdim=True)
@@ -118,8 +118,8 @@ def relaxed_recall(scores: Tensor, labels: Tensor) -> Tensor:
 
 def arf(scores: Tensor, labels: Tensor) -> Tensor:
     rows = log_rows(scores)
-    wanted = wanted_rows(labels)
-    return of_rows(rows, labels) - 0.5 * (wanted * rows).mean((-1, -2))
+    targets = target_rows(labels)
+    return of_rows(rows, labels) - 0.5 * (targets * rows).mean((-1, -2))
 
 
 def of_rows(rows: Tensor, labels: Tensor) -> Tensor:
@@ -177,7 +177,7 @@ FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         pointwise_softmax, permutation, relaxed_recall, arf, pirank, neural_ndcg,
     )
 }  # fmt: skip
-"""By the name of the loss; a value per list."""
+"""Formula by name of the loss; it returns one value per list."""
 
 TAKES = {
     "lambda_recall": ("m", "k"),

@@ -1,4 +1,4 @@
-"""Time in turns, memory at its peak, and the machine it was measured on."""
+"""Measurement of time and peak memory, and description of the machine."""
 
 import ctypes
 import gc
@@ -28,7 +28,7 @@ PEERS = (*PACKAGES, "ir-measures", "allRank")
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured: this library, and who does the same beside it."""
+    """Measurements of this library and of the implementation that it is compared with."""
 
     what: str
     size: str
@@ -36,9 +36,9 @@ class Row:
     ours: float = math.nan
     """Median milliseconds."""
     other: float = math.nan
-    """NaN if the peer is not installed, or there is none."""
+    """Median milliseconds of the peer; NaN without one, or if it is not installed."""
     memory: float = math.nan
-    """MiB more than before at the peak; NaN if not measured."""
+    """Increase of the peak memory in MiB; NaN if not measured."""
     other_memory: float = math.nan
     threads: int = 1
     dtype: str = "float32"
@@ -51,15 +51,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """How much time measuring may take.
+    """Settings of the measurements.
 
     Args:
-        turns: most of a row.
-        seconds: after which a row takes no further turn, if it had three.
-        scale: share of the lists of every batch that is taken.
-        quick: leave out what takes long.
-        processor: tell processor time, of all threads, not the time that passes: what else runs
-            then matters less.
+        turns: maximum number of turns of a row.
+        seconds: time after which a row takes no further turn, if it has had three.
+        scale: fraction of the lists of every batch, positive.
+        quick: whether to omit long measurements.
+        processor: whether to measure processor time of all threads instead of wall-clock time,
+            which depends less on other processes.
     """
 
     turns: int
@@ -85,8 +85,8 @@ class Bench:
         memory: bool = False,
         same: bool = True,
     ) -> Row:
-        """Measure both in turns, after a check that both say the same."""
-        tell(f"{what}, {size}, beside {beside}")
+        """Measure both functions alternately, after a check that their results agree."""
+        log_progress(f"{what}, {size}, beside {beside}")
         theirs, ours = (function() for function in pair)  # also the warm-up
         if same:
             atol = 1e-4 * theirs.abs().max().item()
@@ -110,8 +110,8 @@ class Bench:
     def alone(
         self, what: str, size: str, ours: Callable[[], Tensor], *, memory: bool = False
     ) -> Row:
-        """Measure what has no peer here."""
-        tell(f"{what}, {size}")
+        """Measure a function without a peer."""
+        log_progress(f"{what}, {size}")
         ours()
         turns = self._turns((ours,))
         return Row(
@@ -124,7 +124,7 @@ class Bench:
         )
 
     def peer(self, what: str, size: str, beside: str, pair: Pair | None, **options: bool) -> Row:
-        """Measure beside a peer that may be absent."""
+        """Measure in comparison with a peer; without it, the row has no measurements."""
         if pair is None:
             return Row(what, size, beside, threads=torch.get_num_threads())
         return self.pair(what, size, beside, pair, **options)
@@ -141,10 +141,10 @@ class Bench:
 def milliseconds(
     function: Callable[[], Tensor], clock: Callable[[], float], least: float = 40.0
 ) -> float:
-    """Return the time of a call, of as many as take so many milliseconds.
+    """Return the mean time of a call over as many calls as take ``least`` milliseconds.
 
-    As many before them are not counted: they find caches and pages of memory as another function
-    left them.
+    An equal time of calls before them is not counted, as they start with the caches and memory
+    pages of another function.
     """
 
     def call() -> float:
@@ -159,12 +159,12 @@ def milliseconds(
 
 
 def peak(function: Callable[[], Tensor]) -> float:
-    """Return how many MiB more the process holds at its peak; NaN where that is not told."""
+    """Return the increase of the peak memory of the process in MiB; NaN if not available."""
     if not os.access("/proc/self/clear_refs", os.W_OK):
         return math.nan
     gc.collect()
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)  # what is kept for later use would hide what is used
+        libc.malloc_trim(0)  # free memory held by the allocator would hide new allocations
     memory = PeakMemory(torch.device("cpu"))
     before = memory.bytes()
     function()
@@ -182,12 +182,12 @@ def threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def tell(text: str) -> None:
+def log_progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 def machine() -> dict[str, object]:
-    """Describe what is measured on, before measuring adds to its load."""
+    """Describe the machine; called before the measurements add to its load."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": _processor(),
@@ -196,7 +196,7 @@ def machine() -> dict[str, object]:
         else os.cpu_count(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "threads": torch.get_num_threads(),
-        "waiting": os.environ.get("OMP_WAIT_POLICY", "as usual").lower(),
+        "waiting": os.environ.get("OMP_WAIT_POLICY", "default").lower(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in ("cascaderank", *PEERS)},
     }

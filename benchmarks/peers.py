@@ -1,4 +1,4 @@
-"""Libraries that do the same, as they are meant to be used; each may be absent."""
+"""Other libraries with the same functions, used as documented; each may be missing."""
 
 import sys
 from collections.abc import Callable
@@ -27,7 +27,7 @@ ALLRANK = (
     "listmle",
     "neural_ndcg",
 )
-"""Losses that it has, too."""
+"""Losses that allRank has, too."""
 
 
 def find(name: str) -> ModuleType | None:
@@ -39,10 +39,12 @@ def find(name: str) -> ModuleType | None:
 
 
 def allrank_pair(name: str, lists: int, n: int) -> tuple[Pair, bool] | None:
-    """A loss of learning to rank, and whether both give the same numbers."""
-    wanted = ("torchvision", "torchvision.transforms", "gcsfs", "pkg_resources", "attr")
-    absent = [module for module in wanted if find(module) is None]
-    sys.modules.update((module, MagicMock()) for module in absent)  # to read data, as no loss does
+    """Return both implementations of a loss, and whether their values agree."""
+    optional = ("torchvision", "torchvision.transforms", "gcsfs", "pkg_resources", "attr")
+    absent = [module for module in optional if find(module) is None]
+    sys.modules.update(
+        (module, MagicMock()) for module in absent
+    )  # imported for reading data, which losses do not use
     losses = find("allrank.models.losses")
     for module in absent:
         del sys.modules[module]
@@ -59,7 +61,7 @@ def allrank_pair(name: str, lists: int, n: int) -> tuple[Pair, bool] | None:
         "neural_ndcg": partial(losses.neuralNDCG, temperature=float(n)),
     }[name]
     options = {"temperature": float(n)} if name == "neural_ndcg" else {}
-    # It takes the mean over the pairs of a batch, ties in an order of chance, 50 scalings at most.
+    # allRank averages over the pairs of a batch, orders ties at random, and scales up to 50 times.
     same = name not in ("ranknet", "listmle", "neural_ndcg")
 
     def ours(leaf: Tensor) -> Tensor:
@@ -78,7 +80,7 @@ def _lambda_loss(losses: ModuleType, scheme: str, scores: Tensor, labels: Tensor
 
 
 def diffsort_pair(network: str, lists: int, n: int, k: int) -> Pair | None:
-    """The probability to be kept by a relaxed network; the peer makes the whole permutation."""
+    """Top-k probability of a relaxed network; the peer computes the whole permutation."""
     diffsort = find("diffsort")
     if diffsort is None:
         return None
@@ -86,7 +88,7 @@ def diffsort_pair(network: str, lists: int, n: int, k: int) -> Pair | None:
     sorting = diffsort.DiffSortNet(network, n, steepness=steepness, distribution="cauchy")
 
     def theirs(leaf: Tensor) -> Tensor:
-        _, places = sorting(-leaf)  # it sorts upwards
+        _, places = sorting(-leaf)  # diffsort sorts in ascending order
         return (places[..., :k].sum(-1) * above).sum()
 
     def ours(leaf: Tensor) -> Tensor:
@@ -97,7 +99,7 @@ def diffsort_pair(network: str, lists: int, n: int, k: int) -> Pair | None:
 
 
 def torchsort_pair(operator: str, lists: int, n: int, k: int) -> Pair | None:
-    """Soft ranks by isotonic regression: other numbers, learned from for the same purpose."""
+    """Soft ranks by isotonic regression: other values with the same purpose in training."""
     torchsort = find("torchsort")
     if torchsort is None:
         return None
@@ -115,7 +117,7 @@ def torchsort_pair(operator: str, lists: int, n: int, k: int) -> Pair | None:
 
 
 def metric_pair(metric: str, peer: str, lists: int) -> Pair | None:
-    """A metric of every list and its mean, forward only; what a peer reads is made beforehand."""
+    """The mean of a metric over lists, without gradient; inputs of the peer are prepared before."""
     module = find(peer)
     if module is None:
         return None
@@ -168,9 +170,9 @@ def _ir_measures(module: ModuleType, scores: Tensor, labels: Tensor) -> Callable
     def by_query(values: list[list[float]]) -> dict[str, dict[str, float]]:
         return {str(q): {str(i): x for i, x in enumerate(row)} for q, row in enumerate(values)}
 
-    judged, ranked = by_query(labels.int().tolist()), by_query(scores.tolist())
+    qrels, ranked = by_query(labels.int().tolist()), by_query(scores.tolist())
     measure = module.nDCG @ CANDIDATES
-    return lambda: module.calc_aggregate([measure], judged, ranked)[measure]
+    return lambda: module.calc_aggregate([measure], qrels, ranked)[measure]
 
 
 _THEIRS = {

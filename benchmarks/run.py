@@ -1,8 +1,8 @@
-"""Measure this library beside its peers, how its time grows, and how far it is from the floor.
+"""Compare the time of this library with peers, with claimed growth, and with lower bounds.
 
-`make bench` runs everything and writes the measured part of `docs/performance.md`. Each pair is
-run in turns, so that what else the machine does slows both; times are medians. That both give the
-same numbers is checked first.
+`make bench` runs all groups and writes the measured part of `docs/performance.md`. The two
+implementations of a pair run alternately, so that other load slows both; times are medians. The
+agreement of their results is checked first.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import torch
 from comparisons import loader_rows, loss_rows, metric_rows, step_rows, top_k_rows
 from floor import floors, measured_rates
 from growth import growth_series
-from measuring import Bench, machine, tell
+from measuring import Bench, log_progress, machine
 from tables import Table, as_json, floor_table, growth_table, heading, markdown, row_table, text
 
 BESIDE = {
@@ -33,31 +33,31 @@ BEGIN, END = "<!-- measured: make bench writes this part -->", "<!-- end of what
 def main() -> None:
     arguments = parsed()
     torch.manual_seed(0)
-    start, told = perf_counter(), machine()
+    start, environment = perf_counter(), machine()
     turns, seconds = (5, 0.5) if arguments.quick else (9, 2.0)
     bench = Bench(turns, seconds, arguments.scale, arguments.quick, arguments.processor)
-    told["clock"] = "processor time" if arguments.processor else "time that passes"
+    environment["clock"] = "processor time" if arguments.processor else "wall-clock time"
     if arguments.quick:
-        told["clock"] = f"{told['clock']}; a quick run: fewer rows, sizes and turns"
-    results: dict[str, object] = {"machine": told, "quick": arguments.quick}
+        environment["clock"] = f"{environment['clock']}; a quick run: fewer rows, sizes and turns"
+    results: dict[str, object] = {"machine": environment, "quick": arguments.quick}
     tables: list[Table] = []
     if not arguments.json:
-        print(heading(told))
+        print(heading(environment))
     for group in arguments.only:
         table, results[group] = measured(group, bench)
         tables.append(table)
         if not arguments.json:
             print(f"\n{text(table)}", flush=True)
     results["seconds"] = round(perf_counter() - start)
-    tell(f"{results['seconds']} s")
+    log_progress(f"{results['seconds']} s")
     if arguments.json:
         print(json.dumps(results, indent=1, allow_nan=False))
     if arguments.page:
-        write(arguments.page, heading(told), tables)
+        write(arguments.page, heading(environment), tables)
 
 
 def measured(group: str, bench: Bench) -> tuple[Table, object]:
-    """A group as a table, and as what JSON can hold."""
+    """Return the results of a group as a table and as JSON-compatible values."""
     if group == "growth":
         series = list(growth_series(bench))
         return growth_table(series), [as_json(one) for one in series]
@@ -71,7 +71,7 @@ def measured(group: str, bench: Bench) -> tuple[Table, object]:
 
 
 def write(page: Path, head: str, tables: list[Table]) -> None:
-    """Replace what was measured before."""
+    """Replace the measured part of a page."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:
@@ -90,20 +90,18 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="fewer rows and turns")
     parser.add_argument(
-        "--processor", action="store_true", help="processor time, for a machine that others use"
+        "--processor", action="store_true", help="measure processor time, for a shared machine"
     )
-    parser.add_argument("--json", action="store_true", help="numbers for programs")
-    parser.add_argument("--page", type=Path, help="the page whose measured part is written anew")
-    parser.add_argument(
-        "--scale", type=float, default=1.0, help="share of the lists of a batch that is taken"
-    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--page", type=Path, help="page whose measured part is replaced")
+    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the lists of a batch")
     arguments = parser.parse_args()
     if unknown := [group for group in arguments.only if group not in GROUPS]:
         parser.error(f"--only: no group '{unknown[0]}'; there are {', '.join(GROUPS)}")
     if arguments.scale <= 0:
         parser.error(f"--scale must be positive; got {arguments.scale}")
     if arguments.page and (arguments.only != list(GROUPS) or arguments.scale != 1):
-        parser.error("--page takes all groups and whole batches: leave --only and --scale out")
+        parser.error("--page takes all groups and whole batches: omit --only and --scale")
     return arguments
 
 

@@ -1,8 +1,9 @@
-"""A step of training of two stages, beside the same models written down directly.
+"""A training step of two stages, compared with a direct implementation of the same models.
 
-The peer is what one writes first: an embedding per lookup, the request repeated for every
-candidate of a perceptron, attention over the concatenation of every entry with every candidate,
-LCRON by its formula, AdamW as it comes. Both start from the same weights and take the same steps.
+The peer is a straightforward implementation: one embedding per lookup, the request repeated for
+every candidate of a perceptron, attention over the concatenation of every entry with every
+candidate, LCRON by its formula, and AdamW with its defaults. Both start from the same weights and
+take the same steps.
 """
 
 from collections.abc import Callable
@@ -48,7 +49,7 @@ FEATURES = (
 
 
 def random_batch(requests: int, n: int, length: int, *, seed: int) -> RequestBatch:
-    """Requests of the shape of RecFlow's, with full lists and histories."""
+    """Return random requests of the shape of RecFlow's, with full lists and histories."""
     g = torch.Generator().manual_seed(seed)
 
     def codes(name: str, *shape: int) -> Tensor:
@@ -65,7 +66,7 @@ def random_batch(requests: int, n: int, length: int, *, seed: int) -> RequestBat
 
 
 def two_stages() -> Cascade:
-    """The stages of the LCRON experiments, their widths included (arXiv 2503.09492)."""
+    """Return the stages of the LCRON experiments, with their widths (arXiv 2503.09492)."""
     schema = FittedSchema(features=FEATURES)
     stages = {name: build_stage(name, schema) for name in ("two_tower", "din")}
     return Cascade(stages, quotas=(30, 20))
@@ -118,7 +119,7 @@ def stepping(
 
 
 def table_pair(rows: int, codes: int, *, beside: str = "adamw", ours: str = "auto") -> Pair:
-    """A step that moves a large table of embeddings of 8: AdamW, and who moves it by default."""
+    """A step on a large table of embeddings of size 8: another optimizer, and the default one."""
     chosen = torch.randint(0, rows, (codes,))
 
     def steps(choice: str) -> Callable[[], Tensor]:
@@ -140,7 +141,7 @@ def table_pair(rows: int, codes: int, *, beside: str = "adamw", ours: str = "aut
 
 
 def attention_pair(requests: int, n: int, length: int) -> Pair:
-    """Attention of DIN over five embeddings of 8 by eight of them, and its gradients."""
+    """Attention of DIN with gradients: entries of five embeddings of size 8, items of eight."""
     attention = TargetAttention(40, 64)
     history, items = torch.randn(requests, length, 40), torch.randn(requests, n, 64)
     mask, above = torch.ones(requests, length).bool(), torch.randn(requests, n, 40)
@@ -163,7 +164,7 @@ def attention_pair(requests: int, n: int, length: int) -> Pair:
 
 
 def step_pair(requests: int, n: int, length: int) -> Pair:
-    """The peer's step and ours, after some steps in which their losses were found the same."""
+    """The step of the peer and of this library, after some steps in which their losses agree."""
     cascade = two_stages()
     copy = deepcopy(cascade)
     objective = build_objective(
@@ -186,7 +187,7 @@ def step_pair(requests: int, n: int, length: int) -> Pair:
 
 
 def option_pair(requests: int, n: int, length: int, **options: object) -> Pair:
-    """A step as it is, and one with options of training."""
+    """A step with default options, and one with other options of training."""
     batches = [random_batch(requests, n, length, seed=seed) for seed in range(2)]
 
     def of(settings: TrainSettings) -> Callable[[], Tensor]:

@@ -1,4 +1,4 @@
-"""The tables of a run: for a terminal of 100 columns, for the page, and as JSON."""
+"""Tables of a run for a terminal of 100 columns, for the documentation page, and as JSON."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ class Table:
     header: tuple[str, ...]
     lines: list[tuple[str, ...]]
     words: int = 2
-    """How many columns are words, from the left; the others are numbers."""
+    """Number of text columns, from the left; the others are numeric."""
     note: str = ""
 
 
@@ -37,7 +37,7 @@ def _row_cells(row: Row) -> tuple[str, ...]:
 
 
 def growth_table(all_series: Iterable[Series]) -> Table:
-    header = ("what, and with what it grows", "size", "one, ms", "ns each", "AdamW ms", "MiB")
+    header = ("measurement and variable", "size", "one, ms", "ns each", "AdamW ms", "MiB")
     lines: list[tuple[str, ...]] = []
     for series in all_series:
         claim = f"to the power {series.exponent:.2f}, claimed {series.claim}"
@@ -97,7 +97,7 @@ def floor_table(rows: Iterable[Floor], rates: Rates) -> Table:
 
 
 def text(table: Table) -> str:
-    """The table in aligned columns; what ends a short line may be as wide as it likes."""
+    """Return the table in aligned columns; the last cell of a short line may be of any width."""
     whole = [line for line in (table.header, *table.lines) if len(line) == len(table.header)]
     widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
     out = [table.title, ""]
@@ -121,21 +121,21 @@ def markdown(table: Table) -> str:
 
 
 def heading(machine: dict[str, object]) -> str:
-    """Who measured with what, in a few lines."""
+    """Describe date, machine, load and versions in a few lines."""
     packages = machine["packages"]
     assert isinstance(packages, dict)
     versions = [f"{name} {v or '(not installed)'}" for name, v in packages.items()]
     listed = "\n".join(wrap(f"Python {machine['python']}, {', '.join(versions)}", width=100))
     return (
         f"{machine['date']}; {machine['processor']}, {machine['cores']} cores, load "
-        f"{machine['load']} at the start;\n{machine['threads']} threads that wait "
-        f"{machine['waiting']}, {machine['clock']}\n"
+        f"{machine['load']} at the start;\n{machine['threads']} threads, OpenMP wait "
+        f"policy {machine['waiting']}, {machine['clock']}\n"
         f"{listed}"
     )
 
 
 def as_json(item: Row | Series | Floor | Rates) -> dict[str, object]:
-    """Numbers as they are; NaN as null, which JSON has no word for."""
+    """Return JSON-compatible values, with ``None`` for NaN."""
 
     def plain(value: object) -> object:
         if isinstance(value, dict):

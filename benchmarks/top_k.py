@@ -1,7 +1,7 @@
-"""NeuralSort's top k and LCRON beside their formulas, written down directly.
+"""NeuralSort's top k and LCRON, compared with direct implementations of their formulas.
 
-The formulas hold every row of the permutation in memory and leave the rest to autograd. In linear
-space they do less, but then they break down at temperatures that this library stands.
+The formulas materialise all rows of the permutation and are differentiated by autograd. In linear
+space they need fewer operations, but fail at temperatures that this library supports.
 """
 
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-import dense_neural_sort  # noqa: F401, an operator of its name
+import dense_neural_sort  # noqa: F401, registers an operator
 from cascaderank.objectives import build_objective
 from cascaderank.sorting import log_top_k_probability, top_k_probability
 
 Pair = tuple[Callable[[], Tensor], Callable[[], Tensor]]
-"""What is compared: a peer, and this library. Both return the same numbers."""
+"""A function of a peer and one of this library, which return the same values."""
 
 Beside = Literal["formula", "formula in logs", "dense operator"]
 
@@ -23,7 +23,7 @@ Beside = Literal["formula", "formula in logs", "dense operator"]
 def log_top_k(
     scores: Tensor, k: int, temperature: float, *, in_logs: bool
 ) -> tuple[Tensor, Tensor]:
-    """The logarithms of the share of the first k rows in each column, and of the other rows."""
+    """Return the logarithms of the fractions of each column in the first k and the other rows."""
     n = scores.shape[-1]
     distance = (scores[..., :, None] - scores[..., None, :]).abs().sum(-1)
     pull = n + 1 - 2 * torch.arange(1, n + 1)
@@ -38,13 +38,13 @@ def log_top_k(
 
 
 def lcron(scores: Tensor, labels: Tensor, k: int, *, in_logs: bool) -> Tensor:
-    """The loss with weights of 1/2 for the terms of the stages, which is where training starts."""
+    """Return the loss with the initial weights of the terms of the stages, 1/2."""
     best = labels.argsort(-1, descending=True)[..., :k]
-    marks = torch.zeros_like(labels).scatter(-1, best, 1.0)
+    targets = torch.zeros_like(labels).scatter(-1, best, 1.0)
     log_kept, log_dropped = log_top_k(scores, k, 50.0, in_logs=in_logs)
     log_lost = (1 - (1 - log_dropped.exp()).prod(0)).log()
-    end_to_end = -(marks * log_kept.sum(0) + (1 - marks) * log_lost).mean()
-    of_stages = -(marks * log_kept + (1 - marks) * log_dropped).mean((-2, -1))
+    end_to_end = -(targets * log_kept.sum(0) + (1 - targets) * log_lost).mean()
+    of_stages = -(targets * log_kept + (1 - targets) * log_dropped).mean((-2, -1))
     return end_to_end + 0.5 * of_stages.sum()
 
 
@@ -55,7 +55,7 @@ def gradient(loss: Callable[[Tensor], Tensor], scores: Tensor) -> Tensor:
 
 
 def probability_pair(lists: int, n: int, k: int) -> Pair:
-    """The probability to be kept; the gradient flows through the rows that are kept alone."""
+    """The top-k probability; its gradient flows through the kept rows only."""
     scores, above = torch.randn(lists, n), torch.rand(lists, n)
 
     def formula(leaf: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ def probability_pair(lists: int, n: int, k: int) -> Pair:
 
 
 def log_pair(lists: int, n: int, k: int) -> Pair:
-    """Both logarithms, beside the formula in logarithms."""
+    """Both logarithms, compared with the formula in log space."""
     scores, above = torch.randn(lists, n), torch.rand(2, lists, n)
 
     def formula(leaf: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The benchmarks run and print the tables they promise; how long things take is not tested."""
+"""The benchmarks run and print their tables; the measured times are not tested."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def run(*arguments):
 
 @pytest.fixture
 def modules(monkeypatch):
-    """What the benchmarks import each other by."""
+    """Makes the modules of the benchmarks importable."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
 
 
@@ -49,7 +49,7 @@ def test_top_k_prints_a_table():
         ours, theirs, ratio, _ = measured
         assert all(float(time.replace(",", "")) > 0 for time in (ours, theirs)), what
         assert re.fullmatch(r"[\d.,]+x", ratio)
-    assert "beside formula" in done.stderr, "progress is told aside"
+    assert "beside formula" in done.stderr, "progress is written to stderr"
 
 
 def test_json_has_rates_and_floors():
@@ -62,7 +62,7 @@ def test_json_has_rates_and_floors():
 
 @pytest.mark.usefixtures("modules")
 @pytest.mark.parametrize("words", [("--only", "top_k,stepp"), ("--only", "step", "--page", "x.md")])
-def test_what_cannot_be_is_told(words, monkeypatch, capsys):
+def test_invalid_options_are_refused(words, monkeypatch, capsys):
     from run import parsed
 
     monkeypatch.setattr(sys, "argv", ["run.py", *words])
@@ -83,7 +83,7 @@ def test_growth_is_a_power():
 
 
 @pytest.mark.usefixtures("modules")
-def test_a_page_keeps_what_was_written_by_hand(tmp_path):
+def test_a_page_keeps_its_other_parts(tmp_path):
     from measuring import Row
     from run import write
     from tables import row_table
@@ -93,7 +93,7 @@ def test_a_page_keeps_what_was_written_by_hand(tmp_path):
     page.write_text(text, encoding="utf-8")
     rows = [
         Row("this", "2 x 3", "that", ours=2.0, other=5.0),
-        Row("this", "2 x 3", "nobody"),
+        Row("this", "2 x 3", "missing"),
     ]
     write(page, "measured by hand", [row_table("Top k", rows)])
     written = page.read_text(encoding="utf-8")
@@ -102,6 +102,6 @@ def test_a_page_keeps_what_was_written_by_hand(tmp_path):
     assert written.endswith(text[end:])
     assert "| this | 2 x 3 | f32 | 1 |" in written
     assert "| that | 2.00 | 5.00 | 2.50x |" in written
-    assert "| nobody | not installed |  |  |  |" in written
+    assert "| missing | not installed |  |  |  |" in written
     write(page, "measured by hand", [row_table("Top k", rows)])
     assert page.read_text(encoding="utf-8") == written

@@ -140,7 +140,7 @@ def share(part: Tensor, ground_truth: Tensor) -> Tensor:
 
     Args:
         part: ``[..., list]`` bool.
-        ground_truth: ``[..., list]`` float64, the result of :func:`marks`.
+        ground_truth: ``[..., list]`` float64, the result of :func:`relevance_of`.
 
     Returns:
         ``[...]`` float64 in [0, 1]; NaN for a list without ground truth.

@@ -111,8 +111,8 @@ def loss(request):
     return Loss(request.param)
 
 
-def same(got, want):
-    torch.testing.assert_close(got, want, rtol=0, atol=0)
+def same(got, expected):
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -235,11 +235,11 @@ def test_the_result_has_the_dtype_of_the_scores(loss, cascade, dtype):
 )
 def test_narrow_floats_agree_with_float64(loss, cascade, dtype, rtol):
     scores, labels, mask = cascade
-    want = loss.with_gradient(scores, labels, mask=mask, reduction="none")
+    expected = loss.with_gradient(scores, labels, mask=mask, reduction="none")
     got = loss.with_gradient(scores.to(dtype), labels.to(dtype), mask=mask, reduction="none")
-    torch.testing.assert_close(got[0].double(), want[0], rtol=rtol, atol=rtol)
-    scale = want[1].abs().max()
-    torch.testing.assert_close(got[1].double() / scale, want[1] / scale, rtol=rtol, atol=rtol)
+    torch.testing.assert_close(got[0].double(), expected[0], rtol=rtol, atol=rtol)
+    scale = expected[1].abs().max()
+    torch.testing.assert_close(got[1].double() / scale, expected[1] / scale, rtol=rtol, atol=rtol)
 
 
 def test_labels_may_be_integers(loss, cascade):

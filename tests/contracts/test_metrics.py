@@ -52,8 +52,8 @@ def cascade():
     return scores, labels, mask
 
 
-def same(got, want):
-    torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
+def same(got, expected):
+    torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_one_value_per_list_in_range(metric, cascade):
@@ -66,13 +66,13 @@ def test_one_value_per_list_in_range(metric, cascade):
 
 
 @pytest.mark.parametrize("junk", [0.0, 1e30, float("inf"), -float("inf"), float("nan")])
-def test_padding_never_matters(metric, cascade, junk):
+def test_padding_has_no_effect(metric, cascade, junk):
     scores, labels, mask = cascade
     dirty = metric(scores.masked_fill(~mask, junk), labels.masked_fill(~mask, junk), mask=mask)
     same(dirty, metric(scores, labels, mask=mask))
 
 
-def test_a_padded_list_has_the_bits_of_the_same_list_alone(metric, cascade):
+def test_a_padded_list_equals_the_unpadded_list_bit_for_bit(metric, cascade):
     scores, labels, mask = cascade
     whole = metric(scores, labels, mask=mask)
     for i, n in enumerate(REAL):
@@ -86,7 +86,7 @@ def test_the_mask_may_have_holes(metric, cascade):
     torch.testing.assert_close(got, metric(scores, labels, mask=mask), equal_nan=True)
 
 
-def test_order_of_candidates_does_not_matter(metric, cascade):
+def test_order_of_candidates_has_no_effect(metric, cascade):
     scores, labels, _ = cascade
     p = torch.randperm(LENGTH, generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(metric(scores[..., p], labels[:, p]), metric(scores, labels))
@@ -98,20 +98,20 @@ def test_lists_are_independent(metric, cascade):
     same(metric(scores[:, p], labels[p], mask=mask[p]), metric(scores, labels, mask=mask)[p])
 
 
-def test_better_rankings_are_better(metric, cascade):
+def test_better_rankings_have_higher_values(metric, cascade):
     _, labels, _ = cascade
     ideal = (labels + torch.linspace(0.5, 0, LENGTH)).expand(2, -1, -1)
     best, worst = metric(ideal, labels), metric(-ideal, labels)
     assert (best > worst).all()
 
 
-def test_no_mask_means_all_are_real(metric, cascade):
+def test_without_a_mask_all_candidates_are_real(metric, cascade):
     scores, labels, mask = cascade
     same(metric(scores, labels), metric(scores, labels, mask=torch.ones_like(mask)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_precision_is_that_of_the_scores_and_at_least_single(metric, cascade, dtype):
+def test_the_result_has_the_dtype_of_the_scores_and_at_least_float32(metric, cascade, dtype):
     scores, labels, mask = cascade
     got = metric(scores.to(dtype), labels.to(dtype), mask=mask)
     assert got.dtype == (torch.float64 if dtype is torch.float64 else torch.float32)
@@ -142,7 +142,7 @@ def test_a_score_of_nan_ranks_last(metric, cascade):
     same(got, metric(scores.nan_to_num(nan=-1e9), labels, mask=mask))
 
 
-def test_arguments_are_not_changed(metric, cascade):
+def test_arguments_are_not_modified(metric, cascade):
     before = [t.clone() for t in cascade]
     metric(cascade[0], cascade[1], mask=cascade[2])
     assert all(torch.equal(t, b) for t, b in zip(cascade, before, strict=True))
@@ -162,7 +162,7 @@ def test_shapes_that_do_not_agree_are_refused(metric, cascade):
         metric(scores.long(), labels)
 
 
-def test_everything_after_scores_and_labels_is_named(metric):
+def test_options_are_keyword_only(metric):
     parameters = list(inspect.signature(METRICS[metric.name]).parameters.values())
     assert [p.name for p in parameters[:2]] == ["scores", "labels"]
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters[2:])

@@ -64,12 +64,12 @@ def case(request, cascade):
     return Case(name, stages, cascade, levels=levels)
 
 
-def same(got, want):
-    torch.testing.assert_close(got, want, rtol=0, atol=0)
+def same(got, expected):
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("junk", [1e30, float("inf"), -float("inf"), float("nan")])
-def test_padding_never_matters(case, junk):
+def test_padding_has_no_effect(case, junk):
     clean, padding = case.with_gradient(), ~case.mask
     levels = None if case.levels is None else case.levels.masked_fill(padding, 99)
     dirty = case.with_gradient(
@@ -83,7 +83,7 @@ def test_padding_never_matters(case, junk):
     assert (dirty[1][:, padding] == 0).all()
 
 
-def test_order_of_candidates_never_matters(case):
+def test_order_of_candidates_has_no_effect(case):
     order = torch.randperm(case.mask.shape[-1], generator=torch.Generator().manual_seed(0))
     total, gradient = case.with_gradient()
     moved = case.with_gradient(
@@ -127,13 +127,13 @@ def test_every_stage_receives_gradient(case):
     assert gradient.abs().sum((1, 2)).min() > 0
 
 
-def test_a_gradient_step_goes_downhill(case):
+def test_a_gradient_step_decreases_the_total(case):
     before, gradient = case.with_gradient()
     after = case(scores=case.scores - 1e-3 * gradient / gradient.norm()).total
     assert after < before
 
 
-def test_learned_weights_get_a_gradient(case):
+def test_learned_weights_receive_gradient(case):
     parameters = list(case.objective.parameters())
     if parameters:
         for gradient in torch.autograd.grad(case().total, parameters):
@@ -142,19 +142,19 @@ def test_learned_weights_get_a_gradient(case):
 
 
 @pytest.mark.parametrize(
-    "trouble", ["all_padding", "no_positive_label", "one_candidate", "all_tied", "no_batch"]
+    "degenerate", ["all_padding", "no_positive_label", "one_candidate", "all_tied", "no_batch"]
 )
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_degenerate_batches_give_finite_value_and_gradient(case, trouble, dtype):
+def test_degenerate_batches_give_finite_value_and_gradient(case, degenerate, dtype):
     scores, labels, mask = case.scores.clone(), case.labels.clone(), case.mask.clone()
     levels = case.levels
-    if trouble == "all_padding":
+    if degenerate == "all_padding":
         mask[:] = False
-    elif trouble == "no_positive_label":
+    elif degenerate == "no_positive_label":
         labels[:] = 0
-    elif trouble == "one_candidate":
+    elif degenerate == "one_candidate":
         mask[:, 1:] = False
-    elif trouble == "all_tied":
+    elif degenerate == "all_tied":
         scores[:] = 1.0
     else:
         scores, labels, mask = scores[:, :0], labels[:0], mask[:0]
@@ -262,7 +262,7 @@ def test_every_option_is_read(name, cascade):
 @pytest.mark.parametrize("name", SORTING)
 @pytest.mark.parametrize("shape", ["geometric", "linear"])
 def test_a_temperature_can_be_annealed(name, cascade, shape):
-    """Half way it is the value of the formula, and both ends are exact."""
+    """The temperature at half of training has the value of the formula, and both ends are exact."""
     middle = {"geometric": 2.0, "linear": 2.5}[shape]
     table = {"start": 4.0, "end": 1.0, "shape": shape}
     annealed = Case(name, 2, cascade, levels=True, temperature=table)

@@ -1,4 +1,4 @@
-"""What every smooth sorting operator promises. A new one is picked up here without being named."""
+"""Contract of every smooth sorting operator; new operators are tested without being listed."""
 
 import pytest
 import torch
@@ -14,18 +14,18 @@ from cascaderank.sorting import (
 )
 
 RANKED = [name for name in OPERATORS if issubclass(OPERATORS[name], PermutationOperator)]
-"""Operators that tell every rank, not only the top k."""
+"""Operators with a permutation, not only top-k probabilities."""
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 JUNK = [1e30, float("inf"), -float("inf"), float("nan")]
 COLD, WARM = 1e-3, 1.0
 
 OPTIONS = {"odd_even": {"swap": "logistic"}, "bitonic": {"swap": "logistic"}}
-"""What to give an operator whose usual form reaches its limits too slowly to be tried at them."""
+"""Options of operators whose default form converges too slowly to its limits for a test."""
 
-OF_PLACES = {"odd_even", "bitonic"}
-"""Sorting networks compare places: the order of candidates matters to them, as it does to no
-other operator, and every layer makes them softer, so longer lists are."""
+NETWORKS = {"odd_even", "bitonic"}
+"""Sorting networks compare positions. Only their results depend on the order of the candidates, and
+they become softer with every layer and thus with the length of the list."""
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def ranked(request):
     return request.param
 
 
-@pytest.fixture(params=[name for name in OPERATORS if name not in OF_PLACES])
-def of_scores(request):
-    """An operator that sees nothing but scores."""
+@pytest.fixture(params=[name for name in OPERATORS if name not in NETWORKS])
+def order_free(request):
+    """An operator whose result does not depend on the order of the candidates."""
     return request.param
 
 
@@ -56,13 +56,13 @@ def at_the_limit(name):
 
 @pytest.fixture
 def upstream(lists):
-    """A fixed gradient from above, so that all entries count differently."""
+    """A fixed upstream gradient with a different value for every entry."""
     g = torch.Generator().manual_seed(3)
     return torch.randn(*lists[0].shape, lists[0].shape[-1], generator=g, dtype=torch.float64)
 
 
-def learned(function, scores, upstream, **options):
-    """The value of a function of the scores, and its gradient for the upstream one."""
+def with_gradient(function, scores, upstream, **options):
+    """The value of a function of the scores, and its gradient for an upstream gradient."""
     scores = scores.detach().clone().requires_grad_()
     value = function(scores, **options)
     (gradient,) = torch.autograd.grad((value * upstream.to(value.dtype)).sum(), scores)
@@ -70,7 +70,7 @@ def learned(function, scores, upstream, **options):
 
 
 def of_top_k(operator, k, **fixed):
-    """Probabilities and both logarithms, with -inf where nothing is decided filled by 0."""
+    """Probabilities and both logarithms, with the -inf of certain outcomes replaced by 0."""
 
     def function(scores, **options):
         options = {"operator": operator, **fixed, **options}
@@ -82,18 +82,18 @@ def of_top_k(operator, k, **fixed):
     return function
 
 
-def same(got, want):
-    torch.testing.assert_close(got, want, rtol=0, atol=0)
+def same(got, expected):
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("junk", JUNK)
-def test_padding_never_matters_to_the_top_k(operator, lists, upstream, junk, dtype):
+def test_padding_has_no_effect_on_the_top_k(operator, lists, upstream, junk, dtype):
     scores, mask = lists
     scores = scores.to(dtype)
     function, up = of_top_k(operator, 4), upstream[..., :3]
-    clean = learned(function, scores, up, mask=mask)
-    dirty = learned(function, scores.masked_fill(~mask, junk), up, mask=mask)
+    clean = with_gradient(function, scores, up, mask=mask)
+    dirty = with_gradient(function, scores.masked_fill(~mask, junk), up, mask=mask)
     same(dirty, clean)
     assert clean[0].isfinite().all()
     assert (dirty[0][~mask] == 0).all()
@@ -103,11 +103,11 @@ def test_padding_never_matters_to_the_top_k(operator, lists, upstream, junk, dty
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("junk", JUNK)
-def test_padding_never_matters_to_the_permutation(ranked, lists, upstream, junk, dtype):
+def test_padding_has_no_effect_on_the_permutation(ranked, lists, upstream, junk, dtype):
     scores, mask = lists
     scores = scores.to(dtype)
-    clean = learned(permutation, scores, upstream, operator=ranked, mask=mask)
-    dirty = learned(
+    clean = with_gradient(permutation, scores, upstream, operator=ranked, mask=mask)
+    dirty = with_gradient(
         permutation, scores.masked_fill(~mask, junk), upstream, operator=ranked, mask=mask
     )
     same(dirty, clean)
@@ -115,17 +115,17 @@ def test_padding_never_matters_to_the_permutation(ranked, lists, upstream, junk,
     assert clean[1].any(), "vacuous: no gradient at all"
 
 
-def test_ragged_lists_give_the_numbers_of_unpadded_ones(operator, lists, upstream):
+def test_ragged_lists_have_the_values_of_unpadded_ones(operator, lists, upstream):
     scores, mask = lists
     function, up = of_top_k(operator, 4), upstream[..., :3]
-    values, gradients = learned(function, scores, up, mask=mask)
+    values, gradients = with_gradient(function, scores, up, mask=mask)
     for i, n in enumerate(mask.sum(-1).tolist()):
-        value, gradient = learned(function, scores[i, :n], up[i, :n])
+        value, gradient = with_gradient(function, scores[i, :n], up[i, :n])
         torch.testing.assert_close(value, values[i, :n])
         torch.testing.assert_close(gradient, gradients[i, :n])
 
 
-def test_ragged_permutations_are_the_unpadded_ones_and_zeros(ranked, lists):
+def test_ragged_permutations_equal_the_unpadded_ones_with_zeros(ranked, lists):
     scores, mask = lists
     rows = permutation(scores, operator=ranked, mask=mask)
     for i, n in enumerate(mask.sum(-1).tolist()):
@@ -135,25 +135,25 @@ def test_ragged_permutations_are_the_unpadded_ones_and_zeros(ranked, lists):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_order_of_candidates_never_matters(of_scores, lists, upstream, tied):
+def test_order_of_candidates_has_no_effect(order_free, lists, upstream, tied):
     scores, mask = lists
     scores = scores.round() if tied else scores
     order = torch.randperm(scores.shape[-1], generator=torch.Generator().manual_seed(0))
-    function, up = of_top_k(of_scores, 4), upstream[..., :3]
-    value, gradient = learned(function, scores, up, mask=mask)
-    moved = learned(function, scores[:, order], up[:, order], mask=mask[:, order])
+    function, up = of_top_k(order_free, 4), upstream[..., :3]
+    value, gradient = with_gradient(function, scores, up, mask=mask)
+    moved = with_gradient(function, scores[:, order], up[:, order], mask=mask[:, order])
     torch.testing.assert_close(moved, (value[:, order], gradient[:, order]))
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_order_of_candidates_moves_the_columns_of_the_permutation(ranked, lists, upstream, tied):
-    if ranked in OF_PLACES:
-        pytest.skip("compares places")
+def test_order_of_candidates_permutes_the_columns_of_the_permutation(ranked, lists, upstream, tied):
+    if ranked in NETWORKS:
+        pytest.skip("compares positions")
     scores, mask = lists
     scores = scores.round() if tied else scores
     order = torch.randperm(scores.shape[-1], generator=torch.Generator().manual_seed(0))
-    value, gradient = learned(permutation, scores, upstream, operator=ranked, mask=mask)
-    moved = learned(
+    value, gradient = with_gradient(permutation, scores, upstream, operator=ranked, mask=mask)
+    moved = with_gradient(
         permutation, scores[:, order], upstream[..., order], operator=ranked, mask=mask[:, order]
     )
     torch.testing.assert_close(moved, (value[..., order], gradient[:, order]))
@@ -167,7 +167,7 @@ def test_rows_are_distributions_over_ranks(ranked, lists):
     torch.testing.assert_close(rows.sum(-1), real.double())
 
 
-def test_a_cold_permutation_is_the_hard_sort(ranked, lists):
+def test_a_permutation_at_a_low_temperature_is_the_hard_sort(ranked, lists):
     scores, _ = lists
     rows = permutation(scores, operator=at_the_limit(ranked), temperature=COLD)
     same(rows.argmax(-1), scores.argsort(-1, descending=True))
@@ -176,7 +176,7 @@ def test_a_cold_permutation_is_the_hard_sort(ranked, lists):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("temperature", [1e-30, COLD])
-def test_a_cold_top_k_is_the_hard_top_k(operator, lists, temperature, dtype):
+def test_the_top_k_at_a_low_temperature_is_the_hard_top_k(operator, lists, temperature, dtype):
     scores, mask = lists
     limit = at_the_limit(operator)
     kept = top_k_probability(
@@ -202,7 +202,7 @@ def test_the_logarithms_are_those_of_the_probability(operator, lists):
     torch.testing.assert_close(dropped[mask], torch.log1p(-probability)[mask])
 
 
-def test_the_logarithm_tells_apart_what_the_probability_cannot(operator):
+def test_the_logarithm_distinguishes_what_the_probability_rounds(operator):
     scores = torch.tensor([0.0, -300.0, -400.0, -500.0])
     options = {"operator": at_the_limit(operator), "temperature": 0.1}
     log_kept, _ = log_top_k_probability(scores, 1, **options)
@@ -211,15 +211,15 @@ def test_the_logarithm_tells_apart_what_the_probability_cannot(operator):
     assert (log_kept.diff() < -500).all()
 
 
-def test_a_better_score_is_more_likely_kept(operator, lists):
+def test_a_higher_score_has_a_higher_probability(operator, lists):
     scores, _ = lists
     in_order = scores.sort(-1, descending=True).values
     assert (top_k_probability(in_order, 4, operator=operator).diff(dim=-1) < 0).all()
 
 
-def test_raising_a_score_raises_its_own_chance(operator, lists):
-    # In value. With operators that are row-stochastic only, the gradient may point elsewhere for
-    # a candidate far above the cut: the sums of columns are constants to it.
+def test_raising_a_score_raises_its_own_probability(operator, lists):
+    # The value, not the gradient: with operators that are only row-stochastic, the gradient of a
+    # candidate far above the cut may be negative, as column sums are constants to it.
     scores, _ = lists
     before = top_k_probability(scores, 4, operator=operator)
     for j in range(scores.shape[-1]):
@@ -230,7 +230,7 @@ def test_raising_a_score_raises_its_own_chance(operator, lists):
 
 
 @pytest.mark.parametrize("k", [3, 24, 1000])
-def test_short_lists_are_kept_whole_exactly(operator, lists, k):
+def test_lists_of_at_most_k_candidates_are_kept_exactly(operator, lists, k):
     scores, mask = lists
     whole = mask.sum(-1) <= k
     assert whole.any(), "vacuous: no short list"
@@ -238,7 +238,7 @@ def test_short_lists_are_kept_whole_exactly(operator, lists, k):
     same(top_k_probability(scores, k, operator=operator, mask=mask)[whole], mask[whole].double())
     assert (log_kept[whole & mask.any(-1)][mask[whole]] == 0).all()
     assert log_dropped[whole].isneginf().all()
-    _, gradient = learned(of_top_k(operator, k), scores, torch.ones(()), mask=mask)
+    _, gradient = with_gradient(of_top_k(operator, k), scores, torch.ones(()), mask=mask)
     assert gradient.isfinite().all()
     assert (gradient[whole] == 0).all()
 
@@ -251,10 +251,10 @@ def test_each_list_may_have_its_own_k(operator, lists):
         if each == 0:
             assert (got[i] == 0).all()
             continue
-        want = top_k_probability(scores[i], each, operator=operator, mask=mask[i])
-        torch.testing.assert_close(got[i], want)
+        expected = top_k_probability(scores[i], each, operator=operator, mask=mask[i])
+        torch.testing.assert_close(got[i], expected)
     log_kept, log_dropped = log_top_k_probability(scores, k, operator=operator, mask=mask)
-    assert log_kept[1].isneginf().all(), "nobody is kept"
+    assert log_kept[1].isneginf().all(), "no candidate is kept"
     assert (log_dropped[1][mask[1]] == 0).all()
 
 
@@ -263,18 +263,22 @@ def test_each_list_may_have_its_own_temperature(operator, lists):
     temperature = torch.tensor([0.5, 1.0, 2.0, 50.0], dtype=torch.float64)
     got = top_k_probability(scores, 2, operator=operator, temperature=temperature, mask=mask)
     for i, each in enumerate(temperature.tolist()):
-        want = top_k_probability(scores[i], 2, operator=operator, temperature=each, mask=mask[i])
-        torch.testing.assert_close(got[i], want)
+        expected = top_k_probability(
+            scores[i], 2, operator=operator, temperature=each, mask=mask[i]
+        )
+        torch.testing.assert_close(got[i], expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("temperature", [1e-300, 1e-30, 1.0, 1e30, 1e300])
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e30])
 @pytest.mark.parametrize("tied", [False, True])
-def test_no_temperature_and_no_score_gives_nan(operator, lists, size, temperature, dtype, tied):
+def test_extreme_temperatures_and_scores_give_no_nan(
+    operator, lists, size, temperature, dtype, tied
+):
     scores, mask = lists
     scores = ((scores.round() if tied else scores) * size).to(dtype)
-    value, gradient = learned(
+    value, gradient = with_gradient(
         of_top_k(operator, 4), scores, torch.ones(()), temperature=temperature, mask=mask
     )
     assert value.isfinite().all()
@@ -282,7 +286,7 @@ def test_no_temperature_and_no_score_gives_nan(operator, lists, size, temperatur
     if temperature >= 1e-30:  # beyond, the true gradient of tied scores is not a float32
         assert gradient.isfinite().all()
     if operator in RANKED:
-        rows, gradient = learned(
+        rows, gradient = with_gradient(
             permutation,
             scores,
             torch.arange(scores.shape[-1]),
@@ -294,11 +298,11 @@ def test_no_temperature_and_no_score_gives_nan(operator, lists, size, temperatur
         assert not gradient.isnan().any()
 
 
-def test_equal_scores_have_equal_chances_at_any_temperature(of_scores, lists):
+def test_equal_scores_have_equal_probabilities_at_any_temperature(order_free, lists):
     scores, _ = lists
     scores = scores.round().float()
     for temperature in (1e-30, COLD, WARM, 1e30):
-        kept = top_k_probability(scores, 4, operator=of_scores, temperature=temperature)
+        kept = top_k_probability(scores, 4, operator=order_free, temperature=temperature)
         for row, chance in zip(scores, kept, strict=True):
             for value in row.unique():
                 together = chance[row == value]
@@ -308,64 +312,64 @@ def test_equal_scores_have_equal_chances_at_any_temperature(of_scores, lists):
 def test_narrow_floats_agree_with_float64(operator, lists, upstream):
     scores, mask = lists
     function, up = of_top_k(operator, 4), upstream[..., :3]
-    want = learned(function, scores, up, mask=mask)
+    expected = with_gradient(function, scores, up, mask=mask)
     for dtype, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 2e-2)):
-        got = learned(function, scores.to(dtype), up, mask=mask)
+        got = with_gradient(function, scores.to(dtype), up, mask=mask)
         assert got[0].dtype is got[1].dtype is dtype
-        for g, w in zip(got, want, strict=True):
+        for g, w in zip(got, expected, strict=True):
             torch.testing.assert_close(g.double(), w, rtol=tolerance, atol=tolerance * 10)
 
 
 def test_half_precision_is_rounded_once_at_the_end(operator, lists):
     scores, mask = lists  # exact in half precision
-    want = top_k_probability(scores.float(), 4, operator=operator, mask=mask)
+    expected = top_k_probability(scores.float(), 4, operator=operator, mask=mask)
     got = top_k_probability(scores.bfloat16(), 4, operator=operator, mask=mask)
-    same(got, want.bfloat16())
+    same(got, expected.bfloat16())
 
 
-def test_adding_a_constant_to_all_scores_changes_nothing(operator, lists):
+def test_adding_a_constant_to_all_scores_has_no_effect(operator, lists):
     scores, mask = lists
     got = top_k_probability(scores + 100.0, 4, operator=operator, mask=mask)
     torch.testing.assert_close(got, top_k_probability(scores, 4, operator=operator, mask=mask))
 
 
-def test_a_relative_temperature_undoes_the_scale_of_the_scores(operator, lists, upstream):
+def test_a_relative_temperature_compensates_the_scale_of_the_scores(operator, lists, upstream):
     scores, mask = lists
 
     def kept(scores, **options):
         temperature = relative_temperature(scores, 0.3, operator=operator, **options)
         return top_k_probability(scores, 4, operator=operator, temperature=temperature, **options)
 
-    value, gradient = learned(kept, scores, upstream[..., 0], mask=mask)
-    large, of_large = learned(kept, 10 * scores, upstream[..., 0], mask=mask)
+    value, gradient = with_gradient(kept, scores, upstream[..., 0], mask=mask)
+    large, of_large = with_gradient(kept, 10 * scores, upstream[..., 0], mask=mask)
     torch.testing.assert_close(large, value)
     torch.testing.assert_close(10 * of_large, gradient)
     decided = mask.sum(-1) > 4
-    torch.testing.assert_close(  # scaling all scores changes nothing, so no gradient along it
+    torch.testing.assert_close(  # the result is invariant to scale, so no gradient along it
         (gradient * scores * mask).sum(-1)[decided], torch.zeros(3, dtype=torch.float64)
     )
 
 
-def test_a_relative_temperature_of_a_ragged_list_is_that_of_the_unpadded_one(operator, lists):
+def test_a_relative_temperature_of_a_ragged_list_equals_that_of_the_unpadded_one(operator, lists):
     scores, mask = lists
     got = relative_temperature(
         scores.masked_fill(~mask, torch.nan), 0.3, operator=operator, mask=mask
     )
-    want = [
+    expected = [
         relative_temperature(scores[i, :n], 0.3, operator=operator)
         for i, n in enumerate(mask.sum(-1).tolist())
     ]
-    torch.testing.assert_close(got, torch.stack(want))
+    torch.testing.assert_close(got, torch.stack(expected))
 
 
 @pytest.mark.parametrize("repeats", [10, 100])
-def test_a_relative_temperature_undoes_the_length_of_the_list(of_scores, repeats):
+def test_a_relative_temperature_compensates_the_length_of_the_list(order_free, repeats):
     scores = torch.randn(20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     longer = scores.repeat(repeats) + 1e-6 * torch.arange(20 * repeats)
 
     def kept(scores, k):
-        temperature = relative_temperature(scores, 0.3, operator=of_scores)
-        return top_k_probability(scores, k, operator=of_scores, temperature=temperature)
+        temperature = relative_temperature(scores, 0.3, operator=order_free)
+        return top_k_probability(scores, k, operator=order_free, temperature=temperature)
 
     short, long = kept(scores, 5), kept(longer, 5 * repeats).view(repeats, 20).mean(0)
     assert (short - long).abs().max() < 0.1
@@ -380,7 +384,7 @@ def test_a_relative_temperature_of_equal_scores_is_positive(operator):
     assert scores.grad.isfinite().all()
 
 
-def test_empty_lists_are_fine(operator):
+def test_empty_lists_are_accepted(operator):
     for shape in ((0, 5), (3, 0), (0,)):
         scores = torch.zeros(shape, requires_grad=True)
         kept = top_k_probability(scores, 2, operator=operator)
@@ -393,7 +397,7 @@ def test_empty_lists_are_fine(operator):
     assert (scores.grad == 0).all()
 
 
-def test_empty_permutations_are_fine(ranked):
+def test_empty_permutations_are_accepted(ranked):
     assert permutation(torch.zeros(0, 5), operator=ranked).shape == (0, 5, 5)
     assert permutation(torch.zeros(3, 0), operator=ranked).shape == (3, 0, 0)
 

@@ -1,4 +1,4 @@
-"""Contract of all sources: a new source is tested here once it has a maker of a small input."""
+"""Contract of every source; a new source needs an entry in MAKERS that writes a small input."""
 
 import inspect
 import re
@@ -146,7 +146,7 @@ BAD_VALUES = {
 """By option: a value of the right type that no source accepts."""
 
 ANY_VALUE = {"name", "level_names", ("recflow", "seed")}
-"""Options, of all sources or of one, of which every value of the declared type is valid."""
+"""Options, of all sources or of one, for which every value of the declared type is valid."""
 
 
 class Source:
@@ -189,7 +189,7 @@ EVERY_OPTION = [(name, option) for name in SOURCES for option in options_of(name
 
 
 def members(annotation):
-    """Types that an annotation is the union of."""
+    """Members of a union type, or the type itself."""
     if get_origin(annotation) in (Union, UnionType):
         return [m for a in get_args(annotation) for m in members(a)]
     return [annotation]
@@ -281,7 +281,7 @@ class ConversionError(Exception):
 
 
 def interrupt_writing(patch):
-    """Let the writer fail after it accepted a frame."""
+    """Make the writer fail after it has accepted a frame."""
     write = RequestLogWriter.write
 
     def write_and_fail(self, frame, **options):
@@ -292,7 +292,7 @@ def interrupt_writing(patch):
 
 
 def interrupt_publishing(patch):
-    """Let the writer fail when all frames are written."""
+    """Make the writer fail after all frames are written."""
 
     def fail(self):
         raise ConversionError
@@ -374,7 +374,7 @@ def test_every_file_of_a_wrong_kind_is_named(source):
     source()
 
 
-def test_every_empty_file_is_named_and_called_empty(source):
+def test_every_empty_file_is_named_and_reported_as_empty(source):
     for file in source.input.files:
         content = file.read_bytes()
         file.write_bytes(b"")

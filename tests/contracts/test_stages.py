@@ -95,7 +95,7 @@ def test_scores_have_the_shape_of_the_lists(stage):
 
 
 @pytest.mark.parametrize("junk", [1e30, float("inf"), float("nan")])
-def test_padding_never_matters(stage, junk):
+def test_padding_has_no_effect(stage, junk):
     clean = make_batch()
     dirty = RequestBatch(
         mask=clean.mask,
@@ -120,7 +120,7 @@ def test_padding_never_matters(stage, junk):
         assert torch.equal(x, y)
 
 
-def test_order_of_candidates_only_moves_their_scores(stage):
+def test_order_of_candidates_permutes_their_scores(stage):
     batch, order = make_batch(), torch.tensor([5, 0, 3, 1, 4, 2])
     torch.testing.assert_close(
         stage(batch)[:, order], stage(taken(batch, slice(None), order)), rtol=1e-5, atol=1e-6
@@ -141,14 +141,14 @@ def test_candidates_are_independent(stage):
     torch.testing.assert_close(stage(batch)[0, 0], stage(other)[0, 0], rtol=1e-5, atol=1e-6)
 
 
-def test_features_not_given_are_not_read(stage):
+def test_features_that_are_not_listed_are_not_read(stage):
     batch = make_batch()
     other = changed(batch, unused=torch.full_like(batch.items["unused"], torch.nan))
     assert torch.equal(stage(batch)[batch.mask], stage(other)[batch.mask])
 
 
 @pytest.mark.parametrize("name", ["video", "price", "score"])
-def test_features_given_are_read(stage, name):
+def test_listed_features_are_read(stage, name):
     batch = make_batch()
     values = batch.items[name]
     moved = (values + 1) % 6 if values.dtype == torch.int64 else values + 1
@@ -159,7 +159,7 @@ def test_features_given_are_read(stage, name):
 
 
 @pytest.mark.parametrize("name", ["seen", "seen_for"])
-def test_histories_given_are_read(stage, name):
+def test_listed_histories_are_read(stage, name):
     batch = make_batch()
     values = batch.history[name]
     moved = (values + 1) % 6 if values.dtype == torch.int64 else values + 1
@@ -192,7 +192,7 @@ def test_request_features_are_multiplied_once_for_all_candidates(stage, monkeypa
     assert costs[0] == costs[1] > 0
 
 
-def test_missing_is_not_the_same_as_zero(stage):
+def test_a_missing_value_differs_from_zero(stage):
     batch = make_batch()
     zero = changed(batch, score=batch.items["score"].nan_to_num(0.0))
     with torch.no_grad():
@@ -202,7 +202,7 @@ def test_missing_is_not_the_same_as_zero(stage):
     assert not torch.equal(stage(batch)[:, 0], stage(zero)[:, 0])
 
 
-def test_a_request_without_history_gets_finite_scores(stage):
+def test_a_request_without_history_has_finite_scores(stage):
     batch = make_batch()
     assert not batch.history_mask["history"][2].any()
     scores, of = gradients(stage, batch)
@@ -234,7 +234,7 @@ def test_the_cost_of_a_stage_can_be_counted(stage):
     assert multiply_adds(stage, SCHEMA).per_candidate > 0
 
 
-def test_stages_share_nothing(stage):
+def test_stages_share_no_parameters(stage):
     other = build_stage(type(stage).__module__.rpartition(".")[2], SCHEMA, features=FEATURES)
     assert not {p.data_ptr() for p in stage.parameters()} & {
         p.data_ptr() for p in other.parameters()
@@ -268,15 +268,15 @@ def test_some_stages_can_search_all_items():
 def test_mixed_precision_keeps_the_resolution_of_scores(stage):
     batch = make_batch(length=6)
     with torch.no_grad():
-        want = output_of(stage, batch)
+        expected = output_of(stage, batch)
         with torch.autocast("cpu", torch.bfloat16):
             got = output_of(stage, batch)
     assert got.scores.dtype is torch.float32
     real = batch.mask
-    scale = want.scores[real].abs().max()
+    scale = expected.scores[real].abs().max()
     torch.testing.assert_close(
-        got.scores[real] / scale, want.scores[real] / scale, rtol=0, atol=0.03
+        got.scores[real] / scale, expected.scores[real] / scale, rtol=0, atol=0.03
     )
     assert not torch.equal(got.scores.bfloat16().float()[real], got.scores[real])
-    if want.classes is not None:
+    if expected.classes is not None:
         assert got.classes.dtype is torch.float32

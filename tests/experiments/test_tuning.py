@@ -7,7 +7,7 @@ import pytest
 
 from cascaderank.errors import DivergedError
 from cascaderank.experiments.methods import methods_of
-from cascaderank.experiments.tuning import Outcome, drawn, planned, tune
+from cascaderank.experiments.tuning import Outcome, planned, sampled_points, tune
 from cascaderank.settings.comparison import TuningSettings
 from cascaderank.training.run_result import RunResult
 
@@ -60,18 +60,22 @@ def test_a_draw_uses_all_values_evenly(sizes, seed):
     axes = {f"axis{i}": tuple(range(n)) for i, n in enumerate(sizes)}
     whole = [dict(zip(axes, p, strict=True)) for p in itertools.product(*axes.values())]
     for trials in range(1, len(whole) + 1):
-        points = drawn(axes, TuningSettings(trials=trials, seed=seed))
+        points = sampled_points(axes, TuningSettings(trials=trials, seed=seed))
         assert len(points) == trials
         assert [p for p in whole if p in points] == points, "none twice, in the order of the grid"
         for axis, values in axes.items():
             uses = [sum(p[axis] == v for p in points) for v in values]
             assert max(uses) - min(uses) <= 1, (trials, axis, uses)
-    assert drawn(axes, TuningSettings(trials=10**6)) == drawn(axes, TuningSettings()) == whole
+    assert (
+        sampled_points(axes, TuningSettings(trials=10**6))
+        == sampled_points(axes, TuningSettings())
+        == whole
+    )
 
 
 def test_a_draw_depends_on_the_seed():
     axes = {"a": tuple(range(6)), "b": tuple(range(6))}
-    draws = [drawn(axes, TuningSettings(trials=6, seed=s)) for s in (0, 0, 1)]
+    draws = [sampled_points(axes, TuningSettings(trials=6, seed=s)) for s in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 VALUE, GRADIENT = 1e-9, 1e-8
-"""How far off a value and a gradient may be, in float64."""
+"""Absolute tolerances of values and gradients, in float64."""
 
 
 class Golden:
@@ -28,15 +28,15 @@ class Golden:
     def labels(self, case):
         return self.tensor(self.content["cases"][case]["labels"])
 
-    def want(self, case, objective):
-        """What an objective must give; skips what the file does not have."""
-        known = self.content["cases"][case]["objectives"]
-        if objective not in known:
+    def expected(self, case, objective):
+        """Expected values of an objective; skips the test if the file does not have them."""
+        objectives = self.content["cases"][case]["objectives"]
+        if objective not in objectives:
             pytest.skip(f"the published code has no '{objective}' for {case} labels here")
-        return known[objective]
+        return objectives[objective]
 
-    def judge(self, objective, case):
-        """The output of an objective, and the gradient of its total by the scores."""
+    def evaluate(self, objective, case):
+        """The output of an objective, and the gradient of its total with respect to the scores."""
         scores = self.scores.clone().requires_grad_()
         out = objective(scores, self.labels(case), levels=self.levels)
         out.total.backward()

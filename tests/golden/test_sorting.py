@@ -1,4 +1,4 @@
-"""NeuralSort and SoftSort as computed outside this project."""
+"""NeuralSort and SoftSort agree with values computed outside this project."""
 
 import pytest
 import torch
@@ -13,11 +13,11 @@ OPERATORS = {"neuralsort": "neural_sort", "soft_sort": "soft_sort"}
 @pytest.mark.parametrize("name", list(OPERATORS))
 def test_permutation(golden, name, temperature):
     table = golden.content["sort_ops"]
-    want = table["results"][f"{name}_tau{temperature}"]
+    expected = table["results"][f"{name}_tau{temperature}"]
     scores = golden.tensor(table["scores"]).requires_grad_()
     rows = permutation(scores, operator=OPERATORS[name], temperature=temperature)
     (rows * golden.tensor(table["W"])).sum().backward()
-    torch.testing.assert_close(rows, golden.tensor(want["P"]), rtol=0, atol=VALUE)
+    torch.testing.assert_close(rows, golden.tensor(expected["P"]), rtol=0, atol=VALUE)
     torch.testing.assert_close(
-        scores.grad, golden.tensor(want["grad_of_sum_PW"]), rtol=0, atol=GRADIENT
+        scores.grad, golden.tensor(expected["grad_of_sum_PW"]), rtol=0, atol=GRADIENT
     )

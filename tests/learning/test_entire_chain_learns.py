@@ -1,4 +1,4 @@
-"""A planted chain: who learns from the exposed alone does not know what the chain filters by."""
+"""A planted chain whose filter a model trained on exposed candidates only cannot recover."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ SCHEMA = FittedSchema(features=tuple({"name": n, "role": "item", "kind": "numeri
 
 @pytest.fixture(scope="module")
 def chain():
-    """The system shows what has quality; of what it shows, users click what is to their taste."""
+    """The system exposes candidates by quality; users click exposed candidates by taste."""
     g = torch.Generator().manual_seed(0)
     x = torch.randn(TRAINED + 160, LENGTH, len(NAMES), generator=g)
     filtered = x[..., 1] + 0.3 * torch.randn(x.shape[:-1], generator=g)
@@ -66,8 +66,8 @@ def trained(chain, name, stage_options=None, *, steps=40, rate=0.02, stage=None,
 
 
 @torch.no_grad()
-def found(chain, stage):
-    """Recall of clicks among the best few of all candidates, of requests not trained on."""
+def click_recall(chain, stage):
+    """Recall of clicks in the top KEPT of all candidates, on held-out requests."""
     batch = batch_of(chain, slice(TRAINED, None))
     recall = recall_metric(stage(batch), batch.feedback, m=KEPT, threshold=1)
     return recall.nanmean().item()
@@ -75,8 +75,8 @@ def found(chain, stage):
 
 @pytest.fixture(scope="module")
 def of_exposures(chain):
-    """What the usual way finds: the click as one score, learnt from the exposed alone."""
-    return found(chain, trained(chain, "mlp", event="click", exposures_only=True))
+    """Click recall of the common baseline: one score for clicks, trained on exposed candidates."""
+    return click_recall(chain, trained(chain, "mlp", event="click", exposures_only=True))
 
 
 @pytest.mark.parametrize(
@@ -96,41 +96,41 @@ def of_exposures(chain):
     ],
     ids=str,
 )
-def test_from_the_entire_chain_more_clicks_are_found(
+def test_training_on_the_entire_chain_improves_click_recall(
     chain, of_exposures, name, stage_options, options
 ):
-    assert found(chain, trained(chain, name, stage_options, **options)) > of_exposures + 0.25
+    assert click_recall(chain, trained(chain, name, stage_options, **options)) > of_exposures + 0.25
 
 
-def test_the_usual_way_beats_chance_all_the_same(of_exposures):
+def test_the_common_baseline_is_better_than_chance(of_exposures):
     assert KEPT / LENGTH + 0.05 < of_exposures < 0.7
 
 
-def test_cold_finds_the_fields_that_matter_and_does_without_the_others(chain):
+def test_cold_selects_the_informative_fields_and_keeps_its_recall(chain):
     stage = trained(chain, "cold", {"domains": 3, "hidden": [32]}, steps=100)
     names = stage.select_fields([batch_of(chain, slice(TRAINED))])
     assert len(names) == 3
     assert set(names) > {"taste", "quality"}
     torch.manual_seed(1)
     again = trained(chain, None, stage=stage.reduced(names))
-    assert found(chain, again) > found(chain, stage) - 0.03
+    assert click_recall(chain, again) > click_recall(chain, stage) - 0.03
 
 
-def test_fscd_finds_the_fields_that_matter_and_goes_on(chain):
+def test_fscd_selects_the_informative_fields_and_continues_training(chain):
     stage = trained(chain, "fscd", {"domains": 3}, steps=100, penalty=0.02)
     names = stage.select_fields(keep=2)
     assert set(names) == {"taste", "quality"}
     smaller = stage.reduced(names)
     again = trained(chain, None, stage=smaller, steps=20)
-    assert found(chain, again) > found(chain, stage) - 0.03
+    assert click_recall(chain, again) > click_recall(chain, stage) - 0.03
 
 
-def test_a_penalty_closes_gates_and_pruning_makes_them_pay(chain, of_exposures):
+def test_a_penalty_closes_gates_and_pruning_reduces_the_cost(chain, of_exposures):
     options = {"penalty": 0.05, "open_share": 0.3}
     stage = trained(chain, "ecmm", {"width": 16}, steps=120, rate=0.05, **options)
     small = prune(stage, SCHEMA)
     before, after = small.multiply_adds
     assert after.per_candidate < 0.85 * before.per_candidate
     assert small.parameters[1] < 0.85 * small.parameters[0]
-    assert found(chain, small.stage) == pytest.approx(found(chain, stage))
-    assert found(chain, small.stage) > of_exposures + 0.2
+    assert click_recall(chain, small.stage) == pytest.approx(click_recall(chain, stage))
+    assert click_recall(chain, small.stage) > of_exposures + 0.2

@@ -1,4 +1,4 @@
-"""A funnel whose later stage has a mind of its own: when learning all levels beats interest."""
+"""A funnel whose later stage has a preference of its own: all levels against interest alone."""
 
 import pytest
 import torch
@@ -11,18 +11,18 @@ REQUESTS, LENGTH, DIM, QUOTA = 600, 40, 6, 10
 
 @pytest.fixture(scope="module")
 def world():
-    """Interest and the later stage's preference are told by different parts of the features."""
+    """Interest and the later stage's preference depend on different parts of the features."""
     g = torch.Generator().manual_seed(0)
     features = torch.randn(REQUESTS, LENGTH, 2 * DIM, generator=g)
     taste, bias = torch.randn(2, DIM, generator=g)
     taste, bias = taste / taste.norm(), bias / bias.norm()
     interest = torch.sigmoid(1.5 * (features[..., :DIM] @ taste) - 1)
-    # Somewhat the user's interest, mostly its own.
+    # Partly the user's interest, mostly its own preference.
     later = 2.0 * (features[..., DIM:] @ bias) + 0.5 * (features[..., :DIM] @ taste)
     return features, interest, later
 
 
-def learnt(world, objective, levels, rows):
+def trained_scores(world, objective, levels, rows):
     features = world[0]
     torch.manual_seed(0)
     weight = torch.zeros(2 * DIM, requires_grad=True)
@@ -37,15 +37,15 @@ def learnt(world, objective, levels, rows):
     return (features @ weight).detach()
 
 
-def test_where_what_passes_must_beat_a_cut_interest_is_worth_least(world):
-    """Assumption 1: a candidate passes by itself, as where other sources fill the later stage.
+def test_with_an_absolute_cut_ranking_by_interest_has_the_least_utility(world):
+    """Assumption 1: candidates pass independently, as if other sources fill the later stage.
 
-    By p r most, by what was learnt from levels nearly so, by r least.
+    The utility is largest for p r, close to it for scores trained on levels, and least for r.
     """
     _, interest, later = world
     g = torch.Generator().manual_seed(1)
     chance = torch.sigmoid(3 * (later - 2))
-    # The logging system retrieved by chance.
+    # The logging system retrieved at random.
     kept = torch.rand(interest.shape, generator=g).argsort(-1).argsort(-1) < QUOTA
     exposed = kept & (torch.rand(interest.shape, generator=g) < chance)
     liked = exposed & (torch.rand(interest.shape, generator=g) < interest)
@@ -57,7 +57,7 @@ def test_where_what_passes_must_beat_a_cut_interest_is_worth_least(world):
     scores = {
         "chance": torch.rand(interest.shape, generator=g),
         "interest": interest,
-        "levels": learnt(world, all_levels, levels, train),
+        "levels": trained_scores(world, all_levels, levels, train),
         "product": interest * chance,
     }
     each = {
@@ -68,13 +68,13 @@ def test_where_what_passes_must_beat_a_cut_interest_is_worth_least(world):
     assert worth["product"] > worth["levels"] > worth["interest"] > worth["chance"]
     assert worth["levels"] - worth["interest"] > 0.5 * (worth["product"] - worth["interest"])
     gain = each["levels"] - each["interest"]
-    assert gain.mean() / (gain.std() / len(gain) ** 0.5) > 4, "not by chance"
+    assert gain.mean() / (gain.std() / len(gain) ** 0.5) > 4, "the difference must be significant"
 
 
-def test_where_only_what_the_stage_passes_competes_interest_may_be_worth_most(world):
-    """Without assumption 1: a later stage that must take some takes of what users like."""
+def test_with_a_relative_cut_ranking_by_interest_may_have_the_largest_utility(world):
+    """Without assumption 1: the later stage keeps a fixed number of what this stage passes."""
     _, interest, later = world
-    ask = {"quota": QUOTA, "later": later[None], "later_quotas": (4,)}
-    by_interest = funnel_utility(interest, interest, **ask).mean()
-    by_product = funnel_utility(interest * torch.sigmoid(later), interest, **ask).mean()
-    assert by_interest > by_product > funnel_utility(later, interest, **ask).mean()
+    quotas = {"quota": QUOTA, "later": later[None], "later_quotas": (4,)}
+    by_interest = funnel_utility(interest, interest, **quotas).mean()
+    by_product = funnel_utility(interest * torch.sigmoid(later), interest, **quotas).mean()
+    assert by_interest > by_product > funnel_utility(later, interest, **quotas).mean()

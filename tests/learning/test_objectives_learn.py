@@ -1,4 +1,4 @@
-"""Every objective teaches a small planted cascade to keep the ground truth, far above chance."""
+"""Every objective trains a small planted cascade to a recall far above chance."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ CHANCE = QUOTAS[-1] / LENGTH
 
 @pytest.fixture(scope="module")
 def planted():
-    """Features, and labels that a linear ranker would find; the first stage sees half of it."""
+    """Features and labels of a linear ranker; the first stage has half of the features."""
     g = torch.Generator().manual_seed(0)
     features = torch.randn(320, LENGTH, 8, generator=g)
     quality = features.sum(-1) + torch.randn(320, LENGTH, generator=g)
@@ -20,8 +20,8 @@ def planted():
     return features, labels, (labels / 5).long()
 
 
-def learnt(name, planted, steps, **options):
-    """Joint recall of unseen requests after so many steps."""
+def joint_recall(name, planted, steps, **options):
+    """Joint recall of held-out requests after a number of training steps."""
     features, labels, levels = planted
     task = {"stages": 2, "quotas": QUOTAS, "ground_truth": K}
     if "ground_truth" not in OBJECTIVES.options(name):
@@ -47,17 +47,17 @@ def learnt(name, planted, steps, **options):
         optimizer.step()
     held_out = torch.arange(192, 320)
     with torch.no_grad():
-        got = cascade_recall_metric(scores(held_out), labels[held_out], quotas=QUOTAS, k=K)
-    return got.mean().item()
+        recall = cascade_recall_metric(scores(held_out), labels[held_out], quotas=QUOTAS, k=K)
+    return recall.mean().item()
 
 
-def test_nothing_is_learnt_without_steps(planted):
-    assert learnt("bce", planted, steps=0) < CHANCE + 0.1
+def test_without_training_recall_is_at_chance(planted):
+    assert joint_recall("bce", planted, steps=0) < CHANCE + 0.1
 
 
 @pytest.mark.parametrize("name", list(OBJECTIVES))
-def test_it_beats_chance_clearly(planted, name):
-    assert learnt(name, planted, steps=40) > CHANCE + 0.25
+def test_recall_is_far_above_chance(planted, name):
+    assert joint_recall(name, planted, steps=40) > CHANCE + 0.25
 
 
 @pytest.mark.parametrize(
@@ -72,5 +72,5 @@ def test_it_beats_chance_clearly(planted, name):
     ],
     ids=str,
 )
-def test_it_beats_chance_with_options(planted, name, options):
-    assert learnt(name, planted, steps=40, **options) > CHANCE + 0.25
+def test_recall_is_far_above_chance_with_options(planted, name, options):
+    assert joint_recall(name, planted, steps=40, **options) > CHANCE + 0.25

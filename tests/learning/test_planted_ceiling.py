@@ -1,4 +1,4 @@
-"""The planted ceiling is what it says it is: not beaten, and nearly reached by simple models."""
+"""No model exceeds the planted ceiling, and simple models come close to it."""
 
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ from cascaderank.data.sources import SOURCES
 from cascaderank.metrics import cascade_recall_metric
 
 
-class Drawn:
+class PlantedFunnel:
     """A funnel in memory, with its planted scores."""
 
     def __init__(self, **options):
@@ -41,7 +41,7 @@ class Drawn:
         self.top = (levels == settings.stages + 1) & self.mask
 
     def views(self, stage):
-        """What a stage sees: parts, and of some what an estimate lets it expect; by part."""
+        """Inputs of a stage by part: the part itself, or its expectation given an estimate."""
         return {
             part: self.parts[part]
             if share == 1
@@ -51,15 +51,15 @@ class Drawn:
         }
 
     def everything(self):
-        """Scores of stages that all know everything."""
+        """Scores of stages that have all parts as inputs."""
         known = FunnelSettings(**{**vars(self.settings), "complementarity": 0.0})
         return np.concatenate([planted_scores(known, b) for b in self.blocks], axis=1)
 
     def recall(self, scores, rows=slice(None)):
         """Joint recall of each request, by the metric of the library.
 
-        Lists are shuffled: they come best level first, and a rival whose scores tie must not
-        profit from that.
+        Lists are shuffled: they are ordered by level, best first, which must not favour a rival
+        with tied scores.
         """
         order = np.random.default_rng(0).random(self.top.shape).argsort(axis=1)[rows]
         return cascade_recall_metric(
@@ -92,129 +92,132 @@ class Drawn:
         "all private",
     ],
 )
-def drawn(request):
-    return Drawn(**request.param)
+def funnel(request):
+    return PlantedFunnel(**request.param)
 
 
-def test_the_ceiling_is_the_recall_of_the_planted_scores(drawn):
-    assert drawn.ceiling.joint_recall == pytest.approx(drawn.recall(drawn.scores).mean().item())
-    assert drawn.ceiling.random_recall + 0.2 < drawn.ceiling.joint_recall < 0.999
+def test_the_ceiling_is_the_recall_of_the_planted_scores(funnel):
+    assert funnel.ceiling.joint_recall == pytest.approx(funnel.recall(funnel.scores).mean().item())
+    assert funnel.ceiling.random_recall + 0.2 < funnel.ceiling.joint_recall < 0.999
 
 
-def test_a_cascade_that_guesses_reaches_the_random_recall(drawn):
-    guesses = np.random.default_rng(0).random(drawn.scores.shape)
-    assert drawn.recall(guesses).mean().item() == pytest.approx(
-        drawn.ceiling.random_recall, abs=0.015
+def test_random_scores_have_the_random_recall(funnel):
+    guesses = np.random.default_rng(0).random(funnel.scores.shape)
+    assert funnel.recall(guesses).mean().item() == pytest.approx(
+        funnel.ceiling.random_recall, abs=0.015
     )
 
 
-def test_early_stages_know_less_than_late_ones(drawn):
-    if drawn.settings.complementarity > 0.5:
-        pytest.skip("here late stages do not know what early ones know")
-    kept = [alive_after(own[None], drawn.mask, [12])[0] for own in drawn.scores]
-    recalls = [(k & drawn.top).sum() / drawn.top.sum() for k in kept]
+def test_late_stages_have_a_higher_recall_than_early_ones(funnel):
+    if funnel.settings.complementarity > 0.5:
+        pytest.skip("here late stages do not have the inputs of early ones")
+    kept = [alive_after(own[None], funnel.mask, [12])[0] for own in funnel.scores]
+    recalls = [(k & funnel.top).sum() / funnel.top.sum() for k in kept]
     assert all(late > early + 0.02 for early, late in pairwise(recalls))
 
 
-def test_a_first_stage_that_guesses_costs_much(drawn):
-    guesses = np.random.default_rng(0).random(drawn.scores[:1].shape)
-    broken = drawn.recall(np.concatenate([guesses, drawn.scores[1:]])).mean().item()
-    assert broken < drawn.ceiling.joint_recall - 0.1
+def test_a_random_first_stage_reduces_recall(funnel):
+    guesses = np.random.default_rng(0).random(funnel.scores[:1].shape)
+    broken = funnel.recall(np.concatenate([guesses, funnel.scores[1:]])).mean().item()
+    assert broken < funnel.ceiling.joint_recall - 0.1
 
 
-def utilities(drawn):
-    """What each stage sees of the utility, added up."""
-    return np.stack([sum(drawn.views(t).values()) for t in range(drawn.settings.stages)])
+def utilities(funnel):
+    """Sum of the inputs of each stage."""
+    return np.stack([sum(funnel.views(t).values()) for t in range(funnel.settings.stages)])
 
 
-def own_parts(drawn):
-    """The best single guess: the part that a stage knows by itself, alone."""
-    return drawn.parts
+def own_parts(funnel):
+    """The part that only this stage has, by itself."""
+    return funnel.parts
 
 
-def fitted(drawn, make_model, among=None):
-    """A model per stage, fitted on what it sees of the first two thirds.
+def fitted(funnel, make_model, among=None):
+    """Fit one model per stage on its inputs in the first two thirds of the requests.
 
     Args:
-        among: candidates that each stage learns from, ``[stages, requests, list]``; all if not
-            given.
+        among: training candidates of each stage, ``[stages, requests, list]``; all by default.
     """
-    train = drawn.settings.requests * 2 // 3
+    train = funnel.settings.requests * 2 // 3
     scores = []
-    for stage in range(drawn.settings.stages):
-        inputs = np.stack([*drawn.views(stage).values()], axis=-1)
-        real = (drawn.mask if among is None else among[stage])[:train]
-        model = make_model().fit(inputs[:train][real], drawn.top[:train][real])
+    for stage in range(funnel.settings.stages):
+        inputs = np.stack([*funnel.views(stage).values()], axis=-1)
+        real = (funnel.mask if among is None else among[stage])[:train]
+        model = make_model().fit(inputs[:train][real], funnel.top[:train][real])
         flat = inputs.reshape(-1, inputs.shape[-1])
         scores.append(model.predict_proba(flat)[:, 1].reshape(inputs.shape[:2]))
     return np.stack(scores)
 
 
-def logistic(drawn):
-    return fitted(drawn, LogisticRegression)
+def logistic(funnel):
+    return fitted(funnel, LogisticRegression)
 
 
-def boosted(drawn):
-    return fitted(drawn, lambda: HistGradientBoostingClassifier(max_iter=60, random_state=0))
+def boosted(funnel):
+    return fitted(funnel, lambda: HistGradientBoostingClassifier(max_iter=60, random_state=0))
 
 
-def boosted_among_survivors(drawn):
-    """Each stage learns from what the planted stages before it leave."""
-    left = alive_after(drawn.scores, drawn.mask, drawn.settings.kept)
-    among = np.stack([drawn.mask, *left[:-1]])
-    return fitted(drawn, lambda: HistGradientBoostingClassifier(max_iter=60, random_state=0), among)
+def boosted_among_survivors(funnel):
+    """Fit each stage on the candidates that the planted stages before it keep."""
+    left = alive_after(funnel.scores, funnel.mask, funnel.settings.kept)
+    among = np.stack([funnel.mask, *left[:-1]])
+    return fitted(
+        funnel, lambda: HistGradientBoostingClassifier(max_iter=60, random_state=0), among
+    )
 
 
 @pytest.mark.parametrize("rival", [utilities, own_parts, logistic, boosted])
-def test_nothing_that_sees_the_same_beats_the_ceiling(drawn, rival):
-    held_out = slice(drawn.settings.requests * 2 // 3, None)
-    gain = drawn.recall(rival(drawn), held_out) - drawn.recall(drawn.scores, held_out)
+def test_no_model_of_the_same_inputs_exceeds_the_ceiling(funnel, rival):
+    held_out = slice(funnel.settings.requests * 2 // 3, None)
+    gain = funnel.recall(rival(funnel), held_out) - funnel.recall(funnel.scores, held_out)
     assert gain.mean() < 2.5 * gain.std() / len(gain) ** 0.5
-    assert gain.std() > 0  # they do differ
+    assert gain.std() > 0  # the scores differ
 
 
-def test_stages_that_saw_everything_would_beat_the_ceiling(drawn):
-    gain = drawn.recall(drawn.everything()) - drawn.recall(drawn.scores)
+def test_stages_with_all_inputs_exceed_the_ceiling(funnel):
+    gain = funnel.recall(funnel.everything()) - funnel.recall(funnel.scores)
     assert gain.mean() > 5 * gain.std() / len(gain) ** 0.5
-    assert drawn.recall(drawn.everything()).mean().item() > drawn.ceiling.bound - 1e-6
+    assert funnel.recall(funnel.everything()).mean().item() > funnel.ceiling.bound - 1e-6
 
 
-def test_if_all_stages_know_the_same_nothing_is_better():
-    drawn = Drawn(stages=3, complementarity=0.0)
-    np.testing.assert_array_equal(drawn.scores, drawn.everything())
-    assert drawn.ceiling.joint_recall == drawn.ceiling.bound
-    assert drawn.ceiling.survival == drawn.ceiling.recall
+def test_if_all_stages_have_the_same_inputs_the_ceiling_is_the_bound():
+    funnel = PlantedFunnel(stages=3, complementarity=0.0)
+    np.testing.assert_array_equal(funnel.scores, funnel.everything())
+    assert funnel.ceiling.joint_recall == funnel.ceiling.bound
+    assert funnel.ceiling.survival == funnel.ceiling.recall
 
 
 @pytest.mark.parametrize("stages", [2, 3])
-def test_a_stage_that_knows_one_part_only_ranks_by_it(stages):
-    drawn = Drawn(stages=stages, complementarity=1.0)
-    by_part = drawn.recall(drawn.parts).mean().item()
-    assert by_part == pytest.approx(drawn.ceiling.joint_recall, abs=1e-3)
-    held_out = slice(drawn.settings.requests * 2 // 3, None)
-    gain = drawn.recall(boosted(drawn), held_out) - drawn.recall(drawn.scores, held_out)
+def test_the_ceiling_of_stages_with_one_part_each_is_ranking_by_that_part(stages):
+    funnel = PlantedFunnel(stages=stages, complementarity=1.0)
+    by_part = funnel.recall(funnel.parts).mean().item()
+    assert by_part == pytest.approx(funnel.ceiling.joint_recall, abs=1e-3)
+    held_out = slice(funnel.settings.requests * 2 // 3, None)
+    gain = funnel.recall(boosted(funnel), held_out) - funnel.recall(funnel.scores, held_out)
     assert gain.mean() < 2.5 * gain.std() / len(gain) ** 0.5
 
 
-def test_what_stages_know_differs_and_what_is_logged_does_not():
-    by_share = {c: Drawn(complementarity=c, stages=3) for c in (0.0, 0.25, 0.5, 0.75, 1.0)}
-    ceilings = [drawn.ceiling for drawn in by_share.values()]
-    for drawn in by_share.values():
-        np.testing.assert_array_equal(drawn.parts, by_share[0.5].parts)
-        np.testing.assert_array_equal(drawn.top, by_share[0.5].top)
-        assert drawn.ceiling.joint_recall <= drawn.ceiling.bound
-    assert len({ceiling.bound for ceiling in ceilings}) == 1  # together they know the same
+def test_complementarity_changes_the_inputs_of_stages_but_not_the_log():
+    by_share = {c: PlantedFunnel(complementarity=c, stages=3) for c in (0.0, 0.25, 0.5, 0.75, 1.0)}
+    ceilings = [funnel.ceiling for funnel in by_share.values()]
+    for funnel in by_share.values():
+        np.testing.assert_array_equal(funnel.parts, by_share[0.5].parts)
+        np.testing.assert_array_equal(funnel.top, by_share[0.5].top)
+        assert funnel.ceiling.joint_recall <= funnel.ceiling.bound
+    assert (
+        len({ceiling.bound for ceiling in ceilings}) == 1
+    )  # together, the stages have the same inputs
     assert all(a.joint_recall > b.joint_recall + 0.004 for a, b in pairwise(ceilings))
 
 
-def test_stages_in_part_ignorant_of_each_other_can_beat_the_ceiling_but_not_the_bound():
-    """What an earlier stage dropped tells a later one something that it does not see itself."""
-    drawn = Drawn(stages=3, complementarity=0.75, requests=6000)
+def test_stages_with_different_inputs_can_exceed_the_ceiling_but_not_the_bound():
+    """The selection of an earlier stage carries information that the later one has no input for."""
+    funnel = PlantedFunnel(stages=3, complementarity=0.75, requests=6000)
     held_out = slice(4000, None)
-    recall = drawn.recall(boosted_among_survivors(drawn), held_out)
-    gain = recall - drawn.recall(drawn.scores, held_out)
+    recall = funnel.recall(boosted_among_survivors(funnel), held_out)
+    gain = recall - funnel.recall(funnel.scores, held_out)
     assert gain.mean() > 2.5 * gain.std() / len(gain) ** 0.5
-    assert recall.mean() < drawn.ceiling.bound - 0.05
+    assert recall.mean() < funnel.ceiling.bound - 0.05
 
 
 @pytest.mark.parametrize(
@@ -234,7 +237,7 @@ def test_planted_scores_are_probabilities(stages, ragged, complementarity, monke
     # The usual number of points is coarse in the tail, which changes probabilities but no order.
     monkeypatch.setattr("cascaderank.data.funnel.ceiling._POINTS", 512)
     # Levels so large that candidates are independent given the cut-offs, as the formula has it.
-    drawn = Drawn(
+    funnel = PlantedFunnel(
         requests=800,
         stages=stages,
         ragged=ragged,
@@ -242,16 +245,16 @@ def test_planted_scores_are_probabilities(stages, ragged, complementarity, monke
         per_level=60,
         complementarity=complementarity,
     )
-    for scores in drawn.scores:
-        scores, top = scores[drawn.mask], drawn.top[drawn.mask]
+    for scores in funnel.scores:
+        scores, top = scores[funnel.mask], funnel.top[funnel.mask]
         for low in np.arange(0, 1, 0.1):
             inside = (scores >= low) & (scores < low + 0.1)
             if inside.sum() > 1000:
                 assert scores[inside].mean() == pytest.approx(top[inside].mean(), abs=0.04)
 
 
-def test_simple_models_of_the_logged_features_come_near_the_ceiling(tmp_path):
-    """Nothing but what the manifest allows: rates per segment and category, and a logistic model."""
+def test_simple_models_of_the_logged_features_come_close_to_the_ceiling(tmp_path):
+    """With logged features only: rates per segment and category, and a logistic model."""
     SOURCES["synthetic"]([], tmp_path / "log", requests=4000, users=400, items=1000, seed=1)
     log = RequestLog.open(tmp_path / "log")
     planted = log.manifest.extra["planted"]

@@ -1,4 +1,4 @@
-"""The same numbers as other people's libraries."""
+"""Metrics agree with those of other libraries."""
 
 import ir_measures
 import numpy as np
@@ -36,8 +36,8 @@ def test_ndcg_agrees_with_scikit_learn_with_ties(rankings, k, levels):
     scores = np.random.default_rng(levels).integers(0, levels, labels.shape).astype(np.float64)
     for gain, gains in [("linear", labels), ("exponential", 2**labels - 1)]:
         got = ndcg_metric(torch.from_numpy(scores), torch.from_numpy(labels), k=k, gain=gain)
-        want = [ndcg_score(y[None], s[None], k=k) for y, s in zip(gains, scores, strict=True)]
-        np.testing.assert_allclose(got.numpy(), want, rtol=1e-12)
+        expected = [ndcg_score(y[None], s[None], k=k) for y, s in zip(gains, scores, strict=True)]
+        np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12)
 
 
 def ir(measure, scores, labels):
@@ -69,19 +69,21 @@ def test_ndcg_agrees_with_ir_measures(rankings, k):
 def test_recall_agrees_with_ir_measures(rankings, m):
     scores, labels = rankings
     got = recall_metric(torch.from_numpy(scores), torch.from_numpy(labels), m=m, threshold=3)
-    want = ir(ir_measures.R(rel=3) @ m, scores, labels)
-    np.testing.assert_allclose(got.numpy(), want, rtol=1e-6)
+    expected = ir(ir_measures.R(rel=3) @ m, scores, labels)
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-6)
 
 
 def test_recall_at_m_of_the_top_k_agrees_with_scikit_learn(rankings):
     scores, labels = rankings
-    relevance = labels + np.linspace(0, 0.5, LENGTH)  # distinct: scikit-learn cannot share places
+    relevance = labels + np.linspace(
+        0, 0.5, LENGTH
+    )  # distinct, as scikit-learn does not share ranks between ties
     got = recall_metric(torch.from_numpy(scores), torch.from_numpy(relevance), m=20, k=10)
-    want = [
+    expected = [
         recall_score(y >= np.sort(y)[-10], s >= np.sort(s)[-20])
         for y, s in zip(relevance, scores, strict=True)
     ]
-    np.testing.assert_allclose(got.numpy(), want, rtol=1e-12)
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("m", [1, 5, 20, 100])
@@ -105,8 +107,8 @@ def test_average_precision_and_reciprocal_rank_agree_with_ir_measures(rankings, 
         (reciprocal_rank_metric, ir_measures.RR(rel=4)),
     ]:
         got = ours(*ask, m=m, threshold=4)
-        want = ir(theirs if m is None else theirs @ m, scores, labels)
-        np.testing.assert_allclose(got.numpy(), want, rtol=1e-6)
+        expected = ir(theirs if m is None else theirs @ m, scores, labels)
+        np.testing.assert_allclose(got.numpy(), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("levels", [2, 7, 10**6])
@@ -114,8 +116,10 @@ def test_kendall_tau_agrees_with_scipy_with_ties(rankings, levels):
     _, labels = rankings
     scores = np.random.default_rng(levels).integers(0, levels, labels.shape).astype(np.float64)
     got = kendall_tau_metric(torch.from_numpy(scores), torch.from_numpy(labels))
-    want = [kendalltau(s, y, variant="b").statistic for s, y in zip(scores, labels, strict=True)]
-    np.testing.assert_allclose(got.numpy(), want, rtol=1e-12)
+    expected = [
+        kendalltau(s, y, variant="b").statistic for s, y in zip(scores, labels, strict=True)
+    ]
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("levels", [2, 7, 10**6])
@@ -123,7 +127,7 @@ def test_auc_agrees_with_scikit_learn_with_ties(rankings, levels):
     _, labels = rankings
     scores = np.random.default_rng(levels).integers(0, levels, labels.shape).astype(np.float64)
     got = auc_metric(torch.from_numpy(scores), torch.from_numpy(labels), threshold=3)
-    want = [roc_auc_score(y >= 3, s) for y, s in zip(labels, scores, strict=True)]
-    np.testing.assert_allclose(got.numpy(), want, rtol=1e-12)
+    expected = [roc_auc_score(y >= 3, s) for y, s in zip(labels, scores, strict=True)]
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12)
     two_labels = torch.from_numpy(labels >= 3).long()
     torch.testing.assert_close(opa_metric(torch.from_numpy(scores), two_labels), got)

@@ -13,7 +13,7 @@ from cascaderank.errors import ConfigError, DataError
 from cascaderank.settings.files import check_as
 from cascaderank.settings.run import check_settings
 from cascaderank.simulation import simulate as module
-from cascaderank.simulation.simulate import simulate, told
+from cascaderank.simulation.simulate import simulate, simulation_summary
 from cascaderank.simulation.simulation_settings import SimulationSettings
 from cascaderank.training.train_run import train_run
 from tests.data.sources.short_videos import write_rec
@@ -94,7 +94,7 @@ def test_levels_label_and_feedback_agree_in_every_request(simulated):
 
 def test_the_manifest_describes_the_simulation_as_semi_synthetic(simulated):
     assert simulated.manifest.name == "log (semi-synthetic)"
-    extra = told(simulated)
+    extra = simulation_summary(simulated)
     assert extra["kind"] == "semi-synthetic"
     assert set(extra["teachers"]) == {"prerank", "rank", "truth"}
     for report in extra["teachers"].values():
@@ -177,7 +177,7 @@ def test_observed_truth_comes_from_the_matrices(tmp_path):
     simulate(check_as(SimulationSettings, settings), to, runs=tmp_path / "runs")
     log = RequestLog.open(to)
     assert log.manifest.name == "log"
-    assert told(log)["kind"] == "observed"
+    assert simulation_summary(log)["kind"] == "observed"
     seen = {}
     for matrix in ("big", "small"):
         frames = RequestLog.open(tmp_path / matrix).frames(["user_id", "video_id", "feedback"])
@@ -277,4 +277,4 @@ def test_a_feature_of_pairs_is_rejected_as_a_feature_of_items(funnel, tmp_path):
 
 def test_a_log_that_was_not_simulated_is_rejected(watched):
     with pytest.raises(DataError, match="not a simulated log"):
-        told(RequestLog.open(watched))
+        simulation_summary(RequestLog.open(watched))

@@ -35,7 +35,7 @@ def simulate(
     from cascaderank.reports.dataset_tables import dataset_table
     from cascaderank.settings.files import read_as
     from cascaderank.simulation.simulate import simulate as run
-    from cascaderank.simulation.simulate import told
+    from cascaderank.simulation.simulate import simulation_summary
     from cascaderank.simulation.simulation_settings import SimulationSettings
 
     settings = read_as(SimulationSettings, config, changes or [])
@@ -51,7 +51,7 @@ def simulate(
     summary = {
         "path": str(to),
         **summarise(log),
-        "simulation": told(log),
+        "simulation": simulation_summary(log),
         "seconds": round(time.monotonic() - started, 3),
     }
     if as_json:

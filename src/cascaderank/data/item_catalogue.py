@@ -132,22 +132,22 @@ class ItemCatalogue:
         known = np.minimum(codes, len(self._places) - 1)
         return np.where(codes == known, self._places[known], -1)
 
-    def check_has(self, features: Iterable[str], *, who: str) -> None:
+    def check_has(self, features: Iterable[str], *, reader: str) -> None:
         """Check that the catalogue has values of features.
 
         Args:
             features: names of item features.
-            who: setting that reads the features, for the message.
+            reader: setting that reads the features, for the message.
 
         Raises:
             ConfigError: if a feature depends on the request, too, see :attr:`unknown`.
         """
-        missing = [name for name in features if name in self.unknown]
+        missing = [repr(name) for name in features if name in self.unknown]
         if missing:
             raise ConfigError(
-                f"{who} reads {', '.join(repr(m) for m in missing)}, which depends on the request, "
-                "too, so an item that was no candidate has no value; remove it from the features "
-                "of the stage, or remove the settings that draw or search other items"
+                f"{reader} reads {', '.join(missing)}, which depends on the request, too, so an "
+                "item that was no candidate has no value; remove it from the features of the "
+                "stage, or remove the settings that draw or search other items"
             )
 
     def batch(self, start: int, stop: int) -> RequestBatch:

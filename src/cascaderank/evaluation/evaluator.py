@@ -115,7 +115,7 @@ class Evaluator:
         """
         mask = check_cascade(scores, labels, self.quotas, mask).cpu()
         # The conversion is exact: distinct scores stay distinct. Labels keep their dtype, in which
-        # `selection.marks` compares them with the threshold.
+        # `relevance_of` compares them with the threshold.
         scores, labels = scores.detach().to("cpu", torch.float64), labels.detach().cpu()
         if rows is None:
             rows = torch.arange(len(self), len(self) + len(labels))

@@ -16,8 +16,8 @@ from cascaderank.experiments.execution.local import runner
 from cascaderank.experiments.execution.plans import carry_out
 from cascaderank.experiments.folds import Fold, folds_of
 from cascaderank.experiments.methods import Method, label_of, methods_of
-from cascaderank.experiments.results import Comparison, MethodRuns, check_judging, summarise
-from cascaderank.experiments.tuning import Outcome, Trial, Tuned, drawn, planned, tune
+from cascaderank.experiments.results import Comparison, MethodRuns, check_reference, summarise
+from cascaderank.experiments.tuning import Outcome, Trial, Tuned, planned, sampled_points, tune
 from cascaderank.extras import require
 from cascaderank.progress import Progress, Silent
 from cascaderank.runs.build import build_run_objective
@@ -61,14 +61,14 @@ def compare(
     Raises:
         ConfigError: if a method, a baseline or a setting is unknown.
         DataError: if the request log is invalid.
-        DivergedError: if training of a method diverges at every point tried.
+        DivergedError: if training of a method diverges at every evaluated point.
         RunError: if the folder is in use, or holds runs of other settings.
     """
     progress, folder = progress or Silent(), Path(folder)
     options = {"objectives": objectives, "seeds": seeds, "streaming": streaming, "jobs": jobs}
     settings = settings.changed({f"compare.{k}": v for k, v in options.items() if v is not None})
     methods = methods_of(settings, settings.compare.objectives)
-    check_judging(settings, settings.compare.objectives)
+    check_reference(settings, settings.compare.objectives)
     log = RequestLog.open(settings.data.path)
     for method in methods:
         _check(method, settings, log)
@@ -98,7 +98,7 @@ def _check(method: Method, run: RunSettings, log: RequestLog) -> None:
     """Raise before any training if a run of a method cannot be built."""
     if method.scorer is not None:
         require("lightgbm", extra="baselines")
-    for point in drawn(method.axes, run.compare.tuning):
+    for point in sampled_points(method.axes, run.compare.tuning):
         settings = method.settings(run, point)
         try:
             check_log(settings, log)

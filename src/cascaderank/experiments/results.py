@@ -147,7 +147,7 @@ class Comparison:
         return plain
 
 
-def check_judging(settings: RunSettings, methods: Sequence[str]) -> None:
+def check_reference(settings: RunSettings, methods: Sequence[str]) -> None:
     """Check the reference and the published table before any work.
 
     Args:
@@ -194,7 +194,7 @@ def summarise(
         DataError: if no test request has ground truth.
     """
     trained = [name for name, results in runs.items() if results.seconds]
-    check_judging(settings, trained)
+    check_reference(settings, trained)
     reference = settings.compare.reference or trained[0]
     reachable = _over_seeds(runs[reference], "reachable")[0]
     defined = int((~np.isnan(reachable)).sum())

@@ -59,8 +59,10 @@ Plan = Generator[list[Trial], list[Outcome], Tuned]
 """Generator that yields trials, receives their outcomes in order, and returns the result."""
 
 
-def drawn(axes: Mapping[str, Sequence[Any]], settings: TuningSettings) -> list[dict[str, Any]]:
-    """Return the points of a grid to try; each axis uses its values as evenly as possible.
+def sampled_points(
+    axes: Mapping[str, Sequence[Any]], settings: TuningSettings
+) -> list[dict[str, Any]]:
+    """Return the points of a grid to evaluate; each axis uses its values as evenly as possible.
 
     Args:
         axes: values by name of the setting.
@@ -71,7 +73,7 @@ def drawn(axes: Mapping[str, Sequence[Any]], settings: TuningSettings) -> list[d
 
     Examples:
         >>> axes = {"train.learning_rate": (0.01, 0.1), "train.batch_size": (8, 16)}
-        >>> for point in drawn(axes, TuningSettings(trials=2)):
+        >>> for point in sampled_points(axes, TuningSettings(trials=2)):
         ...     print(point)
         {'train.learning_rate': 0.01, 'train.batch_size': 8}
         {'train.learning_rate': 0.1, 'train.batch_size': 16}
@@ -116,8 +118,8 @@ def tune(method: Method, run: RunSettings) -> Plan:
     """Plan the trials of one method on one fold, and choose the point by validation recall.
 
     The points of the grid are run with the tuning seeds. While the best value of a numeric axis is
-    its smallest or largest, further values are tried beyond it with the other axes fixed. Each is
-    extrapolated by the ratio of the last two values, at most ``extend`` times per axis. The best
+    its smallest or largest, further values beyond it are evaluated with the other axes fixed. Each
+    is extrapolated by the ratio of the last two values, at most ``extend`` times per axis. The best
     point is run with all seeds.
 
     Args:
@@ -131,12 +133,12 @@ def tune(method: Method, run: RunSettings) -> Plan:
     Source: this project.
     """
     settings, seeds = run.compare.tuning, run.compare.seeds
-    points = drawn(method.axes, settings)
+    points = sampled_points(method.axes, settings)
     values = {name: list(v) for name, v in method.axes.items() if _is_scale(v)}
     # A single point needs no choice, so all its seeds are started at once.
     initial_seeds = seeds if len(points) == 1 and not values else 0
-    tried = yield from _try(points, max(settings.seeds, initial_seeds))
-    best = _best(tried)
+    evaluated = yield from _evaluate_points(points, max(settings.seeds, initial_seeds))
+    best = _best(evaluated)
     for axis, scale in values.items():
         for _ in range(settings.extend):
             beyond = _beyond(method, run, best.point, axis, scale)
@@ -144,10 +146,10 @@ def tune(method: Method, run: RunSettings) -> Plan:
                 break
             scale.append(beyond)
             further = {**best.point, axis: beyond}
-            tried += yield from _try([further], settings.seeds, extension=True)
-            if _best(tried) is best:
+            evaluated += yield from _evaluate_points([further], settings.seeds, extension=True)
+            if _best(evaluated) is best:
                 break
-            best = _best(tried)
+            best = _best(evaluated)
     if best.failed:
         raise DivergedError(f"{method.name}: {best.failed}")
     remaining = [Trial(point=best.point, seed=s) for s in range(len(best.outcomes), seeds)]
@@ -157,7 +159,7 @@ def tune(method: Method, run: RunSettings) -> Plan:
             raise DivergedError(f"{method.name}: {outcome.failed}")
     record = {
         "chosen": dict(best.point),
-        "tried": [t.record(settings.seeds) for t in tried],
+        "tried": [point.record(settings.seeds) for point in evaluated],
         "at_edge": [a for a, scale in values.items() if _beyond(method, run, best.point, a, scale)],
     }
     return Tuned(runs=[o.result for o in outcomes[:seeds] if o.result], record=record)
@@ -165,8 +167,8 @@ def tune(method: Method, run: RunSettings) -> Plan:
 
 @final
 @dataclass(frozen=True, eq=False)
-class _Tried:
-    """A point with the outcomes of its seeds."""
+class _EvaluatedPoint:
+    """A point of the grid with the outcomes of its seeds."""
 
     point: Point
     outcomes: list[Outcome]
@@ -190,27 +192,27 @@ class _Tried:
         return record | ({"failed": self.failed} if self.failed else {})
 
 
-def _try(
+def _evaluate_points(
     points: Sequence[Point], seeds: int, *, extension: bool = False
-) -> Generator[list[Trial], list[Outcome], list[_Tried]]:
+) -> Generator[list[Trial], list[Outcome], list[_EvaluatedPoint]]:
     outcomes = yield [
         Trial(point=point, seed=seed, extension=extension)
         for point in points
         for seed in range(seeds)
     ]
-    return [_Tried(p, outcomes[i * seeds : (i + 1) * seeds]) for i, p in enumerate(points)]
+    return [_EvaluatedPoint(p, outcomes[i * seeds : (i + 1) * seeds]) for i, p in enumerate(points)]
 
 
-def _best(tried: Sequence[_Tried]) -> _Tried:
+def _best(points: Sequence[_EvaluatedPoint]) -> _EvaluatedPoint:
     """First point with the highest validation recall; a failed point only if all failed."""
 
-    def rank(point: _Tried) -> float:
+    def rank(point: _EvaluatedPoint) -> float:
         if point.failed:
             return -math.inf
         validation = point.validation()
         return -1.0 if validation is None else validation
 
-    return max(tried, key=rank)
+    return max(points, key=rank)
 
 
 def _is_scale(values: Sequence[Any]) -> bool:

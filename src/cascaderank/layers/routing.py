@@ -30,7 +30,7 @@ class Routing(nn.Module):
         beta: temperature of the gates, see :class:`~cascaderank.layers.hard_concrete.HardConcrete`.
         gamma: lower end of the gates' stretched range.
         zeta: upper end of the gates' stretched range.
-        learnt: whether the gates are trained; if not, they are constants, initially 1.
+        trainable: whether the gates are trained; if not, they are constants, initially 1.
 
     Raises:
         ConfigError: if a size is not positive, or a parameter of the gates is out of range.
@@ -55,7 +55,7 @@ class Routing(nn.Module):
         beta: float = 2 / 3,
         gamma: float = -0.1,
         zeta: float = 1.1,
-        learnt: bool = True,
+        trainable: bool = True,
     ) -> None:
         super().__init__()
         if min(inputs, towers, width, *blocks) < 1:
@@ -69,7 +69,7 @@ class Routing(nn.Module):
         options = {"beta": beta, "gamma": gamma, "zeta": zeta}
         shapes = (second, first), (towers, second)
         self.codes, self.tower_codes = (
-            HardConcrete(*shape, **options) if learnt else Codes(torch.ones(shape))
+            HardConcrete(*shape, **options) if trainable else Codes(torch.ones(shape))
             for shape in shapes
         )
         self._width = width
@@ -126,7 +126,7 @@ class Routing(nn.Module):
             towers=len(towers),
             blocks=(len(first), len(second)),
             width=width,
-            learnt=False,
+            trainable=False,
         )
         rows = (torch.tensor(first)[:, None] * width + torch.arange(width)).flatten()
         smaller.first.weight.copy_(self.first.weight[rows])

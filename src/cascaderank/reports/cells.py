@@ -79,8 +79,8 @@ def seconds(duration: float | None) -> str:
     return "" if duration is None else f"{duration:,.{0 if duration >= 10 else 1}f}"
 
 
-def tried(method: MethodResult) -> str:
-    """Format the number of grid points that a method tried, the maximum over folds."""
+def evaluated_points(method: MethodResult) -> str:
+    """Format the number of grid points that were evaluated for a method, the maximum over folds."""
     most = max((len(t["tried"]) for t in method.tuning), default=0)
     return str(most) if most else ""
 

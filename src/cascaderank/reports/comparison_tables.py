@@ -150,7 +150,7 @@ def cost_table(comparison: Comparison) -> Table:
     )  # an empty column takes the remaining width
     for m in rows:
         row = [m.name, cells.seconds(m.seconds), cells.megabytes(m.peak_memory)]
-        row += [cells.tried(m), cells.chosen(m, between="\n")] * tuned
+        row += [cells.evaluated_points(m), cells.chosen(m, between="\n")] * tuned
         table.add_row(*map(escape, row))
     return table
 

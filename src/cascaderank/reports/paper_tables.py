@@ -39,9 +39,9 @@ def markdown(comparison: Comparison) -> str:
 def latex(comparison: Comparison) -> str:
     r"""Return a comparison as a LaTeX table for ``\usepackage{booktabs}``.
 
-    The best trained method in each column of recall or NDCG is bold. A dagger marks methods that
-    are significantly better than the reference, a double dagger those that are significantly worse;
-    the caption defines both.
+    The best trained method in each column of recall or NDCG is bold. Methods
+    that are significantly better than the reference have a dagger, those that are significantly
+    worse a double dagger; the caption defines both.
 
     Args:
         comparison: result of the comparison.
@@ -170,8 +170,8 @@ def _columns(c: Comparison) -> list[_Column]:
 
 
 def _tuned(m: MethodResult) -> str:
-    text, tried = cells.chosen(m), cells.tried(m)
-    return text + f" (of {tried} tried)" * bool(text and tried)
+    text, evaluated = cells.chosen(m), cells.evaluated_points(m)
+    return text + f" (of {evaluated} tried)" * bool(text and evaluated)
 
 
 def _row_cell(c: Comparison, column: _Column, m: MethodResult) -> str:

@@ -36,7 +36,7 @@ class Population:
     items: pl.DataFrame
     """One row per item, sorted by item: item features."""
 
-    def drawn(self, count: int | None, seed: int) -> "Population":
+    def sample(self, count: int | None, seed: int) -> "Population":
         """Return a population with a random sample of the users.
 
         Args:
@@ -203,12 +203,12 @@ def observed_truth(
     seen: NDArray[np.int8] | None = None
     for path in map(Path, paths):
         log = RequestLog.open(path)
-        wanted = needs(target, log.manifest.columns, where=str(path))
+        label_columns = needs(target, log.manifest.columns, where=str(path))
         for name in (population.user, population.item):
             log.schema[name]  # raises with the available names
         frames = [
-            _pairs(frame, population, wanted, target, threshold)
-            for frame in log.frames([population.user, population.item, *wanted])
+            _pairs(frame, population, label_columns, target, threshold)
+            for frame in log.frames([population.user, population.item, *label_columns])
         ]
         pairs = pl.concat(frames)
         if seen is None:
@@ -234,12 +234,12 @@ def observed_truth(
 def _pairs(
     frame: pl.DataFrame,
     population: Population,
-    wanted: Sequence[str],
+    label_columns: Sequence[str],
     target: str,
     threshold: float,
 ) -> pl.DataFrame:
     lengths = lengths_of(frame[population.item])
-    labels = labels_of(target, {c: flattened(frame[c]).to_numpy() for c in wanted})
+    labels = labels_of(target, {c: flattened(frame[c]).to_numpy() for c in label_columns})
     return pl.DataFrame(
         {
             "user": frame[population.user].gather(np.repeat(np.arange(frame.height), lengths)),

@@ -154,9 +154,9 @@ class BlockScorer:
         scores = np.take_along_axis(self._cache, items, axis=1)
         rows, columns = np.nonzero(np.isnan(scores))
         if len(rows):
-            wanted = items[rows, columns]
-            scores[rows, columns] = self._scorer.of_pairs(self._users, rows, wanted)
-            self._cache[rows, wanted] = scores[rows, columns]
+            missing = items[rows, columns]
+            scores[rows, columns] = self._scorer.of_pairs(self._users, rows, missing)
+            self._cache[rows, missing] = scores[rows, columns]
         return scores
 
 

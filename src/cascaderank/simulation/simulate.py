@@ -135,11 +135,11 @@ def _features(population: Population, patterns: tuple[str, ...]) -> tuple[str, .
 def _sample_users(
     population: Population, seen: NDArray[np.int8] | None, settings: SimulationSettings
 ) -> tuple[Population, NDArray[np.int8] | None]:
-    drawn = population.drawn(settings.funnel.users, settings.funnel.seed)
+    sample = population.sample(settings.funnel.users, settings.funnel.seed)
     if seen is None:
-        return drawn, None
-    kept = population.users[population.user].is_in(drawn.users[drawn.user].implode())
-    return drawn, seen[kept.to_numpy()]
+        return sample, None
+    kept = population.users[population.user].is_in(sample.users[sample.user].implode())
+    return sample, seen[kept.to_numpy()]
 
 
 def _blocks(population: Population) -> Iterator[Places]:
@@ -278,7 +278,7 @@ def _lists(name: str, values: Any, width: int) -> pl.Series:
     return pl.Series(name, pa.LargeListArray.from_arrays(offsets, values))
 
 
-def told(log: RequestLog) -> dict[str, JsonValue]:
+def simulation_summary(log: RequestLog) -> dict[str, JsonValue]:
     """Return the entry ``extra["simulation"]`` of the manifest of a simulated log.
 
     Raises:

@@ -93,7 +93,7 @@ class ECMM(nn.Module):
             beta=beta,
             gamma=gamma,
             zeta=zeta,
-            learnt=gates,
+            trainable=gates,
         )
         self.towers = nn.ModuleList(mlp(width, tower, 1) for _ in range(towers))
 

@@ -176,5 +176,5 @@ class ItemRetrieval:
         """Check that items outside of a request have all candidate features of a stage."""
         chosen = self._data.schema.select(self._settings.stages[stage].features)
         self._data.items.check_has(
-            [f.name for f in chosen if f.role is Role.ITEM], who=f"stages.{stage}"
+            [f.name for f in chosen if f.role is Role.ITEM], reader=f"stages.{stage}"
         )

@@ -248,7 +248,7 @@ def test_wrong_settings_are_refused(data):
     with pytest.raises(DataError, match="has no 'video'"):
         catalogue(data, frame=pl.DataFrame({"vidoe": [1]}))
     with pytest.raises(ConfigError, match=r"stages.ranking reads 'match'"):
-        catalogue(data).check_has(["length", "match"], who="stages.ranking")
+        catalogue(data).check_has(["length", "match"], reader="stages.ranking")
     for count in (0, -1, "many"):
         with pytest.raises(ValueError, match="levels"):
             CandidateSettings(levels={"liked": count})

@@ -101,13 +101,13 @@ def test_giving_up_cancels_what_was_not_begun():
                 finish.wait(30)
             yield i
 
-    things = prefetched(slow(), 3)
-    assert next(things) == 0
+    elements = prefetched(slow(), 3)
+    assert next(elements) == 0
     deadline = time.monotonic() + 10
     while len(begun) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.001)
     threading.Timer(0.5, finish.set).start()
-    things.close()
+    elements.close()
     assert begun == [0, 1]
     assert not threads()

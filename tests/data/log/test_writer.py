@@ -1,3 +1,4 @@
+import json
 import signal
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def test_a_killed_writer_leaves_the_old_data_set_as_it_was(tmp_path):
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "shop")],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         check=False,
     )
     assert done.returncode == -signal.SIGKILL
@@ -180,11 +181,11 @@ def test_a_data_set_written_in_the_meantime_is_not_replaced(tmp_path):
     assert names(tmp_path) == ["shop"]
 
 
-def write_steps(path, frames, *, marks=None, stop_after=None, **options):
+def write_steps(path, frames, *, keys=None, stop_after=None, **options):
     """Write each frame as a step; return the steps finished by earlier writers."""
-    marks = marks or {name: name for name in frames}
+    keys = keys or {name: name for name in frames}
     options = {"name": "shop", "schema": SCHEMA, "level_names": LEVELS, **options}
-    with RequestLogWriter(path, steps=marks, **options) as writer:
+    with RequestLogWriter(path, steps=keys, **options) as writer:
         before = dict(writer.finished)
         for count, (name, frame) in enumerate(frames.items()):
             if count == stop_after:
@@ -218,11 +219,20 @@ def test_an_error_before_the_first_step_leaves_nothing(tmp_path):
 def test_steps_with_a_changed_key_are_written_again(tmp_path):
     with pytest.raises(KeyError):
         write_steps(tmp_path / "shop", STEPS, stop_after=2)
-    before = write_steps(tmp_path / "shop", STEPS, marks={"a": "changed", "b": "b", "c": "c"})
+    before = write_steps(tmp_path / "shop", STEPS, keys={"a": "changed", "b": "b", "c": "c"})
     assert list(before) == ["b"]
     write_steps(tmp_path / "whole", STEPS)
     frames = [pl.concat(RequestLog.open(tmp_path / n).frames()) for n in ("shop", "whole")]
     assert frames[0].sort("request_id").equals(frames[1].sort("request_id"))
+
+
+def test_an_unfinished_data_set_of_an_earlier_version_is_resumed(tmp_path):
+    """Its record names the key of a step ``mark``, and the notes ``told``."""
+    with pytest.raises(KeyError):
+        write_steps(tmp_path / "shop", STEPS, stop_after=1)
+    record = json.loads((tmp_path / ".shop.unfinished.json").read_text())
+    assert record["steps"]["a"].keys() == {"mark", "parts", "told"}
+    assert write_steps(tmp_path / "shop", STEPS) == {"a": {"requests": 4}}
 
 
 def test_files_of_no_finished_step_are_removed(tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
-from pydantic import JsonValue, ValidationError
+from pydantic import AliasChoices, Field, JsonValue, ValidationError
 
 from cascaderank.data.log.manifest import Part
 from cascaderank.errors import ConfigError, DataError
@@ -20,13 +20,19 @@ except ImportError:  # on Windows, where two writers of one data set are not det
 
 
 class Step(Settings):
-    """A finished step."""
+    """A finished step.
 
-    mark: str
-    """Key of the inputs of the step, such as a checksum of its options and files."""
+    The record on disk has the names of earlier versions, so that their unfinished data sets can be
+    resumed.
+    """
+
+    key: str = Field(validation_alias=AliasChoices("key", "mark"), serialization_alias="mark")
+    """Identifies the inputs of the step, such as a checksum of its options and files."""
     parts: tuple[Part, ...]
     """Files of the step."""
-    told: dict[str, JsonValue]
+    notes: dict[str, JsonValue] = Field(
+        validation_alias=AliasChoices("notes", "told"), serialization_alias="told"
+    )
     """Facts about the step, for :attr:`RequestLogWriter.finished`."""
 
 
@@ -43,7 +49,7 @@ class Unfinished:
 
     Args:
         path: folder of the finished data set, a string or a path.
-        marks: key of each step by its name; a finished step is reused only if its key is
+        keys: key of each step by its name; a finished step is reused only if its key is
             unchanged.
 
     Examples:
@@ -60,12 +66,12 @@ class Unfinished:
         ['monday']
     """
 
-    def __init__(self, path: str | os.PathLike[str], marks: Mapping[str, str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], keys: Mapping[str, str]) -> None:
         path = Path(path)
         self.folder = path.with_name(f".{path.name}.unfinished")
         self.steps: dict[str, Step] = {}
         self._state = path.with_name(f".{path.name}.unfinished.json")
-        self._marks = dict(marks)
+        self._keys = dict(keys)
         self._handle: int | None = None
 
     def open(self) -> Iterator[tuple[Part, bytes]]:
@@ -90,7 +96,7 @@ class Unfinished:
         kept = set()
         for name, step in self._recorded_steps().items():
             contents = [self._content(part) for part in step.parts]
-            if step.mark != self._marks.get(name) or None in contents:
+            if step.key != self._keys.get(name) or None in contents:
                 continue
             self.steps[name] = step
             for part, content in zip(step.parts, contents, strict=True):
@@ -100,26 +106,26 @@ class Unfinished:
         for file in [p for p in self.folder.rglob("*") if p.is_file() and p not in kept]:
             file.unlink()
 
-    def finish(self, step: str, parts: Sequence[Part], told: Mapping[str, JsonValue]) -> None:
+    def finish(self, step: str, parts: Sequence[Part], notes: Mapping[str, JsonValue]) -> None:
         """Record a step whose parts are on disk as finished.
 
         Args:
             step: name of the step.
             parts: files of the step.
-            told: facts about the step.
+            notes: facts about the step.
 
         Raises:
             ConfigError: if the step does not exist or is already finished.
             DataError: if the record cannot be written.
         """
-        if step not in self._marks or step in self.steps:
+        if step not in self._keys or step in self.steps:
             status = "already finished" if step in self.steps else "not one of the steps"
             raise ConfigError(f"step '{step}' is {status}")
-        self.steps[step] = Step(mark=self._marks[step], parts=tuple(parts), told=dict(told))
+        self.steps[step] = Step(key=self._keys[step], parts=tuple(parts), notes=dict(notes))
         temporary = self._state.with_suffix(".new")
         try:
             with temporary.open("wb") as file:
-                file.write(_State(steps=self.steps).model_dump_json().encode())
+                file.write(_State(steps=self.steps).model_dump_json(by_alias=True).encode())
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self._state)

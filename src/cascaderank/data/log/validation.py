@@ -221,18 +221,18 @@ value is missing and set missing=true for the feature
             )
 
     def _cast(self, column: pl.Series, dtype: pl.DataType) -> pl.Series:
-        found, wanted, name = _inner(column.dtype), _inner(dtype), column.name
+        found, expected, name = _inner(column.dtype), _inner(dtype), column.name
         if name not in RESERVED or name in CANDIDATE_COLUMNS:
-            fits = _fits(self._schema[name] if name not in RESERVED else None, found, wanted)
+            fits = _fits(self._schema[name] if name not in RESERVED else None, found, expected)
             if not fits:
-                raise DataError(f"column '{name}': expected {_type_name(wanted)}; found {found}")
+                raise DataError(f"column '{name}': expected {_type_name(expected)}; found {found}")
         if name in ("level", "position"):
             self._check_range(column)
         try:
             return column.cast(dtype, strict=True)
         except pl.exceptions.PolarsError as error:
             raise DataError(
-                f"column '{name}': not every value fits into {wanted}: {error}"
+                f"column '{name}': not every value fits into {expected}: {error}"
             ) from None
 
     def _check_range(self, column: pl.Series) -> None:
@@ -306,12 +306,12 @@ def _is_text(dtype: pl.DataType) -> bool:
     return isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
 
 
-def _fits(feature: Feature | None, found: pl.DataType, wanted: pl.DataType) -> bool:
+def _fits(feature: Feature | None, found: pl.DataType, expected: pl.DataType) -> bool:
     if isinstance(found, pl.Null):  # a column of nulls or of empty lists only
         return True
-    if isinstance(wanted, pl.String):
+    if isinstance(expected, pl.String):
         return _is_text(found)
-    if wanted.is_integer():
+    if expected.is_integer():
         whole = found.is_integer()
         return whole or (feature is not None and isinstance(found, pl.Boolean))
     return found.is_numeric() or isinstance(found, pl.Boolean)

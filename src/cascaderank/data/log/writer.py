@@ -145,7 +145,7 @@ class RequestLogWriter:
     def finished(self) -> dict[str, dict[str, JsonValue]]:
         """Facts passed to :meth:`finish` by this and earlier writers, by name of the step."""
         steps = {} if self._unfinished is None else self._unfinished.steps
-        return {name: step.told for name, step in steps.items()}
+        return {name: step.notes for name, step in steps.items()}
 
     def __exit__(
         self,
@@ -162,12 +162,12 @@ class RequestLogWriter:
             else:
                 self._unfinished.leave()
 
-    def finish(self, step: str, told: Mapping[str, JsonValue]) -> None:
+    def finish(self, step: str, notes: Mapping[str, JsonValue]) -> None:
         """Store everything written since the last finished step, so that it survives a kill.
 
         Args:
             step: name of the step; one of ``steps`` and not finished yet.
-            told: facts about the step, kept in ``finished``.
+            notes: facts about the step, kept in ``finished``.
 
         Raises:
             ConfigError: if the step does not exist or is already finished.
@@ -182,7 +182,7 @@ class RequestLogWriter:
             check_unique(pl.concat(self._ids))  # now, not hours later
         for key in list(self._buffers):
             self._flush(key, everything=True)
-        self._unfinished.finish(step, self._parts[self._committed[0] :], told)
+        self._unfinished.finish(step, self._parts[self._committed[0] :], notes)
         self._commit()
 
     def discard(self) -> None:

@@ -148,18 +148,18 @@ def _pooled(
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Return query, document and label of every candidate, and counts of unmatched entries."""
     pool = pl.concat([run.select(_KEY) for run in runs.values()]).unique().sort(_KEY)
-    queries, judged = set(pool["query"].unique()), set(grades["query"].unique())
-    if not queries & judged:
+    queries, graded = set(pool["query"].unique()), set(grades["query"].unique())
+    if not queries & graded:
         raise DataError(
             "expected judgments of the queries of the runs, found none: the runs have queries like "
-            f"{min(queries)}, qrels like {min(judged)}; give runs and qrels of the same queries"
+            f"{min(queries)}, qrels like {min(graded)}; give runs and qrels of the same queries"
         )
     notes = {
-        "queries_without_run": len(judged - queries),
-        "queries_without_judgment": len(queries - judged),
+        "queries_without_run": len(graded - queries),
+        "queries_without_judgment": len(queries - graded),
     }
     if judged_only:
-        pool = pool.filter(pl.col("query").is_in(list(judged)))
+        pool = pool.filter(pl.col("query").is_in(list(graded)))
     pool = pool.join(grades, on=_KEY, how="left", maintain_order="left")
     labelled = pool["grade"].is_not_null()
     if not labelled.any():

@@ -9,14 +9,14 @@ from cascaderank.experiments.tuning import Outcome, Plan, Trial, Tuned
 def carry_out(
     plans: Mapping[str, Plan],
     start: Callable[[str, Trial], "Future[Outcome]"],
-    heard: Callable[[str, Trial, Outcome], None],
+    on_outcome: Callable[[str, Trial, Outcome], None],
 ) -> dict[str, Tuned]:
     """Run the trials that the plans yield until all plans have finished.
 
     Args:
         plans: plans by name.
         start: callback that starts a trial of the plan with the given name.
-        heard: callback, called with each completed trial and its outcome.
+        on_outcome: callback that receives each completed trial and its outcome.
 
     Returns:
         Results of the plans by name, in the order of ``plans``.
@@ -36,7 +36,7 @@ def carry_out(
             future = start(name, trial)
             pending[name].append(future)
             if future.done():
-                heard(name, trial, future.result())
+                on_outcome(name, trial, future.result())
             else:
                 running[future] = name, trial
 
@@ -44,7 +44,7 @@ def carry_out(
         resume(name, None)
     while pending:
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            heard(*running.pop(future), future.result())
+            on_outcome(*running.pop(future), future.result())
         for name in [n for n, futures in pending.items() if not running.keys() & set(futures)]:
             resume(name, [future.result() for future in pending.pop(name)])
     return {name: results[name] for name in plans}

@@ -21,8 +21,8 @@ def distances_of(best_first: Tensor, count: Tensor) -> tuple[Tensor, Ties | None
         count: ``[..., 1]``; number of real scores of each list.
 
     Returns:
-        ``[..., list]``, undefined behind the real scores; and the ties, ``None`` if all scores are
-        known to be distinct.
+        ``[..., list]``, undefined behind the real scores; and the ties, ``None`` if it is
+        certain that all scores are distinct.
 
     Examples:
         >>> distances_of(torch.tensor([3.0, 1.0, 0.0]), torch.tensor([3]))[0]

@@ -34,7 +34,7 @@ class SortedUnits(NamedTuple):
     distances: Tensor
     """``[lists, list]``; result of :func:`distances_of`."""
     ties: Ties | None
-    """Ties of the scores; ``None`` if all are known to be distinct."""
+    """Ties of the scores; ``None`` if it is certain that all are distinct."""
     intercept: Tensor
     """``[lists, list]``; very negative behind the real candidates."""
 

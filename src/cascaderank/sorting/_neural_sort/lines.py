@@ -30,8 +30,8 @@ class Lines(NamedTuple):
     intercept: Tensor
     """``[lists, list]``, at most 0, and 0 behind the real candidates."""
     k: Tensor
-    """``[lists or 1, 1]``; number of rows that are kept, from 0 to all. One value if all lists are
-    known to have the same."""
+    """``[lists or 1, 1]``; number of rows that are kept, from 0 to all. One value if it is certain
+    that all lists have the same."""
     candidates: Tensor
     """``[lists or 1, 1]``; number of real candidates."""
     real: Tensor | None
@@ -48,7 +48,7 @@ class Sorted(NamedTuple):
     clamped: Tensor
     """``[lists, 1]`` bool; where the given temperature was lower."""
     ties: Ties | None
-    """``None`` if all scores are known to be distinct."""
+    """``None`` if it is certain that all scores are distinct."""
 
 
 def lines_of(

@@ -95,7 +95,10 @@ def choose_candidates(
 
 
 def places(starts: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the index of each row in its group, from 0; ``starts`` marks the first row of a group.
+    """Return the index of each row in its group, from 0.
+
+    Args:
+        starts: ``[rows]`` bool, ``True`` for the first row of a group.
 
     Examples:
         >>> places(np.array([True, False, True, False, False])).tolist()
