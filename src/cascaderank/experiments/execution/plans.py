@@ -1,4 +1,4 @@
-"""Run the trials of several plans at the same time, until each plan has made its choice."""
+"""Run the trials of several tuning plans concurrently, until each plan has made its choice."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -9,14 +9,18 @@ from cascaderank.experiments.tuning import Outcome, Plan, Trial, Tuned
 def carry_out(
     plans: Mapping[str, Plan],
     start: Callable[[str, Trial], "Future[Outcome]"],
-    heard: Callable[[str, Trial, Outcome], None],
+    completed: Callable[[str, Trial, Outcome], None],
 ) -> dict[str, Tuned]:
     """Run the trials that the plans yield until all plans have finished.
 
+    A plan is a generator: it yields trials, receives their outcomes in the same order, and returns
+    its choice.
+
     Args:
         plans: plans by name.
-        start: callback that starts a trial of the plan with the given name.
-        heard: callback, called with each completed trial and its outcome.
+        start: function that starts a trial, given the name of its plan and the trial.
+        completed: function called with the name of the plan, the trial and its outcome when a trial
+            ends.
 
     Returns:
         Results of the plans by name, in the order of ``plans``.
@@ -36,7 +40,7 @@ def carry_out(
             future = start(name, trial)
             pending[name].append(future)
             if future.done():
-                heard(name, trial, future.result())
+                completed(name, trial, future.result())
             else:
                 running[future] = name, trial
 
@@ -44,7 +48,7 @@ def carry_out(
         resume(name, None)
     while pending:
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            heard(*running.pop(future), future.result())
+            completed(*running.pop(future), future.result())
         for name in [n for n, futures in pending.items() if not running.keys() & set(futures)]:
             resume(name, [future.result() for future in pending.pop(name)])
     return {name: results[name] for name in plans}
