@@ -31,8 +31,7 @@ def simulate(
 ) -> None:
     """Train teachers on a data set, and simulate a funnel of them for its users.
 
-    The result is a data set with levels and feedback. To resume an interrupted simulation, repeat
-    the command.
+    The result is a data set. Repeating the command does not train complete teachers again.
     """
     from cascaderank.data.log.request_log import RequestLog
     from cascaderank.data.log.summary import summarise
