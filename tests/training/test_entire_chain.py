@@ -132,7 +132,7 @@ def test_a_cascade_is_trained_jointly_while_its_first_stage_is_trained_on_the_ch
             r"of the domain click .* sampled at \[1e-06, 1",
         ),
         ({"feedback": False}, {"stages": ["mlp"], "event": "click"}, "has no feedback"),
-        ({"clicks": 0.0}, {}, r"no candidate is of the domain click \(click 0, unclicked"),
+        ({"clicks": 0.0}, {}, r"none is of the domain click \(click 0, unclicked"),
         ({"clicks": 0.0}, {"stages": ["mlp"], "event": "click"}, "of the domain click"),
         ({"clicks": 1.0}, {"exposures_only": True}, "of the domain unclicked"),
         ({}, {"exposed_level": 3}, "of the domain click or unclicked"),
