@@ -1,8 +1,10 @@
-"""What many tests need: small request logs, settings for them, and where the real data lie."""
+"""Shared fixtures: a small request log, settings for it, and the folder of the real data sets."""
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: as the command line does
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # before torch is imported, as in the command line
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel, in one process per core
 os.environ.setdefault("POLARS_MAX_THREADS", "2")  # more than one: results must not depend on it
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-if not torch.cuda.is_available():  # before triton: its kernels are interpreted
+if not torch.cuda.is_available():  # before triton is imported; interprets its kernels
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from cascaderank.data.sources import SOURCES
@@ -24,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def data_folder():
-    """The folder of the real data sets; tests that need them skip without."""
+    """Folder of the real data sets; tests that need it are skipped if it does not exist."""
     folder = Path(os.environ.get("CASCADERANK_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is absent; set CASCADERANK_DATA")
@@ -33,7 +35,7 @@ def data_folder():
 
 @pytest.fixture(scope="session")
 def funnel(tmp_path_factory):
-    """A small synthetic funnel of two stages; never written to."""
+    """Request log of a small synthetic two-stage funnel; read-only."""
     path = tmp_path_factory.mktemp("logs") / "funnel"
     SOURCES["synthetic"](None, path, requests=240, users=50, items=200, seed=3)
     return path
@@ -41,7 +43,7 @@ def funnel(tmp_path_factory):
 
 @pytest.fixture
 def settings_for():
-    """Settings of a small two-stage run on a log, with changes by dotted name."""
+    """Function that returns settings of a small two-stage run; ``a__b=1`` sets ``a.b``."""
 
     def build(path, **changes):
         settings = check_settings(

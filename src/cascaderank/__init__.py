@@ -1,7 +1,7 @@
 """cascaderank: train, evaluate, explain and serve a cascade ranking system as one network.
 
-Public names are here and in the packages that are listed below. Modules are imported when a name
-is first used, so that ``import cascaderank`` is fast.
+The public names are those of this package and of the packages that it lists. A module is imported
+when one of its names is first used, so that ``import cascaderank`` is fast.
 """
 
 import importlib
@@ -67,7 +67,7 @@ __all__ = [  # noqa: PLE0604 - all are strings
 ]
 
 
-if not TYPE_CHECKING:  # type checkers see the imports above, and refuse any other name
+if not TYPE_CHECKING:  # type checkers use the imports above, and reject any other name
 
     def __getattr__(name: str) -> Any:
         if name in _PACKAGES:

@@ -77,6 +77,7 @@ MODULES: Final = {
 """New modules by old ones, both without ``cascaderank.``."""
 
 NAMES: Final = {
+    "catalogue.catalogue": "components.components",
     "data.encoding.check_same_features": "data.encoding.encoder.check_same_features",
     "data.encoding.Encoder": "data.encoding.encoder.Encoder",
     "evaluation.catalogue_table": "reports.catalogue_table",

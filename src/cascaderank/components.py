@@ -1,4 +1,4 @@
-"""Everything that can be named in a config, with its documentation."""
+"""Registered components by kind, with their documentation and options."""
 
 import inspect
 import re
@@ -20,17 +20,17 @@ SHELVES: dict[str, Registry[Any]] = {
     "operators": OPERATORS,
     "sources": SOURCES,
 }
-"""The registries by what they hold."""
+"""Registries by the kind of their components."""
 
 _ANNEALED = re.compile(r"Annotated\[Union\[.*\bAnnealed\b.*custom_error_context=None\)\]")
-"""A number or a table, as pydantic must be told to tell them apart."""
+"""Annotation of an option that is a number or a schedule; pydantic's details are not shown."""
 
 
-def catalogue() -> dict[str, dict[str, str]]:
-    """Return what there is: by kind, then by name, one line each.
+def components() -> dict[str, dict[str, str]]:
+    """Return the first line of the documentation of each component, by kind and name.
 
     Examples:
-        >>> catalogue()["stages"]["linear"]
+        >>> components()["stages"]["linear"]
         'Score a candidate by a weighted sum of its numbers and one weight per category.'
     """
     return {
@@ -40,10 +40,14 @@ def catalogue() -> dict[str, dict[str, str]]:
 
 
 def documentation(shelf: str, name: str) -> str:
-    r"""Return what is written about one thing.
+    r"""Return the docstring of a component.
+
+    Args:
+        shelf: kind of the component, a key of :data:`SHELVES`.
+        name: registered name.
 
     Raises:
-        ConfigError: if there is no such thing.
+        ConfigError: if no component of the kind has the name.
 
     Examples:
         >>> print(documentation("metrics", "recall").partition("\n")[0])
@@ -53,10 +57,14 @@ def documentation(shelf: str, name: str) -> str:
 
 
 def options(shelf: str, name: str) -> dict[str, str]:
-    """Return the options of one thing, as they are declared, with their defaults.
+    """Return the declared types and defaults of the options of a component, by option.
+
+    Args:
+        shelf: kind of the component, a key of :data:`SHELVES`.
+        name: registered name.
 
     Raises:
-        ConfigError: if there is no such thing.
+        ConfigError: if no component of the kind has the name.
 
     Examples:
         >>> options("stages", "mlp")["dim"]

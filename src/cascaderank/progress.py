@@ -1,36 +1,53 @@
-"""How long work tells how far it is; the command line draws bars from it."""
+"""Progress reporting: the interface that long computations report to.
+
+The command line draws progress bars from it.
+"""
 
 from typing import Protocol, final
 
 
 class Progress(Protocol):
-    """Hears of work that takes long."""
+    """Receives the progress of tasks; a task may start other tasks before it stops."""
 
     def start(self, what: str, total: int) -> None:
-        """Work begins, and has ``total`` steps."""
+        """Start a task inside the current one.
+
+        Args:
+            what: name of the task, such as ``"evaluating"``.
+            total: number of steps.
+        """
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """So many steps are done; ``note`` says how it stands."""
+        """Report completed steps of the current task.
+
+        Args:
+            steps: number of steps completed since the last call.
+            note: short text on the current state, such as the loss; empty to keep the last one.
+        """
 
     def grow(self, steps: int) -> None:
-        """So many steps more than were told have to be done."""
+        """Increase the total number of steps of the current task by ``steps``."""
 
     def stop(self, note: str = "") -> None:
-        """The work that was started is over; ``note`` says how it ended."""
+        """End the current task.
+
+        Args:
+            note: short text on the result; may be empty.
+        """
 
 
 @final
 class Silent:
-    """Hears and says nothing."""
+    """Progress reporter that ignores all calls."""
 
     def start(self, what: str, total: int) -> None:
-        """Ignore."""
+        """Do nothing."""
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Ignore."""
+        """Do nothing."""
 
     def grow(self, steps: int) -> None:
-        """Ignore."""
+        """Do nothing."""
 
     def stop(self, note: str = "") -> None:
-        """Ignore."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""The commands as a user gives them: results on stdout, talk on stderr, 2 for a user's mistake."""
+"""The commands: results on stdout, messages on stderr, exit code 2 for user errors."""
 
 import contextlib
 import hashlib
@@ -73,14 +73,14 @@ def config(funnel, settings_for, tmp_path):
 
 
 @pytest.mark.parametrize("command", [[], *[[c] for c in COMMANDS]])
-def test_help_fits_and_says_something(command):
+def test_help_fits_into_100_columns(command):
     done = cascaderank_process(*command, "--help")
     assert done.returncode == 0
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert "Usage" in done.stdout
 
 
-def test_ls_lists_what_there_is():
+def test_ls_lists_all_components():
     done = cascaderank("ls", "--json")
     shelves = json.loads(done.stdout)
     assert list(shelves) == ["losses", "metrics", "stages", "objectives", "operators", "sources"]
@@ -91,12 +91,12 @@ def test_ls_lists_what_there_is():
     assert max(map(len, one.stdout.splitlines())) <= 100
 
 
-def test_ls_tells_about_one_thing():
+def test_ls_describes_one_component():
     done = cascaderank("ls", "stages", "mlp")
     assert "hidden: tuple[int, ...] = (128, 64, 32)" in done.stdout
     assert "widths of the hidden layers" in done.stdout
-    told = json.loads(cascaderank("ls", "sources", "letor", "--json").stdout)
-    assert "features" in told["options"]
+    letor = json.loads(cascaderank("ls", "sources", "letor", "--json").stdout)
+    assert "features" in letor["options"]
     assert "no stage called 'mpl' (did you mean 'mlp'?)" in refused("ls", "stages", "mpl")
 
 
@@ -107,8 +107,8 @@ def test_train_then_evaluate(config, funnel, tmp_path):
     assert "joint recall" in trained.stdout
     assert max(map(len, trained.stdout.splitlines())) <= 100
     assert str(tmp_path / "run") in trained.stderr
-    judged = cascaderank("evaluate", tmp_path / "run", funnel, "--json")
-    found = json.loads(judged.stdout)
+    evaluated = cascaderank("evaluate", tmp_path / "run", funnel, "--json")
+    found = json.loads(evaluated.stdout)
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert found["part"] == "test"
     assert found["metrics"] == report["test"]["metrics"]
@@ -129,7 +129,7 @@ def test_train_prints_one_json_object(config, tmp_path):
     assert json.loads(done.stdout)["test"]["metrics"]["joint_recall"]["mean"] > 0
 
 
-def test_compare_goes_on_where_it_stopped(config, tmp_path):
+def test_compare_does_not_train_complete_runs_again(config, tmp_path):
     words = ("compare", config, "--run", tmp_path / "runs", "--seeds", 2, "--objectives")
     first = cascaderank(*words, "bce", "--json")
     assert [m["name"] for m in json.loads(first.stdout)["methods"]] == ["random order", "bce"]
@@ -145,7 +145,7 @@ def test_compare_goes_on_where_it_stopped(config, tmp_path):
     assert max(map(len, table.stdout.splitlines())) <= 100
 
 
-def test_compare_against_another_method_trains_nothing_anew(config, tmp_path):
+def test_compare_against_another_method_trains_no_run_again(config, tmp_path):
     words = ("compare", config, "--run", tmp_path / "runs", "--seeds", 1)
     assert cascaderank(*words).returncode == 0
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("weights.safetensors")}
@@ -161,7 +161,7 @@ def test_compare_against_another_method_trains_nothing_anew(config, tmp_path):
     assert written == {f"comparison.{kind}" for kind in ("json", "md", "tex", "png", "svg")}
 
 
-def test_compare_without_matplotlib_says_how_to_install_it(config, tmp_path, monkeypatch):
+def test_compare_without_matplotlib_reports_how_to_install_it(config, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = cascaderank("compare", config, "--run", tmp_path / "runs", "--seeds", 1, "--json")
     assert done.returncode == 0
@@ -183,13 +183,13 @@ def test_demo_shows_the_whole_path(tmp_path):
     assert RequestLog.open(tmp_path / "demo" / "log").manifest.requests == 300
 
 
-# What users get wrong.
+# User errors.
 
 
 def test_a_missing_folder(config, tmp_path):
     words = ("train", config, "--set", f"data.path={tmp_path / 'nothing'}")
-    told = refused(*words, cwd=tmp_path, run=cascaderank_process)
-    assert "nothing" in told
+    message = refused(*words, cwd=tmp_path, run=cascaderank_process)
+    assert "nothing" in message
     assert not (tmp_path / "runs/quick/weights.safetensors").exists()
 
 
@@ -198,37 +198,37 @@ def test_a_missing_config(tmp_path):
 
 
 def test_a_misspelt_setting(config, tmp_path):
-    told = refused("train", config, "--set", "train.epohs=3", cwd=tmp_path)
-    assert "unknown setting train.epohs (did you mean 'epochs'?)" in told
+    message = refused("train", config, "--set", "train.epohs=3", cwd=tmp_path)
+    assert "unknown setting train.epohs (did you mean 'epochs'?)" in message
 
 
 def test_quotas_that_grow(config, tmp_path):
-    told = refused("train", config, "--set", "stages.ranking.quota=35", cwd=tmp_path)
-    assert "never grow; got [30, 35]" in told
+    message = refused("train", config, "--set", "stages.ranking.quota=35", cwd=tmp_path)
+    assert "never grow; got [30, 35]" in message
 
 
 def test_a_stage_that_names_an_unknown_feature(config, tmp_path):
-    told = refused("train", config, "--set", 'stages.ranking.features=["itm_id"]', cwd=tmp_path)
-    assert "stages.ranking" in told
-    assert "no feature 'itm_id' (did you mean 'item_id'?)" in told
+    message = refused("train", config, "--set", 'stages.ranking.features=["itm_id"]', cwd=tmp_path)
+    assert "stages.ranking" in message
+    assert "no feature 'itm_id' (did you mean 'item_id'?)" in message
 
 
 def test_an_unknown_objective_in_compare(config, tmp_path):
-    told = refused("compare", config, "--objectives", "bce,lcorn", cwd=tmp_path)
-    assert "no objective called 'lcorn' (did you mean 'lcron'?)" in told
+    message = refused("compare", config, "--objectives", "bce,lcorn", cwd=tmp_path)
+    assert "no objective called 'lcorn' (did you mean 'lcron'?)" in message
 
 
 def test_an_unknown_reference_in_compare(config, tmp_path):
-    told = refused("compare", config, "--against", "lcorn", cwd=tmp_path)
-    assert "got 'lcorn' (did you mean 'lcron'?)" in told
+    message = refused("compare", config, "--against", "lcorn", cwd=tmp_path)
+    assert "got 'lcorn' (did you mean 'lcron'?)" in message
     assert not list(tmp_path.rglob("weights.safetensors"))
 
 
 def test_a_mistake_in_a_process_of_compare(config, tmp_path):
     (tmp_path / "runs/bce/run/fold-0/seed-0").mkdir(parents=True)
     (tmp_path / "runs/bce/run/fold-0/seed-0/mine.txt").touch()
-    told = refused("compare", config, "--run", tmp_path / "runs", "--jobs", 2, "--seeds", 1)
-    assert "seed-0: holds files and no config.toml" in told
+    message = refused("compare", config, "--run", tmp_path / "runs", "--jobs", 2, "--seeds", 1)
+    assert "seed-0: expected the folder of a run, found files and no config.toml" in message
 
 
 def test_streaming_needs_days(config, tmp_path):
@@ -237,8 +237,8 @@ def test_streaming_needs_days(config, tmp_path):
 
 def test_a_run_folder_of_other_settings(config, tmp_path):
     assert cascaderank("train", config, "--run", tmp_path / "run").returncode == 0
-    told = refused("train", config, "--run", tmp_path / "run", "--set", "train.seed=9")
-    assert "holds a run of other settings" in told
+    message = refused("train", config, "--run", tmp_path / "run", "--set", "train.seed=9")
+    assert "holds a run with other settings" in message
 
 
 def test_a_log_of_another_schema(config, tmp_path):
@@ -246,8 +246,8 @@ def test_a_log_of_another_schema(config, tmp_path):
     (tmp_path / "q.txt").write_text("1 qid:1 1:0.5 2:1\n0 qid:1 1:0.1 2:2\n")
     made = cascaderank("prepare", "letor", "--from", tmp_path / "q.txt", "--to", tmp_path / "other")
     assert made.returncode == 0, made.stderr
-    told = refused("evaluate", tmp_path / "run", tmp_path / "other")
-    assert "the schema differs from that of the model" in told
+    message = refused("evaluate", tmp_path / "run", tmp_path / "other")
+    assert "the schema differs from that of the model" in message
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
@@ -262,9 +262,9 @@ def test_a_damaged_log(config, funnel, tmp_path, damage):
         part.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
     else:
         part.unlink()
-    told = refused("train", config, "--set", f"data.path={log}", "--run", tmp_path / "run")
-    assert part.name in told
-    assert ("checksum does not match" if damage == "changed" else damage) in told
+    message = refused("train", config, "--set", f"data.path={log}", "--run", tmp_path / "run")
+    assert part.name in message
+    assert ("checksum does not match" if damage == "changed" else damage) in message
 
 
 def shortened(frame, columns):
@@ -295,7 +295,7 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("case", BY_HAND)
-def test_a_log_that_was_made_by_hand(config, funnel, tmp_path, case):
+def test_an_invalid_log(config, funnel, tmp_path, case):
     change, expected = BY_HAND[case]
     log = tmp_path / "log"
     shutil.copytree(funnel, log)
@@ -306,9 +306,9 @@ def test_a_log_that_was_made_by_hand(config, funnel, tmp_path, case):
     content = part.read_bytes()
     first |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (log / "manifest.json").write_text(json.dumps(manifest))
-    told = refused("train", config, "--set", f"data.path={log}", "--run", tmp_path / "run")
-    assert str(log) in told
-    assert expected in told
+    message = refused("train", config, "--set", f"data.path={log}", "--run", tmp_path / "run")
+    assert str(log) in message
+    assert expected in message
 
 
 def test_an_empty_log(config, funnel, tmp_path):
@@ -317,8 +317,8 @@ def test_an_empty_log(config, funnel, tmp_path):
     manifest = json.loads((log / "manifest.json").read_text())
     manifest |= {"requests": 0, "candidates": 0, "parts": []}
     (log / "manifest.json").write_text(json.dumps(manifest))
-    told = refused("train", config, "--set", f"data.path={log}", "--run", tmp_path / "run")
-    assert "the data set is empty" in told
+    message = refused("train", config, "--set", f"data.path={log}", "--run", tmp_path / "run")
+    assert "the data set is empty" in message
 
 
 def test_no_such_run(funnel, tmp_path):
@@ -326,44 +326,44 @@ def test_no_such_run(funnel, tmp_path):
 
 
 def test_a_folder_that_is_no_run(funnel):
-    assert "not the folder of a run" in refused("evaluate", funnel, funnel)
+    assert "expected the folder of a run" in refused("evaluate", funnel, funnel)
 
 
-def test_a_device_that_is_not_there(config, tmp_path):
+def test_an_unavailable_device(config, tmp_path):
     import torch
 
     if torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
-    told = refused("train", config, "--set", "train.device=cuda", "--run", tmp_path / "run")
-    assert "device 'cuda' is not available here" in told
+        pytest.skip("a GPU is available")
+    message = refused("train", config, "--set", "train.device=cuda", "--run", tmp_path / "run")
+    assert "device 'cuda' is not available here" in message
 
 
-def test_words_that_no_command_takes_are_told_in_one_line(config):
+def test_unknown_options_and_commands_are_reported_in_one_line(config):
     assert "'--seeds'" in refused("compare", config, "--seeds", 0)
     assert "--bogus" in refused("train", config, "--bogus")
     assert "Did you mean 'compare'" in refused("compre", run=cascaderank_process)
 
 
 def test_help_keeps_the_names_of_tables():
-    told = cascaderank("compare", "--help").stdout
-    assert "[compare.variants]" in told
-    assert "[compare.grid]" in told
+    message = cascaderank("compare", "--help").stdout
+    assert "[compare.variants]" in message
+    assert "[compare.grid]" in message
 
 
-def test_a_folder_that_nothing_can_be_written_to_is_refused(config, tmp_path):
+def test_a_folder_that_is_not_writable_is_refused(config, tmp_path):
     (tmp_path / "file").write_text("")
     for run in (tmp_path / "file", tmp_path / "file" / "below"):
-        assert "cannot be written to" in refused("compare", config, "--run", run)
+        assert "not writable" in refused("compare", config, "--run", run)
 
 
 def test_levels_that_a_log_does_not_have_are_refused(config, tmp_path):
     changes = ("--set", "objective.name=bce", "--set", "objective.entry_levels=[0,9]")
-    told = refused("train", config, "--run", tmp_path / "run", *changes)
-    assert "objective.entry_levels" in told
-    assert "leave it out" in told
+    message = refused("train", config, "--run", tmp_path / "run", *changes)
+    assert "objective.entry_levels" in message
+    assert "leave the option out" in message
 
 
-def test_ls_tells_types_as_a_config_would_have_them():
-    told = cascaderank("ls", "objectives", "lcron").stdout
-    assert "temperature: Optional[float | {start, end, shape}] = None" in told
-    assert "Annotated" not in told
+def test_ls_prints_types_as_in_a_config():
+    message = cascaderank("ls", "objectives", "lcron").stdout
+    assert "temperature: Optional[float | {start, end, shape}] = None" in message
+    assert "Annotated" not in message

@@ -1,4 +1,4 @@
-"""Options of commands reach what they are about, and exit codes are those that are documented."""
+"""Options of commands take effect, and exit codes are as documented."""
 
 import json
 
@@ -25,7 +25,7 @@ def one_stage(funnel, settings_for):
     return settings.changed({"stages": stages, "objective": {"name": "ranknet"}})
 
 
-def test_a_heat_map_takes_seeds_and_settings(one_stage, tmp_path):
+def test_a_heat_map_uses_seeds_and_settings(one_stage, tmp_path):
     (tmp_path / "config.toml").write_text(one_stage.to_toml())
     words = ["heatmap", tmp_path / "config.toml", "--run", tmp_path / "runs"]
     words += ["--losses", "ranknet", "--m", 10, "--k", 5, "--seeds", 2]
@@ -37,34 +37,34 @@ def test_a_heat_map_takes_seeds_and_settings(one_stage, tmp_path):
     assert {read_settings(run).train.batch_size for run in runs} == {48}
 
 
-@pytest.mark.parametrize(("asked", "history"), [((), 12), (("--history", 7), 7)])
-def test_a_profile_is_of_histories_of_the_length_that_is_set(one_stage, tmp_path, asked, history):
+@pytest.mark.parametrize(("options", "history"), [((), 12), (("--history", 7), 7)])
+def test_a_profile_has_histories_of_the_given_length(one_stage, tmp_path, options, history):
     train_run(one_stage.changed({"data.history_length": 12}), tmp_path / "run")
     quick = ["--lists", 5, "--batch", 2, "--seconds", 0.001, "--json"]
-    done = call("profile", tmp_path / "run", *quick, *asked)
+    done = call("profile", tmp_path / "run", *quick, *options)
     assert done.exit_code == 0, done.stderr
     (found,) = json.loads(done.stdout)["runs"]
     assert found["history"] == history
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "message"),
     [
-        (KeyboardInterrupt(), 130, "cascaderank work: stopped; what was finished is kept"),
+        (KeyboardInterrupt(), 130, "cascaderank work: interrupted; completed work is kept"),
         (ConfigError("two\nlines"), 2, "cascaderank work: two lines"),
     ],
 )
-def test_a_command_that_stops_tells_it_on_stderr_and_by_its_exit_code(error, code, told):
+def test_an_error_is_reported_on_stderr_and_by_the_exit_code(error, code, message):
     commands = typer.Typer()
 
     @commands.command()
     @user_errors
     def work():
-        typer.echo("begun")
+        typer.echo("started")
         raise error
 
     done = CliRunner().invoke(commands, [])
-    assert (done.exit_code, done.stdout, done.stderr) == (code, "begun\n", f"{told}\n")
+    assert (done.exit_code, done.stdout, done.stderr) == (code, "started\n", f"{message}\n")
 
 
 @pytest.mark.parametrize("option", [("--target", "label"), ("--threshold", 2)])

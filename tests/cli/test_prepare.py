@@ -1,4 +1,4 @@
-"""``cascaderank prepare``: a table or one JSON object, and a mistake costs nothing but a line."""
+"""``cascaderank prepare``: output as a table or JSON, and one-line errors without side effects."""
 
 import gzip
 import json
@@ -45,7 +45,7 @@ def inputs(tmp_path):
 LONG = ("--set", "item_features=['video', 'price']", "--set", "timestamp=when")
 
 
-def test_a_table_says_what_was_written(inputs, tmp_path):
+def test_the_table_summarises_the_data_set(inputs, tmp_path):
     done = prepare("letor", "--from", inputs / "letor", "--to", tmp_path / "log")
     assert done.exit_code == 0, done.output
     lines = {" ".join(line.split()) for line in done.stdout.splitlines()}
@@ -58,21 +58,21 @@ def test_a_table_says_what_was_written(inputs, tmp_path):
         "files 1",
     } <= lines
     assert max(map(len, done.stdout.splitlines())) <= 100
-    assert done.stderr == f"the data set is in {tmp_path / 'log'}\n"
+    assert done.stderr == f"wrote the data set to {tmp_path / 'log'}\n"
 
 
-def test_json_is_one_object_and_says_the_same(inputs, tmp_path):
+def test_json_is_one_object_with_the_same_summary(inputs, tmp_path):
     done = prepare("long", "--from", inputs / "long", "--to", tmp_path / "log", *LONG, "--json")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
+    summary = json.loads(done.stdout)
     assert done.stderr == ""
-    assert told["source"] == "long"
-    assert told["path"] == str(tmp_path / "log")
-    assert (told["requests"], told["candidates"], told["days"]) == (2, 3, 2)
-    assert told["features"]["item"] == {"categorical": 1, "numeric": 1}
-    assert told["notes"]["taken_as_categorical"] == ["video"]
-    assert told["time_range"] == ["2024-05-01T00:00:00+00:00", "2024-05-02T00:00:00+00:00"]
-    assert told["seconds"] >= 0
+    assert summary["source"] == "long"
+    assert summary["path"] == str(tmp_path / "log")
+    assert (summary["requests"], summary["candidates"], summary["days"]) == (2, 3, 2)
+    assert summary["features"]["item"] == {"categorical": 1, "numeric": 1}
+    assert summary["notes"]["taken_as_categorical"] == ["video"]
+    assert summary["time_range"] == ["2024-05-01T00:00:00+00:00", "2024-05-02T00:00:00+00:00"]
+    assert summary["seconds"] >= 0
 
 
 def test_several_files_and_options_reach_the_source(inputs, tmp_path):
@@ -101,20 +101,20 @@ def test_the_synthetic_funnel_needs_no_files(tmp_path):
     done = prepare("synthetic", "--to", tmp_path / "log", "--set", "requests=20", "--set",
                    "items=200", "--set", "users=10", "--json")  # fmt: skip
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["requests"] == 20
-    assert sum(told["levels"].values()) == told["candidates"]
+    summary = json.loads(done.stdout)
+    assert summary["requests"] == 20
+    assert sum(summary["levels"].values()) == summary["candidates"]
 
 
-def test_overwrite_replaces_and_without_it_nothing_changes(inputs, tmp_path):
+def test_a_data_set_is_replaced_only_with_overwrite(inputs, tmp_path):
     words = ("letor", "--from", inputs / "letor", "--to", tmp_path / "log")
     assert prepare(*words).exit_code == 0
     before = contents(tmp_path / "log")
     done = prepare(*words, "--set", "name=second")
     assert done.exit_code == 2
     assert done.stderr == (
-        f"cascaderank prepare: {tmp_path / 'log'}: there is a data set already; choose another "
-        "folder, or say --overwrite\n"
+        f"cascaderank prepare: --to: {tmp_path / 'log'} already has a data set; choose another "
+        "folder, or add --overwrite\n"
     )
     assert contents(tmp_path / "log") == before
     assert prepare(*words, "--set", "name=second", "--overwrite").exit_code == 0
@@ -130,7 +130,7 @@ def test_a_folder_that_is_no_data_set_is_never_replaced(inputs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "name", "text", "told"),
+    ("source", "name", "text", "message"),
     [
         ("letor", "q.txt", LETOR + "1 qid:3 2:x\n", "q.txt, line 4: expected a number"),
         (
@@ -150,8 +150,8 @@ def test_a_folder_that_is_no_data_set_is_never_replaced(inputs, tmp_path):
         ("long", "rows.csv", CSV + ",9,1,2024-05-09\n", "(request_id) is empty in 1 of 4 rows"),
     ],
 )
-def test_bad_files_are_told_in_a_line_and_leave_what_was_there(
-    inputs, tmp_path, source, name, text, told
+def test_invalid_files_are_reported_in_one_line_and_nothing_is_changed(
+    inputs, tmp_path, source, name, text, message
 ):
     options = LONG if source == "long" else ()
     words = (source, "--from", inputs / source, "--to", tmp_path / "out/log", "--overwrite")
@@ -164,13 +164,13 @@ def test_bad_files_are_told_in_a_line_and_leave_what_was_there(
     assert done.stdout == ""
     assert done.stderr.startswith("cascaderank prepare: ")
     assert done.stderr.count("\n") == 1
-    assert told in done.stderr
+    assert message in done.stderr
     assert contents(tmp_path / "out") == before
     assert RequestLog.open(tmp_path / "out/log").manifest.requests >= 1
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (
             ["leotr"],
@@ -189,16 +189,16 @@ def test_bad_files_are_told_in_a_line_and_leave_what_was_there(
         (["long", "--set", "buckets={video='many'}"], "buckets={'video': 'many'}"),
     ],
 )
-def test_wrong_words_are_told_before_any_work(inputs, tmp_path, words, told):
+def test_invalid_arguments_are_reported_before_any_work(inputs, tmp_path, words, message):
     done = prepare(*words, "--from", tmp_path / "absent", "--to", tmp_path / "log")
     assert done.exit_code == 2, done.output
     assert done.stderr.startswith("cascaderank prepare: ")
     assert done.stderr.count("\n") == 1
-    assert told in done.stderr
+    assert message in done.stderr
     assert not (tmp_path / "log").exists()
 
 
-def test_all_wrong_options_are_told_at_once():
+def test_all_invalid_options_are_reported_at_once():
     with pytest.raises(ConfigError) as error:
         source_options("letor", ["featurs=3", "missing=7", "name"])
     assert all(word in str(error.value) for word in ("featurs", "missing=7", "name=value"))
@@ -219,7 +219,7 @@ def test_all_wrong_options_are_told_at_once():
         ("label=a\nlevel = 3", "a\nlevel = 3"),
     ],
 )
-def test_values_are_toml_or_the_text_as_it_stands(text, value):
+def test_values_are_toml_or_plain_text(text, value):
     name = text.partition("=")[0].strip()
     if value is None:
         with pytest.raises(ConfigError):
@@ -228,7 +228,7 @@ def test_values_are_toml_or_the_text_as_it_stands(text, value):
         assert source_options("long", [text]) == {name: value}
 
 
-def test_files_that_are_not_there_are_told(tmp_path):
+def test_missing_files_are_reported(tmp_path):
     done = prepare("letor", "--from", tmp_path / "absent.txt", "--to", tmp_path / "log")
     assert done.exit_code == 2
     assert "absent.txt: expected LETOR files, found no such file or folder" in done.stderr
@@ -258,5 +258,5 @@ def test_real_data_are_prepared_by_one_command(
         pytest.skip(f"no {folder}")
     done = prepare(source, "--from", data_folder / folder, "--to", tmp_path / "log", "--json")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert (told["requests"], told["candidates"]) == (requests, candidates)
+    summary = json.loads(done.stdout)
+    assert (summary["requests"], summary["candidates"]) == (requests, candidates)

@@ -1,4 +1,4 @@
-"""``cascaderank profile`` as a user gives it."""
+"""The command ``cascaderank profile``."""
 
 import json
 
@@ -21,11 +21,11 @@ def test_a_run_is_profiled(run):
     done = cascaderank("profile", run, *QUICK)
     assert done.returncode == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 100
-    for said in ("retrieval", "TwoTower", "ranking", "MLP", "p99", "look-ups"):
-        assert said in done.stdout
+    for word in ("retrieval", "TwoTower", "ranking", "MLP", "p99", "look-ups"):
+        assert word in done.stdout
 
 
-def test_several_runs_are_set_side_by_side_and_drawn(run, tmp_path):
+def test_several_runs_are_compared_and_plotted(run, tmp_path):
     pytest.importorskip("matplotlib")
     other = tmp_path / "other"
     other.symlink_to(run)
@@ -47,16 +47,16 @@ def test_several_runs_are_set_side_by_side_and_drawn(run, tmp_path):
     ).stderr  # fmt: skip
 
 
-def test_nothing_is_drawn_unasked(run, tmp_path, monkeypatch):
+def test_no_plot_is_written_by_default(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     assert cascaderank("profile", run, run, *QUICK).returncode == 0
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_mistakes_are_told_in_one_line(tmp_path, run):
+def test_mistakes_are_reported_in_one_line(tmp_path, run):
     (tmp_path / "empty").mkdir()
     assert "no weights.safetensors" in refused("profile", tmp_path / "empty")
     assert "no such folder" in refused("profile", tmp_path / "nowhere")
-    assert "--lists takes numbers" in refused("profile", run, "--lists", "ten")
+    assert "--lists takes integers" in refused("profile", run, "--lists", "ten")
     assert "at least 1" in refused("profile", run, "--lists", "0")

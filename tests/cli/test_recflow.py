@@ -1,4 +1,4 @@
-"""RecFlow from its files to a verdict, by the commands that the recipes give."""
+"""RecFlow from its files to a report, with the commands of the recipes."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def commands(recipe):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_runs_by_the_commands_at_its_head(recipe, tmp_path):
+def test_the_commands_of_a_recipe_work(recipe, tmp_path):
     write_days(tmp_path / "RecFlow", 5, 200, videos=3_000, ragged=False)
     (tmp_path / "configs").symlink_to(CONFIGS)
     prepare, train, compare = commands(recipe)
@@ -40,13 +40,13 @@ def test_a_recipe_runs_by_the_commands_at_its_head(recipe, tmp_path):
 
 
 def chance(recipe):
-    """Joint recall of a cascade that guesses where every level has its ten."""
+    """Joint recall of a random order, with ten candidates per level."""
     settings = read_settings(CONFIGS / f"{recipe}.toml")
     return settings.quotas[-1] / (10 * (len(settings.stages) + 2))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_is_the_setting_of_the_paper(recipe):
+def test_a_recipe_has_the_settings_of_the_paper(recipe):
     settings = read_settings(CONFIGS / f"{recipe}.toml")
     stages = {2: (("two_tower", 30), ("din", 20)), 3: (("two_tower", 40), ("mlp", 30), ("din", 20))}
     found = tuple((s.model, s.quota) for s in settings.stages.values())
@@ -62,7 +62,7 @@ def test_a_recipe_is_the_setting_of_the_paper(recipe):
     assert (settings.data.split.by, settings.data.split.test_days) == ("day", 1)
 
 
-def test_days_that_are_left_out_are_told_on_stderr(tmp_path):
+def test_skipped_days_are_reported_on_stderr(tmp_path):
     folder = write_days(tmp_path / "RecFlow", 3, 5)
     (folder / "seq_effective_50_dict/2024-01-14.pkl").unlink()
     words = ["prepare", "recflow", "--from", folder, "--to", tmp_path / "log"]

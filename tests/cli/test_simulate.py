@@ -1,4 +1,4 @@
-"""``cascaderank simulate`` as a user gives it, and the recipes of simulations."""
+"""The command ``cascaderank simulate``, and the recipes of simulations."""
 
 import json
 import re
@@ -27,8 +27,8 @@ def call(*words):
     return CliRunner().invoke(app, list(map(str, words)), prog_name="cascaderank")
 
 
-def changes(*told):
-    return [word for change in told for word in ("--set", change)]
+def changes(*settings):
+    return [word for change in settings for word in ("--set", change)]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_a_simulation_is_written_and_told(kuairand, tmp_path):
     assert trained == {"prerank", "rank", "truth"}
     again = call(*words)
     assert again.exit_code == 2
-    assert "say --overwrite" in again.stderr
+    assert "add --overwrite" in again.stderr
     table = call(*words, "--overwrite")
     assert table.exit_code == 0, table.stderr
     assert "simulated (semi-synthetic)" in table.stdout
@@ -71,7 +71,7 @@ def test_a_mistake_is_one_line(kuairand, tmp_path):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
-def test_a_recipe_of_a_simulation_tells_how_it_is_run_and_what_to_expect(path):
+def test_a_recipe_of_a_simulation_has_its_command_and_expected_results(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     header = [line[1:].strip() for line in lines[: lines.index("")]]
     assert any(line.startswith("Expect: ") for line in header)
@@ -86,7 +86,7 @@ def test_a_recipe_of_a_simulation_tells_how_it_is_run_and_what_to_expect(path):
 @pytest.mark.parametrize(
     "path", [p for p in RECIPES if not p.stem.endswith("_chain")], ids=lambda p: p.stem
 )
-def test_what_is_simulated_is_what_a_run_recipe_trains_on(path):
+def test_a_run_recipe_trains_on_the_simulated_data_set(path):
     run = ROOT / "configs" / f"simulated_{path.stem}.toml"
     lines = run.read_text(encoding="utf-8").splitlines()
     made = [shlex.split(line[1:]) for line in lines if "cascaderank simulate" in line]
@@ -103,10 +103,10 @@ TINY = {
     "simulate": ["funnel.requests=1", "train.epochs=1"],
     "compare": ["train.epochs=1", "evaluation.bootstrap=2"],
 }
-"""What a command of the page is given besides, to be done in a second."""
+"""Additional settings of the commands on the page, which make them fast."""
 
 
-def test_the_page_of_simulations_works_as_it_is_written(tmp_path, monkeypatch):
+def test_the_commands_on_the_page_of_simulations_work(tmp_path, monkeypatch):
     page = (ROOT / "docs" / "simulation.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if "kuairand" not in line]
@@ -118,8 +118,9 @@ def test_the_page_of_simulations_works_as_it_is_written(tmp_path, monkeypatch):
         done = call(*words, *changes(*TINY.get(words[0], [])))
         assert done.exit_code == 0, f"{line}\n{done.stderr}"
         assert done.stdout, line
-    told = json.loads((tmp_path / "runs/simulated_funnel-compare/comparison.json").read_text())
-    assert {"bce", "lcron"} < {method["name"] for method in told["methods"]}
+    comparison = tmp_path / "runs/simulated_funnel-compare/comparison.json"
+    methods = json.loads(comparison.read_text())["methods"]
+    assert {"bce", "lcron"} < {method["name"] for method in methods}
     pytest.importorskip("matplotlib")
     for picture in re.findall(r"`(runs/\S+\.png)`", page):
-        assert (tmp_path / picture).is_file(), "the page says that it is there"
+        assert (tmp_path / picture).is_file(), "the page refers to the file"

@@ -1,4 +1,4 @@
-"""The folder of a run is written whole or not at all, by one process at a time."""
+"""The folder of a run is written atomically, by one process at a time."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from cascaderank.runs.seeding import deterministic, pick_device
 from cascaderank.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_atomically(path, b"old")
 
@@ -30,17 +30,17 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"], "nothing half written is left"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"], "no temporary file is left"
 
 
-def test_json_holds_no_nan(tmp_path):
+def test_json_with_nan_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "file.json", {"x": float("nan")})
     assert not (tmp_path / "file.json").exists()
 
 
 @pytest.mark.parametrize("content", [None, "{"])
-def test_json_that_cannot_be_read_is_told(tmp_path, content):
+def test_json_that_cannot_be_read_is_an_error(tmp_path, content):
     if content:
         (tmp_path / "report.json").write_text(content)
     with pytest.raises(RunError, match=r"report\.json: (missing|not JSON)"):
@@ -50,7 +50,7 @@ def test_json_that_cannot_be_read_is_told(tmp_path, content):
 def test_two_processes_do_not_train_in_one_folder(tmp_path):
     with (
         locked(tmp_path),
-        pytest.raises(RunError, match="another process trains"),
+        pytest.raises(RunError, match="in use by another process"),
         locked(tmp_path),
     ):
         pass
@@ -58,7 +58,7 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path):
         pass
 
 
-def test_what_a_killed_process_left_is_taken_away(tmp_path):
+def test_temporary_folders_of_a_killed_process_are_removed(tmp_path):
     (tmp_path / ".cascaderank-killed").mkdir()
     (tmp_path / ".cascaderank-killed" / "column").write_bytes(b"large")
     with scratch(tmp_path) as place:
@@ -69,19 +69,19 @@ def test_what_a_killed_process_left_is_taken_away(tmp_path):
     assert not place.exists()
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_is_refused(tmp_path):
     (tmp_path / "run").write_text("")
-    with pytest.raises(RunError, match="a run needs a folder"):
+    with pytest.raises(RunError, match="expected the folder of a run, found a file"):
         RunFolder(tmp_path / "run")
 
 
-def test_other_files_are_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("all of it")
-    with pytest.raises(RunError, match=r"holds files and no config\.toml"):
+    with pytest.raises(RunError, match=r"found files and no config\.toml"):
         RunFolder(tmp_path)
 
 
-def test_a_checkpoint_brings_everything_back(tmp_path):
+def test_a_checkpoint_restores_all_state(tmp_path):
     torch.manual_seed(0)
     module = torch.nn.Linear(2, 1)
     optimizer = torch.optim.AdamW(module.parameters())
@@ -121,7 +121,7 @@ def test_seeding_leaves_the_generators_of_others_alone():
         assert torch.equal(torch.rand(2), first)
 
 
-def test_an_unknown_device_is_told():
+def test_an_unknown_device_is_an_error():
     assert pick_device("auto").type in {"cpu", "cuda", "mps"}
-    with pytest.raises(ConfigError, match="device 'tpu' is not available here; there are auto"):
+    with pytest.raises(ConfigError, match="device 'tpu' is not available here; use auto"):
         pick_device("tpu")

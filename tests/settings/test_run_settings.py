@@ -1,4 +1,4 @@
-"""A config is checked whole, before any work, and every mistake in it is told at once."""
+"""A config is validated before any work, and one error lists all its mistakes."""
 
 import pytest
 
@@ -46,7 +46,7 @@ def test_settings_survive_writing_and_reading(write):
     assert read_settings(write(settings.to_toml())) == settings
 
 
-def test_what_is_compared_is_no_setting_of_a_run(write):
+def test_settings_of_a_comparison_are_no_settings_of_a_run(write):
     one, other = (read_settings(write(GOOD), [f"compare.seeds={n}"]) for n in (1, 2))
     assert one.to_toml() == other.to_toml()
     assert one.differences(other) == []
@@ -62,7 +62,7 @@ def test_a_setting_can_be_changed_by_its_dotted_name(write):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("quota = 20", "quota = 40", "quotas must be positive and never grow; got [30, 40]"),
         (
@@ -88,7 +88,7 @@ def test_a_setting_can_be_changed_by_its_dotted_name(write):
         (
             "[data]",
             "[objective]\nquotas = [3, 2]\n[data]",
-            "objective: quotas cannot be said here: quotas are those of [stages]",
+            "objective: quotas cannot be set here; quotas are set in [stages]",
         ),
         (
             "[data]",
@@ -99,26 +99,26 @@ def test_a_setting_can_be_changed_by_its_dotted_name(write):
         ("[data]", "[data", "not a TOML file"),
     ],
 )
-def test_each_mistake_is_told(write, old, new, told):
+def test_each_mistake_is_reported(write, old, new, message):
     assert old in GOOD
     path = write(GOOD.replace(old, new, 1))
     with pytest.raises(ConfigError) as caught:
         read_settings(path)
     assert str(caught.value).startswith(f"{path}: ")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_all_mistakes_are_told_at_once(write):
+def test_all_mistakes_are_reported_at_once(write):
     wrong = GOOD.replace("quota = 30", "quota = -1").replace("top = 10", "topp = 10")
     with pytest.raises(ConfigError) as caught:
         read_settings(write(wrong), ["train.epohs=1"])
-    told = str(caught.value)
-    assert "stages.retrieval.quota" in told
-    assert "relevance.topp" in told
-    assert "unknown setting train.epohs (did you mean 'epochs'?)" in told
+    message = str(caught.value)
+    assert "stages.retrieval.quota" in message
+    assert "relevance.topp" in message
+    assert "unknown setting train.epohs (did you mean 'epochs'?)" in message
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         read_settings(tmp_path / "nothing.toml")
 
@@ -129,7 +129,7 @@ def test_a_change_has_a_name_and_a_value(change):
         parsed_change(change)
 
 
-def test_a_value_is_no_table(write):
+def test_a_name_below_a_value_is_an_error(write):
     with pytest.raises(ConfigError, match="'path' is a value, not a table"):
         read_settings(write(GOOD), ["data.path.deeper=1"])
 
@@ -142,7 +142,7 @@ def test_a_target_may_be_a_relabelling(write):
 
 
 @pytest.mark.parametrize(
-    ("target", "told"),
+    ("target", "message"),
     [
         ("{ z = [0, 2, 1] }", "data.target: z must be non-decreasing numbers of at least 0"),
         ('{ by = "stage", z = [0] }', "data.target.by: Input should be 'level' or 'feedback'"),
@@ -151,7 +151,7 @@ def test_a_target_may_be_a_relabelling(write):
         ("3", "data.target: "),
     ],
 )
-def test_a_wrong_target_is_told(write, target, told):
+def test_an_invalid_target_is_reported(write, target, message):
     with pytest.raises(ConfigError) as caught:
         read_settings(write(GOOD), [f"data.target={target}"])
-    assert told in str(caught.value)
+    assert message in str(caught.value)

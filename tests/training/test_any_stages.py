@@ -1,4 +1,4 @@
-"""One, two, three and four stages are trained by the same code, with any objective, from anywhere."""
+"""The same code trains one to four stages, also with an objective of another distribution."""
 
 import os
 import subprocess

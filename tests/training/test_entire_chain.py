@@ -1,4 +1,4 @@
-"""Runs that learn from the entire chain: alone, together with a cascade, and from logs that cannot."""
+"""Runs with the objective entire_chain: alone, joint with a cascade, and on unsuitable logs."""
 
 import numpy as np
 import polars as pl
@@ -68,24 +68,24 @@ def settings_of(log, stages=("ecmm",), objective=None, **options):
 
 
 @pytest.mark.parametrize("name", ["ecm", "ecmm", "esmm", "cold", "fscd", "two_tower"])
-def test_a_stage_learns_alone(log, tmp_path, name):
+def test_a_stage_is_trained_alone(log, tmp_path, name):
     result = train_run(settings_of(log, [name], penalty=1e-5), tmp_path / "run")
-    # A half of the candidates is kept; taste alone would find no more than that of quality.
+    # Half of the candidates are kept, so that random order has a recall of 0.5.
     assert result.test.metrics["joint_recall"].mean > 0.6
     cascade = load_run(tmp_path / "run").cascade
     assert not cascade.training
 
 
-def test_the_exposed_level_is_the_top_of_the_log(log, tmp_path):
-    said = train_run(settings_of(log, ["ecm"], exposed_level=2), tmp_path / "said")
-    left = train_run(settings_of(log, ["ecm"]), tmp_path / "left")
-    assert said.validation == left.validation
-    assert (tmp_path / "said/metrics.jsonl").read_bytes() == (
-        tmp_path / "left/metrics.jsonl"
+def test_the_exposed_level_defaults_to_the_highest_of_the_log(log, tmp_path):
+    explicit = train_run(settings_of(log, ["ecm"], exposed_level=2), tmp_path / "explicit")
+    default = train_run(settings_of(log, ["ecm"]), tmp_path / "default")
+    assert explicit.validation == default.validation
+    assert (tmp_path / "explicit/metrics.jsonl").read_bytes() == (
+        tmp_path / "default/metrics.jsonl"
     ).read_bytes()
 
 
-def test_a_cascade_learns_jointly_while_its_first_stage_learns_the_chain(log, tmp_path):
+def test_a_cascade_is_trained_jointly_while_its_first_stage_is_trained_on_the_chain(log, tmp_path):
     settings = settings_of(
         log,
         ["ecmm", "mlp"],
@@ -109,10 +109,14 @@ def test_a_cascade_learns_jointly_while_its_first_stage_learns_the_chain(log, tm
 
 
 @pytest.mark.parametrize(
-    ("made", "settings", "told"),
+    ("options", "settings", "message"),
     [
         ({"levels": False}, {}, "has no levels, which identify the exposed"),
-        ({"feedback": False}, {}, r"has no feedback, .* what 'stage_0' \(ecmm\) would learn"),
+        (
+            {"feedback": False},
+            {},
+            r"has no feedback, .* clicks are the targets of 'stage_0' \(ecmm\)",
+        ),
         (
             {"feedback": False},
             {
@@ -120,7 +124,7 @@ def test_a_cascade_learns_jointly_while_its_first_stage_learns_the_chain(log, tm
                 "learns": ["stage_0"],
                 "joint": {"name": "entire_chain", "learns": ["stage_1"], "event": "click"},
             },
-            r"what 'stage_1' \(mlp\) would learn; prepare .* or train stages of one score",
+            r"the targets of 'stage_1' \(mlp\); prepare .* or train stages of one score",
         ),
         (
             {},
@@ -128,25 +132,27 @@ def test_a_cascade_learns_jointly_while_its_first_stage_learns_the_chain(log, tm
             r"of the domain click .* sampled at \[1e-06, 1",
         ),
         ({"feedback": False}, {"stages": ["mlp"], "event": "click"}, "has no feedback"),
-        ({"clicks": 0.0}, {}, r"no candidate is of the domain click \(click 0, unclicked"),
+        ({"clicks": 0.0}, {}, r"none is of the domain click \(click 0, unclicked"),
         ({"clicks": 0.0}, {"stages": ["mlp"], "event": "click"}, "of the domain click"),
         ({"clicks": 1.0}, {"exposures_only": True}, "of the domain unclicked"),
         ({}, {"exposed_level": 3}, "of the domain click or unclicked"),
     ],
 )
-def test_a_log_that_cannot_teach_it_is_refused_before_any_work(tmp_path, made, settings, told):
-    log = written(tmp_path / "log", **made)
-    with pytest.raises(DataError, match=told):
+def test_a_log_without_candidates_of_a_domain_is_refused_before_training(
+    tmp_path, options, settings, message
+):
+    log = written(tmp_path / "log", **options)
+    with pytest.raises(DataError, match=message):
         train_run(settings_of(log, **settings), tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_exposures_are_learnt_from_a_log_without_feedback(tmp_path):
+def test_a_log_without_feedback_trains_exposures(tmp_path):
     log = written(tmp_path / "log", feedback=False)
     result = train_run(settings_of(log, ["mlp"]), tmp_path / "run")
     assert result.test.metrics["joint_recall"].mean > 0.5
 
 
-def test_a_wrong_option_is_told_by_its_place(log):
+def test_an_invalid_option_is_reported_with_its_name(log):
     with pytest.raises(ConfigError, match="penalty must be a number of at least 0"):
         settings_of(log, penalty=-1.0)

@@ -1,4 +1,4 @@
-"""COLD and FSCD are trained on all fields, and then on those that weigh most."""
+"""COLD and FSCD are trained on all fields, and then on the most important ones."""
 
 import json
 
@@ -20,7 +20,7 @@ def log(tmp_path_factory):
     return written(tmp_path_factory.mktemp("logs") / "log")
 
 
-def test_cold_is_trained_anew_on_the_fields_that_weigh_most(log, tmp_path):
+def test_cold_is_trained_from_scratch_on_the_selected_fields(log, tmp_path):
     train_run(settings_of(log, ["cold"]), tmp_path / "run")
     found, second = select_fields(tmp_path / "run", keep=2)
     importance, kept = found["stage_0"].importance, found["stage_0"].kept
@@ -36,16 +36,16 @@ def test_cold_is_trained_anew_on_the_fields_that_weigh_most(log, tmp_path):
     assert {*stage.embedder.request_fields, *stage.embedder.item_fields} == set(kept)
 
 
-def test_fscd_goes_on_from_the_weights_of_the_fields_that_are_kept(log, tmp_path, monkeypatch):
+def test_fscd_starts_from_the_weights_of_the_selected_fields(log, tmp_path, monkeypatch):
     train_run(settings_of(log, ["fscd", "mlp", "cold"], penalty=1e-5), tmp_path / "run")
     found, second = select_fields(tmp_path / "run", keep=2)
     assert list(found) == ["stage_0", "stage_2"]
     assert second.train.start == tmp_path / "run"
     whole = load_run(tmp_path / "run").cascade
-    began = {}
+    initial = {}
 
     def fit(trainer):
-        began.update({k: v.clone() for k, v in trainer.cascade.state_dict().items()})
+        initial.update({k: v.clone() for k, v in trainer.cascade.state_dict().items()})
         return real(trainer)
 
     from cascaderank.training.trainer import Trainer
@@ -53,21 +53,21 @@ def test_fscd_goes_on_from_the_weights_of_the_fields_that_are_kept(log, tmp_path
     real = Trainer.fit
     monkeypatch.setattr(Trainer, "fit", fit)
     train_run(second, tmp_path / "second")
-    want = whole.stages["stage_0"].reduced(found["stage_0"].kept).state_dict()
-    for name, tensor in want.items():
-        assert torch.equal(began[f"stages.stage_0.{name}"], tensor)
+    expected = whole.stages["stage_0"].reduced(found["stage_0"].kept).state_dict()
+    for name, tensor in expected.items():
+        assert torch.equal(initial[f"stages.stage_0.{name}"], tensor)
     for name, tensor in whole.stages["stage_1"].state_dict().items():
-        assert torch.equal(began[f"stages.stage_1.{name}"], tensor)
+        assert torch.equal(initial[f"stages.stage_1.{name}"], tensor)
     trained = load_run(tmp_path / "second").cascade
-    assert any(not torch.equal(began[k], v) for k, v in trained.state_dict().items())
+    assert any(not torch.equal(initial[k], v) for k, v in trained.state_dict().items())
 
 
-def test_a_run_may_begin_with_the_weights_of_another(log, tmp_path):
+def test_a_run_can_start_from_the_weights_of_another(log, tmp_path):
     settings = settings_of(log, ["mlp"], {"event": "click"})
     train_run(settings, tmp_path / "run")
-    cold = settings.changed({"stages.stage_0.hidden": [9], "train.start": str(tmp_path / "run")})
+    wider = settings.changed({"stages.stage_0.hidden": [9], "train.start": str(tmp_path / "run")})
     with pytest.raises(ConfigError, match=r"stage .stage_0. of .* has other parameters"):
-        train_run(cold, tmp_path / "other")
+        train_run(wider, tmp_path / "other")
     other = settings.changed({"data.split.seed": 5, "train.start": str(tmp_path / "run")})
     with pytest.raises(ConfigError, match="has other features or vocabularies"):
         train_run(other, tmp_path / "elsewhere")
@@ -83,17 +83,17 @@ def test_a_run_may_begin_with_the_weights_of_another(log, tmp_path):
     )
 
 
-def test_a_command_tells_the_weights_and_writes_the_second_phase(log, tmp_path):
+def test_the_command_prints_importances_and_writes_the_second_phase(log, tmp_path):
     train_run(settings_of(log, ["cold"]), tmp_path / "run")
     done = cascaderank("fields", tmp_path / "run", "--keep", 2, "--to", tmp_path / "second.toml")
     assert done.returncode == 0, done.stderr
     assert "quality" in done.stdout
     assert not read_settings(tmp_path / "second.toml").stages["stage_0"].options["gates"]
-    told = cascaderank("fields", tmp_path / "run", "--json", "--to", tmp_path / "half.toml")
-    assert len(json.loads(told.stdout)["stages"]["stage_0"]["kept"]) == 2
+    half = cascaderank("fields", tmp_path / "run", "--json", "--to", tmp_path / "half.toml")
+    assert len(json.loads(half.stdout)["stages"]["stage_0"]["kept"]) == 2
     assert "already exists" in refused("fields", tmp_path / "run", "--to", tmp_path / "half.toml")
     bad = refused("fields", tmp_path / "run", "--keep", 9, "--to", tmp_path / "x.toml")
     assert "keep" in bad
     train_run(settings_of(log, ["ecm"]), tmp_path / "ecm")
     none = refused("fields", tmp_path / "ecm", "--to", tmp_path / "y.toml")
-    assert "no stage weighs fields (stage_0 is ecm); 'cold' and 'fscd' do" in none
+    assert "no stage has field weights (stage_0 is ecm); train a 'cold' or 'fscd' stage" in none

@@ -1,4 +1,4 @@
-"""Narrower or compiled: the same training, as far as rounding lets it be."""
+"""Training in bfloat16 or with compiled stages equals training in float32 up to rounding."""
 
 import shutil
 
@@ -25,18 +25,18 @@ OPTIONS = [
 ]
 
 
-def learned(**options):
-    """What two stages say, what they are learned by, and what is said within."""
+def scores_and_gradients(**options):
+    """Return scores and gradients of two stages, and the dtypes of a hidden layer."""
     torch.manual_seed(0)
     names = ("two_tower", "mlp")
     stages = {name: build_stage(name, SCHEMA, features=FEATURES) for name in names}
-    cascade, within = Cascade(stages, quotas=(3, 2)), []
+    cascade, dtypes = Cascade(stages, quotas=(3, 2)), []
     hidden = next(m for m in cascade.modules() if isinstance(m, nn.ReLU))
     if not options.get("compile"):
-        hidden.register_forward_hook(lambda _, __, out: within.append(out.dtype))
+        hidden.register_forward_hook(lambda _, __, out: dtypes.append(out.dtype))
     forward = build_forward(cascade, TrainSettings(**options), torch.device("cpu"))
     found = []
-    for length in (6, 9, 7):  # of any length
+    for length in (6, 9, 7):  # dynamic shapes
         batch = make_batch(length=length)
         outputs = forward(batch)
         scores = torch.stack([out.scores for out in outputs]).masked_fill(~batch.mask, 0.0)
@@ -44,32 +44,32 @@ def learned(**options):
             scores.square().sum(), list(cascade.parameters()), allow_unused=True
         )
         found.append([scores.detach(), *(g for g in gradients if g is not None)])
-    return found, within
+    return found, dtypes
 
 
-def assert_close(found, wanted, tolerance):
-    for one, other in zip(found, wanted, strict=True):
+def assert_close(found, expected, tolerance):
+    for one, other in zip(found, expected, strict=True):
         for mine, theirs in zip(one, other, strict=True):
             scale = theirs.abs().max().clamp(min=1e-3)
             assert mine.dtype is torch.float32
             torch.testing.assert_close(mine / scale, theirs / scale, rtol=0, atol=tolerance)
 
 
-def test_hidden_layers_are_narrow_and_scores_are_not():
-    wanted, before = learned()
-    found, within = learned(precision="bfloat16")
+def test_hidden_layers_are_bfloat16_and_scores_are_float32():
+    expected, before = scores_and_gradients()
+    found, dtypes = scores_and_gradients(precision="bfloat16")
     assert set(before) == {torch.float32}
-    assert set(within) == {torch.bfloat16}
-    assert_close([one[:1] for one in found], [one[:1] for one in wanted], 0.03)
-    for one, other in zip(found, wanted, strict=True):
+    assert set(dtypes) == {torch.bfloat16}
+    assert_close([one[:1] for one in found], [one[:1] for one in expected], 0.03)
+    for one, other in zip(found, expected, strict=True):
         mine, theirs = (torch.cat([g.flatten() for g in x[1:]]) for x in (one, other))
         assert torch.cosine_similarity(mine, theirs, dim=0) > 0.99
-    assert any(not torch.equal(a[0], b[0]) for a, b in zip(found, wanted, strict=True))
+    assert any(not torch.equal(a[0], b[0]) for a, b in zip(found, expected, strict=True))
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
-def test_compiled_stages_say_the_same():
-    assert_close(learned(compile=True)[0], learned()[0], 1e-5)
+def test_compiled_stages_have_the_same_scores_and_gradients():
+    assert_close(scores_and_gradients(compile=True)[0], scores_and_gradients()[0], 1e-5)
 
 
 @pytest.mark.parametrize("changes", OPTIONS)
@@ -82,13 +82,13 @@ def test_stopping_changes_no_bit(funnel, settings_for, tmp_path, changes):
     assert bits_of(tmp_path / "stopped") == bits_of(tmp_path / "whole")
 
 
-def test_without_a_compiler_it_says_what_to_do(monkeypatch):
+def test_a_missing_compiler_is_reported_with_a_remedy(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(ConfigError, match="no no-such-compiler; install one"):
-        learned(compile=True)
+    with pytest.raises(ConfigError, match="found no no-such-compiler; install one"):
+        scores_and_gradients(compile=True)
 
 
-def test_a_run_that_could_not_begin_does_not_claim_its_folder(
+def test_a_run_that_fails_before_training_does_not_claim_its_folder(
     funnel, settings_for, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("CXX", "no-such-compiler")

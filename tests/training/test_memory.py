@@ -1,4 +1,4 @@
-"""The peak is that of the work it is asked about, and not of what came before it."""
+"""The peak is that of the measured computation, without earlier peaks."""
 
 import pytest
 import torch
@@ -12,8 +12,8 @@ BLOCK = 2**26  # float32 values: 256 MiB
 
 def test_work_before_is_not_counted():
     peak = PeakMemory(CPU)
-    if not peak._marked:
-        pytest.skip("only Linux forgets the peak before, where it may")
+    if not peak._was_reset:
+        pytest.skip("only Linux can reset the peak, if the kernel permits it")
     before = peak.bytes()
     block = torch.ones(BLOCK)
     del block
@@ -21,10 +21,10 @@ def test_work_before_is_not_counted():
     assert PeakMemory(CPU).bytes() - before < BLOCK
 
 
-def test_without_a_mark_the_process_is_counted(monkeypatch, tmp_path):
+def test_without_a_reset_the_whole_process_is_counted(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "_CLEAR", tmp_path / "no folder" / "clear_refs")
     peak = PeakMemory(CPU)
-    assert not peak._marked
+    assert not peak._was_reset
     before = peak.bytes()
     assert before >= 2**24
     block = torch.ones(BLOCK)

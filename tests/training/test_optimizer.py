@@ -1,4 +1,4 @@
-"""Lazy optimizers against loops and against dense ones, and what a step of theirs allocates."""
+"""Lazy optimizers compared with plain loops and dense optimizers, and the memory of a step."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ RATE, ROWS, DIM = 0.1, 12, 3
 
 
 class Model(nn.Module):
-    """Two tables and a matrix, read as a stage reads them."""
+    """Two embedding tables and a linear layer, as in a stage."""
 
     def __init__(self, rows=ROWS):
         super().__init__()
@@ -58,7 +58,7 @@ def train_by_adamw(**options):
 
 
 @pytest.mark.parametrize("choice", ["auto", "adamw"])
-def test_small_tables_train_as_by_adamw_to_the_bit(choice):
+def test_small_tables_are_trained_with_adamw_bitwise(choice):
     model = Model()
     ours = train(model, optimizers(model, embedding_optimizer=choice, weight_decay=0.1), 4)
     fused, plain = train_by_adamw(fused=True), train_by_adamw(fused=False)
@@ -92,7 +92,7 @@ def test_clipping_is_that_of_the_dense_gradient(clip):
         torch.testing.assert_close(x, y, rtol=1e-5, atol=0)
 
 
-def test_touched_rows_are_those_of_coalescing_to_the_bit():
+def test_touched_rows_equal_those_of_coalescing_bitwise():
     table = nn.Embedding(ROWS, DIM, sparse=True)
     (table(codes_of(0)).square().sum() + table(codes_of(1)).sum()).backward()
     expected = table.weight.grad.coalesce()
@@ -103,7 +103,7 @@ def test_touched_rows_are_those_of_coalescing_to_the_bit():
     assert torch.equal(table.weight.grad.to_dense(), 2 * expected.to_dense())
 
 
-def test_row_wise_adagrad_is_what_loops_say():
+def test_row_wise_adagrad_equals_plain_loops():
     torch.manual_seed(0)
     table = nn.Embedding(ROWS, DIM, sparse=True).double()
     optimizer = RowWiseAdagrad(table.parameters(), lr=RATE, weight_decay=0.5)
@@ -134,7 +134,7 @@ def test_a_row_without_gradient_has_finite_steps():
 
 
 @pytest.mark.parametrize("choice", ["sparse_adam", "row_wise_adagrad"])
-def test_rows_that_are_not_named_stay_to_the_bit(choice):
+def test_rows_outside_of_the_batch_are_bitwise_unchanged(choice):
     model = Model()
     before = model.large.weight.detach().clone()
     decay = 0.0 if choice == "sparse_adam" else 0.3
@@ -144,20 +144,22 @@ def test_rows_that_are_not_named_stay_to_the_bit(choice):
 
 
 @pytest.mark.parametrize("choice", ["adamw", "sparse_adam", "row_wise_adagrad"])
-def test_going_on_from_a_state_changes_no_bit(choice):
+def test_resuming_from_a_state_is_bitwise_identical(choice):
     model = Model()
     whole = train(model, optimizers(model, embedding_optimizer=choice), 6)
     first, second = Model(), Model()
-    begun = optimizers(first, embedding_optimizer=choice)
-    train(first, begun, 3)
+    started = optimizers(first, embedding_optimizer=choice)
+    train(first, started, 3)
     second.load_state_dict(first.state_dict())
     resumed = optimizers(second, embedding_optimizer=choice)
-    resumed.load_state_dict(begun.state_dict())
+    resumed.load_state_dict(started.state_dict())
     assert all(torch.equal(v, whole[k]) for k, v in train(second, resumed, 3, start=3).items())
 
 
-def test_weight_decay_that_nobody_does_is_refused():
-    with pytest.raises(ValueError, match="sparse_adam knows no weight decay"):
+def test_sparse_adam_with_weight_decay_is_refused():
+    with pytest.raises(
+        ValueError, match=r"sparse_adam does not support weight decay; got weight_decay = 0\.1"
+    ):
         TrainSettings(embedding_optimizer="sparse_adam", weight_decay=0.1)
 
 
@@ -185,10 +187,10 @@ for choice in ("auto", "adamw"):
 """
 
 
-def test_a_lazy_step_allocates_nothing_of_the_size_of_a_table():
+def test_the_memory_of_a_lazy_step_does_not_depend_on_the_table():
     done = subprocess.run(
         [sys.executable, "-c", _GROWTH], capture_output=True, text=True, check=True
     )
     lazy, dense = map(int, done.stdout.split())
-    assert dense > 100, "a table is 61 MiB: else the test measures nothing"
+    assert dense > 100, "a table has 61 MiB; otherwise the test measures nothing"
     assert lazy < 30  # one number per row is 8 MiB

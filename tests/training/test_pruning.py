@@ -1,4 +1,4 @@
-"""A run is pruned, and the smaller one answers as the whole one did."""
+"""Pruning of a run: the smaller run has the same scores, and is a complete run."""
 
 import json
 
@@ -24,7 +24,7 @@ def log(tmp_path_factory):
 
 @pytest.fixture
 def run(log, tmp_path):
-    """A run of ECMM and ECM, most of whose gates are closed."""
+    """A run of ECMM and ECM; most gates of ECMM are closed."""
     train_run(settings_of(log, ["ecmm", "ecm"]), tmp_path / "run")
     weights = load_file(tmp_path / "run" / "weights.safetensors")
     codes = weights["stages.stage_0.routing.codes.log_alpha"].fill_(-9.0)
@@ -43,7 +43,7 @@ def scores_of(folder):
         return torch.cat([cascade(batch) for batch in loader.epoch(0)], dim=1)
 
 
-def test_the_smaller_run_scores_as_the_whole_one(run, tmp_path):
+def test_the_smaller_run_has_the_same_scores(run, tmp_path):
     found = prune_run(str(run), str(tmp_path / "small"))
     assert list(found) == ["stage_0"]
     assert found["stage_0"].options == {"gates": False, "blocks": (2, 2)}
@@ -58,16 +58,16 @@ def test_the_smaller_run_scores_as_the_whole_one(run, tmp_path):
     assert len(cascade.stages["stage_0"].towers) == 1
 
 
-def test_the_smaller_run_is_judged_and_says_what_it_is(run, log, tmp_path):
+def test_the_smaller_run_has_the_same_evaluation_and_reports_the_savings(run, log, tmp_path):
     found = prune_run(run, tmp_path / "small")["stage_0"]
-    told = json.loads((tmp_path / "small" / "report.json").read_text())
-    assert told["parameters"]["stage_0"] == found.parameters[1]
-    assert told["pruned"]["stages"]["stage_0"]["parameters"] == list(found.parameters)
+    report = json.loads((tmp_path / "small" / "report.json").read_text())
+    assert report["parameters"]["stage_0"] == found.parameters[1]
+    assert report["pruned"]["stages"]["stage_0"]["parameters"] == list(found.parameters)
     (_, whole), (_, small) = (evaluate_run(of, log) for of in (run, tmp_path / "small"))
     assert whole.to_json() == small.to_json()
 
 
-def test_a_command_prunes_and_others_take_what_it_wrote(run, tmp_path):
+def test_the_command_writes_a_run_that_other_commands_accept(run, tmp_path):
     done = cascaderank("prune", run, "--to", tmp_path / "small")
     assert done.returncode == 0, done.stderr
     assert "multiply adds per candidate" in done.stdout
@@ -76,18 +76,18 @@ def test_a_command_prunes_and_others_take_what_it_wrote(run, tmp_path):
     whole, small = (of["stages"]["stage_0"] for of in json.loads(done.stdout)["runs"])
     assert small["parameters"] < whole["parameters"]
     again = refused("prune", tmp_path / "small", "--to", tmp_path / "smaller")
-    assert f"{tmp_path / 'small'}: was pruned already, from {run}" in again
-    assert "is there already" in refused("prune", run, "--to", tmp_path / "small")
+    assert f"{tmp_path / 'small'}: was already pruned from {run}" in again
+    assert "already exists" in refused("prune", run, "--to", tmp_path / "small")
     assert "no such folder" in refused("prune", tmp_path / "none", "--to", tmp_path / "x")
 
 
-def test_what_has_no_gates_is_refused(log, tmp_path):
+def test_a_run_without_gates_is_refused(log, tmp_path):
     train_run(settings_of(log, ["ecm"]), tmp_path / "run")
-    with pytest.raises(ConfigError, match="no stage has gates that could be closed"):
+    with pytest.raises(ConfigError, match=r"no stage has gates \(stage_0 is ECM\)"):
         prune_run(tmp_path / "run", tmp_path / "small")
     assert not (tmp_path / "small").exists()
 
 
 def test_a_run_is_not_pruned_onto_itself(run):
-    with pytest.raises(RunError, match="is there already"):
+    with pytest.raises(RunError, match="already exists"):
         prune_run(run, run)

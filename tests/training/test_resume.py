@@ -1,4 +1,4 @@
-"""A killed run goes on where it stopped, and ends with the same bits as one that was not."""
+"""An interrupted run resumes, and its result is bitwise identical to an uninterrupted one."""
 
 import json
 import os
@@ -16,11 +16,11 @@ from cascaderank.training.train_run import train_run
 
 
 class StoppedError(Exception):
-    """Stands for whatever ends a process between two steps."""
+    """Simulates the end of a process between two steps."""
 
 
 class StopAfter:
-    """Lets so many steps of training pass, then stops."""
+    """Progress reporter that raises after a number of training steps."""
 
     def __init__(self, steps):
         self.steps = steps
@@ -55,7 +55,7 @@ def test_stopping_after_any_step_changes_no_bit(funnel, settings_for, tmp_path):
     train_run(settings, tmp_path / "whole")
     whole = bits_of(tmp_path / "whole")
     steps = [json.loads(line)["step"] for line in whole["metrics"].splitlines()]
-    assert len(steps) == 3, "the run must have several epochs for this test to mean anything"
+    assert len(steps) == 3, "the test needs several epochs"
     for stop in range(1, steps[-1] + 1, 2):
         folder = tmp_path / f"stopped-{stop}"
         with pytest.raises(StoppedError):
@@ -65,7 +65,7 @@ def test_stopping_after_any_step_changes_no_bit(funnel, settings_for, tmp_path):
         assert bits_of(folder) == whole, f"differs when stopped after step {stop}"
 
 
-def test_however_batches_are_made_a_stop_changes_no_bit(funnel, settings_for, tmp_path):
+def test_resuming_is_bitwise_identical_with_any_loader_options(funnel, settings_for, tmp_path):
     options = {"order": "days", "bucketing": True, "prefetch": 2, "epochs": 2}
     settings = settings_for(funnel, **{f"train__{name}": v for name, v in options.items()})
     train_run(settings, tmp_path / "whole")
@@ -77,7 +77,7 @@ def test_however_batches_are_made_a_stop_changes_no_bit(funnel, settings_for, tm
 
 
 @pytest.mark.parametrize("choice", ["sparse_adam", "row_wise_adagrad"])
-def test_stopping_changes_no_bit_of_lazily_trained_tables(funnel, settings_for, tmp_path, choice):
+def test_resuming_is_bitwise_identical_with_lazy_optimizers(funnel, settings_for, tmp_path, choice):
     settings = settings_for(funnel, train__embedding_optimizer=choice, train__epochs=1)
     train_run(settings, tmp_path / "whole")
     with pytest.raises(StoppedError):
@@ -99,13 +99,13 @@ PHASES = {
     [PHASES, {**PHASES, "repeat": True}],
     ids=["phases", "repeated"],
 )
-def test_stopping_in_any_phase_changes_no_bit(funnel, settings_for, tmp_path, schedule):
+def test_resuming_is_bitwise_identical_in_any_phase(funnel, settings_for, tmp_path, schedule):
     annealed = {"start": 100.0, "end": 20.0}
     changes = {"train__schedule": schedule, "objective__temperature": annealed}
     settings = settings_for(funnel, **changes, train__epochs=2)
     train_run(settings, tmp_path / "whole")
     whole = bits_of(tmp_path / "whole")
-    for stop in (5, 6, 7, 8):  # around the first turn; an epoch is 6 steps
+    for stop in (5, 6, 7, 8):  # around the first change of phase; an epoch has 6 steps
         folder = tmp_path / f"stopped-{stop}"
         with pytest.raises(StoppedError):
             train_run(settings, folder, progress=StopAfter(stop))
@@ -113,13 +113,13 @@ def test_stopping_in_any_phase_changes_no_bit(funnel, settings_for, tmp_path, sc
         assert bits_of(folder) == whole, f"differs when stopped after step {stop}"
 
 
-def test_another_seed_gives_other_bits(funnel, settings_for, tmp_path):
+def test_another_seed_has_other_weights(funnel, settings_for, tmp_path):
     train_run(settings_for(funnel), tmp_path / "a")
     train_run(settings_for(funnel, train__seed=1), tmp_path / "b")
     assert bits_of(tmp_path / "a")["weights"] != bits_of(tmp_path / "b")["weights"]
 
 
-def test_sigkill_changes_no_bit(funnel, settings_for, tmp_path):
+def test_resuming_after_sigkill_is_bitwise_identical(funnel, settings_for, tmp_path):
     config = tmp_path / "config.toml"
     config.write_text(settings_for(funnel, train__epochs=12, train__patience=12).to_toml())
 
@@ -137,8 +137,8 @@ def test_sigkill_changes_no_bit(funnel, settings_for, tmp_path):
         return metrics.read_bytes().count(b"\n") if metrics.exists() else 0
 
     def finished(process):
-        _, told = process.communicate()
-        assert process.returncode == 0, told.decode()
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()
 
     finished(start(tmp_path / "whole"))
     killed = tmp_path / "killed"
@@ -150,7 +150,9 @@ def test_sigkill_changes_no_bit(funnel, settings_for, tmp_path):
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-        assert process.returncode == -signal.SIGKILL, "it must not have come to its end"
+        assert process.returncode == -signal.SIGKILL, (
+            "the process must have been killed before its end"
+        )
         assert not (killed / "report.json").exists()
     finished(start(killed))
     assert bits_of(killed) == bits_of(tmp_path / "whole")
@@ -192,7 +194,7 @@ def test_a_run_is_not_finished_on_other_data(settings_for, tmp_path, steps):
         train_run(settings_for(log), folder)
 
 
-def test_a_damaged_checkpoint_is_told_and_kept(funnel, settings_for, tmp_path):
+def test_a_damaged_checkpoint_is_reported_and_kept(funnel, settings_for, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(StoppedError):
         train_run(settings_for(funnel), folder, progress=StopAfter(5))

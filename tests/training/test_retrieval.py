@@ -1,4 +1,4 @@
-"""A run that draws its candidates and searches all items, from settings to verdict."""
+"""A run with sampled candidates and a search of all items, from settings to report."""
 
 import json
 
@@ -56,7 +56,7 @@ def run(funnel, tmp_path_factory):
     return folder, train_run(settings(funnel), folder)
 
 
-def test_training_sees_what_was_drawn(funnel):
+def test_training_candidates_are_sampled_as_the_settings_require(funnel):
     with run_data(settings(funnel)) as data:
         drawn = (
             ItemRetrieval(settings(funnel), data, torch.device("cpu"))
@@ -79,23 +79,25 @@ def test_a_run_reports_its_search_and_evaluate_says_the_same(run, funnel):
     assert found.to_json() == report
     values = pl.read_parquet(folder / "per_request.parquet")["catalogue/recall@20"]
     assert values.mean() == pytest.approx(report["metrics"]["recall@20"]["mean"])
-    again = train_run(settings(funnel), folder)  # complete: read, not run
+    again = train_run(settings(funnel), folder)  # complete, so that the result is read
     same = again.test.per_request["catalogue/recall@20"]
     assert np.array_equal(same, result.test.per_request["catalogue/recall@20"], equal_nan=True)
 
 
 @pytest.mark.parametrize("leaves_out", [None, 2])
-def test_the_search_is_that_of_the_scores_without_what_is_known(run, funnel, tmp_path, leaves_out):
-    """By plain Python over the log itself: ids, not codes."""
+def test_the_search_ranks_all_items_but_those_of_the_user_in_training(
+    run, funnel, tmp_path, leaves_out
+):
+    """Compared with plain Python on the log, by item ids."""
     folder, _ = run
     if leaves_out is not None:
         folder = tmp_path / "run"
         train_run(settings(funnel, catalogue__leaves_out=leaves_out, train__epochs=1), folder)
     known = 3 if leaves_out is None else leaves_out
     trained = load_run(folder)
-    cascade, schema, said = trained.cascade, trained.schema, trained.settings
+    cascade, schema = trained.cascade, trained.schema
     _, found = evaluate_run_catalogue(folder, funnel)
-    with run_data(said) as data:
+    with run_data(trained.settings) as data:
         split = data.split
         frame = pl.concat(list(data.log.frames(["user_id", "item_id", "level"])))
         codes = {v: i + 1 for i, v in enumerate(schema.vocabularies["item_id"])}
@@ -134,16 +136,16 @@ def test_the_search_is_that_of_the_scores_without_what_is_known(run, funnel, tmp
     assert 0 < np.mean(recalls) < 1
 
 
-def test_what_decides_leaves_out_the_same(funnel, tmp_path):
+def test_the_validation_metric_depends_on_the_excluded_items(funnel, tmp_path):
     changes = {"catalogue__decides": "recall@20", "train__epochs": 1}
     found = []
     for leaves_out in (None, 2, 0):
-        told = settings(funnel, catalogue__leaves_out=leaves_out, **changes)
-        found.append(train_run(told, tmp_path / str(leaves_out)).validation)
+        changed = settings(funnel, catalogue__leaves_out=leaves_out, **changes)
+        found.append(train_run(changed, tmp_path / str(leaves_out)).validation)
     assert len(set(found)) == 3
 
 
-def test_items_are_left_out_of_users_alone(funnel):
+def test_excluding_items_needs_a_user(funnel):
     with pytest.raises(ConfigError, match="leaves_out needs user"):
         settings(funnel, catalogue={"item": "item_id", "leaves_out": 2})
 
@@ -153,7 +155,7 @@ def test_an_index_is_as_good_as_its_recall(run, funnel):
     _, exact = evaluate_run_catalogue(folder, funnel)
     _, flat = evaluate_run_catalogue(folder, funnel, index="Flat")
     _, graph = evaluate_run_catalogue(folder, funnel, index="HNSW16")
-    assert flat.index_recall > 0.99  # sums may round apart
+    assert flat.index_recall > 0.99  # sums may be rounded differently
     assert 0.9 < graph.index_recall <= 1
     for name, summary in exact.metrics.items():
         assert flat.metrics[name].mean == pytest.approx(summary.mean, abs=0.01)
@@ -186,10 +188,9 @@ def test_the_command_searches_all_items(run, funnel):
     assert "hit rate" in table.stdout
     assert "of the exact lists" in table.stdout
     assert max(map(len, table.stdout.splitlines())) <= 100
-    told = json.loads(cascaderank("evaluate", folder, funnel, "--catalogue", "--json").stdout)
-    assert (
-        told["metrics"] == json.loads((folder / "report.json").read_text())["catalogue"]["metrics"]
-    )
+    printed = json.loads(cascaderank("evaluate", folder, funnel, "--catalogue", "--json").stdout)
+    report = json.loads((folder / "report.json").read_text())
+    assert printed["metrics"] == report["catalogue"]["metrics"]
     assert "add --catalogue" in refused("evaluate", folder, funnel, "--index", "Flat")
     message = refused("evaluate", folder, funnel, "--catalogue", "--stage", "retrieva")
     assert "no stage called 'retrieva' (did you mean 'retrieval'?)" in message
@@ -200,45 +201,45 @@ def test_the_command_searches_for_the_requests_that_are_named(run, funnel):
     words = ["evaluate", str(folder), str(funnel), "--catalogue", "--json", "--part", "validation"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
+    printed = json.loads(done.stdout)
     _, found = evaluate_run_catalogue(folder, funnel, part="validation")
-    assert told["part"] == "validation"
-    assert told["metrics"] == found.to_json()["metrics"]
+    assert printed["part"] == "validation"
+    assert printed["metrics"] == found.to_json()["metrics"]
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"catalogue": None}, "train.candidates.pool draws random items"),
         ({"train__candidates": None, "objective__name": "sampled_softmax",
           "objective__corrected": True}, "corrected = true of 'sampled_softmax' needs random"),
         ({"catalogue__item": "quality"}, "catalogue.item must be a categorical item feature"),
         ({"catalogue__item": "itemid"}, "did you mean 'item_id'"),
-        ({"objective__z": [0, 1]}, "objective.z must be 4 numbers, one for each level"),
+        ({"objective__z": [0, 1]}, "objective.z must have one value per level"),
         ({"data__target": {"z": [0, 3]}}, "has 4 levels, so z of the target must have 4 values"),
         ({"stages__retrieval__features": ["*"]}, "stages.retrieval reads 'match_2', 'gap_2'"),
         ({"train__candidates__levels": {"rankpos": 1}}, "no level called 'rankpos'"),
         ({"catalogue__decides": "recall@10"}, "catalogue: decides must be one of hit_rate@5"),
         ({"stages__ranking": {"model": "linear", "quota": 5, "features": ["quality"]},
           "catalogue__decides": "recall@20"},
-         "catalogue.decides is about the search of one stage; got 2"),
+         "catalogue.decides needs a cascade of one stage; got 2"),
         ({"stages__retrieval": {"model": "linear", "quota": 20},
           "catalogue__decides": "recall@20", "train__candidates": None},
-         "catalogue.decides is about a search of all items, and stages.retrieval cannot"),
+         "catalogue.decides needs a stage that can search all items, and stages.retrieval"),
         ({"catalogue__user": "price"}, "catalogue.user must be a categorical feature"),
     ],
     ids=str,
 )  # fmt: skip
-def test_what_cannot_be_is_told(funnel, tmp_path, changes, told):
+def test_settings_that_do_not_fit_are_refused(funnel, tmp_path, changes, message):
     with pytest.raises(ConfigError) as caught:
         train_run(settings(funnel, train__epochs=1, **changes), tmp_path / "run")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_the_search_decides_which_epoch_is_kept(funnel, tmp_path):
-    wanted = {"item": "item_id", "user": "user_id", "cutoffs": [5, 20], "decides": "recall@5"}
-    asked = settings(funnel, catalogue=wanted, train__epochs=4)
-    result = train_run(asked, tmp_path / "run")
+    catalogue = {"item": "item_id", "user": "user_id", "cutoffs": [5, 20], "decides": "recall@5"}
+    deciding = settings(funnel, catalogue=catalogue, train__epochs=4)
+    result = train_run(deciding, tmp_path / "run")
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     found = [json.loads(line)["validation"]["decides"] for line in lines]
     report = json.loads((tmp_path / "run" / "report.json").read_text())["training"]
@@ -247,11 +248,11 @@ def test_the_search_decides_which_epoch_is_kept(funnel, tmp_path):
     assert result.validation == report["validation"] == max(found)
     _, validation = evaluate_run_catalogue(tmp_path / "run", funnel, part="validation")
     assert validation.metrics["recall@5"].mean == pytest.approx(result.validation)
-    again = train_run(asked, tmp_path / "run")
+    again = train_run(deciding, tmp_path / "run")
     assert again.validation == result.validation
 
 
-def test_a_search_that_cannot_be_is_told_before_training(funnel, tmp_path):
+def test_a_stage_that_cannot_search_is_refused_before_training(funnel, tmp_path):
     wrong = settings(
         funnel, train__candidates=None, objective__name="bce", stages__retrieval__features=["*"]
     )
@@ -269,6 +270,6 @@ def test_a_stage_without_vectors_cannot_search(funnel, settings_for, tmp_path):
         evaluate_run_catalogue(tmp_path / "run", funnel, stage="ranking")
 
 
-def test_the_catalogue_of_a_log_without_one_is_its_candidates(funnel):
+def test_a_log_without_an_item_table_has_no_catalogue(funnel):
     assert RequestLog.open(funnel).catalogue() is None
     assert exact_search(torch.ones(1, 1), torch.ones(3, 1), 2).tolist() == [[0, 1]]

@@ -1,4 +1,4 @@
-"""Each part of a run gets its own rows of the split, the seed of the run and the settings."""
+"""Each part of a run uses its rows of the split, the seed of the run, and the settings."""
 
 from pathlib import Path
 
@@ -11,17 +11,18 @@ from cascaderank.data.encoding.fitting import fit_schema
 from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
 from cascaderank.objectives import Objective
-from cascaderank.progress import Silent
+from cascaderank.runs.build import build_cascade, build_run_objective
 from cascaderank.runs.data import run_data
+from cascaderank.runs.load import load_run
 from cascaderank.settings.run import check_settings
 from cascaderank.training.domain_checks import check_domains
-from cascaderank.training.evaluate_run import evaluate_run_catalogue
-from cascaderank.training.field_selection import select_run
-from cascaderank.training.retrieval import sampler_of
-from cascaderank.training.train_run import build_cascade, judge, load_run, run_objective, train_run
+from cascaderank.training.evaluate_run import evaluate_rows, evaluate_run_catalogue
+from cascaderank.training.field_selection import select_fields
+from cascaderank.training.retrieval import ItemRetrieval
+from cascaderank.training.train_run import train_run
 from tests.training.test_entire_chain import LEVELS, SCHEMA, written
 from tests.training.test_entire_chain import settings_of as chain_settings
-from tests.training.test_items import settings as search_settings
+from tests.training.test_retrieval import settings as search_settings
 
 CPU = torch.device("cpu")
 
@@ -50,14 +51,14 @@ def data(funnel):
 
 @pytest.fixture
 def batches(monkeypatch):
-    """Rows, labels and mask of each batch that an objective gets."""
-    found, forward = [], Objective.forward
+    """Rows, labels and mask of each batch that the objective is evaluated on."""
+    found, evaluate = [], Objective.evaluate
 
-    def spy(self, scores, labels, **options):
-        found.append((options["rows"].tolist(), labels, options["mask"]))
-        return forward(self, scores, labels, **options)
+    def spy(self, inputs, **options):
+        found.append((inputs.rows.tolist(), inputs.labels, inputs.mask))
+        return evaluate(self, inputs, **options)
 
-    monkeypatch.setattr(Objective, "forward", spy)
+    monkeypatch.setattr(Objective, "evaluate", spy)
     return found
 
 
@@ -86,7 +87,7 @@ def test_the_seed_of_a_run_draws_its_first_weights(funnel, data, tmp_path):
     for seed in (0, 1):
         settings = settings_of(funnel, train__seed=seed, train__learning_rate=1e-9)
         train_run(settings, tmp_path / str(seed), data=data)
-        cascade, _, _ = load_run(tmp_path / str(seed))
+        cascade = load_run(tmp_path / str(seed)).cascade
         weights.append(torch.cat([p.detach().flatten() for p in cascade.parameters()]))
     assert (weights[0] - weights[1]).abs().max() > 0.01
 
@@ -106,10 +107,9 @@ def test_the_report_follows_the_settings_of_evaluation(funnel, data):
 
     def report(**changes):
         changed = settings.changed({f"evaluation.{k}": v for k, v in changes.items()})
-        return judge(changed, cascade, data.encoded, data.split.test, CPU, Silent()).to_json()
+        return evaluate_rows(changed, cascade, data, data.split.test, device=CPU).to_json()
 
     plain = report()
-    assert report(batch_size=5) == plain
     assert report(seed=0) == plain
     assert report(seed=1)["metrics"] != plain["metrics"]
     assert report(bootstrap=6)["metrics"] != plain["metrics"]
@@ -117,14 +117,16 @@ def test_the_report_follows_the_settings_of_evaluation(funnel, data):
 
 
 def test_default_levels_of_an_objective_are_spread_evenly(funnel):
-    """The log has four levels, so that of two stages the second enters at level 2."""
+    """With four levels and two stages, the second stage enters at level 2."""
     log = RequestLog.open(funnel)
     assert len(log.manifest.level_names) == 4
     scores = torch.randn(2, 3, 12, generator=torch.Generator().manual_seed(0))
     levels = torch.arange(12).remainder(4).expand(3, 12)
 
     def terms(**options):
-        objective = run_objective(settings_of(funnel, objective={"name": "bce", **options}), log)
+        objective = build_run_objective(
+            settings_of(funnel, objective={"name": "bce", **options}), log
+        )
         return objective(scores, levels.float(), levels=levels).terms
 
     assert terms() == terms(entry_levels=[0, 2])
@@ -134,7 +136,10 @@ def test_default_levels_of_an_objective_are_spread_evenly(funnel):
 def test_candidates_are_drawn_by_seed_and_training_frequency(funnel):
     settings = search_settings(funnel)
     with run_data(settings) as data:
-        samplers = [sampler_of(settings.changed({"train.seed": s}), data) for s in (0, 1, 1)]
+        samplers = [
+            ItemRetrieval(settings.changed({"train.seed": s}), data, CPU).sampler()
+            for s in (0, 1, 1)
+        ]
         one, other, same = (s.draw(data.split.train, 0).places.tolist() for s in samplers)
         assert one != other
         assert other == same
@@ -148,7 +153,7 @@ def test_candidates_are_drawn_by_seed_and_training_frequency(funnel):
 
 
 def test_a_search_of_another_log_leaves_nothing_out(funnel, tmp_path):
-    """The training part of another log is no history: the run was not trained on it."""
+    """The training part of another log is not excluded: the run was not trained on it."""
     log = RequestLog.open(funnel)
     other = tmp_path / "other"
     with RequestLogWriter(
@@ -203,19 +208,19 @@ def cold(chain, tmp_path_factory) -> Path:
 def test_cold_with_gates_starts_from_the_weights_of_a_run(chain, cold, tmp_path):
     changes = {"train.start": str(cold), "train.learning_rate": 1e-9}
     train_run(chain_settings(chain, ["cold"]).changed(changes), tmp_path / "run")
-    (before, _, _), (after, _, _) = load_run(cold), load_run(tmp_path / "run")
+    before, after = load_run(cold).cascade, load_run(tmp_path / "run").cascade
     for one, other in zip(before.parameters(), after.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
 def test_fields_are_weighed_on_the_training_requests(cold):
-    found, _ = select_run(cold, keep=2)
-    cascade, _, settings = load_run(cold)
-    with run_data(settings) as data:
+    found, _ = select_fields(cold, keep=2)
+    run = load_run(cold)
+    with run_data(run.settings) as data:
 
         def importance(rows):
             batches = RequestLoader(data.encoded, rows, batch_size=256).epoch(0)
-            return cascade.stages["stage_0"].importance(batches)
+            return run.cascade.stages["stage_0"].importance(batches)
 
         assert found["stage_0"].importance == importance(data.split.train)
         assert found["stage_0"].importance != importance(data.split.test)
@@ -231,7 +236,7 @@ def test_clicks_are_exposures_where_clicks_are_not_learnt(tmp_path):
 
 
 def test_a_joint_objective_is_checked_with_the_levels_of_the_whole(tmp_path):
-    """No candidate is at the top level of the log; both objectives take level 1 for exposed."""
+    """No candidate has the highest level of the log; both objectives use level 1 as exposed."""
     rng = np.random.default_rng(0)
     level = rng.integers(0, 2, (40, 16))
     columns = {

@@ -1,4 +1,4 @@
-"""In a phase some stages learn and the others stand still, from whom and by what it says."""
+"""A phase trains its stages on its terms and candidates, and freezes all other stages."""
 
 import json
 
@@ -41,7 +41,7 @@ def cascade():
     )
 
 
-def test_who_reaches_a_stage_is_who_the_stages_before_it_keep(cascade):
+def test_a_stage_is_reached_by_the_candidates_that_all_earlier_stages_keep(cascade):
     batch = RequestBatch(items={}, mask=torch.tensor([[True, True, True, True]]))
     got = reached(cascade, cascade(batch), batch.mask)
     assert got[:, 0].int().tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [0, 1, 1, 0]]
@@ -65,7 +65,7 @@ def test_stages_that_do_not_learn_stand_still(cascade):
     )
 
 
-def test_what_stages_share_learns_with_one_of_them():
+def test_a_shared_parameter_is_trained_with_any_of_its_stages():
     cascade = cascade_of([2.0, 1.0], [1.0, 2.0], quotas=(2, 1))
     cascade.stages["second"].weight = cascade.stages["first"].weight
     objective = build_objective("bce", stages=cascade.stage_names, quotas=(2, 1), ground_truth=1)
@@ -76,7 +76,7 @@ def test_what_stages_share_learns_with_one_of_them():
 
 @pytest.fixture(scope="module")
 def spied(tmp_path_factory):
-    """Run with changed settings, and note the weights of each stage after each step."""
+    """Train a run and return, for each step, the stages and term weights that changed, and terms."""
 
     def run(settings, folder):
         history, take = [], Trainer._step
@@ -116,7 +116,7 @@ def test_momentum_and_decay_do_not_move_a_stage_that_stands_still(
         assert terms == {"end_to_end", f"top_k/{name}"}
 
 
-def test_a_stage_without_a_counted_term_stands_still(spied, funnel, settings_for, tmp_path):
+def test_a_stage_without_an_active_term_is_frozen(spied, funnel, settings_for, tmp_path):
     schedule = {"preset": "rankflow", "steps": 3}
     settings = settings_for(funnel, objective__name="rankflow", train__schedule=schedule)
     history, _ = spied(settings, tmp_path / "run")
@@ -129,7 +129,7 @@ def test_a_stage_without_a_counted_term_stands_still(spied, funnel, settings_for
 
 
 def test_each_phase_hands_on_its_best_weights(spied, funnel, settings_for, tmp_path):
-    """Stages in sequence: the first keeps the weights by which it alone recalled most."""
+    """Schedule "sequential": the first stage keeps the weights of its best recall alone."""
     changes = {"objective__name": "bce", "train__schedule": "sequential"}
     changes |= {"train__learning_rate": 0.05, "train__epochs": 6, "train__patience": 2}
     _, result = spied(settings_for(funnel, **changes), tmp_path / "run")
@@ -169,18 +169,17 @@ def test_survivors_are_what_the_stages_before_pass_at_present(funnel, settings_f
     """The objective is given just those, whatever it is."""
     phases = {"phases": [{"candidates": "survivors", "epochs": 1}]}
     settings = settings_for(funnel, train__schedule=phases, objective__name="bce")
-    given, forward = [], Objective.forward
+    recorded, evaluate = [], Objective.evaluate
 
-    def spy(self, scores, labels, **options):
-        given.append((scores.detach(), options))
-        return forward(self, scores, labels, **options)
+    def spy(self, inputs, **options):
+        recorded.append((inputs.scores.detach(), inputs.mask, options["reached"]))
+        return evaluate(self, inputs, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Objective, "forward", spy)
+        patch.setattr(Objective, "evaluate", spy)
         train_run(settings, tmp_path / "run")
-    assert len(given) == 6
-    for scores, options in given:
-        mask, got = options["mask"], options["reached"]
+    assert len(recorded) == 6
+    for scores, mask, got in recorded:
         assert got[0].equal(mask)
         order = scores[0].masked_fill(~mask, -torch.inf).argsort(-1, descending=True)
         best = torch.zeros_like(mask).scatter(-1, order[:, :30], True) & mask
@@ -188,16 +187,16 @@ def test_survivors_are_what_the_stages_before_pass_at_present(funnel, settings_f
 
 
 def test_progress_goes_from_zero_to_one(funnel, settings_for, tmp_path):
-    seen, forward = [], Objective.forward
+    recorded, evaluate = [], Objective.evaluate
 
-    def spy(self, scores, labels, **options):
-        seen.append(options["progress"])
-        return forward(self, scores, labels, **options)
+    def spy(self, inputs, **options):
+        recorded.append(inputs.progress)
+        return evaluate(self, inputs, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Objective, "forward", spy)
+        patch.setattr(Objective, "evaluate", spy)
         train_run(settings_for(funnel, train__patience=9), tmp_path / "run")
-    assert seen == [step / 18 for step in range(18)]
+    assert recorded == [step / 18 for step in range(18)]
 
 
 def test_an_annealed_temperature_is_read_from_a_table(funnel, settings_for, tmp_path):

@@ -1,4 +1,4 @@
-"""A run leaves a folder that says everything, and can be judged again from it."""
+"""A run writes a complete folder, from which it can be loaded and evaluated again."""
 
 import json
 import tomllib
@@ -37,7 +37,7 @@ def run(funnel, tmp_path_factory):
     return train_run(settings, folder), folder
 
 
-def test_the_folder_says_everything(run):
+def test_the_folder_is_complete(run):
     _, folder = run
     assert {p.name for p in folder.iterdir()} == {
         ".lock", "config.toml", "environment.json", "metrics.jsonl", "per_request.parquet",
@@ -67,9 +67,9 @@ def test_report_and_per_request_values_agree(run):
     report = json.loads((folder / "report.json").read_text())
     values = pl.read_parquet(folder / "per_request.parquet")
     assert values.height == report["requests"]["test"] == report["test"]["requests"]
-    told = report["test"]["metrics"]["joint_recall"]["mean"]
-    assert values["joint_recall"].fill_nan(None).mean() == pytest.approx(told, abs=1e-12)
-    assert result.test.metrics["joint_recall"].mean == pytest.approx(told, abs=1e-12)
+    mean = report["test"]["metrics"]["joint_recall"]["mean"]
+    assert values["joint_recall"].fill_nan(None).mean() == pytest.approx(mean, abs=1e-12)
+    assert result.test.metrics["joint_recall"].mean == pytest.approx(mean, abs=1e-12)
 
 
 def test_weights_are_the_best_ones_and_load(run):
@@ -91,7 +91,7 @@ def test_judging_again_gives_the_same_report(run, funnel):
     assert report.to_json() == result.test.to_json()
 
 
-def test_a_run_can_be_judged_by_another_ground_truth(run, funnel):
+def test_a_run_can_be_evaluated_with_another_ground_truth(run, funnel):
     result, folder = run
     _, report = evaluate_run(folder, funnel, target="level", threshold=2)
     top = pl.concat(RequestLog.open(funnel).frames(["level"]))["level"]
@@ -103,12 +103,12 @@ def test_a_run_can_be_judged_by_another_ground_truth(run, funnel):
         evaluate_run(folder, funnel, target="lable")
 
 
-def test_every_request_of_a_log_can_be_judged(run, funnel):
+def test_all_requests_of_a_log_can_be_evaluated(run, funnel):
     part, report = evaluate_run(run[1], funnel, part="all")
     assert (part, report.requests) == ("all", RequestLog.open(funnel).manifest.requests)
 
 
-def test_another_log_is_judged_whole(run, funnel, tmp_path):
+def test_all_requests_of_another_log_are_evaluated(run, funnel, tmp_path):
     log = RequestLog.open(funnel)
     with RequestLogWriter(
         tmp_path / "other", name="other", schema=log.schema, level_names=log.manifest.level_names
@@ -129,11 +129,11 @@ def test_a_log_of_another_schema_is_refused(run, tmp_path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path, funnel):
     with pytest.raises(RunError, match="no such folder"):
         load_run(tmp_path / "nowhere")
-    with pytest.raises(RunError, match=r"holds files and no config\.toml"):
+    with pytest.raises(RunError, match=r"found files and no config\.toml"):
         load_run(funnel)
 
 
-def test_training_learns(funnel, settings_for, tmp_path):
+def test_training_improves_recall(funnel, settings_for, tmp_path):
     few = train_run(
         settings_for(funnel, train__epochs=1, train__learning_rate=1e-6), tmp_path / "a"
     )
@@ -142,11 +142,11 @@ def test_training_learns(funnel, settings_for, tmp_path):
         tmp_path / "b",
     )
     assert many.test.metrics["joint_recall"].mean > few.test.metrics["joint_recall"].mean + 0.05, (
-        "training must beat fresh weights clearly"
+        "training must clearly improve on the initial weights"
     )
 
 
-def test_a_diverging_loss_is_told(funnel, settings_for, tmp_path, monkeypatch):
+def test_a_diverging_loss_is_an_error(funnel, settings_for, tmp_path, monkeypatch):
     from cascaderank.stages.linear import Linear
 
     monkeypatch.setattr(
@@ -154,11 +154,11 @@ def test_a_diverging_loss_is_told(funnel, settings_for, tmp_path, monkeypatch):
     )
     settings = settings_for(funnel)
     settings = settings.changed({"stages": {"only": {"model": "linear", "quota": 5}}})
-    with pytest.raises(RunError, match="is no longer a number at step"):
+    with pytest.raises(RunError, match="the loss is not finite at step"):
         train_run(settings, tmp_path / "run")
 
 
-def test_a_run_can_learn_day_by_day(funnel, settings_for, tmp_path):
+def test_a_run_can_be_trained_day_by_day(funnel, settings_for, tmp_path):
     weights = {}
     for order in ("shuffled", "days"):
         settings = settings_for(funnel, train__order=order, train__epochs=1)
@@ -167,29 +167,33 @@ def test_a_run_can_learn_day_by_day(funnel, settings_for, tmp_path):
     assert weights["days"] != weights["shuffled"]
 
 
-def test_a_log_without_days_is_told_before_any_work(funnel, settings_for, tmp_path):
+def test_a_log_without_timestamps_is_refused_before_encoding(funnel, settings_for, tmp_path):
     log = RequestLog.open(funnel)
     with RequestLogWriter(
         tmp_path / "log", name="days", schema=log.schema, level_names=log.manifest.level_names
     ) as writer:
         writer.write(pl.concat(log.frames()).drop("timestamp"))
     settings = settings_for(tmp_path / "log", train__order="days")
-    with pytest.raises(DataError, match=r"no timestamps to learn day by day; say train\.order"):
+    with pytest.raises(
+        DataError, match=r"needs timestamps, and the log has none; set train\.order"
+    ):
         train_run(settings, tmp_path / "run")
     assert not (tmp_path / "run" / "schema.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"relevance.top": 40}, "relevance.top is 40, so all candidates are ground truth"),
         (
             {"stages.retrieval.quota": 50, "stages.ranking.quota": 45},
-            "the last quota is 45, so no stage drops what counts",
+            "the last quota is 45, so no stage drops a candidate",
         ),
     ],
 )
-def test_lists_that_leave_nothing_to_decide_are_told(funnel, settings_for, tmp_path, changes, told):
+def test_lists_on_which_all_cascades_are_equal_are_refused(
+    funnel, settings_for, tmp_path, changes, message
+):
     settings = settings_for(funnel).changed(changes)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         train_run(settings, tmp_path / "run")

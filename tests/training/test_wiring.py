@@ -1,4 +1,4 @@
-"""The training loop validates, clips, stops, saves and records as its settings say."""
+"""The training loop validates, clips, stops, saves and logs according to its settings."""
 
 import json
 import math
@@ -16,13 +16,15 @@ from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import DivergedError
 from cascaderank.evaluation import evaluate
 from cascaderank.objectives import build_objective
+from cascaderank.runs.build import build_cascade, build_run_objective
 from cascaderank.runs.data import run_data
 from cascaderank.runs.folder import RunFolder
+from cascaderank.runs.load import load_run
 from cascaderank.settings.run import TrainSettings, check_settings
 from cascaderank.training.checkpoint import load_checkpoint
 from cascaderank.training.optimizer import build_optimizer
 from cascaderank.training.scheduler import reached
-from cascaderank.training.train_run import build_cascade, load_run, run_objective, train_run
+from cascaderank.training.train_run import train_run
 from cascaderank.training.trainer import Trainer
 from tests.training.test_resume import StopAfter, StoppedError
 
@@ -53,14 +55,14 @@ def data(funnel):
 
 @pytest.fixture
 def trainer_of(funnel, data, tmp_path):
-    """Build a trainer on the small funnel; keyword arguments are settings of training."""
+    """Build a trainer on the small funnel; other keyword arguments are settings of training."""
 
     def build(*, decides=None, train=None, folder="run", **options):
         settings = settings_of(funnel, **options)
         torch.manual_seed(0)
         return Trainer(
             build_cascade(settings, data.schema),
-            run_objective(settings, data.log),
+            build_run_objective(settings, data.log),
             train=train or RequestLoader(data.encoded, data.split.train, batch_size=32, seed=0),
             validation=RequestLoader(data.encoded, data.split.validation, batch_size=32),
             relevance=settings.relevance,
@@ -93,7 +95,7 @@ def test_the_validation_part_with_the_saved_weights_gives_the_recorded_recall(
     recorded = [r["validation"]["joint_recall"] for r in records_of(tmp_path / "run")]
     assert len(recorded) == 6
     assert recorded[-1] < max(recorded), "the test means nothing if the last epoch is the best"
-    cascade, _, _ = load_run(tmp_path / "run")
+    cascade = load_run(tmp_path / "run").cascade
 
     def recall(rows):
         loader = RequestLoader(data.encoded, rows, batch_size=64)
@@ -169,7 +171,7 @@ def test_without_a_validation_value_the_last_epoch_is_kept(trainer_of, tmp_path)
 
 
 class Recorded:
-    """A loader that notes the rows of each epoch."""
+    """A loader that records the rows of each epoch."""
 
     def __init__(self, loader):
         self.loader, self.batches_per_epoch, self.rows = loader, loader.batches_per_epoch, []
@@ -189,19 +191,26 @@ def test_each_epoch_has_an_order_of_its_own(trainer_of, data):
     assert all(one != other for one, other in pairwise([*train.rows, train.rows[0]]))
 
 
+def intercept(trainer, function):
+    """Apply a function to the output of the objective at each step."""
+    evaluate = trainer.objective.evaluate
+    trainer.objective.evaluate = lambda *args, **options: function(evaluate(*args, **options))
+
+
 def test_the_mean_of_a_term_is_over_the_batches_that_counted_it(trainer_of, tmp_path):
     trainer = trainer_of(schedule={"preset": "alternating", "steps": 2})
-    seen = {}
+    recorded = {}
 
-    def note(_, __, out):
+    def record_values(out):
         for name, value in {"loss": out.total, **out.terms}.items():
-            seen.setdefault(name, []).append(float(value.detach()))
+            recorded.setdefault(name, []).append(float(value.detach()))
+        return out
 
-    trainer.objective.register_forward_hook(note)
+    intercept(trainer, record_values)
     trainer.fit()
     (record,) = records_of(tmp_path / "run")
-    assert (len(seen["top_k/retrieval"]), len(seen["top_k/ranking"])) == (4, 2)
-    means = {name: sum(values) / len(values) for name, values in seen.items()}
+    assert (len(recorded["top_k/retrieval"]), len(recorded["top_k/ranking"])) == (4, 2)
+    means = {name: sum(values) / len(values) for name, values in recorded.items()}
     assert record["train"] == pytest.approx(means, rel=1e-6)
 
 
@@ -217,10 +226,8 @@ def test_a_checkpoint_is_written_every_so_many_steps(funnel, data, tmp_path, eve
 
 def test_an_infinite_loss_is_an_error(trainer_of):
     trainer = trainer_of()
-    trainer.objective.register_forward_hook(
-        lambda _, __, out: replace(out, total=out.total + math.inf)
-    )
-    with pytest.raises(DivergedError, match=r"loss is no longer a number at step 6"):
+    intercept(trainer, lambda out: replace(out, total=out.total + math.inf))
+    with pytest.raises(DivergedError, match=r"the loss is not finite at step 6 \(loss = inf\)"):
         trainer.fit()
 
 

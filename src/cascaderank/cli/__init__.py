@@ -1,7 +1,8 @@
 """The command line: one command per file, registered here.
 
-Results go to stdout, talk and progress bars to stderr. Exit code 0 is done, 2 is the user's
-mistake told in one line, 1 is a bug. Nothing heavy is imported before a command runs.
+Results go to stdout, messages and progress bars to stderr. Exit code 0 means success, 2 a user
+error, reported in one line, 130 an interrupt, and 1 a bug. Heavy modules are imported only when a
+command runs.
 """
 
 import os
@@ -21,18 +22,18 @@ from cascaderank.cli.prune import prune
 from cascaderank.cli.simulate import simulate
 from cascaderank.cli.train import train
 
-# Threads of torch that wait by spinning slow a busy machine down twentyfold, those that sleep at
-# once an idle one by a fifth (docs/decisions/0002): spin for some microseconds, then sleep.
-# Read when torch is loaded, which no command does before it runs.
+# Idle threads of torch that spin slow a busy machine down twentyfold; threads that sleep at once
+# slow an idle machine down by a fifth (docs/decisions/0002). Hence: spin for some microseconds,
+# then sleep. These variables are read when torch is loaded, which happens only in commands.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 app = typer.Typer(
     name="cascaderank",
-    help="Train, judge and explain a cascade ranking system as one network.",
+    help="Train, evaluate and explain cascade ranking systems as one network.",
     add_completion=False,
-    rich_markup_mode="markdown",  # brackets in help are names of tables
+    rich_markup_mode="markdown",  # rich markup would remove [table] names
     pretty_exceptions_show_locals=False,
 )
 for command in (
@@ -49,17 +50,17 @@ for command in (
     ls,
 ):
     app.command()(command)
-app.command("select", hidden=True, deprecated=True)(fields)  # what `fields` was called in 0.1
+app.command("select", hidden=True, deprecated=True)(fields)  # the name of `fields` in version 0.1
 
 
 def main() -> None:
-    """Run the command line; words that it does not take are told in one line too."""
+    """Run the command line; invalid commands and options are reported in one line, too."""
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except typer.Abort:
         sys.exit(130)
-    except typer.TyperException as mistake:
-        command = getattr(getattr(mistake, "ctx", None), "command_path", "cascaderank")
-        told = " ".join(mistake.format_message().split())
-        typer.echo(f"{command}: {told.rstrip('.')}; see {command} --help", err=True)
-        sys.exit(mistake.exit_code)
+    except typer.TyperException as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", "cascaderank")
+        message = " ".join(error.format_message().split())
+        typer.echo(f"{command}: {message.rstrip('.')}; see {command} --help", err=True)
+        sys.exit(error.exit_code)

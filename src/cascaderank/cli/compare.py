@@ -1,31 +1,32 @@
-"""``cascaderank compare``: methods beside one another."""
+"""``cascaderank compare``: tune, train and compare methods."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, say, user_errors
+from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, notify, user_errors
 
 
 @user_errors
 def compare(
-    config: Annotated[Path, typer.Argument(help="Settings of the runs, a TOML file.")],
+    config: Annotated[Path, typer.Argument(help="TOML file with the settings of the runs.")],
     objectives: Annotated[
         str | None,
         typer.Option(
-            help="Names of objectives or of [compare.variants], with commas; those of the config "
-            "if not given."
+            help="Methods to compare, separated by commas: names of objectives or of "
+            "[compare.variants]. Default: compare.objectives of the config."
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Runs per method; that of the config if not given.")
+        int | None,
+        typer.Option(min=1, help="Runs per method. Default: compare.seeds of the config."),
     ] = None,
     streaming: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Of a split by day: test each of the last N days alone, by models that were "
+            help="For a split by day: test each of the last N days separately, with models "
             "trained on the days before it.",
         ),
     ] = None,
@@ -33,25 +34,28 @@ def compare(
         int | None,
         typer.Option(
             min=1,
-            help="Processes that train at the same time. They share the threads, whose number may "
-            "change the last digits of a sum; results depend on it in no other way.",
+            help="Number of processes that train at the same time. They share the CPU threads; "
+            "the number of threads can change the last digits of results, and nothing else.",
         ),
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="Folder of all runs; runs/NAME-compare of the config if not given."),
+        typer.Option(help="Folder of all runs. Default: runs/NAME-compare for NAME.toml."),
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="Method that gains are over; compare.reference otherwise.")
+        str | None,
+        typer.Option(
+            help="Method that gains are computed against. Default: compare.reference of the config."
+        ),
     ] = None,
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tune and train methods with equal budgets and seeds; print them beside the baselines.
+    """Tune and train methods with equal budgets and seeds, and compare them with baselines.
 
-    The config says what is tried ([compare.grid], [compare.tuning]); recall of the validation
-    requests decides. A comparison that was killed goes on where it stopped when the same command
-    is given again.
+    The tables [compare.grid] and [compare.tuning] of the config define the search space; the best
+    settings are those with the highest validation value. To resume an interrupted comparison,
+    repeat the command.
     """
     from cascaderank.errors import MissingExtraError
     from cascaderank.experiments.compare import compare as run_comparison
@@ -84,5 +88,5 @@ def compare(
         write_plot(result, folder)
         files = "comparison.json, .md, .tex, .png and .svg"
     except MissingExtraError as error:
-        say(f"no plot: {error}")
-    say(f"the runs are in {folder}, and with them {files}")
+        notify(f"no plot: {error}")
+    notify(f"wrote the runs, {files} to {folder}")

@@ -1,21 +1,25 @@
-"""``cascaderank demo``: the whole path in one command."""
+"""``cascaderank demo``: simulate, train, compare."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, say, user_errors
+from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, notify, user_errors
 
 
 @user_errors
 def demo(
-    run: Annotated[Path, typer.Option(help="Folder of the demo.")] = Path("runs/demo"),
-    requests: Annotated[int, typer.Option(min=100, help="How many to simulate.")] = 20_000,
+    run: Annotated[Path, typer.Option(help="Folder of the data set and the runs.")] = Path(
+        "runs/demo"
+    ),
+    requests: Annotated[
+        int, typer.Option(min=100, help="Number of requests to simulate.")
+    ] = 20_000,
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Simulate a funnel, train LCRON and a baseline with equal budgets, and print the table."""
+    """Simulate a two-stage funnel, train LCRON and a baseline on it, and compare them."""
     from cascaderank.data.sources import SOURCES
     from cascaderank.experiments.compare import compare
     from cascaderank.reports.comparison_files import write_comparison
@@ -27,7 +31,7 @@ def demo(
         Path(__file__).with_name("demo.toml"), [f"data.path={log}", *(changes or [])]
     )
     if not (log / "manifest.json").exists():
-        say("simulating a funnel of two stages ...")
+        notify("simulating a two-stage funnel ...")
         SOURCES["synthetic"](None, log, requests=requests, name="synthetic funnel")
     with Bars() as bars:
         result = compare(settings, run / "runs", progress=bars)
@@ -36,4 +40,4 @@ def demo(
         emit_json(result.to_json())
         return
     emit(*comparison_tables(result))
-    say(f"the log is in {log}, the runs in {run / 'runs'}")
+    notify(f"wrote the data set to {log} and the runs to {run / 'runs'}")

@@ -1,33 +1,40 @@
-"""``cascaderank heatmap``: losses trained for one (m, k) and judged at all of a grid."""
+"""``cascaderank heatmap``: train losses for one (m, k), and evaluate them at a grid of (m, k)."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, Changes, emit_json, numbers, say, user_errors
+from cascaderank.cli.shell import AsJson, Bars, Changes, emit_json, notify, numbers, user_errors
 
 
 @user_errors
 def heatmap(
-    config: Annotated[Path, typer.Argument(help="Settings of a run with one stage, a TOML file.")],
+    config: Annotated[
+        Path, typer.Argument(help="TOML file with the settings of a run with one stage.")
+    ],
     losses: Annotated[
-        str, typer.Option(help="Names of objectives, with commas.")
+        str, typer.Option(help="Names of objectives, separated by commas.")
     ] = "relaxed_recall,lambda_recall",
-    m: Annotated[str, typer.Option(help="How many the stage passes on, with commas.")] = "10,30",
-    k: Annotated[str, typer.Option(help="Sizes of the ground truth, with commas.")] = "5,15",
+    m: Annotated[
+        str, typer.Option(help="Numbers of candidates that the stage keeps, separated by commas.")
+    ] = "10,30",
+    k: Annotated[
+        str, typer.Option(help="Sizes of the ground truth, separated by commas.")
+    ] = "5,15",
     seeds: Annotated[int, typer.Option(min=1, help="Runs per loss, (m, k) and fold.")] = 1,
     run: Annotated[
         Path | None,
-        typer.Option(help="Folder of all runs; runs/NAME-heatmap of the config if not given."),
+        typer.Option(help="Folder of all runs. Default: runs/NAME-heatmap for NAME.toml."),
     ] = None,
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train every loss for every (m, k) and judge every model at all of them.
+    """Train each loss for each (m, k), and evaluate each model at all (m, k).
 
-    A loss that is about Recall@m@k should do best where it was trained for: its consistency says
-    how far it does. Runs that are complete are not run again.
+    A loss for Recall@m@k should have its best Recall@m@k when it is trained for this (m, k); the
+    consistency of a loss measures how far this holds. To resume, repeat the command: complete runs
+    are not trained again.
     """
     from cascaderank.errors import MissingExtraError
     from cascaderank.experiments.heatmap import heatmap as run_heatmap
@@ -39,7 +46,7 @@ def heatmap(
     settings = read_settings(config, changes or [])
     folder = run or Path("runs") / f"{config.stem}-heatmap"
     with Bars() as bars:
-        found = run_heatmap(
+        result = run_heatmap(
             settings,
             folder,
             losses=[name.strip() for name in losses.split(",") if name.strip()],
@@ -49,14 +56,14 @@ def heatmap(
             progress=bars,
         )
     if as_json:
-        emit_json(found.to_json())
+        emit_json(result.to_json())
     else:
-        typer.echo(heatmap_markdown(found))
-    write_atomically(folder / "heatmap.md", heatmap_markdown(found).encode())
+        typer.echo(heatmap_markdown(result))
+    write_atomically(folder / "heatmap.md", heatmap_markdown(result).encode())
     files = "heatmap.json and .md"
     try:
-        write_atomically(folder / "heatmap.png", heatmap_png(found))
+        write_atomically(folder / "heatmap.png", heatmap_png(result))
         files = "heatmap.json, .md and .png"
     except MissingExtraError as error:
-        say(f"no plot: {error}")
-    say(f"the runs are in {folder}, and with them {files}")
+        notify(f"no plot: {error}")
+    notify(f"wrote the runs, {files} to {folder}")

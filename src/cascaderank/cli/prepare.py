@@ -1,4 +1,4 @@
-"""``cascaderank prepare``: make a data set from files of other layouts, or out of thin air."""
+"""``cascaderank prepare``: convert files of a known layout to a data set, or generate one."""
 
 import time
 import tomllib
@@ -8,35 +8,36 @@ from typing import Annotated, Any
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, say, user_errors
+from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, notify, user_errors
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 
 
 @user_errors
 def prepare(
     source: Annotated[
-        str, typer.Argument(help="What to read; `cascaderank ls sources` lists them.")
+        str, typer.Argument(help="Layout of the files; `cascaderank ls sources` lists them.")
     ],
     to: Annotated[Path, typer.Option(help="Folder of the data set to write.")],
     from_: Annotated[
         list[Path] | None,
-        typer.Option("--from", help="File or folder to read; may be given again."),
+        typer.Option("--from", help="File or folder to read; can be repeated."),
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", help="Option of the source, name=value as in TOML; may be given again."
-        ),
+        typer.Option("--set", help="Option of the source, name=value as in TOML; can be repeated."),
     ] = None,
     overwrite: Annotated[
         bool,
         typer.Option(
-            "--overwrite", help="Replace the data set at --to, once the new one is whole."
+            "--overwrite", help="Replace the data set at --to when the new one is complete."
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a data set, and print what is in it."""
+    """Convert files to a data set, or generate a synthetic one, and print a summary.
+
+    `cascaderank ls sources NAME` describes a source and its options.
+    """
     from cascaderank.data.log.request_log import RequestLog
     from cascaderank.data.log.summary import summarise
     from cascaderank.data.sources import SOURCES
@@ -45,15 +46,14 @@ def prepare(
     options = source_options(source, changes or [])
     if (to / "manifest.json").is_file() and not overwrite:
         raise DataError(
-            f"{to}: there is a data set already; choose another folder, or say --overwrite"
+            f"--to: {to} already has a data set; choose another folder, or add --overwrite"
         )
     started = time.monotonic()
-    takes = SOURCES.options(source)
+    accepted = SOURCES.options(source)
     with Bars() as bars:
-        offered = {"overwrite": overwrite, "progress": _percent(bars)}
-        SOURCES[source](
-            tuple(from_ or ()), to, **{k: v for k, v in offered.items() if k in takes}, **options
-        )
+        common = {"overwrite": overwrite, "progress": _percent_bar(bars)}
+        common = {name: value for name, value in common.items() if name in accepted}
+        SOURCES[source](tuple(from_ or ()), to, **common, **options)
     summary = {
         "source": source,
         "path": str(to),
@@ -64,22 +64,23 @@ def prepare(
         emit_json(summary)
         return
     emit(dataset_table(summary))
-    say(f"the data set is in {to}")
+    notify(f"wrote the data set to {to}")
 
 
 def source_options(source: str, changes: Sequence[str]) -> dict[str, Any]:
-    """Read ``name=value`` pairs as options of a source.
+    """Parse ``name=value`` pairs as options of a source.
 
     Args:
         source: name of a registered source.
-        changes: pairs; a value is TOML, or else the text as it stands, so that
-            ``label=is_click`` needs no quotes.
+        changes: pairs; a value is TOML, or a string if it is not valid TOML or only a string fits
+            the option, so that ``label=is_click`` needs no quotes.
 
     Returns:
-        The options by name, of the types that the source declares.
+        Options by name, converted to the types that the source declares.
 
     Raises:
-        ConfigError: if there is no such source, or for all that is wrong with the options.
+        ConfigError: if no source has the name, or options are unknown or invalid; the message lists
+            all mistakes.
 
     Examples:
         >>> source_options("letor", ["features=46", "transform=none"])
@@ -109,7 +110,7 @@ def source_options(source: str, changes: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(source: str, option: str, text: str) -> object:
-    """Return the text as TOML if it is, or as it stands where only that fits the option."""
+    """Parse a value as TOML; return the text if it is no TOML value or only the text is valid."""
     from cascaderank.data.sources import SOURCES
 
     try:
@@ -122,8 +123,8 @@ def _value(source: str, option: str, text: str) -> object:
     return parsed["value"]
 
 
-def _percent(bars: Bars) -> Callable[[int, int], None]:
-    """Return a progress callback that moves one bar from 0 to 100."""
+def _percent_bar(bars: Bars) -> Callable[[int, int], None]:
+    """Return a callback ``(done, total)`` that drives a progress bar from 0 to 100 percent."""
     shown = -1
 
     def progress(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""``cascaderank profile``: what runs cost to serve."""
+"""``cascaderank profile``: the serving cost of runs."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, numbers, say, user_errors
+from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, notify, numbers, user_errors
 from cascaderank.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,27 +16,30 @@ if TYPE_CHECKING:
 
 @user_errors
 def profile(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folders that `train` wrote.")
-    ],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of complete runs.")],
     lists: Annotated[
-        str, typer.Option(help="Candidates of a request, with commas.")
+        str, typer.Option(help="Numbers of candidates per request, separated by commas.")
     ] = "10,100,1000",
-    batch: Annotated[int, typer.Option(min=1, help="Requests at once, beside single ones.")] = 16,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Requests per batch, timed in addition to single requests.")
+    ] = 16,
     history: Annotated[
         int | None,
-        typer.Option(min=1, help="Entries of histories; those the run kept if not given."),
+        typer.Option(min=1, help="Entries per history. Default: data.history_length of the run."),
     ] = None,
-    seconds: Annotated[float, typer.Option(help="How long each cell is timed, roughly.")] = 0.5,
+    seconds: Annotated[
+        float, typer.Option(help="Approximate duration of each measurement, in seconds.")
+    ] = 0.5,
     plot: Annotated[
-        Path | None, typer.Option(help="PNG to draw recall against cost in; extra `report`.")
+        Path | None,
+        typer.Option(help="PNG file for a plot of recall against cost; needs the extra `report`."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what each stage of a run does per request and candidate, and how long it takes here.
+    """Count the operations of each stage of a run, and measure its latency on this machine.
 
-    Times are of made-up requests, scored on the CPU of this machine. Several runs are set side by
-    side, with the recall that each had on its test requests.
+    Latencies are measured on the CPU with synthetic requests. Several runs are compared, with their
+    recall on the test requests.
     """
     from rich.text import Text
 
@@ -47,9 +50,9 @@ def profile(
     from cascaderank.runs.load import load_run
 
     if plot is not None:
-        require("matplotlib", extra="report")  # before minutes of timing
+        require("matplotlib", extra="report")  # fail before minutes of measurement
     lengths = sorted(set(numbers("--lists", lists)))
-    found = {}
+    profiles = {}
     with Bars() as bars:
         loaded = {
             str(path): (run, read_json(run.folder.report)["test"])
@@ -58,7 +61,7 @@ def profile(
         }
         for name, (run, test) in loaded.items():
             bars.start("timing", cells(len(run.cascade.stages), lists=len(lengths), batch=batch))
-            of = profile_cascade(
+            result = profile_cascade(
                 run.cascade,
                 run.schema,
                 lists=lengths,
@@ -69,32 +72,32 @@ def profile(
             )
             bars.stop()
             recall = test["metrics"]["joint_recall"]["mean"]
-            found[name] = float("nan") if recall is None else float(recall), of
+            profiles[name] = float("nan") if recall is None else float(recall), result
     if as_json:
-        emit_json({"runs": [_told(name, recall, of) for name, (recall, of) in found.items()]})
+        emit_json({"runs": [_record(name, *profiled) for name, profiled in profiles.items()]})
     else:
-        for name, (_, of) in found.items():
-            if len(found) > 1:
+        for name, (_, result) in profiles.items():
+            if len(profiles) > 1:
                 emit(Text(f"{name}\n", style="bold"))
-            emit(*profile_tables(of))
-        if len(found) > 1:
-            emit(tradeoff_table(found))
+            emit(*profile_tables(result))
+        if len(profiles) > 1:
+            emit(tradeoff_table(profiles))
     if plot is not None:
-        _draw(plot, found)
+        _plot(plot, profiles)
 
 
-def _told(run: str, recall: float, of: "Profile") -> dict[str, object]:
-    return {"run": run, "joint_recall": None if math.isnan(recall) else recall, **of.to_json()}
+def _record(run: str, recall: float, result: "Profile") -> dict[str, object]:
+    return {"run": run, "joint_recall": None if math.isnan(recall) else recall, **result.to_json()}
 
 
-def _draw(path: Path, found: Mapping[str, tuple[float, "Profile"]]) -> None:
+def _plot(path: Path, profiles: Mapping[str, tuple[float, "Profile"]]) -> None:
     from cascaderank.reports.profile_plot import profile_png
 
-    content = profile_png(found)
+    content = profile_png(profiles)
     try:
         path.write_bytes(content)
     except OSError as error:
         raise ConfigError(
-            f"--plot: {path} cannot be written: {error.strerror or error}; name another file"
+            f"--plot: {path} cannot be written: {error.strerror or error}; choose another file"
         ) from None
-    say(f"recall against cost is drawn in {path}")
+    notify(f"wrote the plot to {path}")

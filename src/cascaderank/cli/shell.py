@@ -1,4 +1,4 @@
-"""What all commands share: how errors, results and progress reach the user."""
+"""Shared by all commands: output of errors, results, messages and progress."""
 
 import functools
 import json
@@ -18,28 +18,28 @@ R = TypeVar("R")
 
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Replace a setting, such as train.seed=3; may be given again."),
+    typer.Option("--set", help="Replace a setting, such as train.seed=3; can be repeated."),
 ]
-"""The option that replaces settings of a config."""
+"""Option that replaces settings of a config."""
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, no table.")]
-"""The option that asks for a result that programs read."""
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+"""Option to print the result as JSON."""
 
 
 def user_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn the errors of the library into one line on stderr and exit code 2."""
+    """Report the errors of the library in one line on stderr, with exit code 2."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
         except CascadeRankError as error:
-            told = " ".join(str(error).split())  # one line, whatever is quoted in it
-            typer.echo(f"cascaderank {command.__name__}: {told}", err=True)
+            message = " ".join(str(error).split())  # quoted input may have line breaks
+            typer.echo(f"cascaderank {command.__name__}: {message}", err=True)
             raise typer.Exit(code=2) from None
         except KeyboardInterrupt:
             typer.echo(
-                f"cascaderank {command.__name__}: stopped; what was finished is kept", err=True
+                f"cascaderank {command.__name__}: interrupted; completed work is kept", err=True
             )
             raise typer.Exit(code=130) from None
 
@@ -47,34 +47,38 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def numbers(option: str, text: str) -> list[int]:
-    """Read whole numbers with commas between them.
+    """Parse integers that are separated by commas.
+
+    Args:
+        option: name of the option, for the message.
+        text: value of the option.
 
     Raises:
-        ConfigError: if the text is something else; names the option.
+        ConfigError: if a part of the text is no integer.
     """
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise ConfigError(
-            f"{option} takes numbers with commas, such as 10,20; got '{text}'"
+            f"{option} takes integers separated by commas, such as 10,20; got '{text}'"
         ) from None
 
 
-def say(text: str) -> None:
-    """Tell the user something that is not a result."""
+def notify(text: str) -> None:
+    """Print a message that is not a result, on stderr."""
     typer.echo(text, err=True)
 
 
 def emit_json(value: object) -> None:
-    """Print one JSON object as the result."""
+    """Print a result as one JSON object, on stdout."""
     typer.echo(json.dumps(value, indent=1, allow_nan=False))
 
 
 def emit(*renderables: "RenderableType") -> None:
-    """Print tables and text as the result."""
+    """Print a result as tables and text, on stdout."""
     from rich.console import Console
 
-    # Where output is not a terminal, its width is the one that tables promise to fit.
+    # Tables fit into 100 columns, the width of output that is not a terminal.
     console = Console() if sys.stdout.isatty() else Console(width=100)
     for renderable in renderables:
         console.print(renderable)
@@ -82,9 +86,9 @@ def emit(*renderables: "RenderableType") -> None:
 
 @final
 class Bars:
-    """Progress bars on stderr, one inside the other; quiet unless it is a terminal.
+    """Nested progress bars on stderr; no output if stderr is not a terminal.
 
-    Of the outermost work that is done, one line stays.
+    When the outermost task stops, its note is printed.
     """
 
     def __init__(self) -> None:
@@ -111,16 +115,16 @@ class Bars:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()  # whatever happened, the terminal is the user's again
+        self._bars.stop()  # restores the terminal, also after an error
 
     def start(self, what: str, total: int) -> None:
-        """Begin a bar, inside the one that is there."""
+        """Add a bar below the current ones."""
         if not self._tasks:
             self._bars.start()
         self._tasks.append(self._bars.add_task(what, total=total, note=""))
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Move the innermost bar on; an empty note leaves the last one."""
+        """Advance the innermost bar; an empty note keeps the last one."""
         if self._tasks:
             task = self._tasks[-1]
             self._bars.advance(task, steps)
@@ -128,13 +132,13 @@ class Bars:
                 self._bars.update(task, note=note)
 
     def grow(self, steps: int) -> None:
-        """Make the innermost bar longer."""
+        """Increase the total number of steps of the innermost bar."""
         if self._tasks:
             bar = next(t for t in self._bars.tasks if t.id == self._tasks[-1])
             self._bars.update(bar.id, total=(bar.total or 0) + steps)
 
     def stop(self, note: str = "") -> None:
-        """Take the innermost bar away; of the outermost, leave the note."""
+        """Remove the innermost bar; if it is the outermost, print its note."""
         if not self._tasks:
             return
         task = self._tasks.pop()

@@ -1,4 +1,4 @@
-"""``cascaderank simulate``: a funnel of trained teachers over real users, as a request log."""
+"""``cascaderank simulate``: simulate a funnel of trained teachers for the users of a data set."""
 
 import time
 from pathlib import Path
@@ -6,30 +6,33 @@ from typing import Annotated
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, say, user_errors
+from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, notify, user_errors
 from cascaderank.errors import DataError
 
 
 @user_errors
 def simulate(
-    config: Annotated[Path, typer.Argument(help="Settings of the simulation, a TOML file.")],
-    to: Annotated[Path, typer.Option(help="Folder of the data set to write.")],
+    config: Annotated[Path, typer.Argument(help="TOML file with the settings of the simulation.")],
+    to: Annotated[Path, typer.Option(help="Folder of the data set, to be written.")],
     runs: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the teachers; runs/simulation/NAME of the config if not given."
+            help="Folder of the teachers' runs. Default: runs/simulation/NAME for NAME.toml."
         ),
     ] = None,
     changes: Changes = None,
     overwrite: Annotated[
         bool,
         typer.Option(
-            "--overwrite", help="Replace the data set at --to, once the new one is whole."
+            "--overwrite", help="Replace the data set at --to when the new one is complete."
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train teachers on a data set, and simulate a funnel of them over its users."""
+    """Train teachers on a data set, and simulate a funnel of them for its users.
+
+    The result is a data set. Repeating the command does not train complete teachers again.
+    """
     from cascaderank.data.log.request_log import RequestLog
     from cascaderank.data.log.summary import summarise
     from cascaderank.reports.dataset_tables import dataset_table
@@ -41,7 +44,7 @@ def simulate(
     settings = read_as(SimulationSettings, config, changes or [])
     if (to / "manifest.json").is_file() and not overwrite:
         raise DataError(
-            f"{to}: there is a data set already; choose another folder, or say --overwrite"
+            f"--to: {to} already has a data set; choose another folder, or add --overwrite"
         )
     started = time.monotonic()
     folder = runs or Path("runs") / "simulation" / config.stem
@@ -58,4 +61,4 @@ def simulate(
         emit_json(summary)
         return
     emit(dataset_table(summary))
-    say(f"the data set is in {to}, the teachers are in {folder}")
+    notify(f"wrote the data set to {to} and the teachers to {folder}")

@@ -1,25 +1,25 @@
-"""``cascaderank train``: from a config to a run folder."""
+"""``cascaderank train``: train and evaluate the run of a config."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, say, user_errors
+from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, notify, user_errors
 
 
 @user_errors
 def train(
-    config: Annotated[Path, typer.Argument(help="Settings of the run, a TOML file.")],
+    config: Annotated[Path, typer.Argument(help="TOML file with the settings of the run.")],
     run: Annotated[
-        Path | None, typer.Option(help="Folder of the run; runs/NAME of the config if not given.")
+        Path | None, typer.Option(help="Folder of the run. Default: runs/NAME for NAME.toml.")
     ] = None,
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a cascade as one network, and judge it on the test requests.
+    """Train a cascade as one network, and evaluate it on the test requests.
 
-    A run that was killed goes on where it stopped when the same command is given again.
+    To resume an interrupted run, repeat the command.
     """
     from cascaderank.reports.evaluation_tables import report_tables
     from cascaderank.runs.folder import read_json
@@ -34,4 +34,4 @@ def train(
         emit_json(read_json(folder / "report.json"))
         return
     emit(*report_tables(result.test))
-    say(f"the run is in {folder}")
+    notify(f"wrote the run to {folder}")

@@ -1,1 +1,1 @@
-"""Runs: the folder of a run, its data, and loading it, without training."""
+"""Runs without training: the folder of a run, its data, its parts, and loading it."""

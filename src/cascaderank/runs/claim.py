@@ -1,15 +1,19 @@
-"""Claim the folder of a run: it continues only the run that began in it."""
+"""Claim the folder of a run: only a run with the same settings and data resumes in it."""
 
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import RunError
 from cascaderank.runs.folder import RunFolder, read_json, write_atomically
 from cascaderank.settings.run import RunSettings, read_settings
 
-_SHOWN = 6  # settings that differ, in a message
+_SHOWN = 6  # number of differing settings that a message lists
 
 
 def claim(run: RunFolder, settings: RunSettings) -> None:
-    """Write the settings into a folder without results, or check that it has the same settings.
+    """Write the settings into a folder without results; otherwise check that they are the same.
+
+    Args:
+        run: folder of the run, locked.
+        settings: settings of the run.
 
     Raises:
         RunError: if the folder holds results of a run with other settings.
@@ -30,7 +34,11 @@ def claim(run: RunFolder, settings: RunSettings) -> None:
 
 
 def check_same_data(run: RunFolder, log: RequestLog) -> None:
-    """Check that a run is continued on the data set that it began with.
+    """Check that a run with results resumes on the data set that it was started on.
+
+    Args:
+        run: folder of the run.
+        log: request log that the settings of the run name.
 
     Raises:
         RunError: if the fingerprint of the data set has changed.
@@ -41,13 +49,13 @@ def check_same_data(run: RunFolder, log: RequestLog) -> None:
     if before != log.fingerprint:
         raise RunError(
             f"{run.path}: was trained on another data set than {log.path} is now (fingerprint "
-            f"{before[:12]} there, {log.fingerprint[:12]} here); choose another folder, or "
+            f"{before[:12]} then, {log.fingerprint[:12]} now); choose another folder, or "
             "remove this one"
         )
 
 
 def describe_log(log: RequestLog, settings: RunSettings) -> dict[str, str]:
-    """Return path, name and fingerprint of the data set, as the files of a run hold them."""
+    """Return path, name and fingerprint of a data set, as recorded in the files of a run."""
     return {
         "path": str(settings.data.path),
         "name": log.manifest.name,

@@ -29,7 +29,7 @@ from cascaderank.settings.run import RunSettings
 @final
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """A request log prepared for runs; the methods of a comparison share one."""
+    """A request log that is split and encoded; runs on the same data can share one instance."""
 
     log: RequestLog
     """The request log."""
@@ -48,7 +48,9 @@ class RunData:
 
     @cached_property
     def items(self) -> ItemCatalogue:
-        """All items of the log, built when first used: those that it lists, or its candidates.
+        """All items of the log, built on first access.
+
+        These are the items of its item table; if it has none, its candidates.
 
         Raises:
             ConfigError: if the settings name no feature that identifies items, or the feature is
@@ -57,7 +59,8 @@ class RunData:
         """
         if self.item is None:
             raise ConfigError(
-                "no setting names the feature that identifies items; set catalogue.item"
+                "the search of all items needs the feature that identifies an item, and the "
+                "settings name none; set catalogue.item"
             )
         return ItemCatalogue.build(
             self.encoded,
@@ -68,7 +71,7 @@ class RunData:
         )
 
     def loader(self, rows: Rows) -> RequestLoader:
-        """Return a loader of whole requests in the order of ``rows``, for evaluation."""
+        """Return a loader of complete requests in the order of ``rows``, for evaluation."""
         return RequestLoader(self.encoded, rows, batch_size=self.batch_size)
 
 
@@ -84,8 +87,8 @@ def run_data(
 
     Args:
         settings: settings of the run.
-        log: the request log that ``settings.data.path`` names, if it is already open.
-        folder: a locked folder for the columns, about four bytes per value; by default the
+        log: request log at ``settings.data.path``, if it is already open.
+        folder: locked folder for the encoded columns, about four bytes per value; by default the
             system's temporary folder.
         progress: receives the progress of the encoding.
 
@@ -123,9 +126,9 @@ def encoded_data(
     Args:
         settings: settings of the run.
         log: the request log.
-        schema: schema that was fitted to the training requests of the run.
-        split: row numbers of the requests.
-        folder: as in :func:`run_data`.
+        schema: schema fitted to the training requests of the run.
+        split: row numbers of the training, validation and test requests.
+        folder: locked folder for the encoded columns, as in :func:`run_data`.
         progress: receives the progress of the encoding.
 
     Raises:
@@ -155,7 +158,11 @@ def encoded_data(
 
 
 def check_log(settings: RunSettings, log: RequestLog) -> None:
-    """Check that a log has the features of all stages, and timestamps if training needs days.
+    """Check that a log has the features of all stages, and timestamps if ``train.order`` is days.
+
+    Args:
+        settings: settings of the run.
+        log: request log; only its manifest is read.
 
     Raises:
         SchemaError: if a feature does not exist; the message names the stage.
@@ -174,10 +181,10 @@ def check_log(settings: RunSettings, log: RequestLog) -> None:
 
 
 def _check_lists(settings: RunSettings, data: RunData) -> None:
-    """Check that some list is longer than the last quota and the size of the ground truth.
+    """Check that the longest list exceeds the last quota and the size of the ground truth.
 
     Raises:
-        DataError: if not; every cascade would then have the same recall.
+        DataError: if it does not, so that every cascade would have the same recall.
     """
     longest, k = int(np.diff(data.encoded.offsets).max(initial=0)), settings.relevance.top
     reasons = []
@@ -188,17 +195,18 @@ def _check_lists(settings: RunSettings, data: RunData) -> None:
     if reasons:
         raise DataError(
             f"{data.log.path}: the longest list has {longest} candidates and "
-            f"{', and '.join(reasons)}; lower it"
+            f"{', and '.join(reasons)}, and every cascade has the same recall; set smaller values"
         )
 
 
 def share(data: RunData) -> Path:
-    """Write what another process needs to map the same columns, once, beside the columns.
+    """Write a file from which another process can open the same data without a copy.
 
-    The columns themselves are referred to by file name, not copied.
+    The file contains everything but the columns, to which it refers by file name. It is written
+    once, into the folder of the columns, and removed with them.
 
     Returns:
-        The file for :func:`open_shared`; it is removed together with the columns.
+        Path of the file, for :func:`open_shared`.
     """
     path = data.folder / "shared.pickle"
     if not path.exists():
@@ -209,7 +217,7 @@ def share(data: RunData) -> Path:
 
 
 def open_shared(path: str | os.PathLike[str]) -> RunData:
-    """Open the file that :func:`share` of another process wrote; columns are memory-mapped."""
+    """Open data that another process shares with :func:`share`; columns are memory-mapped."""
     with Path(path).open("rb") as file:
         data: RunData = _Mapping(file).load()
     return data
@@ -217,7 +225,7 @@ def open_shared(path: str | os.PathLike[str]) -> RunData:
 
 @final
 class _ByName(pickle.Pickler):
-    """Pickler that stores an array which is a whole memory-mapped file as the file's name."""
+    """Pickler that replaces each array that maps a complete file by the name of the file."""
 
     def persistent_id(self, value: object) -> tuple[str, str, tuple[int, ...]] | None:
         base = value
@@ -231,7 +239,7 @@ class _ByName(pickle.Pickler):
 
 @final
 class _Mapping(pickle.Unpickler):
-    """Unpickler that memory-maps the files named by :class:`_ByName`, each of them once."""
+    """Unpickler that maps the files named by :class:`_ByName` into memory, each file once."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)

@@ -1,4 +1,4 @@
-"""What a run was made with, so that it can be made again."""
+"""Software, machine and git commit of a run, recorded for reproduction."""
 
 import platform
 import subprocess
@@ -12,14 +12,15 @@ _PACKAGES = ("cascaderank", "torch", "numpy", "polars", "pyarrow", "pydantic", "
 
 
 def environment(*, seed: int, device: torch.device) -> dict[str, object]:
-    """Describe the software, the machine and the checkout a run is made with.
+    """Return a description of the software, the machine and the git checkout of a run.
 
     Args:
-        seed: of the run.
-        device: where it trains.
+        seed: seed of the run.
+        device: device of the training.
 
     Returns:
-        Values that JSON can hold. ``git`` is ``None`` outside a checkout.
+        JSON values by name: start time (UTC), seed, device, number of threads, versions, platform,
+        and ``git``, which is ``None`` if the working directory is in no git checkout.
     """
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -38,11 +39,11 @@ def environment(*, seed: int, device: torch.device) -> dict[str, object]:
 
 
 def _git() -> dict[str, object] | None:
-    """Commit of the checkout that the command was given in, and whether it has changes."""
+    """Return the commit of the working directory, and whether it has uncommitted changes."""
 
-    def ask(*words: str) -> str:
-        return subprocess.run(  # noqa: S603 - fixed words
-            ["git", *words],  # noqa: S607 - whichever git is there
+    def git(*arguments: str) -> str:
+        return subprocess.run(  # noqa: S603 - fixed arguments
+            ["git", *arguments],  # noqa: S607 - the git on the PATH
             cwd=Path.cwd(),
             capture_output=True,
             text=True,
@@ -51,6 +52,6 @@ def _git() -> dict[str, object] | None:
         ).stdout.strip()
 
     try:
-        return {"commit": ask("rev-parse", "HEAD"), "changed": bool(ask("status", "--porcelain"))}
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None

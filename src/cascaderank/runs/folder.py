@@ -1,15 +1,18 @@
-"""The folder of a run: what is in it, and how it is written so that no kill can damage it.
+"""The folder of a run: its files, its lock, and atomic writing.
 
 ::
 
     config.toml          all settings, defaults included
-    schema.json          features, vocabularies, means: what encodes a request for these weights
-    environment.json     versions, seed, device, state of the git checkout if there is one
-    metrics.jsonl        one line per epoch; the same bytes whether or not the run was killed
-    checkpoint.pt        all that resuming takes; gone once the run is complete
-    weights.safetensors  the weights that did best on the validation requests
-    per_request.parquet  what each test request scored
-    report.json          the verdict on the test requests; there only when the run is complete
+    schema.json          fitted schema: features, vocabularies, means; encodes requests
+    environment.json     versions, seed, device, data set, and the git commit if there is one
+    metrics.jsonl        one line per epoch; the same bytes if the run was interrupted and resumed
+    checkpoint.pt        state to resume from; removed when the run is complete
+    weights.safetensors  weights with the best validation value
+    per_request.parquet  metrics of each test request
+    report.json          evaluation on the test requests; written last, when the run is complete
+
+Every file is written under another name first and then renamed, so that an interrupted process
+leaves no partial file.
 """
 
 import json
@@ -25,7 +28,7 @@ from cascaderank.errors import RunError
 
 try:
     import fcntl
-except ImportError:  # not on Windows, where two runs in one folder are not told apart
+except ImportError:  # Windows has no fcntl: two processes in one folder are not detected
     fcntl = None  # type: ignore[assignment]
 
 _SCRATCH = ".cascaderank-"
@@ -33,13 +36,13 @@ _SCRATCH = ".cascaderank-"
 
 @final
 class RunFolder:
-    """Where the files of one run are; the head of this module says what is in them.
+    """Paths of the files of a run; the module documentation describes their content.
 
     Args:
-        path: the folder; made if it is not there.
+        path: folder of the run; created if it does not exist.
 
     Raises:
-        RunError: if the path is a file, or a folder that holds something else.
+        RunError: if the path is a file, is a folder with other files, or cannot be created.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -53,36 +56,36 @@ class RunFolder:
         self.per_request = path / "per_request.parquet"
         self.report = path / "report.json"
         if path.exists() and not path.is_dir():
-            raise RunError(f"{path}: a run needs a folder, and this is a file")
+            raise RunError(f"{path}: expected the folder of a run, found a file; choose another")
         if path.is_dir() and any(path.iterdir()) and not self.config.exists():
             raise RunError(
-                f"{path}: holds files and no config.toml, so it is not the folder of a run; "
-                "choose another"
+                f"{path}: expected the folder of a run, found files and no config.toml; "
+                "choose another folder"
             )
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(
-                f"{path}: cannot be made: {error.strerror or error}; choose another"
+                f"{path}: cannot be created: {error.strerror or error}; choose another folder"
             ) from None
 
     @property
     def begun(self) -> bool:
-        """Whether anything that was learnt is there."""
+        """Whether training has written a checkpoint, weights or a report."""
         return self.checkpoint.exists() or self.weights.exists() or self.complete
 
     @property
     def complete(self) -> bool:
-        """Whether the run came to its end."""
+        """Whether the run has been trained and evaluated."""
         return self.report.exists()
 
 
 @contextmanager
 def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Keep other processes from training in a folder, which is made if it is not there.
+    """Hold the exclusive lock of a folder; create the folder if it does not exist.
 
     Raises:
-        RunError: if one does already, or nothing can be written there.
+        RunError: if another process holds the lock, or the folder is not writable.
     """
     folder = Path(folder)
     try:
@@ -90,7 +93,7 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         lock = (folder / ".lock").open("w")
     except OSError as error:
         raise RunError(
-            f"{folder}: cannot be written to: {error.strerror or error}; choose another with --run"
+            f"{folder}: not writable: {error.strerror or error}; choose another folder with --run"
         ) from None
     with lock:
         if fcntl is not None:
@@ -98,27 +101,27 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise RunError(
-                    f"{folder}: another process trains here; wait for it or choose another"
+                    f"{folder}: in use by another process; wait for it or choose another folder"
                 ) from None
         yield
 
 
 @contextmanager
 def scratch(folder: str | os.PathLike[str] | None) -> Iterator[Path]:
-    """Give a place for files that are as large as the data, and take them away again.
+    """Create a temporary folder for files as large as the data, and remove it at exit.
 
     Args:
-        folder: a folder that is :func:`locked`, where a killed process may have left such files:
-            they go first. ``None`` for one in the system's temporary folder.
+        folder: parent folder, which must be :func:`locked`: temporary folders that a killed
+            process left in it are removed first. ``None`` for the system's temporary folder.
     """
-    for left in Path(folder).glob(f"{_SCRATCH}*") if folder else ():
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in Path(folder).glob(f"{_SCRATCH}*") if folder else ():
+        shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as path:
         yield Path(path)
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file whole or not at all: beside it first, then moved over it."""
+    """Write a file atomically: to a temporary file in the same folder, which then replaces it."""
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -133,12 +136,16 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: object) -> None:
-    """Write JSON whole or not at all; what is not a number becomes null."""
+    """Write a JSON file atomically.
+
+    Raises:
+        ValueError: if a number is NaN or infinite, which JSON cannot represent.
+    """
     write_atomically(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a JSON object of a run folder.
+    """Read a JSON object from the folder of a run.
 
     Raises:
         RunError: if the file is missing or not JSON.
@@ -147,7 +154,10 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise RunError(f"{path}: missing; is {path.parent} the folder of a complete run?") from None
+        raise RunError(
+            f"{path}: missing; expected {path.parent} to be the folder of a complete run; "
+            "finish it with `cascaderank train`"
+        ) from None
     except json.JSONDecodeError as error:
-        raise RunError(f"{path}: not JSON: {error}") from None
+        raise RunError(f"{path}: not JSON: {error}; restore the file or train again") from None
     return value

@@ -38,7 +38,7 @@ class TrainedRun:
         return self.settings.quotas
 
     def __iter__(self) -> Iterator[Any]:
-        """Iterate over cascade, schema and settings, the tuple that 0.1 returned."""
+        """Iterate over cascade, schema and settings, the tuple that version 0.1 returned."""
         warnings.warn(
             "load_run returns a TrainedRun, not a tuple; use run.cascade, run.schema and "
             "run.settings",
@@ -62,15 +62,23 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise RunError(f"{folder}: no such folder; expected one written by `cascaderank train`")
+        raise RunError(
+            f"{folder}: no such folder; expected the folder of a run that `cascaderank train` wrote"
+        )
     run = RunFolder(folder)
     if not run.weights.exists():
-        raise RunError(f"{folder}: no {run.weights.name}, so this run is not complete")
+        raise RunError(
+            f"{folder}: no {run.weights.name}, so the run is not complete; "
+            "finish it with `cascaderank train`"
+        )
     try:
         settings, schema = read_settings(run.config), FittedSchema.load(run.schema)
         cascade = build_cascade(settings, schema)
         cascade.load_state_dict(load_file(run.weights))
     except (CascadeRankError, RuntimeError, SafetensorError, OSError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise RunError(f"{folder}: cannot be loaded: {first}") from None
+        reason = str(error).strip().split("\n")[0]
+        raise RunError(
+            f"{folder}: cannot be loaded: {reason}; restore its files, or train again in another "
+            "folder"
+        ) from None
     return TrainedRun(folder=run, cascade=cascade.eval(), schema=schema, settings=settings)

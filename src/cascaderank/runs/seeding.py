@@ -1,4 +1,4 @@
-"""Where chance comes from, so that equal seeds give equal bits."""
+"""Devices, seeds and deterministic kernels: equal seeds give bitwise equal results."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,15 +10,18 @@ from cascaderank.errors import ConfigError
 
 @contextmanager
 def deterministic(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch and ask for deterministic kernels; restore both when done.
+    """Seed the global generators of torch and, on the CPU, use deterministic kernels.
 
-    Equal seeds give equal bits on one machine with one number of threads. On CUDA, cuBLAS wants
-    ``CUBLAS_WORKSPACE_CONFIG=:4096:8`` in the environment for the same promise; without it the
-    kernels stay as fast as they are and as seeded as they can be.
+    The states of the generators and the choice of kernels are restored at exit. On the CPU, equal
+    seeds give bitwise equal results on the same machine with the same number of threads. On other
+    devices, all generators are seeded and kernels are not changed; results on CUDA can differ in
+    the last bits, unless deterministic algorithms are enabled before
+    (``torch.use_deterministic_algorithms(True)``) with ``CUBLAS_WORKSPACE_CONFIG=:4096:8`` in the
+    environment.
 
     Args:
-        seed: of the global generators of torch.
-        device: where the work is done.
+        seed: seed of the global generators.
+        device: device of the computation.
     """
     before = torch.are_deterministic_algorithms_enabled()
     devices = [device] if device.type == "cuda" else []
@@ -32,7 +35,7 @@ def deterministic(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """Return the state of the global generators, for :func:`set_random_state`."""
+    """Return the states of the global generators by kind of device."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -40,32 +43,36 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Continue where :func:`random_state` left off."""
+    """Restore the states that :func:`random_state` returned."""
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of a setting; ``"auto"`` takes CUDA, then MPS, then the CPU.
+    """Return the device of a setting.
+
+    Args:
+        name: ``"cpu"``, ``"cuda"`` or ``"mps"``; ``"auto"`` for the first available of CUDA, MPS
+            and CPU.
 
     Raises:
-        ConfigError: if the device is not there.
+        ConfigError: if the device is not available.
 
     Examples:
         >>> pick_device("cpu")
         device(type='cpu')
     """
-    there = {
+    available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, available in there.items() if available))
-    if name not in there or not there[name]:
+        return torch.device(next(kind for kind, exists in available.items() if exists))
+    if not available.get(name, False):
         raise ConfigError(
-            f"device '{name}' is not available here; "
-            f"there are auto, {', '.join(k for k, available in there.items() if available)}"
+            f"train.device: device '{name}' is not available here; "
+            f"use auto, {', '.join(kind for kind, exists in available.items() if exists)}"
         )
     return torch.device(name)

@@ -1,1 +1,1 @@
-"""Settings: what a config may say, read once, checked at once, never changed."""
+"""Settings: the tables of a config file, validated when read, immutable."""

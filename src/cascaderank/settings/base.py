@@ -1,4 +1,4 @@
-"""The base class of everything that is read from a file and checked."""
+"""Base classes of all settings that are read from a file and validated."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
-    """Immutable, validated record. Unknown keys are refused.
+    """Immutable, validated record; unknown keys are errors.
 
     Examples:
         >>> class Tuning(Settings):
@@ -19,9 +19,9 @@ class Settings(BaseModel):
 
 
 class Choice(Settings):
-    """A registered component, given by its name with its options beside the name.
+    """Name and options of a registered component, in one table.
 
-    Subclasses declare the key that holds the name. All other keys are options.
+    Subclasses declare the key of the name; all other keys are options of the component.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")

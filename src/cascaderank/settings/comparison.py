@@ -1,4 +1,4 @@
-"""What a comparison is: methods, what is tried of each, and how it is run."""
+"""Settings of a comparison: methods, grids of settings to tune, and execution."""
 
 import re
 from typing import Annotated, Any, Self
@@ -11,7 +11,7 @@ _VARIANT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _.+=()-]*[A-Za-z0-9_+=()-])?")
 
 
 def _by_name(values: object) -> object:
-    """Settings by their dotted names: TOML has tables in tables where the dots are not quoted."""
+    """Return settings by dotted name; in TOML, an unquoted dotted key is a nested table."""
     return _flat(values) if isinstance(values, dict) else values
 
 
@@ -19,7 +19,7 @@ def _flat(values: dict[str, object], above: str = "") -> dict[str, object]:
     flat: dict[str, object] = {}
     for key, value in values.items():
         name = f"{above}{key}"
-        # No deeper than settings go: the value of one may be a table itself.
+        # Stop at the depth of a setting, because its value may be a table, too.
         depth = 3 if name.startswith("stages") else 2
         if isinstance(value, dict) and name.count(".") + 1 < depth:
             flat |= _flat(value, f"{name}.")
@@ -33,57 +33,71 @@ _Values = Annotated[tuple[Any, ...], Field(min_length=1)]
 
 
 class TuningSettings(Settings):
-    """How the values of a grid are tried; every method has the same budget."""
+    """Search of the grid of each method; every method has the same budget."""
 
     trials: int | None = Field(
-        None, ge=1, description="Points of its grid that each method tries; all if not given."
+        None, ge=1, description="Number of grid points tried per method; default: all points."
     )
-    seeds: int = Field(1, ge=1, description="Runs per point, seeded 0, 1, 2, ...")
-    seed: int = Field(0, ge=0, description="Of the draw of points.")
+    seeds: int = Field(1, ge=1, description="Number of runs per point, with seeds 0, 1, 2, ...")
+    seed: int = Field(0, ge=0, description="Seed of the random choice of points.")
     extend: int = Field(
         2,
         ge=0,
-        description="Values tried beyond the end of an axis of numbers while the best is there.",
+        description="Largest number of values added beyond the end of a numeric axis while the "
+        "best value is the last one.",
     )
 
 
 class CompareSettings(Settings):
-    """What `cascaderank compare` runs beside one another."""
+    """Settings of `cascaderank compare`: methods, seeds, baselines, variants and grids."""
 
     objectives: tuple[str, ...] = Field(
-        ("bce", "lcron"), min_length=1, description="Methods: names of objectives or of variants."
+        ("bce", "lcron"),
+        min_length=1,
+        description="Methods to compare: names of objectives or of variants.",
     )
-    seeds: int = Field(3, ge=1, description="Runs per method, seeded 0, 1, 2, ...")
+    seeds: int = Field(3, ge=1, description="Number of runs per method, with seeds 0, 1, 2, ...")
     baselines: tuple[str, ...] = Field(
-        ("random",), description="Scorers without training: see experiments/baselines.py."
+        ("random",), description="Baselines without training; see experiments/baselines.py."
     )
     variants: dict[str, Annotated[dict[str, Any], _BY_NAME]] = Field(
-        {}, description="By name: settings of the run that differ, such as objective.temperature."
+        {},
+        description="Changed settings of the run, such as objective.temperature, by name of the "
+        "variant.",
     )
     grid: dict[str, Annotated[dict[str, _Values], _BY_NAME]] = Field(
-        {}, description='By method, or "*" for all: values to try; validation requests decide.'
+        {},
+        description='Values to try for each setting, by method, or "*" for all methods; the '
+        "validation requests select the best.",
     )
     reference: str | None = Field(
-        None, description="Method that gains are over; the first if not given."
+        None, description="Method that gains are computed against; default: the first."
     )
     published: str | None = Field(
-        None, description="A paper's table to print beside: see experiments/published.toml."
+        None,
+        description="Name of a paper's table to print next to the results; see "
+        "experiments/published.toml.",
     )
     tuning: TuningSettings = TuningSettings()
     streaming: int | None = Field(
-        None, ge=1, description="Of a split by day: how many of the last days are tests, each once."
+        None,
+        ge=1,
+        description="For a split by day: number of last days, each of which is tested once with "
+        "models trained on the days before it.",
     )
-    jobs: int = Field(1, ge=1, description="Processes that train at the same time.")
+    jobs: int = Field(1, ge=1, description="Number of processes that train at the same time.")
 
     @model_validator(mode="after")
-    def _names_are_those_of_folders(self) -> Self:
+    def _variants_are_folder_names_and_methods_are_distinct(self) -> Self:
         wrong = [n for n in self.variants if not _VARIANT.fullmatch(n)]
         if wrong:
             raise ValueError(
-                f"a variant is called by letters, digits, spaces and _ . + = ( ) -, and starts "
-                f"with a letter or a digit; got '{wrong[0]}'"
+                "variants: a name consists of letters, digits, spaces and _ . + = ( ) -, starts "
+                f"with a letter or digit, and does not end with a space or dot; got '{wrong[0]}'"
             )
-        twice = {n for n in self.objectives if self.objectives.count(n) > 1}
-        if twice:
-            raise ValueError(f"'{min(twice)}' is compared twice; name it once")
+        repeated = {n for n in self.objectives if self.objectives.count(n) > 1}
+        if repeated:
+            raise ValueError(
+                f"objectives: methods must be distinct; got '{min(repeated)}' more than once"
+            )
         return self

@@ -1,4 +1,4 @@
-"""Settings of any kind from TOML: all mistakes at once, each by the dotted name of its setting."""
+"""Read settings from TOML; one error reports all mistakes, each with its dotted name."""
 
 import os
 import tomllib
@@ -15,16 +15,24 @@ Kind = TypeVar("Kind", bound=Settings)
 
 
 def read_as(kind: type[Kind], path: str | os.PathLike[str], changes: Sequence[str] = ()) -> Kind:
-    """Read a TOML file as settings of a kind; as :func:`read_settings` does for a run.
+    """Read a TOML file and validate it.
+
+    Args:
+        kind: class of the settings, such as :class:`~cascaderank.settings.run.RunSettings`.
+        path: file to read.
+        changes: settings to replace, each as ``"train.seed=3"``; the value is TOML, or a string if
+            it is not valid TOML.
 
     Raises:
-        ConfigError: if the file cannot be read, or for everything that is wrong in it.
+        ConfigError: if the file cannot be read or has mistakes; the message lists all of them.
     """
     path = Path(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror or error}; expected a TOML file"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     try:
@@ -34,22 +42,28 @@ def read_as(kind: type[Kind], path: str | os.PathLike[str], changes: Sequence[st
 
 
 def check_as(kind: type[Kind], values: Mapping[str, object]) -> Kind:
-    """Check nested settings of a kind.
+    """Validate nested settings.
+
+    Args:
+        kind: class of the settings.
+        values: nested values by name.
 
     Raises:
-        ConfigError: for everything that is wrong, in one message.
+        ConfigError: if a setting is missing, unknown or invalid; the message lists all mistakes.
     """
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("; ".join(_told(e, kind) for e in error.errors())) from None
+        raise ConfigError("; ".join(_message(e, kind) for e in error.errors())) from None
 
 
 def parsed_change(change: str) -> tuple[str, object]:
-    """Split ``"a.b=value"`` into its dotted name and its value.
+    """Split ``"a.b=value"`` into the dotted name and the value.
+
+    The value is parsed as TOML; if it is not valid TOML, it is a string.
 
     Raises:
-        ConfigError: if there is no ``=``.
+        ConfigError: if the name or ``=`` is missing.
 
     Examples:
         >>> parsed_change("train.seed=3"), parsed_change("objective.name=bce")
@@ -65,10 +79,14 @@ def parsed_change(change: str) -> tuple[str, object]:
 
 
 def with_changes(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
-    """Return nested values with some replaced by their dotted names.
+    """Return a copy of nested values with some values replaced.
+
+    Args:
+        values: nested values by name.
+        changes: new values by dotted name; missing tables are created.
 
     Raises:
-        ConfigError: if a name goes through what is not a table.
+        ConfigError: if a part of a name other than the last is a value, not a table.
     """
     result = dict(values)
     for name, value in changes.items():
@@ -76,7 +94,9 @@ def with_changes(values: Mapping[str, object], changes: Mapping[str, object]) ->
         if rest:
             inner = result.get(head, {})
             if not isinstance(inner, dict):
-                raise ConfigError(f"'{head}' is a value, not a table; cannot set '{name}'")
+                raise ConfigError(
+                    f"cannot set '{name}': '{head}' is a value, not a table; got {inner!r}"
+                )
             result[head] = with_changes(inner, {rest: value})
         else:
             result[head] = value
@@ -84,40 +104,40 @@ def with_changes(values: Mapping[str, object], changes: Mapping[str, object]) ->
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names."""
-    found: dict[str, Any] = {}
+    """Return nested settings as one mapping by dotted name, each with the prefix."""
+    result: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}.")
+            result |= flat(value, f"{prefix}{name}.")
         else:
-            found[prefix + name] = value
-    return found
+            result[prefix + name] = value
+    return result
 
 
 _CHOICES = ("split", "target")  # settings that are one of several tables
 
 
-def _told(error: Any, kind: type[Settings]) -> str:
-    """One mistake as a sentence that starts with the dotted name of the setting."""
-    place = error["loc"]
-    # A choice of tables adds which of them it took; that is no name of a setting.
-    where = [str(p) for i, p in enumerate(place) if not (i == 2 and place[1] in _CHOICES)]
+def _message(error: Any, kind: type[Settings]) -> str:
+    """Return a message on a validation error that starts with the dotted name of the setting."""
+    location = error["loc"]
+    # For one of several tables, pydantic inserts the tag of the table, which is no setting.
+    where = [str(p) for i, p in enumerate(location) if not (i == 2 and location[1] in _CHOICES)]
     name = ".".join(where)
     if error["type"] == "missing":
         return f"missing setting {name}"
     if error["type"] == "extra_forbidden":
         return f"unknown setting {name}{did_you_mean(where[-1], _fields(kind, where[:-1]))}"
     message = error["msg"].removeprefix("Value error, ")
-    message = message.replace("tuple", "list").replace("Tuple", "List")  # as TOML calls it
-    found = error["input"]
-    shown = f"; got {found!r}" if isinstance(found, (str, int, float, bool, list)) else ""
+    message = message.replace("tuple", "list").replace("Tuple", "List")  # the term of TOML
+    value = error["input"]
+    shown = f"; got {value!r}" if isinstance(value, (str, int, float, bool, list)) else ""
     return f"{name}: {message}{shown}" if name else message
 
 
 def _fields(kind: type[Settings], where: Sequence[str]) -> list[str]:
-    """Names of the settings of one table; of a choice of tables, those of all of them."""
+    """Return the names of the settings in a table; for a choice of tables, those of all."""
     models = [kind]
-    for part in (p for p in where if not p.isdigit()):  # not places in a list
+    for part in (p for p in where if not p.isdigit()):  # digits are indices of a list
         models = [
             inner
             for model in models
@@ -128,6 +148,7 @@ def _fields(kind: type[Settings], where: Sequence[str]) -> list[str]:
 
 
 def _models(annotation: Any) -> list[type[Settings]]:
+    """Return the classes of settings in a type annotation."""
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return [annotation]
     return [model for inner in get_args(annotation) for model in _models(inner)]

@@ -1,4 +1,4 @@
-"""Settings of a run: read once, checked at once, never changed."""
+"""Settings of a run, validated when read."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,10 @@ from cascaderank.tensors import check_quotas
 
 
 def raise_for_options(registry: Registry[Any], name: str, options: Mapping[str, object]) -> None:
-    """Check the options of a registered thing.
+    """Check the options of a registered component.
 
     Raises:
-        ValueError: for all that is wrong with them.
+        ValueError: if an option is unknown or invalid; the message lists all mistakes.
     """
     mistakes = registry.option_mistakes(name, options)
     if mistakes:
@@ -36,45 +36,57 @@ def raise_for_options(registry: Registry[Any], name: str, options: Mapping[str, 
 
 
 class DataSettings(Settings):
-    """Which request log, and what is taken from it."""
+    """Request log, labels, split and histories."""
 
-    path: Path = Field(description="Folder that `cascaderank prepare` wrote.")
+    path: Path = Field(description="Folder of the request log, see `cascaderank prepare`.")
     target: TargetSettings = Field(
-        "funnel", description="What the labels are made of: a name, or a table with z by level."
+        "funnel",
+        description="Definition of the labels: a name, or a table with a label z for each level.",
     )
-    split: SplitSettings = Field(RequestSplit(), description="Which requests train and test.")
-    history_length: int = Field(50, ge=1, description="Latest entries of a history that are kept.")
+    split: SplitSettings = Field(
+        RequestSplit(), description="Split into training, validation and test requests."
+    )
+    history_length: int = Field(
+        50, ge=1, description="Number of most recent entries of a history that are kept."
+    )
 
     @model_validator(mode="after")
     def _target_exists(self) -> Self:
         if isinstance(self.target, str) and self.target not in TARGETS:
             raise ValueError(
                 f"no target called '{self.target}'{did_you_mean(self.target, TARGETS)}; "
-                f"there are {', '.join(TARGETS)}"
+                f"available: {', '.join(TARGETS)}, or a table with z"
             )
         return self
 
 
 class RelevanceSettings(Settings):
-    """What counts as ground truth: the top of each list, or labels from a threshold up."""
+    """Ground truth: the candidates with the highest labels, or with labels above a threshold."""
 
-    top: int | None = Field(None, ge=1, description="The so many best by label.")
-    threshold: float | None = Field(None, description="Every label of at least this.")
+    top: int | None = Field(
+        None, ge=1, description="Number k of candidates per list, those with the highest labels."
+    )
+    threshold: float | None = Field(
+        None, description="Smallest label of the ground truth; any number of candidates per list."
+    )
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if (self.top is None) == (self.threshold is None):
-            raise ValueError("give one of top and threshold, and not both")
+            given = "neither" if self.top is None else "both"
+            raise ValueError(f"give one of top and threshold; got {given}")
         return self
 
 
 class StageSettings(Choice):
-    """One stage of the cascade; further keys are options of its model."""
+    """A stage of the cascade; all other keys are options of its model."""
 
-    model: str = Field(description="What `cascaderank ls stages` lists.")
-    quota: int = Field(ge=1, description="How many candidates the stage passes on.")
+    model: str = Field(description="Name of the model; `cascaderank ls stages` lists them.")
+    quota: int = Field(ge=1, description="Number of candidates that the stage keeps.")
     features: tuple[str, ...] = Field(
-        ("*",), min_length=1, description="Features it may use; shell patterns."
+        ("*",),
+        min_length=1,
+        description='Features that the stage uses: shell patterns; "!" excludes a pattern.',
     )
 
     @model_validator(mode="after")
@@ -84,76 +96,118 @@ class StageSettings(Choice):
 
 
 class ObjectiveSettings(Choice):
-    """What is minimised; further keys are options of the objective."""
+    """Training objective; all other keys are its options."""
 
-    name: str = Field("lcron", description="What `cascaderank ls objectives` lists.")
+    name: str = Field(
+        "lcron", description="Name of the objective; `cascaderank ls objectives` lists them."
+    )
 
     @model_validator(mode="after")
     def _objective_takes_options(self) -> Self:
-        said = {"stages", "quotas", "ground_truth", "threshold"} & set(self.options)
-        if said:
+        reserved = {"stages", "quotas", "ground_truth", "threshold"} & set(self.options)
+        if reserved:
             raise ValueError(
-                f"{', '.join(sorted(said))} cannot be said here: quotas are those of [stages], "
-                "ground truth is that of [relevance]"
+                f"{', '.join(sorted(reserved))} cannot be set here; quotas are set in [stages], "
+                "the ground truth in [relevance]"
             )
         raise_for_options(OBJECTIVES, self.name, self.options)
         return self
 
 
 class TrainSettings(Settings):
-    """How long and how fast to learn."""
+    """Length of training, batches, optimizer, schedule and device."""
 
-    epochs: int = Field(10, ge=1, description="Passes over requests, at most; of each phase.")
-    batch_size: int = Field(64, ge=1, description="Requests per step.")
+    epochs: int = Field(
+        10,
+        ge=1,
+        description="Maximum number of passes over the training requests, in total or, if the "
+        "schedule has phases that do not repeat, for each phase without a length.",
+    )
+    batch_size: int = Field(64, ge=1, description="Number of requests per step.")
     order: Order = Field(
-        "shuffled", description='Of requests: by chance, or "days": day by day, by chance in each.'
+        "shuffled",
+        description='Order of the requests: "shuffled", or "days": days in chronological order, '
+        "shuffled within each day.",
     )
     bucketing: bool = Field(
-        default=False, description="Lists of like length share a batch: less padding."
+        default=False,
+        description="Whether lists of similar length share a batch, which reduces padding.",
     )
-    prefetch: int = Field(0, ge=0, description="Batches that a thread makes in advance.")
-    learning_rate: float = Field(1e-3, gt=0, lt=10, description="Adam's step size.")
-    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay (AdamW).")
+    prefetch: int = Field(
+        0, ge=0, description="Number of batches that a background thread builds in advance."
+    )
+    learning_rate: float = Field(1e-3, gt=0, lt=10, description="Learning rate.")
+    weight_decay: float = Field(
+        0.0, ge=0, description="Coefficient of decoupled weight decay, as in AdamW."
+    )
     embedding_optimizer: Literal["auto", "adamw", "sparse_adam", "row_wise_adagrad"] = Field(
-        "auto", description="Of tables of embeddings; auto: lazy from a million rows."
+        "auto",
+        description='Optimizer of embedding tables; "auto": row_wise_adagrad for tables of at '
+        "least 1,000,000 rows, adamw for others.",
     )
-    clip_norm: float = Field(10.0, gt=0, description="Longest gradient that is not cut down.")
-    patience: int = Field(3, ge=1, description="Epochs without a better validation before the end.")
+    clip_norm: float = Field(
+        10.0, gt=0, description="Maximum norm of the gradient; a longer one is scaled down to it."
+    )
+    patience: int = Field(
+        3,
+        ge=1,
+        description="Number of epochs without a better validation value after which training ends.",
+    )
     candidates: CandidateSettings | None = Field(
-        None, description="Which candidates a request is trained on; all if not given."
+        None, description="Sampling of the training candidates; default: all logged candidates."
     )
     schedule: Schedule = Field(
-        Schedule(preset="joint"), description="Who learns when: see docs/schedules.md."
+        Schedule(preset="joint"),
+        description="Training schedule: a preset or a table of phases, see docs/schedules.md.",
     )
-    start: Path | None = Field(None, description="Folder of a run whose weights to begin with.")
-    seed: int = Field(0, ge=0, description="Equal seeds give equal bits on CPU.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
+    start: Path | None = Field(
+        None,
+        description="Folder of a complete run whose weights initialise the cascade; default: "
+        "random initialisation.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        description="Seed of initialisation, order and sampling; on the CPU, equal seeds give "
+        "bitwise equal results.",
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "cpu", description='Device; "auto": the first available of cuda, mps and cpu.'
+    )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Of hidden layers in training; weights and scores are float32."
+        "float32",
+        description="Precision of hidden layers in training; weights and scores are float32.",
     )
     compile: bool = Field(
-        default=False, description="Let torch.compile fuse the stages; takes minutes to begin."
+        default=False,
+        description="Whether torch.compile compiles the stages; compilation takes minutes.",
     )
-    checkpoint_every: int = Field(200, ge=1, description="Steps between checkpoints.")
+    checkpoint_every: int = Field(200, ge=1, description="Number of steps between checkpoints.")
 
     @model_validator(mode="after")
-    def _decay_has_someone_to_do_it(self) -> Self:
+    def _sparse_adam_has_no_weight_decay(self) -> Self:
         if self.embedding_optimizer == "sparse_adam" and self.weight_decay:
             raise ValueError(
-                "sparse_adam knows no weight decay; set weight_decay = 0, or embedding_optimizer "
-                "= 'row_wise_adagrad'"
+                "embedding_optimizer: sparse_adam does not support weight decay; got weight_decay "
+                f"= {self.weight_decay}; set weight_decay = 0, or embedding_optimizer = "
+                "'row_wise_adagrad'"
             )
         return self
 
 
 class EvaluationSettings(Settings):
-    """How to judge."""
+    """Batches, confidence intervals and metrics of the evaluation."""
 
-    batch_size: int = Field(256, ge=1, description="Requests per step; changes no result.")
-    bootstrap: int = Field(1_000, ge=1, description="Resamples behind the 95 % intervals.")
-    seed: int = Field(0, ge=0, description="Of the resampling.")
+    batch_size: int = Field(
+        256, ge=1, description="Number of requests per batch; does not affect results."
+    )
+    bootstrap: int = Field(
+        1_000, ge=1, description="Number of bootstrap replicates for the 95 % intervals."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
     metrics: tuple[str, ...] = Field(
-        (), description='More metrics of each stage, such as "ndcg@15", "ndcg", "map" and "opa".'
+        (),
+        description='Additional metrics of each stage, such as "ndcg@15", "ndcg", "map" and "opa".',
     )
 
     @model_validator(mode="after")
@@ -163,13 +217,13 @@ class EvaluationSettings(Settings):
         except ConfigError as error:
             raise ValueError(f"metrics: {error}") from None
         if len({*names}) < len(names):
-            raise ValueError(f"metrics: one is there twice; got {list(self.metrics)}")
-        object.__setattr__(self, "metrics", names)  # canonical: reports are keyed by these names
+            raise ValueError(f"metrics: metrics must be distinct; got {list(self.metrics)}")
+        object.__setattr__(self, "metrics", names)  # canonical names are the keys of reports
         return self
 
 
 class RunSettings(Settings):
-    """One run, whole."""
+    """All settings of a run, and of a comparison of runs."""
 
     data: DataSettings
     relevance: RelevanceSettings
@@ -181,7 +235,7 @@ class RunSettings(Settings):
     compare: CompareSettings = CompareSettings()
 
     @model_validator(mode="after")
-    def _quotas_never_grow(self) -> Self:
+    def _quotas_do_not_grow(self) -> Self:
         try:
             check_quotas(self.quotas, stages=len(self.stages))
         except (ConfigError, ShapeError) as error:
@@ -205,70 +259,79 @@ class RunSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _random_candidates_can_be_drawn(self) -> Self:
+    def _random_candidates_have_a_catalogue(self) -> Self:
         pool = self.train.candidates is not None and self.train.candidates.pool > 0
         if pool and self.catalogue is None:
             raise ValueError(
-                "train.candidates.pool draws random items, and nothing says what tells items "
-                "apart; name the feature in catalogue.item"
+                "train.candidates.pool draws random items and needs the feature that identifies an "
+                "item; set catalogue.item"
             )
         if self.objective.options.get("corrected") and not pool:
             raise ValueError(
-                f"corrected = true of '{self.objective.name}' needs random candidates whose chance "
-                "is known; draw some with train.candidates.pool"
+                f"corrected = true of '{self.objective.name}' needs random candidates, whose "
+                "sampling probability it corrects for; set train.candidates.pool"
             )
         return self
 
     @property
     def quotas(self) -> tuple[int, ...]:
-        """Of each stage, first stage first."""
+        """Number of candidates that each stage keeps, first stage first."""
         return tuple(stage.quota for stage in self.stages.values())
 
     def changed(self, changes: Mapping[str, object]) -> "RunSettings":
-        """Return a copy with settings replaced by their dotted names.
+        """Return a copy with new values for some settings.
+
+        Args:
+            changes: new values by dotted name, such as ``{"train.seed": 1}``.
 
         Raises:
-            ConfigError: if a changed setting is wrong.
+            ConfigError: if the changed settings are invalid.
         """
-        mine = self.model_dump(mode="json", exclude_none=True)
-        return check_settings(with_changes(mine, changes))
+        values = self.model_dump(mode="json", exclude_none=True)
+        return check_settings(with_changes(values, changes))
 
     def differences(self, other: "RunSettings") -> list[str]:
-        """Return one line for each setting that differs, such as ``"train.seed: 0, not 1"``."""
-        mine, theirs = (flat(s.of_run()) for s in (self, other))
+        """Return one line for each setting of the run that differs from that of another run.
+
+        A line has the form ``"train.seed: 0, not 1"``, this value first.
+        """
+        own, others = (flat(settings.of_run()) for settings in (self, other))
         return [
-            f"{name}: {mine.get(name, 'not set')}, not {theirs.get(name, 'not set')}"
-            for name in sorted({*mine, *theirs})
-            if mine.get(name) != theirs.get(name)
+            f"{name}: {own.get(name, 'not set')}, not {others.get(name, 'not set')}"
+            for name in sorted({*own, *others})
+            if own.get(name) != others.get(name)
         ]
 
     def to_toml(self) -> str:
-        """Write the settings of the run, defaults included, as TOML."""
+        """Return the settings of the run, including defaults, as TOML."""
         return tomli_w.dumps(self.of_run())
 
     def of_run(self) -> dict[str, Any]:
-        """Return the settings of one run, as JSON can hold them: all but what is compared."""
+        """Return the settings of the run as JSON values, without those of a comparison."""
         return self.model_dump(mode="json", exclude_none=True, exclude={"compare"})
 
 
 def read_settings(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> RunSettings:
-    """Read a TOML file; every mistake in it is reported in one error.
+    """Read and validate the settings of a run from a TOML file.
 
     Args:
-        path: the file.
-        changes: settings to replace, each as ``"train.seed=3"``; the value is TOML, or a string
-            if it is not TOML.
+        path: file to read.
+        changes: settings to replace, each as ``"train.seed=3"``; the value is TOML, or a string if
+            it is not valid TOML.
 
     Raises:
-        ConfigError: if the file cannot be read, or for everything that is wrong in it.
+        ConfigError: if the file cannot be read or has mistakes; the message lists all of them.
     """
     return read_as(RunSettings, path, changes)
 
 
 def check_settings(values: Mapping[str, object]) -> RunSettings:
-    """Check nested settings.
+    """Validate the settings of a run.
+
+    Args:
+        values: nested values, as read from a config.
 
     Raises:
-        ConfigError: for everything that is wrong, in one message.
+        ConfigError: if a setting is missing, unknown or invalid; the message lists all mistakes.
     """
     return check_as(RunSettings, values)

@@ -22,13 +22,14 @@ class Phase(Settings):
     stages: tuple[str, ...] | None = Field(
         None,
         min_length=1,
-        description="Stages that are trained; all by default.",
+        description="Names of the stages that are trained; default: all.",
     )
     terms: tuple[str, ...] = Field(
-        ("*",), min_length=1, description="Terms of the objective that are used; shell patterns."
+        ("*",), min_length=1, description="Active terms of the objective, as shell patterns."
     )
     candidates: Literal["all", "survivors"] = Field(
-        "all", description="Training candidates of a stage: all, or those that pass earlier stages."
+        "all",
+        description="Training candidates of a stage: all, or those that the earlier stages keep.",
     )
     epochs: int | None = Field(None, ge=1, description="Length in epochs.")
     steps: int | None = Field(None, ge=1, description="Length in batches.")
@@ -36,7 +37,9 @@ class Phase(Settings):
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if self.epochs is not None and self.steps is not None:
-            raise ValueError("give one of epochs and steps, not both")
+            raise ValueError(
+                f"give one of epochs and steps; got epochs = {self.epochs}, steps = {self.steps}"
+            )
         return self
 
 
@@ -49,7 +52,7 @@ class Plan:
     stages: frozenset[str]
     """Names of the stages that are trained."""
     terms: frozenset[str]
-    """Names of the terms that are used."""
+    """Names of the active terms."""
 
 
 class Schedule(Settings):
@@ -87,18 +90,25 @@ class Schedule(Settings):
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if (self.preset is None) == (not self.phases):
-            raise ValueError("give one of preset and phases, not both")
+            given = "neither" if self.preset is None else "both"
+            raise ValueError(f"give one of preset and phases; got {given}")
         if self.preset is not None and self.repeat:
-            raise ValueError("repeat applies to phases, not to a preset")
+            raise ValueError(
+                f"repeat applies to phases, not to a preset; got preset '{self.preset}'"
+            )
         if self.steps is not None and self.preset not in ("alternating", "rankflow"):
             raise ValueError(
-                "steps applies to the presets 'alternating' and 'rankflow'; set steps of each phase"
+                "steps applies to the presets 'alternating' and 'rankflow'; "
+                f"got {f'preset {self.preset!r}' if self.preset else 'phases'}; "
+                "set steps of each phase"
             )
         without_length = [
             n for n, p in enumerate(self.phases) if p.epochs is None and p.steps is None
         ]
         if self.repeat and without_length:
-            raise ValueError(f"phases.{without_length[0]} needs epochs or steps if phases repeat")
+            raise ValueError(
+                f"phases.{without_length[0]} needs epochs or steps if phases repeat; got neither"
+            )
         return self
 
     @property

@@ -1,1 +1,1 @@
-"""Training a cascade: the loop, its checkpoints, and the folder it leaves."""
+"""Training and evaluation of a run: the loop, its checkpoints, and its result."""

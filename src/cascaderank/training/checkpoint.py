@@ -1,4 +1,4 @@
-"""All that it takes to go on where a killed run stopped."""
+"""Checkpoints: all state that an interrupted run needs to resume with the same bits."""
 
 import io
 import os
@@ -16,26 +16,26 @@ from cascaderank.runs.folder import write_atomically
 @final
 @dataclass(kw_only=True)
 class TrainState:
-    """Where training stands, apart from weights and optimizer."""
+    """Progress of training, without weights and optimizer."""
 
     epoch: int = 0
-    """The epoch that is under way, from 0."""
+    """Current epoch, from 0; at the end of training, the number of epochs."""
     batch: int = 0
-    """Batches of it that are done."""
+    """Completed batches of the current epoch."""
     step: int = 0
-    """Batches that are done in all."""
+    """Completed batches of all epochs."""
     sums: dict[str, float] = field(default_factory=dict)
-    """Of the loss and its terms, over the batches of this epoch."""
+    """Sums of the loss and of its terms over the batches of the current epoch, by name."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Of the batches in which each of them counted."""
+    """Number of batches of the current epoch in which the loss and each term were active."""
     best: float = -1.0
-    """The best validation joint recall so far."""
+    """Best validation value of the current phase; -1 if there is none."""
     best_epoch: int = -1
-    """The epoch that reached it."""
+    """Epoch of the best validation value."""
     stopped: bool = False
-    """Whether training has come to its end."""
+    """Whether training has ended."""
     metrics_bytes: int = 0
-    """How long metrics.jsonl was; what a killed run wrote beyond it is written again."""
+    """Size of ``metrics.jsonl`` in bytes; a resumed run rewrites everything after it."""
 
 
 def save_checkpoint(
@@ -46,14 +46,14 @@ def save_checkpoint(
     best_weights: dict[str, Tensor],
     random: dict[str, Tensor],
 ) -> None:
-    """Write a checkpoint whole or not at all.
+    """Write a checkpoint atomically.
 
     Args:
-        path: the file.
-        state: where training stands.
-        modules: whatever has a ``state_dict``, by name.
-        best_weights: the weights that did best on the validation requests.
-        random: states of the generators.
+        path: file to write.
+        state: progress of training.
+        modules: objects with a ``state_dict``, by name.
+        best_weights: weights with the best validation value.
+        random: states of the random generators.
     """
     buffer = io.BytesIO()
     torch.save(
@@ -71,18 +71,18 @@ def save_checkpoint(
 def load_checkpoint(
     path: str | os.PathLike[str], *, modules: dict[str, Any], device: torch.device
 ) -> tuple[TrainState, dict[str, Tensor], dict[str, Tensor]]:
-    """Read a checkpoint into the modules.
+    """Read a checkpoint and load the states of the modules.
 
     Args:
-        path: the file.
-        modules: as they were given to :func:`save_checkpoint`.
-        device: where the weights go.
+        path: file to read.
+        modules: objects of the same names and shapes as those of :func:`save_checkpoint`.
+        device: device of the weights.
 
     Returns:
-        Where training stood, the best weights, and the states of the generators.
+        Progress of training, best weights, and states of the random generators.
 
     Raises:
-        RunError: if the file is damaged or belongs to other modules.
+        RunError: if the file is damaged or was written for other modules.
     """
     path = Path(path)
     try:
@@ -91,7 +91,8 @@ def load_checkpoint(
             module.load_state_dict(saved["modules"][name])
         return TrainState(**saved["state"]), saved["best_weights"], saved["random"]
     except Exception as error:  # noqa: BLE001 - a damaged file can raise anything
-        first = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0]
         raise RunError(
-            f"{path}: cannot resume from this checkpoint ({first}); remove the file to start anew"
+            f"{path}: cannot resume from this checkpoint ({reason}); "
+            "remove the file to train from the start"
         ) from None

@@ -1,4 +1,4 @@
-"""Whether a log can teach what an objective of domains is to learn."""
+"""Checks that a request log has candidates of every domain that an objective trains on."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,16 +13,19 @@ from cascaderank.stages import DomainStage
 
 
 def check_domains(settings: RunSettings, data: RunData, cascade: Cascade) -> None:
-    """Check that each domain to be learnt has candidates, before any work is done.
+    """Check, before training, that each domain of the objective has candidates.
+
+    Objectives without the option ``exposed_level`` use no domains; every log passes.
 
     Args:
-        settings: of the run; an objective that has no ``exposed_level`` is fine with any log.
-        data: of the run.
-        cascade: that is to learn.
+        settings: settings of the run.
+        data: data of the run.
+        cascade: cascade of the run.
 
     Raises:
-        DataError: if the log lacks levels or, where clicks are learnt, feedback; or no candidate of
-            it, or none that sampling leaves, is of a domain that is to be learnt.
+        DataError: if the log has no levels; if the objective uses clicks and the log has no
+            feedback; or if a domain of the objective has no candidate, or is expected to have none
+            after sampling.
     """
     if "exposed_level" not in OBJECTIVES.options(settings.objective.name):
         return
@@ -33,44 +36,47 @@ def check_domains(settings: RunSettings, data: RunData, cascade: Cascade) -> Non
     _check(options, settings, data, cascade)
     joint = options.pop("joint", None)
     if isinstance(joint, Mapping) and joint.get("name") == settings.objective.name:
-        of_all = {k: v for k, v in options.items() if k in ("exposed_level", "preranked_level")}
-        _check({**of_all, **joint}, settings, data, cascade)
+        shared = {k: v for k, v in options.items() if k in ("exposed_level", "preranked_level")}
+        _check({**shared, **joint}, settings, data, cascade)
 
 
 def _check(
     options: Mapping[str, Any], settings: RunSettings, data: RunData, cascade: Cascade
 ) -> None:
     where = str(data.log.path)
-    learners = {name: cascade.stages[name] for name in options.get("learns") or cascade.stage_names}
-    clicks = [
+    trained = {name: cascade.stages[name] for name in options.get("learns") or cascade.stage_names}
+    click_stages = [
         f"'{name}' ({settings.stages[name].model})"
-        for name, stage in learners.items()
+        for name, stage in trained.items()
         if options.get("event") == "click" or (isinstance(stage, DomainStage) and stage.domains > 1)
     ]
-    if clicks and data.encoded.feedback is None:
-        raise DataError(no_feedback(where, f"clicks are what {' and '.join(clicks)} would learn"))
+    if click_stages and data.encoded.feedback is None:
+        stages = " and ".join(click_stages)
+        raise DataError(no_feedback(where, f"clicks are the targets of {stages}"))
     counts = count_domains(
         data.encoded,
         exposed_level=options.get("exposed_level", len(data.log.manifest.level_names) - 1),
         preranked_level=options.get("preranked_level"),
     )
-    told, rates = ", ".join(f"{name} {count}" for name, count in counts.items()), _rates(options)
+    rates = _sampling_rates(options)
     expected = {name: count * rates.get(name, 1.0) for name, count in counts.items()}
-    wanted = set(counts) - ({"unexposed", "dropped"} if options.get("exposures_only") else set())
-    if not clicks:
+    required = set(counts) - ({"unexposed", "dropped"} if options.get("exposures_only") else set())
+    if not click_stages:  # clicked candidates are exposed ones
         expected["unclicked"] += expected["click"]
-        wanted.discard("click")
-    empty = sorted(name for name in wanted if expected[name] < 1)
+        required.discard("click")
+    empty = sorted(name for name in required if expected[name] < 1)
     if empty:
+        found = ", ".join(f"{name} {count}" for name, count in counts.items())
         sampled = f", sampled at {list(rates.values())}" if rates else ""
         raise DataError(
-            f"{where}: no candidate is of the domain {' or '.join(empty)} ({told}{sampled}), so "
-            "there is nothing to tell it by; check objective.exposed_level, "
-            f"objective.preranked_level{' and objective.sampling' if rates else ''}"
+            f"{where}: the objective needs candidates of each domain; none is of the domain "
+            f"{' or '.join(empty)} ({found}{sampled}); check objective.exposed_level and "
+            f"objective.preranked_level{', and objective.sampling' if rates else ''}"
         )
 
 
-def _rates(options: Mapping[str, Any]) -> dict[str, float]:
+def _sampling_rates(options: Mapping[str, Any]) -> dict[str, float]:
+    """Return the sampling rate of each domain; empty if the objective does not sample."""
     sampling = options.get("sampling")
     if sampling is None:
         return {}

@@ -93,7 +93,7 @@ def evaluate_run(
         RunError: if the folder does not hold a complete run.
         SchemaError: if the data set has other features.
         ConfigError: if the target does not exist.
-        DataError: if the data set lacks a column that the target needs.
+        DataError: if the data set does not have a column that the target needs.
     """
     changes: dict[str, object] = {} if target is None else {"data.target": target}
     if threshold is not None:
@@ -115,7 +115,7 @@ def evaluate_run_catalogue(
     index: str = EXACT,
     progress: Progress | None = None,
 ) -> tuple[str, CatalogueReport]:
-    """Evaluate a stage of a complete run by its search of all items of a data set.
+    """Evaluate a stage of a complete run by its search of all items in a data set.
 
     Args:
         folder: folder of the run.
@@ -151,23 +151,24 @@ def _opened(
     part: Part,
     progress: Progress | None,
 ) -> Iterator[tuple[RunData, Part, Rows]]:
-    """Open and encode a data set for a run; return it with the part and its row numbers.
+    """Open and encode a data set for a run; yield it with the part and its row numbers.
 
-    The training rows are those that the run was trained on; none of another data set.
+    The training rows of the data are the requests that the run was trained on, so that a data set
+    other than that of the run has none.
     """
     log = RequestLog.open(dataset)
     check_same_features(run.schema, log.schema, where=str(log.path))
     report: Mapping[str, dict[str, object]] = read_json(run.folder.report)
-    own = report["dataset"]["fingerprint"] == log.fingerprint
+    is_own = report["dataset"]["fingerprint"] == log.fingerprint
     if part == "auto":
-        part = "test" if own else "all"
-    everything = np.arange(log.manifest.requests, dtype=np.int64)
-    nothing = everything[:0]
-    split = Split(train=nothing, validation=nothing, test=everything)
-    if own or part != "all":
+        part = "test" if is_own else "all"
+    all_rows = np.arange(log.manifest.requests, dtype=np.int64)
+    no_rows = all_rows[:0]
+    split = Split(train=no_rows, validation=no_rows, test=all_rows)
+    if is_own or part != "all":
         split = split_requests(log, settings.data.split)
-    rows = everything if part == "all" else getattr(split, part)
-    if not own:
-        split = Split(train=nothing, validation=split.validation, test=split.test)
+    rows = all_rows if part == "all" else getattr(split, part)
+    if not is_own:
+        split = Split(train=no_rows, validation=split.validation, test=split.test)
     with encoded_data(settings, log, run.schema, split=split, progress=progress) as data:
         yield data, part, rows

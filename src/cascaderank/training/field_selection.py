@@ -1,4 +1,4 @@
-"""The second phase of models that weigh fields: which of them are kept."""
+"""Field selection: the most important fields of a ``cold`` or ``fscd`` run, for a second phase."""
 
 import os
 from collections.abc import Mapping
@@ -17,54 +17,61 @@ from cascaderank.stages.fscd import FSCD
 @final
 @dataclass(frozen=True)
 class SelectedFields:
-    """Which fields a stage keeps."""
+    """Importance and selection of the fields of a stage."""
 
     importance: Mapping[str, float]
-    """Of each field, in the order of the stage: mean weight (``cold``), chance to be kept
-    (``fscd``)."""
+    """Importance of each field, in the order of the stage: its mean weight (``cold``), or the
+    probability that it is kept (``fscd``)."""
     kept: tuple[str, ...]
+    """Names of the selected fields."""
 
 
 def select_fields(
     folder: str | os.PathLike[str], *, keep: float = 0.5
 ) -> tuple[dict[str, SelectedFields], RunSettings]:
-    """Choose the fields that weigh most in the stages of a run.
+    """Select the most important fields of each ``cold`` or ``fscd`` stage of a run.
 
     Args:
-        folder: of a complete run.
-        keep: of the fields of each stage: a share, in (0, 1), or how many, a whole number.
+        folder: folder of a complete run.
+        keep: fraction of the fields of each stage to keep, in (0, 1), or their number, an integer.
 
     Returns:
-        What is kept, by name of the stage, and the settings of the second phase: the same on
-        these fields, without gates. ``cold`` is trained anew, ``fscd`` goes on from the weights of
-        this run.
+        Selected fields by name of the stage, and the settings of the second phase: those of the
+        run, restricted to these fields, without gates. In the second phase, ``cold`` is trained
+        from scratch, and ``fscd`` starts from the weights of this run.
 
     Raises:
-        RunError: if the folder is not that of a complete run.
-        ConfigError: if no stage weighs fields, or ``keep`` is out of range.
+        RunError: if the folder does not hold a complete run.
+        ConfigError: if no stage has field weights, or ``keep`` is out of range.
 
-    Source: COLD (arXiv 2007.16122) and FSCD (arXiv 2105.07706), their two phases.
+    Source: the second phase of COLD (arXiv 2007.16122) and FSCD (arXiv 2105.07706).
     """
     run = load_run(folder)
     settings = run.settings
-    weighing = {n: s for n, s in run.cascade.stages.items() if isinstance(s, COLD | FSCD)}
-    weighing = {n: s for n, s in weighing.items() if settings.stages[n].options.get("gates", True)}
-    if not weighing:
-        models = ", ".join(f"{name} is {of.model}" for name, of in settings.stages.items())
-        raise ConfigError(f"{folder}: no stage weighs fields ({models}); 'cold' and 'fscd' do")
-    found = {}
+    gated = {
+        name: stage
+        for name, stage in run.cascade.stages.items()
+        if isinstance(stage, COLD | FSCD) and settings.stages[name].options.get("gates", True)
+    }
+    if not gated:
+        models = ", ".join(f"{name} is {stage.model}" for name, stage in settings.stages.items())
+        raise ConfigError(
+            f"{folder}: no stage has field weights ({models}); train a 'cold' or 'fscd' stage with "
+            "gates"
+        )
+    selected = {}
     with run_data(settings) as data:
-        for name, stage in weighing.items():
+        for name, stage in gated.items():
             if isinstance(stage, COLD):
                 loader = RequestLoader(data.encoded, data.split.train, batch_size=256)
-                weights = stage.importance(loader.epoch(0))
+                importance = stage.importance(loader.epoch(0))
                 kept = stage.select_fields(loader.epoch(0), keep=keep)
             else:
-                weights, kept = stage.importance(), stage.select_fields(keep=keep)
-            found[name] = SelectedFields(weights, kept)
+                importance, kept = stage.importance(), stage.select_fields(keep=keep)
+            selected[name] = SelectedFields(importance, kept)
     changes: dict[str, object] = {}
-    for name, selected in found.items():
-        changes |= {f"stages.{name}.features": selected.kept, f"stages.{name}.gates": False}
-        if isinstance(weighing[name], FSCD):
+    for name, fields in selected.items():
+        changes |= {f"stages.{name}.features": fields.kept, f"stages.{name}.gates": False}
+        if isinstance(gated[name], FSCD):
             changes["train.start"] = str(folder)
-    return found, settings.changed(changes)
+    return selected, settings.changed(changes)

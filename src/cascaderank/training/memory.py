@@ -1,4 +1,4 @@
-"""How much memory work takes at its highest."""
+"""Peak memory of a computation."""
 
 import sys
 from pathlib import Path
@@ -11,13 +11,14 @@ _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 @final
 class PeakMemory:
-    """Measures from when it is made; there is one at a time, since another one starts anew.
+    """Measure the peak memory since construction; only the most recent instance is valid.
 
-    On CUDA, what tensors take on the GPU. Otherwise what the process holds resident, files that
-    are mapped included: on Linux from when this is made, elsewhere since the process began.
+    On CUDA, the memory of tensors on the GPU. Otherwise the resident memory of the process,
+    including memory-mapped files: on Linux since construction, on other systems, or if the kernel
+    does not permit a reset, since the process started.
 
     Args:
-        device: where the work is done.
+        device: device of the computation.
 
     Examples:
         >>> memory = PeakMemory(torch.device("cpu"))
@@ -28,21 +29,21 @@ class PeakMemory:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._marked = False
+        self._was_reset = False
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         elif sys.platform == "linux":
             try:
-                _CLEAR.write_text("5")  # of proc(5): the peak is now what is held now
-                self._marked = True
-            except OSError:  # not everywhere allowed
+                _CLEAR.write_text("5")  # proc(5): reset the peak to the current value
+                self._was_reset = True
+            except OSError:  # some containers do not permit it
                 pass
 
     def bytes(self) -> int | None:
-        """Return the most so far; ``None`` where the system does not tell."""
+        """Return the peak so far in bytes; ``None`` if the system does not report it."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device)
-        if self._marked:
+        if self._was_reset:
             line = next(s for s in _STATUS.read_text().splitlines() if s.startswith("VmHWM:"))
             return int(line.split()[1]) * 1024
         try:

@@ -1,9 +1,9 @@
-"""Who moves the weights: AdamW, and a lazy one for large tables of embeddings.
+"""Optimizers: AdamW, and lazy optimizers for large embedding tables.
 
-A step of AdamW reads and writes every row of a table, whatever the batch. The lazy optimizers move
-the rows that the batch names, from a gradient that holds no others: time and memory of a step do
-not depend on the vocabulary. Every other row stays as it is, to the bit: momentum does not carry
-it on, and weight decay does not reach it.
+A step of AdamW reads and writes every row of a table, whatever the batch. A lazy optimizer updates
+only the rows that occur in the batch, from a sparse gradient, so that time and memory of a step do
+not depend on the size of the vocabulary. All other rows are bitwise unchanged: neither momentum nor
+weight decay applies to them.
 """
 
 from collections.abc import Iterable
@@ -15,24 +15,26 @@ from torch import Tensor, nn
 from cascaderank.settings.run import TrainSettings
 
 LARGE = 1_000_000
-"""Rows from which ``"auto"`` is lazy."""
+"""Smallest number of rows for which ``embedding_optimizer = "auto"`` is lazy."""
 
 
 @final
 class RowWiseAdagrad(torch.optim.Optimizer):
-    r"""Adagrad with one number of state for each row of a table, and only of touched rows a step.
+    r"""Adagrad with one accumulator per row of a table, applied to the rows of a sparse gradient.
 
     .. math:: s_r \leftarrow s_r + \overline{g_r^2}, \qquad
               w_r \leftarrow (1 - \eta\lambda)\, w_r - \eta\, g_r / \sqrt{s_r}
 
-    The mean is over the entries of a row. Like Adam's, the first step of a row has the length of
-    the learning rate; later ones shrink with what the row has seen.
+    The mean is over the entries of a row. As with Adam, the first step of a row has the length of
+    the learning rate (root mean square over the row); later steps shrink as its squared gradients
+    accumulate.
 
     Args:
-        tables: parameters ``[rows, dim]`` whose gradients are sparse, as ``nn.Embedding`` makes
-            them with ``sparse=True``.
-        lr: the learning rate.
-        weight_decay: decoupled, of touched rows.
+        tables: parameters ``[rows, dim]`` with sparse gradients, such as those of ``nn.Embedding``
+            with ``sparse=True``.
+        lr: learning rate :math:`\eta`.
+        weight_decay: coefficient :math:`\lambda` of decoupled weight decay, applied to the rows of
+            the gradient; 0 by default.
 
     Examples:
         >>> table = nn.Embedding(4, 2, sparse=True)
@@ -46,7 +48,7 @@ class RowWiseAdagrad(torch.optim.Optimizer):
                 [0.0000, 0.0000],
                 [0.0000, 0.0000]])
 
-    Source: Adagrad (Duchi et al., 2011), its state shared within a row as in large recommenders.
+    Source: Adagrad (Duchi et al., 2011); one accumulator per row, as in large recommender systems.
     """
 
     def __init__(self, tables: Iterable[Tensor], *, lr: float, weight_decay: float = 0.0) -> None:
@@ -54,31 +56,31 @@ class RowWiseAdagrad(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
-        """Move the rows that the gradients name."""
+        """Update the rows of the gradients."""
         for group in self.param_groups:
             for table in group["params"]:
                 if table.grad is not None:
-                    self._move(table, lr=group["lr"], weight_decay=group["weight_decay"])
+                    self._update(table, lr=group["lr"], weight_decay=group["weight_decay"])
 
-    def _move(self, table: Tensor, *, lr: float, weight_decay: float) -> None:
-        rows, of_rows = touched(table)
+    def _update(self, table: Tensor, *, lr: float, weight_decay: float) -> None:
+        rows, gradients = touched(table)
         state = self.state[table]
         if not state:
             state["squares"] = table.new_zeros(len(table))
-        squares = state["squares"].index_select(0, rows).add_(of_rows.square().mean(-1))
+        squares = state["squares"].index_select(0, rows).add_(gradients.square().mean(-1))
         state["squares"].index_copy_(0, rows, squares)
-        # A row that never had a gradient stays where it is: 0 over anything is 0.
-        length = squares.sqrt_().clamp_(min=torch.finfo(squares.dtype).tiny).unsqueeze(-1)
-        moved = table.index_select(0, rows).mul_(1 - lr * weight_decay)
-        table.index_copy_(0, rows, moved.addcdiv_(of_rows, length, value=-lr))
+        # A row whose gradients were all 0 does not change: 0 over a positive number is 0.
+        scale = squares.sqrt_().clamp_(min=torch.finfo(squares.dtype).tiny).unsqueeze(-1)
+        updated = table.index_select(0, rows).mul_(1 - lr * weight_decay)
+        table.index_copy_(0, rows, updated.addcdiv_(gradients, scale, value=-lr))
 
 
 @final
 class Optimizers:
-    """Several optimizers as one, each over parameters of its own.
+    """Several optimizers with disjoint parameters, used as one.
 
     Args:
-        members: the optimizers.
+        members: optimizers.
     """
 
     def __init__(self, *members: torch.optim.Optimizer) -> None:
@@ -86,30 +88,30 @@ class Optimizers:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """Of all members; what is set in them holds."""
+        """Parameter groups of all members; changes to them take effect."""
         return [group for member in self._members for group in member.param_groups]
 
     def zero_grad(self, *, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
+        """Reset the gradients of all members."""
         for member in self._members:
             member.zero_grad(set_to_none=set_to_none)
 
-    def clip(self, longest: float) -> None:
-        """Shorten the gradient of all parameters together to at most this length."""
+    def clip(self, max_norm: float) -> None:
+        """Scale the gradient of all parameters to a total norm of at most ``max_norm``."""
         parameters = [p for group in self.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_([_stand_in(p) for p in parameters], longest)
+        nn.utils.clip_grad_norm_([_with_dense_gradient(p) for p in parameters], max_norm)
 
     def step(self) -> None:
-        """Take a step of each."""
+        """Take a step with each member."""
         for member in self._members:
             member.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the members."""
+        """Return the states of the members, by their index."""
         return {str(i): member.state_dict() for i, member in enumerate(self._members)}
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` returned."""
+        """Restore the states that :meth:`state_dict` returned."""
         for i, member in enumerate(self._members):
             member.load_state_dict(states[str(i)])
 
@@ -117,15 +119,23 @@ class Optimizers:
 def build_optimizer(
     cascade: nn.Module, objective: nn.Module, settings: TrainSettings
 ) -> Optimizers:
-    """Give every parameter an optimizer; tables that get a lazy one are set to sparse gradients.
+    """Build the optimizers of a cascade and its objective.
+
+    ``settings.embedding_optimizer`` selects the optimizer of the embedding tables:
+
+    - ``"adamw"``: AdamW for all tables;
+    - ``"sparse_adam"``: lazy Adam for all tables, with two state values per weight;
+    - ``"row_wise_adagrad"``: :class:`RowWiseAdagrad` for all tables, with one state value per row;
+    - ``"auto"``: ``"row_wise_adagrad"`` for tables of at least 1,000,000 rows, ``"adamw"`` for
+      others, and for all tables on MPS.
+
+    Tables with a lazy optimizer are switched to sparse gradients. All other parameters are trained
+    with AdamW.
 
     Args:
-        cascade: on its device; tables are its modules ``nn.Embedding``.
-        objective: its parameters are never decayed.
-        settings: which say how fast, and ``embedding_optimizer``: ``"adamw"`` for every table;
-            ``"sparse_adam"`` or ``"row_wise_adagrad"`` for every table, the first with two numbers
-            of state for each number of the table, the second with one for each row; or ``"auto"``:
-            ``"row_wise_adagrad"`` for tables of at least 1,000,000 rows, ``"adamw"`` for others.
+        cascade: cascade on its device; its tables are its modules of type ``nn.Embedding``.
+        objective: objective; its parameters have no weight decay.
+        settings: settings of training: learning rate, weight decay, and the optimizer of tables.
     """
     choice = settings.embedding_optimizer
     tables: dict[int, Tensor] = {}
@@ -145,7 +155,7 @@ def build_optimizer(
                 {"params": list(objective.parameters()), "weight_decay": 0.0},
             ],
             lr=settings.learning_rate,
-            # One pass over each weight instead of one for each operation.
+            # The fused kernel passes over each weight once, not once per operation.
             fused=all(p.device.type == "cpu" for p in cascade.parameters()) or None,
         )
     ]
@@ -161,16 +171,26 @@ def build_optimizer(
 
 
 def touched(table: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows a sparse gradient names, each once and ascending, and their gradients.
+    """Return the distinct rows of a sparse gradient, ascending, and their gradients.
 
-    The gradient is left merged, so that this is done once a step; the second tensor is part of
-    it, and writing to it changes it.
+    The gradient of ``table`` is replaced by its coalesced form, so that duplicates are summed only
+    once per step. The second tensor is a view of it: writing to it changes the gradient.
+
+    Args:
+        table: parameter ``[rows, dim]`` with a sparse gradient.
+
+    Returns:
+        Row indices ``[n]`` and gradients ``[n, dim]``.
+
+    Raises:
+        ValueError: if ``table`` has no sparse gradient.
     """
     gradient = table.grad
     if gradient is None or not gradient.is_sparse:
-        raise ValueError("the gradient must be sparse")
+        found = "no gradient" if gradient is None else "a dense gradient"
+        raise ValueError(f"expected a sparse gradient; got {found}; use nn.Embedding(sparse=True)")
     if not gradient.is_coalesced():
-        # What coalesce() does, to the bit, in half the time.
+        # Bitwise equal to coalesce(), in half the time.
         rows, places = torch.unique(gradient._indices()[0], return_inverse=True)  # noqa: SLF001
         values = gradient._values()  # noqa: SLF001
         merged = values.new_zeros(len(rows), *values.shape[1:]).index_add_(0, places, values)
@@ -180,11 +200,11 @@ def touched(table: Tensor) -> tuple[Tensor, Tensor]:
     return gradient.indices()[0], gradient.values()
 
 
-def _stand_in(parameter: nn.Parameter) -> nn.Parameter:
-    """What has for a gradient only the rows that are touched, in the same memory."""
+def _with_dense_gradient(parameter: nn.Parameter) -> nn.Parameter:
+    """Return a parameter whose dense gradient shares memory with the rows of a sparse one."""
     if parameter.grad is None or not parameter.grad.is_sparse:
         return parameter
-    _, of_rows = touched(parameter)
-    stand_in = nn.Parameter(of_rows, requires_grad=False)
-    stand_in.grad = of_rows
-    return stand_in
+    _, gradients = touched(parameter)
+    substitute = nn.Parameter(gradients, requires_grad=False)
+    substitute.grad = gradients
+    return substitute

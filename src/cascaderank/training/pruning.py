@@ -1,4 +1,4 @@
-"""A run without what its closed gates made useless: smaller, of the same answers."""
+"""Pruning of a run: the parts behind closed gates are removed; the scores do not change."""
 
 import os
 import shutil
@@ -22,68 +22,75 @@ from cascaderank.stages import Prunable, Pruned, prune
 
 
 def prune_run(folder: str | os.PathLike[str], to: str | os.PathLike[str]) -> dict[str, Pruned]:
-    """Write a run whose stages lack what their closed gates made useless.
+    """Write a copy of a run without the parts of its stages that are behind closed gates.
 
-    What it scores is the same but for the rounding of sums. It is a run like any other: it can be
-    judged, profiled and served. Its settings say what is left of each stage; its report is that of
-    the whole run, with what was saved in ``pruned``.
+    The scores of the copy differ only by the rounding of sums. The copy is a complete run: it can
+    be evaluated, profiled and served. Its settings describe the pruned stages; its report is that
+    of the original run, with the savings under ``pruned``.
 
     Args:
-        folder: of a complete run.
-        to: folder of the smaller run; must not be there, or be empty.
+        folder: folder of a complete run.
+        to: folder to write; must not exist or be empty.
 
     Returns:
-        What was saved, by name of the stage; those without gates are as they were.
+        Pruned stages by name; stages without gates are copied unchanged and not listed.
 
     Raises:
-        RunError: if the one folder is not that of a complete run, or the other is not empty.
-        ConfigError: if no stage has gates, or they were pruned already.
+        RunError: if ``folder`` does not hold a complete run, or ``to`` is not empty.
+        ConfigError: if no stage has gates, or the run was pruned before.
 
     Source: this project.
     """
     folder, to = Path(folder), Path(to)
     run = load_run(folder)
-    cascade, schema, settings, whole = run.cascade, run.schema, run.settings, run.folder
-    report = read_json(whole.report)
+    cascade, schema, settings, original = run.cascade, run.schema, run.settings, run.folder
+    report = read_json(original.report)
     if "pruned" in report:
-        raise ConfigError(f"{folder}: was pruned already, from {report['pruned']['from']}")
+        raise ConfigError(
+            f"{folder}: was already pruned from {report['pruned']['from']}; "
+            "a run can be pruned only once"
+        )
     history = settings.data.history_length
-    found = {
+    pruned = {
         name: prune(stage, schema, history=history)
         for name, stage in cascade.stages.items()
         if isinstance(stage, Prunable)
     }
-    if not found:
+    if not pruned:
         raise ConfigError(
-            f"{folder}: no stage has gates that could be closed "
+            f"{folder}: no stage has gates "
             f"({', '.join(f'{n} is {type(s).__name__}' for n, s in cascade.stages.items())}); "
-            "'ecmm' has"
+            "train a stage with gates, such as 'ecmm'"
         )
-    changes = {f"stages.{n}.{o}": v for n, of in found.items() for o, v in of.options.items()}
-    smaller = settings.changed(changes)
-    pruned = build_cascade(smaller, schema)
+    changes = {
+        f"stages.{name}.{option}": value
+        for name, stage in pruned.items()
+        for option, value in stage.options.items()
+    }
+    smaller_settings = settings.changed(changes)
+    smaller = build_cascade(smaller_settings, schema)
     for name, stage in cascade.stages.items():
-        last = found[name].stage if name in found else stage
-        pruned.stages[name].load_state_dict(last.state_dict())
+        source = pruned[name].stage if name in pruned else stage
+        smaller.stages[name].load_state_dict(source.state_dict())
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise RunError(f"{to}: is there already, and not an empty folder; name another")
-    smaller_run = RunFolder(to)
+        raise RunError(f"{to}: already exists and is not an empty folder; choose another")
+    copy = RunFolder(to)
     with locked(to):
-        write_atomically(smaller_run.config, smaller.to_toml().encode())
+        write_atomically(copy.config, smaller_settings.to_toml().encode())
         for name in ("schema", "environment", "metrics", "per_request"):
-            if getattr(whole, name).exists():
-                shutil.copyfile(getattr(whole, name), getattr(smaller_run, name))
-        weights = {name: tensor.contiguous() for name, tensor in pruned.state_dict().items()}
-        write_atomically(smaller_run.weights, save(weights))
-        sizes = {n: sum(p.numel() for p in s.parameters()) for n, s in pruned.stages.items()}
-        saved = {name: pruning_record(of) for name, of in found.items()}
-        about = {"parameters": sizes, "pruned": {"from": str(folder), "stages": saved}}
-        write_json(smaller_run.report, {**report, **about})
-    return found
+            if getattr(original, name).exists():
+                shutil.copyfile(getattr(original, name), getattr(copy, name))
+        weights = {name: tensor.contiguous() for name, tensor in smaller.state_dict().items()}
+        write_atomically(copy.weights, save(weights))
+        sizes = {n: sum(p.numel() for p in s.parameters()) for n, s in smaller.stages.items()}
+        records = {name: pruning_record(stage) for name, stage in pruned.items()}
+        changed = {"parameters": sizes, "pruned": {"from": str(folder), "stages": records}}
+        write_json(copy.report, {**report, **changed})
+    return pruned
 
 
 def pruning_record(pruned: Pruned) -> Mapping[str, Any]:
-    """Return what pruning saved, as JSON can hold it; lists are before and after."""
+    """Return the savings of a pruned stage as JSON values; each list holds before and after."""
     return {
         "parameters": list(pruned.parameters),
         "multiply_adds_per_request": [m.per_request for m in pruned.multiply_adds],

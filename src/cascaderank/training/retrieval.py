@@ -1,4 +1,4 @@
-"""Item retrieval in a run: random candidates from all items, and evaluation of a search."""
+"""Item retrieval in a run: random training candidates, and evaluation by search of all items."""
 
 from collections.abc import Callable
 from typing import Any, final
@@ -26,7 +26,7 @@ from cascaderank.stages import VectorStage
 
 @final
 class ItemRetrieval:
-    """Everything in a run that uses the catalogue of all items.
+    """The parts of a run that use the catalogue of all items.
 
     Args:
         settings: settings of the run.
@@ -43,17 +43,17 @@ class ItemRetrieval:
         return self._settings.catalogue is not None and isinstance(first, VectorStage)
 
     def check(self, cascade: Cascade) -> None:
-        """Check before training that the first stage can search at the end.
+        """Check before training that the first stage can search all items after it.
 
         Raises:
-            ConfigError: if the first stage is to search, and reads features that items outside of
-                a request do not have.
+            ConfigError: if the report includes a search by the first stage, and the stage reads
+                features that items outside of a request do not have.
         """
         if self.evaluates(cascade):
             self._check_features(cascade.stage_names[0])
 
     def sampler(self) -> CandidateSampler | None:
-        """Build the sampler of training candidates; ``None`` if all logged candidates are used.
+        """Return the sampler of training candidates; ``None`` if all logged candidates are used.
 
         Raises:
             ConfigError: if a level does not exist, or a stage reads features that random items do
@@ -95,7 +95,7 @@ class ItemRetrieval:
         if len(cascade.stages) > 1:
             raise ConfigError(
                 "catalogue.decides needs a cascade of one stage; "
-                f"got {len(cascade.stages)}; leave it out, so that joint recall decides"
+                f"got {len(cascade.stages)}; leave it out to select epochs by joint recall"
             )
         metric, (name, stage) = catalogue.decides, next(iter(cascade.stages.items()))
         if not isinstance(stage, VectorStage):
@@ -116,7 +116,7 @@ class ItemRetrieval:
     def evaluate(
         self, cascade: Cascade, rows: Rows, *, stage: str | None = None, index: str = EXACT
     ) -> CatalogueReport:
-        """Evaluate a stage by its search of all items.
+        """Evaluate a stage by its search of all items in the catalogue.
 
         Args:
             cascade: cascade with trained weights.
@@ -162,7 +162,12 @@ class ItemRetrieval:
         )
 
     def _history(self) -> Liked | None:
-        """Items left out of each user's results; ``None`` if no feature identifies users."""
+        """Return the training items to exclude from each user's results.
+
+        These are the items of the user's training requests with labels of at least
+        ``catalogue.leaves_out``; by default, those that are ground truth. ``None`` if the settings
+        name no feature that identifies users.
+        """
         catalogue, relevance = self._settings.catalogue, self._settings.relevance
         if catalogue is None or catalogue.user is None:
             return None
@@ -173,7 +178,11 @@ class ItemRetrieval:
         return liked_before(train, self._data.items, user=catalogue.user, k=k, threshold=threshold)
 
     def _check_features(self, stage: str) -> None:
-        """Check that items outside of a request have all candidate features of a stage."""
+        """Check that items outside of a request have all candidate features of a stage.
+
+        Raises:
+            ConfigError: if the stage reads a feature that they do not have.
+        """
         chosen = self._data.schema.select(self._settings.stages[stage].features)
         self._data.items.check_has(
             [f.name for f in chosen if f.role is Role.ITEM], reader=f"stages.{stage}"

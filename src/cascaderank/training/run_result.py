@@ -1,4 +1,4 @@
-"""The result of a run, and how it is written to and read from the folder of the run."""
+"""The result of a run, and its serialisation in the folder of the run."""
 
 import io
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ def write_result(
     state: TrainState,
     search: CatalogueReport | None,
 ) -> RunResult:
-    """Write values per request and the report, which completes the run.
+    """Write the values per request and then the report, which completes the run.
 
     Args:
         result: result of the run; the values per request do not include the search.
@@ -74,7 +74,7 @@ def write_result(
         cascade: cascade of the run.
         data: data of the run.
         state: state at the end of training.
-        search: evaluation of the first stage by its search of all items, if there is one.
+        search: evaluation of the first stage by its search of all items, or ``None``.
 
     Returns:
         The result with the values per request of the search.

@@ -1,4 +1,4 @@
-"""Train a run: settings to data, cascade and objective, to training, to evaluation and folder."""
+"""Train a run: open its data, build cascade and objective, train, evaluate, write the result."""
 
 import os
 import time
@@ -24,7 +24,7 @@ from cascaderank.training.memory import PeakMemory
 from cascaderank.training.retrieval import ItemRetrieval
 from cascaderank.training.run_result import RunResult, read_result, write_result
 from cascaderank.training.trainer import Trainer
-from cascaderank.training.warm_start import begin_with
+from cascaderank.training.warm_start import warm_start
 
 
 def train_run(
@@ -34,7 +34,7 @@ def train_run(
     data: RunData | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Train a cascade and evaluate it on the test requests; a killed run resumes.
+    """Train a cascade and evaluate it on the test requests; an interrupted run is resumed.
 
     Args:
         settings: settings of the run.
@@ -42,15 +42,16 @@ def train_run(
             these settings, its result is returned.
         data: the data of :func:`~cascaderank.runs.data.run_data` for these settings, if it is
             already prepared.
-        progress: receives the progress of the work.
+        progress: receives the progress of encoding, training and evaluation.
 
     Returns:
-        The result; the folder holds everything else.
+        Result of the run; weights, metrics and report are in the folder.
 
     Raises:
         RunError: if the folder holds a run with other settings or data, or is in use.
         DivergedError: if the loss is not finite.
-        DataError: if the request log is missing, damaged, or unfit for these settings.
+        DataError: if the request log is missing or damaged, or does not fit these settings.
+        SchemaError: if a stage uses a feature that the request log does not have.
         ConfigError: if the cascade or the objective cannot be built.
     """
     progress = progress or Silent()
@@ -71,13 +72,13 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
     started, device = time.monotonic(), pick_device(settings.train.device)
     memory = PeakMemory(device)
     write_atomically(run.schema, data.schema.model_dump_json(indent=1).encode())
-    about = environment(seed=settings.train.seed, device=device)
-    write_json(run.environment, {**about, "dataset": describe_log(data.log, settings)})
+    software = environment(seed=settings.train.seed, device=device)
+    write_json(run.environment, {**software, "dataset": describe_log(data.log, settings)})
     retrieval = ItemRetrieval(settings, data, device)
     with deterministic(settings.train.seed, device):
         cascade = build_cascade(settings, data.schema)
         if settings.train.start is not None and not run.checkpoint.exists():
-            begin_with(cascade, data.schema, load_run(settings.train.start))
+            warm_start(cascade, data.schema, load_run(settings.train.start))
         check_domains(settings, data, cascade)
         retrieval.check(cascade)
         trainer = build_trainer(settings, cascade, data, retrieval, run, device, progress)
@@ -107,10 +108,21 @@ def build_trainer(
     device: torch.device,
     progress: Progress,
 ) -> Trainer:
-    """Build the trainer of a run: its objective, its loaders, and what selects the best epoch.
+    """Build the trainer of a run with its objective, its loaders and its validation metric.
+
+    Args:
+        settings: settings of the run.
+        cascade: cascade of the run.
+        data: data of the run.
+        retrieval: sampler of candidates and validation metric of the run.
+        folder: folder of the run.
+        device: device of the computation.
+        progress: receives the progress of training.
 
     Raises:
-        ConfigError: if the objective cannot be built, or a setting needs what the data lacks.
+        ConfigError: if the objective cannot be built, or a setting needs a feature or level that
+            the data does not have.
+        DataError: if candidates are sampled by level and the log has no levels.
     """
     train = settings.train
     return Trainer(

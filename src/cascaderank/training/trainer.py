@@ -1,4 +1,4 @@
-"""The training loop: plain PyTorch, checkpointed, and the same bits after a kill."""
+"""The training loop: plain PyTorch with checkpoints; a resumed run ends with the same bits."""
 
 import json
 import math
@@ -25,39 +25,45 @@ from cascaderank.training.forward import build_forward
 from cascaderank.training.optimizer import Optimizers, build_optimizer
 from cascaderank.training.scheduler import Scheduler, reached
 
-_LOOK_EVERY = 10  # steps between looks at the loss: each look makes a GPU wait
+_CHECK_EVERY = 10  # steps between checks of the loss; reading its value synchronises with the GPU
 
 
 @final
 class Trainer:
-    """Minimise an objective over a cascade, and keep the weights that validate best.
+    """Minimise an objective over a cascade, and keep the weights with the best validation value.
 
-    An epoch ends with the joint recall of the validation requests. Training stops after
-    ``settings.epochs``, or when ``settings.patience`` epochs brought nothing better. Where a
-    schedule has phases (see ``docs/schedules.md``), each hands its best weights to the next,
-    judged by the stages that have learned so far; patience is for the last phase, and where
-    phases repeat, it is a cycle at least. A checkpoint
-    is written every ``settings.checkpoint_every`` steps and after each epoch; :meth:`fit` on a
-    folder that has one goes on from there and ends with the bits it would have ended with.
+    The validation value is computed at the end of each epoch: by default, the joint recall of the
+    validation requests. Training ends after ``settings.epochs`` epochs, or after
+    ``settings.patience`` epochs without a better value.
+
+    If the schedule has phases (see ``docs/schedules.md``), each phase starts from the best weights
+    of the previous one, selected by the joint recall of the stages trained so far. Patience applies
+    to the last phase only; if phases repeat, it is at least one cycle.
+
+    A checkpoint is written every ``settings.checkpoint_every`` steps and after each epoch. If the
+    folder has a checkpoint, :meth:`fit` resumes from it, and the result is bitwise identical to
+    that of an uninterrupted run.
 
     Args:
-        cascade: what is trained; moved to ``device``.
-        objective: what is minimised; its own parameters are trained too.
+        cascade: cascade to train; moved to ``device``.
+        objective: objective to minimise; its own parameters are trained, too.
         train: loader of the training requests.
-        validation: loader of the validation requests.
-        relevance: what counts as ground truth.
-        decides: what is called at the end of an epoch and tells how good the weights are, higher
-            is better; joint recall of the validation requests does if not given.
-        settings: how long and how fast.
-        folder: where checkpoints, metrics and weights go.
-        device: where to compute.
-        progress: hears how far it is.
+        validation: loader of the validation requests, with labels.
+        relevance: definition of the ground truth.
+        decides: function that returns the validation value of the current weights, higher is
+            better, NaN if undefined; called at the end of each epoch. The default is the joint
+            recall of the validation requests.
+        settings: settings of training.
+        folder: folder of the run, for checkpoints, metrics and weights.
+        device: device of the computation; the CPU by default.
+        progress: receives the progress of each epoch.
 
     Raises:
-        ConfigError: if stages are to be compiled and there is no compiler.
+        ConfigError: if the settings require compiled stages and no compiler is installed, or the
+            schedule does not fit the stages and the objective.
 
     Examples:
-        See ``docs/start.md``; ``cascaderank train`` does all of it.
+        See ``docs/start.md``; ``cascaderank train`` builds and runs a trainer.
     """
 
     def __init__(
@@ -89,19 +95,20 @@ class Trainer:
             epochs=settings.epochs,
             batches=train.batches_per_epoch,
         )
-        self._table = self._scheduler.timetable
-        self._epochs = -(-self._table.steps // train.batches_per_epoch)
+        self._timetable = self._scheduler.timetable
+        self._epochs = -(-self._timetable.steps // train.batches_per_epoch)
         self._state = TrainState()
         self._best_weights: dict[str, Tensor] = {}
 
     def fit(self) -> TrainState:
-        """Train to the end, from the checkpoint if there is one, and write the best weights.
+        """Train to the end, from the checkpoint if one exists, and write the best weights.
 
         Returns:
-            How it ended.
+            State at the end of training. The cascade has its best weights, in evaluation mode.
 
         Raises:
-            DivergedError: if the loss is no longer a number.
+            ConfigError: if the validation requests have no labels.
+            DivergedError: if the loss or a term of it is not finite.
             RunError: if the checkpoint is damaged.
         """
         if self._folder.checkpoint.exists():
@@ -110,21 +117,32 @@ class Trainer:
             self._folder.metrics.write_bytes(b"")
             self._best_weights = _copied(self.cascade)
         while not self._state.stopped:
-            self._epoch()
+            self._train_epoch()
+            self._end_epoch()
         self._scheduler.leave()
         self.cascade.eval()
         self.cascade.load_state_dict(self._best_weights)
         write_atomically(self._folder.weights, save(_copied(self.cascade, to="cpu")))
         return self._state
 
-    def _epoch(self) -> None:
+    def _resume(self) -> None:
+        """Restore the state of the last checkpoint and cut ``metrics.jsonl`` to match it."""
+        self._state, self._best_weights, random = load_checkpoint(
+            self._folder.checkpoint, modules=self._modules(), device=self.device
+        )
+        set_random_state(random, self.device)
+        with self._folder.metrics.open("ab") as metrics:
+            metrics.truncate(self._state.metrics_bytes)
+
+    def _train_epoch(self) -> None:
+        """Take the remaining steps of the current epoch."""
         state, settings = self._state, self._settings
         # The last phase may end within an epoch.
-        left = self._table.steps - state.epoch * self._train.batches_per_epoch
-        total = min(self._train.batches_per_epoch, left)
+        remaining = self._timetable.steps - state.epoch * self._train.batches_per_epoch
+        total = min(self._train.batches_per_epoch, remaining)
         self._progress.start(f"epoch {state.epoch + 1}/{self._epochs}", total)
         self._progress.advance(state.batch)
-        self._scheduler.leave()
+        self._scheduler.leave()  # validation set all stages to evaluation mode
         # Sums stay on the device, so that no step waits for it. MPS has no float64.
         exact = torch.float32 if self.device.type == "mps" else torch.float64
         sums = {k: torch.tensor(v, dtype=exact, device=self.device) for k, v in state.sums.items()}
@@ -134,22 +152,21 @@ class Trainer:
                 sums[name] = sums.get(name, 0) + value.detach().to(exact)
                 state.counts[name] = state.counts.get(name, 0) + 1
             state.step, state.batch = state.step + 1, state.batch + 1
-            look = state.batch % _LOOK_EVERY == 0 or state.batch == total
-            self._progress.advance(1, self._seen(sums) if look else "")
+            checks = state.batch % _CHECK_EVERY == 0 or state.batch == total
+            self._progress.advance(1, _note(self._finite_means(sums)) if checks else "")
             if state.batch == total:
                 break
             if state.step % settings.checkpoint_every == 0:
-                self._take_stock(sums)
-                self._save()
-        self._take_stock(sums)
-        self._close_epoch()
+                self._store(sums)
+                self._save_checkpoint()
+        self._store(sums)
 
     def _step(self, batch: RequestBatch) -> ObjectiveOutput:
-        """Take one step, as the phase that it is in has it."""
-        if self._table.changes(self._state.step):
-            self._hand_on()
+        """Take one optimizer step on the stages, terms and candidates of the current phase."""
+        if self._timetable.changes(self._state.step):
+            self._begin_phase()
         plan = self._scheduler.enter(self._state.step)
-        progress = self._state.step / self._table.steps
+        progress = self._state.step / self._timetable.steps
         inputs = CascadeInputs.of_batch(batch, self._forward(batch), progress=progress)
         survivors = plan.phase.candidates == "survivors"
         out = self.objective.evaluate(
@@ -163,98 +180,112 @@ class Trainer:
         self._optimizer.step()
         return out
 
-    def _hand_on(self) -> None:
-        """Begin a phase with the best weights of the one before it."""
+    def _begin_phase(self) -> None:
+        """Restore the best weights of the previous phase and reset the best value."""
         state = self._state
         if state.best >= 0:
             self.cascade.load_state_dict(self._best_weights)
         state.best, state.best_epoch = -1.0, state.epoch - 1
 
-    def _take_stock(self, sums: dict[str, Tensor]) -> None:
-        """Move the sums into the state, having seen that they are numbers worth keeping."""
-        self._seen(sums)
+    def _store(self, sums: dict[str, Tensor]) -> None:
+        """Copy the sums into the state, after checking that they are finite."""
+        self._finite_means(sums)
         self._state.sums = {name: float(value) for name, value in sums.items()}
 
-    def _seen(self, sums: dict[str, Tensor]) -> str:
-        """Means of the epoch so far, as a note; raises when they are not numbers."""
+    def _finite_means(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Return the means of the loss and its terms over the batches of the epoch so far.
+
+        Raises:
+            DivergedError: if a mean is not finite.
+        """
         counts = self._state.counts
         means = {name: float(value) / counts[name] for name, value in sums.items()}
-        broken = [name for name, value in means.items() if not math.isfinite(value)]
-        if broken:
+        diverged = {name: value for name, value in means.items() if not math.isfinite(value)}
+        if diverged:
+            values = ", ".join(f"{name} = {value}" for name, value in diverged.items())
             raise DivergedError(
-                f"{', '.join(broken)} is no longer a number at step {self._state.step}; "
-                "lower train.learning_rate or train.clip_norm, or raise the temperature"
+                f"the loss is not finite at step {self._state.step} ({values}); lower "
+                "train.learning_rate or train.clip_norm, or raise the temperature of the objective"
             )
-        return "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        return means
 
-    def _close_epoch(self) -> None:
-        """Validate, note what was seen, keep the best weights, and decide whether to go on."""
-        state, settings, last = self._state, self._settings, self._state.step - 1
-        depth = self._scheduler.depth(last)
+    def _end_epoch(self) -> None:
+        """Validate, keep the best weights, log the epoch, and decide whether training ends."""
+        state, last_step = self._state, self._state.step - 1
+        depth = self._scheduler.depth(last_step)
         validation = self._validate(depth)
-        progress = state.step / self._table.steps
-        record = {
-            "epoch": state.epoch,
-            "step": state.step,
-            "phase": self._table.phase_at(last),
-            "train": {name: value / state.counts[name] for name, value in state.sums.items()},
-            "weights": {n: float(w) for n, w in self.objective.weights(progress).items()},
-            "validation": validation,
-        }
-        recall = validation[_joint(self.cascade, depth)]
+        value = validation[_joint_recall_key(self.cascade, depth)]
         if self._decides is not None:
-            found = self._decides()
-            recall = validation["decides"] = None if math.isnan(found) else found
-        if recall is not None and recall > state.best:
-            state.best, state.best_epoch = recall, state.epoch
-            self._best_weights = _copied(self.cascade)
+            decided = self._decides()
+            value = validation["decides"] = None if math.isnan(decided) else decided
+        # Without a validation value, the latest weights are kept.
+        if value is None or value > state.best:
+            state.best_epoch, self._best_weights = state.epoch, _copied(self.cascade)
+            state.best = state.best if value is None else value
+        self._log_epoch(validation)
+        metric = "recall" if self._decides is None else "catalogue metric"
         self._progress.stop(
-            f"loss {record['train']['loss']:.4f}  validation "  # type: ignore[index]
-            f"{'recall' if self._decides is None else 'search'} "
-            f"{'undefined' if recall is None else f'{recall:.4f}'}"
+            f"loss {state.sums['loss'] / state.counts['loss']:.4f}  "
+            f"validation {metric} {'undefined' if value is None else f'{value:.4f}'}"
         )
-        line = json.dumps(record, allow_nan=False) + "\n"
-        with self._folder.metrics.open("ab") as metrics:
-            metrics.write(line.encode())
-        state.metrics_bytes = self._folder.metrics.stat().st_size
+        without_improvement = state.epoch - state.best_epoch
+        cycle = -(-self._timetable.cycle // self._train.batches_per_epoch)
+        out_of_patience = self._timetable.is_final(last_step) and without_improvement >= max(
+            self._settings.patience, cycle
+        )
+        state.stopped = state.step >= self._timetable.steps or out_of_patience
         state.epoch, state.batch, state.sums, state.counts = state.epoch + 1, 0, {}, {}
-        # With nothing to validate by, the last weights are as good a choice as any.
-        if recall is None:
-            state.best_epoch, self._best_weights = state.epoch - 1, _copied(self.cascade)
-        waited = state.epoch - 1 - state.best_epoch
-        cycle = -(-self._table.cycle // self._train.batches_per_epoch)
-        impatient = self._table.is_final(last) and waited >= max(settings.patience, cycle)
-        state.stopped = state.step >= self._table.steps or impatient
-        self._save()
+        self._save_checkpoint()
 
     @torch.no_grad()
     def _validate(self, depth: int) -> dict[str, float | None]:
-        """Mean joint recall, that after ``depth`` stages, and of each stage over whole lists."""
+        """Return mean recalls over the validation requests, ``None`` if undefined for all.
+
+        These are the joint recall of the cascade, the joint recall of its first ``depth`` stages,
+        and the recall of each stage on the complete candidate lists.
+        """
         self.cascade.eval()
         values: dict[str, list[Tensor]] = {}
         k, threshold = self._relevance.top, self._relevance.threshold
         quotas = self.cascade.quotas
         for batch in self._validation.epoch(0):
             if batch.labels is None:
-                raise ConfigError("validation needs labels; the loader gave a batch without")
+                raise ConfigError(
+                    "validation needs labels, and the validation loader yielded a batch without; "
+                    "build it on a log that has the target"
+                )
             scores = self.cascade(batch.to(self.device)).cpu()
-            ask: dict[str, Any] = {"k": k, "threshold": threshold, "mask": batch.mask}
+            options: dict[str, Any] = {"k": k, "threshold": threshold, "mask": batch.mask}
             for d in sorted({depth, len(quotas)}):
-                recall = cascade_recall_metric(scores[:d], batch.labels, quotas=quotas[:d], **ask)
-                values.setdefault(_joint(self.cascade, d), []).append(recall)
-            for name, of_stage, quota in zip(self.cascade.stage_names, scores, quotas, strict=True):
-                recall = recall_metric(of_stage, batch.labels, m=quota, **ask)
+                recall = cascade_recall_metric(
+                    scores[:d], batch.labels, quotas=quotas[:d], **options
+                )
+                values.setdefault(_joint_recall_key(self.cascade, d), []).append(recall)
+            for name, stage_scores, quota in zip(
+                self.cascade.stage_names, scores, quotas, strict=True
+            ):
+                recall = recall_metric(stage_scores, batch.labels, m=quota, **options)
                 values.setdefault(f"recall/{name}", []).append(recall)
         return {name: _mean(torch.cat(parts)) for name, parts in values.items()}
 
-    def _modules(self) -> dict[str, nn.Module | Optimizers]:
-        return {
-            "cascade": self.cascade,
-            "objective": self.objective,
-            "optimizer": self._optimizer,
+    def _log_epoch(self, validation: dict[str, float | None]) -> None:
+        """Append a line about the epoch to ``metrics.jsonl``."""
+        state = self._state
+        weights = self.objective.weights(state.step / self._timetable.steps)
+        record = {
+            "epoch": state.epoch,
+            "step": state.step,
+            "phase": self._timetable.phase_at(state.step - 1),
+            "train": {name: value / state.counts[name] for name, value in state.sums.items()},
+            "weights": {name: float(weight) for name, weight in weights.items()},
+            "validation": validation,
         }
+        line = json.dumps(record, allow_nan=False) + "\n"
+        with self._folder.metrics.open("ab") as metrics:
+            metrics.write(line.encode())
+        state.metrics_bytes = self._folder.metrics.stat().st_size
 
-    def _save(self) -> None:
+    def _save_checkpoint(self) -> None:
         save_checkpoint(
             self._folder.checkpoint,
             self._state,
@@ -263,28 +294,35 @@ class Trainer:
             random=random_state(self.device),
         )
 
-    def _resume(self) -> None:
-        self._state, self._best_weights, random = load_checkpoint(
-            self._folder.checkpoint, modules=self._modules(), device=self.device
-        )
-        set_random_state(random, self.device)
-        with self._folder.metrics.open("ab") as metrics:
-            metrics.truncate(self._state.metrics_bytes)
+    def _modules(self) -> dict[str, nn.Module | Optimizers]:
+        """Return the objects whose state is in a checkpoint, by name."""
+        return {
+            "cascade": self.cascade,
+            "objective": self.objective,
+            "optimizer": self._optimizer,
+        }
+
+
+def _note(means: dict[str, float]) -> str:
+    """Format means for the progress bar."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in means.items())
 
 
 def _copied(module: nn.Module, *, to: str | None = None) -> dict[str, Tensor]:
+    """Return a copy of the parameters and buffers of a module, on its device or another."""
     return {
         name: value.detach().to(to or value.device, copy=True).contiguous()
         for name, value in module.state_dict().items()
     }
 
 
-def _joint(cascade: Cascade, depth: int) -> str:
-    """What the recall of the first stages together is called."""
-    whole = depth == len(cascade.quotas)
-    return "joint_recall" if whole else f"joint_recall/{cascade.stage_names[depth - 1]}"
+def _joint_recall_key(cascade: Cascade, depth: int) -> str:
+    """Return the name of the joint recall of the first ``depth`` stages."""
+    is_whole = depth == len(cascade.quotas)
+    return "joint_recall" if is_whole else f"joint_recall/{cascade.stage_names[depth - 1]}"
 
 
 def _mean(values: Tensor) -> float | None:
+    """Return the mean of the values that are not NaN, ``None`` if there are none."""
     mean = float(values.double().nanmean())
     return None if math.isnan(mean) else mean

@@ -8,7 +8,7 @@ from cascaderank.stages.cold import COLD
 from cascaderank.stages.fscd import FSCD
 
 
-def begin_with(cascade: Cascade, schema: FittedSchema, start: TrainedRun) -> None:
+def warm_start(cascade: Cascade, schema: FittedSchema, source: TrainedRun) -> None:
     """Initialise a cascade with the weights of a complete run.
 
     A ``fscd`` stage without gates takes the weights of its own fields from a ``fscd`` stage with
@@ -18,32 +18,35 @@ def begin_with(cascade: Cascade, schema: FittedSchema, start: TrainedRun) -> Non
     Args:
         cascade: cascade to initialise.
         schema: fitted schema that encodes its requests.
-        start: the complete run.
+        source: run that the weights are copied from.
 
     Raises:
-        ConfigError: if the schemas differ, or the run lacks a stage or has one with parameters of
-            other shapes.
+        ConfigError: if the schemas differ, the run does not have a stage, or a stage has other
+            parameters.
     """
-    path = start.folder.path
-    if start.schema != schema:
+    path = source.folder.path
+    if source.schema != schema:
         raise ConfigError(
             f"train.start: {path} has other features or vocabularies than this run; start from a "
             "run on the same data set with the same split"
         )
     for name, stage in cascade.stages.items():
-        if name not in start.cascade.stages:
-            existing = ", ".join(start.cascade.stages)
-            raise ConfigError(f"train.start: {path} has no stage '{name}'; it has {existing}")
-        source = start.cascade.stages[name]
-        if isinstance(source, COLD) and isinstance(stage, COLD) and source.gate and not stage.gate:
+        if name not in source.cascade.stages:
+            existing = ", ".join(source.cascade.stages)
+            raise ConfigError(
+                f"train.start: {path} has no stage '{name}'; its stages are {existing}; "
+                "start from a run with stages of the same names"
+            )
+        saved = source.cascade.stages[name]
+        if isinstance(saved, COLD) and isinstance(stage, COLD) and saved.gate and not stage.gate:
             continue
-        if isinstance(source, FSCD) and isinstance(stage, FSCD) and stage.log_odds is None:
-            fields = stage.embedder
-            source = source.reduced([*fields.request_fields, *fields.item_fields])
+        if isinstance(saved, FSCD) and isinstance(stage, FSCD) and stage.log_odds is None:
+            embedder = stage.embedder
+            saved = saved.reduced([*embedder.request_fields, *embedder.item_fields])
         try:
-            stage.load_state_dict(source.state_dict())
+            stage.load_state_dict(saved.state_dict())
         except RuntimeError:
             raise ConfigError(
-                f"train.start: stage '{name}' of {path} has other parameters than this one; "
-                "start from a run whose stages have the same options"
+                f"train.start: stage '{name}' of {path} has other parameters than that of this "
+                "run; start from a run whose stages have the same models and options"
             ) from None

@@ -1,4 +1,4 @@
-"""A job: one trial as a backend of execution runs it, in this process or another."""
+"""Jobs: the runs that an execution backend starts, in this process or another."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -19,14 +19,17 @@ from cascaderank.training.train_run import train_run
 @final
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run of a trial."""
+    """A run of a trial."""
 
     settings: RunSettings
+    """Settings of the run."""
     folder: Path
+    """Folder of the run."""
     may_fail: bool
-    """Whether settings that cannot be built count as a failed trial; otherwise they raise."""
+    """Whether a :class:`~cascaderank.errors.ConfigError` is a failed trial; otherwise it is
+    raised."""
     scorer: tuple[str, Mapping[str, Any]] | None = None
-    """Name and options of a scorer that is fitted in place of the cascade."""
+    """Name and options of a scorer that is fitted instead of a cascade; ``None`` for a cascade."""
 
 
 Start = Callable[[Job, RunData], "Future[Outcome]"]
@@ -34,7 +37,17 @@ Start = Callable[[Job, RunData], "Future[Outcome]"]
 
 
 def run_job(job: Job, data: RunData, progress: Progress) -> Outcome:
-    """Train and evaluate a job; divergence of the training is an outcome, not an error."""
+    """Train and evaluate a job; divergence of the training is an outcome, not an error.
+
+    Args:
+        job: job to run.
+        data: data of its fold.
+        progress: receives the progress of training.
+
+    Raises:
+        ConfigError: if the cascade or objective cannot be built and the job may not fail.
+        RunError: if the folder holds another run or is in use.
+    """
     started = time.monotonic()
     try:
         if job.scorer is not None:
@@ -42,11 +55,11 @@ def run_job(job: Job, data: RunData, progress: Progress) -> Outcome:
         else:
             result = train_run(job.settings, job.folder, data=data, progress=progress)
     except DivergedError as error:
-        failed = str(error)
+        reason = str(error)
     except ConfigError as error:
         if not job.may_fail:
             raise
-        failed = str(error)
+        reason = str(error)
     else:
         return Outcome(result=result, failed=None, seconds=result.seconds)
-    return Outcome(result=None, failed=failed, seconds=time.monotonic() - started)
+    return Outcome(result=None, failed=reason, seconds=time.monotonic() - started)

@@ -1,4 +1,4 @@
-"""The local backend: jobs run in this process, or in several that map the same columns."""
+"""Local backend: jobs run in this process, or in worker processes that map the same columns."""
 
 import contextlib
 import functools
@@ -23,15 +23,15 @@ from cascaderank.runs.data import RunData, open_shared, share
 
 @contextlib.contextmanager
 def runner(jobs: int, progress: Progress) -> Iterator[Start]:
-    """Context manager that yields a function to start jobs; an error terminates the workers.
+    """Yield a function that starts jobs; an error terminates the workers.
 
-    One job at a time runs in this process. For more, as many worker processes are started on
-    demand, and the threads of torch are divided between them. The workers end when this process
-    ends, even if it is killed.
+    With ``jobs=1``, each job runs in this process when it is started. Otherwise, up to ``jobs``
+    worker processes are started on demand, and the threads of torch are divided equally among them.
+    The workers end when this process ends, even if it is killed.
 
     Args:
         jobs: number of jobs to run at the same time.
-        progress: progress reporter of each job; used only with one job at a time.
+        progress: receives the progress of each job; only with ``jobs=1``.
 
     Raises:
         RunError: if a worker process ends before its job.
@@ -40,7 +40,7 @@ def runner(jobs: int, progress: Progress) -> Iterator[Start]:
         yield lambda job, data: _completed(run_job(job, data, progress))
         return
     context = multiprocessing.get_context("spawn")
-    end, held = context.Pipe(duplex=False)  # closing ``held`` ends the workers
+    end, held_open = context.Pipe(duplex=False)  # closing ``held_open`` ends the workers
     pool = ProcessPoolExecutor(
         jobs,
         mp_context=context,
@@ -50,17 +50,17 @@ def runner(jobs: int, progress: Progress) -> Iterator[Start]:
     try:
         yield lambda job, data: pool.submit(_run_shared, job, share(data))
     except BaseException as error:
-        held.close()
+        held_open.close()
         if isinstance(error, BrokenProcessPool):
             raise RunError(
-                "a worker process ended before its run, possibly out of memory; repeat the command "
-                "with fewer jobs to resume"
+                "a worker process ended before its run was complete, possibly for lack of memory; "
+                "repeat the command with a smaller --jobs to resume"
             ) from None
         raise
     finally:
         pool.shutdown(cancel_futures=True)
         end.close()
-        held.close()
+        held_open.close()
 
 
 def _completed(outcome: Outcome) -> "Future[Outcome]":
@@ -91,5 +91,5 @@ def _run_shared(job: Job, data: Path) -> Outcome:
 
 @functools.lru_cache(maxsize=1)
 def _opened(path: Path) -> RunData:
-    """Data of a fold; the cache holds one fold, so that of the previous fold is released."""
+    """Return the data of a fold; the cache of one entry releases the data of the previous fold."""
     return open_shared(path)

@@ -1,4 +1,4 @@
-"""Run the trials of several plans at the same time, until each plan has made its choice."""
+"""Run the trials of several tuning plans concurrently, until each plan has made its choice."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -13,10 +13,14 @@ def carry_out(
 ) -> dict[str, Tuned]:
     """Run the trials that the plans yield until all plans have finished.
 
+    A plan is a generator: it yields trials, receives their outcomes in the same order, and returns
+    its choice.
+
     Args:
         plans: plans by name.
-        start: callback that starts a trial of the plan with the given name.
-        on_outcome: callback that receives each completed trial and its outcome.
+        start: function that starts a trial, given the name of its plan and the trial.
+        on_outcome: function that receives the name of the plan, the trial and its outcome when a
+            trial ends.
 
     Returns:
         Results of the plans by name, in the order of ``plans``.
