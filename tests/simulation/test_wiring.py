@@ -11,13 +11,13 @@ from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.split import split_requests
 from cascaderank.progress import Silent
 from cascaderank.runs.data import run_data
+from cascaderank.runs.load import load_run
 from cascaderank.simulation.calibration import Platt
 from cascaderank.simulation.funnel import Funnel, FunnelStage, draw_requests
 from cascaderank.simulation.population import read_population
 from cascaderank.simulation.scoring import PairScorer
 from cascaderank.simulation.simulate import simulate, told
 from cascaderank.simulation.teachers import train_teachers
-from cascaderank.training.train_run import load_run
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_the_truth_is_not_the_model_that_plays_a_stage(simulation):
 def test_teachers_are_calibrated_on_validation_and_reported_on_test_requests(simulation, tmp_path):
     settings = simulation().run_of("rank", ("*",))
     found = train_teachers({"rank": settings}, tmp_path, threshold=1.0, progress=Silent())
-    cascade, _, _ = load_run(tmp_path / "rank")
+    cascade = load_run(tmp_path / "rank").cascade
     scores, labels = {}, {}
     with run_data(settings) as data, torch.no_grad():
         for part in ("validation", "test"):
@@ -106,14 +106,14 @@ def test_stages_rank_by_histories_of_the_length_that_teachers_were_trained_on(
     log = RequestLog.open(watched)
     split = split_requests(log, settings.data.split)
     population = read_population(log, split.train, user="user_id", item="video_id")
-    cascade, schema, _ = load_run(tmp_path / "runs" / "rank")
+    run = load_run(tmp_path / "runs" / "rank")
     names = ["user_id", "video_id", "level"]
     simulated = pl.concat(RequestLog.open(tmp_path / "log").frames(names))
 
     def passed_on_the_best(history_length):
         """Share of requests whose exposed candidates have higher scores than its negatives."""
         scorer = PairScorer(
-            cascade.stages["rank"], schema, population, history_length=history_length
+            run.cascade.stages["rank"], run.schema, population, history_length=history_length
         )
         users = population.users["user_id"].to_list()
         scores = scorer.block(np.arange(len(users)))(

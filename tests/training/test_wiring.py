@@ -16,13 +16,15 @@ from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import DivergedError
 from cascaderank.evaluation import evaluate
 from cascaderank.objectives import build_objective
+from cascaderank.runs.build import build_cascade, build_run_objective
 from cascaderank.runs.data import run_data
 from cascaderank.runs.folder import RunFolder
+from cascaderank.runs.load import load_run
 from cascaderank.settings.run import TrainSettings, check_settings
 from cascaderank.training.checkpoint import load_checkpoint
 from cascaderank.training.optimizer import build_optimizer
 from cascaderank.training.scheduler import reached
-from cascaderank.training.train_run import build_cascade, load_run, run_objective, train_run
+from cascaderank.training.train_run import train_run
 from cascaderank.training.trainer import Trainer
 from tests.training.test_resume import StopAfter, StoppedError
 
@@ -60,7 +62,7 @@ def trainer_of(funnel, data, tmp_path):
         torch.manual_seed(0)
         return Trainer(
             build_cascade(settings, data.schema),
-            run_objective(settings, data.log),
+            build_run_objective(settings, data.log),
             train=train or RequestLoader(data.encoded, data.split.train, batch_size=32, seed=0),
             validation=RequestLoader(data.encoded, data.split.validation, batch_size=32),
             relevance=settings.relevance,
@@ -93,7 +95,7 @@ def test_the_validation_part_with_the_saved_weights_gives_the_recorded_recall(
     recorded = [r["validation"]["joint_recall"] for r in records_of(tmp_path / "run")]
     assert len(recorded) == 6
     assert recorded[-1] < max(recorded), "the test means nothing if the last epoch is the best"
-    cascade, _, _ = load_run(tmp_path / "run")
+    cascade = load_run(tmp_path / "run").cascade
 
     def recall(rows):
         loader = RequestLoader(data.encoded, rows, batch_size=64)
