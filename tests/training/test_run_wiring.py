@@ -11,17 +11,18 @@ from cascaderank.data.encoding.fitting import fit_schema
 from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
 from cascaderank.objectives import Objective
-from cascaderank.progress import Silent
+from cascaderank.runs.build import build_cascade, build_run_objective
 from cascaderank.runs.data import run_data
+from cascaderank.runs.load import load_run
 from cascaderank.settings.run import check_settings
 from cascaderank.training.domain_checks import check_domains
-from cascaderank.training.evaluate_run import evaluate_run_catalogue
-from cascaderank.training.field_selection import select_run
-from cascaderank.training.retrieval import sampler_of
-from cascaderank.training.train_run import build_cascade, judge, load_run, run_objective, train_run
+from cascaderank.training.evaluate_run import evaluate_rows, evaluate_run_catalogue
+from cascaderank.training.field_selection import select_fields
+from cascaderank.training.retrieval import ItemRetrieval
+from cascaderank.training.train_run import train_run
 from tests.training.test_entire_chain import LEVELS, SCHEMA, written
 from tests.training.test_entire_chain import settings_of as chain_settings
-from tests.training.test_items import settings as search_settings
+from tests.training.test_retrieval import settings as search_settings
 
 CPU = torch.device("cpu")
 
@@ -86,7 +87,7 @@ def test_the_seed_of_a_run_draws_its_first_weights(funnel, data, tmp_path):
     for seed in (0, 1):
         settings = settings_of(funnel, train__seed=seed, train__learning_rate=1e-9)
         train_run(settings, tmp_path / str(seed), data=data)
-        cascade, _, _ = load_run(tmp_path / str(seed))
+        cascade = load_run(tmp_path / str(seed)).cascade
         weights.append(torch.cat([p.detach().flatten() for p in cascade.parameters()]))
     assert (weights[0] - weights[1]).abs().max() > 0.01
 
@@ -106,10 +107,9 @@ def test_the_report_follows_the_settings_of_evaluation(funnel, data):
 
     def report(**changes):
         changed = settings.changed({f"evaluation.{k}": v for k, v in changes.items()})
-        return judge(changed, cascade, data.encoded, data.split.test, CPU, Silent()).to_json()
+        return evaluate_rows(changed, cascade, data, data.split.test, device=CPU).to_json()
 
     plain = report()
-    assert report(batch_size=5) == plain
     assert report(seed=0) == plain
     assert report(seed=1)["metrics"] != plain["metrics"]
     assert report(bootstrap=6)["metrics"] != plain["metrics"]
@@ -124,7 +124,9 @@ def test_default_levels_of_an_objective_are_spread_evenly(funnel):
     levels = torch.arange(12).remainder(4).expand(3, 12)
 
     def terms(**options):
-        objective = run_objective(settings_of(funnel, objective={"name": "bce", **options}), log)
+        objective = build_run_objective(
+            settings_of(funnel, objective={"name": "bce", **options}), log
+        )
         return objective(scores, levels.float(), levels=levels).terms
 
     assert terms() == terms(entry_levels=[0, 2])
@@ -134,7 +136,10 @@ def test_default_levels_of_an_objective_are_spread_evenly(funnel):
 def test_candidates_are_drawn_by_seed_and_training_frequency(funnel):
     settings = search_settings(funnel)
     with run_data(settings) as data:
-        samplers = [sampler_of(settings.changed({"train.seed": s}), data) for s in (0, 1, 1)]
+        samplers = [
+            ItemRetrieval(settings.changed({"train.seed": s}), data, CPU).sampler()
+            for s in (0, 1, 1)
+        ]
         one, other, same = (s.draw(data.split.train, 0).places.tolist() for s in samplers)
         assert one != other
         assert other == same
@@ -203,19 +208,19 @@ def cold(chain, tmp_path_factory) -> Path:
 def test_cold_with_gates_starts_from_the_weights_of_a_run(chain, cold, tmp_path):
     changes = {"train.start": str(cold), "train.learning_rate": 1e-9}
     train_run(chain_settings(chain, ["cold"]).changed(changes), tmp_path / "run")
-    (before, _, _), (after, _, _) = load_run(cold), load_run(tmp_path / "run")
+    before, after = load_run(cold).cascade, load_run(tmp_path / "run").cascade
     for one, other in zip(before.parameters(), after.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
 def test_fields_are_weighed_on_the_training_requests(cold):
-    found, _ = select_run(cold, keep=2)
-    cascade, _, settings = load_run(cold)
-    with run_data(settings) as data:
+    found, _ = select_fields(cold, keep=2)
+    run = load_run(cold)
+    with run_data(run.settings) as data:
 
         def importance(rows):
             batches = RequestLoader(data.encoded, rows, batch_size=256).epoch(0)
-            return cascade.stages["stage_0"].importance(batches)
+            return run.cascade.stages["stage_0"].importance(batches)
 
         assert found["stage_0"].importance == importance(data.split.train)
         assert found["stage_0"].importance != importance(data.split.test)
