@@ -105,6 +105,32 @@ def test_running_a_cell_again_replaces_its_class_and_no_other():
         registry.register("soup")(in_main("Stew"))
 
 
+def test_a_counterpart_follows_the_entry_that_it_is_derived_from():
+    origins = Registry("dish", "cascaderank.stages")
+    origins.register("soup")(in_main("Soup"))
+    menus = Registry(
+        "menu", "cascaderank.objectives", derived=(origins, lambda name: lambda: origins[name])
+    )
+    first = menus["soup"]
+    assert menus["soup"] is first, "built once"
+    again = origins.register("soup")(in_main("Soup"))
+    assert menus["soup"]() is again
+    assert menus["soup"] is not first
+    assert "soup" in list(menus)
+
+
+def test_parameters_that_the_caller_sets_are_no_options():
+    registry = Registry("dish", "cascaderank.stages", given=("guests",))
+
+    @registry.register("soup")
+    def soup(*, guests: int, salt: float = 1.0):
+        pass
+
+    assert registry.checked_options("soup", {"salt": 2}) == {"salt": 2.0}
+    (mistake,) = registry.option_mistakes("soup", {"guests": 3})
+    assert mistake == "dish 'soup' has no option 'guests'; it takes salt"
+
+
 SCRIPT = """
 from cascaderank.stages import STAGES
 

@@ -15,6 +15,7 @@ A mutant is killed if its tests fail, and survives if they pass. Run from anywhe
 
 import argparse
 import ast
+import fnmatch
 import os
 import shutil
 import subprocess
@@ -27,8 +28,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Not copied: version control, environments, caches and outputs.
-_IGNORED = (".*", "__pycache__", "*.egg-info", "site", "build", "dist", "runs", "datasets")
+# Not copied: version control, environments, caches, and outputs beside the sources.
+_IGNORED = (".*", "__pycache__", "*.egg-info")
+_OUTPUTS = ("site", "build", "dist", "runs", "datasets")
 _PYTEST = ("-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider")
 _NO_TESTS = (4, 5)  # exit codes of pytest: wrong arguments, no tests collected
 
@@ -70,6 +72,12 @@ def read_mutants(table: Path) -> list[Mutant]:
     return [Mutant(**mutant) for mutant in content["mutant"]]
 
 
+def _left_out(folder: str, names: Sequence[str]) -> set[str]:
+    """Return the names in a folder that are not copied; ``src/cascaderank/runs`` is no output."""
+    patterns = (*_IGNORED, *_OUTPUTS) if Path(folder) == ROOT else _IGNORED
+    return {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
+
+
 def run_tests(root: Path, tests: Sequence[str], *, timeout: float) -> bool:
     """Run tests in a copy of the repository and return whether they pass.
 
@@ -109,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     killed = 0
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         root = Path(folder) / "repository"
-        shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(*_IGNORED))
+        shutil.copytree(ROOT, root, ignore=_left_out)
         targets = sorted({test for _, mutant in chosen for test in mutant.tests})
         if not run_tests(root, targets, timeout=10 * options.timeout):
             print("the tests fail without a mutant; repair them first")

@@ -11,13 +11,13 @@ from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.split import split_requests
 from cascaderank.progress import Silent
 from cascaderank.runs.data import run_data
+from cascaderank.runs.load import load_run
 from cascaderank.simulation.calibration import Platt
 from cascaderank.simulation.funnel import Funnel, FunnelStage, draw_requests
 from cascaderank.simulation.population import read_population
 from cascaderank.simulation.scoring import PairScorer
 from cascaderank.simulation.simulate import simulate, simulation_summary
 from cascaderank.simulation.teachers import train_teachers
-from cascaderank.training.train_run import load_run
 
 
 @pytest.fixture(scope="module")
