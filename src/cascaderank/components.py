@@ -31,7 +31,7 @@ def components() -> dict[str, dict[str, str]]:
 
     Examples:
         >>> components()["stages"]["linear"]
-        'Score a candidate by a weighted sum of its numbers and one weight per category.'
+        'Score a candidate by a weighted sum of its numeric features plus one weight per category.'
     """
     return {
         shelf: {name: documentation(shelf, name).partition("\n")[0] for name in registry}
@@ -51,7 +51,7 @@ def documentation(shelf: str, name: str) -> str:
 
     Examples:
         >>> print(documentation("metrics", "recall").partition("\n")[0])
-        Share of the ground truth among the ``m`` best by score, per list: Recall@m@k.
+        Fraction of the ground truth in the top ``m`` by score, per list: Recall@m@k.
     """
     return inspect.getdoc(SHELVES[shelf][name]) or ""
 

@@ -66,7 +66,7 @@ def test_a_mistake_is_one_line(kuairand, tmp_path):
     config = ROOT / "configs/simulation/kuairand.toml"
     done = call("simulate", config, "--to", tmp_path / "log", *changes("stages.rank.keep=201"))
     assert done.exit_code == 2
-    assert "stages.rank: keeps 201 and logs 50 negatives of the 200 candidates" in done.stderr
+    assert "stages.rank: keep + negatives must be at most the 200 candidates" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 

@@ -42,7 +42,7 @@ def evaluated(requests, rows, batch_size, **by):
     return evaluator
 
 
-@pytest.mark.parametrize("by", [{"ground_truth": 10}, {"threshold": 3.1}])
+@pytest.mark.parametrize("by", [{"k": 10}, {"threshold": 3.1}])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_the_report_is_bitwise_independent_of_batch_size_and_order(requests, by, dtype):
     requests = (requests[0].to(dtype), *requests[1:])
@@ -60,7 +60,7 @@ def test_the_report_is_bitwise_independent_of_batch_size_and_order(requests, by,
 
 def test_values_per_request_are_those_of_the_metrics(requests):
     scores, labels, mask = requests
-    got = evaluated(requests, torch.arange(REQUESTS), 10, ground_truth=10).per_request()
+    got = evaluated(requests, torch.arange(REQUESTS), 10, k=10).per_request()
     by, exact = {"k": 10, "mask": mask}, scores.double()
     found = attribute(exact, labels, quotas=QUOTAS, **by)
     want = {
@@ -99,7 +99,7 @@ def test_a_mean_is_over_the_requests_where_it_is_defined(requests):
 
 
 def test_keys_of_the_json_are_stable(requests):
-    report = evaluated(requests, torch.arange(REQUESTS), 10, ground_truth=10).report(bootstrap=9)
+    report = evaluated(requests, torch.arange(REQUESTS), 10, k=10).report(bootstrap=9)
     data = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert list(data) == [
         "requests", "without_ground_truth", "ground_truth", "bootstrap", "metrics", "stages", "notes",
@@ -130,26 +130,24 @@ def test_a_report_without_ground_truth_is_undefined_and_serialisable(requests):
 
 def test_labels_above_the_highest_grade_have_no_exponential_gain(requests):
     scores, labels, mask = requests
-    few = evaluated(requests, torch.arange(REQUESTS), 10, ground_truth=5).report(bootstrap=0)
+    few = evaluated(requests, torch.arange(REQUESTS), 10, k=5).report(bootstrap=0)
     assert few.notes == ()
     assert few.stages["ranking"].ndcg_exponential is not None
     many = labels.clone()
     many[7, 0] = 31
-    report = evaluated((scores, many, mask), torch.arange(REQUESTS), 10, ground_truth=5).report()
+    report = evaluated((scores, many, mask), torch.arange(REQUESTS), 10, k=5).report()
     assert all(stage.ndcg_exponential is None for stage in report.stages.values())
     assert report.stages["ranking"].ndcg_linear.requests == REQUESTS
     assert "grades up to 30; the highest label is 31" in report.notes[0]
     assert Report.from_json(report.to_json()) == report
     padded = labels.masked_fill(~mask, 1e9)
-    report = evaluated((scores, padded, mask), torch.arange(REQUESTS), 10, ground_truth=5).report()
+    report = evaluated((scores, padded, mask), torch.arange(REQUESTS), 10, k=5).report()
     assert report.notes == ()
 
 
 def test_a_note_reports_that_labels_below_zero_leave_ndcg_undefined(requests):
     scores, labels, mask = requests
-    report = evaluated(
-        (scores, labels - 2, mask), torch.arange(REQUESTS), 10, ground_truth=5
-    ).report()
+    report = evaluated((scores, labels - 2, mask), torch.arange(REQUESTS), 10, k=5).report()
     assert "the lowest label is -1.9" in report.notes[0]
     assert report.stages["ranking"].ndcg_linear.undefined > 0
     assert report.stages["ranking"].recall.undefined == 0
@@ -175,7 +173,7 @@ def test_without_rows_requests_are_numbered_in_order_of_arrival(requests):
 def test_a_repeated_request_is_rejected(requests):
     rows = torch.tensor([3, 5, 3])
     with pytest.raises(DataError, match="evaluated once; got 1 repeated rows, such as row 3"):
-        evaluated(requests, rows, 2, ground_truth=10).report()
+        evaluated(requests, rows, 2, k=10).report()
 
 
 def test_an_evaluation_without_requests_is_rejected():

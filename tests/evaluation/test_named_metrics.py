@@ -85,7 +85,7 @@ def test_an_invalid_metric_name_is_rejected_before_any_work(text, message):
 
 
 def test_repeated_metrics_are_rejected():
-    with pytest.raises(ConfigError, match="metrics: one is there twice"):
+    with pytest.raises(ConfigError, match="metrics must be distinct"):
         check_settings(
             {
                 "data": {"path": "shop"},

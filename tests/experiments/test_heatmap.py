@@ -139,4 +139,4 @@ def test_the_command_writes_json_markdown_and_a_plot(settings, tmp_path):
     assert {p.name for p in (tmp_path / "runs").glob("heatmap.*")} >= {"heatmap.json", "heatmap.md"}
     wrong = CliRunner().invoke(app, [*command, "--m", "two"])
     assert wrong.exit_code == 2
-    assert "--m takes numbers with commas" in wrong.stderr
+    assert "--m takes integers separated by commas" in wrong.stderr

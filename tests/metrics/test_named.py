@@ -146,5 +146,5 @@ def test_settings_hold_canonical_names_and_reports_are_keyed_by_them(registered,
 
 
 def test_two_spellings_of_one_metric_are_one_metric_twice():
-    with pytest.raises(ConfigError, match="metrics: one is there twice"):
+    with pytest.raises(ConfigError, match="metrics must be distinct"):
         settings_with("ndcg@5", "ndcg(k=5)")

@@ -1,7 +1,6 @@
 """Tables, files and plots of a comparison: completeness, width and escaping."""
 
 import io
-import json
 import re
 import xml.etree.ElementTree as ET
 
@@ -161,11 +160,10 @@ def test_files_are_written(comparison, tmp_path):
     found = comparison(3, folds=3, day=True, **{"compare.published": "lcron_table_6"})
     write_comparison(found, str(tmp_path))
     write_plot(found, str(tmp_path))
-    assert json.loads((tmp_path / "comparison.json").read_text()) == found.to_json()
     assert (tmp_path / "comparison.md").read_text() == markdown(found)
     assert (tmp_path / "comparison.tex").read_text() == latex(found)
     assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    assert {p.suffix for p in tmp_path.iterdir()} == {".json", ".md", ".tex", ".png", ".svg"}
+    assert {p.suffix for p in tmp_path.iterdir()} == {".md", ".tex", ".png", ".svg"}
 
 
 def figure_of(found):

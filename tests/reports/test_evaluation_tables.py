@@ -26,7 +26,7 @@ def report_of(stages=2, names=None, labels_to=5, **by):
     return evaluator.report(bootstrap=20)
 
 
-@pytest.mark.parametrize("by", [{"ground_truth": 100}, {"threshold": 3.0}])
+@pytest.mark.parametrize("by", [{"k": 100}, {"threshold": 3.0}])
 @pytest.mark.parametrize("stages", [1, 2, 6])
 def test_tables_fit_100_characters_without_truncation(stages, by):
     names = [f"{'a_very_long_name_of_a_stage' * 3}_{i}" for i in range(stages)]
@@ -38,7 +38,7 @@ def test_tables_fit_100_characters_without_truncation(stages, by):
 
 
 def test_numbers_are_those_of_the_report():
-    report = report_of(2, ["retrieval", "ranking[red]"], ground_truth=100)
+    report = report_of(2, ["retrieval", "ranking[red]"], k=100)
     lines = printed(report).splitlines()
     for name, stage in report.stages.items():
         line = next(line for line in lines if line.split()[:1] == [name])

@@ -2,12 +2,15 @@
 
 import io
 import math
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from cascaderank.evaluation.profile import Profile
 from cascaderank.extras import require
 
 _LOG_SCALE_RATIO = 10  # costs that differ by a larger factor are drawn on a logarithmic scale
+_LABEL_LENGTH = 32
 
 
 def profile_png(found: Mapping[str, tuple[float, Profile]]) -> bytes:
@@ -30,6 +33,7 @@ def profile_png(found: Mapping[str, tuple[float, Profile]]) -> bytes:
     ticker = require("matplotlib.ticker", extra="report")
     style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     known = {name: run for name, run in found.items() if not math.isnan(run[0])}
+    labels = _labels(list(known))
     with matplotlib.rc_context(style):
         figure = figures.Figure(figsize=(9.5, 3.8), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
@@ -45,7 +49,11 @@ def profile_png(found: Mapping[str, tuple[float, Profile]]) -> bytes:
                 recall = known[name][0]
                 axes.plot(cost[i], recall, "o", color="#0072B2", ms=6)
                 axes.annotate(
-                    name, (cost[i], recall), xytext=(5, 4), textcoords="offset points", fontsize=8
+                    labels[name],
+                    (cost[i], recall),
+                    xytext=(5, 4),
+                    textcoords="offset points",
+                    fontsize=8,
                 )
             all_costs = [cost[i] for cost in costs.values()]
             if all_costs and max(all_costs) > _LOG_SCALE_RATIO * min(all_costs) > 0:
@@ -63,3 +71,13 @@ def profile_png(found: Mapping[str, tuple[float, Profile]]) -> bytes:
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=160, metadata={"Software": None})
     return content.getvalue()
+
+
+def _labels(names: list[str]) -> dict[str, str]:
+    """Return the names without the folders that all share; of a long one, its end."""
+    folder = os.path.commonpath([str(Path(name).parent) for name in names]) if names else ""
+    short = {name: name.removeprefix(folder).lstrip("/") for name in names}
+    return {
+        name: text if len(text) <= _LABEL_LENGTH else f"…{text[1 - _LABEL_LENGTH :]}"
+        for name, text in short.items()
+    }

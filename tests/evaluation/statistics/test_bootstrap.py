@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cascaderank.errors import ConfigError, ShapeError
-from cascaderank.evaluation import bootstrap
+from cascaderank.evaluation.statistics import bootstrap
 from cascaderank.evaluation.statistics.bootstrap import (
     Summary,
     bootstrap_interval,

@@ -58,7 +58,7 @@ def test_memory_does_not_grow_with_the_resamples(monkeypatch):
     whole = paired_test(differences, resamples=500)
     shapes = []
     monkeypatch.setattr("cascaderank.evaluation.statistics.significance._SIGNS_AT_ONCE", 4000)
-    from cascaderank.evaluation import significance
+    from cascaderank.evaluation.statistics import significance
 
     sums = significance._absolute_sums
     monkeypatch.setattr(

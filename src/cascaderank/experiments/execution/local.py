@@ -53,7 +53,7 @@ def runner(jobs: int, progress: Progress) -> Iterator[Start]:
         held_open.close()
         if isinstance(error, BrokenProcessPool):
             raise RunError(
-                "a worker process ended before its run was complete, possibly for lack of memory; "
+                "a worker process ended before its run was complete, possibly out of memory; "
                 "repeat the command with a smaller --jobs to resume"
             ) from None
         raise
