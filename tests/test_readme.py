@@ -1,13 +1,14 @@
 """Every command and every line of Python in the README and the first pages does what it says."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.command_line import cascaderank
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,15 +57,7 @@ def test_commands_run_in_order(tmp_path):
     own = [c for c in commands() if c.startswith("cascaderank ")]
     assert len(own) >= 5
     for command in own:
-        done = subprocess.run(
-            [sys.executable, "-m", "cascaderank.cli", *command.split()[1:]],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "COLUMNS": "100"},
-            timeout=240,
-            check=False,
-        )
+        done = cascaderank(*command.split()[1:], cwd=tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         assert done.stdout, command
     report = json.loads((tmp_path / "runs/funnel_two_stage/report.json").read_text())

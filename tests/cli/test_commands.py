@@ -1,60 +1,17 @@
 """The commands: results on stdout, messages on stderr, exit code 2 for user errors."""
 
-import contextlib
 import hashlib
-import io
 import json
-import os
 import shutil
-import subprocess
 import sys
 
 import polars as pl
 import pytest
+from tests.command_line import cascaderank, cascaderank_process
 
-from cascaderank.cli import main
 from cascaderank.data.log.request_log import RequestLog
 
 COMMANDS = ["demo", "prepare", "train", "evaluate", "compare", "heatmap", "profile", "prune", "ls"]
-
-
-ENVIRONMENT = {"COLUMNS": "100", "TERM": "dumb"}
-
-
-def cascaderank(*words, cwd=None):
-    """Run a command in this process: a process of its own spends seconds on imports."""
-    output, errors = io.StringIO(), io.StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(output),
-        contextlib.redirect_stderr(errors),
-    ):
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        patch.setattr(sys, "argv", ["cascaderank", *map(str, words)])
-        patch.setattr(sys, "excepthook", sys.excepthook)  # typer replaces it
-        if cwd is not None:
-            patch.chdir(cwd)
-        with pytest.raises(SystemExit) as end:
-            main()
-    return subprocess.CompletedProcess(
-        sys.argv, end.value.code or 0, output.getvalue(), errors.getvalue()
-    )
-
-
-def cascaderank_process(*words, cwd=None, timeout=240):
-    """Run a command in a process of its own, as a shell does."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cascaderank.cli", *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=timeout,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **ENVIRONMENT},
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
 
 
 def refused(*words, cwd=None, run=cascaderank):

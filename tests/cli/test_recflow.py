@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.cli.test_commands import cascaderank, cascaderank_process
+from tests.command_line import cascaderank, cascaderank_process
 from tests.data.sources.recflow_files import write_days
 
 from cascaderank.data.log.request_log import RequestLog

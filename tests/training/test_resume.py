@@ -12,6 +12,7 @@ import pytest
 
 from cascaderank.data.sources import SOURCES
 from cascaderank.errors import RunError
+from cascaderank.settings.run import read_settings
 from cascaderank.training.train_run import train_run
 
 
@@ -140,7 +141,7 @@ def test_resuming_after_sigkill_is_bitwise_identical(funnel, settings_for, tmp_p
         _, errors = process.communicate()
         assert process.returncode == 0, errors.decode()
 
-    finished(start(tmp_path / "whole"))
+    train_run(read_settings(config), tmp_path / "whole")
     killed = tmp_path / "killed"
     for epochs in (2, 6):
         process = start(killed)
