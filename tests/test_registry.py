@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from cascaderank.errors import ConfigError
+from cascaderank.losses import LOSSES
 from cascaderank.registry import Registry
 from cascaderank.stages import STAGES
 
@@ -150,3 +151,22 @@ def test_options_of_a_class_of_a_script_are_checked(tmp_path):
         [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.split() == ["True", "{'power':", "2.0}"]
+
+
+def test_a_name_of_the_library_is_refused_where_it_is_taken():
+    def bce_loss(scores, labels):
+        return scores
+
+    with pytest.raises(ConfigError, match="a loss called 'bce' is already registered"):
+        LOSSES.register(bce_loss)
+
+
+def test_an_entry_point_that_cannot_be_loaded_is_named(monkeypatch):
+    from importlib.metadata import EntryPoint
+
+    broken = EntryPoint("mine", "no_such_module_of_mine", "cascaderank.losses")
+    monkeypatch.setattr("cascaderank.registry.entry_points", lambda group: [broken])
+    registry = Registry("loss", "cascaderank.losses", suffix="_loss")
+    for _ in range(2):  # it is not forgotten after the first error
+        with pytest.raises(ConfigError, match=r"entry point 'mine'.*No module named"):
+            list(registry)

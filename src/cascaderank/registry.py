@@ -88,6 +88,8 @@ class Registry(Generic[T]):
         return self._add(thing)
 
     def _add(self, thing: F, name: str | None = None) -> F:
+        if not str(thing.__module__).startswith(f"{self._package}."):
+            self._load()  # so that a name of this package is refused where it is taken
         name = self._default_name(thing) if name is None else name
         if not name.isidentifier():
             raise ConfigError(
@@ -224,7 +226,16 @@ class Registry(Generic[T]):
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self._package}.{module.name}")
         for entry_point in entry_points(group=self._package):
-            entry_point.load()
+            try:
+                entry_point.load()
+            except Exception as error:
+                self._loaded = False  # the next look-up fails too, instead of missing the entry
+                origin = entry_point.dist.name if entry_point.dist else "another package"
+                raise ConfigError(
+                    f"entry point '{entry_point.name}' of {origin} in group '{self._package}' "
+                    f"cannot be loaded ({type(error).__name__}: {error}); "
+                    "correct or uninstall the package"
+                ) from error
 
     def _find(self, name: str) -> T | None:
         self._load()

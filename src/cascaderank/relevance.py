@@ -17,7 +17,8 @@ def check_ground_truth(k: int | None, threshold: float | None) -> None:
     """Check that the ground truth is defined by exactly one of ``k`` and ``threshold``.
 
     Raises:
-        ConfigError: if both or none are given, or ``k`` is not a positive integer.
+        ConfigError: if both or none are given, ``k`` is not a positive integer, or ``threshold`` is
+            not finite.
     """
     if (k is None) == (threshold is None):
         raise ConfigError(
@@ -25,7 +26,9 @@ def check_ground_truth(k: int | None, threshold: float | None) -> None:
             f"threshold, the smallest relevant label; got k={k} and threshold={threshold}"
         )
     if k is not None and (not isinstance(k, int) or isinstance(k, bool) or k < 1):
-        raise ConfigError(f"the size of the ground truth must be a positive integer; got {k}")
+        raise ConfigError(f"k, the size of the ground truth, must be a positive integer; got {k}")
+    if threshold is not None and not math.isfinite(threshold):
+        raise ConfigError(f"threshold must be a finite number; got {threshold}")
 
 
 def ground_truth(

@@ -342,7 +342,7 @@ def test_no_path_is_an_error_of_sources_that_read_files(source):
         source(())
         return
     for from_ in ((), None):
-        with pytest.raises(DataError, match=r"found (no|0)\b.*--from"):
+        with pytest.raises(DataError, match=r"found (no|none|0)\b.*--from"):
             SOURCES[source.name](from_, source.target, **source.input.options)
     assert not source.target.exists()
 

@@ -22,16 +22,20 @@ def train(
     To resume an interrupted run, repeat the command.
     """
     from cascaderank.reports.evaluation_tables import report_tables
-    from cascaderank.runs.folder import read_json
+    from cascaderank.runs.folder import RunFolder, read_json
     from cascaderank.settings.run import read_settings
     from cascaderank.training.train_run import train_run
 
     settings = read_settings(config, changes or [])
     folder = run or Path("runs") / config.stem
+    complete = folder.is_dir() and RunFolder(folder).complete
     with Bars() as bars:
         result = train_run(settings, folder, progress=bars)
     if as_json:
         emit_json(read_json(folder / "report.json"))
         return
     emit(*report_tables(result.test))
-    notify(f"wrote the run to {folder}")
+    if complete:
+        notify(f"the run in {folder} was complete; to train again, choose another --run")
+    else:
+        notify(f"wrote the run to {folder}")

@@ -78,7 +78,7 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     except (CascadeRankError, RuntimeError, SafetensorError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
         raise RunError(
-            f"{folder}: cannot be loaded: {reason}; restore its files, or train again in another "
-            "folder"
+            f"{folder}: cannot be loaded: {reason}; import the module of its own components first, "
+            "restore its files, or train again in another folder"
         ) from None
     return TrainedRun(folder=run, cascade=cascade.eval(), schema=schema, settings=settings)
