@@ -7,12 +7,16 @@ import sys
 import pytest
 
 from cascaderank._moved import MODULES, NAMES
+from cascaderank.evaluation import Evaluator
 
 OLD = {
     "cascaderank.config": ("RunSettings", "read_settings"),
     "cascaderank.schedule": ("Schedule", "Phase"),
     "cascaderank.data.columns": ("EncodedLog",),
-    "cascaderank.data.encoding": ("check_same_features",),
+    "cascaderank.cli.select": ("select",),
+    "cascaderank.data.encoding": ("check_same_features", "fit_schema", "encode_column"),
+    "cascaderank.experiments.heatmap": ("heatmap_markdown",),
+    "cascaderank.experiments.jobs": ("Job", "carry_out", "runner"),
     "cascaderank.data.fitting": ("fit_schema",),
     "cascaderank.data.loader": ("RequestLoader",),
     "cascaderank.data.request_log": ("RequestLog", "RequestLogWriter"),
@@ -55,3 +59,18 @@ def test_nothing_else_is_found():
         importlib.import_module("cascaderank.nothing")
     with pytest.raises(ImportError):
         from cascaderank.evaluation import nothing  # noqa: F401
+
+
+def test_everything_public_of_an_old_module_can_be_imported_at_once():
+    sys.modules.pop("cascaderank.config", None)
+    names: dict[str, object] = {}
+    with pytest.warns(DeprecationWarning, match=r"cascaderank\.config"):
+        exec("from cascaderank.config import *", names)
+    assert {"RunSettings", "read_settings", "check_settings"} <= names.keys()
+
+
+def test_an_old_and_a_new_keyword_together_are_refused():
+    with pytest.raises(TypeError, match="ground_truth= is k= now, and both are given"):
+        Evaluator(quotas=(2,), k=5, ground_truth=10)
+    with pytest.warns(DeprecationWarning, match="ground_truth= is k= now"):
+        assert Evaluator(quotas=(2,), ground_truth=10).k == 10

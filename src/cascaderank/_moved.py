@@ -21,6 +21,7 @@ _R = TypeVar("_R")
 
 MODULES: Final = {
     "catalogue": "components",
+    "cli.select": "cli.fields",
     "comparison": "settings.comparison",
     "config": "settings.run",
     "schedule": "settings.schedule",
@@ -78,8 +79,11 @@ MODULES: Final = {
 
 NAMES: Final = {
     "catalogue.catalogue": "components.components",
+    "cli.select.select": "cli.fields.fields",
     "data.encoding.check_same_features": "data.encoding.encoder.check_same_features",
     "data.encoding.Encoder": "data.encoding.encoder.Encoder",
+    "data.encoding.encode_column": "data.encoding.encoder.encode_column",
+    "data.encoding.fit_schema": "data.encoding.fitting.fit_schema",
     "evaluation.catalogue_table": "reports.catalogue_table",
     "evaluation.funnel_table": "reports.funnel_table",
     "evaluation.profile_tables": "reports.profile_tables",
@@ -87,6 +91,10 @@ NAMES: Final = {
     "evaluation.summary_table": "reports.summary_table",
     "evaluation.tradeoff_table": "reports.tradeoff_table",
     "experiments.heatmap.heatmap_markdown": "reports.heatmap_tables.heatmap_markdown",
+    "experiments.jobs.Job": "experiments.execution.job.Job",
+    "experiments.jobs.carry_out": "experiments.execution.plans.carry_out",
+    "experiments.jobs.run_job": "experiments.execution.job.run_job",
+    "experiments.summary.check_judging": "experiments.results.check_reference",
     "training.run.RunResult": "training.run_result.RunResult",
     "training.run.build_cascade": "runs.build.build_cascade",
     "training.run.load_run": "runs.load.load_run",
@@ -127,6 +135,8 @@ def renamed_keywords(**names: str) -> Callable[[Callable[_P, _R]], Callable[_P, 
         def renamed(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             for old, new in names.items():
                 if old in kwargs:
+                    if new in kwargs:
+                        raise TypeError(f"{old}= is {new}= now, and both are given; give {new}=")
                     warnings.warn(
                         f"{old}= is {new}= now; the old name will be removed in version 0.3",
                         DeprecationWarning,
@@ -167,6 +177,9 @@ class _Loader(Loader):
             return getattr(home, name)
 
         module.__getattr__ = attribute  # type: ignore[method-assign]
+        renamed = [n.removeprefix(f"{old}.") for n in NAMES if n.startswith(f"{old}.")]
+        public = [name for name in vars(home) if not name.startswith("_")]
+        module.__dict__["__all__"] = sorted({*public, *renamed})  # for `import *`
         module.__doc__ = home.__doc__
 
 

@@ -8,6 +8,7 @@ components through the entry-point group that has the package's name; scripts an
 
 import importlib
 import inspect
+import keyword
 import math
 import pkgutil
 import re
@@ -34,6 +35,7 @@ class Registry(Generic[T]):
         derived: registry whose entries have a counterpart in this one, and the function that
             builds the counterpart of a name, such as the objective of a loss. Counterparts do not
             replace registered names, and follow their origin when it is registered again.
+        reserved: names that have another meaning where entries are named, and are refused.
         given: parameters that are not options, because the caller that builds the entry sets them.
 
     Examples:
@@ -53,12 +55,14 @@ class Registry(Generic[T]):
         suffix: str = "",
         derived: "tuple[Registry[Any], Callable[[str], T]] | None" = None,
         given: Collection[str] = (),
+        reserved: Collection[str] = (),
     ) -> None:
         self.kind = kind
         self._package = package
         self._suffix = suffix
         self._derived = derived
         self._given = given
+        self._reserved = frozenset(reserved)
         self._entries: dict[str, T] = {}
         self._built: dict[str, tuple[object, T]] = {}
         self._loaded = False
@@ -91,11 +95,13 @@ class Registry(Generic[T]):
         if not str(thing.__module__).startswith(f"{self._package}."):
             self._load()  # so that a name of this package is refused where it is taken
         name = self._default_name(thing) if name is None else name
-        if not name.isidentifier():
+        if not name.isidentifier() or keyword.iskeyword(name):
             raise ConfigError(
                 f"the name of a {self.kind} must be an identifier, such as 'my_{self.kind}'; "
                 f"got {name!r}"
             )
+        if name in self._reserved:
+            raise ConfigError(f"the {self.kind} name '{name}' is reserved; choose another")
         present = self._entries.get(name)
         if present is not None and present is not thing and not _redefines(thing, present):
             raise ConfigError(f"a {self.kind} called '{name}' is already registered")

@@ -64,9 +64,9 @@ def test_the_threshold_of_the_run_applies_unless_the_name_has_a_size(lists):
     [
         ("ndgc@5", "no metric called 'ndgc'"),
         ("ndcg@0", "a metric is written as ndcg, ndcg@15"),
-        ("ndcg@5@3", "takes at most 1 numbers after @"),
-        ("opa@3", "takes at most 0 numbers after @"),
-        ("auc@3", "takes at most 0 numbers after @"),
+        ("ndcg@5@3", "takes at most 1 number(s) after @"),
+        ("opa@3", "takes at most 0 number(s) after @"),
+        ("auc@3", "takes at most 0 number(s) after @"),
         ("recall", "requires a cut-off, such as 'recall@10'"),
         ("cascade_recall@3", "evaluates a whole cascade"),
     ],

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from cascaderank.errors import ConfigError
 from cascaderank.evaluation import Evaluator
 from cascaderank.metrics import METRICS, named_metric
-from cascaderank.settings.run import check_settings
+from cascaderank.settings.run import EvaluationSettings, check_settings
 
 
 def rbp_metric(scores, labels, *, persistence: float = 0.8, mask=None):
@@ -106,8 +107,8 @@ def test_a_name_without_parentheses_is_printed_as_written(text):
         ("recall(k=3)", "requires a cut-off"),
         ("recall(m=0)", "m must be a positive integer; got 0"),
         ("recall(threshold=3)@5 >= 2", "threshold is specified twice"),
-        ("auc(k=5) >= 3", "takes no threshold"),
-        ("recall(k=3, threshold=1)@5", "takes no threshold"),
+        ("auc(k=5) >= 3", "takes one of k and a threshold"),
+        ("recall(k=3, threshold=1)@5", "takes one of k and a threshold"),
         ("gauc(k=3)", "metric 'gauc' has no option 'k'"),
         ("gauc(threshold='high')", "threshold must be a number"),
         ("rcs(k=0)", "k must be a positive integer"),
@@ -148,3 +149,26 @@ def test_settings_hold_canonical_names_and_reports_are_keyed_by_them(registered,
 def test_two_spellings_of_one_metric_are_one_metric_twice():
     with pytest.raises(ConfigError, match="metrics must be distinct"):
         settings_with("ndcg@5", "ndcg(k=5)")
+
+
+@pytest.mark.parametrize("threshold", [1e-5, 1e-3, 1e16, 1e22, 3.0, -2.5e-7])
+def test_a_threshold_of_any_size_can_be_read_again(threshold):
+    named = named_metric(f"recall(threshold={threshold!r})@10")
+    assert named_metric(named.text) == named
+    assert named.threshold == threshold
+
+
+@pytest.mark.parametrize(
+    "name", ["map", "mrr", "gauc", "pooled_auc", "rcs", "bias", "absolute_error"]
+)
+def test_a_name_that_reports_use_cannot_be_registered(name):
+    with pytest.raises(ConfigError, match=f"'{name}' is reserved"):
+        METRICS.register(name)(lambda scores, labels: scores)
+
+
+@pytest.mark.parametrize(
+    "pair", [("recall@10 >= 3", "recall@10 >= 3.0"), ("map@5", "average_precision@5")]
+)
+def test_two_spellings_of_a_threshold_or_an_alias_are_one_metric(pair):
+    with pytest.raises(ValidationError, match="must be distinct"):
+        EvaluationSettings(metrics=pair)

@@ -13,7 +13,7 @@ import typer
 from cascaderank.cli.compare import compare
 from cascaderank.cli.demo import demo
 from cascaderank.cli.evaluate import evaluate
-from cascaderank.cli.fields import fields
+from cascaderank.cli.fields import fields, select
 from cascaderank.cli.heatmap import heatmap
 from cascaderank.cli.ls import ls
 from cascaderank.cli.prepare import prepare
@@ -50,7 +50,7 @@ for command in (
     ls,
 ):
     app.command()(command)
-app.command("select", hidden=True, deprecated=True)(fields)  # the name of `fields` in version 0.1
+app.command("select", hidden=True)(select)  # the name of `fields` in version 0.1
 
 
 def main() -> None:

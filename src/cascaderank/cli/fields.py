@@ -1,7 +1,8 @@
 """``cascaderank fields``: the weight of each field, and the config of a second phase."""
 
+import functools
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,3 +44,10 @@ def fields(
         return
     emit(fields_table(selected))
     notify(f"wrote the second phase to {to}; train it with: cascaderank train {to}")
+
+
+@functools.wraps(fields)
+def select(*args: Any, **kwargs: Any) -> None:
+    """Run ``fields`` under its name in version 0.1."""
+    notify("`cascaderank select` is `cascaderank fields` now; the old name goes in version 0.3")
+    fields(*args, **kwargs)

@@ -44,8 +44,8 @@ def compare(
     Args:
         settings: settings of the runs; ``compare`` defines the methods and the tuning. With a split
             by folds, each fold is the test set once.
-        folder: folder of all runs; ``comparison.json``, ``comparison.md`` and ``comparison.tex``
-            are written into it.
+        folder: folder of all runs; ``comparison.json`` is written into it.
+            :func:`cascaderank.reports.write_comparison` adds tables for people.
         objectives: names of methods, in place of ``compare.objectives``.
         seeds: number of seeds, in place of ``compare.seeds``.
         streaming: number of last days used as test days, in place of ``compare.streaming``.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
+from cascaderank._moved import moved_name
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import ConfigError
 from cascaderank.experiments.folds import folds_of
@@ -220,3 +221,7 @@ def _loss_map(loss: str, recall: Floats, cells: Sequence[tuple[int, int]]) -> Lo
         consistency=consistency(recall, cells),
         regret=float((recall.max(0) - np.diag(recall)).mean()),
     )
+
+
+def __getattr__(name: str) -> Any:
+    return moved_name("experiments.heatmap", name)  # heatmap_markdown, which is a report now

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from cascaderank.metrics._named import CONSISTENCY, NamedMetric, named_metric
-from cascaderank.metrics._registered import METRICS
+from cascaderank.metrics._named import NamedMetric, named_metric
+from cascaderank.metrics._registered import CONSISTENCY, METRICS
 
 __all__ = ["CONSISTENCY", "METRICS", "NamedMetric", "named_metric"]
 

@@ -4,23 +4,16 @@ import ast
 import json
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cascaderank.errors import ConfigError, did_you_mean
-from cascaderank.metrics._registered import METRICS
+from cascaderank.metrics._registered import ALIASES, CONSISTENCY, ERRORS, METRICS, POOLED
 from cascaderank.tensors import check_lists
 
-_ALIASES = {"map": "average_precision", "mrr": "reciprocal_rank"}
-POOLED = ("pooled_auc", "gauc")
-"""Computed over all requests together: over their pooled candidates (``pooled_auc``), or as a
-weighted mean over requests (``gauc``)."""
-CONSISTENCY = "rcs"
-"""Computed for two consecutive stages: :func:`cascaderank.evaluation.ranking_consistency`."""
-ERRORS = ("bias", "absolute_error")
-"""Errors of scores that are log-odds, against labels that are probabilities."""
 _NUMBER = r"(-?[0-9]+(?:\.[0-9]+)?)"
 _SIZE = r"(?:@([1-9][0-9]{0,8}))?"
 _NAME = re.compile(
@@ -150,13 +143,13 @@ def named_metric(text: str) -> NamedMetric:
             'a metric is written as ndcg, ndcg@15, ndcg(gain="linear")@15, recall@30@15, '
             f"recall@10 >= 3 or auc >= 4 among >= 3; got '{text}'"
         )
-    name = _ALIASES.get(match[1], match[1])
+    name = ALIASES.get(match[1], match[1])
     signature = _signature(name)
     numbers = [int(size) for size in match.groups()[2:4] if size]
     threshold, among = (None if n is None else float(n) for n in match.groups()[4:])
     if len(numbers) > len(signature.sizes):
         raise ConfigError(
-            f"metric '{name}' takes at most {len(signature.sizes)} numbers after @; got '{text}'"
+            f"metric '{name}' takes at most {len(signature.sizes)} number(s) after @; got '{text}'"
         )
     sizes: dict[str, Any] = dict(zip(signature.sizes, numbers, strict=False))
     given = {} if match[2] is None else _literals(match[2], text)
@@ -168,7 +161,8 @@ def named_metric(text: str) -> NamedMetric:
     threshold_text = match[5]
     if options.get("threshold") is not None:
         threshold = float(options.pop("threshold"))
-        threshold_text = repr(threshold).removesuffix(".0")
+        # No exponent: the canonical name must be one that can be read again.
+        threshold_text = format(Decimal(repr(threshold)), "f").removesuffix(".0")
     if among is not None and threshold is not None and among >= threshold:
         raise ConfigError(
             "the number after among >= must be lower than the threshold of the ground truth, "
@@ -177,7 +171,11 @@ def named_metric(text: str) -> NamedMetric:
     missing = [size for size in signature.required_sizes if size not in options]
     if missing:
         raise ConfigError(f"metric '{name}' requires a cut-off, such as '{text}@10'")
-    if threshold is not None and (not signature.takes_truth or "k" in options):
+    if threshold is not None and "k" in options:
+        raise ConfigError(
+            f"metric '{name}' takes one of k and a threshold of the ground truth; got '{text}'"
+        )
+    if threshold is not None and not signature.takes_truth:
         raise ConfigError(f"metric '{name}' takes no threshold of the ground truth; got '{text}'")
     if among is not None and name == CONSISTENCY:
         raise ConfigError(
@@ -200,7 +198,7 @@ def _signature(name: str) -> _Signature:
     if name in ERRORS:
         return _Signature([], [], takes_truth=False, options=[])
     if name not in METRICS:
-        known = [*METRICS, *_ALIASES, *POOLED, *ERRORS, CONSISTENCY]
+        known = [*METRICS, *ALIASES, *POOLED, *ERRORS, CONSISTENCY]
         raise ConfigError(
             f"no metric called '{name}'{did_you_mean(name, known)}; available: {', '.join(known)}"
         )

@@ -37,6 +37,10 @@ class TrainedRun:
         """Number of candidates that each stage keeps, first stage first."""
         return self.settings.quotas
 
+    def __getitem__(self, index: int) -> Any:
+        """Return cascade, schema or settings, by the position they had in the tuple of 0.1."""
+        return tuple(self)[index]
+
     def __iter__(self) -> Iterator[Any]:
         """Iterate over cascade, schema and settings, the tuple that version 0.1 returned."""
         warnings.warn(

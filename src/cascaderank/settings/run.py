@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -213,12 +215,13 @@ class EvaluationSettings(Settings):
     @model_validator(mode="after")
     def _metrics_exist(self) -> Self:
         try:
-            names = tuple(named_metric(name).text for name in self.metrics)
+            named = [named_metric(name) for name in self.metrics]
         except ConfigError as error:
             raise ValueError(f"metrics: {error}") from None
-        if len({*names}) < len(names):
+        if any(replace(a, text=b.text) == b for a, b in combinations(named, 2)):
             raise ValueError(f"metrics: metrics must be distinct; got {list(self.metrics)}")
-        object.__setattr__(self, "metrics", names)  # canonical names are the keys of reports
+        # Canonical names are the keys of reports.
+        object.__setattr__(self, "metrics", tuple(metric.text for metric in named))
         return self
 
 

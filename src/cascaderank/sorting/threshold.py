@@ -18,8 +18,7 @@ class Threshold(Operator):
     ``p_j = sigmoid((s_j - theta) / temperature)`` with ``theta = (s_[k] + s_[k+1]) / 2``, where
     ``s_[k]`` is the k-th largest score. The gradient through theta reaches these two scores only,
     one half each; scores that tie with one of them share its half. The probabilities need not add
-    up to
-    k: the higher the temperature, the farther their sum is from it.
+    up to k: the higher the temperature, the farther their sum is from it.
 
     The logits grow with the spread of the scores but not with the length of the list. Takes a
     sort and linear memory.

@@ -60,4 +60,4 @@ def __getattr__(name: str) -> Callable[..., nn.Module]:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, *(stage.__name__ for stage in map(STAGES.__getitem__, STAGES))]
+    return [*__all__, *{STAGES[name].__name__ for name in STAGES}]
