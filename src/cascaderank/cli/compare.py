@@ -54,7 +54,7 @@ def compare(
     """Tune and train methods with equal budgets and seeds, and compare them with baselines.
 
     The tables [compare.grid] and [compare.tuning] of the config define the search space; the best
-    settings are those with the highest validation value. To resume an interrupted comparison,
+    settings are those with the highest validation recall. To resume an interrupted comparison,
     repeat the command.
     """
     from cascaderank.errors import MissingExtraError

@@ -19,7 +19,7 @@ def demo(
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Simulate a two-stage funnel, train LCRON and a baseline on it, and compare them."""
+    """Simulate a two-stage funnel, and compare LCRON with independently trained stages (bce)."""
     from cascaderank.data.sources import SOURCES
     from cascaderank.experiments.compare import compare
     from cascaderank.reports.comparison_files import write_comparison

@@ -31,18 +31,24 @@ def evaluate(
         ),
     ] = None,
     catalogue: Annotated[
-        bool, typer.Option("--catalogue", help="Evaluate one stage by its search of all items.")
+        bool,
+        typer.Option(
+            "--catalogue",
+            help="Evaluate one stage by exhaustive or approximate search over all items.",
+        ),
     ] = False,
     stage: Annotated[
-        str | None, typer.Option(help="With --catalogue: stage that searches. Default: the first.")
+        str | None, typer.Option(help="With --catalogue: stage to evaluate. Default: the first.")
     ] = None,
     index: Annotated[
         str,
-        typer.Option(help="With --catalogue: exact, or an index of faiss, such as HNSW32."),
+        typer.Option(
+            help="With --catalogue: exact, or a faiss index for approximate search, such as HNSW32."
+        ),
     ] = "exact",
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a run: the recall of the cascade, and the loss of recall at each stage."""
+    """Evaluate a run: the recall of the cascade, and the recall lost at each stage."""
     from cascaderank.reports.evaluation_tables import catalogue_table, report_tables
     from cascaderank.training.evaluate_run import evaluate_run, evaluate_run_catalogue
 

@@ -16,7 +16,10 @@ def fields(
     ],
     to: Annotated[Path, typer.Option(help="Config file of the second phase, to be written.")],
     keep: Annotated[
-        float, typer.Option(help="Fields to keep per stage: a fraction below 1, or a number.")
+        float,
+        typer.Option(
+            help="Fields to keep per stage: fraction of the fields in (0, 1), or their number."
+        ),
     ] = 0.5,
     as_json: AsJson = False,
 ) -> None:

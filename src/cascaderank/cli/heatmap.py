@@ -32,9 +32,11 @@ def heatmap(
 ) -> None:
     """Train each loss for each (m, k), and evaluate each model at all (m, k).
 
-    A loss for Recall@m@k should have its best Recall@m@k when it is trained for this (m, k); the
-    consistency of a loss measures how far this holds. To resume, repeat the command: complete runs
-    are not trained again.
+    A loss for Recall@m@k should have its best Recall@m@k when it is trained for this (m, k). The
+    consistency of a loss measures this: it is the rank correlation, in [-1, 1], between the
+    proximity of the (m, k) of training to the (m, k) of evaluation, and the recall. It is 1 if a
+    model trained for a nearer (m, k) always has the higher recall. To resume, repeat the command:
+    complete runs are not trained again.
     """
     from cascaderank.errors import MissingExtraError
     from cascaderank.experiments.heatmap import heatmap as run_heatmap

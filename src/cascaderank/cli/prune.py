@@ -16,7 +16,9 @@ def prune(
 ) -> None:
     """Remove the parts of a run whose gates are closed; its scores do not change.
 
-    The result is a complete run: `evaluate` and `profile` accept it.
+    Gates are trained factors in [0, 1] that multiply the connections between the sub-networks of
+    a stage, such as `ecmm`. A gate is closed if its value is 0. The result is a complete run:
+    `evaluate` and `profile` accept it.
     """
     from cascaderank.reports.run_tables import pruning_table
     from cascaderank.training.pruning import prune_run, pruning_record

@@ -1,4 +1,4 @@
-"""``cascaderank simulate``: simulate a funnel of trained teachers for the users of a data set."""
+"""``cascaderank simulate``: simulate a funnel of teacher models for the users of a data set."""
 
 import time
 from pathlib import Path
@@ -17,7 +17,7 @@ def simulate(
     runs: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the teachers' runs. Default: runs/simulation/NAME for NAME.toml."
+            help="Folder of the runs of the teachers. Default: runs/simulation/NAME for NAME.toml."
         ),
     ] = None,
     changes: Changes = None,
@@ -29,9 +29,11 @@ def simulate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train teachers on a data set, and simulate a funnel of them for its users.
+    """Train teacher models on a data set, and simulate with them a funnel for its users.
 
-    The result is a data set. Repeating the command does not train complete teachers again.
+    Each stage of the funnel ranks items by one teacher and passes on the best. The result is a
+    data set with the logged candidates. If the command is repeated, teachers whose training is
+    complete are not trained again.
     """
     from cascaderank.data.log.request_log import RequestLog
     from cascaderank.data.log.summary import summarise
