@@ -19,7 +19,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's
 OPTIONS = [
     {"train__precision": "bfloat16"},
     pytest.param(
-        {"train__compile": True},
+        {
+            "train__compile": True,
+            # One stage: the compiler takes its time for each.
+            "stages": {"ranking": {"model": "mlp", "quota": 20, "hidden": [8], "dropout": 0.1}},
+        },
         marks=pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler"),
     ),
 ]
