@@ -118,7 +118,7 @@ def test_errors_are_those_of_probabilities():
         ("rcs >= 3", "takes no threshold of the ground truth"),
         ("rcs among >= 3", "candidates that a stage passes on"),
         ("bias >= 0.5", "takes no threshold of the ground truth"),
-        ("gauc@10", "takes at most 0 number(s) after @"),
+        ("gauc@10", r"takes at most 0 number\(s\) after @"),
         ("gau", "did you mean 'gauc'"),
         ("auc > 3", "written as"),
     ],
