@@ -99,6 +99,8 @@ NAMES: Final = {
     "training.run.build_cascade": "runs.build.build_cascade",
     "training.run.load_run": "runs.load.load_run",
     "training.run.run_objective": "runs.build.build_run_objective",
+    "training.run_data.open_shared": "runs.sharing.open_shared",
+    "training.run_data.share": "runs.sharing.share",
     "training.selection.Selected": "training.field_selection.SelectedFields",
     "training.selection.select_run": "training.field_selection.select_fields",
 }

@@ -23,7 +23,8 @@ from cascaderank.experiments.compare import compare
 from cascaderank.experiments.execution.job import Job
 from cascaderank.experiments.execution.local import runner
 from cascaderank.progress import Silent
-from cascaderank.runs.data import open_shared, run_data, share
+from cascaderank.runs.data import run_data
+from cascaderank.runs.sharing import open_shared, share
 
 PLAN = {
     "objectives": ["bce", "lcron"],
@@ -90,7 +91,23 @@ def test_columns_are_mapped_and_not_copied(small):
         assert there.encoded.request_ids.equals(data.encoded.request_ids)
         assert there.schema == data.schema
         assert there.log.fingerprint == data.log.fingerprint
+        assert (there.item, there.batch_size) == (data.item, data.batch_size)
+        rows = np.concatenate([data.split.train, data.split.test])
+        for batch, other in zip(
+            data.loader(rows).epoch(0), there.loader(rows).epoch(0), strict=True
+        ):
+            for name, value in vars(batch).items():
+                torch.testing.assert_close(
+                    getattr(other, name), value, rtol=0, atol=0, equal_nan=True
+                )
+        assert share(data) == path, "written once"
     assert not path.exists()
+
+
+def test_what_is_shared_holds_no_program(small):
+    with run_data(small) as data:
+        content = json.loads(share(data).read_text())
+    assert {"log", "schema", "split", "encoded"} <= content.keys()
 
 
 BROKEN = {"train.learning_rate": 1.0, "train.weight_decay": 1e30}  # weights overflow

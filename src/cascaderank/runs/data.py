@@ -1,17 +1,14 @@
 """The request log of a run: opened, split, fitted on its training requests, and encoded."""
 
-import io
 import os
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.fitting import fit_schema
@@ -21,7 +18,7 @@ from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.split import Rows, Split, split_requests
 from cascaderank.errors import ConfigError, DataError, SchemaError
 from cascaderank.progress import Progress, Silent
-from cascaderank.runs.folder import scratch, write_atomically
+from cascaderank.runs.folder import scratch
 from cascaderank.schema import FittedSchema
 from cascaderank.settings.run import RunSettings
 
@@ -197,57 +194,3 @@ def _check_lists(settings: RunSettings, data: RunData) -> None:
             f"{data.log.path}: the longest list has {longest} candidates and "
             f"{', and '.join(reasons)}, and every cascade has the same recall; set smaller values"
         )
-
-
-def share(data: RunData) -> Path:
-    """Write a file from which another process can open the same data without a copy.
-
-    The file contains everything but the columns, to which it refers by file name. It is written
-    once, into the folder of the columns, and removed with them.
-
-    Returns:
-        Path of the file, for :func:`open_shared`.
-    """
-    path = data.folder / "shared.pickle"
-    if not path.exists():
-        content = io.BytesIO()
-        _ByName(content).dump(data)
-        write_atomically(path, content.getvalue())
-    return path
-
-
-def open_shared(path: str | os.PathLike[str]) -> RunData:
-    """Open data that another process shares with :func:`share`; columns are memory-mapped."""
-    with Path(path).open("rb") as file:
-        data: RunData = _Mapping(file).load()
-    return data
-
-
-@final
-class _ByName(pickle.Pickler):
-    """Pickler that replaces each array that maps a complete file by the name of the file."""
-
-    def persistent_id(self, value: object) -> tuple[str, str, tuple[int, ...]] | None:
-        base = value
-        while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
-            base = base.base
-        if not isinstance(base, np.memmap) or not isinstance(value, np.ndarray):
-            return None
-        whole = value.flags.c_contiguous and value.nbytes == base.nbytes
-        return (str(base.filename), value.dtype.str, value.shape) if whole else None
-
-
-@final
-class _Mapping(pickle.Unpickler):
-    """Unpickler that maps the files named by :class:`_ByName` into memory, each file once."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file)
-        self._mapped: dict[object, NDArray[Any]] = {}
-
-    def persistent_load(self, name: tuple[str, str, tuple[int, ...]]) -> NDArray[Any]:
-        if name not in self._mapped:
-            path, dtype, shape = name
-            values = np.asarray(np.memmap(path, dtype=dtype, mode="r"))
-            self._mapped[name] = values.reshape(shape)
-        return self._mapped[name]

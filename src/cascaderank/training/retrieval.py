@@ -146,13 +146,13 @@ class ItemRetrieval:
         )
 
     def _report(self, stage: Any, rows: Rows, **options: Any) -> CatalogueReport:
-        settings, data = self._settings, self._data
-        items, catalogue = data.items, settings.catalogue
-        assert catalogue is not None  # noqa: S101 - data.items raises without it
+        settings, data, catalogue = self._settings, self._data, self._settings.catalogue
+        if catalogue is None:
+            raise ConfigError("the search of all items needs the table [catalogue] of the settings")
         return evaluate_catalogue(
             stage,
             data.loader(rows),
-            items,
+            data.items,
             k=settings.relevance.top,
             threshold=settings.relevance.threshold,
             cutoffs=catalogue.cutoffs,

@@ -18,7 +18,8 @@ from cascaderank.errors import RunError
 from cascaderank.experiments.execution.job import Job, Start, run_job
 from cascaderank.experiments.tuning import Outcome
 from cascaderank.progress import Progress, Silent
-from cascaderank.runs.data import RunData, open_shared, share
+from cascaderank.runs.data import RunData
+from cascaderank.runs.sharing import open_shared, share
 
 
 @contextlib.contextmanager
