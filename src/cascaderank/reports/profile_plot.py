@@ -11,6 +11,9 @@ from cascaderank.extras import require
 
 _LOG_SCALE_RATIO = 10  # costs that differ by a larger factor are drawn on a logarithmic scale
 _LABEL_LENGTH = 32
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""Colours of Okabe and Ito, which the colour-blind tell apart."""
+_MARKERS = "osD^v"
 
 
 def profile_png(found: Mapping[str, tuple[float, Profile]]) -> bytes:
@@ -45,15 +48,16 @@ def profile_png(found: Mapping[str, tuple[float, Profile]]) -> bytes:
         for i, (axes, label) in enumerate(
             ((left, "multiply-adds"), (right, "median milliseconds"))
         ):
-            for name, cost in costs.items():
-                recall = known[name][0]
-                axes.plot(cost[i], recall, "o", color="#0072B2", ms=6)
-                axes.annotate(
-                    labels[name],
-                    (cost[i], recall),
-                    xytext=(5, 4),
-                    textcoords="offset points",
-                    fontsize=8,
+            for j, (name, cost) in enumerate(costs.items()):
+                axes.plot(
+                    cost[i],
+                    known[name][0],
+                    linestyle="",
+                    marker=_MARKERS[j % len(_MARKERS)],
+                    color=_COLOURS[j % len(_COLOURS)],
+                    alpha=0.8,
+                    ms=7,
+                    label=labels[name] if i == 0 else None,
                 )
             all_costs = [cost[i] for cost in costs.values()]
             if all_costs and max(all_costs) > _LOG_SCALE_RATIO * min(all_costs) > 0:
@@ -63,11 +67,13 @@ def profile_png(found: Mapping[str, tuple[float, Profile]]) -> bytes:
                 axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
             number = ticker.EngFormatter() if i == 0 else ticker.FormatStrFormatter("%g")
             axes.xaxis.set_major_formatter(number)
-            axes.margins(0.25, 0.15)
+            axes.margins(0.15)
             axes.set_xlabel(f"{label}, of a request with {longest:,} candidates")
             axes.grid(color="#e6e6e6", lw=0.7)
             axes.set_axisbelow(True)
         left.set_ylabel("joint recall")
+        if known:  # in a legend, labels of equal points do not cover each other
+            figure.legend(loc="outside right center", frameon=False, fontsize=8)
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=160, metadata={"Software": None})
     return content.getvalue()

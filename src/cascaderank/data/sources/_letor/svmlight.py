@@ -57,7 +57,8 @@ def width_of(files: Sequence[Path]) -> int:
                     )
     if not width:
         raise DataError(
-            f"{files[0]}: {_EXPECTED} on every line, found no feature in any file; fetch it again"
+            f"{files[0]}: {_EXPECTED} on every line, found no feature in any file; "
+            "name files in svmlight format"
         )
     return width
 
