@@ -10,7 +10,6 @@ from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata, spearmanr
 
 from cascaderank._moved import moved_name
 from cascaderank.data.log.request_log import RequestLog
@@ -164,6 +163,8 @@ def consistency(recall: Floats, cells: Sequence[tuple[int, int]]) -> float:
 
     Source: this project.
     """
+    from scipy.stats import rankdata, spearmanr  # takes a second to import, and is used only here
+
     values = [sorted({cell[axis] for cell in cells}) for axis in (0, 1)]
     coordinates = np.array([[values[0].index(a), values[1].index(b)] for a, b in cells])
     steps = np.abs(coordinates[:, None] - coordinates[None]).sum(-1)

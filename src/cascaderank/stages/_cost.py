@@ -8,7 +8,6 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
 
 from cascaderank.batch import RequestBatch
 from cascaderank.schema import Feature, Kind, Role, Schema
@@ -110,6 +109,8 @@ def _counted(
     stage: nn.Module, features: Schema | Sequence[Feature], history: int
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return multiply-adds and look-ups, each per request and per candidate."""
+    from torch.utils.flop_counter import FlopCounterMode  # slow to import, and rarely used
+
     members = features.features if isinstance(features, Schema) else tuple(features)
     state = {
         name: torch.empty_like(tensor, device="meta")

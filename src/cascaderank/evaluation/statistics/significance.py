@@ -3,11 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from cascaderank.errors import ConfigError, DataError, ShapeError, did_you_mean
 
@@ -88,7 +87,7 @@ def paired_test(
     elif test == "t":
         # The t statistic is undefined for one request and for equal differences: no variance.
         spread = len(defined) > 1 and bool(np.ptp(defined))
-        p = float(stats.ttest_1samp(defined, 0.0).pvalue) if spread else math.nan
+        p = float(_stats().ttest_1samp(defined, 0.0).pvalue) if spread else math.nan
     else:
         p = _sign_flips(defined[defined != 0], resamples, np.random.default_rng(seed))
     return PairedTest(
@@ -149,7 +148,7 @@ def unpaired_test(one: Floats, other: Floats) -> UnpairedTest:
     both = len(one) > 0 and len(other) > 0
     enough = min(len(one), len(other)) > 1 and bool(np.ptp(one) or np.ptp(other))
     return UnpairedTest(
-        p=float(stats.ttest_ind(one, other, equal_var=False).pvalue) if enough else math.nan,
+        p=float(_stats().ttest_ind(one, other, equal_var=False).pvalue) if enough else math.nan,
         difference=float(one.mean() - other.mean()) if both else math.nan,
         runs=(len(one), len(other)),
     )
@@ -207,3 +206,10 @@ def _absolute_sums(kept: NDArray[np.integer], differences: Floats) -> Floats:
     """Absolute sums of the differences, with the sign flipped where ``kept`` is 0."""
     sums: Floats = np.abs(2 * (kept.astype(np.float64) @ differences) - differences.sum())
     return sums
+
+
+def _stats() -> Any:
+    """Return SciPy's statistics, which take a second to import and most runs do not need."""
+    from scipy import stats
+
+    return stats
