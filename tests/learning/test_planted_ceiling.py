@@ -235,7 +235,7 @@ def test_stages_with_different_inputs_can_exceed_the_ceiling_but_not_the_bound()
 )
 def test_planted_scores_are_probabilities(stages, ragged, complementarity, monkeypatch):
     # The usual number of points is coarse in the tail, which changes probabilities but no order.
-    monkeypatch.setattr("cascaderank.data.funnel.ceiling._POINTS", 512)
+    monkeypatch.setattr("cascaderank.data.funnel.ceiling._POINTS", 256)
     # Levels so large that candidates are independent given the cut-offs, as the formula has it.
     funnel = PlantedFunnel(
         requests=800,

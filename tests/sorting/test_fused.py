@@ -23,7 +23,7 @@ def on_kernels(monkeypatch):
     monkeypatch.setattr(top_k_of_lines, "sum_streamed", None)
 
 
-@pytest.fixture(params=[(32, 64), (4, 8)])
+@pytest.fixture(params=[(32, 64), (8, 8)])
 def tiles(request, monkeypatch):
     """From all of a list to a few of its rows and candidates."""
     for name, size in zip(("_ROWS", "_COLUMNS"), request.param, strict=True):
