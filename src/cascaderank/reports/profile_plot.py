@@ -12,7 +12,7 @@ from cascaderank.extras import require
 _LOG_SCALE_RATIO = 10  # costs that differ by a larger factor are drawn on a logarithmic scale
 _LABEL_LENGTH = 32
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-"""Colours of Okabe and Ito, which the colour-blind tell apart."""
+"""Colours of Okabe and Ito, distinguishable by the colour-blind."""
 _MARKERS = "osD^v"
 
 
