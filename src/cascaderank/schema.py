@@ -24,7 +24,7 @@ from pydantic import (
 from cascaderank.errors import DataError, SchemaError, did_you_mean
 from cascaderank.settings.base import Settings
 
-RESERVED = ("request_id", "timestamp", "level", "position", "label", "feedback")
+RESERVED = ("request_id", "timestamp", "level", "position", "label", "feedback", "item_key")
 """Columns of a request log that are not features."""
 
 

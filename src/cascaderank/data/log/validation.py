@@ -9,7 +9,10 @@ from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import RESERVED, Feature, Kind, Role, Schema, abridged
 
 CANDIDATE_COLUMNS = ("level", "position", "label", "feedback")
-"""Candidate columns that are not features, in the order of the log."""
+"""Candidate columns that targets are computed from, in the order of the log."""
+
+ITEM_KEY = "item_key"
+"""Candidate column with the identity of each candidate, such as a document id; not a feature."""
 
 _MOST_POSITION = 32767
 _Types = dict[str, pl.DataType]
@@ -101,12 +104,12 @@ value is missing and set missing=true for the feature
         return frame
 
     def _role(self, column: str) -> Role:
-        if column in CANDIDATE_COLUMNS:
+        if column in (*CANDIDATE_COLUMNS, ITEM_KEY):
             return Role.ITEM
         return Role.REQUEST if column in RESERVED else self._schema[column].role
 
     def _check_columns(self, frame: pl.DataFrame) -> None:
-        optional = {"timestamp", *CANDIDATE_COLUMNS}
+        optional = {"timestamp", *CANDIDATE_COLUMNS, ITEM_KEY}
         needed = ["request_id", *self._schema.names, *(["level"] if self._level_names else [])]
         if self._types:
             needed, optional = list(self._types), set()
@@ -189,10 +192,13 @@ value is missing and set missing=true for the feature
             CANDIDATE_COLUMNS, (pl.Int8(), pl.Int16(), pl.Float32(), pl.Float32()), strict=True
         )
         types |= {name: pl.List(inner) for name, inner in inners if name in frame.columns}
+        if ITEM_KEY in frame.columns:
+            text = _is_text(_inner(frame.schema[ITEM_KEY]))
+            types[ITEM_KEY] = pl.List(pl.String() if text else pl.Int64())
         if all(self._role(name) is not Role.ITEM for name in types):
             raise DataError(
                 "found no column of candidates; add an item feature to the schema, or one of "
-                f"{', '.join(CANDIDATE_COLUMNS)} to the frame"
+                f"{', '.join((*CANDIDATE_COLUMNS, ITEM_KEY))} to the frame"
             )
         return types
 
@@ -222,7 +228,7 @@ value is missing and set missing=true for the feature
 
     def _cast(self, column: pl.Series, dtype: pl.DataType) -> pl.Series:
         found, expected, name = _inner(column.dtype), _inner(dtype), column.name
-        if name not in RESERVED or name in CANDIDATE_COLUMNS:
+        if name not in RESERVED or name in (*CANDIDATE_COLUMNS, ITEM_KEY):
             fits = _fits(self._schema[name] if name not in RESERVED else None, found, expected)
             if not fits:
                 raise DataError(f"column '{name}': expected {_type_name(expected)}; found {found}")
