@@ -123,7 +123,7 @@ def relevance_of(
         ``[..., list]`` float64 in [0, 1]; 0 under the mask.
 
     Raises:
-        ConfigError: unless exactly one of ``k`` and ``threshold`` is given.
+        ConfigError: if neither ``k`` nor ``threshold`` is given.
 
     Examples:
         >>> relevance_of(torch.tensor([2, 1, 1]), k=2, threshold=None, mask=None)
@@ -131,7 +131,10 @@ def relevance_of(
     """
     check_ground_truth(k, threshold)
     if threshold is not None:
-        return ground_truth(labels, threshold=threshold, mask=mask).double()
+        reached = ground_truth(labels, threshold=threshold, mask=mask)
+        if k is None:
+            return reached.double()
+        mask = reached.bool()
     return ground_truth(labels.double(), k=k, mask=mask)
 
 

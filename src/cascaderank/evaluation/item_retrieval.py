@@ -141,7 +141,7 @@ def evaluate_catalogue(
         catalogue: items to search.
         k: size of the ground truth, the top ``k`` candidates by label. Candidates that tie for the
             last places are excluded.
-        threshold: minimum label of the ground truth; exactly one of ``k`` and ``threshold``
+        threshold: minimum label of the ground truth; at least one of ``k`` and ``threshold``
             must be given.
         cutoffs: lengths of the lists at which the metrics are computed.
         user: request feature that identifies the user. Items that were ground truth of the user in
@@ -303,7 +303,7 @@ def liked_before(
         catalogue: items to search.
         user: request feature that identifies the user.
         k: size of the ground truth, the top ``k`` candidates by label.
-        threshold: minimum label of the ground truth; exactly one of ``k`` and ``threshold`` must
+        threshold: minimum label of the ground truth; at least one of ``k`` and ``threshold`` must
             be given.
 
     Raises:

@@ -156,8 +156,8 @@ def _best_feature(
                     FeatureOrder(feature.name, sign=sign)(batch),
                     batch.labels,
                     m=settings.quotas[-1],
-                    k=settings.relevance.top,
-                    threshold=settings.relevance.threshold,
+                    k=settings.ground_truth.top,
+                    threshold=settings.ground_truth.threshold,
                     mask=batch.mask,
                 )
                 recalls.setdefault((feature.name, sign), []).append(recall)

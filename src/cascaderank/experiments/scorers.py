@@ -232,8 +232,8 @@ class _Requests:
             self._lists(torch.from_numpy(np.asarray(scores))),
             self._padded,
             m=settings.quotas[-1],
-            k=settings.relevance.top,
-            threshold=settings.relevance.threshold,
+            k=settings.ground_truth.top,
+            threshold=settings.ground_truth.threshold,
             mask=self._mask,
         )
         return float(values.nanmean())

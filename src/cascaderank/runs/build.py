@@ -67,7 +67,7 @@ def build_run_objective(settings: RunSettings, log: RequestLog) -> Objective:
         name,
         stages=list(settings.stages),
         quotas=settings.quotas,
-        ground_truth=settings.relevance.top,
-        threshold=settings.relevance.threshold,
+        ground_truth=settings.ground_truth.top,
+        threshold=settings.ground_truth.threshold,
         **options,
     )

@@ -153,8 +153,8 @@ class ItemRetrieval:
             stage,
             data.loader(rows),
             data.items,
-            k=settings.relevance.top,
-            threshold=settings.relevance.threshold,
+            k=settings.ground_truth.top,
+            threshold=settings.ground_truth.threshold,
             cutoffs=catalogue.cutoffs,
             user=catalogue.user,
             device=self._device,
@@ -168,7 +168,7 @@ class ItemRetrieval:
         ``catalogue.leaves_out``; by default, those that are ground truth. ``None`` if the settings
         name no feature that identifies users.
         """
-        catalogue, relevance = self._settings.catalogue, self._settings.relevance
+        catalogue, relevance = self._settings.catalogue, self._settings.ground_truth
         if catalogue is None or catalogue.user is None:
             return None
         k, threshold = relevance.top, relevance.threshold

@@ -20,6 +20,7 @@ from cascaderank.runs.seeding import deterministic, pick_device
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.domain_checks import check_domains
 from cascaderank.training.evaluate_run import evaluate_rows
+from cascaderank.training.length import batch_size_of
 from cascaderank.training.memory import PeakMemory
 from cascaderank.training.retrieval import ItemRetrieval
 from cascaderank.training.run_result import RunResult, read_result, write_result
@@ -131,7 +132,7 @@ def build_trainer(
         train=RequestLoader(
             data.encoded,
             data.split.train,
-            batch_size=train.batch_size,
+            batch_size=batch_size_of(train, len(data.split.train)),
             seed=train.seed,
             order=train.order,
             bucketing=train.bucketing,
@@ -141,7 +142,7 @@ def build_trainer(
             random_label=retrieval.random_label(),
         ),
         validation=data.loader(data.split.validation),
-        relevance=settings.relevance,
+        relevance=settings.ground_truth,
         decides=retrieval.decider(cascade),
         settings=train,
         folder=folder,
