@@ -4,7 +4,7 @@ import pytest
 
 from cascaderank.errors import ConfigError
 from cascaderank.settings.files import parsed_change
-from cascaderank.settings.run import read_settings
+from cascaderank.settings.run import check_settings, read_settings
 
 GOOD = """
 [data]
