@@ -14,8 +14,9 @@ from cascaderank.cascade import Cascade
 from cascaderank.errors import CascadeRankError, RunError
 from cascaderank.runs.build import build_cascade
 from cascaderank.runs.folder import RunFolder
+from cascaderank.runs.recorded import recorded_settings
 from cascaderank.schema import FittedSchema
-from cascaderank.settings.run import RunSettings, read_settings
+from cascaderank.settings.run import RunSettings
 
 
 @final
@@ -76,7 +77,7 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
             "finish it with `cascaderank train`"
         )
     try:
-        settings, schema = read_settings(run.config), FittedSchema.load(run.schema)
+        settings, schema = recorded_settings(run.config), FittedSchema.load(run.schema)
         cascade = build_cascade(settings, schema)
         cascade.load_state_dict(load_file(run.weights))
     except (CascadeRankError, RuntimeError, SafetensorError, OSError) as error:
