@@ -35,6 +35,8 @@ def train(
         emit_json(read_json(folder / "report.json"))
         return
     emit(*report_tables(result.test))
+    for warning in result.warnings:
+        notify(f"warning: {warning}")
     if complete:
         notify(f"the run in {folder} was complete; to train again, choose another --run")
     else:

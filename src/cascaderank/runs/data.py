@@ -22,6 +22,8 @@ from cascaderank.runs.folder import scratch
 from cascaderank.schema import FittedSchema
 from cascaderank.settings.run import RunSettings
 
+_LABELS_AT_ONCE = 1 << 24
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -178,12 +180,26 @@ def check_log(settings: RunSettings, log: RequestLog) -> None:
 
 
 def _check_lists(settings: RunSettings, data: RunData) -> None:
-    """Check that the longest list exceeds the last quota and the size of the ground truth.
+    """Check that lists exceed the last quota and the ground truth, and that one has ground truth.
 
     Raises:
-        DataError: if it does not, so that every cascade would have the same recall.
+        DataError: if no list does, so that every cascade would have the same recall; or if no label
+            reaches the threshold.
     """
-    longest, k = int(np.diff(data.encoded.offsets).max(initial=0)), settings.relevance.top
+    labels, threshold = data.encoded.labels, settings.ground_truth.threshold
+    if threshold is not None and labels is not None and len(labels):
+        highest = max(
+            float(labels[first : first + _LABELS_AT_ONCE].max())
+            for first in range(0, len(labels), _LABELS_AT_ONCE)
+        )
+        if highest < threshold:
+            given = settings.relevance.threshold
+            rule = "labels above 0" if given is None else f"relevance.threshold = {given:g}"
+            raise DataError(
+                f"{data.log.path}: no candidate is ground truth: {rule}, and the highest label is "
+                f"{highest:g}; set a lower relevance.threshold, or another data.target"
+            )
+    longest, k = int(np.diff(data.encoded.offsets).max(initial=0)), settings.ground_truth.top
     reasons = []
     if k is not None and k >= longest:
         reasons.append(f"relevance.top is {k}, so all candidates are ground truth")

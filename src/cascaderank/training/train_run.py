@@ -24,6 +24,7 @@ from cascaderank.training.length import batch_size_of
 from cascaderank.training.memory import PeakMemory
 from cascaderank.training.retrieval import ItemRetrieval
 from cascaderank.training.run_result import RunResult, read_result, write_result
+from cascaderank.training.run_warnings import data_warnings, result_warnings
 from cascaderank.training.trainer import Trainer
 from cascaderank.training.warm_start import warm_start
 
@@ -94,6 +95,10 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
         validation=state.best if state.best >= 0 else None,
         seconds=seconds,
         peak_memory=peak,
+        warnings=(
+            *data_warnings(settings, data),
+            *result_warnings(settings, data, cascade, report, state, trainer.length),
+        ),
     )
     result = write_result(result, settings, cascade, data, state, search)
     run.checkpoint.unlink(missing_ok=True)

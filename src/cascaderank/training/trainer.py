@@ -91,12 +91,12 @@ class Trainer:
         self._progress = progress or Silent()
         self._forward = build_forward(self.cascade, settings, self.device)
         self._optimizer = build_optimizer(self.cascade, self.objective, settings)
-        self._length = training_length(settings, train.batches_per_epoch)
+        self.length = training_length(settings, train.batches_per_epoch)
         self._scheduler = Scheduler(
             settings.schedule,
             self.cascade,
             self.objective,
-            epochs=self._length.epochs,
+            epochs=self.length.epochs,
             batches=train.batches_per_epoch,
         )
         self._timetable = self._scheduler.timetable
@@ -181,7 +181,7 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         out.total.backward()  # type: ignore[no-untyped-call]
         self._optimizer.clip(self._settings.clip_norm)
-        if self._length.decays:
+        if self.length.decays:
             remaining = 1 - self._timetable.progress_at(self._state.step)
             for group in self._optimizer.param_groups:
                 group["lr"] = self._settings.learning_rate * remaining
@@ -239,7 +239,7 @@ class Trainer:
         without_improvement = state.epoch - state.best_epoch
         cycle = -(-self._timetable.cycle // self._train.batches_per_epoch)
         out_of_patience = self._timetable.is_final(last_step) and without_improvement >= max(
-            self._length.patience, cycle
+            self.length.patience, cycle
         )
         state.stopped = state.step >= self._timetable.steps or out_of_patience
         state.epoch, state.batch, state.sums, state.counts = state.epoch + 1, 0, {}, {}
