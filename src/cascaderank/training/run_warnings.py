@@ -47,7 +47,6 @@ def data_warnings(settings: RunSettings, data: RunData) -> tuple[str, ...]:
 
 
 def result_warnings(
-    settings: RunSettings,
     data: RunData,
     cascade: Cascade,
     report: Report,
@@ -57,7 +56,6 @@ def result_warnings(
     """Return warnings about training that ended too early or did not succeed.
 
     Args:
-        settings: settings of the run.
         data: data of the run.
         cascade: trained cascade.
         report: evaluation on the test requests.
