@@ -11,14 +11,14 @@ from typing import final
 import numpy as np
 
 from cascaderank.data.encoding.encoded_log import EncodedLog
-from cascaderank.data.encoding.fitting import fit_schema
+from cascaderank.data.encoding.fitting import extend_schema, fit_schema
 from cascaderank.data.item_catalogue import ItemCatalogue
 from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.split import Rows, Split, split_requests
-from cascaderank.errors import ConfigError, DataError, SchemaError
+from cascaderank.errors import ConfigError, DataError, RunError, SchemaError
 from cascaderank.progress import Progress, Silent
-from cascaderank.runs.folder import scratch
+from cascaderank.runs.folder import RunFolder, scratch
 from cascaderank.schema import FittedSchema
 from cascaderank.settings.run import RunSettings
 
@@ -94,6 +94,8 @@ def run_data(
     Raises:
         DataError: if the log is missing or damaged, or cannot be split as the settings require.
         SchemaError: if a stage uses a feature that the log does not have.
+        ConfigError: if ``train.start`` names a run on a log with other features.
+        RunError: if ``train.start`` is no folder of a run.
     """
     log = log or RequestLog.open(settings.data.path)
     check_log(settings, log)
@@ -105,6 +107,8 @@ def run_data(
         if str(log.path) not in message:
             message = f"{log.path}: {message}"
         raise type(error)(message) from None
+    if settings.train.start is not None:
+        schema = _extended(settings.train.start, schema)
     with encoded_data(settings, log, schema, split=split, folder=folder, progress=progress) as data:
         _check_lists(settings, data)
         yield data
@@ -177,6 +181,25 @@ def check_log(settings: RunSettings, log: RequestLog) -> None:
             f'{log.path}: train.order = "days" needs timestamps, and the log has none; '
             'set train.order = "shuffled"'
         )
+
+
+def _extended(start: Path, schema: FittedSchema) -> FittedSchema:
+    """Return the schema of the run that training starts from, with the new categories of the log.
+
+    Raises:
+        RunError: if the folder has no schema.
+        ConfigError: if the features differ.
+    """
+    path = RunFolder(start).schema
+    if not path.exists():
+        raise RunError(f"train.start: {start}: no {path.name}; name the folder of a complete run")
+    try:
+        return extend_schema(FittedSchema.load(path), schema)
+    except SchemaError as error:
+        raise ConfigError(
+            f"train.start: {start} was trained on a log with other features: {error}; prepare both "
+            "logs with the same schema"
+        ) from None
 
 
 def _check_lists(settings: RunSettings, data: RunData) -> None:

@@ -98,6 +98,40 @@ def fit_schema(schema: Schema, frames: Iterable[pl.DataFrame]) -> FittedSchema:
     )
 
 
+def extend_schema(before: FittedSchema, fitted: FittedSchema) -> FittedSchema:
+    """Return an earlier schema with the new categories of a later one behind its own.
+
+    Categories keep their codes, and numbers their moments, so that the weights of a model that was
+    trained with ``before`` keep their meaning.
+
+    Args:
+        before: schema of the earlier training requests.
+        fitted: schema with the same features, fitted to the later training requests.
+
+    Raises:
+        SchemaError: if the features differ.
+
+    Examples:
+        >>> def fitted(*ids):
+        ...     features = ({"name": "video", "role": "item", "kind": "categorical"},)
+        ...     return FittedSchema(features=features, vocabularies={"video": ids})
+        >>> extend_schema(fitted(3, 7), fitted(5, 7)).vocabularies["video"]
+        (3, 7, 5)
+
+    Source: this project.
+    """
+    if before.plain() != fitted.plain():
+        raise SchemaError(
+            f"the features differ: {abridged(before.names)} before, now {abridged(fitted.names)}"
+        )
+    vocabularies = {}
+    for name, values in fitted.vocabularies.items():
+        old = before.vocabularies[name]
+        known = set(old)
+        vocabularies[name] = (*old, *(v for v in values if v not in known))
+    return before.model_copy(update={"vocabularies": vocabularies})
+
+
 def feature_values(frame: pl.DataFrame, feature: Feature) -> pl.Series:
     """Return all values of a feature of any role as one flat column.
 
