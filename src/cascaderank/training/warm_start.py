@@ -36,7 +36,7 @@ def warm_start(cascade: Cascade, schema: FittedSchema, source: TrainedRun) -> No
     if extend_schema(source.schema, schema) != schema:
         raise ConfigError(
             f"train.start: {path} has other vocabularies than the data of this run; set "
-            "train.start of all methods, or start from a run on the same data set with the same split"
+            "train.start of all methods, or start from a run on the same data set and split"
         )
     for name, stage in cascade.stages.items():
         if name not in source.cascade.stages:
