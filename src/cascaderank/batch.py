@@ -14,15 +14,16 @@ class RequestBatch:
     """A batch of requests with their candidates, padded to the longest list of the batch.
 
     Categories are int64 codes (0 = out of vocabulary), numbers are float32 (NaN = missing). Values
-    under ``False`` of a mask are arbitrary.
+    under ``False`` of a mask are arbitrary. A feature with several values has one dimension more,
+    ``values``, padded with -1, which is no value; code 0 is a value.
     """
 
     mask: Tensor
     """``[batch, list]`` bool, ``True`` for a real candidate."""
     items: Mapping[str, Tensor]
-    """Features of the candidates by name, each ``[batch, list]``."""
+    """Features of the candidates by name, each ``[batch, list]`` or ``[batch, list, values]``."""
     request: Mapping[str, Tensor] = field(default_factory=dict)
-    """Features of the requests by name, each ``[batch]``."""
+    """Features of the requests by name, each ``[batch]`` or ``[batch, values]``."""
     history: Mapping[str, Tensor] = field(default_factory=dict)
     """Features of the histories by name, each ``[batch, length]``; oldest entry first."""
     history_mask: Mapping[str, Tensor] = field(default_factory=dict)

@@ -1,5 +1,7 @@
 """Ragged lists as lengths or offsets and flat values."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -29,6 +31,21 @@ def flattened(column: pl.Series) -> pl.Series:
         return pl.Series(column.name, column.to_arrow().flatten())
     # In polars 1, explode turns an empty list into a null.
     return column.filter(column.list.len() > 0).explode()
+
+
+def depth_of(dtype: pl.DataType) -> tuple[int, pl.DataType]:
+    """Return the levels of lists of a column, and the type of the values in the innermost lists.
+
+    Examples:
+        >>> depth_of(pl.List(pl.List(pl.String())))
+        (2, String)
+    """
+    depth = 0
+    while isinstance(dtype, pl.List | pl.Array):
+        inner = dtype.inner
+        dtype = inner() if isinstance(inner, type) else inner
+        depth += 1
+    return depth, dtype
 
 
 def _shared_with_arrow(column: pl.Series) -> bool:
@@ -67,3 +84,18 @@ def positions_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """
     starts = np.cumsum(lengths) - lengths
     return np.arange(int(lengths.sum()), dtype=np.int64) - np.repeat(starts, lengths)
+
+
+def flat_places(offsets: NDArray[np.int64], rows: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Return the indices of the values of some lists in flat columns.
+
+    Args:
+        offsets: ``[lists + 1]`` index of the first value of each list, and the total at the end.
+        rows: positions of the lists.
+
+    Examples:
+        >>> flat_places(np.array([0, 2, 5]), np.array([1, 0])).tolist()
+        [2, 3, 4, 0, 1]
+    """
+    lengths = offsets[rows + 1] - offsets[rows]
+    return np.repeat(offsets[rows], lengths) + positions_within(lengths)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cascaderank.data.encoding.column_blocks import Table
 from cascaderank.data.encoding.encoded_log import EncodedLog
+from cascaderank.data.encoding.value_lists import ValueLists
 from cascaderank.data.log.manifest import Manifest
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.split import Split
@@ -55,6 +56,10 @@ def share(data: RunData) -> Path:
             "history": arrays.table(Table.of(encoded.history, encoded.sequences)),
             "history_offsets": arrays.described(encoded.history_offsets),
             "sequences": dict(encoded.sequences),
+            "item_lists": {n: arrays.described(vars(v)) for n, v in encoded.item_lists.items()},
+            "request_lists": {
+                n: arrays.described(vars(v)) for n, v in encoded.request_lists.items()
+            },
             **arrays.described({name: getattr(encoded, name) for name in _COLUMNS}),
         },
     }
@@ -81,6 +86,10 @@ def open_shared(path: str | os.PathLike[str]) -> RunData:
             history=_table(encoded["history"]),
             history_offsets=_mapped(encoded["history_offsets"]),
             sequences=encoded["sequences"],
+            item_lists={n: ValueLists(**_mapped(v)) for n, v in encoded["item_lists"].items()},
+            request_lists={
+                n: ValueLists(**_mapped(v)) for n, v in encoded["request_lists"].items()
+            },
             **_mapped({name: encoded[name] for name in _COLUMNS}),
         ),
         schema=FittedSchema.model_validate(content["schema"]),

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cascaderank.data.encoding.value_lists import lists_of, nested
 from cascaderank.data.ragged import flattened
 from cascaderank.errors import DataError, SchemaError, did_you_mean
 from cascaderank.schema import (
@@ -103,11 +104,13 @@ def feature_values(frame: pl.DataFrame, feature: Feature) -> pl.Series:
 
     Args:
         frame: one row per request.
-        feature: feature of a request, of history entries or of candidates.
+        feature: feature of a request, of history entries or of candidates. All values of all lists
+            count, if the feature has several.
 
     Raises:
         SchemaError: if the column is missing, or is not a list although the feature is one of
             candidates or history entries (or is a list although the feature is one of requests).
+        DataError: if a list of a feature with several values contains a null.
 
     Examples:
         >>> price = Feature(name="price", role="item", kind="numeric")
@@ -120,6 +123,9 @@ def feature_values(frame: pl.DataFrame, feature: Feature) -> pl.Series:
             f"found {abridged(frame.columns)}"
         )
     column = frame[feature.name]
+    if feature.multiple:
+        lists = nested(column, feature)
+        return lists_of(lists if feature.role is Role.REQUEST else flattened(lists))[1]
     listed = isinstance(column.dtype, pl.List)
     if listed is (feature.role is Role.REQUEST):
         shape = "value per request" if feature.role is Role.REQUEST else "list per request"

@@ -12,11 +12,12 @@ from cascaderank.batch import RequestBatch
 from cascaderank.data.encoding.column_blocks import Table, columns_first
 from cascaderank.data.encoding.column_files import resident_of_files
 from cascaderank.data.encoding.encoded_log import EncodedLog
+from cascaderank.data.encoding.value_lists import NO_VALUE
 from cascaderank.data.loading.candidates import CandidateSampler, Drawn
 from cascaderank.data.loading.padding import Padding
 from cascaderank.data.loading.prefetch import prefetched
 from cascaderank.data.loading.request_order import Order, Rows, bucketed, ordered
-from cascaderank.data.ragged import offsets_of
+from cascaderank.data.ragged import flat_places, offsets_of
 from cascaderank.errors import ConfigError, DataError
 
 _MOST_RESIDENT = 2**30  # bytes of mapped files that may stay resident in memory
@@ -169,7 +170,8 @@ class RequestLoader:
             epoch: number of the epoch for which the sampler draws candidates.
 
         Returns:
-            The requests in the order of ``rows``. Padding is 0 in values and ``False`` in masks.
+            The requests in the order of ``rows``. Padding is 0 in values, -1 in lists of values of
+            one candidate or request, and ``False`` in masks.
 
         Raises:
             ConfigError: if a row is not in the log.
@@ -184,6 +186,9 @@ class RequestLoader:
             lists = Padding(offsets_of(drawn.lengths), np.arange(len(rows)))
             items = _with_random(items, self.sampler, drawn)
 
+        def lists_of(name: str) -> Tensor:
+            return _padded_lists(name, log, lists.mask(), rows, self.sampler, drawn)
+
         def of_candidates(column: NDArray[Any] | None, random: float = 0.0) -> Tensor | None:
             if column is None:
                 return None
@@ -193,10 +198,16 @@ class RequestLoader:
 
         return RequestBatch(
             mask=lists.mask(),
-            items=_by_name(items, lambda block, _: lists.padded(block)),
-            request=_by_name(
-                self._request, lambda block, _: torch.from_numpy(columns_first(block[rows]))
-            ),
+            items={
+                **_by_name(items, lambda block, _: lists.padded(block)),
+                **{name: lists_of(name) for name in log.item_lists},
+            },
+            request={
+                **_by_name(
+                    self._request, lambda block, _: torch.from_numpy(columns_first(block[rows]))
+                ),
+                **{n: torch.from_numpy(v.padded(rows)) for n, v in log.request_lists.items()},
+            },
             history=_by_name(
                 self._history, lambda block, name: entries[log.sequences[name]].padded(block)
             ),
@@ -227,6 +238,33 @@ def _with_random(items: Table, sampler: CandidateSampler, drawn: Drawn) -> Table
             random = np.stack([c[places] for c in columns], axis=1).astype(block.dtype)
         blocks[names] = _values(block, random, drawn)
     return Table(blocks, tuple(items))
+
+
+def _padded_lists(
+    name: str,
+    log: EncodedLog,
+    mask: Tensor,
+    rows: NDArray[np.int64],
+    sampler: CandidateSampler | None,
+    drawn: Drawn | None,
+) -> Tensor:
+    """Return the lists of values of an item feature, ``[batch, list, values]``, padded with -1."""
+    logged = log.item_lists[name]
+    if drawn is None or sampler is None:
+        codes = logged.padded(flat_places(log.offsets, rows))
+    else:
+        parts = {False: logged.padded(drawn.places[~drawn.random])}
+        # No stage reads the features that the catalogue has no values of: `check_has`.
+        if sampler.catalogue is not None and name in sampler.catalogue.lists:
+            places = drawn.places[drawn.random]
+            parts[True] = sampler.catalogue.lists[name].padded(places)
+        longest = max(part.shape[1] for part in parts.values())
+        codes = np.full((len(drawn.places), longest), NO_VALUE, dtype=np.int64)
+        for random, part in parts.items():
+            codes[drawn.random == random, : part.shape[1]] = part
+    values = torch.full((*mask.shape, codes.shape[1]), NO_VALUE)
+    values[mask] = torch.from_numpy(codes)
+    return values
 
 
 def _values(column: NDArray[Any], random: NDArray[Any], drawn: Drawn) -> NDArray[Any]:
