@@ -89,8 +89,8 @@ class ItemCatalogue:
         names = [f.name for f in schema.of(Role.ITEM, Kind.CATEGORICAL) if not f.multiple]
         if item not in names:
             raise ConfigError(
-                f"catalogue.item must be a categorical item feature with one value{did_you_mean(item, names)}; "
-                f"got '{item}'; available: {', '.join(names) or 'none'}"
+                "catalogue.item must be a categorical item feature with one value"
+                f"{did_you_mean(item, names)}; got '{item}'; available: {', '.join(names) or 'none'}"
             )
         logged = np.asarray(log.items[item]).astype(np.int64)
         size = schema.codes(schema[item])

@@ -136,10 +136,9 @@ def profile_cascade(
     """Count the operations of a cascade per request, and measure its latency on synthetic requests.
 
     The values of the requests are random, and categories are drawn from the vocabularies of the
-    schema, because the cost of a stage depends on shapes and hardly on values. A feature with several values
-    has three. Latencies are
-    measured in one process on the CPU with the current number of PyTorch threads, and cover scoring
-    only.
+    schema, because the cost of a stage depends on shapes and hardly on values. A feature with
+    several values has three. Latencies are measured in one process on the CPU with the current
+    number of PyTorch threads, and cover scoring only.
 
     Args:
         cascade: cascade on the CPU; measured in evaluation mode, and its modes are restored.

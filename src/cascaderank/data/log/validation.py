@@ -12,6 +12,7 @@ CANDIDATE_COLUMNS = ("level", "position", "label", "feedback")
 """Candidate columns that are not features, in the order of the log."""
 
 _MOST_POSITION = 32767
+_SEVERAL = "; set multiple=true for a feature with several categories"
 _Types = dict[str, pl.DataType]
 
 
@@ -137,7 +138,7 @@ value is missing and set missing=true for the feature
             if self._role(name) is Role.REQUEST and name not in several and dtype.is_nested():
                 raise DataError(
                     f"column '{name}' must have one value per request; found {dtype}"
-                    f"{_several(listed)}"
+                    f"{_SEVERAL if listed else ''}"
                 )
             if self._role(name) is not Role.REQUEST:
                 if not listed:
@@ -149,7 +150,7 @@ value is missing and set missing=true for the feature
                 if depth_of(dtype)[0] > 1 and name not in several:
                     raise DataError(
                         f"column '{name}' must have one value per entry of its lists; found {dtype}"
-                        f"{_several(self._role(name) is Role.ITEM)}"
+                        f"{_SEVERAL if self._role(name) is Role.ITEM else ''}"
                     )
                 if frame[name].null_count():
                     raise DataError(
@@ -347,10 +348,6 @@ def check_unique(ids: pl.Series) -> None:
 
 def _first(frame: pl.DataFrame, where: pl.Series) -> str:
     return repr(frame["request_id"].filter(where)[0])
-
-
-def _several(possible: bool) -> str:
-    return "; set multiple=true for a feature with several categories" if possible else ""
 
 
 def _inner(dtype: pl.DataType) -> pl.DataType:
