@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 from torch.export import Dim, ShapesCollection, register_dataclass
+from torch.serialization import add_safe_globals
 
 from cascaderank.errors import ShapeError
 
@@ -116,4 +117,6 @@ class RequestBatch:
         return RequestBatch(**changed)  # type: ignore[arg-type]
 
 
+# Exported programs are saved with the batch that they were exported with.
+add_safe_globals([RequestBatch])
 register_dataclass(RequestBatch, serialized_type_name="cascaderank.RequestBatch")

@@ -90,7 +90,8 @@ class ItemCatalogue:
         if item not in names:
             raise ConfigError(
                 "catalogue.item must be a categorical item feature with one value"
-                f"{did_you_mean(item, names)}; got '{item}'; available: {', '.join(names) or 'none'}"
+                f"{did_you_mean(item, names)}; got '{item}'; available: "
+                f"{', '.join(names) or 'none'}"
             )
         logged = np.asarray(log.items[item]).astype(np.int64)
         size = schema.codes(schema[item])

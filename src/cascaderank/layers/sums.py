@@ -18,7 +18,8 @@ def relu_of_sums(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
     halves separate into the two sides. A weighted sum of absolute values is an L1 distance: the one
     over the units of positive weight minus the one over those of negative weight. On a CPU, memory
     is therefore that of the result for any number of units; on other devices, and in exported and
-    compiled programs, the tensor of pairs times units is stored. At an input of exactly 0 the derivative is 1/2 there and 0 here.
+    compiled programs, the tensor of pairs times units is stored. At an input of exactly 0 the
+    derivative is 1/2 there and 0 here.
 
     Args:
         left: ``[batch, n, units]``.
