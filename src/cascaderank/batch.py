@@ -48,7 +48,8 @@ class RequestBatch:
     """``[batch]`` int64, row of each request in its data set."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.mask, Tensor):
+        mask: object = self.mask
+        if not isinstance(mask, Tensor):
             return  # a tree of something else, such as the dynamic shapes of an export
         if self.mask.dim() != 2 or self.mask.dtype is not torch.bool:
             raise ShapeError(
@@ -89,7 +90,7 @@ class RequestBatch:
             >>> torch.allclose(program.module()(longer), stage(longer))
             True
         """
-        shapes = ShapesCollection()
+        shapes = ShapesCollection()  # type: ignore[no-untyped-call]
         for f in fields(self):
             value = getattr(self, f.name)
             tensors = value.values() if isinstance(value, Mapping) else [value]

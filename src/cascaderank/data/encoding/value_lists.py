@@ -65,7 +65,7 @@ class ValueLists:
         """
         lefts, rights = (self.taken(p)._sorted() for p in (places, others))  # noqa: SLF001
         lengths = np.diff(lefts.offsets)
-        same = lengths == np.diff(rights.offsets)
+        same: NDArray[np.bool_] = lengths == np.diff(rights.offsets)
         comparable = np.flatnonzero(same)
         left, right = (
             side.values[flat_places(side.offsets, comparable)] for side in (lefts, rights)
