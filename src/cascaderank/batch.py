@@ -16,8 +16,8 @@ class RequestBatch:
     """A batch of requests with their candidates, padded to the longest list of the batch.
 
     Categories are int64 codes (0 = out of vocabulary), numbers are float32 (NaN = missing). Values
-    under ``False`` of a mask are arbitrary. A feature with several values has one dimension more,
-    ``values``, padded with -1, which is no value; code 0 is a value.
+    under ``False`` of a mask are arbitrary. A feature with several values has one dimension more:
+    categories are padded with -1, which is no value (code 0 is one), and vectors have no padding.
 
     A batch is a pytree of tensors: ``torch.export.export(stage, (batch,))`` works, see
     :meth:`dynamic_shapes`.

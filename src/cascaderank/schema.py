@@ -103,6 +103,11 @@ class Feature(Settings):
     same, and must not contain nulls; stages pool the embeddings of its values."""
     pooling: Pooling = Pooling.MEAN
     """Features with ``multiple`` only: how the embeddings of a list are pooled."""
+    width: int | None = Field(None, ge=1)
+    """Numeric features of requests or candidates only: number of values of a vector, such as a text
+    embedding; ``None`` for one number. Each request or candidate then has a list of ``width``
+    numbers, or, with ``missing``, null. The transform uses one mean and one deviation for all
+    numbers of the feature."""
 
     @model_validator(mode="before")
     @classmethod
@@ -118,12 +123,22 @@ class Feature(Settings):
         return self
 
     @model_validator(mode="after")
-    def _multiple_is_possible(self) -> Self:
-        if self.multiple and (self.kind is Kind.NUMERIC or self.role is Role.HISTORY):
+    def _several_is_possible(self) -> Self:
+        if self.several and self.role is Role.HISTORY:
             raise ValueError(
-                f"'{self.name}': multiple=true needs a categorical feature of requests or "
-                f"candidates; found a {self.kind} feature of role '{self.role}'; write one column "
-                "per number, or one history entry per value"
+                f"'{self.name}': a feature of a history has one value per entry; found "
+                f"{'multiple=true' if self.multiple else f'width={self.width}'}; remove it, and "
+                "write one entry per value"
+            )
+        if self.multiple and self.kind is Kind.NUMERIC:
+            raise ValueError(
+                f"'{self.name}': multiple=true needs a categorical feature; found a numeric one; "
+                "set width, the number of values of a vector, instead"
+            )
+        if self.width is not None and self.kind is Kind.CATEGORICAL:
+            raise ValueError(
+                f"'{self.name}': width needs a numeric feature; found a categorical one; "
+                "set multiple=true instead"
             )
         if not self.multiple and self.pooling is not Pooling.MEAN:
             raise ValueError(
@@ -136,13 +151,18 @@ class Feature(Settings):
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Omitted at their defaults, so that fingerprints of logs of earlier versions stay valid.
         values: dict[str, Any] = handler(self)
-        added = {"multiple": self.multiple, "pooling": self.multiple}
+        added = {"multiple": self.multiple, "pooling": self.multiple, "width": self.width}
         return {name: value for name, value in values.items() if added.get(name, True)}
 
     @property
     def depth(self) -> int:
         """Levels of lists in a column of the feature: 2 for lists of values per candidate."""
-        return int(self.role is not Role.REQUEST) + int(self.multiple)
+        return int(self.role is not Role.REQUEST) + int(self.several)
+
+    @property
+    def several(self) -> bool:
+        """Whether a request or candidate has a list of values: several categories, or a vector."""
+        return self.multiple or self.width is not None
 
     @property
     def size(self) -> int | None:

@@ -23,6 +23,7 @@ SCHEMA = FittedSchema(
         Feature(name="score", role="item", kind="numeric", missing=True),
         Feature(name="tags", role="request", kind="categorical", multiple=True),
         Feature(name="genres", role="item", kind="categorical", multiple=True),
+        Feature(name="text", role="item", kind="numeric", width=3, missing=True),
         Feature(name="unused", role="item", kind="numeric"),
     ),
     vocabularies={
@@ -54,6 +55,8 @@ def make_batch(*, lists=3, length=6, history=4, seed=0):
     tags = torch.tensor([[1, 3, 5], [4, -1, -1], [-1, -1, -1]])[:lists]
     genres = torch.randint(0, 6, (lists, length, 4), generator=g)
     genres = genres.masked_fill(torch.arange(4) >= torch.arange(length)[:, None] % 5, -1)
+    text = torch.randn(lists, length, 3, generator=g)
+    text[:, 1] = torch.nan
     return RequestBatch(
         mask=mask,
         items={
@@ -61,6 +64,7 @@ def make_batch(*, lists=3, length=6, history=4, seed=0):
             "price": torch.randn(lists, length, generator=g),
             "score": score,
             "genres": genres,
+            "text": text,
             "unused": torch.randn(lists, length, generator=g),
         },
         request={
@@ -164,7 +168,7 @@ def test_features_that_are_not_listed_are_not_read(stage):
     assert torch.equal(stage(batch)[batch.mask], stage(other)[batch.mask])
 
 
-@pytest.mark.parametrize("name", ["video", "price", "score", "genres"])
+@pytest.mark.parametrize("name", ["video", "price", "score", "genres", "text"])
 def test_listed_features_are_read(stage, name):
     batch = make_batch()
     values = batch.items[name]
@@ -220,6 +224,14 @@ def test_a_value_that_is_unseen_in_training_differs_from_no_value(stage):
         assert not torch.equal(one[batch.mask], other[batch.mask])
 
 
+def test_a_missing_vector_differs_from_zeros(stage):
+    batch = make_batch()
+    zeros = changed(batch, text=batch.items["text"].nan_to_num(0.0))
+    moved_apart(stage)
+    assert not torch.equal(stage(batch)[0, 1], stage(zeros)[0, 1])
+    assert torch.equal(stage(batch)[0, 0], stage(zeros)[0, 0])
+
+
 def test_candidates_and_requests_without_any_value_have_finite_scores(stage):
     batch, none = make_batch(), torch.full((3, 6, 1), -1)
     scores, of = gradients(stage, with_lists(batch, genres=none, tags=none[:, 0]))
@@ -240,6 +252,8 @@ def test_lists_of_values_without_their_dimension_are_refused(stage):
     batch = make_batch()
     with pytest.raises(ShapeError, match=r"'genres' has several values .* \[batch, list, values\]"):
         stage(with_lists(batch, genres=batch.items["video"]))
+    with pytest.raises(ShapeError, match=r"'text' has several values .* \[batch, list, 3\]; got"):
+        stage(changed(batch, text=batch.items["text"][..., :2]))
 
 
 def exported(name):

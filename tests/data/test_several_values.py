@@ -136,16 +136,16 @@ def test_arrays_are_lists(tmp_path):
 WRONG = {
     "a null inside a list": (
         FRAME.with_columns(pl.Series("likes", [[1, None], [None], []])),
-        r"column 'likes' has 2 nulls inside lists of values, of 3 values; leave them out",
+        r"feature 'likes': 2 of 3 values in lists are null; leave them out: a list may be empty",
     ),
     "one value per candidate": (
         FRAME.with_columns(pl.Series("genres", [["war"] * n for n in (2, 3, 1)])),
-        r"column 'genres' must be a list of lists per request \(multiple=true\); "
+        r"column 'genres' must be a list of lists per request; "
         r"found List\(String\)",
     ),
     "one value per request": (
         FRAME.with_columns(pl.Series("likes", [1, 2, 3])),
-        r"column 'likes' must be a list of values per row \(multiple=true\); found Int64",
+        r"column 'likes' must be a list of values per row; found Int64",
     ),
     "several values per candidate of another feature": (
         FRAME.with_columns(pl.Series("film", [[[1], [2]], [[1]] * 3, [[1]]])),
@@ -187,8 +187,12 @@ def test_frames_that_are_encoded_without_a_log_are_checked_too():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "numeric"}, "needs a categorical feature of requests or candidates"),
-        ({"role": "history"}, "found a categorical feature of role 'history'"),
+        ({"kind": "numeric"}, "needs a categorical feature; found a numeric one; set width"),
+        ({"width": 2, "multiple": False}, "width needs a numeric feature; .* set multiple=true"),
+        (
+            {"role": "history"},
+            "a feature of a history has one value per entry; found multiple=true",
+        ),
         ({"multiple": False, "pooling": "max"}, "set multiple=true, or remove pooling"),
     ],
 )
@@ -311,7 +315,7 @@ def test_an_item_is_identified_by_one_value():
 
 def test_a_wrong_catalogue_is_refused(tmp_path):
     items = pl.DataFrame({"film": [1], "genres": ["war"]})
-    with pytest.raises(DataError, match=r"'genres' must be a list of values per row .* String"):
+    with pytest.raises(DataError, match=r"'genres' must be a list of values per row; found String"):
         write(tmp_path / "log", FRAME, items=items)
 
 
@@ -329,6 +333,75 @@ def test_random_candidates_have_their_own_values():
         for code, genres in zip(codes, lists, strict=True):
             assert genres == (FILMS[fitted.vocabularies["film"][code - 1]] or [])
     assert random > 10
+
+
+VECTORS = Schema(
+    features=(
+        Feature(name="film", role="item", kind="categorical"),
+        Feature(name="text", role="item", kind="numeric", width=2, missing=True),
+        Feature(name="query", role="request", kind="numeric", width=3, transform="none"),
+    )
+)
+FRAME_OF_VECTORS = pl.DataFrame(
+    {
+        "request_id": [1, 2],
+        "film": [[1, 2], [1]],
+        "text": [[[1.0, 5.0], None], [[1.0, 5.0]]],
+        "query": pl.Series([[1, 2, 3], [4, 5, 6]], dtype=pl.Array(pl.Int64, 3)),
+        "label": [[1.0, 0.0], [1.0]],
+    }
+)
+
+
+def test_vectors_reach_batches_with_one_mean_and_deviation(tmp_path):
+    log = write(tmp_path / "log", FRAME_OF_VECTORS, schema=VECTORS)
+    encoded, fitted = built(log, tmp_path / "columns")
+    assert fitted.moments["text"].mean == 3.0
+    assert fitted.moments["text"].deviation == 2.0
+    batch = RequestLoader(encoded, np.arange(2), batch_size=2).collate(np.arange(2))
+    assert batch.request["query"].tolist() == [[1, 2, 3], [4, 5, 6]]
+    first, second = batch.items["text"]
+    assert first.dtype == torch.float32
+    assert sorted(first.nan_to_num(9).tolist()) == [[-1, 1], [9, 9]]
+    assert second[0].tolist() == [-1, 1]
+    assert second[1].isnan().all()
+    catalogue = ItemCatalogue.build(encoded, fitted, item="film", train=np.arange(2))
+    assert catalogue.unknown == ()
+    assert catalogue.batch(0, 2).items["text"].nan_to_num(9).tolist() == [[[-1, 1], [9, 9]]]
+
+
+def test_a_batch_of_missing_vectors_has_their_width(tmp_path):
+    fitted = fit_schema(VECTORS, [FRAME_OF_VECTORS])
+    nothing = FRAME_OF_VECTORS.with_columns(pl.Series("text", [[[], None], [None]]))
+    log = EncodedLog.of_frame(nothing, fitted)
+    batch = RequestLoader(log, np.arange(2), batch_size=2).collate(np.arange(2))
+    assert batch.items["text"].shape == (2, 2, 2)
+    assert batch.items["text"].isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"query": [[1, 2], [1, 2, 3]]},
+            r"'query': expected 3 numbers in each list \(width=3\); found 2, in the first of 1 lists "
+            "of 2$",
+        ),
+        ({"query": [[1, 2, 3], None]}, "found 0, .* set missing=true if a vector may be missing"),
+        ({"text": [[[1.0, None], []], [[]]]}, "'text': 1 of 2 .* null; leave the whole vector out"),
+        (
+            {"text": [[[1.0, float("nan")], []], [[]]]},
+            r"text.* \(?1 of 2.*missing=true",
+        ),
+    ],
+)
+def test_wrong_vectors_are_refused(tmp_path, columns, message):
+    frame = FRAME_OF_VECTORS.with_columns(**{n: pl.Series(v) for n, v in columns.items()})
+    with pytest.raises(DataError, match=message):
+        write(tmp_path / "log", frame, schema=VECTORS)
+    fitted = fit_schema(VECTORS, [FRAME_OF_VECTORS])
+    with pytest.raises(DataError, match=message):
+        EncodedLog.of_frame(frame, fitted)
 
 
 def test_another_process_opens_the_same_lists(tmp_path):
@@ -352,4 +425,5 @@ def test_another_process_opens_the_same_lists(tmp_path):
     ):
         for name in (f.name for f in dataclasses.fields(ours)):
             np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+    assert opened.encoded.item_lists["genres"].width == 1
     assert mapping_of(opened.encoded.item_lists["genres"].values) is not None

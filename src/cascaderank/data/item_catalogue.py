@@ -86,7 +86,7 @@ class ItemCatalogue:
             >>> catalogue.codes.tolist(), catalogue.counts.tolist(), catalogue.unknown
             ([1, 2], [1, 2], ('price',))
         """
-        names = [f.name for f in schema.of(Role.ITEM, Kind.CATEGORICAL) if not f.multiple]
+        names = [f.name for f in schema.of(Role.ITEM, Kind.CATEGORICAL) if not f.several]
         if item not in names:
             raise ConfigError(
                 "catalogue.item must be a categorical item feature with one value"
@@ -188,8 +188,8 @@ def _of_frame(
     codes, first = np.unique(codes, return_index=True)
     first, codes = first[codes > 0], codes[codes > 0]
     known = [f for f in of_items if f.name in frame.columns]
-    features = {f.name: encoder(f, frame[f.name])[first] for f in known if not f.multiple}
+    features = {f.name: encoder(f, frame[f.name])[first] for f in known if not f.several}
     lists = {
-        f.name: encoded_lists(encoder, f, frame[f.name]).taken(first) for f in known if f.multiple
+        f.name: encoded_lists(encoder, f, frame[f.name]).taken(first) for f in known if f.several
     }
     return codes, features, lists, tuple(f.name for f in of_items if f.name not in frame.columns)

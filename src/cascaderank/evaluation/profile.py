@@ -137,7 +137,7 @@ def profile_cascade(
 
     The values of the requests are random, and categories are drawn from the vocabularies of the
     schema, because the cost of a stage depends on shapes and hardly on values. A feature with
-    several values has three. Latencies are measured in one process on the CPU with the current
+    several categories has three. Latencies are measured in one process on the CPU with the current
     number of PyTorch threads, and cover scoring only.
 
     Args:
@@ -242,7 +242,7 @@ def made_requests(
         requests: number of requests.
         candidates: number of candidates of each request; the batch has no padding.
         history: number of entries of each history.
-        values: number of values of each feature with several.
+        values: number of values of each feature with several categories.
         seed: random seed.
 
     Returns:
@@ -257,7 +257,9 @@ def made_requests(
     }
 
     def sample(feature: Feature) -> Tensor:
-        size = (*shape[feature.role], values) if feature.multiple else shape[feature.role]
+        size = shape[feature.role]
+        if feature.several:
+            size += (feature.width or values,)
         if feature.kind is Kind.CATEGORICAL:
             return torch.randint(schema.codes(feature), size, generator=generator)
         numbers = torch.randn(size, generator=generator)

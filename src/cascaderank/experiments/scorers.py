@@ -140,7 +140,7 @@ def fit_scorer(
     chosen = [
         f
         for f in data.schema.select(last.features)
-        if f.role in (Role.ITEM, Role.REQUEST) and not f.multiple
+        if f.role in (Role.ITEM, Role.REQUEST) and not f.several
     ]
     if not chosen:
         raise ConfigError(

@@ -108,8 +108,8 @@ class Embedder(nn.Module):
         return _joined(parts, batch.mask.shape, batch.mask.device)
 
     def _vectors(self, feature: Feature, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        if feature.multiple:
-            return self._pooled(feature, values, mask)
+        if feature.several:
+            return self._of_lists(feature, values, mask)
         if mask is not None:
             values = values.masked_fill(~mask, 0)
         if feature.kind is Kind.CATEGORICAL:
@@ -119,15 +119,25 @@ class Embedder(nn.Module):
         missing = values.isnan()
         return torch.stack((values.masked_fill(missing, 0), missing.to(values.dtype)), dim=-1)
 
-    def _pooled(self, feature: Feature, codes: Tensor, mask: Tensor | None) -> Tensor:
-        if codes.dim() != feature.depth + 1:
-            shape = "[batch, values]" if mask is None else "[batch, list, values]"
+    def _of_lists(self, feature: Feature, values: Tensor, mask: Tensor | None) -> Tensor:
+        width = feature.width
+        if values.dim() != feature.depth + 1 or width not in (None, values.shape[-1]):
+            shape = "[batch, " if mask is None else "[batch, list, "
+            shape += "values], padded with -1" if width is None else f"{width}]"
             raise ShapeError(
-                f"feature '{feature.name}' has several values and must be {shape}, padded with -1; "
-                f"got {list(codes.shape)}"
+                f"feature '{feature.name}' has several values and must be {shape}; "
+                f"got {list(values.shape)}"
             )
         if mask is not None:
-            codes = codes.masked_fill(~mask.unsqueeze(-1), -1)
+            values = values.masked_fill(~mask.unsqueeze(-1), -1 if width is None else 0)
+        if width is None:
+            return self._pooled(feature, values)
+        if not feature.missing:
+            return values
+        missing = values.isnan().any(-1, keepdim=True)
+        return torch.cat((values.masked_fill(missing, 0), missing.to(values.dtype)), dim=-1)
+
+    def _pooled(self, feature: Feature, codes: Tensor) -> Tensor:
         present = codes >= 0
         vectors = _looked_up(self.tables[feature.vocabulary], codes.clamp(min=0))
         if feature.pooling is Pooling.MAX:
@@ -172,7 +182,7 @@ class _Lookup(torch.autograd.Function):
 
 def _width(features: Sequence[Feature], dim: int) -> int:
     categories = sum(f.kind is Kind.CATEGORICAL for f in features)
-    numbers = sum(2 if f.missing else 1 for f in features if f.kind is Kind.NUMERIC)
+    numbers = sum((f.width or 1) + f.missing for f in features if f.kind is Kind.NUMERIC)
     return dim * categories + numbers
 
 

@@ -55,7 +55,7 @@ def multiply_adds(
         stage: the stage; counted in evaluation mode, without sampled gates and dropout.
         features: at least the features that the stage reads.
         history: number of entries of every history.
-        values: number of values of every feature with several.
+        values: number of values of every feature with several categories.
 
     Examples:
         >>> from cascaderank.schema import FittedSchema
@@ -87,7 +87,7 @@ def look_ups(
         stage: the stage; counted in evaluation mode.
         features: at least the features that the stage reads.
         history: number of entries of every history.
-        values: number of values of every feature with several.
+        values: number of values of every feature with several categories.
 
     Examples:
         >>> from cascaderank.schema import FittedSchema
@@ -163,7 +163,7 @@ def _shapes(
     def columns(role: Role) -> dict[str, Tensor]:
         return {
             f.name: torch.empty(
-                (*shape[role], values) if f.multiple else shape[role],
+                (*shape[role], f.width or values) if f.several else shape[role],
                 dtype=torch.int64 if f.kind is Kind.CATEGORICAL else torch.float32,
                 device="meta",
             )

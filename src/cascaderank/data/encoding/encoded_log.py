@@ -243,10 +243,12 @@ def _joined(
             progress(chunk.requests)
         mapped = {key: files.mapped(key) for key in _columns(chunk, tables)}
         lists = {
-            name: ValueLists(
-                offsets=files.mapped(f"offsets:{name}"), values=files.mapped(f"values:{name}")
+            name: replace(
+                of_chunk,
+                offsets=files.mapped(f"offsets:{name}"),
+                values=files.mapped(f"values:{name}"),
             )
-            for name in totals
+            for name, of_chunk in (*chunk.item_lists.items(), *chunk.request_lists.items())
         }
 
     def table(group: str) -> Table:

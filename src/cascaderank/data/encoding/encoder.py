@@ -143,7 +143,7 @@ def check_same_features(fitted: FittedSchema, schema: Schema, *, where: str) -> 
             mistakes.append(f"no '{feature.name}'{did_you_mean(feature.name, schema.names)}")
             continue
         actual = schema[feature.name]
-        compared = ["role", "kind", "multiple"]
+        compared = ["role", "kind", "multiple", "width"]
         compared += ["sequence"] if feature.role is Role.HISTORY else []
         mistakes += [
             f"'{feature.name}' has {name} {getattr(actual, name)} and not {getattr(feature, name)}"

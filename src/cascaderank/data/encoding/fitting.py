@@ -9,8 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cascaderank.data.encoding.value_lists import lists_of, nested
-from cascaderank.data.ragged import flattened
+from cascaderank.data.ragged import flattened, lists_of, nested
 from cascaderank.errors import DataError, SchemaError, did_you_mean
 from cascaderank.schema import (
     Feature,
@@ -110,7 +109,8 @@ def feature_values(frame: pl.DataFrame, feature: Feature) -> pl.Series:
     Raises:
         SchemaError: if the column is missing, or is not a list although the feature is one of
             candidates or history entries (or is a list although the feature is one of requests).
-        DataError: if a list of a feature with several values contains a null.
+        DataError: if a list of a feature with several values contains a null or is no vector of its
+            width.
 
     Examples:
         >>> price = Feature(name="price", role="item", kind="numeric")
@@ -123,9 +123,9 @@ def feature_values(frame: pl.DataFrame, feature: Feature) -> pl.Series:
             f"found {abridged(frame.columns)}"
         )
     column = frame[feature.name]
-    if feature.multiple:
+    if feature.several:
         lists = nested(column, feature)
-        return lists_of(lists if feature.role is Role.REQUEST else flattened(lists))[1]
+        return lists_of(lists if feature.role is Role.REQUEST else flattened(lists), feature)[1]
     listed = isinstance(column.dtype, pl.List)
     if listed is (feature.role is Role.REQUEST):
         shape = "value per request" if feature.role is Role.REQUEST else "list per request"

@@ -7,10 +7,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cascaderank.data.encoding.encoder import Encoder
-from cascaderank.data.encoding.value_lists import ValueLists, lists_of, nested
+from cascaderank.data.encoding.value_lists import ValueLists
 from cascaderank.data.labels import Target, labels_of
 from cascaderank.data.log.validation import CANDIDATE_COLUMNS
-from cascaderank.data.ragged import flattened, lengths_of, offsets_of
+from cascaderank.data.ragged import flattened, lengths_of, lists_of, nested, offsets_of
 from cascaderank.errors import DataError, SchemaError
 from cascaderank.schema import Feature, Role, abridged
 
@@ -45,7 +45,7 @@ def flat_columns(
             "found no column of candidates; add an item feature to the schema, or one of "
             f"{', '.join(CANDIDATE_COLUMNS)} to the frame"
         )
-    frame = frame.with_columns(nested(frame[f.name], f) for f in fitted.features if f.multiple)
+    frame = frame.with_columns(nested(frame[f.name], f) for f in fitted.features if f.several)
     lengths = _common_lengths(frame, of_items, "candidates")
     sequences = {f.name: f.sequence for f in fitted.of(Role.HISTORY)}
     tails = frame.select(pl.col(name).list.tail(history_length) for name in sequences)
@@ -58,20 +58,20 @@ def flat_columns(
         "items": {
             f.name: encoder(f, flattened(frame[f.name]))
             for f in fitted.of(Role.ITEM)
-            if not f.multiple
+            if not f.several
         },
         "item_lists": {
             f.name: encoded_lists(encoder, f, flattened(frame[f.name]))
             for f in fitted.of(Role.ITEM)
-            if f.multiple
+            if f.several
         },
         "request": {
-            f.name: encoder(f, frame[f.name]) for f in fitted.of(Role.REQUEST) if not f.multiple
+            f.name: encoder(f, frame[f.name]) for f in fitted.of(Role.REQUEST) if not f.several
         },
         "request_lists": {
             f.name: encoded_lists(encoder, f, frame[f.name])
             for f in fitted.of(Role.REQUEST)
-            if f.multiple
+            if f.several
         },
         "history": {f.name: encoder(f, flattened(tails[f.name])) for f in fitted.of(Role.HISTORY)},
         "history_offsets": {
@@ -94,12 +94,13 @@ def encoded_lists(encoder: Encoder, feature: Feature, column: pl.Series) -> Valu
 
     Args:
         encoder: encoder of the fitted schema.
-        feature: a feature with ``multiple``.
+        feature: a feature with several values.
         column: lists; null is an empty list.
 
     Raises:
         SchemaError: if the values have another type than those that the schema was fitted to.
-        DataError: if a list contains a null.
+        DataError: if a list contains a null or is no vector of its width, or if numbers are not
+            finite.
 
     Examples:
         >>> from cascaderank.schema import FittedSchema
@@ -109,8 +110,8 @@ def encoded_lists(encoder: Encoder, feature: Feature, column: pl.Series) -> Valu
         >>> encoded_lists(Encoder(fitted), fitted["tags"], tags).values.tolist()
         [2, 0]
     """
-    offsets, values = lists_of(column)
-    return ValueLists(offsets=offsets, values=encoder(feature, values))
+    offsets, values = lists_of(column, feature)
+    return ValueLists(offsets=offsets, values=encoder(feature, values), width=feature.width or 1)
 
 
 def _common_lengths(frame: pl.DataFrame, columns: list[str], group: str) -> NDArray[np.int64]:

@@ -12,7 +12,6 @@ from cascaderank.batch import RequestBatch
 from cascaderank.data.encoding.column_blocks import Table, columns_first
 from cascaderank.data.encoding.column_files import resident_of_files
 from cascaderank.data.encoding.encoded_log import EncodedLog
-from cascaderank.data.encoding.value_lists import NO_VALUE
 from cascaderank.data.loading.candidates import CandidateSampler, Drawn
 from cascaderank.data.loading.padding import Padding
 from cascaderank.data.loading.prefetch import prefetched
@@ -170,8 +169,8 @@ class RequestLoader:
             epoch: number of the epoch for which the sampler draws candidates.
 
         Returns:
-            The requests in the order of ``rows``. Padding is 0 in values, -1 in lists of values of
-            one candidate or request, and ``False`` in masks.
+            The requests in the order of ``rows``. Padding is 0 in values, -1 in lists of categories
+            of one candidate or request, NaN in vectors, and ``False`` in masks.
 
         Raises:
             ConfigError: if a row is not in the log.
@@ -248,10 +247,10 @@ def _padded_lists(
     sampler: CandidateSampler | None,
     drawn: Drawn | None,
 ) -> Tensor:
-    """Return the lists of values of an item feature, ``[batch, list, values]``, padded with -1."""
+    """Return the values of an item feature with several, ``[batch, list, values]``."""
     logged = log.item_lists[name]
     if drawn is None or sampler is None:
-        codes = logged.padded(flat_places(log.offsets, rows))
+        padded = logged.padded(flat_places(log.offsets, rows))
     else:
         parts = {False: logged.padded(drawn.places[~drawn.random])}
         # No stage reads the features that the catalogue has no values of: `check_has`.
@@ -259,11 +258,12 @@ def _padded_lists(
             places = drawn.places[drawn.random]
             parts[True] = sampler.catalogue.lists[name].padded(places)
         longest = max(part.shape[1] for part in parts.values())
-        codes = np.full((len(drawn.places), longest), NO_VALUE, dtype=np.int64)
+        padded = np.full((len(drawn.places), longest), logged.padding, dtype=parts[False].dtype)
         for random, part in parts.items():
-            codes[drawn.random == random, : part.shape[1]] = part
-    values = torch.full((*mask.shape, codes.shape[1]), NO_VALUE)
-    values[mask] = torch.from_numpy(codes)
+            padded[drawn.random == random, : part.shape[1]] = part
+    real = torch.from_numpy(padded)
+    values = torch.full((*mask.shape, real.shape[1]), logged.padding, dtype=real.dtype)
+    values[mask] = real
     return values
 
 

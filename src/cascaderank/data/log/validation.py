@@ -4,7 +4,7 @@ from typing import final
 
 import polars as pl
 
-from cascaderank.data.ragged import depth_of, flattened
+from cascaderank.data.ragged import depth_of, flattened, lists_of
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import RESERVED, Feature, Kind, Role, Schema, abridged
 
@@ -12,7 +12,7 @@ CANDIDATE_COLUMNS = ("level", "position", "label", "feedback")
 """Candidate columns that are not features, in the order of the log."""
 
 _MOST_POSITION = 32767
-_SEVERAL = "; set multiple=true for a feature with several categories"
+_SEVERAL = "; set multiple=true for a feature with several categories, or width for a vector"
 _Types = dict[str, pl.DataType]
 
 
@@ -130,7 +130,7 @@ value is missing and set missing=true for the feature
             )
 
     def _check_shapes(self, frame: pl.DataFrame) -> None:
-        several = [f.name for f in self._schema.features if f.multiple]
+        several = [f.name for f in self._schema.features if f.several]
         for name in several:
             check_depth(frame[name], self._schema[name].depth)
         for name, dtype in frame.schema.items():
@@ -264,17 +264,6 @@ value is missing and set missing=true for the feature
                 f"{len(outside) - 1} more values outside"
             )
 
-    def _check_no_nulls(self, column: pl.Series) -> None:
-        """Check that no list of values contains a null; the list itself may be null."""
-        values = column
-        while values.dtype == pl.List:
-            values = flattened(values.drop_nulls())
-        if values.null_count():
-            raise DataError(
-                f"column '{column.name}' has {values.null_count()} nulls inside lists of values, "
-                f"of {len(values)} values; leave them out: a list may be empty or null"
-            )
-
     def _check_values(self, frame: pl.DataFrame) -> None:
         nulls, broken = [], []
         for name in frame.columns:
@@ -282,10 +271,11 @@ value is missing and set missing=true for the feature
                 continue
             feature = self._schema[name] if name not in RESERVED else None
             values = frame[name]
-            if feature and feature.multiple:
-                self._check_no_nulls(values)
-                continue
-            values = flattened(values) if values.dtype == pl.List else values
+            if feature and feature.several:
+                lists = flattened(values) if depth_of(values.dtype)[0] > 1 else values
+                values = lists_of(lists, feature)[1]
+            elif values.dtype == pl.List:
+                values = flattened(values)
             if values.null_count() and not (feature and feature.missing):
                 nulls.append(f"{name} ({values.null_count()} of {len(values)})")
             if values.dtype.is_float():
@@ -322,8 +312,7 @@ def check_depth(column: pl.Series, depth: int) -> None:
     if found == depth or (found < depth and isinstance(inner, pl.Null)):
         return
     shape = ("one value per row", "a list of values per row", "a list of lists per request")[depth]
-    reason = " (multiple=true)" if depth else ""
-    raise DataError(f"column '{column.name}' must be {shape}{reason}; found {column.dtype}")
+    raise DataError(f"column '{column.name}' must be {shape}; found {column.dtype}")
 
 
 def check_unique(ids: pl.Series) -> None:
