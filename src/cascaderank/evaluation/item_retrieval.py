@@ -307,13 +307,14 @@ def liked_before(
             be given.
 
     Raises:
-        ConfigError: if the requests have no categorical feature ``user``.
+        ConfigError: if the requests have no categorical feature ``user`` with one value.
     """
     users, places = [], []
     for batch in history.epoch(0):
-        if user not in batch.request:
+        if user not in batch.request or batch.request[user].dim() > 1:
             raise ConfigError(
-                f"catalogue.user must be a categorical feature of the requests; got '{user}'; "
+                "catalogue.user must be a categorical feature of the requests with one value; got "
+                f"'{user}'; "
                 f"available: {', '.join(batch.request) or 'none'}"
             )
         positives = _positives(batch, catalogue, {"k": k, "threshold": threshold})

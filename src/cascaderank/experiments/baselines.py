@@ -2,9 +2,9 @@
 
 A baseline ranks by the same score in every stage, so its result is the top of one ranking. It may
 use features that the first stages of the cascade may not use. The exception is ``stage_fusion``, in
-which each stage fuses the features that it may use. In a config, a baseline is named
-``"random"``, ``"feature:NAME"``, ``"best_feature"`` or ``"best_feature:PATTERN"``,
-``"rank_fusion:PATTERN"`` and ``"stage_fusion:PATTERN"``.
+which each stage fuses the features that it may use. Features with several values are not used. In a
+config, a baseline is named ``"random"``, ``"feature:NAME"``, ``"best_feature"`` or
+``"best_feature:PATTERN"``, ``"rank_fusion:PATTERN"`` and ``"stage_fusion:PATTERN"``.
 """
 
 from collections.abc import Sequence
@@ -133,11 +133,14 @@ def _cascade(scorer: nn.Module, settings: RunSettings) -> Cascade:
 
 def _numeric(data: RunData, pattern: str) -> list[Feature]:
     features = [
-        f for f in data.schema.select([pattern]) if f.role is Role.ITEM and f.kind is Kind.NUMERIC
+        f
+        for f in data.schema.select([pattern])
+        if f.role is Role.ITEM and f.kind is Kind.NUMERIC and not f.several
     ]
     if not features:
         raise ConfigError(
-            f"pattern '{pattern}' must match a numeric feature of the candidates; it matches none"
+            f"pattern '{pattern}' must match a numeric feature of the candidates with one value; "
+            "it matches none"
         )
     return features
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cascaderank.data.ragged import flattened
+from cascaderank.data.ragged import flattened, lists_of, nested
 from cascaderank.errors import DataError, SchemaError, did_you_mean
 from cascaderank.schema import (
     Feature,
@@ -137,11 +137,14 @@ def feature_values(frame: pl.DataFrame, feature: Feature) -> pl.Series:
 
     Args:
         frame: one row per request.
-        feature: feature of a request, of history entries or of candidates.
+        feature: feature of a request, of history entries or of candidates. All values of all lists
+            count, if the feature has several.
 
     Raises:
         SchemaError: if the column is missing, or is not a list although the feature is one of
             candidates or history entries (or is a list although the feature is one of requests).
+        DataError: if a list of a feature with several values contains a null or is no vector of its
+            width.
 
     Examples:
         >>> price = Feature(name="price", role="item", kind="numeric")
@@ -154,6 +157,9 @@ def feature_values(frame: pl.DataFrame, feature: Feature) -> pl.Series:
             f"found {abridged(frame.columns)}"
         )
     column = frame[feature.name]
+    if feature.several:
+        lists = nested(column, feature)
+        return lists_of(lists if feature.role is Role.REQUEST else flattened(lists), feature)[1]
     listed = isinstance(column.dtype, pl.List)
     if listed is (feature.role is Role.REQUEST):
         shape = "value per request" if feature.role is Role.REQUEST else "list per request"
