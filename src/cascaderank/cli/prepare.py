@@ -4,12 +4,15 @@ import time
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, notify, user_errors
 from cascaderank.errors import ConfigError, DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from cascaderank.data.sources import Proposal
 
 
 @user_errors
@@ -17,15 +20,38 @@ def prepare(
     source: Annotated[
         str, typer.Argument(help="Layout of the files; `cascaderank ls sources` lists them.")
     ],
-    to: Annotated[Path, typer.Option(help="Folder of the data set to write.")],
+    more: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="More files or folders to read, such as those of an unquoted --from logs/*.csv.",
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the data set to write; required without --dry-run."),
+    ] = None,
     from_: Annotated[
         list[Path] | None,
-        typer.Option("--from", help="File or folder to read; can be repeated."),
+        typer.Option(
+            "--from", help="File, folder or glob such as 'logs/*.csv' to read; can be repeated."
+        ),
+    ] = None,
+    options_file: Annotated[
+        Path | None,
+        typer.Option("--options", help="TOML file with options of the source; --set replaces."),
     ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", help="Option of the source, name=value as in TOML; can be repeated."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Write nothing; print options inferred from the files as TOML, for --options.",
+        ),
+    ] = False,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -43,7 +69,17 @@ def prepare(
     from cascaderank.data.sources import SOURCES
     from cascaderank.reports.dataset_tables import dataset_table
 
-    options = source_options(source, changes or [])
+    options = source_options(source, changes or [], options_file)
+    paths = (*(from_ or ()), *(more or ()))
+    if dry_run:
+        proposal = _dry_run(source)(paths, **options)
+        if as_json:
+            emit_json(proposal.facts)
+        else:
+            typer.echo(proposal.toml, nl=False)
+        return
+    if to is None:
+        raise ConfigError("--to: expected the folder of the data set to write, found none; set it")
     if (to / "manifest.json").is_file() and not overwrite:
         raise DataError(
             f"--to: {to} already has a data set; choose another folder, or add --overwrite"
@@ -53,7 +89,7 @@ def prepare(
     with Bars() as bars:
         common = {"overwrite": overwrite, "progress": _percent_bar(bars)}
         common = {name: value for name, value in common.items() if name in accepted}
-        SOURCES[source](tuple(from_ or ()), to, **common, **options)
+        SOURCES[source](paths, to, **common, **options)
     summary = {
         "source": source,
         "path": str(to),
@@ -67,20 +103,21 @@ def prepare(
     notify(f"wrote the data set to {to}")
 
 
-def source_options(source: str, changes: Sequence[str]) -> dict[str, Any]:
+def source_options(source: str, changes: Sequence[str], file: Path | None = None) -> dict[str, Any]:
     """Parse ``name=value`` pairs as options of a source.
 
     Args:
         source: name of a registered source.
         changes: pairs; a value is TOML, or a string if it is not valid TOML or only a string fits
             the option, so that ``label=is_click`` needs no quotes.
+        file: TOML file with options, which the pairs replace.
 
     Returns:
         Options by name, converted to the types that the source declares.
 
     Raises:
-        ConfigError: if no source has the name, or options are unknown or invalid; the message lists
-            all mistakes.
+        ConfigError: if no source has the name, the file cannot be read, or options are unknown or
+            invalid; the message lists all mistakes.
 
     Examples:
         >>> source_options("letor", ["features=46", "transform=none"])
@@ -89,7 +126,7 @@ def source_options(source: str, changes: Sequence[str]) -> dict[str, Any]:
     from cascaderank.data.sources import NOT_OPTIONS, SOURCES
 
     known = [option for option in SOURCES.options(source) if option not in NOT_OPTIONS]
-    options: dict[str, object] = {}
+    options = {} if file is None else _read_options(source, file)
     mistakes = []
     for change in changes:
         name, equals, text = change.partition("=")
@@ -107,6 +144,33 @@ def source_options(source: str, changes: Sequence[str]) -> dict[str, Any]:
     if mistakes:
         raise ConfigError("; ".join(mistakes))
     return SOURCES.checked_options(source, options)
+
+
+def _read_options(source: str, file: Path) -> dict[str, object]:
+    """Read a TOML file of options."""
+    from cascaderank.data.sources import NOT_OPTIONS, SOURCES
+
+    try:
+        options = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--options {file}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ConfigError(f"--options {file}: expected TOML: {error}") from None
+    mistakes = [f"'{name}' is not an option" for name in options if name in NOT_OPTIONS]
+    mistakes += SOURCES.option_mistakes(source, options)
+    if mistakes:
+        raise ConfigError(f"--options {file}: {'; '.join(mistakes)}")
+    return options
+
+
+def _dry_run(source: str) -> "Callable[..., Proposal]":
+    from cascaderank.data.sources import DRY_RUNS, SOURCES
+
+    if SOURCES[source] and source not in DRY_RUNS:
+        raise ConfigError(
+            f"--dry-run: source '{source}' infers no options; expected {' or '.join(DRY_RUNS)}"
+        )
+    return DRY_RUNS[source]
 
 
 def _value(source: str, option: str, text: str) -> object:

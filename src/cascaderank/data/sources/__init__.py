@@ -11,15 +11,21 @@ package, decorated with ``@SOURCES.register`` and, below it, ``@checked_options`
 - every other keyword-only parameter is an option of the source, ``--set name=value`` on the
   command line. Its annotation declares the accepted type, and every option has a default.
 
+A source may have an entry in :data:`DRY_RUNS`, which proposes its options from the files without
+writing anything: ``cascaderank prepare NAME --dry-run``.
+
 Facts about the conversion that a user should see (counts of dropped rows, inferred types) belong
 in ``writer.extra["notes"]``, a mapping that ``cascaderank prepare`` prints.
 """
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec
+
+from pydantic import JsonValue
 
 from cascaderank.registry import Registry
 
@@ -48,6 +54,21 @@ def paths_of(from_: Inputs | None) -> list[Path]:
 
 
 SOURCES: Registry[Callable[..., None]] = Registry("source", __name__, suffix="_source")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Options of a source that were inferred from its files, for editing."""
+
+    toml: str
+    """File of options, with comments on the columns; ``prepare --options FILE`` reads it."""
+    facts: dict[str, JsonValue]
+    """The same as values: ``options``, ``columns`` and counts."""
+
+
+DRY_RUNS: dict[str, Callable[..., Proposal]] = {}
+"""By source: function ``(from_, **options)`` that reads a part of the files and proposes options.
+The modules of sources add to it; look up the source in :data:`SOURCES` first."""
 
 
 def checked_options(source: Callable[_P, None]) -> Callable[_P, None]:
