@@ -8,6 +8,8 @@ from pydantic import JsonValue
 from cascaderank.data.sources._long.layout import Layout, inner_type, is_category
 from cascaderank.data.sources._shared.input_files import shown
 from cascaderank.data.sources._shared.long_table import LongTable
+from cascaderank.data.sources._shared.timestamps import utc_timestamps
+from cascaderank.errors import DataError
 from cascaderank.schema import RESERVED, Feature, Kind, Role, Schema
 
 _MANY_ROWS = 1_000  # with fewer, that all values differ says nothing
@@ -114,6 +116,8 @@ def column_facts(
 
 
 _UNIQUE = "every row has another value"
+TIMES = "times, see timestamp"
+"""Problem of columns that could be the timestamp."""
 
 
 def _role(
@@ -127,6 +131,8 @@ def _role(
             return role, "a list for each candidate"
         role = Role.HISTORY
     inner = inner_type(dtype)
+    if _are_times(known):
+        return role, TIMES
     if not (is_category(inner) or inner.is_numeric()):
         return role, f"{dtype} is neither numbers nor text"
     if name in RESERVED:
@@ -142,6 +148,17 @@ def _role(
     return role, ""
 
 
+def _are_times(known: pl.Series) -> bool:
+    """Return whether values are dates or times, as such or as text."""
+    if known.dtype.is_temporal() or known.dtype != pl.String or not len(known):
+        return isinstance(known.dtype, pl.Date | pl.Datetime)
+    try:
+        utc_timestamps(known.head(100), "iso", column=known.name)
+    except DataError:
+        return False
+    return True
+
+
 def _constant_within_requests(sample: pl.DataFrame, request_id: str) -> set[str]:
     """Return the columns with one value in each request; none if all requests have one row."""
     several = sample.filter(pl.len().over(request_id) > 1)
@@ -155,7 +172,8 @@ def _constant_within_requests(sample: pl.DataFrame, request_id: str) -> set[str]
 def _examples(values: pl.Series) -> tuple[str, ...]:
     if isinstance(values.dtype, pl.Struct):
         return ()
-    first = values.head(1_000).unique(maintain_order=True).head(3).to_list()
+    spread = values.gather_every(max(1, len(values) // 1_000))
+    first = spread.unique(maintain_order=True).head(3).to_list()
     return tuple(_shown(value) for value in first)
 
 

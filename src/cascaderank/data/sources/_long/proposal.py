@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from cascaderank.data.log.validation import CANDIDATE_COLUMNS, ITEM_KEY
 from cascaderank.data.sources import NOT_OPTIONS, SOURCES, Inputs, Proposal
-from cascaderank.data.sources._long.column_facts import ColumnFacts, column_facts
+from cascaderank.data.sources._long.column_facts import TIMES, ColumnFacts, column_facts
 from cascaderank.data.sources._long.layout import Layout, opened_table
 from cascaderank.data.sources._long.schema_inference import FeatureOptions, schema_of_options
 from cascaderank.data.sources._shared.timestamps import check_time_zone
@@ -169,6 +169,9 @@ def _lines(
         elif option == "level_names" and level is not None:
             remark = "put them in order, lowest first, and remove the # before level_names"
             written.append((f"# level_names = {_toml(level.by_frequency)}", remark))
+        elif option == "timestamp":
+            times = (c.name for c in columns if c.problem == TIMES)
+            written.append((f"# timestamp = {_toml(next(times, ''))}", remark))
         elif not option.startswith(("null_", "timestamp_", "time_zone", "level_", "repeated")):
             written.append((f'# {option} = ""', remark))
     lines += _commented(written)
