@@ -126,41 +126,39 @@ def source_options(source: str, changes: Sequence[str], file: Path | None = None
     from cascaderank.data.sources import NOT_OPTIONS, SOURCES
 
     known = [option for option in SOURCES.options(source) if option not in NOT_OPTIONS]
-    options = {} if file is None else _read_options(source, file)
-    mistakes = []
+    options = {} if file is None else _read_options(file)
+    mistakes = [_unknown(source, name, known) for name in options if name not in known]
     for change in changes:
         name, equals, text = change.partition("=")
         name = name.strip()
         if not equals or not name:
             mistakes.append(f"--set takes name=value, such as {known[0]}=...; got '{change}'")
         elif name not in known:
-            mistakes.append(
-                f"source '{source}' has no option '{name}'{did_you_mean(name, known)}; "
-                f"it takes {', '.join(known)}"
-            )
+            mistakes.append(_unknown(source, name, known))
         else:
             options[name] = _value(source, name, text.strip())
-    mistakes += SOURCES.option_mistakes(source, options)
+    given = {name: value for name, value in options.items() if name in known}
+    mistakes += SOURCES.option_mistakes(source, given)
     if mistakes:
-        raise ConfigError("; ".join(mistakes))
+        raise ConfigError((f"--options {file}: " if file else "") + "; ".join(mistakes))
     return SOURCES.checked_options(source, options)
 
 
-def _read_options(source: str, file: Path) -> dict[str, object]:
-    """Read a TOML file of options."""
-    from cascaderank.data.sources import NOT_OPTIONS, SOURCES
+def _unknown(source: str, name: str, known: Sequence[str]) -> str:
+    return (
+        f"source '{source}' has no option '{name}'{did_you_mean(name, known)}; "
+        f"it takes {', '.join(known)}"
+    )
 
+
+def _read_options(file: Path) -> dict[str, Any]:
+    """Read a TOML file of options."""
     try:
-        options = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"--options {file}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise ConfigError(f"--options {file}: expected TOML: {error}") from None
-    mistakes = [f"'{name}' is not an option" for name in options if name in NOT_OPTIONS]
-    mistakes += SOURCES.option_mistakes(source, options)
-    if mistakes:
-        raise ConfigError(f"--options {file}: {'; '.join(mistakes)}")
-    return options
 
 
 def _dry_run(source: str) -> "Callable[..., Proposal]":

@@ -18,7 +18,7 @@ from cascaderank.data.sources._long.row_rules import NullLevel, NullValue, Repea
 from cascaderank.data.sources._long.schema_inference import FeatureOptions, schema_of_options
 from cascaderank.data.sources._shared.timestamps import TimestampUnit, check_time_zone
 from cascaderank.errors import ConfigError, DataError
-from cascaderank.schema import Transform
+from cascaderank.schema import Transform, abridged
 
 DRY_RUNS["long"] = proposed_options
 
@@ -227,8 +227,8 @@ def long_source(
                 progress(done, table.rows)
         if not written:
             raise DataError(
-                f"{from_}: expected requests, found none that is left: "
-                f"{', '.join(f'{c:,} {n}' for n, c in counts.items()).replace('_', ' ')}; change "
+                f"{abridged(map(str, table.files), 3)}: expected requests, found none that is left "
+                f"({', '.join(f'{c:,} {n}' for n, c in counts.items()).replace('_', ' ')}); change "
                 "min_candidates or the null_... options"
             )
         writer.extra["notes"] = notes | counts

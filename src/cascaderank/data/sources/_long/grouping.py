@@ -7,11 +7,11 @@ import polars as pl
 
 from cascaderank.data.log.validation import ITEM_KEY
 from cascaderank.data.sources._long.layout import Layout
-from cascaderank.data.sources._long.row_rules import RowRules, ruled_rows
+from cascaderank.data.sources._long.row_rules import RowRules, integers, ruled_rows
 from cascaderank.data.sources._shared.long_table import LongTable
 from cascaderank.data.sources._shared.timestamps import TimestampUnit, utc_timestamps
 from cascaderank.errors import DataError
-from cascaderank.schema import Kind, Role
+from cascaderank.schema import Kind, Role, abridged
 
 _DIFFERS = "differs: "
 
@@ -82,6 +82,8 @@ def gathered(
             rows = rows.drop(layout.item_key)
     requests_read = rows["request_id"].n_unique()
     rows = ruled_rows(rows, layout, rules, counts)
+    _check_nulls(rows, layout)
+    rows = rows.with_columns(_categories(rows, layout))
     items = [*layout.candidates, *(f.name for f in layout.schema.of(Role.ITEM))]
     items += [ITEM_KEY] if layout.item_key else []
     whole = [c for c in rows.columns if c not in items and c != "request_id"]
@@ -117,6 +119,36 @@ def gathered(
         )
         requests = requests.with_columns(times)
     return requests
+
+
+def _check_nulls(rows: pl.DataFrame, layout: Layout) -> None:
+    """Check that features without leave to be missing have a value in every row."""
+    names = [f.name for f in layout.schema.features if not f.missing and f.role is not Role.HISTORY]
+    is_null = {
+        name: pl.col(name).is_null() | pl.col(name).is_nan()
+        if rows[name].dtype.is_float()
+        else pl.col(name).is_null()
+        for name in names
+    }
+    counts = rows.select(c.sum().alias(n) for n, c in is_null.items()).row(0) if names else ()
+    found = {name: count for name, count in zip(names, counts, strict=True) if count}
+    if found:
+        request = rows.filter(is_null[next(iter(found))])["request_id"][0]
+        shares = [f"{name} ({count} of {rows.height})" for name, count in found.items()]
+        options = ", ".join(f'"{name}"' for name in found)
+        raise DataError(
+            f"null values: {abridged(shares)}; set missing=[{options}] (in a schema: missing=true) "
+            f"to give models an indicator of it, or fill them; first in request {request!r}"
+        )
+
+
+def _categories(rows: pl.DataFrame, layout: Layout) -> Iterator[pl.Series]:
+    """Cast categorical features that are floats to integers, as integers with nulls of pandas."""
+    for feature in layout.schema.features:
+        if feature.kind is Kind.CATEGORICAL and rows[feature.name].dtype.is_float():
+            what = f"categorical feature '{feature.name}'"
+            remedy = "cast the column, or declare it numeric"
+            yield integers(rows, feature.name, f"{what}: expected integers or strings", remedy)
 
 
 def _cleaned(layout: Layout) -> Iterator[pl.Expr]:

@@ -139,10 +139,18 @@ def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
             raise DataError(f"history feature '{name}': expected lists, found {dtype}; {hint}")
         if feature.role is not Role.HISTORY and dtype.is_nested():
             # A feature with several values per candidate or request would be mapped here.
+            lists = [
+                f.name
+                for f in layout.schema.features
+                if f.role is not Role.HISTORY and f.name in table.types
+                if table.types[f.name].is_nested()
+            ]
+            others = f", as in {abridged(lists[1:])}" if lists[1:] else ""
             raise DataError(
                 f"{feature.role.value} feature '{name}': expected one value per row, found "
-                f"{dtype}; leave it out, with '!{name}' after a pattern that matches it, or put it "
-                "in history_features if it is a history of events"
+                f"{dtype}{others}; leave lists out, with "
+                f"{abridged((repr(f'!{n}') for n in lists), 4)} after a pattern that matches, or "
+                "put a history of events in history_features"
             )
         inner = inner_type(dtype)
         if feature.kind is Kind.NUMERIC and not (inner.is_numeric() or inner == pl.Boolean):
@@ -152,7 +160,9 @@ def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
             )
         if feature.kind is Kind.CATEGORICAL and table.is_csv:
             dtype = dtype if dtype == pl.Int64 else pl.String()
-        elif feature.kind is Kind.CATEGORICAL and not is_category(inner):
+        elif feature.kind is Kind.CATEGORICAL and not (
+            is_category(inner) or (dtype.is_float() and feature.role is not Role.HISTORY)
+        ):  # integers with nulls are floats if pandas wrote them
             raise DataError(
                 f"categorical feature '{name}': expected integers or strings, found {inner}; "
                 "cast the column, or declare it numeric"

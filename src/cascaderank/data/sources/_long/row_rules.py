@@ -108,19 +108,34 @@ def _lowest(levels: pl.Series) -> pl.Series:
     return levels.cast(pl.Float64 if levels.dtype.is_float() else pl.Int64).fill_null(0)
 
 
-def _whole(rows: pl.DataFrame, name: str, layout: Layout) -> pl.Series:
-    """Return a column of integers; numbers such as 2.0, as pandas writes with nulls, are cast."""
+def integers(rows: pl.DataFrame, name: str, expected: str, remedy: str) -> pl.Series:
+    """Return a column with integers for numbers such as 2.0, and null for NaN.
+
+    Args:
+        rows: frame with the column and ``request_id``.
+        name: name of the column.
+        expected: start of the message of the error.
+        remedy: end of it.
+
+    Raises:
+        DataError: if a number is not an integer.
+    """
     column = rows[name]
     if not column.dtype.is_float():
         return column.cast(pl.Int64) if column.dtype == pl.Null else column
-    broken = (column != column.round()) | column.is_infinite()
+    column = column.fill_nan(None)
+    broken = ((column != column.round()) | column.is_infinite()).fill_null(value=False)
     if broken.any():
-        value = column.filter(broken.fill_null(value=False))[0]
         raise DataError(
-            f"column '{layout.candidates[name]}' ({name}): expected integers, found {value} in "
-            f"request {_first(rows, broken)}; correct the rows"
+            f"{expected}, found {column.filter(broken)[0]} in request {_first(rows, broken)}; "
+            f"{remedy}"
         )
     return column.cast(pl.Int64)
+
+
+def _whole(rows: pl.DataFrame, name: str, layout: Layout) -> pl.Series:
+    expected = f"column '{layout.candidates[name]}' ({name}): expected integers"
+    return integers(rows, name, expected, "correct the rows")
 
 
 def _check_level_names(levels: pl.Series, level_names: tuple[str, ...]) -> None:

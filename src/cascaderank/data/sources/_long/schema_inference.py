@@ -98,7 +98,8 @@ def _chosen_features(
         free = [c for c in table.types if c not in taken]
         raise ConfigError(
             "expected at least one feature, found none; set item_features=[...], and if present "
-            f"request_features=[...] or history_features=[...]; unused columns: {abridged(free)}"
+            f"request_features=[...] or history_features=[...]; unused columns: {abridged(free)}; "
+            "`cascaderank prepare long --dry-run` proposes features"
         )
     names = [c for c in table.types if c in role_of]
     kind_of: dict[str, Kind] = {}
