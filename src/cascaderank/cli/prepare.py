@@ -4,15 +4,12 @@ import time
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, notify, user_errors
 from cascaderank.errors import ConfigError, DataError, did_you_mean
-
-if TYPE_CHECKING:
-    from cascaderank.data.sources import Proposal
 
 
 @user_errors
@@ -66,13 +63,13 @@ def prepare(
     """
     from cascaderank.data.log.request_log import RequestLog
     from cascaderank.data.log.summary import summarise
-    from cascaderank.data.sources import SOURCES
+    from cascaderank.data.sources import SOURCES, propose
     from cascaderank.reports.dataset_tables import dataset_table
 
     options = source_options(source, changes or [], options_file)
     paths = (*(from_ or ()), *(more or ()))
     if dry_run:
-        proposal = _dry_run(source)(paths, **options)
+        proposal = propose(source, paths, **options)
         if as_json:
             emit_json(proposal.facts)
         else:
@@ -159,16 +156,6 @@ def _read_options(file: Path) -> dict[str, Any]:
         raise ConfigError(f"--options {file}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise ConfigError(f"--options {file}: expected TOML: {error}") from None
-
-
-def _dry_run(source: str) -> "Callable[..., Proposal]":
-    from cascaderank.data.sources import DRY_RUNS, SOURCES
-
-    if SOURCES[source] and source not in DRY_RUNS:
-        raise ConfigError(
-            f"--dry-run: source '{source}' infers no options; expected {' or '.join(DRY_RUNS)}"
-        )
-    return DRY_RUNS[source]
 
 
 def _value(source: str, option: str, text: str) -> object:

@@ -27,6 +27,7 @@ from typing import ParamSpec
 
 from pydantic import JsonValue
 
+from cascaderank.errors import ConfigError
 from cascaderank.registry import Registry
 
 _P = ParamSpec("_P")
@@ -67,8 +68,38 @@ class Proposal:
 
 
 DRY_RUNS: dict[str, Callable[..., Proposal]] = {}
-"""By source: function ``(from_, **options)`` that reads a part of the files and proposes options.
-The modules of sources add to it; look up the source in :data:`SOURCES` first."""
+"""By source: function ``(from_, **options)`` that proposes options; modules of sources add to it.
+:func:`propose` calls it."""
+
+
+def propose(source: str, from_: Inputs, **options: object) -> Proposal:
+    r"""Infer the options of a source from a part of its files, without writing anything.
+
+    Args:
+        source: name of a registered source.
+        from_: files and folders to read.
+        options: options that are already decided.
+
+    Raises:
+        ConfigError: if no source has the name, the source infers no options, or an option is
+            invalid.
+        DataError: if a file is missing or damaged.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "rows.csv"
+        ...     _ = file.write_text("visit,video,click\n1,7,0\n1,8,1\n")
+        ...     proposal = propose("long", file, request_id="visit", label="click")
+        >>> for feature in proposal.facts["options"]["schema"]["features"]:
+        ...     print(feature["name"], feature["role"], feature["kind"])
+        video item categorical
+    """
+    if SOURCES[source] and source not in DRY_RUNS:
+        raise ConfigError(
+            f"source '{source}' infers no options from files; expected {' or '.join(DRY_RUNS)}"
+        )
+    return DRY_RUNS[source](from_, **options)
 
 
 def checked_options(source: Callable[_P, None]) -> Callable[_P, None]:

@@ -6,6 +6,7 @@ from functools import wraps
 from pathlib import Path
 from typing import ParamSpec
 from pydantic import JsonValue
+from cascaderank.errors import ConfigError as ConfigError
 from cascaderank.registry import Registry as Registry
 _P = ParamSpec('_P')
 Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -22,6 +23,8 @@ class Proposal:
     facts: dict[str, JsonValue]
     'The same as values: ``options``, ``columns`` and counts.'
 DRY_RUNS: dict[str, Callable[..., Proposal]]
+def propose(source: str, from_: Inputs, **options: object) -> Proposal:
+    ...
 def checked_options(source: Callable[_P, None]) -> Callable[_P, None]:
     ...
 from cascaderank.data.sources.kuairand import kuairand_source as kuairand_source

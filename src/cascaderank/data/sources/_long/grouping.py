@@ -38,7 +38,7 @@ def shares(
     if empty:
         raise DataError(
             f"column '{layout.request_id}' (request_id) is empty in {empty:,} of "
-            f"{table.rows:,} rows{table.first(layout.request_id, lambda text: not text)}; "
+            f"{table.rows:,} rows{table.first_null(layout.request_id)}; "
             "fill it, or leave the rows out"
         )
     count = -(-table.rows // rows_at_once)
@@ -80,6 +80,8 @@ def gathered(
         rows = rows.with_columns(pl.col(layout.item_key).alias(ITEM_KEY))
         if layout.item_key not in layout.schema.names:
             rows = rows.drop(layout.item_key)
+    if isinstance(rows["request_id"].dtype, pl.Categorical | pl.Enum):
+        rows = rows.with_columns(pl.col("request_id").cast(pl.String))
     requests_read = rows["request_id"].n_unique()
     rows = ruled_rows(rows, layout, rules, counts)
     _check_nulls(rows, layout)

@@ -118,7 +118,7 @@ def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
         if what in ("label", "feedback", "position") and not (
             dtype.is_numeric()
             or dtype == pl.Null
-            or (isinstance(dtype, pl.Boolean) and what != "position")
+            or (what != "position" and _is_true_or_false(table, column))
         ):
             is_invalid = _is_not_integer if what == "position" else _is_not_number
             raise DataError(
@@ -169,6 +169,13 @@ def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
             )
         types[name] = dtype
     return types
+
+
+def _is_true_or_false(table: LongTable, column: str) -> bool:
+    """Return whether a column holds booleans, in CSV as the words true and false in any case."""
+    if table.is_csv:
+        return not table.first(column, lambda text: text.lower() not in ("", "true", "false"))
+    return isinstance(table.types[column], pl.Boolean)
 
 
 def _key_type(table: LongTable, column: str) -> pl.DataType:

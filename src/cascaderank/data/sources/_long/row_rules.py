@@ -52,7 +52,10 @@ def ruled_rows(
         DataError: if a value is null or a candidate is repeated and its rule is ``"error"``, or a
             level is invalid.
     """
-    rows = rows.with_columns(_without_nan(rows[name]) for name in layout.candidates)
+    rows = rows.with_columns(
+        _is_true(rows[name]) if name in ("label", "feedback") else _without_nan(rows[name])
+        for name in layout.candidates
+    )
     if "level" in layout.candidates:
         _check_level_names(rows["level"], rules.level_names)
     for name, rule in (
@@ -76,6 +79,13 @@ def ruled_rows(
 def _without_nan(column: pl.Series) -> pl.Series:
     """Return a column with null for NaN, which pandas writes for a missing number."""
     return column.fill_nan(None) if column.dtype.is_float() else column
+
+
+def _is_true(column: pl.Series) -> pl.Series:
+    """Return numbers, where text is ``true`` or ``false``."""
+    if _is_text(column.dtype):
+        return column.str.to_lowercase() == "true"
+    return _without_nan(column)
 
 
 def _without_null(

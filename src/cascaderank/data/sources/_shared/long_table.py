@@ -78,6 +78,21 @@ class LongTable:
                         return f", first in {path}, line {line}: {shown(row[index])}"
         return ""
 
+    def first_null(self, column: str) -> str:
+        """Return the place of the first null of a column, for a message; else ``""``.
+
+        Raises:
+            DataError: if the files cannot be read.
+        """
+        if self.is_csv:
+            return self.first(column, lambda text: not text)
+        for i, path in enumerate(self.files):
+            rows = _with_hive(_parquet_file(path), self.hive, i).select(column).with_row_index()
+            found = self.collect(rows.filter(pl.col(column).is_null()).head(1))
+            if found.height:
+                return f", first in {path}, row {found['index'][0] + 1}"
+        return ""
+
     def check(self, column: str, *, what: str) -> str:
         """Return the name of a column that exists.
 
