@@ -105,6 +105,26 @@ def keep(order: Tensor, alive: Tensor, quota: int) -> Tensor:
     return torch.zeros_like(alive).scatter(-1, order, first)
 
 
+def final_ranks(scores: Tensor, alive: Tensor) -> Tensor:
+    """Return the rank of each candidate among those alive.
+
+    Args:
+        scores: ``[..., list]`` floating point, those of the last stage for the final list.
+        alive: ``[..., list]`` bool, candidates that take part.
+
+    Returns:
+        ``[..., list]`` int64, 1 is the best; 0 for a candidate that is not alive.
+
+    Examples:
+        >>> final_ranks(torch.tensor([1.0, 3.0, 2.0]), torch.tensor([True, False, True])).tolist()
+        [2, 0, 1]
+    """
+    order = best_first(scores)
+    ranked = alive.gather(-1, order)
+    ranks = ranked.cumsum(-1) * ranked
+    return torch.zeros_like(ranks).scatter(-1, order, ranks)
+
+
 def relevance_of(
     labels: Tensor, *, k: int | None, threshold: float | None, mask: Tensor | None
 ) -> Tensor:
