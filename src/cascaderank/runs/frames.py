@@ -164,7 +164,7 @@ def _cleaned(feature: Feature, column: pl.Series) -> pl.Series:
     """
     if isinstance(column.dtype, pl.Array):
         column = column.arr.to_list()
-    if feature.role is Role.HISTORY:
+    if feature.role is Role.HISTORY and isinstance(column.dtype, pl.List):
         column = column.to_frame().select(pl.all().fill_null([])).to_series()
     if feature.kind is Kind.CATEGORICAL and column.dtype.is_float():
         known = column.fill_nan(None)

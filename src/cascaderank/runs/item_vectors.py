@@ -81,8 +81,8 @@ def all_items(keys: ItemKeys, features: Sequence[str]) -> pl.DataFrame:
         several = [name for name in names[1:] if first[name].n_unique() > 1]
         raise ConfigError(
             f"an item must have one vector, but {abridged(several)} has several values for "
-            f"{copies[key].n_unique()} items, first {key} = {copies[key][0]!r}; the stage must not "
-            "read features that depend on the request, too"
+            f"{key} = {copies[key][0]!r}, and for {copies[key].n_unique() - 1:,} more items; the "
+            "stage must not read features that depend on the request, too"
         )
     return items.select(pl.col(key).alias("item_key"), *features)
 

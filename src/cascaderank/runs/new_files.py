@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cascaderank.errors import ConfigError, RunError
@@ -61,4 +61,5 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             f"{path}: cannot be written: {error.strerror or error}; choose another place"
         ) from None
     finally:
-        hidden.unlink(missing_ok=True)
+        with suppress(OSError):  # such as a parent that is no folder
+            hidden.unlink(missing_ok=True)

@@ -145,7 +145,7 @@ def trec_lines(rows: pl.DataFrame, *, tag: str, score: str) -> pl.DataFrame:
                 "or JSON lines instead"
             )
     # Strictly decreasing, and unchanged where it is so already: place + rank never increases.
-    least = (pl.col("place").clip(lower_bound=-_MOST + pl.col("rank")) + pl.col("rank")).cum_min()
+    least = (pl.col("place") + pl.col("rank")).clip(lower_bound=best.height - _MOST).cum_min()
     return best.select(
         "qid",
         pl.lit("Q0").alias("q0"),

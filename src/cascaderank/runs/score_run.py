@@ -12,7 +12,7 @@ import polars as pl
 from cascaderank.data.encoding.encoded_log import shuffled_order
 from cascaderank.data.ragged import flattened, positions_within
 from cascaderank.data.split import Rows
-from cascaderank.errors import ConfigError, DataError
+from cascaderank.errors import ConfigError
 from cascaderank.progress import Progress, Silent
 from cascaderank.runs.build import schema_of_stages
 from cascaderank.runs.candidate_scores import device_of, evaluating, scores_of
@@ -101,7 +101,7 @@ def score_run(
             unknown, ``item`` does not exist, or the run has no stage with vectors.
         RunError: if the folder does not hold a complete run, or a file cannot be written.
         SchemaError: if the data set does not have the features that the stages read.
-        DataError: if the data set is damaged, the part is empty, or a score is NaN.
+        DataError: if the data set is damaged, or a score is NaN.
     """
     if to is None and vectors is None:
         raise ConfigError("nothing to write; set --to FILE, --vectors DIR or both")
@@ -117,8 +117,6 @@ def score_run(
     schema = schema_of_stages(run.settings, run.schema)
     opened = part_of(run, dataset, part, schema=schema, labels=False, progress=progress)
     with opened as (data, found, rows):
-        if not len(rows):
-            raise DataError(f"{data.log.path}: no request is in the part '{found}'; choose another")
         keys = item_keys(data.log, run.settings, item)
         (items, dim), (written, repeated) = (0, 0), (0, 0)
         # Vectors first: what is wrong with them is found before hours of scoring.
