@@ -116,8 +116,8 @@ def trec_lines(rows: pl.DataFrame, *, tag: str, score: str) -> pl.DataFrame:
         ...     {"request_id": 7, "item_key": ["a", "b", "c"], "rank": [2, None, 1], "s": 0.5},
         ...     schema_overrides={"s": pl.Float32},
         ... )
-        >>> for line in trec_lines(rows, tag="x", score="s").iter_rows():
-        ...     print(*line)
+        >>> lines = trec_lines(rows, tag="x", score="s")
+        >>> print(lines.write_csv(include_header=False, separator=" "), end="")
         7 Q0 c 1 0.5 x
         7 Q0 a 2 0.49999997 x
     """
