@@ -23,6 +23,7 @@ from cascaderank.metrics import (
 from cascaderank.runs import score_files, score_run
 from cascaderank.runs.item_keys import item_keys
 from cascaderank.runs.load import load_run
+from cascaderank.runs.new_files import new_file
 from cascaderank.runs.parts import part_of
 from cascaderank.runs.score_files import format_of, trec_lines
 from cascaderank.runs.score_run import VECTOR_FILES
@@ -313,6 +314,19 @@ def test_an_interrupted_writer_leaves_nothing(shop_run, shop, tmp_path, monkeypa
         score(shop_run, shop.path, to=target, part="all", item="video", overwrite=True)
     assert [p.name for p in target.parent.iterdir()] == ([name] if before else [])
     assert before is None or target.read_bytes() == before
+
+
+def test_files_of_a_killed_process_are_removed_and_those_of_a_living_one_are_not(tmp_path):
+    target, killed = tmp_path / "s[1].run", tmp_path / ".s[1].run.0000.partial"
+    killed.write_text("half")
+    other = tmp_path / ".s2.run.0000.partial"
+    other.write_text("of another file")
+    with new_file(target) as first, new_file(target) as second:
+        assert sorted(tmp_path.iterdir()) == sorted([first, second, other])
+        first.write_text("first")
+        second.write_text("second")
+    assert sorted(tmp_path.iterdir()) == sorted([target, other])
+    assert target.read_text() == "first"
 
 
 def test_files_have_the_permissions_of_the_user(shop_run, shop, tmp_path):

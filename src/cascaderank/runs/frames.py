@@ -103,7 +103,7 @@ def request_rows(
             raise SchemaError(
                 f"history feature '{name}' must be a list per request; found {frame.schema[name]}"
             )
-    if all(isinstance(frame.schema[name], pl.List) for name in items):
+    if all(_depth(frame.schema[f.name]) > _values(f) for f in schema.of(Role.ITEM)):
         nulls = [name for name in items if frame[name].null_count()]
         if nulls:
             raise SchemaError(
@@ -183,3 +183,17 @@ def inner_type(column: pl.Series) -> pl.DataType:
     """Return the element type of a column of lists; that of any other column is its own type."""
     inner = column.dtype.inner if isinstance(column.dtype, pl.List) else column.dtype
     return inner() if isinstance(inner, type) else inner
+
+
+def _depth(dtype: pl.DataType) -> int:
+    """Return the levels of lists of a column."""
+    depth = 0
+    while isinstance(dtype, pl.List | pl.Array):
+        inner = dtype.inner
+        dtype, depth = inner() if isinstance(inner, type) else inner, depth + 1
+    return depth
+
+
+def _values(feature: Feature) -> int:
+    """Return the levels of lists of one candidate: 1 for a feature with several values."""
+    return int(getattr(feature, "multiple", False))

@@ -1,12 +1,19 @@
 """Files that are written completely or not at all, block by block."""
 
+import glob
 import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from cascaderank.errors import ConfigError, RunError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no fcntl: files of killed processes stay
+    fcntl = None  # type: ignore[assignment]
 
 
 def check_free(paths: Iterable[Path], *, overwrite: bool) -> None:
@@ -30,8 +37,9 @@ def check_free(paths: Iterable[Path], *, overwrite: bool) -> None:
 def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a hidden path in the same folder, which is renamed to ``path`` at exit.
 
-    After an error, or an interrupt, the hidden file is removed and ``path`` is unchanged. The
-    folder is created if it does not exist.
+    After an error, or an interrupt, the hidden file is removed and ``path`` is unchanged. A hidden
+    file of a process that was killed is removed by the next writer of the same file. The folder is
+    created if it does not exist.
 
     Args:
         path: file to write, a string or a path; a file of that name is replaced.
@@ -51,11 +59,15 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        hidden.touch(exist_ok=False)  # with the permissions of the user's umask
-        yield hidden
-        with hidden.open("rb+") as file:
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+            with leftover.open("rb") as file:
+                if _locked(file):
+                    leftover.unlink(missing_ok=True)
+        with hidden.open("xb") as file:  # with the permissions of the user's umask
+            _locked(file)
+            yield hidden
             os.fsync(file.fileno())
-        hidden.replace(path)
+            hidden.replace(path)
     except OSError as error:
         raise RunError(
             f"{path}: cannot be written: {error.strerror or error}; choose another place"
@@ -63,3 +75,13 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # such as a parent that is no folder
             hidden.unlink(missing_ok=True)
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Lock an open file until it is closed; return whether no other process holds the lock."""
+    held = False
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+    return held
