@@ -7,7 +7,7 @@ data, the latter with the model.
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -269,6 +269,17 @@ class FittedSchema(Schema):
     def codes(self, feature: Feature) -> int:
         """Return the number of codes of a categorical feature, including slot 0."""
         return feature.size or len(self.vocabularies[feature.vocabulary]) + 1
+
+    def only(self, names: Collection[str]) -> "FittedSchema":
+        """Return the schema with the named features only, in the order of this schema."""
+        features = tuple(f for f in self.features if f.name in names)
+        used = {f.vocabulary for f in features}
+        vocabularies = {n: values for n, values in self.vocabularies.items() if n in used}
+        moments = {n: values for n, values in self.moments.items() if n in names}
+        # Not validated again: vocabularies can have millions of values.
+        return self.model_copy(
+            update={"features": features, "vocabularies": vocabularies, "moments": moments}
+        )
 
     def plain(self) -> Schema:
         """Return the schema without the statistics of the training requests."""

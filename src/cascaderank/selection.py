@@ -78,6 +78,26 @@ def top(scores: Tensor, m: int, mask: Tensor | None = None) -> Tensor:
     return keep(best_first(scores), mask, check_size(m, "m"))
 
 
+def final_ranks(scores: Tensor, alive: Tensor) -> Tensor:
+    """Return the rank of each candidate among those alive.
+
+    Args:
+        scores: ``[..., list]`` floating point, those of the last stage for the final list.
+        alive: ``[..., list]`` bool, candidates that take part.
+
+    Returns:
+        ``[..., list]`` int64, 1 is the best; 0 for a candidate that is not alive.
+
+    Examples:
+        >>> final_ranks(torch.tensor([1.0, 3.0, 2.0]), torch.tensor([True, False, True])).tolist()
+        [2, 0, 1]
+    """
+    order = best_first(scores)
+    ranked = alive.gather(-1, order)
+    ranks = ranked.cumsum(-1) * ranked
+    return torch.zeros_like(ranks).scatter(-1, order, ranks)
+
+
 def best_first(scores: Tensor) -> Tensor:
     """Return the indices of the candidates, best first, ``[..., list]`` int64, with padding."""
     ranked = scores.masked_fill(scores.isnan(), -torch.inf)

@@ -21,6 +21,7 @@ from cascaderank.cli.ls import ls
 from cascaderank.cli.prepare import prepare
 from cascaderank.cli.profile import profile
 from cascaderank.cli.prune import prune
+from cascaderank.cli.score import score
 from cascaderank.cli.simulate import simulate
 from cascaderank.cli.train import train
 
@@ -64,6 +65,7 @@ for command in (
     simulate,
     train,
     evaluate,
+    score,
     compare,
     heatmap,
     profile,

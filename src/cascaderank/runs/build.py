@@ -30,6 +30,17 @@ def build_cascade(settings: RunSettings, schema: FittedSchema) -> Cascade:
     return Cascade(stages, settings.quotas)
 
 
+def schema_of_stages(settings: RunSettings, schema: FittedSchema) -> FittedSchema:
+    """Return the part of a fitted schema that the stages of a run read.
+
+    Args:
+        settings: settings of the run.
+        schema: schema fitted to the training requests.
+    """
+    read = {f.name for stage in settings.stages.values() for f in schema.select(stage.features)}
+    return schema.only(read)
+
+
 def build_run_objective(settings: RunSettings, log: RequestLog) -> Objective:
     """Build the objective of a run for its stages, quotas, ground truth and levels.
 

@@ -121,6 +121,7 @@ def encoded_data(
     schema: FittedSchema,
     *,
     split: Split,
+    labels: bool = True,
     folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[RunData]:
@@ -131,6 +132,7 @@ def encoded_data(
         log: the request log.
         schema: schema fitted to the training requests of the run.
         split: row numbers of the training, validation and test requests.
+        labels: whether batches have labels, which need the columns of the target.
         folder: locked folder for the encoded columns, as in :func:`run_data`.
         progress: receives the progress of the encoding.
 
@@ -143,7 +145,7 @@ def encoded_data(
         encoded = EncodedLog.build(
             log,
             schema,
-            target=settings.data.target,
+            target=settings.data.target if labels else None,
             folder=columns,
             history_length=settings.data.history_length,
             progress=progress.advance,

@@ -230,7 +230,8 @@ def _joined(
     totals: dict[str, int] = {}
     with ColumnFiles(folder) as files:
         for chunk in chunks:
-            order = _random_order(np.diff(chunk.offsets), rows, seed)
+            numbers = np.arange(rows, rows + chunk.requests)
+            order = shuffled_order(np.diff(chunk.offsets), numbers, seed=seed)
             tables = _tables(chunk)
             for key, values in _columns(chunk, tables).items():
                 files.append(key, values[order] if key.startswith(_CANDIDATE_KEYS) else values)
@@ -321,19 +322,31 @@ def _days_of(parts: Sequence[Part]) -> NDArray[np.int32] | None:
     return np.repeat(numbers, [part.requests for part in parts])
 
 
-def _random_order(lengths: NDArray[np.int64], first: int, seed: int) -> NDArray[np.int64]:
-    """Return an order that shuffles the candidates inside each request, by seed and row.
+def shuffled_order(
+    lengths: NDArray[np.int64], rows: NDArray[np.int64], *, seed: int = 0
+) -> NDArray[np.int64]:
+    """Return the order in which :meth:`EncodedLog.build` stores the candidates of some requests.
+
+    Candidates are shuffled inside each request, by seed and row.
 
     Args:
         lengths: ``[requests]`` number of candidates of each request.
-        first: row of the first request in the log.
+        rows: ``[requests]`` row of each request in the log.
         seed: seed of the order.
+
+    Returns:
+        ``[candidates]``: index of the logged candidate at each place, requests one after another.
+
+    Examples:
+        >>> order = shuffled_order(np.array([3, 2]), np.array([7, 4]))
+        >>> sorted(order[:3].tolist()), sorted(order[3:].tolist())
+        ([0, 1, 2], [3, 4])
     """
-    rows = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths).view(np.uint64)
-    keys = mix((rows + np.uint64(first)) ^ seeded(seed))
-    keys = mix(keys ^ positions_within(lengths).view(np.uint64))
-    # Sort by row, so that candidates stay in their request, and then by 32 random bits.
-    return ((rows << np.uint64(32)) | (keys >> np.uint64(32))).argsort(kind="stable")
+    local = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths).view(np.uint64)
+    numbers = np.repeat(rows.astype(np.int64), lengths).view(np.uint64)
+    keys = mix(mix(numbers ^ seeded(seed)) ^ positions_within(lengths).view(np.uint64))
+    # Sort by request, so that candidates stay in theirs, and then by 32 random bits.
+    return ((local << np.uint64(32)) | (keys >> np.uint64(32))).argsort(kind="stable")
 
 
 def _ignore(requests: int) -> None:
