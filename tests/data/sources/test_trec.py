@@ -153,7 +153,9 @@ def test_names_are_tags_or_files_if_asked_for(folder, tmp_path):
     read(tmp_path, folder, names="tag")
     assert notes(tmp_path)["systems"] == ["x", "y", "sparse"]  # a file with two tags has no tag
     assert notes(tmp_path)["several_tags_in"] == [str(folder / "sparse")]
-    with pytest.raises(DataError, match=r"once per system \('input', named by names='file'\)"):
+    with pytest.raises(
+        DataError, match=r"once per system \(both are 'input'\), or set names='tag'"
+    ):
         read(tmp_path, archive(folder, a=BM25, b=DENSE), names="file", overwrite=True)
 
 

@@ -13,7 +13,13 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _LINES_PER_CALL = 4096
 
 
-def input_files(from_: Inputs, patterns: Sequence[str], *, what: str) -> list[Path]:
+def input_files(
+    from_: Inputs,
+    patterns: Sequence[str],
+    *,
+    what: str,
+    also: Callable[[Path], bool] = lambda _: False,
+) -> list[Path]:
     """Return the given files, and the matching files of the given folders.
 
     Args:
@@ -22,6 +28,7 @@ def input_files(from_: Inputs, patterns: Sequence[str], *, what: str) -> list[Pa
             hidden files.
         patterns: shell patterns of file names, in lower case; each also matches with ``.gz``.
         what: description of the files for messages, such as ``"LETOR files"``.
+        also: whether a file of a folder is returned that matches no pattern.
 
     Returns:
         At least one file, in the order of ``from_``, without duplicates.
@@ -36,7 +43,8 @@ def input_files(from_: Inputs, patterns: Sequence[str], *, what: str) -> list[Pa
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = [p for p in sorted(path.iterdir()) if p.is_file() and _matches(p, patterns)]
+            inside = [p for p in sorted(path.iterdir()) if p.is_file()]
+            inside = [p for p in inside if _matches(p, patterns) or also(p)]
             if not inside:
                 raise DataError(
                     f"{path}: expected {what} in this folder, found no file named "

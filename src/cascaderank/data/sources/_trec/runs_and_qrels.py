@@ -95,7 +95,8 @@ def read_trec(
         if use_tag and file.tag is not None:
             named_by_tag.add(system)
     for system, own in by_system.items():
-        _check_queries(own, f"once per system ('{system}', named by names='{names}')")
+        other = "file" if system in named_by_tag else "tag"
+        _check_queries(own, f"once per system (both are '{system}'), or set names='{other}'")
     _check_queries(judgments, "once in the qrels")
     return RunsAndQrels(
         runs={system: pl.concat([f.table for f in own]) for system, own in by_system.items()},
