@@ -15,6 +15,7 @@ from cascaderank.cli.demo import demo
 from cascaderank.cli.evaluate import evaluate
 from cascaderank.cli.fields import fields, select
 from cascaderank.cli.heatmap import heatmap
+from cascaderank.cli.init import init
 from cascaderank.cli.ls import ls
 from cascaderank.cli.prepare import prepare
 from cascaderank.cli.profile import profile
@@ -39,6 +40,7 @@ app = typer.Typer(
 for command in (
     demo,
     prepare,
+    init,
     simulate,
     train,
     evaluate,

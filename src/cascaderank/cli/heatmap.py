@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, Changes, emit_json, notify, numbers, user_errors
+from cascaderank.cli.shell import (
+    AsJson,
+    Bars,
+    Changes,
+    emit_json,
+    notify,
+    notify_defaults,
+    numbers,
+    user_errors,
+)
 
 
 @user_errors
@@ -46,6 +55,7 @@ def heatmap(
     from cascaderank.settings.run import read_settings
 
     settings = read_settings(config, changes or [])
+    notify_defaults(settings)
     folder = run or Path("runs") / f"{config.stem}-heatmap"
     with Bars() as bars:
         result = run_heatmap(
