@@ -17,6 +17,7 @@ from cascaderank.cli.demo import demo
 from cascaderank.cli.evaluate import evaluate
 from cascaderank.cli.fields import fields, select
 from cascaderank.cli.heatmap import heatmap
+from cascaderank.cli.init import init
 from cascaderank.cli.ls import ls
 from cascaderank.cli.prepare import prepare
 from cascaderank.cli.profile import profile
@@ -62,6 +63,7 @@ def options(
 for command in (
     demo,
     prepare,
+    init,
     simulate,
     train,
     evaluate,

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, notify, user_errors
+from cascaderank.cli.shell import (
+    AsJson,
+    Bars,
+    Changes,
+    emit,
+    emit_json,
+    notify,
+    notify_defaults,
+    user_errors,
+)
 
 
 @user_errors
@@ -27,6 +36,7 @@ def train(
     from cascaderank.training.train_run import train_run
 
     settings = read_settings(config, changes or [])
+    notify_defaults(settings)
     folder = run or Path("runs") / config.stem
     complete = folder.is_dir() and RunFolder(folder).complete
     with Bars() as bars:

@@ -23,6 +23,7 @@ from cascaderank.progress import Progress, Silent
 from cascaderank.runs.build import build_run_objective
 from cascaderank.runs.data import RunData, check_log, run_data
 from cascaderank.runs.folder import locked, write_json
+from cascaderank.runs.log_defaults import resolved
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.evaluate_run import evaluate_rows
 
@@ -70,6 +71,7 @@ def compare(
     methods = methods_of(settings, settings.compare.objectives)
     check_reference(settings, settings.compare.objectives)
     log = RequestLog.open(settings.data.path)
+    settings = resolved(settings, log)
     for method in methods:
         _check(method, settings, log)
     folds = folds_of(settings, log)

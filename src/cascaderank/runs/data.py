@@ -19,6 +19,7 @@ from cascaderank.data.split import Rows, Split, split_requests
 from cascaderank.errors import ConfigError, DataError, RunError, SchemaError
 from cascaderank.progress import Progress, Silent
 from cascaderank.runs.folder import RunFolder, scratch
+from cascaderank.runs.log_defaults import target_of
 from cascaderank.schema import FittedSchema
 from cascaderank.settings.run import RunSettings
 
@@ -145,7 +146,7 @@ def encoded_data(
         encoded = EncodedLog.build(
             log,
             schema,
-            target=settings.data.target if labels else None,
+            target=target_of(settings, log) if labels else None,
             folder=columns,
             history_length=settings.data.history_length,
             progress=progress.advance,

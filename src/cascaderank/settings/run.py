@@ -44,9 +44,10 @@ class DataSettings(Settings):
     """Request log, labels, split and histories."""
 
     path: Path = Field(description="Folder of the request log, see `cascaderank prepare`.")
-    target: TargetSettings = Field(
-        "funnel",
-        description="Definition of the labels: a name, or a table with a label z for each level.",
+    target: TargetSettings | None = Field(
+        None,
+        description="Definition of the labels: a name, or a table with a label z for each level; "
+        "default: funnel for a log with levels, label for one with labels alone.",
     )
     split: SplitSettings = Field(
         RequestSplit(), description="Split into training, validation and test requests."

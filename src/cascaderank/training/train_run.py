@@ -16,6 +16,7 @@ from cascaderank.runs.data import RunData, run_data
 from cascaderank.runs.environment import environment
 from cascaderank.runs.folder import RunFolder, locked, write_atomically, write_json
 from cascaderank.runs.load import load_run
+from cascaderank.runs.log_defaults import resolved
 from cascaderank.runs.seeding import deterministic, pick_device
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.domain_checks import check_domains
@@ -57,10 +58,11 @@ def train_run(
         ConfigError: if the cascade or the objective cannot be built.
     """
     progress = progress or Silent()
+    log = data.log if data else RequestLog.open(settings.data.path)
+    settings = resolved(settings, log)
     run = RunFolder(Path(folder))
     with locked(run.path):
         claim(run, settings)
-        log = data.log if data else RequestLog.open(settings.data.path)
         check_same_data(run, log)
         if run.complete:
             return read_result(run)

@@ -14,7 +14,12 @@ _LINES_PER_CALL = 4096
 
 
 def input_files(
-    from_: Inputs, patterns: Sequence[str], *, what: str, recursive: bool = False
+    from_: Inputs,
+    patterns: Sequence[str],
+    *,
+    what: str,
+    recursive: bool = False,
+    also: Callable[[Path], bool] = lambda _: False,
 ) -> list[Path]:
     """Return the given files, and the matching files of the given folders.
 
@@ -27,6 +32,7 @@ def input_files(
         what: description of the files for messages, such as ``"LETOR files"``.
         recursive: whether to include the folders inside a folder, sorted by path. Hidden folders
             and those that begin with ``_``, such as ``_temporary``, are skipped.
+        also: whether a file of a folder is returned that matches no pattern.
 
     Returns:
         At least one file, in the order of ``from_``, without duplicates.
@@ -41,11 +47,11 @@ def input_files(
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += _inside(path, patterns, what=what, recursive=recursive)
+            files += _inside(path, patterns, what=what, recursive=recursive, also=also)
         elif path.exists():
             files.append(path)
         elif any(c in str(path) for c in "*?["):
-            files += _matched(path, patterns, what=what, recursive=recursive)
+            files += _matched(path, patterns, what=what, recursive=recursive, also=also)
         else:
             raise DataError(f"{path}: expected {what}, found no such file or folder")
     resolved: set[Path] = set()
@@ -59,10 +65,17 @@ def input_files(
 
 
 def _inside(
-    folder: Path, patterns: Sequence[str], *, what: str, recursive: bool, must: bool = True
+    folder: Path,
+    patterns: Sequence[str],
+    *,
+    what: str,
+    recursive: bool,
+    also: Callable[[Path], bool],
+    must: bool = True,
 ) -> list[Path]:
     """Return the matching files of a folder, at least one if there ``must`` be."""
-    files = [p for p in sorted(folder.iterdir()) if p.is_file() and _matches(p, patterns)]
+    files = [p for p in sorted(folder.iterdir()) if p.is_file()]
+    files = [p for p in files if _matches(p, patterns) or also(p)]
     if recursive:
         inside = (p for p in folder.rglob("*") if p.parent != folder and _matches(p, patterns))
         files += [p for p in inside if p.is_file() and not _is_skipped(p.parent, folder)]
@@ -79,7 +92,14 @@ def _is_skipped(folder: Path, root: Path) -> bool:
     return any(part.startswith((".", "_")) for part in folder.relative_to(root).parts)
 
 
-def _matched(pattern: Path, patterns: Sequence[str], *, what: str, recursive: bool) -> list[Path]:
+def _matched(
+    pattern: Path,
+    patterns: Sequence[str],
+    *,
+    what: str,
+    recursive: bool,
+    also: Callable[[Path], bool],
+) -> list[Path]:
     """Return the files that a glob matches, and those of the folders that it matches."""
     relative = str(pattern.relative_to(pattern.anchor))
     found = sorted(Path(pattern.anchor).glob(relative))
@@ -91,7 +111,9 @@ def _matched(pattern: Path, patterns: Sequence[str], *, what: str, recursive: bo
         if path.is_file():
             files[path] = None
         else:
-            inside = _inside(path, patterns, what=what, recursive=recursive, must=False)
+            inside = _inside(
+                path, patterns, what=what, recursive=recursive, also=also, must=False
+            )
             files |= dict.fromkeys(inside)
     if not files:
         raise DataError(
