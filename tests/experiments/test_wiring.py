@@ -90,7 +90,7 @@ def test_a_heat_map_trains_every_fold_with_every_seed(funnel, settings_for, tmp_
             assert (used.train.seed, used.data.split.fold) == (seed, fold)
             requests = pl.read_parquet(run / "per_request.parquet")
             tested += requests["row"].to_list()
-            of_seed.append(requests["recall@10@5/ranking"].to_numpy())
+            of_seed.append(requests["all_candidates/recall@10@5/ranking"].to_numpy())
         by_seed.append(np.concatenate(of_seed))
     assert sorted(tested) == sorted([*range(240)] * 2)
     assert not np.array_equal(*by_seed)
@@ -121,7 +121,9 @@ def test_the_metrics_of_a_stage_gain_over_the_reference(settings_for):
     for seen in runs.values():
         for values in seen.values.values():
             for place, stage in enumerate(("retrieval", "ranking")):
-                values[f"ndcg@5/{stage}"] = [v * (0.5 + place / 4) for v in values["joint_recall"]]
+                values[f"all_candidates/ndcg@5/{stage}"] = [
+                    v * (0.5 + place / 4) for v in values["joint_recall"]
+                ]
     found = summarise(settings, runs, dataset="log", fold_names=["fold 0"])
     of = {m.name: {v.stage: v for v in m.stage_metrics} for m in found.methods}
     for stage in ("retrieval", "ranking"):

@@ -21,6 +21,6 @@ METRICS: Registry[Callable[..., Tensor]] = Registry(
     "metric",
     "cascaderank.metrics",
     suffix="_metric",
-    given=("mask",),
+    given=("mask", "retrieved"),
     reserved=(*ALIASES, *POOLED, CONSISTENCY, *ERRORS),
 )

@@ -4,7 +4,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from cascaderank.experiments.results import Comparison, StageMetric
+from cascaderank.experiments.metric_results import StageMetric
+from cascaderank.experiments.results import Comparison
 from cascaderank.experiments.retrieval_metrics import SearchMetric
 from cascaderank.reports import cells
 
