@@ -172,7 +172,7 @@ def test_real_runs_are_measured_as_by_ir_measures(data_folder, tmp_path):
         }
     )
     with run_data(settings) as data:
-        _, cascade = build_baseline("stage_fusion:*_score", settings, data)
+        cascade = build_baseline("rank_fusion:*_score", settings, data).cascade
         rows = np.arange(data.encoded.requests)
         batch = next(RequestLoader(data.encoded, rows, batch_size=len(rows)).epoch(0))
     # Ties are broken by the order of the list in the cascade, and by the id in ir-measures.

@@ -33,7 +33,8 @@ def test_baselines_are_evaluated_on_the_test_requests_with_every_seed(
 
     def recall(baseline, part, seed=0):
         with run_data(settings) as data:
-            _, cascade = build_baseline(baseline, settings.changed({"train.seed": seed}), data)
+            seeded = settings.changed({"train.seed": seed})
+            cascade = build_baseline(baseline, seeded, data).cascade
             loader = RequestLoader(data.encoded, getattr(data.split, part), batch_size=99)
             report = evaluate(cascade, loader, k=10, bootstrap=1)
         return report.metrics["joint_recall"].mean
@@ -68,8 +69,8 @@ def test_the_best_feature_is_chosen_on_the_training_requests(tmp_path):
         }
     )
     with run_data(settings) as data:
-        name, _ = build_baseline("best_feature", settings, data)
-    assert name == "best single: good"
+        best = build_baseline("best_feature", settings, data)
+    assert set(best.chosen.values()) == {"good"}
 
 
 def test_a_heat_map_trains_every_fold_with_every_seed(funnel, settings_for, tmp_path):
