@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cascaderank.batch import RequestBatch
-from cascaderank.data.log.request_log import RequestLogWriter
+from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
 from cascaderank.errors import ConfigError, SchemaError
 from cascaderank.experiments.baselines import (
     BASELINES,
@@ -17,6 +17,8 @@ from cascaderank.experiments.baselines import (
     build_baseline,
     default_baselines,
 )
+from cascaderank.experiments.compare import _sees_more
+from cascaderank.experiments.methods import methods_of
 from cascaderank.runs.data import run_data
 from cascaderank.schema import Feature, Schema
 from cascaderank.settings.run import check_settings
@@ -206,3 +208,22 @@ def test_every_baseline_scores_every_candidate(settings, name):
         scores = cascade(batch)
     assert scores.shape == (2, *batch.mask.shape)
     assert scores.isfinite().all()
+
+
+def test_methods_with_more_features_than_a_stage_may_use_are_found(settings, log):
+    settings = settings.changed({"stages.a.features": ["good"]})
+    settings = settings.changed(
+        {
+            "compare.variants": {
+                "wide": {"objective.name": "bce", "stages.a.features": ["good", "bad"]},
+                "narrow": {"objective.name": "bce", "stages.b.features": ["some"]},
+            },
+            "compare.grid": {"lcron": {"stages.a.features": [["good"], ["bad"]]}},
+        }
+    )
+    names = ("bce", "wide", "narrow", "lcron", "lightgbm_lambdarank")
+    request_log = RequestLog.open(log)
+    more = {m.name: _sees_more(m, settings, request_log) for m in methods_of(settings, names)}
+    assert more == {
+        "bce": False, "wide": True, "narrow": False, "lcron": True, "lightgbm_lambdarank": True,
+    }  # fmt: skip
