@@ -57,7 +57,7 @@ def test_the_table_summarises_the_data_set(inputs, tmp_path):
         "label 0: 1, 1: 1, 2: 1",
         "files 1",
     } <= lines
-    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert max(map(len, done.stdout.splitlines())) <= 80
     assert done.stderr == f"wrote the data set to {tmp_path / 'log'}\n"
 
 

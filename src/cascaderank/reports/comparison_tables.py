@@ -1,4 +1,6 @@
-"""Tables of a comparison for the terminal, at most 100 characters wide."""
+"""Tables of a comparison for the terminal, at most 80 characters wide."""
+
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.markup import escape
@@ -8,8 +10,9 @@ from cascaderank.experiments.metric_results import StageMetric
 from cascaderank.experiments.results import Comparison
 from cascaderank.experiments.retrieval_metrics import SearchMetric
 from cascaderank.reports import cells
+from cascaderank.reports.table_width import WIDTH, column_groups
 
-_METRICS_PER_TABLE = 3  # as fit into 100 characters
+_LONGEST_HEADING = 24  # longer names of stages and metrics are folded
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
@@ -23,7 +26,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     """
     return [
         recall_table(comparison),
-        stage_table(comparison),
+        *stage_tables(comparison),
         *metric_tables(comparison),
         *search_tables(comparison),
         cost_table(comparison),
@@ -55,49 +58,37 @@ def recall_table(comparison: Comparison) -> Table:
     return table
 
 
-def stage_table(comparison: Comparison) -> Table:
-    """Return a table of recall and NDCG of each stage, and of the ground truth between stages."""
+def stage_tables(comparison: Comparison) -> list[Table]:
+    """Return tables of recall and NDCG of each stage, and of the ground truth between stages."""
     caption = (
-        "recall, NDCG: of the stage alone over the whole list, at its quota and at the size of the "
-        "ground\ntruth, linear gain."
+        "recall, NDCG: of the stage alone over the whole list, at its quota and at the\n"
+        "size of the ground truth, linear gain."
     )
-    table = _table("\nStages", caption)
-    stages = list(comparison.methods[0].stage_recall) if comparison.methods else []
+    methods = comparison.methods
+    stages = list(methods[0].stage_recall) if methods else []
     # Survival equals the recall of the stage after the first, and the joint recall after the last.
     between = stages[1:-1]
     if between:
-        table.caption = f"{caption} alive: share of the ground truth that remains after it."
-    for stage in stages:
-        heading = "recall  NDCG" + " alive" * (stage in between)
-        table.add_column(f"{escape(stage)}\n{heading}", justify="right", no_wrap=True)
-    for m in comparison.methods:
-        row = []
-        for stage in stages:
-            values = [m.stage_recall[stage], m.stage_ndcg[stage]]
-            values += [m.stage_survival[stage]] * (stage in between)
-            row.append(" ".join(f"{cells.share(v):>5}" for v in values))
-        table.add_row(*map(escape, [m.name, *row]))
-    return table
+        caption += " alive: share of the ground truth that\nremains after it."
+    headings = [f"{stage}\nrecall  NDCG" + " alive" * (stage in between) for stage in stages]
+    rows = {}
+    for m in methods:
+        values = {s: [m.stage_recall[s], m.stage_ndcg[s]] for s in stages}
+        for stage in between:
+            values[stage].append(m.stage_survival[stage])
+        rows[m.name] = [" ".join(f"{cells.share(v):>5}" for v in values[stage]) for stage in stages]
+    return _tables_of("\nStages", caption, headings, rows)
 
 
 def metric_tables(comparison: Comparison) -> list[Table]:
     """Return tables of the additional metrics of single stages, with intervals and gains."""
     methods = comparison.methods
-    count = len(methods[0].stage_metrics) if methods else 0
-    tables = []
-    for start in range(0, count, _METRICS_PER_TABLE):
-        chosen = slice(start, start + _METRICS_PER_TABLE)
-        caption = "[..]: interval; below it the gain, if any."
-        table = _table("\nMetrics of single stages", caption)
-        several = len({v.stage for v in methods[0].stage_metrics}) > 1
-        for v in methods[0].stage_metrics[chosen]:
-            heading = f"{escape(v.stage)}\n{v.metric}" if several else v.metric
-            table.add_column(heading, justify="right", no_wrap=True)
-        for m in methods:
-            row = [_metric_cell(v) for v in m.stage_metrics[chosen]]
-            table.add_row(*map(escape, [m.name, *row]))
-        tables.append(table)
-    return tables
+    metrics = methods[0].stage_metrics if methods else ()
+    several = len({v.stage for v in metrics}) > 1
+    headings = [f"{v.stage}\n{v.metric}" if several else v.metric for v in metrics]
+    rows = {m.name: [_metric_cell(v) for v in m.stage_metrics] for m in methods}
+    caption = "[..]: interval; below it the gain, if any."
+    return _tables_of("\nMetrics of single stages", caption, headings, rows)
 
 
 def _metric_cell(v: StageMetric | SearchMetric) -> str:
@@ -109,22 +100,13 @@ def _metric_cell(v: StageMetric | SearchMetric) -> str:
 def search_tables(comparison: Comparison) -> list[Table]:
     """Return tables of full-catalogue retrieval of the first stage, with intervals, gains and p."""
     methods = [m for m in comparison.methods if m.search]
-    count = len(methods[0].search) if methods else 0
-    tables = []
-    for start in range(0, count, _METRICS_PER_TABLE):
-        chosen = slice(start, start + _METRICS_PER_TABLE)
-        caption = (
-            "[..]: interval; below it the gain, then p of Welch's t test over repeated runs,\n"
-            "Holm-adjusted; it generalises to other seeds, not to other requests."
-        )
-        table = _table("\nSearch of all items by the first stage", caption)
-        for v in methods[0].search[chosen]:
-            table.add_column(v.metric, justify="right", no_wrap=True)
-        for m in methods:
-            row = [_search_cell(v) for v in m.search[chosen]]
-            table.add_row(*map(escape, [m.name, *row]))
-        tables.append(table)
-    return tables
+    headings = [v.metric for v in methods[0].search] if methods else []
+    rows = {m.name: [_search_cell(v) for v in m.search] for m in methods}
+    caption = (
+        "[..]: interval; below it the gain, then p of Welch's t test over repeated runs,\n"
+        "Holm-adjusted; it generalises to other seeds, not to other requests."
+    )
+    return _tables_of("\nSearch of all items by the first stage", caption, headings, rows)
 
 
 def _search_cell(v: SearchMetric) -> str:
@@ -145,7 +127,7 @@ def cost_table(comparison: Comparison) -> Table:
     for column in ("s", "MB", *["tried"] * tuned):
         table.add_column(column, justify="right", no_wrap=True)
     names = table.columns[0]
-    names.ratio, names.width = None, min(28, max(len("method"), *(len(m.name) for m in rows)))
+    names.ratio, names.width = None, min(20, max(len("method"), *(len(m.name) for m in rows)))
     table.add_column(
         "chosen" * tuned, overflow="fold", ratio=1
     )  # an empty column takes the remaining width
@@ -159,13 +141,36 @@ def cost_table(comparison: Comparison) -> Table:
 def _table(title: str, caption: str) -> Table:
     table = Table(
         title=escape(title),
-        caption=escape(caption),
+        caption=escape(caption) or None,
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1),
+        padding=(0, 1, 0, 0),
         pad_edge=False,
-        width=100,
+        width=WIDTH,
     )
     table.add_column("method", overflow="fold", ratio=1)
     return table
+
+
+def _tables_of(
+    title: str, caption: str, headings: Sequence[str], rows: Mapping[str, Sequence[str]]
+) -> list[Table]:
+    """Return as many tables as the columns need; rows are given by the name of the method."""
+    columns = [[heading, *(row[i] for row in rows.values())] for i, heading in enumerate(headings)]
+    widths = [max(map(_width, column)) for column in columns]
+    groups = column_groups(widths)
+    tables = []
+    for chosen in groups:
+        table = _table(title, caption if chosen is groups[-1] else "")
+        for heading, width in zip(headings[chosen], widths[chosen], strict=True):
+            table.add_column(escape(heading), justify="right", overflow="fold", width=width)
+        for name, row in rows.items():
+            table.add_row(*map(escape, [name, *row[chosen]]))
+        tables.append(table)
+    return tables
+
+
+def _width(text: str) -> int:
+    """Return the width of a cell, whose lines are folded at the longest heading."""
+    return min(_LONGEST_HEADING, max(map(len, text.splitlines()), default=0))

@@ -1,6 +1,7 @@
-"""Tables of an evaluation report for the terminal, at most 100 characters wide."""
+"""Tables of an evaluation report for the terminal, at most 80 characters wide."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cascaderank.data.loading.candidates import SEARCH_METRICS
@@ -31,20 +32,17 @@ def metric_table(report: Report) -> "Table":
         [['mrr'], ['0.5000']]
     """
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(
-        title="Metrics of single stages", title_justify="left", box=None, header_style="bold"
-    )
+    table = _table("Metrics of single stages")
     table.add_column("stage", max_width=24, overflow="fold")
-    table.add_column("metric")
+    table.add_column("metric", overflow="fold")
     for heading in ("mean", f"{report.confidence:.0%} interval", "requests", "undefined"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, stage in report.stages.items():
         for metric, summary in stage.metrics.items():
             table.add_row(
                 escape(name),
-                metric,
+                escape(metric),
                 _number(summary),
                 _interval(summary),
                 f"{summary.requests:,}",
@@ -65,25 +63,24 @@ def funnel_table(report: Report) -> "Table":
         >>> evaluator.update(scores, torch.tensor([[2.0, 0.0, 1.0, 0.0]]))
         >>> table = funnel_table(evaluator.report())
         >>> [str(column.header).split() for column in table.columns][2:4]
-        [['recall', '@quota@2'], ['NDCG@2', 'linear']]
+        [['recall', '@quota', '@2'], ['NDCG', 'linear', '@2']]
     """
     from rich.markup import escape
-    from rich.table import Table
 
     size = "" if report.k is None else f"@{report.k}"
-    table = Table(title="Funnel", title_justify="left", box=None, header_style="bold")
-    table.add_column("\nstage", max_width=24, overflow="fold")
+    table = _table("Funnel")
+    table.add_column("stage", max_width=24, overflow="fold")
     for heading in (
-        "\nquota",
-        f"recall\n@quota{size}",
-        f"NDCG{size}\nlinear",
-        f"NDCG{size}\n2^y - 1",
+        "quota",
+        f"recall\n@quota\n{size}",
+        f"NDCG\nlinear\n{size}",
+        f"NDCG\n2^y - 1\n{size}",
         "alive\nafter",
         "lost\nhere",
         "ranks\nshort",
-        "joint,\nif perfect",
+        "joint,\nif\nperfect",
     ):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading.strip(), justify="right", no_wrap=True)
     for name, stage in report.stages.items():
         table.add_row(
             escape(name),
@@ -112,20 +109,11 @@ def summary_table(report: Report) -> "Table":
         >>> summary_table(evaluator.report()).caption
         '1 of 2 requests have no ground truth'
     """
-    from rich.table import Table
-
     notes = list(report.notes)
     if report.without_ground_truth:
         undefined, requests = f"{report.without_ground_truth:,}", f"{report.requests:,}"
         notes.insert(0, f"{undefined} of {requests} requests have no ground truth")
-    table = Table(
-        title="Cascade",
-        title_justify="left",
-        box=None,
-        header_style="bold",
-        caption="\n".join(notes) or None,
-        caption_justify="left",
-    )
+    table = _table("Cascade", notes)
     table.add_column("")
     for heading in ("mean", f"{report.confidence:.0%} interval", "requests", "undefined"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -143,9 +131,7 @@ def summary_table(report: Report) -> "Table":
 
 
 def catalogue_table(report: CatalogueReport) -> "Table":
-    """Return a table of full-catalogue retrieval metrics: metrics in rows, cut-offs in columns."""
-    from rich.table import Table
-
+    """Return a table of full-catalogue retrieval metrics, one row per metric and cut-off."""
     cutoffs = list(dict.fromkeys(name.partition("@")[2] for name in report.metrics))
     notes = [f"{report.items:,} items, {report.requests:,} requests"]
     undefined = max(summary.undefined for summary in report.metrics.values())
@@ -155,25 +141,30 @@ def catalogue_table(report: CatalogueReport) -> "Table":
         notes.append(f"{report.absent:,} ground-truth items outside the catalogue count as misses")
     if report.index != EXACT:
         notes.append(f"index {report.index} retrieves {report.index_recall:.4f} of the exact lists")
-    table = Table(
-        title="Search of all items",
+    table = _table("Search of all items", notes)
+    table.add_column("")
+    for heading in ("mean", "interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for metric in SEARCH_METRICS:
+        for cutoff in cutoffs:
+            summary = report.metrics[f"{metric}@{cutoff}"]
+            name = f"{metric.replace('_', ' ')}@{cutoff}"
+            table.add_row(name, _number(summary), _interval(summary))
+    return table
+
+
+def _table(title: str, notes: Sequence[str] = ()) -> "Table":
+    from rich.table import Table
+
+    return Table(
+        title=title,
         title_justify="left",
         box=None,
         header_style="bold",
-        caption="\n".join(notes),
+        pad_edge=False,
+        caption="\n".join(notes) or None,
         caption_justify="left",
     )
-    table.add_column("")
-    for cutoff in cutoffs:
-        table.add_column(f"@{cutoff}", justify="right", no_wrap=True)
-        table.add_column("interval", justify="right", no_wrap=True)
-    for metric in SEARCH_METRICS:
-        row = []
-        for cutoff in cutoffs:
-            summary = report.metrics[f"{metric}@{cutoff}"]
-            row += [_number(summary), _interval(summary)]
-        table.add_row(metric.replace("_", " "), *row)
-    return table
 
 
 def _number(summary: Summary | None, *, places: int = 4) -> str:
