@@ -64,15 +64,15 @@ def final_tables(comparison: Comparison) -> list[Table]:
     """Return tables of the metrics of the list that the cascade returns, with gains and p."""
     methods = comparison.methods
     metrics = methods[0].final_metrics if methods else ()
-    headings = [final_heading(v.metric) for v in metrics]
+    headings = [final_heading(v.metric).replace(" ", "\n", 1) for v in metrics]
     rows = {cells.name(m): [_tested_cell(v) for v in m.final_metrics] for m in methods}
     lines = ["[..]: interval; below it the gain, then p of the paired test."]
-    for v in metrics:
-        if v.metric == DECIDED:
-            lines.append(
-                f"decided: over the {v.requests:,} of {comparison.requests:,} requests with more "
-                "candidates than\nthe last quota; in the others no candidate is cut."
-            )
+    lines += [
+        f"decided: over the {v.requests:,} of {comparison.requests:,} requests with more "
+        "candidates than\nthe last quota; in the others no candidate is cut."
+        for v in metrics
+        if v.metric == DECIDED
+    ]
     lines.append(
         "What a stage cuts is not retrieved; ideal DCG and ground truth: over all\ncandidates."
     )
@@ -86,9 +86,9 @@ def final_heading(metric: str) -> str:
 
     Examples:
         >>> final_heading("joint_recall_decided"), final_heading("ndcg@10")
-        ('joint recall\\ndecided', 'ndcg@10')
+        ('decided joint recall', 'ndcg@10')
     """
-    return {DECIDED: "joint recall\ndecided", "ndcg_linear": "NDCG\nlinear"}.get(metric, metric)
+    return {DECIDED: "decided joint recall", "ndcg_linear": "NDCG linear"}.get(metric, metric)
 
 
 def stage_tables(comparison: Comparison) -> list[Table]:
