@@ -165,10 +165,8 @@ def cost_table(comparison: Comparison) -> Table:
     for column in ("s", "MB", *["tried"] * tuned):
         table.add_column(column, justify="right", no_wrap=True)
     names = table.columns[0]
-    names.ratio, names.width = (
-        None,
-        min(20, max(len("method"), *(len(cells.name(m)) for m in rows))),
-    )
+    longest = max(len("method"), *(len(cells.name(m)) for m in rows))
+    names.ratio, names.width = None, min(20, longest)
     table.add_column(
         "chosen" * tuned, overflow="fold", ratio=1
     )  # an empty column takes the remaining width

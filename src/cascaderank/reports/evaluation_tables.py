@@ -107,7 +107,7 @@ def summary_table(report: Report) -> "Table":
         >>> import torch
         >>> from cascaderank.evaluation import Evaluator
         >>> evaluator = Evaluator(quotas=(1,), threshold=1)
-        >>> evaluator.update(torch.zeros(1, 2, 1), torch.tensor([[0.0], [1.0]]))
+        >>> evaluator.update(torch.zeros(1, 2, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
         >>> print(summary_table(evaluator.report()).caption)
         1 of 2 requests have no ground truth
         NDCG: of the final list, which the cascade returns; what a stage cuts
