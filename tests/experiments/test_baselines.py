@@ -78,7 +78,7 @@ def test_best_feature_selects_feature_and_direction(settings):
     assert best.chosen == {"a": "-bad", "b": "-bad"}
     assert only_good.chosen == {"a": "good", "b": "good"}
     assert of_all.name == "best single feature"
-    assert of_all.chosen == {"a": "-bad", "b": "-bad"}
+    assert of_all.chosen == {"feature": "-bad"}
     assert best.cascade.quotas == (4, 2)
     assert best.cascade.stage_names == ("a", "b")
 

@@ -7,7 +7,7 @@ import pytest
 
 from cascaderank.evaluation import holm, paired_test
 from cascaderank.experiments.results import summarise
-from tests.experiments.runs import runs_of
+from tests.experiments.runs import runs_of, with_final_lists
 
 MEANS = {"random order": 0.5, "bce": 0.7, "arf": 0.72, "lcron": 0.8}
 
@@ -16,22 +16,6 @@ MEANS = {"random order": 0.5, "bce": 0.7, "arf": 0.72, "lcron": 0.8}
 def settings(settings_for):
     changes = {"evaluation.metrics": ["ndcg@5", "opa"], "evaluation.bootstrap": 50}
     return settings_for("log").changed(changes)
-
-
-def with_final_lists(runs, undecided=slice(0, 200)):
-    """The same results with metrics of the final list; the first lists are not decided."""
-    for results in runs.values():
-        for values in results.values.values():
-            joint = values["joint_recall"]
-            values["joint_recall_decided"] = [v.copy() for v in joint]
-            for of_fold in values["joint_recall_decided"]:
-                of_fold[undecided] = np.nan
-            values["ndcg_linear"] = [v * 0.5 for v in joint]
-            values["ndcg@5"] = [v**2 for v in joint]
-            for metric in ("ndcg@5", "opa"):
-                for stage in ("retrieval", "ranking"):
-                    values[f"all_candidates/{metric}/{stage}"] = joint
-    return runs
 
 
 def summary(settings, runs):

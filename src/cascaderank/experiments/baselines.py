@@ -36,6 +36,7 @@ BASELINES = {
 }
 """Baselines by name, with a description of their score."""
 
+_ONE_FEATURE = "best single feature"
 _DEFAULT = ("random", "best_feature", "rank_fusion")
 _MISSING_SCORE = -1e30  # score of a candidate without the feature: ranked last
 _FUSION_CONSTANT = 60.0  # from Cormack, Clarke and Buettcher (SIGIR 2009)
@@ -52,8 +53,8 @@ class Baseline:
     cascade: Cascade
     """Cascade without trained parameters."""
     chosen: Mapping[str, str]
-    """Feature chosen on training requests, by stage or for ``"all stages"``; a leading ``-`` means
-    ascending order. Empty for a baseline without a choice."""
+    """Feature chosen on training requests, by stage, or as ``"feature"`` if all stages have one; a
+    leading ``-`` means ascending order. Empty for a baseline without a choice."""
     sees_more: bool
     """Whether a stage uses a feature that this stage of the cascade may not use."""
 
@@ -102,15 +103,17 @@ def build_baseline(text: str, settings: RunSettings, data: RunData) -> Baseline:
         for stage, own in settings.stages.items()
     }
     label, scorers = _scorers(name, features, visible, settings, data)
-    choices = scorers if name.startswith("best_feature") else {}
+    chosen = {
+        stage: f"{'-' if scorer.sign < 0 else ''}{scorer.feature}"
+        for stage, scorer in scorers.items()
+        if isinstance(scorer, FeatureOrder) and name != "feature"
+    }
+    if label == _ONE_FEATURE:
+        chosen = {"feature": next(iter(chosen.values()))}
     return Baseline(
         name=label,
         cascade=Cascade(scorers, settings.quotas),
-        chosen={
-            stage: f"{'-' if scorer.sign < 0 else ''}{scorer.feature}"
-            for stage, scorer in choices.items()
-            if isinstance(scorer, FeatureOrder)
-        },
+        chosen=chosen,
         sees_more=any(
             not set(scorer.features) <= {f.name for f in visible[stage]}
             for stage, scorer in scorers.items()
@@ -195,9 +198,9 @@ def _scorers(
         return features[0].name, dict.fromkeys(visible, FeatureOrder(features[0].name))
     if name == "best_feature_of_all":
         best = _best_features({"all": features}, settings.quotas[-1:], settings, data)["all"]
-        return "best single feature", dict.fromkeys(visible, best)
+        return _ONE_FEATURE, dict.fromkeys(visible, best)
     if name == "best_feature":
-        label = "best feature by stage" if several else "best single feature"
+        label = "best feature by stage" if several else _ONE_FEATURE
         return label, _best_features(visible, settings.quotas, settings, data)
     if name == "rank_fusion_of_all":
         return f"rank fusion of {len(features)}", dict.fromkeys(visible, RankFusion(features))

@@ -102,7 +102,7 @@ def stage_tables(comparison: Comparison) -> list[Table]:
     # Survival equals the recall of the stage after the first, and the joint recall after the last.
     between = stages[1:-1]
     if between:
-        caption += " alive: share of the ground truth that\nremains after it."
+        caption += "\nalive: share of the ground truth that remains after the stage."
     headings = [f"{stage}\nrecall  NDCG" + " alive" * (stage in between) for stage in stages]
     rows = {}
     for m in methods:

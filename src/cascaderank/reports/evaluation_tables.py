@@ -33,7 +33,7 @@ def metric_table(report: Report) -> "Table":
     """
     from rich.markup import escape
 
-    notes = ["over all candidates, also those that an earlier stage cuts: not of the final list"]
+    notes = ["also candidates that an earlier stage cuts: not of the final list"]
     table = _table("Single stages over all candidates", notes)
     table.add_column("stage", max_width=24, overflow="fold")
     table.add_column("metric", overflow="fold")
@@ -108,10 +108,8 @@ def summary_table(report: Report) -> "Table":
         >>> from cascaderank.evaluation import Evaluator
         >>> evaluator = Evaluator(quotas=(1,), threshold=1)
         >>> evaluator.update(torch.zeros(1, 2, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
-        >>> print(summary_table(evaluator.report()).caption)
+        >>> print(summary_table(evaluator.report()).caption.splitlines()[0])
         1 of 2 requests have no ground truth
-        NDCG: of the final list, which the cascade returns; what a stage cuts
-        is not retrieved; ideal DCG and ground truth: over all candidates
     """
     from rich.markup import escape
 
@@ -129,8 +127,8 @@ def summary_table(report: Report) -> "Table":
         *_, last = report.stages.values()
         also = " and below" if last.over_all_candidates.keys() & metrics.keys() else ""
         notes.append(
-            f"NDCG{also}: of the final list, which the cascade returns; what a stage cuts\n"
-            "is not retrieved; ideal DCG and ground truth: over all candidates"
+            f"NDCG{also}: of the final list; what a stage cuts is not retrieved. "
+            "Ideal DCG, ground truth: over all candidates"
         )
     table = _table("Cascade", notes)
     table.add_column("", overflow="fold")
