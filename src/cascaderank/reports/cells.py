@@ -161,6 +161,8 @@ def notes(comparison: Comparison) -> list[str]:
         sentences.append(f"Published: {c.published['source']}; {c.published['note']}.")
     if any(m.sees_more for m in c.methods):
         sentences.append(f"{SEES_MORE}: uses features that a stage of the cascade may not use.")
+    if c.absent:
+        sentences.append(f"Not in runs that version 0.2 wrote: {', '.join(c.absent)}.")
     if c.undefined:
         sentences.append(f"{c.undefined:,} requests without ground truth are excluded.")
     return sentences

@@ -76,8 +76,6 @@ def final_tables(comparison: Comparison) -> list[Table]:
     lines.append(
         "What a stage cuts is not retrieved; ideal DCG and ground truth: over all\ncandidates."
     )
-    if comparison.absent:
-        lines.append(f"Not in all runs, which version 0.2 wrote: {', '.join(comparison.absent)}.")
     return _tables_of("\nFinal list, which the cascade returns", "\n".join(lines), headings, rows)
 
 

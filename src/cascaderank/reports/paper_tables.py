@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cascaderank.experiments.metric_results import DECIDED, FinalMetric
@@ -12,31 +12,41 @@ from cascaderank.reports.comparison_tables import final_heading
 
 
 def markdown(comparison: Comparison) -> str:
-    """Return a comparison as a GitHub Markdown table, with the best trained method in bold.
+    """Return a comparison as GitHub Markdown tables, with the best trained method in bold.
+
+    The tables are those of :func:`latex`: joint recall, the final list, and the stages.
 
     Args:
         comparison: result of the comparison.
     """
-    c, best, columns = comparison, cells.best(comparison), _columns(comparison)
+    c, lines = comparison, [f"**{_plain(cells.title(comparison))}**", ""]
+    for table, columns in _tables(c).items():
+        lines += [] if table == _RECALL else [f"{_plain(_CAPTIONS[table])}:", ""]
+        lines += [*_markdown_table(c, table, columns), ""]
+    chosen = [f"- {_plain(m.name)}: {_plain(_tuned(m))}" for m in c.methods if _tuned(m)]
+    if chosen:
+        edges = any(cells.at_edge(m) for m in c.methods)
+        heading = "Chosen on validation requests" + f" ({cells.EDGE})" * edges
+        lines += [f"{heading}:", "", *chosen, ""]
+    return "\n".join([*lines, " ".join(map(_plain, cells.notes(c))), ""])
+
+
+def _markdown_table(c: Comparison, table: str, columns: "Sequence[_Column]") -> list[str]:
+    best = cells.best(c)
     lines = [
-        f"**{_plain(cells.title(c))}**",
-        "",
         _line(["method", *(_plain(f"{x.group} {x.name}".strip()) for x in columns)]),
         _line([":--", *["--:"] * len(columns)]),
     ]
     for m in c.methods:
         texts = [_plain(cells.name(m)), *(column.text(m) for column in columns)]
         if m.name == best:
-            texts[:2] = [f"**{text}**" for text in texts[:2]]
+            bold = 2 if table == _RECALL else 1
+            texts[:bold] = [f"**{text}**" for text in texts[:bold]]
         lines.append(_line(texts))
-    ceiling = [f"ceiling ({c.ceiling_kind})", cells.share(c.ceiling)]
-    lines.append(_line([*ceiling, *[""] * (len(columns) - 1)]))
-    chosen = [f"- {_plain(m.name)}: {_plain(_tuned(m))}" for m in c.methods if _tuned(m)]
-    if chosen:
-        edges = any(cells.at_edge(m) for m in c.methods)
-        heading = "Chosen on validation requests" + f" ({cells.EDGE})" * edges
-        lines += ["", f"{heading}:", "", *chosen]
-    return "\n".join([*lines, "", " ".join(map(_plain, cells.notes(c))), ""])
+    if table == _RECALL:
+        ceiling = [f"ceiling ({c.ceiling_kind})", cells.share(c.ceiling)]
+        lines.append(_line([*ceiling, *[""] * (len(columns) - 1)]))
+    return lines
 
 
 def latex(comparison: Comparison) -> str:
@@ -52,14 +62,13 @@ def latex(comparison: Comparison) -> str:
         comparison: result of the comparison.
     """
     tables = [
-        _latex_table(comparison, table, columns)
-        for table in _CAPTIONS
-        if (columns := [x for x in _columns(comparison) if x.table == table])
+        _latex_table(comparison, table, [x for x in columns if x.in_latex])
+        for table, columns in _tables(comparison).items()
     ]
     return "\n".join([r"% needs \usepackage{booktabs}", *tables])
 
 
-def _latex_table(c: Comparison, table: str, columns: "list[_Column]") -> str:
+def _latex_table(c: Comparison, table: str, columns: "Sequence[_Column]") -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
@@ -109,8 +118,14 @@ class _Column:
     """Common heading of adjacent columns, such as a stage; empty for none."""
     best_of: Callable[[MethodResult], float] | None = None
     """Value whose maximum is the best of the column; ``None`` if none is highlighted."""
-    table: str = ""
-    """LaTeX table that has the column, a key of :data:`_CAPTIONS`; empty for none."""
+    in_latex: bool = True
+    """Whether the column is part of the LaTeX table."""
+
+
+def _tables(c: Comparison) -> dict[str, list[_Column]]:
+    """Columns of each table that has any."""
+    tables = {_RECALL: _columns(c), _FINAL: _final_columns(c), _STAGES: _stage_columns(c)}
+    return {table: columns for table, columns in tables.items() if columns}
 
 
 def _columns(c: Comparison) -> list[_Column]:
@@ -119,12 +134,10 @@ def _columns(c: Comparison) -> list[_Column]:
             name="joint recall",
             text=lambda m: cells.with_deviation(m.joint_recall, m.seed_deviation),
             best_of=lambda m: m.joint_recall,
-            table=_RECALL,
         ),
         _Column(
             name=f"{c.confidence:.0%} interval",
             text=lambda m: cells.interval(m.low, m.high),
-            table=_RECALL,
         ),
     ]
     if c.published:
@@ -134,50 +147,43 @@ def _columns(c: Comparison) -> list[_Column]:
                 text=lambda m: (
                     cells.with_deviation(m.published.mean, m.published.std) if m.published else ""
                 ),
-                table=_RECALL,
             )
         )
-    compared = any(m.gain is not None for m in c.methods)
-    if compared:
+    if any(m.gain is not None for m in c.methods):
         columns += [
-            _Column(name="gain", text=_gain, table=_RECALL),
-            _Column(name="p", text=lambda m: cells.p_value(m.p_holm), table=_RECALL),
+            _Column(name="gain", text=_gain),
+            _Column(name="p", text=lambda m: cells.p_value(m.p_holm)),
         ]
     return [
         *columns,
-        *_final_columns(c, compared=compared),
-        *_stage_columns(c),
-        _Column(name="s", text=lambda m: cells.seconds(m.seconds), table=_RECALL),
-        _Column(name="MB", text=lambda m: cells.megabytes(m.peak_memory)),
+        _Column(name="s", text=lambda m: cells.seconds(m.seconds)),
+        _Column(name="MB", text=lambda m: cells.megabytes(m.peak_memory), in_latex=False),
     ]
 
 
-def _final_columns(c: Comparison, *, compared: bool) -> list[_Column]:
+def _final_columns(c: Comparison) -> list[_Column]:
     columns = []
     for place, v in enumerate(c.methods[0].final_metrics if c.methods else ()):
-        name = final_heading(v.metric)
+        group = f"final {final_heading(v.metric)}"
         columns.append(
             _Column(
-                name=name,
-                group="final list",
+                name="",
+                group=group,
                 text=lambda m, i=place: cells.share(m.final_metrics[i].mean),  # type: ignore[misc]
                 best_of=lambda m, i=place: m.final_metrics[i].mean,  # type: ignore[misc]
-                table=_FINAL,
             )
         )
-        if compared:
+        if any(m.gain is not None for m in c.methods):
             columns += [
                 _Column(
-                    name=f"{name} gain",
-                    group="final list",
+                    name="gain",
+                    group=group,
                     text=lambda m, i=place: _gain(m.final_metrics[i]),  # type: ignore[misc]
-                    table=_FINAL,
                 ),
                 _Column(
-                    name=f"{name} p",
-                    group="final list",
+                    name="p",
+                    group=group,
                     text=lambda m, i=place: cells.p_value(m.final_metrics[i].p_holm),  # type: ignore[misc]
-                    table=_FINAL,
                 ),
             ]
     return columns
@@ -192,14 +198,12 @@ def _stage_columns(c: Comparison) -> list[_Column]:
                 group=stage,
                 text=lambda m, stage=stage: cells.share(m.stage_recall[stage]),  # type: ignore[misc]
                 best_of=lambda m, stage=stage: m.stage_recall[stage],  # type: ignore[misc]
-                table=_STAGES,
             ),
             _Column(
                 name="NDCG",
                 group=stage,
                 text=lambda m, stage=stage: cells.share(m.stage_ndcg[stage]),  # type: ignore[misc]
                 best_of=lambda m, stage=stage: m.stage_ndcg[stage],  # type: ignore[misc]
-                table=_STAGES,
             ),
         ]
     for place, v in enumerate(c.methods[0].stage_metrics if c.methods else ()):
@@ -209,7 +213,6 @@ def _stage_columns(c: Comparison) -> list[_Column]:
                 group=v.stage,
                 text=lambda m, i=place: cells.share(m.stage_metrics[i].mean),  # type: ignore[misc]
                 best_of=lambda m, i=place: m.stage_metrics[i].mean,  # type: ignore[misc]
-                table=_STAGES,
             )
         )
     for place, s in enumerate(next((m.search for m in c.methods if m.search), ())):
@@ -223,7 +226,6 @@ def _stage_columns(c: Comparison) -> list[_Column]:
                     else ""
                 ),
                 best_of=lambda m, i=place: m.search[i].mean if m.search else math.nan,  # type: ignore[misc]
-                table=_STAGES,
             )
         )
     return columns
