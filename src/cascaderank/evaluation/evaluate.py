@@ -69,7 +69,8 @@ def evaluate(
         k: size of the ground truth, the top ``k`` candidates by label.
         threshold: minimum label of the ground truth; at least one of ``k`` and ``threshold``
             must be given.
-        metrics: additional metrics of each stage, such as ``"ndcg@15"``, ``"map"`` and ``"opa"``.
+        metrics: additional metrics, such as ``"ndcg@15"``, ``"map"`` and ``"opa"``: of the list
+            that the cascade returns, and of each stage over all candidates; see :class:`Evaluator`.
         device: device of the batches; by default that of the cascade. The cascade is not moved.
         bootstrap: number of bootstrap replicates for the intervals; 0 disables them.
         seed: random seed of the bootstrap.

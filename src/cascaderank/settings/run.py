@@ -233,7 +233,8 @@ class EvaluationSettings(Settings):
     seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
     metrics: tuple[str, ...] = Field(
         (),
-        description='Additional metrics of each stage, such as "ndcg@15", "ndcg", "map" and "opa".',
+        description='Additional metrics, such as "ndcg@15", "map", "mrr", "recall@10" and "opa": '
+        "of the list that the cascade returns, and of each stage over all candidates.",
     )
 
     @model_validator(mode="after")
