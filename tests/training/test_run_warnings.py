@@ -3,18 +3,24 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pytest
 
 from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.errors import DataError
+from cascaderank.experiments.compare import compare
 from cascaderank.runs.data import run_data
 from cascaderank.schema import Schema
 from cascaderank.settings.run import check_settings
 from cascaderank.training.checkpoint import TrainState
 from cascaderank.training.length import TrainingLength
 from cascaderank.training.run_result import read_result
-from cascaderank.training.run_warnings import data_warnings
+from cascaderank.training.run_warnings import (
+    _no_better_than_a_feature,
+    _short_training,
+    data_warnings,
+)
 from cascaderank.training.train_run import train_run
 
 SCHEMA = Schema(features=({"name": "x", "role": "item", "kind": "numeric"},))
@@ -120,11 +126,33 @@ def test_a_log_without_ground_truth_is_refused(log, change):
     ],
 )
 def test_short_training_is_reported(state, length, message):
-    from cascaderank.training.run_warnings import _short_training
-
     found = list(_short_training(state, length))
     assert len(found) == (message is not None)
     assert message is None or message in found[0]
+
+
+def test_a_stage_that_is_worse_than_a_feature_is_named(log, tmp_path):
+    path = log([0.0, 1.0, 1.0, 0.0, 0.0], x=[3.0, -2.0, -1.0, 4.0, 5.0])
+    settings = settings_of(path, stages__first__quota=2, train__epochs=1)
+    result = train_run(settings, tmp_path / "run")
+    recall = result.test.per_request["recall/first"]
+    with run_data(settings) as data:
+        for factor, names in ((0.5, ["'x' alone, ascending, 1.000"]), (1.0, [])):
+            values = {**result.test.per_request, "recall/first": factor * np.ones_like(recall)}
+            report = replace(result.test, per_request=values)
+            found = list(_no_better_than_a_feature(settings, data, report))
+            assert len(found) == len(names)
+            assert all(name in text for name, text in zip(names, found, strict=True))
+
+
+def test_a_comparison_lists_the_warnings_of_its_runs(log, tmp_path):
+    path = log([1.0, 0, 0, 0, 0], x=[1.0] * 5, requests=50)
+    settings = settings_of(path, train__epochs=1)
+    found = compare(settings, tmp_path / "runs", objectives=["bce", "ranknet"], seeds=2).warnings
+    assert found[0].startswith("bce, ranknet (4 of 4 runs): training took ")
+    assert [text.partition(": ")[2].split(" ")[0] for text in found] == [
+        "training", "the", "stage", "stage",
+    ]  # fmt: skip
 
 
 def test_a_run_records_its_warnings(log, tmp_path):

@@ -92,6 +92,8 @@ def compare(
         emit_json(result.to_json())
     else:
         emit(*comparison_tables(result))
+    for warning in result.warnings:
+        notify(f"warning: {warning}")
     write_comparison(result, folder)
     files = "comparison.json, .md and .tex"
     try:

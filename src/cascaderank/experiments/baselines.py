@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.errors import ConfigError, did_you_mean
+from cascaderank.evaluation.feature_order import FeatureOrder
 from cascaderank.runs.data import RunData
 from cascaderank.schema import Feature, Kind, Role
 from cascaderank.selection import best_first, keep, relevance_of, share
@@ -38,7 +39,6 @@ BASELINES = {
 
 _ONE_FEATURE = "best single feature"
 _DEFAULT = ("random", "best_feature", "rank_fusion")
-_MISSING_SCORE = -1e30  # score of a candidate without the feature: ranked last
 _FUSION_CONSTANT = 60.0  # from Cormack, Clarke and Buettcher (SIGIR 2009)
 _MOST_REQUESTS = 4_000  # training requests that a feature is chosen on
 
@@ -119,20 +119,6 @@ def build_baseline(text: str, settings: RunSettings, data: RunData) -> Baseline:
             for stage, scorer in scorers.items()
         ),
     )
-
-
-@final
-class FeatureOrder(nn.Module):
-    """Score candidates by one numeric feature; candidates without a value rank last."""
-
-    def __init__(self, feature: str, *, sign: float = 1.0) -> None:
-        super().__init__()
-        self.feature, self.sign = feature, sign
-        self.features = [feature]
-
-    def forward(self, batch: RequestBatch) -> Tensor:
-        """Return scores ``[batch, list]``; higher is better."""
-        return torch.nan_to_num(batch.items[self.feature] * self.sign, nan=_MISSING_SCORE)
 
 
 @final

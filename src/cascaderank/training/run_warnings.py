@@ -3,18 +3,22 @@
 A warning has one sentence on what was found, with numbers, and one on what to change.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cascaderank.cascade import Cascade
 from cascaderank.data.split import Rows
 from cascaderank.evaluation import Report
+from cascaderank.evaluation.feature_order import FeatureOrder
+from cascaderank.metrics.recall import recall_metric
 from cascaderank.objectives import OBJECTIVES
 from cascaderank.runs.build import entry_levels_of
 from cascaderank.runs.data import RunData
+from cascaderank.schema import Kind, Role
 from cascaderank.selection import relevance_of
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.checkpoint import TrainState
@@ -23,7 +27,9 @@ from cascaderank.training.length import TrainingLength
 _FEW_STEPS = 100
 _MANY = 0.2  # fraction of lists
 _MOST_REQUESTS = 2_000  # that a check reads
+_ROUNDING = 1e-6
 _CHECKED_LISTS = 256  # whose scores are compared
+_CHECKED_REQUESTS = 1_000  # that single features are chosen and evaluated on, each
 _REQUESTS_AT_ONCE = 100_000  # whose labels are in memory
 
 
@@ -47,6 +53,7 @@ def data_warnings(settings: RunSettings, data: RunData) -> tuple[str, ...]:
 
 
 def result_warnings(
+    settings: RunSettings,
     data: RunData,
     cascade: Cascade,
     report: Report,
@@ -56,6 +63,7 @@ def result_warnings(
     """Return warnings about training that ended too early or did not succeed.
 
     Args:
+        settings: settings of the run.
         data: data of the run.
         cascade: trained cascade.
         report: evaluation on the test requests.
@@ -70,6 +78,7 @@ def result_warnings(
     return (
         *_short_training(state, length),
         *_no_better_than_random(data, report),
+        *_no_better_than_a_feature(settings, data, report),
         *_constant_scores(data, cascade),
     )
 
@@ -175,6 +184,61 @@ def _no_better_than_random(data: RunData, report: Report) -> Iterator[str]:
                 f"({expected.mean():.3f}). Check the features of the stage and the labels, and "
                 "change train.learning_rate."
             )
+
+
+def _no_better_than_a_feature(
+    settings: RunSettings, data: RunData, report: Report
+) -> Iterator[str]:
+    """Compare the recall of each stage with that of the best numeric feature that it may use.
+
+    The feature and its direction are chosen on training requests.
+    """
+    train = data.split.train[:: max(1, len(data.split.train) // _CHECKED_REQUESTS)]
+    test = report.per_request["row"].astype(np.int64)
+    step = max(1, len(test) // _CHECKED_REQUESTS)
+    for name, stage in settings.stages.items():
+        features = [
+            f
+            for f in data.schema.select(stage.features)
+            if f.role is Role.ITEM and f.kind is Kind.NUMERIC and not f.several
+        ]
+        choices = [FeatureOrder(f.name, sign=sign) for f in features for sign in (1.0, -1.0)]
+        if not choices:
+            continue
+        recalls = _recalls(choices, settings, data, train, stage.quota).nanmean(-1).nan_to_num(-1)
+        best = choices[int(recalls.argmax())]
+        of_feature = _recalls([best], settings, data, test[::step], stage.quota)[0].double().numpy()
+        own = report.per_request[f"recall/{name}"][::step]
+        defined = ~(np.isnan(of_feature) | np.isnan(own))
+        if defined.any() and own[defined].mean() < of_feature[defined].mean() - _ROUNDING:
+            sign = "ascending" if best.sign < 0 else "descending"
+            yield (
+                f"stage '{name}' has recall {own[defined].mean():.3f}, and the order by "
+                f"'{best.feature}' alone, {sign}, {of_feature[defined].mean():.3f}. Train longer, "
+                "change train.learning_rate, or use a simpler model."
+            )
+
+
+def _recalls(
+    choices: Sequence[FeatureOrder], settings: RunSettings, data: RunData, rows: Rows, quota: int
+) -> Tensor:
+    """Return the recall of each choice in each request, ``[choices, requests]``."""
+    truth, found = settings.ground_truth, []
+    for batch in data.loader(rows).epoch(0):
+        labels = torch.zeros(batch.mask.shape) if batch.labels is None else batch.labels
+        scores = torch.stack([choice(batch) for choice in choices])
+        shape = scores.shape
+        found.append(
+            recall_metric(
+                scores,
+                labels.expand(shape),
+                m=quota,
+                k=truth.top,
+                threshold=truth.threshold,
+                mask=batch.mask.expand(shape),
+            )
+        )
+    return torch.cat(found, dim=-1)
 
 
 def _constant_scores(data: RunData, cascade: Cascade) -> Iterator[str]:

@@ -99,7 +99,7 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
         peak_memory=peak,
         warnings=(
             *data_warnings(settings, data),
-            *result_warnings(data, cascade, report, state, trainer.length),
+            *result_warnings(settings, data, cascade, report, state, trainer.length),
         ),
     )
     result = write_result(result, settings, cascade, data, state, search)

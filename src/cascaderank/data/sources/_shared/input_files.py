@@ -111,9 +111,7 @@ def _matched(
         if path.is_file():
             files[path] = None
         else:
-            inside = _inside(
-                path, patterns, what=what, recursive=recursive, also=also, must=False
-            )
+            inside = _inside(path, patterns, what=what, recursive=recursive, also=also, must=False)
             files |= dict.fromkeys(inside)
     if not files:
         raise DataError(
