@@ -43,14 +43,14 @@ def test_top_k_prints_a_table(capsys):
     assert re.split(r"\s{2,}", lines[header]) == columns
     rows = [re.split(r"\s{2,}", line.strip()) for line in lines[header + 1 :]]
     assert len(rows) >= 10
-    for what, size, dtype, threads, beside, *measured in rows:
+    for what, size, dtype, threads, beside, *times in rows:
         assert re.fullmatch(r"(\d x )?[\d,]+ x [\d,]+", size), what
         assert (dtype, threads) == ("f32", "1")
-        if measured == ["not installed"]:
+        if times == ["not installed"]:
             assert beside.removesuffix(" ≠") in ("diffsort", "torchsort")
             continue
-        ours, theirs, ratio, _ = measured
-        assert all(float(time.replace(",", "")) > 0 for time in (ours, theirs)), what
+        ours, theirs, ratio, _ = times
+        assert all(float(one.replace(",", "")) > 0 for one in (ours, theirs)), what
         assert re.fullmatch(r"[\d.,]+x", ratio)
     assert "beside formula" in capsys.readouterr().err, "progress is written to stderr"
 
