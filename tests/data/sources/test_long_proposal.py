@@ -59,7 +59,9 @@ def test_usable_columns_are_proposed_with_role_kind_and_missing_values(files):
         "video": ("item", "categorical", False),
         "price": ("item", "numeric", True),
         "seen": ("history", "categorical", False),
+        "tags": ("item", "categorical", False),
     }
+    assert found["tags"]["multiple"]
 
 
 def test_other_columns_are_comments_with_the_reason(files):
@@ -70,7 +72,6 @@ def test_other_columns_are_comments_with_the_reason(files):
     }
     assert reasons == {
         "when": "times, see timestamp",
-        "tags": "a list for each candidate",
         "struct": "Struct({'x': Int64}) is neither numbers nor text",
         "version": "one value in the sample",
         "nothing": "null in the sample",

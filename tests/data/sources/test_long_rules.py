@@ -277,12 +277,3 @@ def test_times_that_differ_within_a_request_are_refused_with_the_right_remedy(re
     frame = zoned(1, 2).with_columns(request_id=1)
     with pytest.raises(DataError, match="set timestamp to a column with the time of the request"):
         read(frame, **LOCAL, timestamp_unit="s")
-
-
-def test_all_lists_among_features_are_named_with_the_pattern_that_leaves_them_out(read):
-    frame = ROWS.with_columns(tags=pl.lit([1, 2]), seen=pl.lit([1]))
-    message = r"'tags': .* as in seen; leave lists out, with '!tags', '!seen' after a pattern"
-    with pytest.raises(DataError, match=message):
-        read(frame, **LENIENT | {"item_features": ("*",)})
-    out, _ = read(frame, **LENIENT | {"item_features": ("*", "!tags", "!se*")})
-    assert out.columns == ["request_id", "video", "level", "position", "label", "feedback"]

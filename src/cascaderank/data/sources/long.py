@@ -34,6 +34,7 @@ def long_source(
     request_id: str = "request_id",
     timestamp: str = "",
     timestamp_unit: TimestampUnit = "",
+    request_weight: str = "",
     time_zone: str = "UTC",
     level: str = "",
     level_names: tuple[str, ...] = (),
@@ -84,6 +85,8 @@ def long_source(
         time_zone: zone in which days begin, such as ``"Asia/Shanghai"``: the days of the log, of
             ``split = {by = "day"}`` and of ``train.order = "days"``. Times without a zone are in
             it.
+        request_weight: column of the weight of the request in training, at least 0; default the
+            column ``request_weight``, if it exists.
         level: column of the funnel level that the candidate reached: integers from 0, the lowest,
             or names. For this and the next three options, the default is the column of that name,
             if it exists.
@@ -108,7 +111,9 @@ def long_source(
         request_features: columns that describe the request, constant over the rows of a request.
             This and the next five options accept names and shell patterns such as ``"user_*"``; a
             leading ``!`` excludes, as in ``["*", "!debug_*"]``.
-        item_features: columns that describe the candidate, or the pair of request and candidate.
+        item_features: columns that describe the candidate, or the pair of request and candidate. A
+            column of lists of categories is a feature with several values, such as genres, and one
+            of lists of numbers of equal length a vector. So for the columns of the request.
         history_features: list columns of events before the request, oldest first, constant over
             the rows of a request; null is an empty history. Parquet only.
         categorical: features that are categorical. The kind of a feature that is in neither list
@@ -161,6 +166,7 @@ def long_source(
         separator=separator,
         request_id=request_id,
         timestamp=timestamp,
+        request_weight=request_weight,
         candidates={
             "level": level,
             "position": position,

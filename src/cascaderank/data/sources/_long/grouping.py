@@ -125,7 +125,11 @@ def gathered(
 
 def _check_nulls(rows: pl.DataFrame, layout: Layout) -> None:
     """Check that features without leave to be missing have a value in every row."""
-    names = [f.name for f in layout.schema.features if not f.missing and f.role is not Role.HISTORY]
+    names = [
+        f.name
+        for f in layout.schema.features
+        if not f.missing and f.role is not Role.HISTORY and not f.multiple
+    ]
     is_null = {
         name: pl.col(name).is_null() | pl.col(name).is_nan()
         if rows[name].dtype.is_float()
@@ -157,6 +161,9 @@ def _cleaned(layout: Layout) -> Iterator[pl.Expr]:
     """Replace NaN by null in features that may be missing, and null histories by empty ones."""
     for feature in layout.schema.features:
         column = pl.col(feature.name)
+        if feature.several:
+            yield column.fill_null([]) if feature.multiple else column
+            continue
         history = feature.role is Role.HISTORY
         if history:
             column = column.fill_null([])

@@ -29,6 +29,7 @@ _ABOUT = {
     "null_label": "error, zero or drop",
     "feedback": "column of the user's response",
     "null_feedback": "error, zero or drop",
+    "request_weight": "column of the weight of the request in training",
     "item_key": "column of the identity of the candidate",
     "repeated": "a candidate twice in one request: error, keep, first or last",
     "min_candidates": "requests with fewer candidates are left out",
@@ -54,6 +55,7 @@ def proposed_options(from_: Inputs, **options: Any) -> Proposal:
         separator=values["separator"],
         request_id=values["request_id"],
         timestamp=values["timestamp"],
+        request_weight=values["request_weight"],
         candidates={what: values[what] for what in CANDIDATE_COLUMNS},
         item_key=values["item_key"],
     )
