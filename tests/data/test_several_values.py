@@ -384,10 +384,10 @@ def test_a_batch_of_missing_vectors_has_their_width(tmp_path):
     [
         (
             {"query": [[1, 2], [1, 2, 3]]},
-            r"'query': expected 3 numbers in each list \(width=3\); found 2, in the first of 1 lists "
-            "of 2$",
+            r"'query': expected 3 numbers in each list \(width=3\); found 2 in the first of 1 wrong "
+            "lists, of 2$",
         ),
-        ({"query": [[1, 2, 3], None]}, "found 0, .* set missing=true if a vector may be missing"),
+        ({"query": [[1, 2, 3], None]}, "found 0 in .* set missing=true if a vector may be missing"),
         ({"text": [[[1.0, None], []], [[]]]}, "'text': 1 of 2 .* null; leave the whole vector out"),
         (
             {"text": [[[1.0, float("nan")], []], [[]]]},
