@@ -99,7 +99,9 @@ def test_a_log_keeps_lists_of_values_and_their_order(tmp_path):
     assert frame["likes"].to_list() == [[], [7], [7, 8]]
     assert log.schema == SCHEMA
     assert log.schema["genres"].multiple
-    assert summarise(log)["features"]["item"] == {"categorical": 2, "numeric": 0}
+    summary = summarise(log)
+    assert summary["features"]["item"] == {"categorical": 2, "numeric": 0}
+    assert summary["several_values"] == ["genres", "likes"]
 
 
 def test_only_features_with_several_values_change_the_manifest(tmp_path):
