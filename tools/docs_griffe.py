@@ -8,7 +8,7 @@ import griffe
 
 sys.path.insert(0, str(Path(__file__).parent))  # griffe loads this file by its path
 
-from docs_formulas import with_formulas  # noqa: E402
+from docs_formulas import with_formulas
 
 
 class Formulas(griffe.Extension):

@@ -1,4 +1,4 @@
-"""Draw the funnel of a run as SVG: how many candidates and relevant candidates each stage passes on.
+"""Draw the funnel of a run as SVG: what each stage passes on, and what it loses.
 
     python tools/funnel_picture.py RUN DATASET picture.svg
 
@@ -54,7 +54,10 @@ def funnel_svg(report: dict[str, Any], candidates: float) -> str:
         parts.append(_text(right + 66, bottom + 38 - dropped / 2, f"{others:.1f} others dropped"))
         parts.append(
             _text(
-                right + 14, _AXIS - scale * relevant[i] / 2 + 5, f"{relevant[i]:.2f} relevant", color=_PAPER
+                right + 14,
+                _AXIS - scale * relevant[i] / 2 + 5,
+                f"{relevant[i]:.2f} relevant",
+                color=_PAPER,
             )
         )
         parts.append(_text(right + 14, _AXIS + 20, f"{stage['quota']} passed on"))
