@@ -87,12 +87,12 @@ def test_formulas_of_docstrings_are_converted_whole():
 
 def test_every_formula_of_the_library_can_be_converted():
     pytest.importorskip("latex2mathml", reason="part of the extra `docs`")
-    formulas = 0
+    with_formulas, formulas = tool("docs_formulas").with_formulas, 0
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
                 docstring = ast.get_docstring(node) or ""
-                converted = tool("docs_formulas").with_formulas(docstring)
+                converted = with_formulas(docstring)
                 assert "math:" not in converted, path
                 formulas += converted.count("<math ")
     assert formulas > 80
