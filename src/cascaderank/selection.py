@@ -78,6 +78,26 @@ def top(scores: Tensor, m: int, mask: Tensor | None = None) -> Tensor:
     return keep(best_first(scores), mask, check_size(m, "m"))
 
 
+def final_ranks(scores: Tensor, alive: Tensor) -> Tensor:
+    """Return the rank of each candidate among those alive.
+
+    Args:
+        scores: ``[..., list]`` floating point, those of the last stage for the final list.
+        alive: ``[..., list]`` bool, candidates that take part.
+
+    Returns:
+        ``[..., list]`` int64, 1 is the best; 0 for a candidate that is not alive.
+
+    Examples:
+        >>> final_ranks(torch.tensor([1.0, 3.0, 2.0]), torch.tensor([True, False, True])).tolist()
+        [2, 0, 1]
+    """
+    order = best_first(scores)
+    ranked = alive.gather(-1, order)
+    ranks = ranked.cumsum(-1) * ranked
+    return torch.zeros_like(ranks).scatter(-1, order, ranks)
+
+
 def best_first(scores: Tensor) -> Tensor:
     """Return the indices of the candidates, best first, ``[..., list]`` int64, with padding."""
     ranked = scores.masked_fill(scores.isnan(), -torch.inf)
@@ -105,6 +125,36 @@ def keep(order: Tensor, alive: Tensor, quota: int) -> Tensor:
     return torch.zeros_like(alive).scatter(-1, order, first)
 
 
+def ranked_of(scores: Tensor, mask: Tensor, retrieved: Tensor | None) -> Tensor:
+    """Return which candidates have a rank: the real ones that were retrieved.
+
+    Args:
+        scores: ``[..., list]``, for the shape.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+        retrieved: ``[..., list]`` bool, ``True`` for a candidate of the evaluated ranking; ``None``
+            for all.
+
+    Returns:
+        ``[..., list]`` bool.
+
+    Raises:
+        ShapeError: if the shape or dtype of ``retrieved`` is not that of a mask.
+
+    Examples:
+        >>> mask, kept = torch.tensor([True, True, False]), torch.tensor([True, False, True])
+        >>> ranked_of(torch.rand(3), mask, kept).tolist()
+        [True, False, False]
+    """
+    if retrieved is None:
+        return mask
+    if retrieved.dtype is not torch.bool or retrieved.shape != scores.shape:
+        raise ShapeError(
+            f"retrieved must be bool {list(scores.shape)}, True for a candidate of the ranking; "
+            f"got {retrieved.dtype} {list(retrieved.shape)}"
+        )
+    return mask & retrieved
+
+
 def relevance_of(
     labels: Tensor, *, k: int | None, threshold: float | None, mask: Tensor | None
 ) -> Tensor:
@@ -123,7 +173,7 @@ def relevance_of(
         ``[..., list]`` float64 in [0, 1]; 0 under the mask.
 
     Raises:
-        ConfigError: unless exactly one of ``k`` and ``threshold`` is given.
+        ConfigError: if neither ``k`` nor ``threshold`` is given.
 
     Examples:
         >>> relevance_of(torch.tensor([2, 1, 1]), k=2, threshold=None, mask=None)
@@ -131,7 +181,10 @@ def relevance_of(
     """
     check_ground_truth(k, threshold)
     if threshold is not None:
-        return ground_truth(labels, threshold=threshold, mask=mask).double()
+        reached = ground_truth(labels, threshold=threshold, mask=mask)
+        if k is None:
+            return reached.double()
+        mask = reached.bool()
     return ground_truth(labels.double(), k=k, mask=mask)
 
 

@@ -58,6 +58,6 @@ METRICS: Registry[Callable[..., Tensor]] = Registry(
     "metric",
     "cascaderank.metrics",
     suffix="_metric",
-    given=("mask",),
+    given=("mask", "retrieved"),
     reserved=tuple(NAMED),
 )

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 def report_tables(report: Report) -> tuple["Table", ...]:
     """Return the tables of a report: the funnel, the additional metrics if any, and the cascade."""
-    named = any(stage.metrics for stage in report.stages.values())
+    named = any(stage.over_all_candidates for stage in report.stages.values())
     return funnel_table(report), *[metric_table(report)] * named, summary_table(report)
 
 
 def metric_table(report: Report) -> "Table":
-    """Return a table of the additional metrics, one row per stage and metric.
+    """Return a table of the additional metrics over all candidates, by stage and metric.
 
     Examples:
         >>> import torch
@@ -33,13 +33,14 @@ def metric_table(report: Report) -> "Table":
     """
     from rich.markup import escape
 
-    table = _table("Metrics of single stages")
+    notes = ["also candidates that an earlier stage cuts: not of the final list"]
+    table = _table("Single stages over all candidates", notes)
     table.add_column("stage", max_width=24, overflow="fold")
     table.add_column("metric", overflow="fold")
     for heading in ("mean", f"{report.confidence:.0%} interval", "requests", "undefined"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, stage in report.stages.items():
-        for metric, summary in stage.metrics.items():
+        for metric, summary in stage.over_all_candidates.items():
             table.add_row(
                 escape(name),
                 escape(metric),
@@ -68,7 +69,7 @@ def funnel_table(report: Report) -> "Table":
     from rich.markup import escape
 
     size = "" if report.k is None else f"@{report.k}"
-    table = _table("Funnel")
+    table = _table("Funnel", ["recall, NDCG: of the stage alone, over all candidates"])
     table.add_column("stage", max_width=24, overflow="fold")
     for heading in (
         "quota",
@@ -97,31 +98,53 @@ def funnel_table(report: Report) -> "Table":
 
 
 def summary_table(report: Report) -> "Table":
-    """Return a table of the joint recall and the maximum that the quotas allow, with intervals.
+    """Return a table of the metrics of the whole cascade, with intervals.
 
-    The caption contains the number of requests without ground truth and the notes of the report.
+    The joint recall over lists longer than the last quota has a row if some lists are shorter. The
+    caption contains the number of requests without ground truth and the notes of the report.
 
     Examples:
         >>> import torch
         >>> from cascaderank.evaluation import Evaluator
         >>> evaluator = Evaluator(quotas=(1,), threshold=1)
-        >>> evaluator.update(torch.zeros(1, 2, 1), torch.tensor([[0.0], [1.0]]))
-        >>> summary_table(evaluator.report()).caption
-        '1 of 2 requests have no ground truth'
+        >>> evaluator.update(torch.zeros(1, 2, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+        >>> print(summary_table(evaluator.report()).caption.splitlines()[0])
+        1 of 2 requests have no ground truth
     """
+    from rich.markup import escape
+
+    metrics = dict(report.metrics)
+    joint, decided = metrics.get("joint_recall"), metrics.get("joint_recall_decided")
+    if joint is not None and decided is not None and decided.requests == joint.requests:
+        del metrics["joint_recall_decided"]
     notes = list(report.notes)
     if report.without_ground_truth:
         undefined, requests = f"{report.without_ground_truth:,}", f"{report.requests:,}"
         notes.insert(0, f"{undefined} of {requests} requests have no ground truth")
+    if "joint_recall_decided" in metrics:
+        notes.append("decided: of lists longer than the last quota; shorter ones lose nothing")
+    if "ndcg_linear" in metrics:
+        *_, last = report.stages.values()
+        also = " and below" if last.over_all_candidates.keys() & metrics.keys() else ""
+        notes.append(
+            f"NDCG{also}: of the final list; what a stage cuts is not retrieved. "
+            "Ideal DCG, ground truth: over all candidates"
+        )
     table = _table("Cascade", notes)
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for heading in ("mean", f"{report.confidence:.0%} interval", "requests", "undefined"):
         table.add_column(heading, justify="right", no_wrap=True)
     size = "" if report.k is None else f"@{report.k}"
-    titles = {"joint_recall": f"joint recall{size}", "reachable": "the quotas allow"}
-    for name, summary in report.metrics.items():
+    titles = {
+        "joint_recall": f"joint recall{size}",
+        "joint_recall_decided": "  decided",
+        "reachable": "the quotas allow",
+        "ndcg_linear": f"NDCG{size}, linear",
+        "ndcg_exponential": f"NDCG{size}, 2^y - 1",
+    }
+    for name, summary in metrics.items():
         table.add_row(
-            titles.get(name, name),
+            escape(titles.get(name, name)),
             _number(summary),
             _interval(summary),
             f"{summary.requests:,}",
