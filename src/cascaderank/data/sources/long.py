@@ -14,7 +14,13 @@ from cascaderank.data.sources import DRY_RUNS, SOURCES, Inputs, Progress, checke
 from cascaderank.data.sources._long.grouping import gathered, shares
 from cascaderank.data.sources._long.layout import Layout, opened_table, typed_columns
 from cascaderank.data.sources._long.proposal import proposed_options
-from cascaderank.data.sources._long.row_rules import NullLevel, NullValue, Repeated, RowRules
+from cascaderank.data.sources._long.row_rules import (
+    NullLevel,
+    NullValue,
+    Repeated,
+    RowRules,
+    SeveralTimes,
+)
 from cascaderank.data.sources._long.schema_inference import FeatureOptions, schema_of_options
 from cascaderank.data.sources._shared.timestamps import TimestampUnit, check_time_zone
 from cascaderank.errors import ConfigError, DataError
@@ -36,6 +42,7 @@ def long_source(
     timestamp_unit: TimestampUnit = "",
     request_weight: str = "",
     time_zone: str = "UTC",
+    several_times: SeveralTimes = "error",
     level: str = "",
     level_names: tuple[str, ...] = (),
     null_level: NullLevel = "error",
@@ -87,6 +94,8 @@ def long_source(
             it.
         request_weight: column of the weight of the request in training, at least 0; default the
             column ``request_weight``, if it exists.
+        several_times: what to do with a request whose rows have different times, such as those of
+            impressions: ``"error"``, or ``"earliest"`` to use the earliest.
         level: column of the funnel level that the candidate reached: integers from 0, the lowest,
             or names. For this and the next three options, the default is the column of that name,
             if it exists.
@@ -219,6 +228,7 @@ def long_source(
                 rules,
                 unit=timestamp_unit,
                 time_zone=time_zone,
+                several_times=several_times,
                 min_candidates=min_candidates,
                 counts=counts,
             )

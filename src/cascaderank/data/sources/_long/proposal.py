@@ -21,6 +21,7 @@ _ABOUT = {
     "timestamp": "column of the time of the request",
     "timestamp_unit": "s, ms, us, yyyymmdd or iso",
     "time_zone": "zone in which days begin, and of times without a zone",
+    "several_times": "rows of a request with different times: error or earliest",
     "level": "column of the funnel level that the candidate reached",
     "level_names": "lowest first",
     "null_level": "error, lowest or drop",
@@ -103,6 +104,10 @@ def _settings(
         unit = values["timestamp_unit"] or _guessed_unit(sample[layout.timestamp])
         if unit:
             settings["timestamp_unit"] = unit
+        settings["several_times"] = values["several_times"]
+        times = sample.group_by(layout.request_id).agg(pl.col(layout.timestamp).n_unique() > 1)
+        differ = int(times[layout.timestamp].sum())
+        remarks["several_times"] = f"{differ:,} requests; {_ABOUT['several_times']}"
     if layout.candidates.get("level"):
         remarks["level_names"] = "lowest first"
         if names := values["level_names"]:
@@ -159,6 +164,7 @@ def _lines(
         f"# {counts['rows']:,} rows in {counts['files']:,} files. Figures are those of a sample of "
         f"{counts['sample_rows']:,} rows",
         f"# with {counts['sample_requests']:,} requests of {shortest:,} to {longest:,} rows.",
+        "# Remove features that are known only after the ranking, such as clicks or watch time.",
         "",
     ]
     level = next((c for c in columns if c.purpose == "level"), None)
@@ -174,7 +180,9 @@ def _lines(
         elif option == "timestamp":
             times = (c.name for c in columns if c.problem == TIMES)
             written.append((f"# timestamp = {_toml(next(times, ''))}", remark))
-        elif not option.startswith(("null_", "timestamp_", "time_zone", "level_", "repeated")):
+        elif not option.startswith(
+            ("null_", "timestamp_", "time_zone", "level_", "repeated", "several_")
+        ):
             written.append((f'# {option} = ""', remark))
     lines += _commented(written)
     lines += ["", "[schema]", "features = ["]
