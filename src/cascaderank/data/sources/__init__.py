@@ -12,7 +12,9 @@ package, decorated with ``@SOURCES.register`` and, below it, ``@checked_options`
   command line. Its annotation declares the accepted type, and every option has a default.
 
 Facts about the conversion that a user should see (counts of dropped rows, inferred types) belong
-in ``writer.extra["notes"]``, a mapping that ``cascaderank prepare`` prints.
+in ``writer.extra["notes"]``, a mapping that ``cascaderank prepare`` prints. A source that has a
+feature which identifies items writes its name to ``writer.extra["item"]``, or the identities
+themselves into the column ``item_key``; results then name items.
 """
 
 import os
