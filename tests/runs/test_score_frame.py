@@ -249,6 +249,11 @@ def test_rows_of_candidates_have_ids_of_requests(run, candidates):
         run.score(null)
 
 
+def test_layouts_are_not_mixed(run, requests):
+    with pytest.raises(SchemaError, match="'price' has one value per row, but 'video' has a list"):
+        run.score(requests.with_columns(price=pl.lit(1.0)))
+
+
 def test_rows_of_a_request_agree(run, candidates):
     with pytest.raises(DataError, match=r"feature 'hour': .* in 26 requests, first 'r0001'"):
         run.score(candidates.with_columns(hour=pl.int_range(0, pl.len()).cast(pl.Float64)))

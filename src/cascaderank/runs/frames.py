@@ -103,7 +103,15 @@ def request_rows(
             raise SchemaError(
                 f"history feature '{name}' must be a list per request; found {frame.schema[name]}"
             )
-    if all(_depth(frame.schema[f.name]) > _values(f) for f in schema.of(Role.ITEM)):
+    listed = {f.name: _depth(frame.schema[f.name]) > _values(f) for f in schema.of(Role.ITEM)}
+    if any(listed.values()) and not all(listed.values()):
+        lists = next(name for name in items if listed[name])
+        single = next(name for name in items if not listed[name])
+        raise SchemaError(
+            f"feature '{single}' has one value per row, but '{lists}' has a list; expected lists "
+            "in all item features, one row per request, or single values, one row per candidate"
+        )
+    if all(listed.values()):
         nulls = [name for name in items if frame[name].null_count()]
         if nulls:
             raise SchemaError(
