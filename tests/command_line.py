@@ -10,7 +10,7 @@ import pytest
 
 from cascaderank.cli import main
 
-ENVIRONMENT = {"COLUMNS": "100", "TERM": "dumb"}
+ENVIRONMENT = {"COLUMNS": "80", "TERM": "dumb"}
 
 
 def cascaderank(*words, cwd=None):

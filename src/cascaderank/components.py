@@ -5,8 +5,9 @@ import re
 from typing import Any
 
 from cascaderank.data.sources import SOURCES
+from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.losses import LOSSES
-from cascaderank.metrics import METRICS
+from cascaderank.metrics import ALIASES, METRICS, NAMED
 from cascaderank.objectives import OBJECTIVES
 from cascaderank.registry import Registry
 from cascaderank.sorting import OPERATORS
@@ -34,9 +35,30 @@ def components() -> dict[str, dict[str, str]]:
         'Score a candidate by a weighted sum of its numeric features plus one weight per category.'
     """
     return {
-        shelf: {name: documentation(shelf, name).partition("\n")[0] for name in registry}
-        for shelf, registry in SHELVES.items()
+        shelf: {name: documentation(shelf, name).partition("\n")[0] for name in _names(shelf)}
+        for shelf in SHELVES
     }
+
+
+def _names_of_reports(shelf: str) -> tuple[str, ...]:
+    """Return the names that are valid in a config and are not registered."""
+    return tuple(NAMED) if shelf == "metrics" else ()
+
+
+def _names(shelf: str) -> list[str]:
+    return sorted([*SHELVES[shelf], *_names_of_reports(shelf)])
+
+
+def _component(shelf: str, name: str) -> Any:
+    """Return a registered component; the error for an unknown name lists all valid names."""
+    registry = SHELVES[shelf]
+    if name not in registry:
+        known = _names(shelf)
+        raise ConfigError(
+            f"no {registry.kind} called '{name}'{did_you_mean(name, known)}; "
+            f"there are {', '.join(known)}"
+        )
+    return registry[name]
 
 
 def documentation(shelf: str, name: str) -> str:
@@ -53,7 +75,10 @@ def documentation(shelf: str, name: str) -> str:
         >>> print(documentation("metrics", "recall").partition("\n")[0])
         Fraction of the ground truth in the top ``m`` by score, per list: Recall@m@k.
     """
-    return inspect.getdoc(SHELVES[shelf][name]) or ""
+    if name in _names_of_reports(shelf):
+        text = NAMED[name]
+        return f"{text}\n\n{documentation(shelf, ALIASES[name])}" if name in ALIASES else text
+    return inspect.getdoc(_component(shelf, name)) or ""
 
 
 def options(shelf: str, name: str) -> dict[str, str]:
@@ -70,6 +95,9 @@ def options(shelf: str, name: str) -> dict[str, str]:
         >>> options("stages", "mlp")["dim"]
         'int = 8'
     """
+    if name in _names_of_reports(shelf):
+        return options(shelf, ALIASES[name]) if name in ALIASES else {}
+    _component(shelf, name)
     return {
         option: _ANNEALED.sub("float | {start, end, shape}", declared)
         for option, parameter in SHELVES[shelf].options(name).items()

@@ -125,6 +125,36 @@ def keep(order: Tensor, alive: Tensor, quota: int) -> Tensor:
     return torch.zeros_like(alive).scatter(-1, order, first)
 
 
+def ranked_of(scores: Tensor, mask: Tensor, retrieved: Tensor | None) -> Tensor:
+    """Return which candidates have a rank: the real ones that were retrieved.
+
+    Args:
+        scores: ``[..., list]``, for the shape.
+        mask: ``[..., list]`` bool, ``True`` for a real candidate.
+        retrieved: ``[..., list]`` bool, ``True`` for a candidate of the evaluated ranking; ``None``
+            for all.
+
+    Returns:
+        ``[..., list]`` bool.
+
+    Raises:
+        ShapeError: if the shape or dtype of ``retrieved`` is not that of a mask.
+
+    Examples:
+        >>> mask, kept = torch.tensor([True, True, False]), torch.tensor([True, False, True])
+        >>> ranked_of(torch.rand(3), mask, kept).tolist()
+        [True, False, False]
+    """
+    if retrieved is None:
+        return mask
+    if retrieved.dtype is not torch.bool or retrieved.shape != scores.shape:
+        raise ShapeError(
+            f"retrieved must be bool {list(scores.shape)}, True for a candidate of the ranking; "
+            f"got {retrieved.dtype} {list(retrieved.shape)}"
+        )
+    return mask & retrieved
+
+
 def relevance_of(
     labels: Tensor, *, k: int | None, threshold: float | None, mask: Tensor | None
 ) -> Tensor:
@@ -143,7 +173,7 @@ def relevance_of(
         ``[..., list]`` float64 in [0, 1]; 0 under the mask.
 
     Raises:
-        ConfigError: unless exactly one of ``k`` and ``threshold`` is given.
+        ConfigError: if neither ``k`` nor ``threshold`` is given.
 
     Examples:
         >>> relevance_of(torch.tensor([2, 1, 1]), k=2, threshold=None, mask=None)
@@ -151,7 +181,10 @@ def relevance_of(
     """
     check_ground_truth(k, threshold)
     if threshold is not None:
-        return ground_truth(labels, threshold=threshold, mask=mask).double()
+        reached = ground_truth(labels, threshold=threshold, mask=mask)
+        if k is None:
+            return reached.double()
+        mask = reached.bool()
     return ground_truth(labels.double(), k=k, mask=mask)
 
 

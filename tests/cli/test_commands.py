@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 
@@ -9,7 +10,9 @@ import polars as pl
 import pytest
 from tests.command_line import cascaderank, cascaderank_process
 
+from cascaderank import __version__
 from cascaderank.data.log.request_log import RequestLog
+from cascaderank.metrics import NAMED
 
 COMMANDS = [
     "demo",
@@ -41,11 +44,34 @@ def config(funnel, settings_for, tmp_path):
 
 
 @pytest.mark.parametrize("command", [[], *[[c] for c in COMMANDS]])
-def test_help_fits_into_100_columns(command):
+def test_help_fits_into_80_columns(command):
     done = cascaderank_process(*command, "--help")
     assert done.returncode == 0
-    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert max(map(len, done.stdout.splitlines())) <= 80
     assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_a_short_option(command):
+    short, long = cascaderank(command, "-h"), cascaderank(command, "--help")
+    assert short.returncode == long.returncode == 0
+    assert short.stdout == long.stdout
+    assert "Usage" in short.stdout
+
+
+def test_the_version_is_printed():
+    done = cascaderank("--version")
+    assert done.returncode == 0
+    assert done.stdout == f"cascaderank {__version__}\n"
+
+
+def test_no_color_is_respected(tmp_path, monkeypatch):
+    """A terminal with NO_COLOR receives no colours, in help, errors and tables."""
+    for command in (["ls", "--help"], ["ls", "losses"], ["train", tmp_path / "nothing.toml"]):
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("NO_COLOR", "1")
+        done = cascaderank(*command)
+        assert not re.search(r"\x1b\[[\d;]*[34]\d", done.stdout + done.stderr), command
 
 
 def test_ls_lists_all_components():
@@ -56,7 +82,7 @@ def test_ls_lists_all_components():
     assert all(summary for shelf in shelves.values() for summary in shelf.values())
     one = cascaderank("ls", "stages")
     assert "two_tower" in one.stdout
-    assert max(map(len, one.stdout.splitlines())) <= 100
+    assert max(map(len, one.stdout.splitlines())) <= 80
 
 
 def test_ls_describes_one_component():
@@ -68,12 +94,37 @@ def test_ls_describes_one_component():
     assert "no stage called 'mpl' (did you mean 'mlp'?)" in refused("ls", "stages", "mpl")
 
 
+def test_every_component_and_named_metric_is_described():
+    shelves = json.loads(cascaderank("ls", "--json").stdout)
+    assert set(NAMED) < set(shelves["metrics"])
+    for shelf, names in shelves.items():
+        for name in names:
+            done = cascaderank("ls", shelf, name)
+            assert done.returncode == 0, done.stderr
+            assert len(done.stdout.splitlines()) > 2, (shelf, name)
+            widest = max(len(line) for line in done.stdout.splitlines())
+            assert widest <= 80 or ">>>" in done.stdout or ".. math" in done.stdout, (shelf, name)
+    text = cascaderank("ls", "metrics", "gauc").stdout
+    assert "weighted by its number of candidates" in text
+    assert ":func:" not in text
+    assert "Mean precision at the ranks" in cascaderank("ls", "metrics", "map").stdout
+    assert "(did you mean 'gauc'?)" in refused("ls", "metrics", "gauk")
+
+
+def test_a_kind_that_does_not_exist_is_reported_with_the_nearest():
+    assert refused("ls", "metric") == (
+        "cascaderank ls: no kind of component called 'metric' (did you mean 'metrics'?); there are "
+        "losses, metrics, stages, objectives, operators, sources\n"
+    )
+    assert "Value error" not in refused("evaluate", "run", "log", "--part", "tset")
+
+
 def test_train_then_evaluate(config, funnel, tmp_path):
     trained = cascaderank_process("train", config, "--run", tmp_path / "run")
     assert trained.returncode == 0, trained.stderr
     assert "retrieval" in trained.stdout
     assert "joint recall" in trained.stdout
-    assert max(map(len, trained.stdout.splitlines())) <= 100
+    assert max(map(len, trained.stdout.splitlines())) <= 80
     assert str(tmp_path / "run") in trained.stderr
     evaluated = cascaderank("evaluate", tmp_path / "run", funnel, "--json")
     found = json.loads(evaluated.stdout)
@@ -110,7 +161,7 @@ def test_compare_does_not_train_complete_runs_again(config, tmp_path):
     assert found == json.loads((tmp_path / "runs/comparison.json").read_text())
     table = cascaderank(*words, "bce,lcron")
     assert "lcron" in table.stdout
-    assert max(map(len, table.stdout.splitlines())) <= 100
+    assert max(map(len, table.stdout.splitlines())) <= 80
 
 
 def test_compare_against_another_method_trains_no_run_again(config, tmp_path):

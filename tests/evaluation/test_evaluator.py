@@ -12,6 +12,7 @@ from cascaderank.evaluation import Evaluator, Report, attribute
 from cascaderank.metrics.cascade_recall import cascade_recall_metric
 from cascaderank.metrics.ndcg import ndcg_metric
 from cascaderank.metrics.recall import recall_metric
+from cascaderank.selection import select
 
 REQUESTS, LENGTH, QUOTAS, NAMES = 53, 41, (30, 20), ("retrieval", "ranking")
 
@@ -67,6 +68,10 @@ def test_values_per_request_are_those_of_the_metrics(requests):
         "joint_recall": cascade_recall_metric(exact, labels, quotas=QUOTAS, **by),
         "reachable": found.reachable,
     }
+    want["joint_recall_decided"] = want["joint_recall"].masked_fill(mask.sum(-1) <= 20, torch.nan)
+    final = {"mask": mask, "retrieved": select(exact, QUOTAS, mask)[-1]}
+    for gain in ("linear", "exponential"):
+        want[f"ndcg_{gain}"] = ndcg_metric(exact[1], labels, k=10, gain=gain, **final)
     for i, name in enumerate(NAMES):
         want |= {
             f"recall/{name}": recall_metric(exact[i], labels, m=QUOTAS[i], **by),
@@ -106,13 +111,15 @@ def test_keys_of_the_json_are_stable(requests):
     ]  # fmt: skip
     assert data["ground_truth"] == {"k": 10, "threshold": None}
     assert data["bootstrap"] == {"resamples": 9, "confidence": 0.95}
-    assert list(data["metrics"]) == ["joint_recall", "reachable"]
+    assert list(data["metrics"]) == [
+        "joint_recall", "joint_recall_decided", "reachable", "ndcg_linear", "ndcg_exponential",
+    ]  # fmt: skip
     assert list(data["stages"]) == list(NAMES)
     for name, quota in zip(NAMES, QUOTAS, strict=True):
         stage = data["stages"][name]
         assert list(stage) == [
             "quota", "recall", "ndcg_linear", "ndcg_exponential", "survival", "lost",
-            "ceiling_if_perfect", "depth", "metrics",
+            "ceiling_if_perfect", "depth", "all_candidates",
         ]  # fmt: skip
         assert stage["quota"] == quota
         assert list(stage["recall"]) == ["mean", "low", "high", "requests", "undefined"]
@@ -157,6 +164,7 @@ def test_ndcg_is_of_the_whole_list_where_ground_truth_has_no_size(requests):
     scores, labels, mask = requests
     got = evaluated(requests, torch.arange(REQUESTS), 10, threshold=3.1).per_request()
     want = ndcg_metric(scores[1].double(), labels, gain="linear", mask=mask)
+    want = want.masked_fill(~((labels >= 3.1) & mask).any(-1), torch.nan)
     np.testing.assert_array_equal(got["ndcg_linear/ranking"], want.numpy())
 
 
@@ -207,7 +215,7 @@ def test_scores_may_require_gradients(requests):
 
 def test_invalid_arguments_are_rejected(requests):
     scores, labels, mask = requests
-    with pytest.raises(ConfigError, match="one of"):
+    with pytest.raises(ConfigError, match="got neither"):
         Evaluator(quotas=QUOTAS)
     with pytest.raises(ConfigError, match="never grow"):
         Evaluator(quotas=(1, 2), k=1)

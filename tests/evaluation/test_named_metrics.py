@@ -105,17 +105,18 @@ def test_named_metrics_are_reported_by_stage_and_round_trip_through_json(lists):
         evaluator.update(both[:, rows], labels[rows], mask=mask[rows], rows=rows)
     report = evaluator.report(bootstrap=20)
     for stage, sign in (("stage_1", 1), ("stage_2", -1)):
-        assert list(report.stages[stage].metrics) == names
+        assert list(report.stages[stage].over_all_candidates) == names
         for name in names:
             values = named_metric(name)(sign * scores.double(), labels, k=4, mask=mask)
-            assert report.stages[stage].metrics[name].mean == pytest.approx(values.nanmean().item())
-            assert report.per_request[f"{name}/{stage}"].shape == (9,)
+            found = report.stages[stage].over_all_candidates[name]
+            assert found.mean == pytest.approx(values.nanmean().item())
+            assert report.per_request[f"all_candidates/{name}/{stage}"].shape == (9,)
     again = Report.from_json(json.loads(json.dumps(report.to_json())))
     assert again.stages == report.stages
     console = Console(width=100)
     with console.capture() as captured:
         console.print(*report_tables(report))
-    assert f"{report.stages['stage_2'].metrics['map'].mean:.4f}" in captured.get()
+    assert f"{report.stages['stage_2'].over_all_candidates['map'].mean:.4f}" in captured.get()
 
 
 def test_named_metrics_are_in_every_table_of_a_comparison():
@@ -132,8 +133,8 @@ def test_named_metrics_are_in_every_table_of_a_comparison():
         for values in seen.values.values():
             for stage, shift in (("retrieval", 0.0), ("ranking", 0.01)):
                 joint = values["joint_recall"]
-                values[f"ndcg@5/{stage}"] = [v * 0.5 + shift for v in joint]
-                values[f"opa/{stage}"] = [v * 0.25 + shift for v in joint]
+                values[f"all_candidates/ndcg@5/{stage}"] = [v * 0.5 + shift for v in joint]
+                values[f"all_candidates/opa/{stage}"] = [v * 0.25 + shift for v in joint]
     found = summarise(settings, runs, dataset="shop", fold_names=["fold 0"])
     by_name = {m.name: m for m in found.methods}
     metrics = {(v.stage, v.metric): v for v in by_name["lcron"].stage_metrics}

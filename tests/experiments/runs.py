@@ -55,3 +55,22 @@ def searched(runs, *, metrics=("recall@20", "recall@50"), seed=0):
                     for of in values["joint_recall"]
                 ]
     return runs
+
+
+def with_final_lists(runs, *, undecided=slice(0, 200), stages=("retrieval", "ranking")):
+    """The same results with NDCG of the final list and of stages; the first lists are not decided.
+
+    The metrics are those of ``evaluation.metrics = ["ndcg@5", "opa"]``.
+    """
+    for results in runs.values():
+        for values in results.values.values():
+            joint = values["joint_recall"]
+            values["joint_recall_decided"] = [v.copy() for v in joint]
+            for of_fold in values["joint_recall_decided"]:
+                of_fold[undecided] = np.nan
+            values["ndcg_linear"] = [v * 0.5 for v in joint]
+            values["ndcg@5"] = [v**2 for v in joint]
+            for metric in ("ndcg@5", "opa"):
+                for stage in stages:
+                    values[f"all_candidates/{metric}/{stage}"] = joint
+    return runs

@@ -1,11 +1,13 @@
 """Baselines: scores, and selection on training requests only."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 import torch
 
 from cascaderank.batch import RequestBatch
-from cascaderank.data.log.request_log import RequestLogWriter
+from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
 from cascaderank.errors import ConfigError, SchemaError
 from cascaderank.experiments.baselines import (
     BASELINES,
@@ -13,7 +15,10 @@ from cascaderank.experiments.baselines import (
     RandomOrder,
     RankFusion,
     build_baseline,
+    default_baselines,
 )
+from cascaderank.experiments.compare import _sees_more
+from cascaderank.experiments.methods import methods_of
 from cascaderank.runs.data import run_data
 from cascaderank.schema import Feature, Schema
 from cascaderank.settings.run import check_settings
@@ -66,12 +71,78 @@ def settings(log):
 
 def test_best_feature_selects_feature_and_direction(settings):
     with run_data(settings) as data:
-        name, cascade = build_baseline("best_feature", settings, data)
-        only_good, _ = build_baseline("best_feature:goo*", settings, data)
-    assert name == "best single: -bad"
-    assert only_good == "best single: good"
-    assert cascade.quotas == (4, 2)
-    assert cascade.stage_names == ("a", "b")
+        best = build_baseline("best_feature", settings, data)
+        only_good = build_baseline("best_feature:goo*", settings, data)
+        of_all = build_baseline("best_feature_of_all", settings, data)
+    assert best.name == "best feature by stage"
+    assert best.chosen == {"a": "-bad", "b": "-bad"}
+    assert only_good.chosen == {"a": "good", "b": "good"}
+    assert of_all.name == "best single feature"
+    assert of_all.chosen == {"feature": "-bad"}
+    assert best.cascade.quotas == (4, 2)
+    assert best.cascade.stage_names == ("a", "b")
+
+
+def test_a_feature_is_chosen_within_the_limits_of_each_stage(settings):
+    settings = settings.changed({"stages.a.features": ["good", "some"]})
+    with run_data(settings) as data:
+        best = build_baseline("best_feature", settings, data)
+        of_all = build_baseline("best_feature_of_all", settings, data)
+        single = build_baseline("feature:bad", settings, data)
+        fusion = build_baseline("rank_fusion", settings, data)
+        fusion_of_all = build_baseline("rank_fusion_of_all", settings, data)
+        seen = build_baseline("feature:good", settings, data)
+    assert best.chosen == {"a": "good", "b": "-bad"}
+    assert fusion.cascade.stages["a"].features == ["good", "some"]
+    assert fusion_of_all.name == "rank fusion of 3"
+    assert [x.sees_more for x in (best, fusion, seen)] == [False] * 3
+    assert [x.sees_more for x in (of_all, single, fusion_of_all)] == [True] * 3
+
+
+def test_the_feature_of_a_later_stage_is_chosen_among_what_is_left(tmp_path):
+    """`first` finds the best three of ten, `whole` orders the list well, `rest` only those three."""
+    schema = Schema(
+        features=tuple(
+            Feature(name=n, role="item", kind="numeric") for n in ("first", "whole", "rest")
+        )
+    )
+    labels = [5.0, 4.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    with RequestLogWriter(tmp_path / "log", name="log", schema=schema) as writer:
+        writer.write(
+            pl.DataFrame(
+                {
+                    "request_id": range(20),
+                    "first": [[1.0] * 3 + [0.0] * 7] * 20,
+                    "whole": [[7.0, 6.0, 9.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 0.0]] * 20,
+                    "rest": [[3.0, 2.0, 1.0] + [9.0] * 7] * 20,
+                    "label": [labels] * 20,
+                }
+            )
+        )
+    settings = check_settings(
+        {
+            "data": {"path": str(tmp_path / "log"), "target": "label"},
+            "relevance": {"top": 1},
+            "stages": {
+                "a": {"model": "linear", "quota": 3, "features": ["first"]},
+                "b": {"model": "linear", "quota": 1, "features": ["whole", "rest"]},
+            },
+        }
+    )
+    with run_data(settings) as data:
+        assert build_baseline("best_feature", settings, data).chosen == {"a": "first", "b": "rest"}
+
+
+def test_a_stage_without_numeric_features_has_a_random_order(settings, log):
+    settings = settings.changed({"stages.a.features": ["some"]})
+    with run_data(settings) as data:
+        best = build_baseline("best_feature:good", settings, data)
+        assert default_baselines(data) == ("random", "best_feature", "rank_fusion")
+        empty = replace(data, schema=data.schema.model_copy(update={"features": ()}))
+        assert default_baselines(empty) == ("random",)
+    assert best.chosen == {"b": "good"}
+    assert isinstance(best.cascade.stages["a"], RandomOrder)
+    assert not best.sees_more
 
 
 def test_missing_values_of_a_feature_rank_last():
@@ -98,9 +169,11 @@ def test_rank_fusion_ignores_padding():
 def test_stage_fusion_uses_the_features_of_each_stage(settings):
     settings = settings.changed({"stages.a.features": ["bad"]})
     with run_data(settings) as data:
-        name, cascade = build_baseline("stage_fusion:*d", settings, data)
-    assert name == "rank fusion by stage"
-    assert [stage.features for stage in cascade.stages.values()] == [["bad"], ["good", "bad"]]
+        for text in ("rank_fusion:*d", "stage_fusion:*d"):
+            found = build_baseline(text, settings, data)
+            assert found.name == "rank fusion by stage"
+            stages = found.cascade.stages.values()
+            assert [stage.features for stage in stages] == [["bad"], ["good", "bad"]]
 
 
 def test_a_random_order_depends_on_seed_and_request_alone():
@@ -126,12 +199,31 @@ def test_invalid_baselines_are_rejected(settings, text, error, message):
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_scores_every_candidate(settings, name):
-    text = name if name in ("random", "best_feature") else f"{name}:*"
+    text = f"{name}:*" if name == "feature" else name
     with run_data(settings) as data:
-        _, cascade = build_baseline(text, settings, data)
+        cascade = build_baseline(text, settings, data).cascade
         from cascaderank.data.loading.loader import RequestLoader
 
         batch = next(RequestLoader(data.encoded, data.split.test, batch_size=3).epoch(0))
         scores = cascade(batch)
     assert scores.shape == (2, *batch.mask.shape)
     assert scores.isfinite().all()
+
+
+def test_methods_with_more_features_than_a_stage_may_use_are_found(settings, log):
+    settings = settings.changed({"stages.a.features": ["good"]})
+    settings = settings.changed(
+        {
+            "compare.variants": {
+                "wide": {"objective.name": "bce", "stages.a.features": ["good", "bad"]},
+                "narrow": {"objective.name": "bce", "stages.b.features": ["some"]},
+            },
+            "compare.grid": {"lcron": {"stages.a.features": [["good"], ["bad"]]}},
+        }
+    )
+    names = ("bce", "wide", "narrow", "lcron", "lightgbm_lambdarank")
+    request_log = RequestLog.open(log)
+    more = {m.name: _sees_more(m, settings, request_log) for m in methods_of(settings, names)}
+    assert more == {
+        "bce": False, "wide": True, "narrow": False, "lcron": True, "lightgbm_lambdarank": True,
+    }  # fmt: skip

@@ -33,7 +33,8 @@ def test_baselines_are_evaluated_on_the_test_requests_with_every_seed(
 
     def recall(baseline, part, seed=0):
         with run_data(settings) as data:
-            _, cascade = build_baseline(baseline, settings.changed({"train.seed": seed}), data)
+            seeded = settings.changed({"train.seed": seed})
+            cascade = build_baseline(baseline, seeded, data).cascade
             loader = RequestLoader(data.encoded, getattr(data.split, part), batch_size=99)
             report = evaluate(cascade, loader, k=10, bootstrap=1)
         return report.metrics["joint_recall"].mean
@@ -68,8 +69,8 @@ def test_the_best_feature_is_chosen_on_the_training_requests(tmp_path):
         }
     )
     with run_data(settings) as data:
-        name, _ = build_baseline("best_feature", settings, data)
-    assert name == "best single: good"
+        best = build_baseline("best_feature", settings, data)
+    assert set(best.chosen.values()) == {"good"}
 
 
 def test_a_heat_map_trains_every_fold_with_every_seed(funnel, settings_for, tmp_path):
@@ -90,7 +91,7 @@ def test_a_heat_map_trains_every_fold_with_every_seed(funnel, settings_for, tmp_
             assert (used.train.seed, used.data.split.fold) == (seed, fold)
             requests = pl.read_parquet(run / "per_request.parquet")
             tested += requests["row"].to_list()
-            of_seed.append(requests["recall@10@5/ranking"].to_numpy())
+            of_seed.append(requests["all_candidates/recall@10@5/ranking"].to_numpy())
         by_seed.append(np.concatenate(of_seed))
     assert sorted(tested) == sorted([*range(240)] * 2)
     assert not np.array_equal(*by_seed)
@@ -121,7 +122,9 @@ def test_the_metrics_of_a_stage_gain_over_the_reference(settings_for):
     for seen in runs.values():
         for values in seen.values.values():
             for place, stage in enumerate(("retrieval", "ranking")):
-                values[f"ndcg@5/{stage}"] = [v * (0.5 + place / 4) for v in values["joint_recall"]]
+                values[f"all_candidates/ndcg@5/{stage}"] = [
+                    v * (0.5 + place / 4) for v in values["joint_recall"]
+                ]
     found = summarise(settings, runs, dataset="log", fold_names=["fold 0"])
     of = {m.name: {v.stage: v for v in m.stage_metrics} for m in found.methods}
     for stage in ("retrieval", "ranking"):

@@ -1,4 +1,4 @@
-"""Tables of a report: contents, and width of at most 100 characters."""
+"""Tables of a report: contents, and width of at most 80 characters."""
 
 import io
 
@@ -10,7 +10,7 @@ from cascaderank.evaluation import Evaluator
 from cascaderank.reports import report_tables
 
 
-def printed(report, width=100):
+def printed(report, width=80):
     text = io.StringIO()
     Console(file=text, width=width).print(*report_tables(report))
     return text.getvalue()
@@ -28,10 +28,10 @@ def report_of(stages=2, names=None, labels_to=5, **by):
 
 @pytest.mark.parametrize("by", [{"k": 100}, {"threshold": 3.0}])
 @pytest.mark.parametrize("stages", [1, 2, 6])
-def test_tables_fit_100_characters_without_truncation(stages, by):
+def test_tables_fit_80_characters_without_truncation(stages, by):
     names = [f"{'a_very_long_name_of_a_stage' * 3}_{i}" for i in range(stages)]
     text = printed(report_of(stages, names, **by))
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     for i in range(stages):
         assert f"_{i}" in text

@@ -33,6 +33,18 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["file"], "no temporary file is left"
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_files_have_the_permissions_of_the_users_umask(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "report.json", b"{}")
+        (tmp_path / "report.json").chmod(0o600)
+        write_atomically(tmp_path / "report.json", b"{}")  # as from an earlier version
+    finally:
+        os.umask(before)
+    assert (tmp_path / "report.json").stat().st_mode & 0o777 == mode
+
+
 def test_json_with_nan_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "file.json", {"x": float("nan")})

@@ -7,14 +7,17 @@ command runs.
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from cascaderank import __version__
 from cascaderank.cli.compare import compare
 from cascaderank.cli.demo import demo
 from cascaderank.cli.evaluate import evaluate
 from cascaderank.cli.fields import fields, select
 from cascaderank.cli.heatmap import heatmap
+from cascaderank.cli.init import init
 from cascaderank.cli.ls import ls
 from cascaderank.cli.prepare import prepare
 from cascaderank.cli.profile import profile
@@ -32,14 +35,35 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 app = typer.Typer(
     name="cascaderank",
-    help="Train, evaluate and explain cascade ranking systems as one network.",
     add_completion=False,
     rich_markup_mode="markdown",  # rich markup would remove [table] names
     pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"cascaderank {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version, and exit."
+        ),
+    ] = False,
+) -> None:
+    """Train, evaluate and explain cascade ranking systems as one network."""
+
+
 for command in (
     demo,
     prepare,
+    init,
     simulate,
     train,
     evaluate,
@@ -63,6 +87,6 @@ def main() -> None:
         sys.exit(130)
     except typer.TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "cascaderank")
-        message = " ".join(error.format_message().split())
+        message = " ".join(error.format_message().replace("Value error, ", "").split())
         typer.echo(f"{command}: {message.rstrip('.')}; see {command} --help", err=True)
         sys.exit(error.exit_code)

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, Changes, emit_json, notify, numbers, user_errors
+from cascaderank.cli.shell import (
+    AsJson,
+    Bars,
+    Changes,
+    emit,
+    emit_json,
+    notify,
+    notify_defaults,
+    numbers,
+    user_errors,
+)
 
 
 @user_errors
@@ -41,11 +51,12 @@ def heatmap(
     from cascaderank.errors import MissingExtraError
     from cascaderank.experiments.heatmap import heatmap as run_heatmap
     from cascaderank.reports.heatmap_plot import heatmap_png
-    from cascaderank.reports.heatmap_tables import heatmap_markdown
+    from cascaderank.reports.heatmap_tables import heatmap_markdown, heatmap_tables
     from cascaderank.runs.folder import write_atomically
     from cascaderank.settings.run import read_settings
 
     settings = read_settings(config, changes or [])
+    notify_defaults(settings)
     folder = run or Path("runs") / f"{config.stem}-heatmap"
     with Bars() as bars:
         result = run_heatmap(
@@ -60,7 +71,7 @@ def heatmap(
     if as_json:
         emit_json(result.to_json())
     else:
-        typer.echo(heatmap_markdown(result))
+        emit(*heatmap_tables(result))
     write_atomically(folder / "heatmap.md", heatmap_markdown(result).encode())
     files = "heatmap.json and .md"
     try:

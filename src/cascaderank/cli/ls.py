@@ -1,17 +1,21 @@
 """``cascaderank ls``: list the components that a config can name."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from cascaderank.cli.shell import AsJson, emit, emit_json, user_errors
 
-Shelf = Literal["losses", "metrics", "stages", "objectives", "operators", "sources"]
-
 
 @user_errors
 def ls(
-    what: Annotated[Shelf | None, typer.Argument(help="Kind to list. Default: all kinds.")] = None,
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[KIND]",
+            help="losses, metrics, stages, objectives, operators or sources. Default: all kinds.",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Argument(help="Component to describe.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -19,17 +23,22 @@ def ls(
 
     `cascaderank ls stages mlp` prints the documentation and the options of the stage `mlp`.
     """
-    from rich.markup import escape
+    from cascaderank.components import SHELVES, components, documentation, options
+    from cascaderank.errors import ConfigError, did_you_mean
+    from cascaderank.reports.component_tables import component_table, documentation_text
 
-    from cascaderank.components import components, documentation, options
-    from cascaderank.reports.component_tables import component_table
+    if what is not None and what not in SHELVES:
+        raise ConfigError(
+            f"no kind of component called '{what}'{did_you_mean(what, SHELVES)}; "
+            f"there are {', '.join(SHELVES)}"
+        )
 
     if what is not None and name is not None:
         text, declared = documentation(what, name), options(what, name)
         if as_json:
             emit_json({"name": name, "options": declared, "documentation": text})
         else:
-            emit(escape(text), "", "Options", *(escape(f"  {o}: {t}") for o, t in declared.items()))
+            typer.echo(documentation_text(text, declared))
         return
     shelves = components()
     if what is not None:

@@ -11,7 +11,9 @@ import typer
 from cascaderank.errors import CascadeRankError, ConfigError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
+
+    from cascaderank.settings.run import RunSettings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,6 +71,19 @@ def notify(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def notify_defaults(settings: "RunSettings") -> None:
+    """Print what the settings of a run do not define and its request log does, on stderr.
+
+    Raises:
+        DataError: if the request log cannot be opened.
+    """
+    from cascaderank.data.log.request_log import RequestLog
+    from cascaderank.runs.log_defaults import notices
+
+    for notice in notices(settings, RequestLog.open(settings.data.path)):
+        notify(notice)
+
+
 def emit_json(value: object) -> None:
     """Print a result as one JSON object, on stdout."""
     typer.echo(json.dumps(value, indent=1, allow_nan=False))
@@ -78,8 +93,9 @@ def emit(*renderables: "RenderableType") -> None:
     """Print a result as tables and text, on stdout."""
     from rich.console import Console
 
-    # Tables fit into 100 columns, the width of output that is not a terminal.
-    console = Console() if sys.stdout.isatty() else Console(width=100)
+    from cascaderank.reports.table_width import WIDTH
+
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     for renderable in renderables:
         console.print(renderable)
 
@@ -88,23 +104,27 @@ def emit(*renderables: "RenderableType") -> None:
 class Bars:
     """Nested progress bars on stderr; no output if stderr is not a terminal.
 
-    When the outermost task stops, its note is printed.
+    A bar takes one line: the note is shortened to the width that bar, count and remaining time
+    leave. When the outermost task stops, its note is printed.
+
+    Args:
+        console: where to draw. Default: a console on stderr.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, console: "Console | None" = None) -> None:
         from rich import progress
         from rich.console import Console
         from rich.table import Column
 
-        self._console: Console = Console(stderr=True)
+        self._console: Console = Console(stderr=True) if console is None else console
+        fixed, rest = Column(no_wrap=True), Column(ratio=1, no_wrap=True, overflow="ellipsis")
         self._bars = progress.Progress(
-            progress.TextColumn("{task.description:<12}"),
-            progress.BarColumn(bar_width=20),
-            progress.MofNCompleteColumn(),
-            progress.TimeRemainingColumn(compact=True),
-            progress.TextColumn(
-                "{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")
-            ),
+            progress.TextColumn("{task.description:<12}", table_column=fixed),
+            progress.BarColumn(bar_width=20, table_column=fixed),
+            progress.MofNCompleteColumn(table_column=fixed),
+            progress.TimeRemainingColumn(compact=True, table_column=fixed),
+            progress.TextColumn("{task.fields[note]}", markup=False, table_column=rest),
+            expand=True,
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,

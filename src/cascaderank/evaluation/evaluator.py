@@ -1,7 +1,7 @@
 """Evaluator: batch-wise evaluation of a cascade, independent of batch size and order."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 import torch
@@ -14,18 +14,22 @@ from cascaderank.evaluation.attribution import attribute
 from cascaderank.evaluation.consistency import ranking_consistency
 from cascaderank.evaluation.linearised import linearised_auc, linearised_gauc
 from cascaderank.evaluation.report import (
+    ALL_CANDIDATES,
     STAGE_METRICS,
     WHOLE_METRICS,
     Report,
     StageReport,
+    over_all_candidates,
 )
 from cascaderank.evaluation.statistics.bootstrap import bootstrap_intervals
 from cascaderank.metrics import CONSISTENCY, NamedMetric, named_metric
 from cascaderank.metrics.ndcg import ndcg_metric
 from cascaderank.metrics.recall import recall_metric
-from cascaderank.relevance import check_ground_truth
-from cascaderank.selection import relevance_of, total
+from cascaderank.relevance import Gain, check_ground_truth
+from cascaderank.selection import relevance_of, select, total
 from cascaderank.tensors import check_cascade, check_quotas
+
+GAINS: Final[tuple[Gain, ...]] = ("linear", "exponential")
 
 HIGHEST_GRADE = 30
 """Highest label treated as a grade; above it, gain 2^y - 1 is dominated by the best candidate."""
@@ -43,14 +47,15 @@ class Evaluator:
         quotas: number of candidates that each stage keeps, one per stage, non-increasing.
         stage_names: distinct names, one per stage; ``stage_1``, ``stage_2``, ... by default.
         k: size of the ground truth, the top ``k`` candidates by label.
-        threshold: minimum label of the ground truth; exactly one of ``k`` and ``threshold`` must
+        threshold: minimum label of the ground truth; at least one of ``k`` and ``threshold`` must
             be given.
-        metrics: additional metrics of each stage, such as ``"ndcg@15"``, ``"map"``, ``"gauc"`` and
-            ``"rcs"`` (which is undefined for the last stage).
+        metrics: additional metrics, such as ``"ndcg@15"``, ``"map"``, ``"gauc"`` and ``"rcs"``
+            (which is undefined for the last stage). Each is computed for every stage over all
+            candidates, and, if it applies to a ranked list, for the list that the cascade returns.
 
     Raises:
-        ConfigError: if the quotas increase, the names are not distinct or not one per stage, not
-            exactly one of ``k`` and ``threshold`` is given, or a metric is unknown.
+        ConfigError: if the quotas increase, the names are not distinct or not one per stage,
+            neither ``k`` nor ``threshold`` is given, or a metric is unknown.
 
     Examples:
         >>> evaluator = Evaluator(quotas=(2, 1), k=1)
@@ -142,10 +147,10 @@ class Evaluator:
 
         Returns:
             ``row``, ``ground_truth`` (size of the ground truth, with shared places as fractions),
-            ``joint_recall``, ``reachable``, and ``<metric>/<stage>`` for the metrics of a
-            :class:`StageReport` and the additional metrics. The metrics ``gauc`` and ``pooled_auc``
-            are not means over requests; their values are linearised so that their mean is the
-            metric.
+            the metrics of the cascade by name, ``<metric>/<stage>`` for the metrics of a
+            :class:`StageReport`, and ``all_candidates/<metric>/<stage>`` for its additional
+            metrics. The metrics ``gauc`` and ``pooled_auc`` are not means over requests; their
+            values are linearised so that their mean is the metric.
 
         Raises:
             DataError: if there is no request, or a row occurs more than once.
@@ -167,7 +172,7 @@ class Evaluator:
         }
         for metric in self._metrics:
             for stage, name in enumerate(self.stage_names):
-                key = f"{metric.text}/{name}"
+                key = over_all_candidates(metric.text, name)
                 if metric.name == "gauc":
                     weights = torch.from_numpy(columns.pop(f"{_WEIGHTS}{key}"))
                     columns[key] = linearised_gauc(torch.from_numpy(columns[key]), weights).numpy()
@@ -199,20 +204,28 @@ class Evaluator:
                 f"ndcg_exponential is omitted: it is defined for grades up to {HIGHEST_GRADE}; "
                 f"the highest label is {self._highest_label:g}"
             )
+        truth = ~np.isnan(columns["joint_recall"])
+        gone = f"{int((truth & np.isnan(columns['ndcg_linear'])).sum()):,} of {int(truth.sum()):,}"
         if self._lowest_label < 0:
             notes.append(
-                f"NDCG is undefined for requests with a label below 0; the lowest label is "
-                f"{self._lowest_label:g}"
+                "NDCG is undefined for requests with a label below 0, which are "
+                f"{gone} with ground truth; the lowest label is {self._lowest_label:g}"
+            )
+        elif not gone.startswith("0 "):
+            notes.append(
+                f"NDCG is undefined for {gone} requests with ground truth: all their labels are 0"
             )
         stages = {}
         for name, quota in zip(self.stage_names, self.quotas, strict=True):
             standard = {metric: summaries[f"{metric}/{name}"] for metric in STAGE_METRICS}
             exponential = standard.pop("ndcg_exponential") if graded else None
             standard.pop("ndcg_exponential", None)
-            named = {metric.text: summaries[f"{metric.text}/{name}"] for metric in self._metrics}
+            named = {m.text: summaries[over_all_candidates(m.text, name)] for m in self._metrics}
             stages[name] = StageReport(
-                quota=quota, ndcg_exponential=exponential, metrics=named, **standard
+                quota=quota, ndcg_exponential=exponential, over_all_candidates=named, **standard
             )
+        whole = [name for name in WHOLE_METRICS if graded or name != "ndcg_exponential"]
+        whole += [metric.text for metric in self._metrics if metric.ranks_a_list]
         return Report(
             requests=len(sizes),
             without_ground_truth=int((sizes == 0).sum()),
@@ -220,7 +233,7 @@ class Evaluator:
             threshold=self.threshold,
             bootstrap=bootstrap,
             confidence=confidence,
-            metrics={name: summaries[name] for name in WHOLE_METRICS},
+            metrics={name: summaries[name] for name in whole},
             stages=stages,
             notes=tuple(notes),
             per_request=values,
@@ -244,7 +257,22 @@ class Evaluator:
         attribution = attribute(
             scores, labels, quotas=self.quotas, k=k, threshold=threshold, mask=mask
         )
-        lists, masks = labels.expand(stages, *labels.shape), mask.expand(stages, *mask.shape)
+        size = total(relevance_of(labels, k=k, threshold=threshold, mask=mask))
+
+        def with_truth(values: Tensor) -> Tensor:
+            # One population of requests: NDCG alone would include those without ground truth.
+            return values.masked_fill(size == 0, torch.nan)
+
+        def ndcg(scores: Tensor, gain: Gain, **lists: Any) -> Tensor:
+            return with_truth(ndcg_metric(scores, k=k, gain=gain, **lists))
+
+        masks = mask.expand(stages, *mask.shape)
+        everything = {"labels": labels.expand(stages, *labels.shape), "mask": masks}
+        final = {
+            "labels": labels,
+            "mask": mask,
+            "retrieved": select(scores, self.quotas, mask)[-1],
+        }
         by_stage = {
             "recall": torch.stack(
                 [
@@ -252,34 +280,44 @@ class Evaluator:
                     for stage, quota in zip(scores, self.quotas, strict=True)
                 ]
             ),
-            "ndcg_linear": ndcg_metric(scores, lists, k=k, gain="linear", mask=masks),
-            "ndcg_exponential": ndcg_metric(scores, lists, k=k, gain="exponential", mask=masks),
+            **{f"ndcg_{gain}": ndcg(scores, gain, **everything) for gain in GAINS},
             "survival": attribution.alive,
             "lost": attribution.lost,
             "ceiling_if_perfect": attribution.ceiling,
             "depth": attribution.depth,
         }
+        joint, decided = attribution.joint_recall, mask.sum(-1) > self.quotas[-1]
+        whole = {
+            "ground_truth": size,
+            "joint_recall": joint,
+            "joint_recall_decided": joint.masked_fill(~decided, torch.nan),
+            "reachable": attribution.reachable,
+            **{f"ndcg_{gain}": ndcg(scores[-1], gain, **final) for gain in GAINS},
+        }
         for metric in self._metrics:
+            key = f"{ALL_CANDIDATES}/{metric.text}"
+            if metric.ranks_a_list:
+                of_list = metric(scores[-1], k=k, threshold=threshold, **final)
+                whole[metric.text] = of_list if metric.takes_truth else with_truth(of_list)
             if metric.name == CONSISTENCY:
                 consistency = ranking_consistency(
                     scores, quotas=self.quotas, mask=mask, **metric.options
                 )
                 last = torch.full((1, len(labels)), torch.nan, dtype=consistency.dtype)
-                by_stage[metric.text] = torch.cat([consistency, last])
+                by_stage[key] = torch.cat([consistency, last])
                 continue
-            by_stage[metric.text] = metric(scores, lists, k=k, threshold=threshold, mask=masks)
+            value = metric(scores, k=k, threshold=threshold, **everything)
+            alone = metric.ranks_a_list and not metric.takes_truth
+            by_stage[key] = with_truth(value) if alone else value
             if metric.name == "gauc":
-                seen = metric.candidates(lists, masks)
-                by_stage[f"{_WEIGHTS}{metric.text}"] = (masks if seen is None else seen).sum(-1)
-        size = total(relevance_of(labels, k=k, threshold=threshold, mask=mask))
-        return {
-            "ground_truth": size,
-            "joint_recall": attribution.joint_recall,
-            "reachable": attribution.reachable,
-        } | {
-            f"{metric}/{name}": by_stage[metric][stage]
+                seen = metric.candidates(**everything)
+                by_stage[f"{_WEIGHTS}{key}"] = (everything["mask"] if seen is None else seen).sum(
+                    -1
+                )
+        return whole | {
+            f"{metric}/{name}": values[stage]
             for stage, name in enumerate(self.stage_names)
-            for metric in by_stage
+            for metric, values in by_stage.items()
         }
 
     def _pooled_auc(self, metric: str, stage: int, order: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -20,20 +20,44 @@ STAGE_METRICS = (
 )
 """Metrics of each stage; fields of :class:`StageReport`."""
 
-WHOLE_METRICS = ("joint_recall", "reachable")
-"""Metrics of the cascade as a whole."""
+WHOLE_METRICS = (
+    "joint_recall",
+    "joint_recall_decided",
+    "reachable",
+    "ndcg_linear",
+    "ndcg_exponential",
+)
+"""Metrics of the cascade as a whole, in every report whose labels allow them."""
+
+ALL_CANDIDATES = "all_candidates"
+"""Prefix of the values per request of an additional metric of a stage over all candidates."""
+
+
+def over_all_candidates(metric: str, stage: str) -> str:
+    """Return the name of the values per request of an additional metric of a stage.
+
+    Examples:
+        >>> over_all_candidates("ndcg@10", "ranking")
+        'all_candidates/ndcg@10/ranking'
+    """
+    return f"{ALL_CANDIDATES}/{metric}/{stage}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageReport:
-    """Ranking metrics of one stage, and survival of the ground truth in it."""
+    """Ranking metrics of one stage, and survival of the ground truth in it.
+
+    Recall, NDCG and the additional metrics rank *all candidates* of a request by this stage, also
+    those that an earlier stage cuts. They measure the stage alone, not the list that the cascade
+    returns; that is measured by :attr:`Report.metrics`.
+    """
 
     quota: int
     """Number of candidates that the stage keeps."""
     recall: Summary
-    """Recall@m@k of this stage over the whole list, with m its quota."""
+    """Recall@m@k of this stage over all candidates, with m its quota."""
     ndcg_linear: Summary
-    """NDCG with linear gain over the whole list; cut off at k if the ground truth is the top k."""
+    """NDCG with linear gain over all candidates; cut off at k if the ground truth is the top k."""
     ndcg_exponential: Summary | None
     """NDCG with gain 2^y - 1; ``None``, with a note, if the labels are too large to be grades."""
     survival: Summary
@@ -45,8 +69,13 @@ class StageReport:
     depth: Summary
     """Mean number of ranks by which the ground truth that this stage cut missed its quota;
     undefined where it cut none."""
-    metrics: Mapping[str, Summary] = field(default_factory=dict)
-    """Additional metrics by name, over the whole list."""
+    over_all_candidates: Mapping[str, Summary] = field(default_factory=dict)
+    """Additional metrics by name, over all candidates."""
+
+    @property
+    def metrics(self) -> Mapping[str, Summary]:
+        """The name of :attr:`over_all_candidates` in version 0.2."""
+        return self.over_all_candidates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +96,16 @@ class Report:
     confidence: float
     """Confidence level of the intervals, in (0, 1)."""
     metrics: Mapping[str, Summary]
-    """Metrics of the cascade as a whole: ``joint_recall`` and ``reachable``."""
+    """Metrics of the cascade as a whole.
+
+    ``joint_recall``: share of the ground truth that the cascade returns. ``joint_recall_decided``:
+    the same over the requests with more candidates than the last quota; in a shorter list no
+    candidate is cut. ``reachable``: maximum that the quotas allow. ``ndcg_linear``,
+    ``ndcg_exponential`` and the additional metrics, such as ``ndcg@10``: of the *final list*, the
+    candidates that pass all stages in the order of the last. Denominators (the ideal DCG, the size
+    of the ground truth) are over all candidates of the request in the log, also those that a stage
+    cuts; relevant documents that are no candidates do not count. All are means over the requests
+    with ground truth."""
     stages: Mapping[str, StageReport]
     """Stage reports by name, first stage first."""
     notes: tuple[str, ...] = ()
@@ -111,11 +149,16 @@ def _stage_to_json(stage: StageReport) -> dict[str, object]:
     return {
         "quota": stage.quota,
         **{name: None if x is None else x.to_json() for name, x in summaries.items()},
-        "metrics": {name: summary.to_json() for name, summary in stage.metrics.items()},
+        ALL_CANDIDATES: {n: summary.to_json() for n, summary in stage.over_all_candidates.items()},
     }
 
 
 def _stage_from_json(data: Mapping[str, Any]) -> StageReport:
     standard = {name: data[name] and Summary.from_json(data[name]) for name in STAGE_METRICS}
-    metrics = {name: Summary.from_json(plain) for name, plain in data.get("metrics", {}).items()}
-    return StageReport(quota=data["quota"], metrics=metrics, **standard)
+    # Reports of version 0.2 have the second key.
+    additional = data.get(ALL_CANDIDATES, data.get("metrics", {}))
+    return StageReport(
+        quota=data["quota"],
+        over_all_candidates={name: Summary.from_json(x) for name, x in additional.items()},
+        **standard,
+    )

@@ -1,8 +1,10 @@
 """Comparison of methods on one data set, with equal requests, stages, budget and seeds."""
 
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import CascadeRankError, ConfigError
 from cascaderank.evaluation import Report
-from cascaderank.experiments.baselines import build_baseline
+from cascaderank.experiments.baselines import build_baseline, default_baselines
 from cascaderank.experiments.execution.job import Job, Start
 from cascaderank.experiments.execution.local import runner
 from cascaderank.experiments.execution.plans import carry_out
@@ -23,8 +25,12 @@ from cascaderank.progress import Progress, Silent
 from cascaderank.runs.build import build_run_objective
 from cascaderank.runs.data import RunData, check_log, run_data
 from cascaderank.runs.folder import locked, write_json
+from cascaderank.runs.log_defaults import resolved
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.evaluate_run import evaluate_rows
+from cascaderank.training.run_result import RunResult
+
+_NUMBER = re.compile(r"\d[\d.,]*")
 
 
 def compare(
@@ -70,19 +76,25 @@ def compare(
     methods = methods_of(settings, settings.compare.objectives)
     check_reference(settings, settings.compare.objectives)
     log = RequestLog.open(settings.data.path)
+    settings = resolved(settings, log)
     for method in methods:
         _check(method, settings, log)
     folds = folds_of(settings, log)
     method_runs: dict[str, MethodRuns] = {}
+    results: list[tuple[str, RunResult]] = []
     progress.start("comparing", len(folds) * sum(planned(m, settings) for m in methods))
     with locked(folder), runner(settings.compare.jobs, progress) as start:
         for fold in folds:
             with run_data(fold.settings, folder=folder, progress=progress) as data:
-                for text in settings.compare.baselines:
+                asked = settings.compare.baselines
+                for text in default_baselines(data) if asked is None else asked:
                     _evaluate_baseline(text, fold, data, [m.name for m in methods], method_runs)
                 for name, tuned in _train(methods, fold, data, folder, start, progress).items():
                     _add_tuned(method_runs, name, tuned)
+                    results += [(name, run) for run in tuned.runs]
     progress.stop()
+    for method in methods:
+        method_runs[method.name].sees_more = _sees_more(method, settings, log)
     comparison = summarise(
         settings,
         method_runs,
@@ -90,8 +102,22 @@ def compare(
         fold_names=[fold.name for fold in folds],
         planted=log.manifest.extra.get("planted") if _same_features(methods, settings) else None,
     )
+    comparison = replace(comparison, warnings=_warnings(results))
     write_json(folder / "comparison.json", comparison.to_json())
     return comparison
+
+
+def _warnings(results: Sequence[tuple[str, RunResult]]) -> list[str]:
+    """Return one line per kind of warning, with the numbers of the first run that has it."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for method, run in results:
+        for text in run.warnings:
+            kinds.setdefault(_NUMBER.sub("#", text), []).append((method, text))
+    return [
+        f"{', '.join(dict.fromkeys(name for name, _ in found))} ({len(found)} of {len(results)} "
+        f"runs): {found[0][1]}"
+        for found in kinds.values()
+    ]
 
 
 def _check(method: Method, run: RunSettings, log: RequestLog) -> None:
@@ -114,6 +140,20 @@ def _same_features(methods: Sequence[Method], run: RunSettings) -> bool:
         return [stage.features for stage in settings.stages.values()]
 
     return all(features(method.settings(run)) == features(run) for method in methods)
+
+
+def _sees_more(method: Method, run: RunSettings, log: RequestLog) -> bool:
+    """Whether a stage of a method uses a feature that this stage of the run may not use."""
+
+    def features(settings: RunSettings) -> list[set[str]]:
+        return [{f.name for f in log.schema.select(s.features)} for s in settings.stages.values()]
+
+    allowed = features(run)
+    if method.scorer is not None:  # ranks by the features of the last stage in every stage
+        return any(not allowed[-1] <= stage for stage in allowed)
+    points = sampled_points(method.axes, run.compare.tuning)
+    used = [features(method.settings(run, point)) for point in points]
+    return any(not a <= b for of_point in used for a, b in zip(of_point, allowed, strict=True))
 
 
 def _train(
@@ -159,18 +199,17 @@ def _evaluate_baseline(
     settings = fold.settings
     for seed in range(settings.compare.seeds if text == "random" else 1):
         seeded = settings.changed({"train.seed": seed})
-        label, cascade = build_baseline(text, seeded, data)
-        report = evaluate_rows(settings, cascade, data, data.split.test, bootstrap=1)
-        # The best feature may differ between folds, so its row has a fixed name.
-        name = "best single feature" if text.startswith("best_feature") else label
-        if name in methods:
+        baseline = build_baseline(text, seeded, data)
+        report = evaluate_rows(settings, baseline.cascade, data, data.split.test, bootstrap=1)
+        if baseline.name in methods:
             raise ConfigError(
-                f"compare.variants: '{name}' is the name of a baseline; rename the variant"
+                f"compare.variants: '{baseline.name}' is the name of a baseline; rename the variant"
             )
-        _add_report(method_runs, name, seed, report)
-        if text.startswith("best_feature"):
-            tuned = {"chosen": {"feature": label}, "tried": [], "at_edge": []}
-            method_runs[name].tuning.append(tuned)
+        _add_report(method_runs, baseline.name, seed, report)
+        method_runs[baseline.name].sees_more |= baseline.sees_more
+        if baseline.chosen:
+            tuned = {"chosen": dict(baseline.chosen), "tried": [], "at_edge": []}
+            method_runs[baseline.name].tuning.append(tuned)
 
 
 def _add_tuned(method_runs: dict[str, MethodRuns], name: str, tuned: Tuned) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cascaderank._moved import moved_name
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import ConfigError
+from cascaderank.evaluation.report import over_all_candidates
 from cascaderank.experiments.folds import folds_of
 from cascaderank.objectives import OBJECTIVES
 from cascaderank.progress import Progress, Silent
@@ -119,7 +120,9 @@ def heatmap(
                         data=data,
                         progress=progress,
                     )
-                    recall = np.stack([run.test.per_request[f"{n}/{stage}"] for n in names])
+                    recall = np.stack(
+                        [run.test.per_request[over_all_candidates(n, stage)] for n in names]
+                    )
                     values.setdefault((loss, i, seed), []).append(recall.astype(np.float64))
                     progress.advance(1, f"{loss}, {label}, {fold.name}, seed {seed}")
     progress.stop()

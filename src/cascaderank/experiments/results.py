@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -11,6 +12,12 @@ from numpy.typing import NDArray
 
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.evaluation import holm, paired_test, two_way_bootstrap
+from cascaderank.experiments.metric_results import (
+    FinalMetric,
+    StageMetric,
+    final_metrics,
+    stage_metrics,
+)
 from cascaderank.experiments.published import PublishedTable, PublishedValue, published_table
 from cascaderank.experiments.retrieval_metrics import (
     SEARCHED,
@@ -40,27 +47,12 @@ class MethodRuns:
     """Training time in seconds, one per evaluated run; empty for a baseline."""
     peak_memory: list[int] = field(default_factory=list)
     """Peak memory in bytes, one per evaluated run; empty for a baseline."""
+    sees_more: bool = False
+    """Whether a stage uses a feature that this stage of the cascade may not use."""
     tuning: list[dict[str, Any]] = field(default_factory=list)
     """Tuning record of each fold: ``{"chosen": {...}, "tried": [{"values": {...}, "validation": ..,
     "seconds": ..}], "at_edge": [...]}``; ``at_edge`` lists the settings whose chosen value is the
     lowest or the highest value tried."""
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class StageMetric:
-    """One metric of a single stage over all folds and seeds; undefined values are NaN."""
-
-    stage: str
-    metric: str
-    """Name, such as ``"ndcg@15"``."""
-    mean: float
-    low: float
-    high: float
-    gain: float | None
-    """Difference to the reference; ``None`` for the reference and for baselines."""
-    gain_low: float | None
-    gain_high: float | None
 
 
 @final
@@ -71,6 +63,9 @@ class MethodResult:
     name: str
     trained: bool
     """``True`` for a trained method, ``False`` for a baseline."""
+    sees_more: bool
+    """Whether a stage uses a feature that this stage of the cascade may not use, so that the method
+    is no fair competitor."""
     joint_recall: float
     """Mean over test requests of the mean over seeds."""
     low: float
@@ -84,13 +79,16 @@ class MethodResult:
     by_fold: list[float]
     """Mean over the test requests and seeds of each fold."""
     stage_recall: dict[str, float]
-    """Recall@m@k by stage over the whole list, with m the quota of the stage."""
+    """Recall@m@k by stage over all candidates, with m the quota of the stage."""
     stage_ndcg: dict[str, float]
-    """NDCG with linear gain by stage over the whole list, at the size of the ground truth."""
+    """NDCG with linear gain by stage over all candidates, at the size of the ground truth."""
     stage_survival: dict[str, float]
     """Share of the ground truth that remains after each stage."""
+    final_metrics: list[FinalMetric]
+    """Metrics of the list that the cascade returns, with intervals over requests and seeds."""
     stage_metrics: list[StageMetric]
-    """Metrics of ``evaluation.metrics`` by stage, with intervals over requests and seeds."""
+    """Metrics of ``evaluation.metrics`` by stage over all candidates, with intervals over requests
+    and seeds."""
     search: list[SearchMetric]
     """Full-catalogue retrieval metrics of the first stage; empty without such a search."""
     share_of_ceiling: float | None
@@ -123,6 +121,8 @@ class Comparison:
     """Number of test requests with ground truth, over all folds."""
     undefined: int
     """Number of test requests without ground truth; they are excluded."""
+    absent: list[str]
+    """Metrics of the final list that are left out, because runs of version 0.2 lack them."""
     folds: int
     fold_names: list[str]
     seeds: int
@@ -140,6 +140,8 @@ class Comparison:
     """Table of a paper: ``table``, ``title``, ``dataset``, ``source``, and ``note``, the limits of
     the comparison."""
     methods: list[MethodResult]
+    warnings: list[str] = field(default_factory=list)
+    """Warnings of the runs, with the methods and the number of runs that have each."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-compatible dict; undefined values are ``None``."""
@@ -217,7 +219,21 @@ def summarise(
         if name != reference
     }
     adjusted = holm(tests)
-    stage_metrics = _stage_metrics(settings, runs, reference, trained)
+    of_list, absent = final_metrics(
+        settings,
+        lambda name, metric: _over_seeds(runs[name], metric) if _has(runs[name], metric) else None,
+        list(runs),
+        reference=reference,
+        trained=trained,
+        confidence=CONFIDENCE,
+    )
+    of_stages = stage_metrics(
+        settings,
+        {name: partial(_over_seeds, results) for name, results in runs.items()},
+        reference=reference,
+        trained=trained,
+        confidence=CONFIDENCE,
+    )
     search = search_metrics(
         settings,
         {
@@ -242,6 +258,7 @@ def summarise(
             MethodResult(
                 name=name,
                 trained=name in trained,
+                sees_more=results.sees_more,
                 joint_recall=means[name].mean,
                 low=means[name].low,
                 high=means[name].high,
@@ -251,7 +268,8 @@ def summarise(
                 stage_recall=stages["recall"],
                 stage_ndcg=stages["ndcg_linear"],
                 stage_survival=stages["survival"],
-                stage_metrics=stage_metrics[name],
+                final_metrics=of_list[name],
+                stage_metrics=of_stages[name],
                 search=search[name],
                 share_of_ceiling=means[name].mean / ceiling if ceiling else None,
                 gain=gain.mean if gain else None,
@@ -271,6 +289,7 @@ def summarise(
         dataset=dataset,
         requests=defined,
         undefined=len(reachable) - defined,
+        absent=absent,
         folds=len(fold_names),
         fold_names=list(fold_names),
         seeds=max(len(runs[name].values) for name in trained),
@@ -283,33 +302,9 @@ def summarise(
     )
 
 
-def _stage_metrics(
-    settings: RunSettings, runs: Mapping[str, MethodRuns], reference: str, trained: Sequence[str]
-) -> dict[str, list[StageMetric]]:
-    """Metrics of ``evaluation.metrics`` by method, for every stage."""
-    metrics: dict[str, list[StageMetric]] = {name: [] for name in runs}
-    resampling = {"resamples": settings.evaluation.bootstrap, "seed": settings.evaluation.seed}
-    for stage in settings.stages:
-        for metric in settings.evaluation.metrics:
-            values = {n: _over_seeds(x, f"{metric}/{stage}") for n, x in runs.items()}
-            means, gains = two_way_bootstrap(
-                values, against=reference, confidence=CONFIDENCE, **resampling
-            )
-            for name, mean in means.items():
-                gain = gains[name] if name in trained and name != reference else None
-                metrics[name].append(
-                    StageMetric(
-                        stage=stage,
-                        metric=metric,
-                        mean=mean.mean,
-                        low=mean.low,
-                        high=mean.high,
-                        gain=gain.mean if gain else None,
-                        gain_low=gain.low if gain else None,
-                        gain_high=gain.high if gain else None,
-                    )
-                )
-    return metrics
+def _has(results: MethodRuns, metric: str) -> bool:
+    """Whether the runs of all seeds and folds have the metric."""
+    return all(len(of.get(metric, ())) == len(of["joint_recall"]) for of in results.values.values())
 
 
 def _over_seeds(results: MethodRuns, metric: str) -> Floats:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 from cascaderank.metrics._named import NamedMetric, named_metric
-from cascaderank.metrics._registered import CONSISTENCY, METRICS
+from cascaderank.metrics._registered import ALIASES, CONSISTENCY, METRICS, NAMED
 
-__all__ = ["CONSISTENCY", "METRICS", "NamedMetric", "named_metric"]
+__all__ = ["ALIASES", "CONSISTENCY", "METRICS", "NAMED", "NamedMetric", "named_metric"]
 
 
 def __getattr__(name: str) -> Callable[..., Tensor]:

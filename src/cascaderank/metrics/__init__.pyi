@@ -3,8 +3,10 @@ from collections.abc import Callable
 from torch import Tensor
 from cascaderank.metrics._named import NamedMetric as NamedMetric
 from cascaderank.metrics._named import named_metric as named_metric
+from cascaderank.metrics._registered import ALIASES as ALIASES
 from cascaderank.metrics._registered import CONSISTENCY as CONSISTENCY
 from cascaderank.metrics._registered import METRICS as METRICS
+from cascaderank.metrics._registered import NAMED as NAMED
 from cascaderank.metrics.auc import auc_metric as auc_metric
 from cascaderank.metrics.average_precision import average_precision_metric as average_precision_metric
 from cascaderank.metrics.cascade_recall import cascade_recall_metric as cascade_recall_metric

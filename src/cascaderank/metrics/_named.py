@@ -49,6 +49,7 @@ class NamedMetric:
         k: int | None = None,
         threshold: float | None = None,
         mask: Tensor | None = None,
+        retrieved: Tensor | None = None,
     ) -> Tensor:
         """Return one value per list, NaN where undefined.
 
@@ -61,8 +62,12 @@ class NamedMetric:
             threshold: the ground truth is every label of at least this value, unless the name
                 specifies another.
             mask: ``[..., list]`` bool, ``True`` for a real candidate.
+            retrieved: ``[..., list]`` bool, ``True`` for a candidate of the evaluated ranking; only
+                if :attr:`ranks_a_list`. The other candidates count in denominators only.
         """
         options = dict(self.options)
+        if retrieved is not None:
+            options["retrieved"] = retrieved
         if self.takes_truth and "k" not in options:
             options |= self.truth(k, threshold)
         mask = self.candidates(labels, mask)
@@ -70,6 +75,15 @@ class NamedMetric:
             return _error(self.name, scores, labels, mask)
         name = "auc" if self.name in POOLED else self.name
         return METRICS[name](scores, labels, mask=mask, **options)
+
+    @property
+    def ranks_a_list(self) -> bool:
+        """Whether the metric applies to a ranked list that lacks some of the candidates.
+
+        This is the case for metrics with the parameter ``retrieved``, such as NDCG and recall, and
+        not for metrics of pairs or errors.
+        """
+        return self.name in METRICS and "retrieved" in METRICS.options(self.name)
 
     def truth(self, k: int | None, threshold: float | None) -> dict[str, Any]:
         """Return the arguments ``k`` and ``threshold``, given those of the run."""
@@ -255,7 +269,7 @@ def _checked(
     """Return the options as the declared types; checks names, types and required options."""
     if signature.options is None:
         parameters = METRICS.options(name)
-        provided = {*given, *signature.sizes, "mask", "k", "threshold"}
+        provided = {*given, *signature.sizes, "mask", "retrieved", "k", "threshold"}
         missing = [
             option
             for option, parameter in parameters.items()

@@ -3,7 +3,14 @@
 from torch import Tensor
 
 from cascaderank.metrics import METRICS
-from cascaderank.selection import best_first, check_size, relevance_of, result_dtype, total
+from cascaderank.selection import (
+    best_first,
+    check_size,
+    ranked_of,
+    relevance_of,
+    result_dtype,
+    total,
+)
 from cascaderank.tensors import check_lists
 
 
@@ -16,6 +23,7 @@ def average_precision_metric(
     k: int | None = None,
     threshold: float | None = None,
     mask: Tensor | None = None,
+    retrieved: Tensor | None = None,
 ) -> Tensor:
     r"""Mean precision at the ranks of the ground truth, per list; the mean over lists is the MAP.
 
@@ -32,6 +40,8 @@ def average_precision_metric(
         k: the ground truth is the top ``k`` by label.
         threshold: the ground truth is every label of at least this value; pass this or ``k``.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
+        retrieved: ``[..., list]`` bool, ``True`` for a candidate of the evaluated ranking; default:
+            all. The other real candidates have no rank and count only in the denominator.
 
     Returns:
         ``[...]`` in [0, 1], float32 (float64 for float64 scores); NaN for a list without ground
@@ -39,7 +49,7 @@ def average_precision_metric(
 
     Raises:
         ShapeError: if the tensors do not agree.
-        ConfigError: if ``m`` is not a positive integer, or not exactly one of ``k`` and
+        ConfigError: if ``m`` is not a positive integer, or neither ``k`` nor
             ``threshold`` is given.
 
     Examples:
@@ -51,10 +61,11 @@ def average_precision_metric(
     Source: Buckley and Voorhees 2000; sharing among tied labels, this project.
     """
     mask = check_lists(scores, labels, mask)
+    ranked = ranked_of(scores, mask, retrieved)
     relevant = relevance_of(labels, k=k, threshold=threshold, mask=mask)
     order = best_first(scores)
-    rank = mask.gather(-1, order).cumsum(-1)
-    hits = relevant.gather(-1, order)
+    rank = ranked.gather(-1, order).cumsum(-1)
+    hits = (relevant * ranked).gather(-1, order)
     precision = hits.cumsum(-1) / rank.clamp(min=1)
     counted = hits if m is None else hits * (rank <= check_size(m, "m"))
     return (total(counted * precision) / total(relevant)).to(result_dtype(scores))

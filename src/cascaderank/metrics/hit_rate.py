@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.metrics import METRICS
-from cascaderank.selection import relevance_of, result_dtype, top
+from cascaderank.selection import ranked_of, relevance_of, result_dtype, top
 from cascaderank.tensors import check_lists
 
 
@@ -17,6 +17,7 @@ def hit_rate_metric(
     k: int | None = None,
     threshold: float | None = None,
     mask: Tensor | None = None,
+    retrieved: Tensor | None = None,
 ) -> Tensor:
     """1 if the top ``m`` by score contain a candidate of the ground truth, else 0, per list: HR@m.
 
@@ -30,6 +31,8 @@ def hit_rate_metric(
         k: the ground truth is the top ``k`` by label.
         threshold: the ground truth is every label of at least this value; pass this or ``k``.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
+        retrieved: ``[..., list]`` bool, ``True`` for a candidate of the evaluated ranking; default:
+            all. The other real candidates have no rank, but may be the ground truth of the list.
 
     Returns:
         ``[...]``, 0 or 1, float32 (float64 for float64 scores); NaN for a list without ground
@@ -37,7 +40,7 @@ def hit_rate_metric(
 
     Raises:
         ShapeError: if the tensors do not agree.
-        ConfigError: if ``m`` is not a positive integer, or not exactly one of ``k`` and
+        ConfigError: if ``m`` is not a positive integer, or neither ``k`` nor
             ``threshold`` is given.
 
     Examples:
@@ -51,6 +54,7 @@ def hit_rate_metric(
     Source: textbook.
     """
     mask = check_lists(scores, labels, mask)
+    ranked = ranked_of(scores, mask, retrieved)
     relevant = relevance_of(labels, k=k, threshold=threshold, mask=mask) > 0
-    hit = (relevant & top(scores, m, mask)).any(-1).to(result_dtype(scores))
+    hit = (relevant & top(scores, m, ranked)).any(-1).to(result_dtype(scores))
     return hit.masked_fill(~relevant.any(-1), torch.nan)

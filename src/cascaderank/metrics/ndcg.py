@@ -5,7 +5,7 @@ from torch import Tensor
 
 from cascaderank.metrics import METRICS
 from cascaderank.relevance import Gain, relative_gains
-from cascaderank.selection import check_size, result_dtype, total
+from cascaderank.selection import check_size, ranked_of, result_dtype, total
 from cascaderank.tensors import check_lists
 
 
@@ -17,6 +17,7 @@ def ndcg_metric(
     k: int | None = None,
     gain: Gain = "exponential",
     mask: Tensor | None = None,
+    retrieved: Tensor | None = None,
 ) -> Tensor:
     r"""Normalised discounted cumulative gain, per list, at ``k`` or of the whole list.
 
@@ -36,6 +37,8 @@ def ndcg_metric(
         k: cut-off: number of ranks that are evaluated; ``None`` for all.
         gain: ``"exponential"`` for graded labels, ``"linear"`` for labels that are gains.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
+        retrieved: ``[..., list]`` bool, ``True`` for a candidate of the evaluated ranking; default:
+            all. The other real candidates have no rank and count only in the ideal DCG.
 
     Returns:
         ``[...]`` in [0, 1], float32 (float64 for float64 scores); NaN for a list whose labels are
@@ -55,16 +58,17 @@ def ndcg_metric(
     as in LCRON's tables (ties after McSherry and Najork 2008).
     """
     mask = check_lists(scores, labels, mask)
+    listed = ranked_of(scores, mask, retrieved)
     gains = relative_gains(labels, gain, mask)
     discounts = _discounts(labels.shape[-1], k, labels.device)
     ideal = total(gains.sort(dim=-1, descending=True).values * discounts)
 
-    # Padding may have any position: its gain is 0 and it occupies no rank.
+    # What is not ranked may have any position: its gain is 0 and it occupies no rank.
     ranked, order = scores.masked_fill(scores.isnan(), -torch.inf).sort(
         dim=-1, descending=True, stable=True
     )
-    shared = _shared_discounts(ranked, mask.gather(-1, order), discounts)
-    actual = total(gains.gather(-1, order) * shared)
+    shared = _shared_discounts(ranked, listed.gather(-1, order), discounts)
+    actual = total((gains * listed).gather(-1, order) * shared)
 
     defined = (ideal > 0) & ~((labels < 0) & mask).any(-1)
     # A tie of equal gains may round to a little more than the ideal.

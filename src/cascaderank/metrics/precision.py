@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.metrics import METRICS
-from cascaderank.selection import check_size, relevance_of, result_dtype, top, total
+from cascaderank.selection import check_size, ranked_of, relevance_of, result_dtype, top, total
 from cascaderank.tensors import check_lists
 
 
@@ -17,6 +17,7 @@ def precision_metric(
     k: int | None = None,
     threshold: float | None = None,
     mask: Tensor | None = None,
+    retrieved: Tensor | None = None,
 ) -> Tensor:
     r"""Fraction of the top ``m`` by score that belongs to the ground truth, per list: P@m.
 
@@ -34,6 +35,8 @@ def precision_metric(
         k: the ground truth is the top ``k`` by label.
         threshold: the ground truth is every label of at least this value; pass this or ``k``.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
+        retrieved: ``[..., list]`` bool, ``True`` for a candidate of the evaluated ranking; default:
+            all. The other real candidates have no rank, but may be the ground truth of the list.
 
     Returns:
         ``[...]`` in [0, 1], float32 (float64 for float64 scores); NaN for a list without ground
@@ -41,7 +44,7 @@ def precision_metric(
 
     Raises:
         ShapeError: if the tensors do not agree.
-        ConfigError: if ``m`` is not a positive integer, or not exactly one of ``k`` and
+        ConfigError: if ``m`` is not a positive integer, or neither ``k`` nor
             ``threshold`` is given.
 
     Examples:
@@ -52,6 +55,7 @@ def precision_metric(
     Source: textbook.
     """
     mask = check_lists(scores, labels, mask)
+    ranked = ranked_of(scores, mask, retrieved)
     relevant = relevance_of(labels, k=k, threshold=threshold, mask=mask)
-    value = total(relevant * top(scores, m, mask)) / check_size(m, "m")
+    value = total(relevant * top(scores, m, ranked)) / check_size(m, "m")
     return value.masked_fill(total(relevant) == 0, torch.nan).to(result_dtype(scores))

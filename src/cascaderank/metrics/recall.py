@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from cascaderank.metrics import METRICS
-from cascaderank.selection import relevance_of, result_dtype, share, top
+from cascaderank.selection import ranked_of, relevance_of, result_dtype, share, top
 from cascaderank.tensors import check_lists
 
 
@@ -16,6 +16,7 @@ def recall_metric(
     k: int | None = None,
     threshold: float | None = None,
     mask: Tensor | None = None,
+    retrieved: Tensor | None = None,
 ) -> Tensor:
     r"""Fraction of the ground truth in the top ``m`` by score, per list: Recall@m@k.
 
@@ -34,6 +35,8 @@ def recall_metric(
         k: the ground truth is the top ``k`` by label.
         threshold: the ground truth is every label of at least this value; pass this or ``k``.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
+        retrieved: ``[..., list]`` bool, ``True`` for a candidate of the evaluated ranking; default:
+            all. The other real candidates have no rank and count only in the denominator.
 
     Returns:
         ``[...]`` in [0, 1], float32 (float64 for float64 scores); NaN for a list without ground
@@ -41,7 +44,7 @@ def recall_metric(
 
     Raises:
         ShapeError: if the tensors do not agree.
-        ConfigError: if ``m`` is not a positive integer, or not exactly one of ``k`` and
+        ConfigError: if ``m`` is not a positive integer, or neither ``k`` nor
             ``threshold`` is given.
 
     Examples:
@@ -55,5 +58,6 @@ def recall_metric(
     this project.
     """
     mask = check_lists(scores, labels, mask)
+    ranked = ranked_of(scores, mask, retrieved)
     relevant = relevance_of(labels, k=k, threshold=threshold, mask=mask)
-    return share(top(scores, m, mask), relevant).to(result_dtype(scores))
+    return share(top(scores, m, ranked), relevant).to(result_dtype(scores))

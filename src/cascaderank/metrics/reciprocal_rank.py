@@ -4,7 +4,14 @@ import torch
 from torch import Tensor
 
 from cascaderank.metrics import METRICS
-from cascaderank.selection import best_first, check_size, relevance_of, result_dtype, total
+from cascaderank.selection import (
+    best_first,
+    check_size,
+    ranked_of,
+    relevance_of,
+    result_dtype,
+    total,
+)
 from cascaderank.tensors import check_lists
 
 
@@ -17,6 +24,7 @@ def reciprocal_rank_metric(
     k: int | None = None,
     threshold: float | None = None,
     mask: Tensor | None = None,
+    retrieved: Tensor | None = None,
 ) -> Tensor:
     """One over the rank of the first candidate of the ground truth, per list; the mean is the MRR.
 
@@ -30,6 +38,8 @@ def reciprocal_rank_metric(
         k: the ground truth is the top ``k`` by label.
         threshold: the ground truth is every label of at least this value; pass this or ``k``.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
+        retrieved: ``[..., list]`` bool, ``True`` for a candidate of the evaluated ranking; default:
+            all. The other real candidates have no rank, but may be the ground truth of the list.
 
     Returns:
         ``[...]`` in [0, 1], float32 (float64 for float64 scores); NaN for a list without ground
@@ -37,7 +47,7 @@ def reciprocal_rank_metric(
 
     Raises:
         ShapeError: if the tensors do not agree.
-        ConfigError: if ``m`` is not a positive integer, or not exactly one of ``k`` and
+        ConfigError: if ``m`` is not a positive integer, or neither ``k`` nor
             ``threshold`` is given.
 
     Examples:
@@ -48,11 +58,12 @@ def reciprocal_rank_metric(
     Source: Voorhees 1999.
     """
     mask = check_lists(scores, labels, mask)
+    ranked = ranked_of(scores, mask, retrieved)
     relevant = relevance_of(labels, k=k, threshold=threshold, mask=mask)
     order = best_first(scores)
-    rank = mask.gather(-1, order).cumsum(-1)
-    hits = relevant.gather(-1, order) > 0
+    rank = ranked.gather(-1, order).cumsum(-1)
+    hits = (relevant * ranked).gather(-1, order) > 0
     counted = hits if m is None else hits & (rank <= check_size(m, "m"))
     first = counted & (counted.cumsum(-1) == 1)
     value = total(first / rank.clamp(min=1).double())
-    return value.masked_fill(~hits.any(-1), torch.nan).to(result_dtype(scores))
+    return value.masked_fill(total(relevant) == 0, torch.nan).to(result_dtype(scores))

@@ -1,6 +1,6 @@
 """Reports: tables, plots and files for people, from the numbers that other rooms compute.
 
-Tables are :mod:`rich` tables of at most 100 columns, plots need the extra ``report``.
+Tables are :mod:`rich` tables of at most 80 columns, plots need the extra ``report``.
 """
 
 from cascaderank.reports.comparison_files import write_comparison, write_plot
@@ -13,7 +13,7 @@ from cascaderank.reports.evaluation_tables import (
     summary_table,
 )
 from cascaderank.reports.heatmap_plot import heatmap_png
-from cascaderank.reports.heatmap_tables import heatmap_markdown
+from cascaderank.reports.heatmap_tables import heatmap_markdown, heatmap_tables
 from cascaderank.reports.paper_tables import latex, markdown
 from cascaderank.reports.profile_plot import profile_png
 from cascaderank.reports.profile_tables import profile_tables, tradeoff_table
@@ -27,6 +27,7 @@ __all__ = [
     "funnel_table",
     "heatmap_markdown",
     "heatmap_png",
+    "heatmap_tables",
     "latex",
     "markdown",
     "profile_png",

@@ -15,8 +15,16 @@ MARKED: Final = (
 )
 """Meaning of a significance mark."""
 
+SEES_MORE: Final = "§"
+"""Follows the name of a method that uses more features than a stage of the cascade may use."""
+
 EDGE: Final = "edge: the lowest or highest value tried; a better one may lie beyond"
 """Meaning of ``(edge)`` after a chosen value."""
+
+
+def name(method: MethodResult) -> str:
+    """Return the name of a method, with a mark if it uses features that a stage may not use."""
+    return f"{method.name} {SEES_MORE}" if method.sees_more else method.name
 
 
 def share(value: float | None, *, sign: str = "", places: int = 4) -> str:
@@ -151,6 +159,10 @@ def notes(comparison: Comparison) -> list[str]:
         )
     if c.published:
         sentences.append(f"Published: {c.published['source']}; {c.published['note']}.")
+    if any(m.sees_more for m in c.methods):
+        sentences.append(f"{SEES_MORE}: uses features that a stage of the cascade may not use.")
+    if c.absent:
+        sentences.append(f"Not in runs that version 0.2 wrote: {', '.join(c.absent)}.")
     if c.undefined:
         sentences.append(f"{c.undefined:,} requests without ground truth are excluded.")
     return sentences

@@ -15,17 +15,18 @@ _COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES, _MARKERS = ("-", "--", ":", "-."), "os^Dv"
 _LIGHT, _GREY, _CEILING = "#e6e6e6", "#6b6b6b", "#b22222"
 _MARGIN = 0.8
-"""Values farther than this from the intervals of the trained methods, as a multiple of their span,
-are listed in the notes instead of drawn."""
+"""Baselines farther than this below the intervals of the trained methods, as a multiple of their
+span, are listed in the notes instead of drawn; so is a ceiling as far above."""
 
 
 def plot_files(comparison: Comparison) -> dict[str, bytes]:
     """Draw a comparison; equal comparisons result in equal bytes.
 
-    The left panel shows the joint recall of each trained method with its interval, its seeds and
-    the published value, and baselines and ceiling as lines. The right panel shows the share of the
-    ground truth that remains after each stage. If the folds are days, a panel below shows the joint
-    recall per day.
+    The left panel shows the joint recall of each method with its interval, its seeds and the
+    published value, and the ceiling as a line. Baselines are grey; those far below all trained
+    methods are listed in the notes instead. The right panel shows the share of the ground truth
+    that remains after each stage. If the folds are days, a panel below shows the joint recall per
+    day.
 
     Args:
         comparison: result of the comparison.
@@ -56,43 +57,48 @@ def plot_files(comparison: Comparison) -> dict[str, bytes]:
 
 
 def _draw(c: Comparison, module: ModuleType) -> Any:
-    methods = [m for m in c.methods if m.trained and not math.isnan(m.joint_recall)]
-    methods.sort(key=lambda m: m.joint_recall)
+    defined = sorted(
+        (m for m in c.methods if not math.isnan(m.joint_recall)), key=lambda m: m.joint_recall
+    )
+    trained = [m for m in defined if m.trained]
+    low, _ = _range(trained)
+    methods = [m for m in defined if m.trained or m.joint_recall >= low]
+    omitted = [
+        f"{cells.name(m)} {cells.share(m.joint_recall, places=3)}"
+        for m in defined
+        if m not in methods
+    ]
     days = c.folds > 1 and all(name.startswith("day ") for name in c.fold_names)
     heights = [0.9 + 0.36 * len(methods), *[2.6] * days]
-    longest = max((len(m.name) for m in methods), default=0)
+    longest = max((len(cells.name(m)) for m in methods), default=0)
     figure = module.Figure(figsize=(9.5 + 0.07 * longest, sum(heights) + 1.5), layout="constrained")
     figure.suptitle(cells.title(c), x=0.008, ha="left", fontsize=11)
     grid = figure.add_gridspec(1 + days, 2, width_ratios=[1.25, 1], height_ratios=heights)
     left = figure.add_subplot(grid[0, 0])
     right = figure.add_subplot(grid[0, 1], sharey=left)
-    omitted = _joint_recall(left, c, methods)
+    omitted += _joint_recall(left, c, methods)
     _survival(right, methods)
     if days:
-        _by_day(figure.add_subplot(grid[1, :]), c, methods)
+        _by_day(figure.add_subplot(grid[1, :]), c, trained)
     figure.supxlabel("\n".join(_notes(c, omitted)), x=0.008, ha="left", fontsize=8, color="#444444")
     return figure
 
 
 def _joint_recall(axes: Any, c: Comparison, methods: list[MethodResult]) -> list[str]:
-    """Draw the joint recall of the methods, one row each; return the lines outside the range."""
-    ends = [x for m in methods for x in (m.low, m.high, *m.by_seed) if not math.isnan(x)]
-    low, high = min(ends, default=0.0), max(ends, default=1.0)
-    margin = _MARGIN * max(high - low, 0.01)
-
-    def in_range(x: float) -> bool:
-        return low - margin <= x <= high + margin
-
+    """Draw the joint recall of the methods, one row each; return what is outside the range."""
+    low, high = _range(methods)
     published = [m.published.mean for m in methods if m.published]
-    diamonds = all(map(in_range, published))
+    diamonds = all(low <= x <= high for x in published)
     for row, m in enumerate(methods):
-        colour = _REFERENCE if m.name == c.reference else _COLOURS[0]
+        colour = _REFERENCE if m.name == c.reference else _COLOURS[0] if m.trained else _GREY
         if len(m.by_seed) > 1:
             below = [row - 0.22] * len(m.by_seed)
             axes.plot(m.by_seed, below, ".", color=colour, alpha=0.6, ms=5, mew=0, zorder=2)
         if not math.isnan(m.low):
-            axes.plot([m.low, m.high], [row, row], color=colour, lw=2, zorder=3)
-        axes.plot(m.joint_recall, row, "o", color=colour, ms=6, zorder=4)
+            width = 2 if m.trained else 1
+            axes.plot([m.low, m.high], [row, row], color=colour, lw=width, zorder=3)
+        inside = colour if m.trained else "white"
+        axes.plot(m.joint_recall, row, "o", color=colour, mfc=inside, ms=6, zorder=4)
         if m.published and diamonds:
             axes.plot(m.published.mean, row, "D", mfc="none", mec="black", ms=6, zorder=5)
         elif m.published:  # outside the range: written at the right
@@ -101,28 +107,33 @@ def _joint_recall(axes: Any, c: Comparison, methods: list[MethodResult]) -> list
                 xycoords=("axes fraction", "data"), xytext=(-2, -7.5), textcoords="offset points",
                 va="center", ha="right", fontsize=7.5,
             )  # fmt: skip
-    omitted = []
-    lines = [(m.name, m.joint_recall, _GREY, "--") for m in c.methods if not m.trained]
-    for name, x, colour, line in [
-        *lines,
-        (f"ceiling ({c.ceiling_kind})", c.ceiling, _CEILING, "-"),
-    ]:
-        if not in_range(x):
-            omitted.append(f"{name} {cells.share(x, places=3)}")
-            continue
-        axes.axvline(x, color=colour, ls=line, lw=1, zorder=1)
+    ceiling, omitted = f"ceiling ({c.ceiling_kind})", []
+    if low <= c.ceiling <= high:
+        axes.axvline(c.ceiling, color=_CEILING, lw=1, zorder=1)
         axes.annotate(
-            name, (x, 1), xycoords=("data", "axes fraction"), xytext=(-3, -2), va="top", ha="right",
-            textcoords="offset points", rotation=90, color=colour, fontsize=7.5,
+            ceiling, (c.ceiling, 1), xycoords=("data", "axes fraction"), xytext=(-3, -2), va="top",
+            ha="right", textcoords="offset points", rotation=90, color=_CEILING, fontsize=7.5,
         )  # fmt: skip
+    else:
+        omitted.append(f"{ceiling} {cells.share(c.ceiling, places=3)}")
     axes.margins(x=0.06)
     signs = {"better": " †", "worse": " ‡", "": ""}
-    axes.set_yticks(range(len(methods)), [m.name + signs[cells.mark(m)] for m in methods])
+    axes.set_yticks(range(len(methods)), [cells.name(m) + signs[cells.mark(m)] for m in methods])
+    for label, m in zip(axes.get_yticklabels(), methods, strict=True):
+        label.set_color("black" if m.trained else _GREY)
     axes.set_ylim(-0.6, len(methods) - 0.4)
     axes.grid(axis="x", color=_LIGHT, lw=0.7)
     axes.set_axisbelow(True)
     axes.set_title("joint recall")
     return omitted
+
+
+def _range(methods: list[MethodResult]) -> tuple[float, float]:
+    """Lowest and highest value that is drawn with the intervals of these methods."""
+    ends = [x for m in methods for x in (m.low, m.high, *m.by_seed) if not math.isnan(x)]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    margin = _MARGIN * max(high - low, 0.01)
+    return low - margin, high + margin
 
 
 def _survival(axes: Any, methods: list[MethodResult]) -> None:
@@ -172,8 +183,12 @@ def _notes(c: Comparison, omitted: list[str]) -> list[str]:
         f"{bars}; orange: {c.reference}, the reference; "
         "alive: share of the ground truth that remains"
     ]
+    if any(not m.trained for m in c.methods):
+        lines[0] += "; grey: baselines"
     if any(cells.mark(m) for m in c.methods):
         lines.append(f"† better, ‡ worse than the reference: {cells.MARKED}")
+    if any(m.sees_more for m in c.methods):
+        lines.append(f"{cells.SEES_MORE} uses features that a stage of the cascade may not use")
     if c.published:
         lines.append(
             f"◇ published: {c.published['source'].split(', mean')[0]}; {c.published['note']}"

@@ -3,17 +3,20 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
+
+from cascaderank.reports.table_width import WIDTH
 
 
 def dataset_table(summary: Mapping[str, Any]) -> Table:
     """Return what is in a data set, as a table."""
-    table = Table(title=summary["name"], title_justify="left", box=None, width=100)
+    table = Table(title=escape(summary["name"]), title_justify="left", box=None, width=WIDTH)
     table.show_header = False
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column()
+    table.add_column(max_width=24, overflow="fold", style="bold")
+    table.add_column(overflow="fold")
     for name, text in _rows(summary):
-        table.add_row(name, text)
+        table.add_row(escape(name), escape(text))
     return table
 
 
@@ -42,4 +45,6 @@ def _rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _text(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name}: {inner}" for name, inner in value.items())
     return f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -1,6 +1,7 @@
-"""Tables of an evaluation report for the terminal, at most 100 characters wide."""
+"""Tables of an evaluation report for the terminal, at most 80 characters wide."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cascaderank.data.loading.candidates import SEARCH_METRICS
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
 
 def report_tables(report: Report) -> tuple["Table", ...]:
     """Return the tables of a report: the funnel, the additional metrics if any, and the cascade."""
-    named = any(stage.metrics for stage in report.stages.values())
+    named = any(stage.over_all_candidates for stage in report.stages.values())
     return funnel_table(report), *[metric_table(report)] * named, summary_table(report)
 
 
 def metric_table(report: Report) -> "Table":
-    """Return a table of the additional metrics, one row per stage and metric.
+    """Return a table of the additional metrics over all candidates, by stage and metric.
 
     Examples:
         >>> import torch
@@ -31,20 +32,18 @@ def metric_table(report: Report) -> "Table":
         [['mrr'], ['0.5000']]
     """
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(
-        title="Metrics of single stages", title_justify="left", box=None, header_style="bold"
-    )
+    notes = ["also candidates that an earlier stage cuts: not of the final list"]
+    table = _table("Single stages over all candidates", notes)
     table.add_column("stage", max_width=24, overflow="fold")
-    table.add_column("metric")
+    table.add_column("metric", overflow="fold")
     for heading in ("mean", f"{report.confidence:.0%} interval", "requests", "undefined"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, stage in report.stages.items():
-        for metric, summary in stage.metrics.items():
+        for metric, summary in stage.over_all_candidates.items():
             table.add_row(
                 escape(name),
-                metric,
+                escape(metric),
                 _number(summary),
                 _interval(summary),
                 f"{summary.requests:,}",
@@ -65,25 +64,24 @@ def funnel_table(report: Report) -> "Table":
         >>> evaluator.update(scores, torch.tensor([[2.0, 0.0, 1.0, 0.0]]))
         >>> table = funnel_table(evaluator.report())
         >>> [str(column.header).split() for column in table.columns][2:4]
-        [['recall', '@quota@2'], ['NDCG@2', 'linear']]
+        [['recall', '@quota', '@2'], ['NDCG', 'linear', '@2']]
     """
     from rich.markup import escape
-    from rich.table import Table
 
     size = "" if report.k is None else f"@{report.k}"
-    table = Table(title="Funnel", title_justify="left", box=None, header_style="bold")
-    table.add_column("\nstage", max_width=24, overflow="fold")
+    table = _table("Funnel", ["recall, NDCG: of the stage alone, over all candidates"])
+    table.add_column("stage", max_width=24, overflow="fold")
     for heading in (
-        "\nquota",
-        f"recall\n@quota{size}",
-        f"NDCG{size}\nlinear",
-        f"NDCG{size}\n2^y - 1",
+        "quota",
+        f"recall\n@quota\n{size}",
+        f"NDCG\nlinear\n{size}",
+        f"NDCG\n2^y - 1\n{size}",
         "alive\nafter",
         "lost\nhere",
         "ranks\nshort",
-        "joint,\nif perfect",
+        "joint,\nif\nperfect",
     ):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading.strip(), justify="right", no_wrap=True)
     for name, stage in report.stages.items():
         table.add_row(
             escape(name),
@@ -100,40 +98,53 @@ def funnel_table(report: Report) -> "Table":
 
 
 def summary_table(report: Report) -> "Table":
-    """Return a table of the joint recall and the maximum that the quotas allow, with intervals.
+    """Return a table of the metrics of the whole cascade, with intervals.
 
-    The caption contains the number of requests without ground truth and the notes of the report.
+    The joint recall over lists longer than the last quota has a row if some lists are shorter. The
+    caption contains the number of requests without ground truth and the notes of the report.
 
     Examples:
         >>> import torch
         >>> from cascaderank.evaluation import Evaluator
         >>> evaluator = Evaluator(quotas=(1,), threshold=1)
-        >>> evaluator.update(torch.zeros(1, 2, 1), torch.tensor([[0.0], [1.0]]))
-        >>> summary_table(evaluator.report()).caption
-        '1 of 2 requests have no ground truth'
+        >>> evaluator.update(torch.zeros(1, 2, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+        >>> print(summary_table(evaluator.report()).caption.splitlines()[0])
+        1 of 2 requests have no ground truth
     """
-    from rich.table import Table
+    from rich.markup import escape
 
+    metrics = dict(report.metrics)
+    joint, decided = metrics.get("joint_recall"), metrics.get("joint_recall_decided")
+    if joint is not None and decided is not None and decided.requests == joint.requests:
+        del metrics["joint_recall_decided"]
     notes = list(report.notes)
     if report.without_ground_truth:
         undefined, requests = f"{report.without_ground_truth:,}", f"{report.requests:,}"
         notes.insert(0, f"{undefined} of {requests} requests have no ground truth")
-    table = Table(
-        title="Cascade",
-        title_justify="left",
-        box=None,
-        header_style="bold",
-        caption="\n".join(notes) or None,
-        caption_justify="left",
-    )
-    table.add_column("")
+    if "joint_recall_decided" in metrics:
+        notes.append("decided: of lists longer than the last quota; shorter ones lose nothing")
+    if "ndcg_linear" in metrics:
+        *_, last = report.stages.values()
+        also = " and below" if last.over_all_candidates.keys() & metrics.keys() else ""
+        notes.append(
+            f"NDCG{also}: of the final list; what a stage cuts is not retrieved. "
+            "Ideal DCG, ground truth: over all candidates"
+        )
+    table = _table("Cascade", notes)
+    table.add_column("", overflow="fold")
     for heading in ("mean", f"{report.confidence:.0%} interval", "requests", "undefined"):
         table.add_column(heading, justify="right", no_wrap=True)
     size = "" if report.k is None else f"@{report.k}"
-    titles = {"joint_recall": f"joint recall{size}", "reachable": "the quotas allow"}
-    for name, summary in report.metrics.items():
+    titles = {
+        "joint_recall": f"joint recall{size}",
+        "joint_recall_decided": "  decided",
+        "reachable": "the quotas allow",
+        "ndcg_linear": f"NDCG{size}, linear",
+        "ndcg_exponential": f"NDCG{size}, 2^y - 1",
+    }
+    for name, summary in metrics.items():
         table.add_row(
-            titles.get(name, name),
+            escape(titles.get(name, name)),
             _number(summary),
             _interval(summary),
             f"{summary.requests:,}",
@@ -143,9 +154,7 @@ def summary_table(report: Report) -> "Table":
 
 
 def catalogue_table(report: CatalogueReport) -> "Table":
-    """Return a table of full-catalogue retrieval metrics: metrics in rows, cut-offs in columns."""
-    from rich.table import Table
-
+    """Return a table of full-catalogue retrieval metrics, one row per metric and cut-off."""
     cutoffs = list(dict.fromkeys(name.partition("@")[2] for name in report.metrics))
     notes = [f"{report.items:,} items, {report.requests:,} requests"]
     undefined = max(summary.undefined for summary in report.metrics.values())
@@ -155,25 +164,30 @@ def catalogue_table(report: CatalogueReport) -> "Table":
         notes.append(f"{report.absent:,} ground-truth items outside the catalogue count as misses")
     if report.index != EXACT:
         notes.append(f"index {report.index} retrieves {report.index_recall:.4f} of the exact lists")
-    table = Table(
-        title="Search of all items",
+    table = _table("Search of all items", notes)
+    table.add_column("")
+    for heading in ("mean", "interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for metric in SEARCH_METRICS:
+        for cutoff in cutoffs:
+            summary = report.metrics[f"{metric}@{cutoff}"]
+            name = f"{metric.replace('_', ' ')}@{cutoff}"
+            table.add_row(name, _number(summary), _interval(summary))
+    return table
+
+
+def _table(title: str, notes: Sequence[str] = ()) -> "Table":
+    from rich.table import Table
+
+    return Table(
+        title=title,
         title_justify="left",
         box=None,
         header_style="bold",
-        caption="\n".join(notes),
+        pad_edge=False,
+        caption="\n".join(notes) or None,
         caption_justify="left",
     )
-    table.add_column("")
-    for cutoff in cutoffs:
-        table.add_column(f"@{cutoff}", justify="right", no_wrap=True)
-        table.add_column("interval", justify="right", no_wrap=True)
-    for metric in SEARCH_METRICS:
-        row = []
-        for cutoff in cutoffs:
-            summary = report.metrics[f"{metric}@{cutoff}"]
-            row += [_number(summary), _interval(summary)]
-        table.add_row(metric.replace("_", " "), *row)
-    return table
 
 
 def _number(summary: Summary | None, *, places: int = 4) -> str:

@@ -1,58 +1,78 @@
 """Tables of a comparison in Markdown and LaTeX."""
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cascaderank.experiments.metric_results import DECIDED, FinalMetric
 from cascaderank.experiments.results import Comparison, MethodResult
 from cascaderank.reports import cells
+from cascaderank.reports.comparison_tables import final_heading
 
 
 def markdown(comparison: Comparison) -> str:
-    """Return a comparison as a GitHub Markdown table, with the best trained method in bold.
+    """Return a comparison as GitHub Markdown tables, with the best trained method in bold.
+
+    The tables are those of :func:`latex`: joint recall, the final list, and the stages.
 
     Args:
         comparison: result of the comparison.
     """
-    c, best, columns = comparison, cells.best(comparison), _columns(comparison)
-    lines = [
-        f"**{_plain(cells.title(c))}**",
-        "",
-        _line(["method", *(_plain(f"{x.group} {x.name}".strip()) for x in columns)]),
-        _line([":--", *["--:"] * len(columns)]),
-    ]
-    for m in c.methods:
-        texts = [_plain(m.name), *(column.text(m) for column in columns)]
-        if m.name == best:
-            texts[:2] = [f"**{text}**" for text in texts[:2]]
-        lines.append(_line(texts))
-    ceiling = [f"ceiling ({c.ceiling_kind})", cells.share(c.ceiling)]
-    lines.append(_line([*ceiling, *[""] * (len(columns) - 1)]))
+    c, lines = comparison, [f"**{_plain(cells.title(comparison))}**", ""]
+    for table, columns in _tables(c).items():
+        lines += [] if table == _RECALL else [f"{_plain(_CAPTIONS[table])}:", ""]
+        lines += [*_markdown_table(c, table, columns), ""]
     chosen = [f"- {_plain(m.name)}: {_plain(_tuned(m))}" for m in c.methods if _tuned(m)]
     if chosen:
         edges = any(cells.at_edge(m) for m in c.methods)
         heading = "Chosen on validation requests" + f" ({cells.EDGE})" * edges
-        lines += ["", f"{heading}:", "", *chosen]
-    return "\n".join([*lines, "", " ".join(map(_plain, cells.notes(c))), ""])
+        lines += [f"{heading}:", "", *chosen, ""]
+    return "\n".join([*lines, " ".join(map(_plain, cells.notes(c))), ""])
+
+
+def _markdown_table(c: Comparison, table: str, columns: "Sequence[_Column]") -> list[str]:
+    best = cells.best(c)
+    lines = [
+        _line(["method", *(_plain(f"{x.group} {x.name}".strip()) for x in columns)]),
+        _line([":--", *["--:"] * len(columns)]),
+    ]
+    for m in c.methods:
+        texts = [_plain(cells.name(m)), *(column.text(m) for column in columns)]
+        if m.name == best:
+            bold = 2 if table == _RECALL else 1
+            texts[:bold] = [f"**{text}**" for text in texts[:bold]]
+        lines.append(_line(texts))
+    if table == _RECALL:
+        ceiling = [f"ceiling ({c.ceiling_kind})", cells.share(c.ceiling)]
+        lines.append(_line([*ceiling, *[""] * (len(columns) - 1)]))
+    return lines
 
 
 def latex(comparison: Comparison) -> str:
-    r"""Return a comparison as a LaTeX table for ``\usepackage{booktabs}``.
+    r"""Return a comparison as LaTeX tables for ``\usepackage{booktabs}``.
 
-    The best trained method in each column of recall or NDCG is bold. Methods
-    that are significantly better than the reference have a dagger, those that are significantly
-    worse a double dagger; the caption defines both.
+    The first table has joint recall with its interval, the gain over the reference with an
+    interval, and p. The second has the metrics of the final list, with gains and p, and the third
+    the stages and the search of all items. The best trained method in each column of a metric is
+    bold. Methods that are significantly better than the reference have a dagger, those that are
+    significantly worse a double dagger; the caption defines both.
 
     Args:
         comparison: result of the comparison.
     """
-    c = comparison
-    columns = [column for column in _columns(c) if column.in_papers]
+    tables = [
+        _latex_table(comparison, table, [x for x in columns if x.in_latex])
+        for table, columns in _tables(comparison).items()
+    ]
+    return "\n".join([r"% needs \usepackage{booktabs}", *tables])
+
+
+def _latex_table(c: Comparison, table: str, columns: "Sequence[_Column]") -> str:
     lines = [
-        r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_caption(c)}}}",
+        rf"\caption{{{_caption(c, table)}}}",
         rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
         r"\toprule",
         *_headings(columns),
@@ -64,17 +84,30 @@ def latex(comparison: Comparison) -> str:
             lines.append(r"\midrule")
         for m in methods:
             texts = [_row_cell(c, column, m) for column in columns]
-            dagger = {"better": r"$^\dagger$", "worse": r"$^\ddagger$", "": ""}[cells.mark(m)]
-            lines.append(" & ".join([_escaped(m.name), texts[0] + dagger, *texts[1:]]) + r" \\")
-    ceiling = [f"ceiling ({c.ceiling_kind})", cells.share(c.ceiling)]
-    lines += [
-        r"\midrule",
-        " & ".join([*ceiling, *[""] * (len(columns) - 1)]).rstrip() + r" \\",
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
+            if table == _RECALL:
+                texts[0] += {"better": r"$^\dagger$", "worse": r"$^\ddagger$", "": ""}[
+                    cells.mark(m)
+                ]
+            name = _escaped(m.name) + r"\textsuperscript{\S}" * m.sees_more
+            lines.append(" & ".join([name, *texts]) + r" \\")
+    if table == _RECALL:
+        ceiling = [f"ceiling ({c.ceiling_kind})", cells.share(c.ceiling)]
+        lines.append(r"\midrule")
+        lines.append(" & ".join([*ceiling, *[""] * (len(columns) - 1)]).rstrip() + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "\n".join([*lines, ""])
+
+
+_RECALL, _FINAL, _STAGES = "recall", "final", "stages"
+_DAGGERS = {"better": r"$^\dagger$", "worse": r"$^\ddagger$", "": ""}
+_CAPTIONS = {
+    _RECALL: "Joint recall with its standard deviation over seeds",
+    _FINAL: "Metrics of the final list, which the cascade returns: what a stage cuts is not "
+    "retrieved; ideal DCG and ground truth are over all candidates",
+    _STAGES: "Recall and NDCG of each stage alone over all candidates, also those that an earlier "
+    "stage cuts",
+}
+"""Caption of each LaTeX table, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +118,14 @@ class _Column:
     """Common heading of adjacent columns, such as a stage; empty for none."""
     best_of: Callable[[MethodResult], float] | None = None
     """Value whose maximum is the best of the column; ``None`` if none is highlighted."""
-    in_papers: bool = True
+    in_latex: bool = True
     """Whether the column is part of the LaTeX table."""
+
+
+def _tables(c: Comparison) -> dict[str, list[_Column]]:
+    """Columns of each table that has any."""
+    tables = {_RECALL: _columns(c), _FINAL: _final_columns(c), _STAGES: _stage_columns(c)}
+    return {table: columns for table, columns in tables.items() if columns}
 
 
 def _columns(c: Comparison) -> list[_Column]:
@@ -99,7 +138,6 @@ def _columns(c: Comparison) -> list[_Column]:
         _Column(
             name=f"{c.confidence:.0%} interval",
             text=lambda m: cells.interval(m.low, m.high),
-            in_papers=False,
         ),
     ]
     if c.published:
@@ -113,18 +151,46 @@ def _columns(c: Comparison) -> list[_Column]:
         )
     if any(m.gain is not None for m in c.methods):
         columns += [
-            _Column(
-                name="gain",
-                text=lambda m: " ".join(
-                    (
-                        cells.share(m.gain, sign="+"),
-                        cells.interval(m.gain_low, m.gain_high, sign="+"),
-                    )
-                ).strip(),
-                in_papers=False,
-            ),
-            _Column(name="p", text=lambda m: cells.p_value(m.p_holm), in_papers=False),
+            _Column(name="gain", text=_gain),
+            _Column(name="p", text=lambda m: cells.p_value(m.p_holm)),
         ]
+    return [
+        *columns,
+        _Column(name="s", text=lambda m: cells.seconds(m.seconds)),
+        _Column(name="MB", text=lambda m: cells.megabytes(m.peak_memory), in_latex=False),
+    ]
+
+
+def _final_columns(c: Comparison) -> list[_Column]:
+    columns = []
+    for place, v in enumerate(c.methods[0].final_metrics if c.methods else ()):
+        group = f"final {final_heading(v.metric)}"
+        columns.append(
+            _Column(
+                name="",
+                group=group,
+                text=lambda m, i=place: cells.share(m.final_metrics[i].mean),  # type: ignore[misc]
+                best_of=lambda m, i=place: m.final_metrics[i].mean,  # type: ignore[misc]
+            )
+        )
+        if any(m.gain is not None for m in c.methods):
+            columns += [
+                _Column(
+                    name="gain",
+                    group=group,
+                    text=lambda m, i=place: _gain(m.final_metrics[i]),  # type: ignore[misc]
+                ),
+                _Column(
+                    name="p",
+                    group=group,
+                    text=lambda m, i=place: cells.p_value(m.final_metrics[i].p_holm),  # type: ignore[misc]
+                ),
+            ]
+    return columns
+
+
+def _stage_columns(c: Comparison) -> list[_Column]:
+    columns = []
     for stage in c.methods[0].stage_recall if c.methods else ():
         columns += [
             _Column(
@@ -162,11 +228,13 @@ def _columns(c: Comparison) -> list[_Column]:
                 best_of=lambda m, i=place: m.search[i].mean if m.search else math.nan,  # type: ignore[misc]
             )
         )
-    return [
-        *columns,
-        _Column(name="s", text=lambda m: cells.seconds(m.seconds)),
-        _Column(name="MB", text=lambda m: cells.megabytes(m.peak_memory), in_papers=False),
-    ]
+    return columns
+
+
+def _gain(of: MethodResult | FinalMetric) -> str:
+    """Gain over the reference with its interval; empty if there is none."""
+    ends = cells.interval(of.gain_low, of.gain_high, sign="+")
+    return f"{cells.share(of.gain, sign='+')} {ends}".strip()
 
 
 def _tuned(m: MethodResult) -> str:
@@ -175,7 +243,8 @@ def _tuned(m: MethodResult) -> str:
 
 
 def _row_cell(c: Comparison, column: _Column, m: MethodResult) -> str:
-    text = column.text(m).replace(" ± ", r"\,$\pm$\,")
+    text = _escaped(column.text(m)).replace(r" $\pm$ ", r"\,$\pm$\,")
+    text = re.sub(r"-(?=[.\d])", "$-$", text)  # a minus sign, not a hyphen
     if column.best_of is None or not m.trained:
         return text
     value = column.best_of
@@ -204,14 +273,25 @@ def _headings(columns: list[_Column]) -> list[str]:
     return [*lines, " & ".join(["method", *(_escaped(x.name) for x in columns)]) + r" \\"]
 
 
-def _caption(c: Comparison) -> str:
-    text = [f"{cells.title(c)}.", "Joint recall with its standard deviation over seeds."]
-    if any(cells.mark(m) for m in c.methods):
+def _caption(c: Comparison, table: str) -> str:
+    text = [f"{cells.title(c)}.", f"{_CAPTIONS[table]}."]
+    if table != _STAGES and any(m.gain is not None for m in c.methods):
         text.append(
-            f"@dagger@ better, @ddagger@ worse than {c.reference} in a paired randomisation test "
-            f"over requests: {cells.MARKED}."
+            f"Gain: over {c.reference}, with its {c.confidence:.0%} interval over requests and "
+            "seeds; p: paired randomisation test over requests, Holm-adjusted."
         )
-    if c.published:
+    if table == _RECALL and any(cells.mark(m) for m in c.methods):
+        text.append(f"@dagger@ better, @ddagger@ worse than {c.reference}: {cells.MARKED}.")
+    if any(m.sees_more for m in c.methods):
+        text.append(f"{cells.SEES_MORE}: uses features that a stage of the cascade may not use.")
+    if table == _FINAL:
+        text += [
+            f"decided: over the {v.requests:,} of {c.requests:,} requests with more candidates "
+            "than the last quota."
+            for v in c.methods[0].final_metrics
+            if v.metric == DECIDED
+        ]
+    if table == _RECALL and c.published:
         text.append(f"Published: {c.published['source']}; {c.published['note']}.")
     if c.undefined:
         text.append(f"{c.undefined:,} requests without ground truth are excluded.")
@@ -236,6 +316,7 @@ _LATEX = {
     "<": "$<$",
     ">": "$>$",
     "±": r"$\pm$",
+    "§": r"\S{}",
 }
 
 

@@ -1,4 +1,4 @@
-"""Tables of serving cost, at most 100 characters wide."""
+"""Tables of serving cost, at most 80 characters wide."""
 
 import math
 from collections.abc import Mapping
@@ -62,13 +62,13 @@ def _counts(profile: Profile) -> "Table":
     from rich.markup import escape
 
     table = _table(f"Operations of each stage (histories of {profile.history:,})", "stage")
-    table.add_column("\nmodel", max_width=20, overflow="fold")
+    table.add_column("model", max_width=20, overflow="fold")
     for heading in (
-        "\nparameters",
-        "multiply-adds\nper request",
-        "\nper candidate",
-        "look-ups\nper request",
-        "\nper candidate",
+        "para-\nmeters",
+        "multiply-\nadds per\nrequest",
+        "per\ncandidate",
+        "look-ups\nper\nrequest",
+        "per\ncandidate",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, stage in profile.stages.items():
@@ -94,7 +94,7 @@ def _times(profile: Profile) -> "Table":
         "µs per\ncandidate",
         "candidates\nper second",
         *_LATENCY,
-        "\ncalls",
+        "calls",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, stage in profile.stages.items():
@@ -113,7 +113,7 @@ def _times(profile: Profile) -> "Table":
 
 def _walks(profile: Profile) -> "Table":
     table = _table("A request through the cascade", None)
-    for heading in ("candi-\ndates", "multiply-\nadds", "look-\nups", *_LATENCY, "\ncalls"):
+    for heading in ("candi-\ndates", "multiply-\nadds", "look-\nups", *_LATENCY, "calls"):
         table.add_column(heading, justify="right", no_wrap=True)
     for walk in profile.walks:
         table.add_row(
@@ -129,11 +129,15 @@ def _walks(profile: Profile) -> "Table":
 def _table(title: str, first: str | None) -> "Table":
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     if first is not None:
-        table.add_column(f"\n{first}", max_width=28, overflow="fold")
+        table.add_column(first, max_width=28, overflow="fold")
     return table
 
 
 def _latency(timing: Timing) -> tuple[str, str]:
-    return f"{1e3 * timing.p50:,.3f}", f"{1e3 * timing.p99:,.3f}"
+    return _milliseconds(timing.p50), _milliseconds(timing.p99)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:,.{3 if seconds < 0.1 else 1}f}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from rich.markup import escape
 from rich.table import Table
 
 from cascaderank.stages import Pruned
@@ -14,7 +15,12 @@ def fields_table(stages: Mapping[str, SelectedFields]) -> Table:
     table = _table("Fields", {"stage": "left", "field": "left", "weight": "right", "kept": "left"})
     for name, selected in stages.items():
         for field, weight in sorted(selected.importance.items(), key=lambda item: -item[1]):
-            table.add_row(name, field, f"{weight:.3f}", "yes" if field in selected.kept else "")
+            table.add_row(
+                escape(name),
+                escape(field),
+                f"{weight:.3f}",
+                "yes" if field in selected.kept else "",
+            )
     return table
 
 
@@ -23,12 +29,15 @@ def pruning_table(stages: Mapping[str, Pruned]) -> Table:
     table = _table("Pruned", {"stage": "left", "": "left", "before": "right", "after": "right"})
     for name, pruned in stages.items():
         for quantity, (before, after) in pruning_record(pruned).items():
-            table.add_row(name, quantity.replace("_", " "), f"{before:,}", f"{after:,}")
+            table.add_row(escape(name), quantity.replace("_", " "), f"{before:,}", f"{after:,}")
     return table
 
 
 def _table(title: str, columns: Mapping[str, str]) -> Table:
     table = Table(title=title, title_justify="left", box=None, header_style="bold")
     for column, justify in columns.items():
-        table.add_column(column, justify="right" if justify == "right" else "left")
+        if justify == "right":
+            table.add_column(column, justify="right", no_wrap=True)
+        else:
+            table.add_column(column, overflow="fold")
     return table

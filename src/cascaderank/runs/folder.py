@@ -17,6 +17,7 @@ leaves no partial file.
 
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -121,17 +122,21 @@ def scratch(folder: str | os.PathLike[str] | None) -> Iterator[Path]:
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file atomically: to a temporary file in the same folder, which then replaces it."""
+    """Write a file atomically: to a temporary file in the same folder, which then replaces it.
+
+    The permissions are those of any new file of the user (the umask applies), so that the files of
+    a run can be shared. Files of :mod:`tempfile` can be read by their owner only.
+    """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -18,10 +18,11 @@ from cascaderank.errors import CascadeRankError, RunError
 from cascaderank.runs.build import build_cascade, schema_of_stages
 from cascaderank.runs.folder import RunFolder
 from cascaderank.runs.frames import Frame, as_polars, like
+from cascaderank.runs.recorded import recorded_settings
 from cascaderank.runs.score_frame import ScoredFrame, score_frame
 from cascaderank.schema import FittedSchema
 from cascaderank.selection import check_size
-from cascaderank.settings.run import RunSettings, read_settings
+from cascaderank.settings.run import RunSettings
 
 
 @final
@@ -135,7 +136,7 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
             "finish it with `cascaderank train`"
         )
     try:
-        settings, schema = read_settings(run.config), FittedSchema.load(run.schema)
+        settings, schema = recorded_settings(run.config), FittedSchema.load(run.schema)
         cascade = build_cascade(settings, schema)
         cascade.load_state_dict(load_file(run.weights))
     except (CascadeRankError, RuntimeError, SafetensorError, OSError) as error:

@@ -57,8 +57,10 @@ class CompareSettings(Settings):
         description="Methods to compare: names of objectives or of variants.",
     )
     seeds: int = Field(3, ge=1, description="Number of runs per method, with seeds 0, 1, 2, ...")
-    baselines: tuple[str, ...] = Field(
-        ("random",), description="Baselines without training; see experiments/baselines.py."
+    baselines: tuple[str, ...] | None = Field(
+        None,
+        description="Baselines without training; default: random, best_feature and rank_fusion "
+        "within the features of each stage; see experiments/baselines.py.",
     )
     variants: dict[str, Annotated[dict[str, Any], _BY_NAME]] = Field(
         {},

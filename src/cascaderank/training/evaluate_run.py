@@ -44,8 +44,8 @@ def evaluate_rows(
     report = evaluate(
         cascade,
         loader,
-        k=settings.relevance.top,
-        threshold=settings.relevance.threshold,
+        k=settings.ground_truth.top,
+        threshold=settings.ground_truth.threshold,
         device=device,
         metrics=settings.evaluation.metrics,
         bootstrap=settings.evaluation.bootstrap if bootstrap is None else bootstrap,

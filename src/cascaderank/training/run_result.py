@@ -10,6 +10,7 @@ import polars as pl
 from cascaderank.cascade import Cascade
 from cascaderank.data.split import Split
 from cascaderank.evaluation import CatalogueReport, Report
+from cascaderank.evaluation.report import over_all_candidates
 from cascaderank.runs.claim import describe_log
 from cascaderank.runs.data import RunData
 from cascaderank.runs.folder import RunFolder, read_json, write_atomically, write_json
@@ -33,6 +34,9 @@ class RunResult:
     peak_memory: int | None
     """Peak memory of that session in bytes, see :class:`~cascaderank.training.memory.PeakMemory`;
     ``None`` if it could not be measured."""
+    warnings: tuple[str, ...] = ()
+    """Settings that do not fit the data, and signs that training did not succeed; see
+    :mod:`cascaderank.training.run_warnings`."""
 
 
 def read_result(run: RunFolder) -> RunResult:
@@ -42,19 +46,27 @@ def read_result(run: RunFolder) -> RunResult:
         RunError: if a file is missing or damaged.
     """
     report = read_json(run.report)
+    test = Report.from_json(report["test"])
     values = pl.read_parquet(run.per_request).drop("request_id")
+    # Version 0.2 wrote additional metrics of a stage without the prefix.
+    values = values.rename(
+        {
+            f"{metric}/{name}": over_all_candidates(metric, name)
+            for name, stage in test.stages.items()
+            for metric in stage.over_all_candidates
+        },
+        strict=False,
+    )
     training: Mapping[str, Any] = report["training"]
     # Reports written before `catalogue.decides` existed have the second key.
     key = "validation" if "validation" in training else "validation_joint_recall"
     return RunResult(
         folder=run,
-        test=replace(
-            Report.from_json(report["test"]),
-            per_request={name: values[name].to_numpy() for name in values.columns},
-        ),
+        test=replace(test, per_request={name: values[name].to_numpy() for name in values.columns}),
         validation=training[key],
         seconds=training["seconds"],
         peak_memory=training.get("peak_memory_bytes"),
+        warnings=tuple(report.get("warnings", ())),
     )
 
 
@@ -105,6 +117,7 @@ def write_result(
                 "seconds": round(result.seconds, 3),
                 "peak_memory_bytes": result.peak_memory,
             },
+            "warnings": list(result.warnings),
             "test": report.to_json(),
             **({} if search is None else {"catalogue": search.to_json()}),
         },

@@ -16,6 +16,7 @@ from cascaderank.data.encoding.column_files import ColumnFiles, mapping_of
 from cascaderank.data.encoding.encoder import Encoder, check_same_features
 from cascaderank.data.encoding.flatten import flat_columns
 from cascaderank.data.encoding.hashing import mix, seeded
+from cascaderank.data.encoding.value_lists import ValueLists
 from cascaderank.data.labels import Relabelling, Target, needs
 from cascaderank.data.log.manifest import Part
 from cascaderank.data.log.request_log import RequestLog
@@ -49,9 +50,9 @@ class EncodedLog:
     offsets: NDArray[np.int64]
     """``[requests + 1]`` index of the first candidate of each request, and the total at the end."""
     items: Mapping[str, Column]
-    """Item features by name, ``[candidates]`` each."""
+    """Item features with one value by name, ``[candidates]`` each."""
     request: Mapping[str, Column] = field(default_factory=dict)
-    """Request features by name, ``[requests]`` each."""
+    """Request features with one value by name, ``[requests]`` each."""
     history: Mapping[str, Column] = field(default_factory=dict)
     """History features by name, ``[entries]`` each, oldest first."""
     history_offsets: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
@@ -64,6 +65,10 @@ class EncodedLog:
     """``[candidates]`` funnel levels, 0 lowest."""
     feedback: NDArray[np.float32] | None = None
     """``[candidates]`` user feedback, such as 1 for a click."""
+    item_lists: Mapping[str, ValueLists] = field(default_factory=dict)
+    """Item features with several values by name, one list per candidate each."""
+    request_lists: Mapping[str, ValueLists] = field(default_factory=dict)
+    """Request features with several values by name, one list per request each."""
     days: NDArray[np.int32] | None = None
     """``[requests]`` days since 1970-01-01; ``None`` if the log has no timestamps."""
 
@@ -90,6 +95,8 @@ class EncodedLog:
 
     def _mappings(self) -> list[mmap.mmap]:
         columns = [*self.items.values(), *self.request.values(), *self.history.values()]
+        for lists in (*self.item_lists.values(), *self.request_lists.values()):
+            columns += [lists.offsets, lists.values]
         columns += [c for c in (self.labels, self.levels, self.feedback) if c is not None]
         # By identity, because all columns of a block share one mapping.
         mappings = {id(mapping): mapping for mapping in map(mapping_of, columns)}
@@ -220,6 +227,7 @@ def _joined(
 ) -> EncodedLog:
     """Append the columns of all chunks to files, with shuffled candidates, and map the files."""
     ids, rows = [], 0
+    totals: dict[str, int] = {}
     with ColumnFiles(folder) as files:
         for chunk in chunks:
             numbers = np.arange(rows, rows + chunk.requests)
@@ -227,10 +235,22 @@ def _joined(
             tables = _tables(chunk)
             for key, values in _columns(chunk, tables).items():
                 files.append(key, values[order] if key.startswith(_CANDIDATE_KEYS) else values)
+            for name, of_candidates in chunk.item_lists.items():
+                _append(files, name, of_candidates.taken(order), totals)
+            for name, of_requests in chunk.request_lists.items():
+                _append(files, name, of_requests, totals)
             ids.append(chunk.request_ids)
             rows += chunk.requests
             progress(chunk.requests)
         mapped = {key: files.mapped(key) for key in _columns(chunk, tables)}
+        lists = {
+            name: replace(
+                of_chunk,
+                offsets=files.mapped(f"offsets:{name}"),
+                values=files.mapped(f"values:{name}"),
+            )
+            for name, of_chunk in (*chunk.item_lists.items(), *chunk.request_lists.items())
+        }
 
     def table(group: str) -> Table:
         names = tables[group]
@@ -249,7 +269,18 @@ def _joined(
         labels=mapped.get("labels:"),
         levels=mapped.get("levels:"),
         feedback=mapped.get("feedback:"),
+        item_lists={name: lists[name] for name in chunk.item_lists},
+        request_lists={name: lists[name] for name in chunk.request_lists},
     )
+
+
+def _append(files: ColumnFiles, name: str, lists: ValueLists, totals: dict[str, int]) -> None:
+    """Append the lists of a feature to its files; ``totals`` is the number of values by feature."""
+    before = totals.get(name)
+    offsets = lists.offsets if before is None else before + lists.offsets[1:]
+    files.append(f"offsets:{name}", offsets)
+    files.append(f"values:{name}", lists.values)
+    totals[name] = (before or 0) + len(lists.values)
 
 
 _CANDIDATE_KEYS = ("items:", "labels:", "levels:", "feedback:")

@@ -16,7 +16,7 @@ from cascaderank.data.loading.candidates import CandidateSampler, Drawn
 from cascaderank.data.loading.padding import Padding
 from cascaderank.data.loading.prefetch import prefetched
 from cascaderank.data.loading.request_order import Order, Rows, bucketed, ordered
-from cascaderank.data.ragged import offsets_of
+from cascaderank.data.ragged import flat_places, offsets_of
 from cascaderank.errors import ConfigError, DataError
 
 _MOST_RESIDENT = 2**30  # bytes of mapped files that may stay resident in memory
@@ -169,7 +169,8 @@ class RequestLoader:
             epoch: number of the epoch for which the sampler draws candidates.
 
         Returns:
-            The requests in the order of ``rows``. Padding is 0 in values and ``False`` in masks.
+            The requests in the order of ``rows``. Padding is 0 in values, -1 in lists of categories
+            of one candidate or request, NaN in vectors, and ``False`` in masks.
 
         Raises:
             ConfigError: if a row is not in the log.
@@ -184,6 +185,9 @@ class RequestLoader:
             lists = Padding(offsets_of(drawn.lengths), np.arange(len(rows)))
             items = _with_random(items, self.sampler, drawn)
 
+        def lists_of(name: str) -> Tensor:
+            return _padded_lists(name, log, lists.mask(), rows, self.sampler, drawn)
+
         def of_candidates(column: NDArray[Any] | None, random: float = 0.0) -> Tensor | None:
             if column is None:
                 return None
@@ -193,10 +197,16 @@ class RequestLoader:
 
         return RequestBatch(
             mask=lists.mask(),
-            items=_by_name(items, lambda block, _: lists.padded(block)),
-            request=_by_name(
-                self._request, lambda block, _: torch.from_numpy(columns_first(block[rows]))
-            ),
+            items={
+                **_by_name(items, lambda block, _: lists.padded(block)),
+                **{name: lists_of(name) for name in log.item_lists},
+            },
+            request={
+                **_by_name(
+                    self._request, lambda block, _: torch.from_numpy(columns_first(block[rows]))
+                ),
+                **{n: torch.from_numpy(v.padded(rows)) for n, v in log.request_lists.items()},
+            },
             history=_by_name(
                 self._history, lambda block, name: entries[log.sequences[name]].padded(block)
             ),
@@ -227,6 +237,34 @@ def _with_random(items: Table, sampler: CandidateSampler, drawn: Drawn) -> Table
             random = np.stack([c[places] for c in columns], axis=1).astype(block.dtype)
         blocks[names] = _values(block, random, drawn)
     return Table(blocks, tuple(items))
+
+
+def _padded_lists(
+    name: str,
+    log: EncodedLog,
+    mask: Tensor,
+    rows: NDArray[np.int64],
+    sampler: CandidateSampler | None,
+    drawn: Drawn | None,
+) -> Tensor:
+    """Return the values of an item feature with several, ``[batch, list, values]``."""
+    logged = log.item_lists[name]
+    if drawn is None or sampler is None:
+        padded = logged.padded(flat_places(log.offsets, rows))
+    else:
+        parts = {False: logged.padded(drawn.places[~drawn.random])}
+        # No stage reads the features that the catalogue has no values of: `check_has`.
+        if sampler.catalogue is not None and name in sampler.catalogue.lists:
+            places = drawn.places[drawn.random]
+            parts[True] = sampler.catalogue.lists[name].padded(places)
+        longest = max(part.shape[1] for part in parts.values())
+        padded = np.full((len(drawn.places), longest), logged.padding, dtype=parts[False].dtype)
+        for random, part in parts.items():
+            padded[drawn.random == random, : part.shape[1]] = part
+    real = torch.from_numpy(padded)
+    values = torch.full((*mask.shape, real.shape[1]), logged.padding, dtype=real.dtype)
+    values[mask] = real
+    return values
 
 
 def _values(column: NDArray[Any], random: NDArray[Any], drawn: Drawn) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from cascaderank.data.sources._shared.hive_folders import HiveColumns, hive_columns
 from cascaderank.data.sources._shared.input_files import read_lines, shown
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import abridged
@@ -27,15 +28,31 @@ class LongTable:
     Float64 if every value is a number, else String. An empty field is null."""
     rows: int
     """Total number of rows."""
+    hive: HiveColumns
+    """Columns that the names of folders hold; they are among ``types``."""
 
     def scan(self, types: dict[str, pl.DataType] | None = None) -> pl.LazyFrame:
         """Return a lazy frame of the given columns, or all; those of CSV are cast to ``types``."""
         types = self.types if types is None else types
         if not self.is_csv:
-            return _parquet(self.files).select(list(types))
-        return _csv(self.files, self.separator).select(
+            return _parquet(self.files, self.hive).select(list(types))
+        return _csv(self.files, self.separator, self.hive).select(
             pl.col(name).replace("", None).cast(dtype) for name, dtype in types.items()
         )
+
+    def sample(self, rows: int) -> pl.DataFrame:
+        """Return the first rows of every file, about ``rows`` in all, with all columns.
+
+        Raises:
+            DataError: if the files cannot be read.
+        """
+        per_file = max(1, rows // len(self.files))
+        parts = []
+        for i, path in enumerate(self.files):
+            hive = HiveColumns(self.hive.types, [self.hive.values[i]])
+            part = LongTable([path], self.is_csv, self.separator, self.types, 0, hive)
+            parts.append(part.collect(part.scan().head(per_file)))
+        return pl.concat(parts, how="vertical_relaxed")
 
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """Collect a lazy frame that :meth:`scan` returned.
@@ -52,13 +69,28 @@ class LongTable:
 
     def first(self, column: str, wrong: Callable[[str], bool]) -> str:
         """Return the place of the first wrong field of a CSV column, for a message; else ``""``."""
-        if self.is_csv:
+        if self.is_csv and column not in self.hive.types:
             for path in self.files:
                 rows = _csv_rows(path, self.separator)
                 index = next(rows)[1].index(column)
                 for line, row in rows:
                     if wrong(row[index]):
                         return f", first in {path}, line {line}: {shown(row[index])}"
+        return ""
+
+    def first_null(self, column: str) -> str:
+        """Return the place of the first null of a column, for a message; else ``""``.
+
+        Raises:
+            DataError: if the files cannot be read.
+        """
+        if self.is_csv:
+            return self.first(column, lambda text: not text)
+        for i, path in enumerate(self.files):
+            rows = _with_hive(_parquet_file(path), self.hive, i).select(column).with_row_index()
+            found = self.collect(rows.filter(pl.col(column).is_null()).head(1))
+            if found.height:
+                return f", first in {path}, row {found['index'][0] + 1}"
         return ""
 
     def check(self, column: str, *, what: str) -> str:
@@ -91,10 +123,12 @@ def open_long_table(files: Sequence[Path], *, separator: str = ",") -> LongTable
 
     Raises:
         DataError: if a file is empty, damaged, or has other columns than the first (the message
-            names file and line), or if no file has a row.
+            names file and line), if a column of a folder name is also in a file with another value,
+            or if no file has a row.
     """
     if len(separator) != 1:
         raise DataError(f"separator must be one character; got {separator!r}")
+    hive = hive_columns(files)
     kinds = [_is_parquet(path) for path in files]
     if len(set(kinds)) > 1:
         odd, formats = files[kinds.index(not kinds[0])], ["CSV", "Parquet"]
@@ -103,12 +137,12 @@ def open_long_table(files: Sequence[Path], *, separator: str = ",") -> LongTable
             "prepare files of one format at a time"
         )
     if kinds[0]:
-        types, rows = _parquet_types(files)
+        types, rows = _parquet_types(files, hive)
     else:
-        types, rows = _csv_types(files, separator)
+        types, rows = _csv_types(files, separator, hive)
     if not rows:
         raise DataError(f"{abridged(map(str, files), 3)}: expected candidates, found no rows")
-    return LongTable(files, not kinds[0], separator, types, rows)
+    return LongTable(files, not kinds[0], separator, types, rows, hive)
 
 
 def _is_parquet(path: Path) -> bool:
@@ -140,20 +174,49 @@ def _check_columns(
         )
 
 
-def _parquet(files: Sequence[Path]) -> pl.LazyFrame:
-    columns = pl.scan_parquet(files[0]).collect_schema().names()
-    return pl.concat(
-        [pl.scan_parquet(path).select(columns) for path in files], how="vertical_relaxed"
-    )
+def _with_hive(scan: pl.LazyFrame, hive: HiveColumns, index: int) -> pl.LazyFrame:
+    """Add the columns of the folders of a file that the file does not have itself."""
+    if not hive.types:
+        return scan
+    own = scan.collect_schema().names()
+    return scan.with_columns(c for c in hive.columns(index) if c.meta.output_name() not in own)
 
 
-def _parquet_types(files: Sequence[Path]) -> tuple[dict[str, pl.DataType], int]:
+def _check_hive(path: Path, scan: pl.LazyFrame, hive: HiveColumns, index: int) -> None:
+    """Check that columns that are in the file and in the names of its folders are equal."""
+    own = scan.collect_schema()
+    for name, text in hive.values[index].items():
+        if name not in own:
+            continue
+        found, value = pl.col(name).cast(pl.String), pl.lit(text, pl.String)
+        numbers = [c.cast(pl.Float64, strict=False) for c in (found, value)]
+        equal = found.eq_missing(value) | (numbers[0] == numbers[1]).fill_null(value=False)
+        rows = scan.filter(~equal).select(found).head(1).collect()
+        if rows.height:
+            raise DataError(
+                f"{path}: column '{name}' of the file has the value {rows.item()}, and the folder "
+                f"is '{name}={text}'; rename the column or the folder, or write equal values"
+            )
+
+
+def _parquet_file(path: Path) -> pl.LazyFrame:
+    return pl.scan_parquet(path, hive_partitioning=False, glob=False)
+
+
+def _parquet(files: Sequence[Path], hive: HiveColumns) -> pl.LazyFrame:
+    scans = [_with_hive(_parquet_file(path), hive, i) for i, path in enumerate(files)]
+    columns = scans[0].collect_schema().names()
+    return pl.concat([scan.select(columns) for scan in scans], how="vertical_relaxed")
+
+
+def _parquet_types(files: Sequence[Path], hive: HiveColumns) -> tuple[dict[str, pl.DataType], int]:
     expected: dict[str, pl.DataType] = {}
     rows = 0
-    for path in files:
+    for i, path in enumerate(files):
         try:
-            scan = pl.scan_parquet(path)
-            types = dict(scan.collect_schema())
+            scan = _parquet_file(path)
+            _check_hive(path, scan, hive, i)
+            types = dict(_with_hive(scan, hive, i).collect_schema())
             rows += int(scan.select(pl.len()).collect().item())
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(
@@ -163,12 +226,14 @@ def _parquet_types(files: Sequence[Path]) -> tuple[dict[str, pl.DataType], int]:
         _check_columns(path, list(types), files[0], list(expected))
         for column, dtype in types.items():
             other = expected[column]
-            if dtype != other and not (dtype.is_numeric() and other.is_numeric()):
+            if pl.Null in (dtype, other):  # a file in which every value is null
+                expected[column] = other if dtype == pl.Null else dtype
+            elif dtype != other and not (dtype.is_numeric() and other.is_numeric()):
                 raise DataError(
                     f"{path}: expected column '{column}' to hold {other} as in {files[0]}, "
                     f"found {dtype}; write the files with one type"
                 )
-    return dict(_parquet(files).collect_schema()), rows
+    return dict(_parquet(files, hive).collect_schema()), rows
 
 
 def _csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -192,21 +257,29 @@ def _csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"{path}, line {line}: invalid CSV: {error}; correct the line") from None
 
 
-def _csv(files: Sequence[Path], separator: str) -> pl.LazyFrame:
+def _csv(files: Sequence[Path], separator: str, hive: HiveColumns) -> pl.LazyFrame:
+    """Return all rows; values are text, those of folder names too."""
+    text = HiveColumns(dict.fromkeys(hive.types, pl.String()), hive.values)
     scans = [
-        pl.scan_csv(path, separator=separator, infer_schema=False).filter(
-            ~pl.all_horizontal(pl.all().is_null())  # blank lines
+        _with_hive(
+            pl.scan_csv(path, separator=separator, infer_schema=False, glob=False).filter(
+                ~pl.all_horizontal(pl.all().is_null())  # blank lines
+            ),
+            text,
+            i,
         )
-        for path in files
+        for i, path in enumerate(files)
     ]
     columns = scans[0].collect_schema().names()
     return pl.concat([scan.select(columns) for scan in scans])
 
 
-def _csv_types(files: Sequence[Path], separator: str) -> tuple[dict[str, pl.DataType], int]:
+def _csv_types(
+    files: Sequence[Path], separator: str, hive: HiveColumns
+) -> tuple[dict[str, pl.DataType], int]:
     header: list[str] = []
     rows = 0
-    for path in files:
+    for i, path in enumerate(files):
         names: list[str] = []
         for line, row in _csv_rows(path, separator):
             if not names:
@@ -228,19 +301,21 @@ def _csv_types(files: Sequence[Path], separator: str) -> tuple[dict[str, pl.Data
                 rows += 1
         if not names:
             raise DataError(f"{path}: expected CSV with a header, found no line; fetch it again")
+        if any(name in names for name in hive.types):
+            _check_hive(path, _csv([path], separator, HiveColumns({}, [{}])), hive, i)
     values = {name: pl.col(name).replace("", None) for name in header}
     tests = [v.str.contains(_INTEGER).all().alias(f"integer {n}") for n, v in values.items()]
     tests += [
         (v.cast(pl.Float64, strict=False).null_count() == v.null_count()).alias(f"number {n}")
         for n, v in values.items()
     ]
-    passed = _csv(files, separator).select(tests).collect().row(0, named=True)
+    passed = _csv(files, separator, hive).select(tests).collect().row(0, named=True)
     types: dict[str, pl.DataType] = {}
     for name in header:
         types[name] = pl.Float64() if passed[f"number {name}"] else pl.String()
         if passed[f"integer {name}"]:
             types[name] = pl.Int64()
-    return types, rows
+    return types | {name: t for name, t in hive.types.items() if name not in types}, rows
 
 
 def _first_line(error: Exception) -> str:

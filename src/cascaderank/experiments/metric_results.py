@@ -1,0 +1,187 @@
+"""Metrics of a comparison besides joint recall: of the final list, and of single stages."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascaderank.evaluation import holm, paired_test, two_way_bootstrap
+from cascaderank.evaluation.report import over_all_candidates
+from cascaderank.metrics import named_metric
+from cascaderank.settings.run import RunSettings
+
+Floats = NDArray[np.float64]
+
+DECIDED = "joint_recall_decided"
+"""Joint recall over the requests with more candidates than the last quota."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FinalMetric:
+    """One metric of the list that the cascade returns, over all folds and seeds.
+
+    Undefined values are NaN. Candidates that a stage cuts are not retrieved; denominators are over
+    all candidates of a request in the log.
+    """
+
+    metric: str
+    """Name, such as ``"ndcg@10"``; ``"ndcg_linear"`` is NDCG with linear gain, at the size of the
+    ground truth."""
+    mean: float
+    low: float
+    high: float
+    requests: int
+    """Number of test requests where the metric is defined for all methods."""
+    gain: float | None
+    """Difference to the reference; ``None`` for the reference and for baselines."""
+    gain_low: float | None
+    gain_high: float | None
+    p: float | None
+    """Two-sided p value of the paired randomisation test of the gain over requests."""
+    p_holm: float | None
+    """``p`` with Holm's adjustment for all methods compared to the reference by this metric."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class StageMetric:
+    """One metric of a single stage over all candidates, over all folds and seeds.
+
+    The stage ranks all candidates of a request, also those that an earlier stage cuts. Undefined
+    values are NaN.
+    """
+
+    stage: str
+    metric: str
+    """Name, such as ``"ndcg@15"``."""
+    mean: float
+    low: float
+    high: float
+    gain: float | None
+    """Difference to the reference; ``None`` for the reference and for baselines."""
+    gain_low: float | None
+    gain_high: float | None
+
+
+def final_metrics(
+    settings: RunSettings,
+    values: Callable[[str, str], Floats | None],
+    methods: Collection[str],
+    *,
+    reference: str,
+    trained: Collection[str],
+    confidence: float,
+) -> tuple[dict[str, list[FinalMetric]], list[str]]:
+    """Return the metrics of the final list of every method, with gains and tests.
+
+    These are the joint recall over lists longer than the last quota, unless no list is shorter, the
+    NDCG with linear gain, and the metrics of ``evaluation.metrics`` that apply to a ranked list.
+
+    Args:
+        settings: settings of the comparison.
+        values: function of a method and a metric that returns the values ``[seeds, requests]``, or
+            ``None`` if a run of version 0.2 lacks the metric.
+        methods: names of all methods.
+        reference: reference method of the gains.
+        trained: names of the methods whose gains are tested.
+        confidence: confidence level of the intervals, in (0, 1).
+
+    Returns:
+        The metrics by method, and the names of the metrics that some run lacks.
+    """
+    additional = [m for m in settings.evaluation.metrics if named_metric(m).ranks_a_list]
+    found: dict[str, list[FinalMetric]] = {name: [] for name in methods}
+    absent = []
+    for metric in (DECIDED, "ndcg_linear", *additional):
+        by_method = {name: values(name, metric) for name in methods}
+        known = {name: x for name, x in by_method.items() if x is not None}
+        if len(known) < len(by_method):
+            absent.append(metric)
+            continue
+        if metric == DECIDED and _is_of_all(known[reference], values(reference, "joint_recall")):
+            continue
+        means, gains = two_way_bootstrap(
+            known,
+            against=reference,
+            resamples=settings.evaluation.bootstrap,
+            seed=settings.evaluation.seed,
+            confidence=confidence,
+        )
+        tests = {
+            name: paired_test(
+                known[name].mean(0) - known[reference].mean(0), seed=settings.evaluation.seed
+            ).p
+            for name in trained
+            if name != reference
+        }
+        adjusted = holm(tests)
+        for name, mean in means.items():
+            gain = gains[name] if name in tests else None
+            found[name].append(
+                FinalMetric(
+                    metric=metric,
+                    mean=mean.mean,
+                    low=mean.low,
+                    high=mean.high,
+                    requests=mean.requests,
+                    gain=gain.mean if gain else None,
+                    gain_low=gain.low if gain else None,
+                    gain_high=gain.high if gain else None,
+                    p=tests.get(name),
+                    p_holm=adjusted.get(name),
+                )
+            )
+    return found, absent
+
+
+def stage_metrics(
+    settings: RunSettings,
+    values: Mapping[str, Callable[[str], Floats]],
+    *,
+    reference: str,
+    trained: Collection[str],
+    confidence: float,
+) -> dict[str, list[StageMetric]]:
+    """Return the metrics of ``evaluation.metrics`` of every method for every stage.
+
+    Args:
+        settings: settings of the comparison.
+        values: for each method, a function of a metric that returns ``[seeds, requests]`` values.
+        reference: reference method of the gains.
+        trained: names of the methods with gains.
+        confidence: confidence level of the intervals, in (0, 1).
+    """
+    metrics: dict[str, list[StageMetric]] = {name: [] for name in values}
+    for stage in settings.stages:
+        for metric in settings.evaluation.metrics:
+            key = over_all_candidates(metric, stage)
+            means, gains = two_way_bootstrap(
+                {name: of(key) for name, of in values.items()},
+                against=reference,
+                resamples=settings.evaluation.bootstrap,
+                seed=settings.evaluation.seed,
+                confidence=confidence,
+            )
+            for name, mean in means.items():
+                gain = gains[name] if name in trained and name != reference else None
+                metrics[name].append(
+                    StageMetric(
+                        stage=stage,
+                        metric=metric,
+                        mean=mean.mean,
+                        low=mean.low,
+                        high=mean.high,
+                        gain=gain.mean if gain else None,
+                        gain_low=gain.low if gain else None,
+                        gain_high=gain.high if gain else None,
+                    )
+                )
+    return metrics
+
+
+def _is_of_all(decided: Floats, joint: Floats | None) -> bool:
+    """Whether something is decided in every request with ground truth."""
+    return joint is not None and bool((np.isnan(decided) == np.isnan(joint)).all())
