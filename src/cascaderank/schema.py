@@ -26,7 +26,16 @@ from pydantic import (
 from cascaderank.errors import DataError, SchemaError, did_you_mean
 from cascaderank.settings.base import Settings
 
-RESERVED = ("request_id", "timestamp", "level", "position", "label", "feedback", "item_key")
+RESERVED = (
+    "request_id",
+    "timestamp",
+    "request_weight",
+    "level",
+    "position",
+    "label",
+    "feedback",
+    "item_key",
+)
 """Columns of a request log that are not features."""
 
 

@@ -20,7 +20,7 @@ from cascaderank.runs.data import RunData
 from cascaderank.runs.folder import read_json, write_atomically
 from cascaderank.schema import FittedSchema
 
-_COLUMNS = ("labels", "levels", "feedback", "days")
+_COLUMNS = ("labels", "levels", "feedback", "weights", "days")
 
 
 def share(data: RunData) -> Path:

@@ -143,6 +143,7 @@ def build_trainer(
             seed=train.seed,
             order=train.order,
             bucketing=train.bucketing,
+            weighted=True,
             prefetch=train.prefetch,
             pin_memory=device.type == "cuda",
             sampler=retrieval.sampler(),

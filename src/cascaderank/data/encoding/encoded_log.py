@@ -20,6 +20,7 @@ from cascaderank.data.encoding.value_lists import ValueLists
 from cascaderank.data.labels import Relabelling, Target, needs
 from cascaderank.data.log.manifest import Part
 from cascaderank.data.log.request_log import RequestLog
+from cascaderank.data.log.validation import WEIGHT
 from cascaderank.data.ragged import offsets_of, positions_within
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import FittedSchema
@@ -69,6 +70,8 @@ class EncodedLog:
     """Item features with several values by name, one list per candidate each."""
     request_lists: Mapping[str, ValueLists] = field(default_factory=dict)
     """Request features with several values by name, one list per request each."""
+    weights: NDArray[np.float32] | None = None
+    """``[requests]`` weights of the requests in training, at least 0."""
     days: NDArray[np.int32] | None = None
     """``[requests]`` days since 1970-01-01; ``None`` if the log has no timestamps."""
 
@@ -97,7 +100,9 @@ class EncodedLog:
         columns = [*self.items.values(), *self.request.values(), *self.history.values()]
         for lists in (*self.item_lists.values(), *self.request_lists.values()):
             columns += [lists.offsets, lists.values]
-        columns += [c for c in (self.labels, self.levels, self.feedback) if c is not None]
+        columns += [
+            c for c in (self.labels, self.levels, self.feedback, self.weights) if c is not None
+        ]
         # By identity, because all columns of a block share one mapping.
         mappings = {id(mapping): mapping for mapping in map(mapping_of, columns)}
         return [mapping for mapping in mappings.values() if mapping is not None]
@@ -162,7 +167,7 @@ class EncodedLog:
         target_columns = needs(target, available, where=str(log.path)) if target else ()
         if isinstance(target, Relabelling):
             target.check_levels(len(log.manifest.level_names), where=str(log.path))
-        extra = [c for c in ("level", "feedback", *target_columns) if c in available]
+        extra = [c for c in (WEIGHT, "level", "feedback", *target_columns) if c in available]
         columns = list(dict.fromkeys(["request_id", *fitted.names, *extra]))
         encoder = Encoder(fitted)
         chunks = (_from_part(log, part, columns, encoder, target, history_length) for part in parts)
@@ -269,6 +274,7 @@ def _joined(
         labels=mapped.get("labels:"),
         levels=mapped.get("levels:"),
         feedback=mapped.get("feedback:"),
+        weights=mapped.get("weights:"),
         item_lists={name: lists[name] for name in chunk.item_lists},
         request_lists={name: lists[name] for name in chunk.request_lists},
     )
@@ -302,7 +308,7 @@ def _columns(chunk: EncodedLog, tables: Mapping[str, Table]) -> dict[str, Column
     columns |= {
         f"entries:{name}": np.diff(offsets) for name, offsets in chunk.history_offsets.items()
     }
-    for name in ("labels", "levels", "feedback"):
+    for name in ("labels", "levels", "feedback", "weights"):
         values = getattr(chunk, name)
         if values is not None:
             columns[f"{name}:"] = values

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cascaderank.data.encoding.encoder import Encoder
 from cascaderank.data.encoding.value_lists import ValueLists
 from cascaderank.data.labels import Target, labels_of
-from cascaderank.data.log.validation import CANDIDATE_COLUMNS
+from cascaderank.data.log.validation import CANDIDATE_COLUMNS, WEIGHT
 from cascaderank.data.ragged import flattened, lengths_of, lists_of, nested, offsets_of
 from cascaderank.errors import DataError, SchemaError
 from cascaderank.schema import Feature, Role, abridged
@@ -85,6 +85,7 @@ def flat_columns(
         "sequences": sequences,
         "labels": None if target is None else labels_of(target, plain),
         "levels": plain["level"].astype(np.int8) if "level" in plain else None,
+        "weights": frame[WEIGHT].to_numpy().astype(np.float32) if WEIGHT in frame.columns else None,
         "feedback": plain["feedback"].astype(np.float32) if "feedback" in plain else None,
     }
 

@@ -15,7 +15,7 @@ from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.loading.candidates import CandidateSampler, Drawn
 from cascaderank.data.loading.padding import Padding
 from cascaderank.data.loading.prefetch import prefetched
-from cascaderank.data.loading.request_order import Order, Rows, bucketed, ordered
+from cascaderank.data.loading.request_order import Order, Rows, bucketed, ordered, resampled
 from cascaderank.data.ragged import flat_places, offsets_of
 from cascaderank.errors import ConfigError, DataError
 
@@ -37,6 +37,8 @@ class RequestLoader:
             ``"days"``, a batch at the end of a day can also hold requests of the next day.
         bucketing: group requests with lists of similar length into batches, see
             :func:`~cascaderank.data.loading.request_order.bucketed`; needs a seed.
+        weighted: draw requests in proportion to their weights, if the log has weights, see
+            :func:`~cascaderank.data.loading.request_order.resampled`; needs a seed.
         prefetch: number of batches that a thread prepares in advance; 0 for no thread. It does not
             change the batches.
         pin_memory: copy batches to page-locked memory, from which a GPU can load them while it
@@ -49,7 +51,8 @@ class RequestLoader:
     Raises:
         ConfigError: if a row is not in the log, if ``batch_size``, ``seed`` or ``prefetch`` is out
             of range, if bucketing has no seed, or if the order does not exist.
-        DataError: if the order is ``"days"`` and the log has no timestamps.
+        DataError: if the order is ``"days"`` and the log has no timestamps. From :meth:`epoch`, if
+            all weights are 0.
 
     Examples:
         >>> import polars as pl
@@ -78,6 +81,7 @@ class RequestLoader:
         seed: int | None = None,
         order: Order = "shuffled",
         bucketing: bool = False,
+        weighted: bool = False,
         prefetch: int = 0,
         pin_memory: bool = False,
         sampler: CandidateSampler | None = None,
@@ -91,6 +95,8 @@ class RequestLoader:
             raise ConfigError(f"prefetch must be at least 0; got {prefetch}")
         if bucketing and seed is None:
             raise ConfigError("bucketing shuffles batches and needs a seed; got None")
+        if weighted and seed is None:
+            raise ConfigError("weighted draws requests and needs a seed; got None")
         if order not in get_args(Order):
             raise ConfigError(f"order must be one of {', '.join(get_args(Order))}; got '{order}'")
         if order == "days" and log.days is None:
@@ -106,6 +112,7 @@ class RequestLoader:
         self.batch_size = batch_size
         self.seed = seed
         self.bucketing = bucketing
+        self.weighted = weighted
         self.prefetch = prefetch
         self.pin_memory = pin_memory
         self.sampler = sampler
@@ -147,7 +154,10 @@ class RequestLoader:
 
     def _ordered(self, epoch: int) -> Rows:
         days = self.log.days if self.order == "days" else None
-        rows = ordered(self.rows, seed=self.seed, epoch=epoch, days=days)
+        rows = self.rows
+        if self.weighted and self.seed is not None and self.log.weights is not None:
+            rows = resampled(rows, self.log.weights, seed=self.seed, epoch=epoch)
+        rows = ordered(rows, seed=self.seed, epoch=epoch, days=days)
         if not self.bucketing or self.seed is None:
             return rows
         return bucketed(

@@ -11,6 +11,9 @@ from cascaderank.schema import RESERVED, Feature, Kind, Role, Schema, abridged
 CANDIDATE_COLUMNS = ("level", "position", "label", "feedback")
 """Candidate columns that targets are computed from, in the order of the log."""
 
+WEIGHT = "request_weight"
+"""Column of requests with their weight in training, at least 0."""
+
 ITEM_KEY = "item_key"
 """Candidate column with the identity of each candidate, such as a document id; not a feature."""
 
@@ -112,7 +115,7 @@ value is missing and set missing=true for the feature
         return Role.REQUEST if column in RESERVED else self._schema[column].role
 
     def _check_columns(self, frame: pl.DataFrame) -> None:
-        optional = {"timestamp", *CANDIDATE_COLUMNS, ITEM_KEY}
+        optional = {"timestamp", WEIGHT, *CANDIDATE_COLUMNS, ITEM_KEY}
         needed = ["request_id", *self._schema.names, *(["level"] if self._level_names else [])]
         if self._types:
             needed, optional = list(self._types), set()
@@ -194,6 +197,8 @@ value is missing and set missing=true for the feature
         types: _Types = {"request_id": ids}
         if "timestamp" in frame.columns:
             types["timestamp"] = pl.Datetime("us", "UTC")
+        if WEIGHT in frame.columns:
+            types[WEIGHT] = pl.Float32()
         for feature in self._schema.features:
             inner = depth_of(frame.schema[feature.name])[1]
             dtype: pl.DataType
@@ -244,12 +249,17 @@ value is missing and set missing=true for the feature
 
     def _cast(self, column: pl.Series, dtype: pl.DataType) -> pl.Series:
         found, expected, name = depth_of(column.dtype)[1], depth_of(dtype)[1], column.name
-        if name not in RESERVED or name in (*CANDIDATE_COLUMNS, ITEM_KEY):
+        if name not in RESERVED or name in (WEIGHT, *CANDIDATE_COLUMNS, ITEM_KEY):
             fits = _fits(self._schema[name] if name not in RESERVED else None, found, expected)
             if not fits:
                 raise DataError(f"column '{name}': expected {_type_name(expected)}; found {found}")
         if name in ("level", "position"):
             self._check_range(column)
+        if name == WEIGHT and (negative := int((column < 0).sum())):
+            raise DataError(
+                f"{WEIGHT}: expected numbers of at least 0, found {column.min()} and "
+                f"{negative - 1} more below 0"
+            )
         try:
             return column.cast(dtype, strict=True)
         except pl.exceptions.PolarsError as error:

@@ -12,7 +12,7 @@ from cascaderank.data.sources._shared.timestamps import utc_timestamps
 from cascaderank.errors import DataError
 from cascaderank.schema import RESERVED, Feature, Kind, Role, Schema
 
-_MANY_ROWS = 1_000  # with fewer, that all values differ says nothing
+_MANY_ROWS = 1_000  # with fewer, all values of an ordinary column may differ
 
 
 @dataclass(frozen=True)

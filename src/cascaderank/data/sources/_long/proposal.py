@@ -137,7 +137,7 @@ def _guessed_unit(times: pl.Series) -> str:
 
 
 def _numbered_levels(levels: pl.Series) -> dict[str, Any]:
-    """Return names of levels that are numbers; names of text have an order that only users know."""
+    """Return names of levels that are numbers; the order of levels that are text is not in it."""
     if not levels.dtype.is_numeric():
         return {}
     highest = int(levels.drop_nulls().drop_nans().cast(pl.Float64).max() or 0)  # type: ignore[arg-type]

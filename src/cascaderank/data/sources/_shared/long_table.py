@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -48,9 +48,8 @@ class LongTable:
         """
         per_file = max(1, rows // len(self.files))
         parts = []
-        for i, path in enumerate(self.files):
-            hive = HiveColumns(self.hive.types, [self.hive.values[i]])
-            part = LongTable([path], self.is_csv, self.separator, self.types, 0, hive)
+        for path in self.files:
+            part = replace(self, files=[path])
             parts.append(part.collect(part.scan().head(per_file)))
         return pl.concat(parts, how="vertical_relaxed")
 
@@ -86,8 +85,8 @@ class LongTable:
         """
         if self.is_csv:
             return self.first(column, lambda text: not text)
-        for i, path in enumerate(self.files):
-            rows = _with_hive(_parquet_file(path), self.hive, i).select(column).with_row_index()
+        for path in self.files:
+            rows = _parquet([path], self.hive).select(column).with_row_index()
             found = self.collect(rows.filter(pl.col(column).is_null()).head(1))
             if found.height:
                 return f", first in {path}, row {found['index'][0] + 1}"
@@ -174,18 +173,10 @@ def _check_columns(
         )
 
 
-def _with_hive(scan: pl.LazyFrame, hive: HiveColumns, index: int) -> pl.LazyFrame:
-    """Add the columns of the folders of a file that the file does not have itself."""
-    if not hive.types:
-        return scan
-    own = scan.collect_schema().names()
-    return scan.with_columns(c for c in hive.columns(index) if c.meta.output_name() not in own)
-
-
-def _check_hive(path: Path, scan: pl.LazyFrame, hive: HiveColumns, index: int) -> None:
+def _check_hive(path: Path, scan: pl.LazyFrame, hive: HiveColumns) -> None:
     """Check that columns that are in the file and in the names of its folders are equal."""
-    own = scan.collect_schema()
-    for name, text in hive.values[index].items():
+    own = scan.collect_schema().names() if hive.types else []
+    for name, text in hive.values[path].items():
         if name not in own:
             continue
         found, value = pl.col(name).cast(pl.String), pl.lit(text, pl.String)
@@ -199,24 +190,26 @@ def _check_hive(path: Path, scan: pl.LazyFrame, hive: HiveColumns, index: int) -
             )
 
 
-def _parquet_file(path: Path) -> pl.LazyFrame:
-    return pl.scan_parquet(path, hive_partitioning=False, glob=False)
+def _parquet_file(path: Path, hive: HiveColumns | None = None) -> pl.LazyFrame:
+    paths = hive.path_column if hive else None
+    return pl.scan_parquet(path, hive_partitioning=False, glob=False, include_file_paths=paths)
 
 
 def _parquet(files: Sequence[Path], hive: HiveColumns) -> pl.LazyFrame:
-    scans = [_with_hive(_parquet_file(path), hive, i) for i, path in enumerate(files)]
+    scans = [_parquet_file(path, hive) for path in files]
     columns = scans[0].collect_schema().names()
-    return pl.concat([scan.select(columns) for scan in scans], how="vertical_relaxed")
+    rows = pl.concat([scan.select(columns) for scan in scans], how="vertical_relaxed")
+    return hive.added_to(rows)
 
 
 def _parquet_types(files: Sequence[Path], hive: HiveColumns) -> tuple[dict[str, pl.DataType], int]:
     expected: dict[str, pl.DataType] = {}
     rows = 0
-    for i, path in enumerate(files):
+    for path in files:
         try:
             scan = _parquet_file(path)
-            _check_hive(path, scan, hive, i)
-            types = dict(_with_hive(scan, hive, i).collect_schema())
+            _check_hive(path, scan, hive)
+            types = dict(scan.collect_schema())
             rows += int(scan.select(pl.len()).collect().item())
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(
@@ -259,19 +252,17 @@ def _csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 def _csv(files: Sequence[Path], separator: str, hive: HiveColumns) -> pl.LazyFrame:
     """Return all rows; values are text, those of folder names too."""
-    text = HiveColumns(dict.fromkeys(hive.types, pl.String()), hive.values)
+    paths = hive.path_column
     scans = [
-        _with_hive(
-            pl.scan_csv(path, separator=separator, infer_schema=False, glob=False).filter(
-                ~pl.all_horizontal(pl.all().is_null())  # blank lines
-            ),
-            text,
-            i,
+        pl.scan_csv(
+            path, separator=separator, infer_schema=False, glob=False, include_file_paths=paths
+        ).filter(
+            ~pl.all_horizontal(pl.all().exclude(paths or []).is_null())  # blank lines
         )
-        for i, path in enumerate(files)
+        for path in files
     ]
     columns = scans[0].collect_schema().names()
-    return pl.concat([scan.select(columns) for scan in scans])
+    return hive.added_to(pl.concat([scan.select(columns) for scan in scans]), as_text=True)
 
 
 def _csv_types(
@@ -279,7 +270,7 @@ def _csv_types(
 ) -> tuple[dict[str, pl.DataType], int]:
     header: list[str] = []
     rows = 0
-    for i, path in enumerate(files):
+    for path in files:
         names: list[str] = []
         for line, row in _csv_rows(path, separator):
             if not names:
@@ -302,7 +293,7 @@ def _csv_types(
         if not names:
             raise DataError(f"{path}: expected CSV with a header, found no line; fetch it again")
         if any(name in names for name in hive.types):
-            _check_hive(path, _csv([path], separator, HiveColumns({}, [{}])), hive, i)
+            _check_hive(path, _csv([path], separator, HiveColumns({}, {})), hive)
     values = {name: pl.col(name).replace("", None) for name in header}
     tests = [v.str.contains(_INTEGER).all().alias(f"integer {n}") for n, v in values.items()]
     tests += [
