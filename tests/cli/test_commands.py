@@ -11,7 +11,18 @@ from tests.command_line import cascaderank, cascaderank_process
 
 from cascaderank.data.log.request_log import RequestLog
 
-COMMANDS = ["demo", "prepare", "train", "evaluate", "compare", "heatmap", "profile", "prune", "ls"]
+COMMANDS = [
+    "demo",
+    "prepare",
+    "init",
+    "train",
+    "evaluate",
+    "compare",
+    "heatmap",
+    "profile",
+    "prune",
+]
+COMMANDS += ["ls"]
 
 
 def refused(*words, cwd=None, run=cascaderank):
