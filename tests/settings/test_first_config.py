@@ -211,6 +211,16 @@ def test_the_threshold_is_a_label_that_most_requests_have(tmp_path, labels, thre
     assert config_of(labelled(tmp_path, labels))["relevance"] == {"threshold": threshold}
 
 
+def test_lists_that_no_stage_cuts_are_pointed_out(tmp_path):
+    def text(labels):
+        return first_config(RequestLog.open(labelled(tmp_path, labels)), to="mine.toml")
+
+    assert "In 40% of the requests the list is not longer than" in text(
+        [[0.0, 1.0, 0.0]] * 3 + [[1.0]] * 2
+    )
+    assert "not longer than" not in text([[0.0, 1.0]] * 5)
+
+
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [

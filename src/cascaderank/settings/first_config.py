@@ -73,7 +73,7 @@ def first_config(log: RequestLog, *, to: str | os.PathLike[str]) -> str:
         _header(log, facts, to),
         _data(log, target),
         _relevance(log, facts, target, quotas[-1], planted),
-        _stages(log, quotas, planted),
+        _stages(log, facts, quotas, planted),
         _catalogue(log),
         _objective(facts),
         _train(),
@@ -226,7 +226,7 @@ def _threshold(log: RequestLog, facts: LogFacts, target: str) -> float:
 
 
 def _stages(
-    log: RequestLog, quotas: Sequence[int], planted: dict[str, Any] | None
+    log: RequestLog, facts: LogFacts, quotas: Sequence[int], planted: dict[str, Any] | None
 ) -> Iterator[str]:
     rule = "Half and a quarter of the median length of the lists."
     if planted:
@@ -236,6 +236,11 @@ def _stages(
         f'on to the next. {rule} `features` are names or shell patterns; "!" excludes a '
         "pattern. A first stage usually has only what is cheap to compute for many candidates."
     )
+    if (uncut := float((facts.lengths <= quotas[-1]).mean())) >= 0.1:
+        yield from _comment(
+            f"In {uncut:.0%} of the requests the list is not longer than the last quota, so that "
+            "no stage drops a candidate."
+        )
     for role in Role:
         if names := [f.name for f in log.schema.of(role)]:
             yield from _comment(f"features of {_ROLES[role]}: {abridged(names, 20)}")
