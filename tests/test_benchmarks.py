@@ -30,26 +30,29 @@ def modules(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
 
 
-def test_top_k_prints_a_table():
-    done = run("--quick", "--scale", "0.002", "--only", "top_k")
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+@pytest.mark.usefixtures("modules")
+def test_top_k_prints_a_table(capsys):
+    from measuring import Bench
+    from run import measured
+    from tables import text
+
+    lines = text(measured("top_k", Bench(1, 0.0, 0.002, True, False))[0]).splitlines()
     assert max(map(len, lines)) <= 100
     header = next(i for i, line in enumerate(lines) if line.startswith("what"))
     columns = ["what", "size", "type", "th", "beside", "ours ms", "theirs", "ratio", "MiB"]
     assert re.split(r"\s{2,}", lines[header]) == columns
     rows = [re.split(r"\s{2,}", line.strip()) for line in lines[header + 1 :]]
     assert len(rows) >= 10
-    for what, size, dtype, threads, beside, *measured in rows:
+    for what, size, dtype, threads, beside, *times in rows:
         assert re.fullmatch(r"(\d x )?[\d,]+ x [\d,]+", size), what
         assert (dtype, threads) == ("f32", "1")
-        if measured == ["not installed"]:
+        if times == ["not installed"]:
             assert beside.removesuffix(" ≠") in ("diffsort", "torchsort")
             continue
-        ours, theirs, ratio, _ = measured
-        assert all(float(time.replace(",", "")) > 0 for time in (ours, theirs)), what
+        ours, theirs, ratio, _ = times
+        assert all(float(one.replace(",", "")) > 0 for one in (ours, theirs)), what
         assert re.fullmatch(r"[\d.,]+x", ratio)
-    assert "beside formula" in done.stderr, "progress is written to stderr"
+    assert "beside formula" in capsys.readouterr().err, "progress is written to stderr"
 
 
 def test_json_has_rates_and_floors():

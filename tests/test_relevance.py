@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from cascaderank.errors import ConfigError
 from cascaderank.relevance import ground_truth
 
+NAN = float("nan")
+
 
 def oracle(labels, k):
     """The mean of the top k over all ways to break ties, by counting."""
@@ -37,8 +39,18 @@ def test_padding_never_matters(junk, by):
     assert got.tolist() == [first, [1, 0, 0, 0, 0]]
 
 
-@pytest.mark.parametrize("by", [{}, {"k": 1, "threshold": 0.0}, {"k": 0}, {"k": 1.5}, {"k": True}])
-def test_ground_truth_is_defined_in_exactly_one_way(by):
+def test_with_both_the_top_k_are_among_those_that_reach_the_threshold():
+    labels = torch.tensor([[3.0, 1.0, 1.0, 1.0, 0.0], [5.0, 4.0, 3.0, 2.0, 1.0]])
+    mask = torch.tensor([[True] * 5, [True, False, True, True, True]])
+    got = ground_truth(labels, k=3, threshold=1.0, mask=mask)
+    torch.testing.assert_close(got[0], torch.tensor([1, 2 / 3, 2 / 3, 2 / 3, 0]))
+    assert got[1].tolist() == [1, 0, 1, 1, 0]
+    few = ground_truth(labels, k=3, threshold=3.0, mask=mask)
+    assert few.tolist() == [[1, 0, 0, 0, 0], [1, 0, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("by", [{}, {"k": 0}, {"k": 1.5}, {"k": True}, {"k": 1, "threshold": NAN}])
+def test_ground_truth_must_be_defined(by):
     with pytest.raises(ConfigError):
         ground_truth(torch.zeros(3), **by)
 

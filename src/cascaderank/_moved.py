@@ -2,7 +2,7 @@
 
 Importing an old module emits a :class:`DeprecationWarning` that names the new one, and gives a
 module whose attributes are those of the new one. Remove this file, and the lines
-that import it in three ``__init__.py``, in version 0.3.
+that import it in three ``__init__.py``, in version 0.4.
 """
 
 import importlib
@@ -140,7 +140,7 @@ def renamed_keywords(**names: str) -> Callable[[Callable[_P, _R]], Callable[_P, 
                     if new in kwargs:
                         raise TypeError(f"{old}= is {new}= now, and both are given; give {new}=")
                     warnings.warn(
-                        f"{old}= is {new}= now; the old name will be removed in version 0.3",
+                        f"{old}= is {new}= now; the old name will be removed in version 0.4",
                         DeprecationWarning,
                         stacklevel=2,
                     )
@@ -187,7 +187,7 @@ class _Loader(Loader):
 
 def _warn(old: str, new: str, *, stacklevel: int) -> None:
     warnings.warn(
-        f"{_ROOT}{old} is {_ROOT}{new} now; the old name will be removed in version 0.3",
+        f"{_ROOT}{old} is {_ROOT}{new} now; the old name will be removed in version 0.4",
         DeprecationWarning,
         stacklevel=stacklevel,
     )

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
+from torch.export import Dim, ShapesCollection, register_dataclass
+from torch.serialization import add_safe_globals
 
 from cascaderank.errors import ShapeError
 
@@ -14,15 +16,19 @@ class RequestBatch:
     """A batch of requests with their candidates, padded to the longest list of the batch.
 
     Categories are int64 codes (0 = out of vocabulary), numbers are float32 (NaN = missing). Values
-    under ``False`` of a mask are arbitrary.
+    under ``False`` of a mask are arbitrary. A feature with several values has one dimension more:
+    categories are padded with -1, which is no value (code 0 is one), and vectors have no padding.
+
+    A batch is a pytree of tensors: ``torch.export.export(stage, (batch,))`` works, see
+    :meth:`dynamic_shapes`.
     """
 
     mask: Tensor
     """``[batch, list]`` bool, ``True`` for a real candidate."""
     items: Mapping[str, Tensor]
-    """Features of the candidates by name, each ``[batch, list]``."""
+    """Features of the candidates by name, each ``[batch, list]`` or ``[batch, list, values]``."""
     request: Mapping[str, Tensor] = field(default_factory=dict)
-    """Features of the requests by name, each ``[batch]``."""
+    """Features of the requests by name, each ``[batch]`` or ``[batch, values]``."""
     history: Mapping[str, Tensor] = field(default_factory=dict)
     """Features of the histories by name, each ``[batch, length]``; oldest entry first."""
     history_mask: Mapping[str, Tensor] = field(default_factory=dict)
@@ -42,6 +48,9 @@ class RequestBatch:
     """``[batch]`` int64, row of each request in its data set."""
 
     def __post_init__(self) -> None:
+        mask: object = self.mask
+        if not isinstance(mask, Tensor):
+            return  # a tree of something else, such as the dynamic shapes of an export
         if self.mask.dim() != 2 or self.mask.dtype is not torch.bool:
             raise ShapeError(
                 f"mask must be bool [batch, list]; got {self.mask.dtype} {list(self.mask.shape)}"
@@ -62,6 +71,34 @@ class RequestBatch:
     def __len__(self) -> int:
         return self.mask.shape[0]
 
+    def dynamic_shapes(self) -> ShapesCollection:
+        """Return dynamic shapes for ``torch.export.export``: every dimension may differ.
+
+        The exported program then takes batches of other sizes, with other lengths of lists and
+        histories. Export with at least two of each, because PyTorch treats 0 and 1 as constants.
+
+        Examples:
+            >>> from cascaderank.cascade import build_stage
+            >>> from cascaderank.schema import Feature, FittedSchema
+            >>> schema = FittedSchema(features=(Feature(name="x", role="item", kind="numeric"),))
+            >>> stage = build_stage("linear", schema).eval()
+            >>> batch = RequestBatch(mask=torch.ones(2, 3).bool(), items={"x": torch.rand(2, 3)})
+            >>> program = torch.export.export(
+            ...     stage, (batch,), dynamic_shapes=batch.dynamic_shapes()
+            ... )
+            >>> longer = RequestBatch(mask=torch.ones(4, 7).bool(), items={"x": torch.rand(4, 7)})
+            >>> torch.allclose(program.module()(longer), stage(longer))
+            True
+        """
+        shapes = ShapesCollection()  # type: ignore[no-untyped-call]
+        for f in fields(self):
+            value = getattr(self, f.name)
+            tensors = value.values() if isinstance(value, Mapping) else [value]
+            for tensor in tensors:
+                if tensor is not None:
+                    shapes[tensor] = dict.fromkeys(range(tensor.dim()), Dim.AUTO)
+        return shapes
+
     def to(self, device: torch.device | str) -> "RequestBatch":
         """Return the batch on another device; copies from page-locked memory are asynchronous."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
@@ -79,3 +116,8 @@ class RequestBatch:
             elif value is not None:
                 changed[f.name] = change(value)
         return RequestBatch(**changed)  # type: ignore[arg-type]
+
+
+# Exported programs are saved with the batch that they were exported with.
+add_safe_globals([RequestBatch])
+register_dataclass(RequestBatch, serialized_type_name="cascaderank.RequestBatch")

@@ -14,16 +14,16 @@ Gain = Literal["exponential", "linear"]
 
 
 def check_ground_truth(k: int | None, threshold: float | None) -> None:
-    """Check that the ground truth is defined by exactly one of ``k`` and ``threshold``.
+    """Check that the ground truth is defined by ``k``, by ``threshold``, or by both.
 
     Raises:
-        ConfigError: if both or none are given, ``k`` is not a positive integer, or ``threshold`` is
-            not finite.
+        ConfigError: if none is given, ``k`` is not a positive integer, or ``threshold`` is not
+            finite.
     """
-    if (k is None) == (threshold is None):
+    if k is None and threshold is None:
         raise ConfigError(
-            "the ground truth must be defined by exactly one of k, the top k by label, and "
-            f"threshold, the smallest relevant label; got k={k} and threshold={threshold}"
+            "the ground truth must be defined by k, the top k by label, by threshold, the smallest "
+            "relevant label, or by both; got neither"
         )
     if k is not None and (not isinstance(k, int) or isinstance(k, bool) or k < 1):
         raise ConfigError(f"k, the size of the ground truth, must be a positive integer; got {k}")
@@ -43,6 +43,7 @@ def ground_truth(
     With ``k``, candidates of equal label that compete for the last places share them: two that tie
     for one place get one half each. The relevance of a list therefore always adds up to ``k`` (or
     to the number of real candidates, if there are fewer), and the order of the list never matters.
+    With both ``k`` and ``threshold``, only candidates that reach the threshold compete.
 
     Args:
         labels: ``[..., list]``, higher is better.
@@ -54,12 +55,14 @@ def ground_truth(
         ``[..., list]`` of the labels' dtype (float32 for integers), in [0, 1]; 0 under the mask.
 
     Raises:
-        ConfigError: unless exactly one of ``k`` and ``threshold`` is given.
+        ConfigError: if neither ``k`` nor ``threshold`` is given.
 
     Examples:
         >>> ground_truth(torch.tensor([3.0, 1.0, 2.0, 1.0]), k=3)
         tensor([1.0000, 0.5000, 1.0000, 0.5000])
         >>> ground_truth(torch.tensor([3.0, 1.0, 2.0, 1.0]), threshold=2)
+        tensor([1., 0., 1., 0.])
+        >>> ground_truth(torch.tensor([3.0, 1.0, 2.0, 1.0]), k=3, threshold=2)
         tensor([1., 0., 1., 0.])
 
     Source: this project.
@@ -68,7 +71,9 @@ def ground_truth(
     labels = labels if labels.is_floating_point() else labels.float()
     mask = check_mask(labels, mask)
     if threshold is not None:
-        return ((labels >= threshold) & mask).to(labels.dtype)
+        mask = mask & (labels >= threshold)
+        if k is None:
+            return mask.to(labels.dtype)
     if labels.shape[-1] == 0:
         return torch.zeros_like(labels)
     whole, size = is_whole(mask), min(k or 1, labels.shape[-1])

@@ -7,24 +7,35 @@ data, the latter with the model.
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import (
     Field,
+    SerializerFunctionWrapHandler,
     StrictInt,
     StrictStr,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
 from cascaderank.errors import DataError, SchemaError, did_you_mean
 from cascaderank.settings.base import Settings
 
-RESERVED = ("request_id", "timestamp", "level", "position", "label", "feedback")
+RESERVED = (
+    "request_id",
+    "timestamp",
+    "request_weight",
+    "level",
+    "position",
+    "label",
+    "feedback",
+    "item_key",
+)
 """Columns of a request log that are not features."""
 
 
@@ -59,12 +70,23 @@ class Transform(StrEnum):
     LOG1P_STANDARDISE = "log1p_standardise"
 
 
+class Pooling(StrEnum):
+    """Reduction of the embeddings of several categories to one vector; of no category, zeros."""
+
+    MEAN = "mean"
+    SUM = "sum"
+    MAX = "max"
+    """Maximum of each component."""
+
+
 class Feature(Settings):
     """One column of a request log.
 
     Examples:
         >>> Feature(name="video", role="item", kind="categorical", buckets=1000).size
         1001
+        >>> Feature(name="genres", role="item", kind="categorical", multiple=True).depth
+        2
     """
 
     name: str = Field(min_length=1)
@@ -84,6 +106,17 @@ class Feature(Settings):
     """Categorical features only: values that occur less often in training are out of vocabulary."""
     sequence: str = "history"
     """History features only: features of one sequence have the same length in each request."""
+    multiple: bool = False
+    """Categorical features of requests or candidates only: whether a request or candidate has a
+    list of categories, such as the genres of a film. A list may be empty or null, which is the
+    same, and must not contain nulls; stages pool the embeddings of its values."""
+    pooling: Pooling = Pooling.MEAN
+    """Features with ``multiple`` only: how the embeddings of a list are pooled."""
+    width: int | None = Field(None, ge=1)
+    """Numeric features of requests or candidates only: number of values of a vector, such as a text
+    embedding; ``None`` for one number. Each request or candidate then has a list of ``width``
+    numbers, or, with ``missing``, null. The transform uses one mean and one deviation for all
+    numbers of the feature."""
 
     @model_validator(mode="before")
     @classmethod
@@ -97,6 +130,48 @@ class Feature(Settings):
         if self.name in RESERVED:
             raise ValueError(f"'{self.name}' is a reserved column name; rename the feature")
         return self
+
+    @model_validator(mode="after")
+    def _several_is_possible(self) -> Self:
+        if self.several and self.role is Role.HISTORY:
+            raise ValueError(
+                f"'{self.name}': a feature of a history has one value per entry; found "
+                f"{'multiple=true' if self.multiple else f'width={self.width}'}; remove it, and "
+                "write one entry per value"
+            )
+        if self.multiple and self.kind is Kind.NUMERIC:
+            raise ValueError(
+                f"'{self.name}': multiple=true needs a categorical feature; found a numeric one; "
+                "set width, the number of values of a vector, instead"
+            )
+        if self.width is not None and self.kind is Kind.CATEGORICAL:
+            raise ValueError(
+                f"'{self.name}': width needs a numeric feature; found a categorical one; "
+                "set multiple=true instead"
+            )
+        if not self.multiple and self.pooling is not Pooling.MEAN:
+            raise ValueError(
+                f"'{self.name}': pooling='{self.pooling}' needs a feature with several values; "
+                "set multiple=true, or remove pooling"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Omitted at their defaults, so that fingerprints of logs of earlier versions stay valid.
+        values: dict[str, Any] = handler(self)
+        added = {"multiple": self.multiple, "pooling": self.multiple, "width": self.width}
+        return {name: value for name, value in values.items() if added.get(name, True)}
+
+    @property
+    def depth(self) -> int:
+        """Levels of lists in a column of the feature: 2 for lists of values per candidate."""
+        return int(self.role is not Role.REQUEST) + int(self.several)
+
+    @property
+    def several(self) -> bool:
+        """Whether a request or candidate has a list of values: several categories, or a vector."""
+        return self.multiple or self.width is not None
 
     @property
     def size(self) -> int | None:
@@ -203,6 +278,17 @@ class FittedSchema(Schema):
     def codes(self, feature: Feature) -> int:
         """Return the number of codes of a categorical feature, including slot 0."""
         return feature.size or len(self.vocabularies[feature.vocabulary]) + 1
+
+    def only(self, names: Collection[str]) -> "FittedSchema":
+        """Return the schema with the named features only, in the order of this schema."""
+        features = tuple(f for f in self.features if f.name in names)
+        used = {f.vocabulary for f in features}
+        vocabularies = {n: values for n, values in self.vocabularies.items() if n in used}
+        moments = {n: values for n, values in self.moments.items() if n in names}
+        # Not validated again: vocabularies can have millions of values.
+        return self.model_copy(
+            update={"features": features, "vocabularies": vocabularies, "moments": moments}
+        )
 
     def plain(self) -> Schema:
         """Return the schema without the statistics of the training requests."""

@@ -78,6 +78,26 @@ def top(scores: Tensor, m: int, mask: Tensor | None = None) -> Tensor:
     return keep(best_first(scores), mask, check_size(m, "m"))
 
 
+def final_ranks(scores: Tensor, alive: Tensor) -> Tensor:
+    """Return the rank of each candidate among those alive.
+
+    Args:
+        scores: ``[..., list]`` floating point, those of the last stage for the final list.
+        alive: ``[..., list]`` bool, candidates that take part.
+
+    Returns:
+        ``[..., list]`` int64, 1 is the best; 0 for a candidate that is not alive.
+
+    Examples:
+        >>> final_ranks(torch.tensor([1.0, 3.0, 2.0]), torch.tensor([True, False, True])).tolist()
+        [2, 0, 1]
+    """
+    order = best_first(scores)
+    ranked = alive.gather(-1, order)
+    ranks = ranked.cumsum(-1) * ranked
+    return torch.zeros_like(ranks).scatter(-1, order, ranks)
+
+
 def best_first(scores: Tensor) -> Tensor:
     """Return the indices of the candidates, best first, ``[..., list]`` int64, with padding."""
     ranked = scores.masked_fill(scores.isnan(), -torch.inf)
@@ -153,7 +173,7 @@ def relevance_of(
         ``[..., list]`` float64 in [0, 1]; 0 under the mask.
 
     Raises:
-        ConfigError: unless exactly one of ``k`` and ``threshold`` is given.
+        ConfigError: if neither ``k`` nor ``threshold`` is given.
 
     Examples:
         >>> relevance_of(torch.tensor([2, 1, 1]), k=2, threshold=None, mask=None)
@@ -161,7 +181,10 @@ def relevance_of(
     """
     check_ground_truth(k, threshold)
     if threshold is not None:
-        return ground_truth(labels, threshold=threshold, mask=mask).double()
+        reached = ground_truth(labels, threshold=threshold, mask=mask)
+        if k is None:
+            return reached.double()
+        mask = reached.bool()
     return ground_truth(labels.double(), k=k, mask=mask)
 
 

@@ -14,7 +14,18 @@ from cascaderank import __version__
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.metrics import NAMED
 
-COMMANDS = ["demo", "prepare", "train", "evaluate", "compare", "heatmap", "profile", "prune", "ls"]
+COMMANDS = [
+    "demo",
+    "prepare",
+    "train",
+    "evaluate",
+    "score",
+    "compare",
+    "heatmap",
+    "profile",
+    "prune",
+    "ls",
+]
 
 
 def refused(*words, cwd=None, run=cascaderank):

@@ -204,6 +204,62 @@ def test_all_invalid_options_are_reported_at_once():
     assert all(word in str(error.value) for word in ("featurs", "missing=7", "name=value"))
 
 
+def test_a_dry_run_prints_options_that_prepare_the_log_and_writes_nothing(inputs, tmp_path):
+    words = ("long", "--from", inputs / "long", "--set", "timestamp=when")
+    before = contents(tmp_path)
+    done = prepare(*words, "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert (done.stderr, contents(tmp_path)) == ("", before)
+    (tmp_path / "options.toml").write_text(done.stdout)
+    done = prepare("long", "--from", inputs / "long", "--to", tmp_path / "log", "--options",
+                   tmp_path / "options.toml", "--set", "name=renamed")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    log = RequestLog.open(tmp_path / "log")
+    assert log.schema.names == ("video", "price")
+    assert log.manifest.name == "renamed"
+    facts = json.loads(prepare(*words, "--dry-run", "--json").stdout)
+    assert facts["options"]["timestamp"] == "when"
+    assert [c["name"] for c in facts["columns"]] == ["request_id", "video", "price", "when"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "message"),
+    [
+        ("request = 'x'", [], "options.toml: source 'long' has no option 'request' (did you mean"),
+        ("overwrite = true", [], "options.toml: source 'long' has no option 'overwrite'"),
+        ("request_id = x", [], "options.toml: expected TOML: Invalid value (at line 1"),
+        ("level_names = 'a'", [], "options.toml: source 'long': level_names='a'"),
+        (None, [], "options.toml: cannot be read: No such file"),
+        ("", ["--to"], "--to: expected the folder of the data set to write, found none"),
+    ],
+)
+def test_mistakes_in_a_file_of_options_are_reported(inputs, tmp_path, text, words, message):
+    path = tmp_path / "options.toml"
+    if text is not None:
+        path.write_text(text)
+    target = () if words == ["--to"] else ("--to", tmp_path / "log")
+    done = prepare("long", "--from", inputs / "long", "--options", path, *target)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_source_without_anything_to_infer_has_no_dry_run(inputs):
+    done = prepare("letor", "--from", inputs / "letor", "--dry-run")
+    assert done.exit_code == 2
+    assert "source 'letor' infers no options from files; expected long" in done.stderr
+
+
+def test_files_of_an_unquoted_glob_are_read_in_order(inputs, tmp_path):
+    files = [inputs / f"letor/{name}.txt" for name in "abc"]
+    for i, file in enumerate(files):
+        file.write_text(f"1 qid:{i} 1:1\n")
+    done = prepare("letor", "--from", *files, "--to", tmp_path / "log")
+    assert done.exit_code == 0, done.output
+    frame = pl.concat(RequestLog.open(tmp_path / "log").frames())
+    assert frame["request_id"].to_list() == ["0", "1", "2"]
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

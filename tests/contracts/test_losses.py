@@ -350,11 +350,17 @@ def test_tensors_of_a_wrong_shape_or_dtype_are_refused(cascade, name, option, wr
 
 
 @pytest.mark.parametrize("name", [n for n in LOSSES if "threshold" in LOSSES.options(n)])
-def test_exactly_one_definition_of_the_ground_truth_is_taken(cascade, name):
+def test_k_and_threshold_define_the_ground_truth_together(cascade, name):
     scores, labels, mask = cascade
-    for k, threshold in ((None, None), (3, 0.5)):
-        with pytest.raises(ConfigError, match=f"k={k} and threshold={threshold}"):
-            Loss(name)(scores, labels, mask=mask, k=k, threshold=threshold)
+    with pytest.raises(ConfigError, match="got neither"):
+        Loss(name)(scores, labels, mask=mask, k=None, threshold=None)
+
+    def loss(**by):
+        return Loss(name)(scores, labels, mask=mask, **{"k": None, "threshold": None, **by})
+
+    low, median = labels.min().item(), labels[mask].median().item()
+    torch.testing.assert_close(loss(k=3, threshold=low), loss(k=3))
+    torch.testing.assert_close(loss(k=10**6, threshold=median), loss(threshold=median))
 
 
 def test_options_of_losses_are_keyword_only():

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils import _pytree as pytree
 
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import build_stage
+from cascaderank.errors import ShapeError
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages import STAGES, VectorStage, multiply_adds, output_of
 
@@ -19,9 +21,17 @@ SCHEMA = FittedSchema(
         Feature(name="video", role="item", kind="categorical"),
         Feature(name="price", role="item", kind="numeric"),
         Feature(name="score", role="item", kind="numeric", missing=True),
+        Feature(name="tags", role="request", kind="categorical", multiple=True),
+        Feature(name="genres", role="item", kind="categorical", multiple=True),
+        Feature(name="text", role="item", kind="numeric", width=3, missing=True),
         Feature(name="unused", role="item", kind="numeric"),
     ),
-    vocabularies={"user": (1, 2, 3), "video": (1, 2, 3, 4, 5)},
+    vocabularies={
+        "user": (1, 2, 3),
+        "video": (1, 2, 3, 4, 5),
+        "tags": (1, 2, 3, 4, 5),
+        "genres": (1, 2, 3, 4, 5),
+    },
 )
 GATED_BY_CANDIDATE = {"cold", "ecmm"}
 """Stages that by design multiply features of the request for each candidate."""
@@ -42,17 +52,25 @@ def make_batch(*, lists=3, length=6, history=4, seed=0):
     history_mask = torch.arange(history) < torch.tensor([history, 2, 0])[:lists, None]
     score = torch.randn(lists, length, generator=g)
     score[:, 0] = torch.nan
+    tags = torch.tensor([[1, 3, 5], [4, -1, -1], [-1, -1, -1]])[:lists]
+    genres = torch.randint(0, 6, (lists, length, 4), generator=g)
+    genres = genres.masked_fill(torch.arange(4) >= torch.arange(length)[:, None] % 5, -1)
+    text = torch.randn(lists, length, 3, generator=g)
+    text[:, 1] = torch.nan
     return RequestBatch(
         mask=mask,
         items={
             "video": torch.randint(0, 6, (lists, length), generator=g),
             "price": torch.randn(lists, length, generator=g),
             "score": score,
+            "genres": genres,
+            "text": text,
             "unused": torch.randn(lists, length, generator=g),
         },
         request={
             "user": torch.randint(0, 4, (lists,), generator=g),
             "hour": torch.randn(lists, generator=g),
+            "tags": tags,
         },
         history={
             "seen": torch.randint(0, 6, (lists, history), generator=g),
@@ -100,7 +118,10 @@ def test_padding_has_no_effect(stage, junk):
     dirty = RequestBatch(
         mask=clean.mask,
         items={
-            name: v.masked_fill(~clean.mask, 10**6 if v.dtype == torch.int64 else junk)
+            name: v.masked_fill(
+                ~(clean.mask if v.dim() == 2 else clean.mask.unsqueeze(-1)),
+                10**6 if v.dtype == torch.int64 else junk,
+            )
             for name, v in clean.items.items()
         },
         request=clean.request,
@@ -147,7 +168,7 @@ def test_features_that_are_not_listed_are_not_read(stage):
     assert torch.equal(stage(batch)[batch.mask], stage(other)[batch.mask])
 
 
-@pytest.mark.parametrize("name", ["video", "price", "score"])
+@pytest.mark.parametrize("name", ["video", "price", "score", "genres", "text"])
 def test_listed_features_are_read(stage, name):
     batch = make_batch()
     values = batch.items[name]
@@ -166,6 +187,111 @@ def test_listed_histories_are_read(stage, name):
     other = replace(batch, history={**batch.history, name: moved})
     assert not torch.equal(stage(batch)[:2], stage(other)[:2])
     assert torch.equal(stage(batch)[2], stage(other)[2]), "the third request has no history"
+
+
+def moved_apart(stage):
+    """Move all weights, so that no two categories have one embedding."""
+    with torch.no_grad():
+        for parameter in stage.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return stage
+
+
+def with_lists(batch, *, genres=None, tags=None):
+    items = batch.items if genres is None else {**batch.items, "genres": genres}
+    request = batch.request if tags is None else {**batch.request, "tags": tags}
+    return replace(batch, items=items, request=request)
+
+
+def test_the_order_of_several_values_and_their_padding_have_no_effect(stage):
+    batch = make_batch()
+    genres, tags = batch.items["genres"].flip(-1), batch.request["tags"].flip(-1)
+    assert (genres[:, 1] == -1).any(), "padding is now before the values"
+    genres, tags = (torch.nn.functional.pad(v, (2, 3), value=-1) for v in (genres, tags))
+    scores, of = gradients(moved_apart(stage), batch)
+    others, of_others = gradients(stage, with_lists(batch, genres=genres, tags=tags))
+    torch.testing.assert_close(scores[batch.mask], others[batch.mask], rtol=1e-5, atol=1e-6)
+    for x, y in zip(of, of_others, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+
+
+def test_a_value_that_is_unseen_in_training_differs_from_no_value(stage):
+    batch, single = make_batch(), torch.tensor([[2, -1]])
+    moved_apart(stage)
+    for name, shape in (("genres", (3, 6, 2)), ("tags", (3, 2))):
+        seen, unseen = single.expand(shape), torch.tensor([[2, 0]]).expand(shape)
+        one, other = (stage(with_lists(batch, **{name: v})) for v in (seen, unseen))
+        assert not torch.equal(one[batch.mask], other[batch.mask])
+
+
+def test_a_missing_vector_differs_from_zeros(stage):
+    batch = make_batch()
+    zeros = changed(batch, text=batch.items["text"].nan_to_num(0.0))
+    moved_apart(stage)
+    assert not torch.equal(stage(batch)[0, 1], stage(zeros)[0, 1])
+    assert torch.equal(stage(batch)[0, 0], stage(zeros)[0, 0])
+
+
+def test_candidates_and_requests_without_any_value_have_finite_scores(stage):
+    batch, none = make_batch(), torch.full((3, 6, 1), -1)
+    scores, of = gradients(stage, with_lists(batch, genres=none, tags=none[:, 0]))
+    assert scores[batch.mask].isfinite().all()
+    assert all(g.isfinite().all() for g in of)
+
+
+def test_gradient_reaches_the_embedding_of_each_of_several_values(stage):
+    batch = make_batch()
+    genres = torch.full((3, 6, 2), -1)
+    genres[0, 1], genres[1, 0, 0] = torch.tensor([2, 4]), 5
+    gradients(stage, with_lists(batch, genres=genres))
+    slopes = stage.embedder.tables["genres"].weight.grad.abs().sum(-1)
+    assert (slopes > 0).tolist() == [False, False, True, False, True, True]
+
+
+def test_lists_of_values_without_their_dimension_are_refused(stage):
+    batch = make_batch()
+    with pytest.raises(ShapeError, match=r"'genres' has several values .* \[batch, list, values\]"):
+        stage(with_lists(batch, genres=batch.items["video"]))
+    with pytest.raises(ShapeError, match=r"'text' has several values .* \[batch, list, 3\]; got"):
+        stage(changed(batch, text=batch.items["text"][..., :2]))
+
+
+def exported(name):
+    stage, batch = build_stage(name, SCHEMA, features=FEATURES).eval(), make_batch()
+    program = torch.export.export(stage, (batch,), dynamic_shapes=batch.dynamic_shapes())
+    wide = torch.nn.functional.pad(make_batch(lists=2, length=9).items["genres"], (0, 3), value=-1)
+    other = with_lists(make_batch(lists=2, length=9, history=7), genres=wide)
+    return stage, program, (batch, other)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "din" else pytest.mark.slow) for n in STAGES]
+)
+def test_an_exported_stage_has_the_same_scores_at_other_sizes(name):
+    """The example of `RequestBatch.dynamic_shapes` exports another stage in the quick tests."""
+    stage, program, batches = exported(name)
+    for batch in batches:
+        torch.testing.assert_close(program.module()(batch)[batch.mask], stage(batch)[batch.mask])
+
+
+@pytest.mark.slow
+def test_an_exported_stage_can_be_saved_and_loaded(tmp_path):
+    stage, program, batches = exported("two_tower")
+    torch.export.save(program, tmp_path / "stage.pt2")
+    loaded = torch.export.load(tmp_path / "stage.pt2").module()
+    for batch in batches:
+        torch.testing.assert_close(loaded(batch)[batch.mask], stage(batch)[batch.mask])
+
+
+def test_a_batch_is_a_pytree():
+    batch = make_batch()
+    leaves, tree = pytree.tree_flatten(batch)
+    assert len(leaves) == 1 + len(batch.items) + len(batch.request) + 3
+    again = pytree.tree_unflatten([leaf[:2] for leaf in leaves], tree)
+    assert isinstance(again, RequestBatch)
+    assert len(again) == 2
+    assert again.labels is None
+    assert torch.equal(again.items["genres"], batch.items["genres"][:2])
 
 
 def test_request_features_are_multiplied_once_for_all_candidates(stage, monkeypatch):

@@ -187,5 +187,5 @@ def test_empty_batches_and_empty_lists_are_accepted():
 def test_invalid_arguments_are_rejected():
     with pytest.raises(ShapeError, match="got 1 quotas for 2 stages"):
         attribute(torch.zeros(2, 1, 3), torch.zeros(1, 3), quotas=(1,), k=1)
-    with pytest.raises(ConfigError, match="one of"):
+    with pytest.raises(ConfigError, match="got neither"):
         attribute(torch.zeros(2, 1, 3), torch.zeros(1, 3), quotas=(2, 1))

@@ -82,7 +82,7 @@ def test_modes_of_modules_are_restored_after_an_error():
 
 def test_a_missing_ground_truth_is_rejected_before_any_work():
     cascade = Funnel()
-    with pytest.raises(ConfigError, match="one of"):
+    with pytest.raises(ConfigError, match="got neither"):
         evaluate(cascade, Loader(10))
     assert cascade.modes == []
 

@@ -215,7 +215,7 @@ def test_scores_may_require_gradients(requests):
 
 def test_invalid_arguments_are_rejected(requests):
     scores, labels, mask = requests
-    with pytest.raises(ConfigError, match="one of"):
+    with pytest.raises(ConfigError, match="got neither"):
         Evaluator(quotas=QUOTAS)
     with pytest.raises(ConfigError, match="never grow"):
         Evaluator(quotas=(1, 2), k=1)

@@ -2,7 +2,10 @@
 
 import dataclasses
 
+import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cascaderank.batch import RequestBatch
 from cascaderank.layers.embedder import Embedder
@@ -109,3 +112,60 @@ def test_a_batch_without_any_history_is_embedded():
     vectors = embedder.request(dataclasses.replace(BATCH, history=empty, history_mask=masks))
     assert vectors.shape == embedder.request(BATCH).shape
     assert vectors.isfinite().all()
+
+
+POOL = {
+    "mean": lambda column: sum(column) / len(column),
+    "sum": sum,
+    "max": max,
+}
+genre_lists = st.lists(st.lists(st.integers(0, 5), max_size=4), min_size=6, max_size=6)
+
+
+@pytest.mark.parametrize("pooling", POOL)
+@settings(max_examples=15, deadline=None)
+@given(lists=genre_lists, tags=genre_lists)
+def test_several_values_are_pooled_as_in_plain_python(pooling, lists, tags):
+    several = {"kind": "categorical", "multiple": True, "pooling": pooling}
+    schema = FittedSchema(
+        features=(
+            Feature(name="genres", role="item", **several),
+            Feature(name="tags", role="request", **several),
+        ),
+        vocabularies={"genres": (1, 2, 3, 4, 5), "tags": (1, 2, 3, 4, 5)},
+    )
+    embedder = Embedder(schema, schema.features, dim=3).double()
+    for table in embedder.tables.values():
+        torch.nn.init.normal_(table.weight)
+    padded = torch.tensor([[*values, -1, -1, -1, -1, -1][:5] for values in lists + tags])
+    batch = RequestBatch(
+        mask=torch.ones(6, 1).bool(),
+        items={"genres": padded[:6].unsqueeze(1)},
+        request={"tags": padded[6:]},
+    )
+    for name, vectors, own in (
+        ("genres", embedder.items(batch)[:, 0], lists),
+        ("tags", embedder.request(batch), tags),
+    ):
+        weight = embedder.tables[name].weight.tolist()
+        expected = [
+            [
+                POOL[pooling](column)
+                for column in zip(*(weight[code] for code in codes), strict=True)
+            ]
+            or [0.0] * 3
+            for codes in own
+        ]
+        torch.testing.assert_close(vectors, torch.tensor(expected).double())
+
+
+def test_padded_candidates_with_several_values_are_zero():
+    schema = FittedSchema(
+        features=(Feature(name="genres", role="item", kind="categorical", multiple=True),),
+        vocabularies={"genres": (1, 2)},
+    )
+    embedder = Embedder(schema, schema.features, dim=3)
+    batch = RequestBatch(
+        mask=torch.tensor([[True, False]]), items={"genres": torch.tensor([[[1, 2], [10**6, 1]]])}
+    )
+    assert not embedder.items(batch)[0, 1].any()

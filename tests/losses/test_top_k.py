@@ -74,6 +74,6 @@ def test_a_positive_far_below_the_cut_has_gradient():
 
 def test_a_missing_or_invalid_ground_truth_is_refused():
     scores = labels = torch.zeros(3)
-    for options in ({}, {"k": 1, "threshold": 0.5}, {"k": 0}):
+    for options in ({}, {"k": 0}, {"k": -1}):
         with pytest.raises(ConfigError, match=r"k must be a positive integer|ground truth"):
             top_k_loss(scores, labels, **options)

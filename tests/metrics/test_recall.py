@@ -52,8 +52,8 @@ def test_a_list_shorter_than_k_is_ground_truth_as_a_whole():
     assert recall_metric(labels, labels, m=2, k=10) == torch.tensor(2 / 3)
 
 
-def test_m_is_required_and_the_ground_truth_is_specified_once():
+def test_m_and_the_ground_truth_are_required():
     with pytest.raises(TypeError, match="'m'"):
         recall_metric(torch.zeros(3), torch.zeros(3), k=1)
-    with pytest.raises(ConfigError, match="one of"):
+    with pytest.raises(ConfigError, match="got neither"):
         recall_metric(torch.zeros(3), torch.zeros(3), m=1)

@@ -28,7 +28,7 @@ def lcron(**options):
 
 def test_it_is_the_survival_loss_and_half_of_the_top_k_losses(batch):
     scores, labels, mask = batch
-    given = {"k": 2, "temperature": 50.0, "mask": mask}
+    given = {"k": 2, "temperature": 50.0 * mask.sum(-1) / 40, "mask": mask}
     want = {
         "end_to_end": survival_loss(scores, labels, **given),
         "top_k/retrieval": top_k_loss(scores[0], labels, **given),
@@ -98,11 +98,25 @@ def test_with_a_relative_temperature_the_scale_of_the_scores_does_not_matter(bat
     torch.testing.assert_close(got, objective(scores, labels, mask=mask).total)
 
 
-def test_the_default_temperature_is_fifty_or_one_if_relative(batch):
+def test_the_default_temperature_is_proportional_to_the_list(batch):
     scores, labels, mask = batch
-    for relative, default in ((False, 50.0), (True, 1.0)):
-        got = lcron(relative_temperature=relative)(scores, labels, mask=mask).total
-        explicit = lcron(relative_temperature=relative, temperature=default)
+    out = lcron()(scores, labels, mask=mask)
+    for t, length in enumerate(mask.sum(-1).tolist()):
+        alone = (scores[:, t : t + 1], labels[t : t + 1])
+        fixed = lcron(temperature=50.0 * length / 40)(*alone, mask=mask[t : t + 1])
+        default = lcron()(*alone, mask=mask[t : t + 1])
+        torch.testing.assert_close(default.total, fixed.total)
+    assert out.total.isfinite()
+
+
+def test_other_defaults_of_the_temperature_are_constant(batch):
+    scores, labels, mask = batch
+    for options, default in (
+        ({"relative_temperature": True}, 1.0),
+        ({"operator": "sigmoid"}, 50.0),
+    ):
+        got = lcron(**options)(scores, labels, mask=mask).total
+        explicit = lcron(**options, temperature=default)
         torch.testing.assert_close(got, explicit(scores, labels, mask=mask).total)
 
 
@@ -126,7 +140,7 @@ def test_terms_of_weight_zero_are_not_computed(batch, monkeypatch):
     scores, labels, mask = batch
     out = lcron(end_to_end=0.0, weights=(0.0, 2.0))(scores, labels, mask=mask)
     assert list(out.terms) == ["top_k/ranking"]
-    given = {"k": 2, "temperature": 50.0, "mask": mask}
+    given = {"k": 2, "temperature": 50.0 * mask.sum(-1) / 40, "mask": mask}
     torch.testing.assert_close(out.total, 2 * top_k_loss(scores[1], labels, **given))
     out = lcron(end_to_end=0.5, weights=0)(scores, labels, mask=mask)
     assert list(out.terms) == ["end_to_end"]

@@ -4,7 +4,7 @@ import pytest
 
 from cascaderank.errors import ConfigError
 from cascaderank.settings.files import parsed_change
-from cascaderank.settings.run import read_settings
+from cascaderank.settings.run import check_settings, read_settings
 
 GOOD = """
 [data]
@@ -73,7 +73,7 @@ def test_a_setting_can_be_changed_by_its_dotted_name(write):
         ("quota = 20", "qouta = 20", "missing setting stages.ranking.quota"),
         ("hidden", "hiden", "stage 'mlp' has no option 'hiden' (did you mean 'hidden'?)"),
         ('"mlp"', '"mpl"', "no stage called 'mpl' (did you mean 'mlp'?)"),
-        ("top = 10", "", "relevance: give one of top and threshold"),
+        ("top = 10", "", "relevance: give top, threshold or both; got neither"),
         ("top = 10", "topp = 10", "unknown setting relevance.topp (did you mean 'top'?)"),
         ("[relevance]", "[relevence]", "unknown setting relevence (did you mean 'relevance'?)"),
         ("[data]", "[train]\nlerning_rate = 1\n[data]", "unknown setting train.lerning_rate"),
@@ -155,3 +155,25 @@ def test_an_invalid_target_is_reported(write, target, message):
     with pytest.raises(ConfigError) as caught:
         read_settings(write(GOOD), [f"data.target={target}"])
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "relevance", "threshold"),
+    [
+        ("label", {"top": 3}, 2.0**-126),
+        ("feedback", {"top": 3}, 2.0**-126),
+        ("label", {"top": 3, "threshold": 2.0}, 2.0),
+        ("label", {"top": 3, "include_zero": True}, None),
+        ("funnel", {"top": 3}, None),
+    ],
+)
+def test_label_0_is_no_ground_truth_unless_included(target, relevance, threshold):
+    settings = check_settings(
+        {
+            "data": {"path": "log", "target": target},
+            "relevance": relevance,
+            "stages": {"a": {"model": "linear", "quota": 5}},
+        }
+    )
+    assert settings.ground_truth.threshold == threshold
+    assert settings.ground_truth.top == 3

@@ -18,10 +18,12 @@ from cascaderank.cli.evaluate import evaluate
 from cascaderank.cli.fields import fields, select
 from cascaderank.cli.heatmap import heatmap
 from cascaderank.cli.importance import importance
+from cascaderank.cli.init import init
 from cascaderank.cli.ls import ls
 from cascaderank.cli.prepare import prepare
 from cascaderank.cli.profile import profile
 from cascaderank.cli.prune import prune
+from cascaderank.cli.score import score
 from cascaderank.cli.simulate import simulate
 from cascaderank.cli.train import train
 
@@ -62,9 +64,11 @@ def options(
 for command in (
     demo,
     prepare,
+    init,
     simulate,
     train,
     evaluate,
+    score,
     compare,
     heatmap,
     profile,

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, notify, user_errors
+from cascaderank.cli.shell import (
+    AsJson,
+    Bars,
+    Changes,
+    emit,
+    emit_json,
+    notify,
+    notify_defaults,
+    user_errors,
+)
 
 
 @user_errors
@@ -66,6 +75,7 @@ def compare(
     settings = read_settings(config, changes or [])
     if against is not None:
         settings = settings.changed({"compare.reference": against})
+    notify_defaults(settings)
     folder = run or Path("runs") / f"{config.stem}-compare"
     names = [n.strip() for n in objectives.split(",") if n.strip()] if objectives else None
     with Bars() as bars:
@@ -82,6 +92,8 @@ def compare(
         emit_json(result.to_json())
     else:
         emit(*comparison_tables(result))
+    for warning in result.warnings:
+        notify(f"warning: {warning}")
     write_comparison(result, folder)
     files = "comparison.json, .md and .tex"
     try:

@@ -12,6 +12,7 @@ from cascaderank.cli.shell import (
     emit,
     emit_json,
     notify,
+    notify_defaults,
     numbers,
     user_errors,
 )
@@ -55,6 +56,7 @@ def heatmap(
     from cascaderank.settings.run import read_settings
 
     settings = read_settings(config, changes or [])
+    notify_defaults(settings)
     folder = run or Path("runs") / f"{config.stem}-heatmap"
     with Bars() as bars:
         result = run_heatmap(

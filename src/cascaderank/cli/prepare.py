@@ -17,15 +17,38 @@ def prepare(
     source: Annotated[
         str, typer.Argument(help="Layout of the files; `cascaderank ls sources` lists them.")
     ],
-    to: Annotated[Path, typer.Option(help="Folder of the data set to write.")],
+    more: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="More files or folders to read, such as those of an unquoted --from logs/*.csv.",
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the data set to write; required without --dry-run."),
+    ] = None,
     from_: Annotated[
         list[Path] | None,
-        typer.Option("--from", help="File or folder to read; can be repeated."),
+        typer.Option(
+            "--from", help="File, folder or glob such as 'logs/*.csv' to read; can be repeated."
+        ),
+    ] = None,
+    options_file: Annotated[
+        Path | None,
+        typer.Option("--options", help="TOML file with options of the source; --set replaces."),
     ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", help="Option of the source, name=value as in TOML; can be repeated."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Write nothing; print options inferred from the files as TOML, for --options.",
+        ),
+    ] = False,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -40,10 +63,20 @@ def prepare(
     """
     from cascaderank.data.log.request_log import RequestLog
     from cascaderank.data.log.summary import summarise
-    from cascaderank.data.sources import SOURCES
+    from cascaderank.data.sources import SOURCES, propose
     from cascaderank.reports.dataset_tables import dataset_table
 
-    options = source_options(source, changes or [])
+    options = source_options(source, changes or [], options_file)
+    paths = (*(from_ or ()), *(more or ()))
+    if dry_run:
+        proposal = propose(source, paths, **options)
+        if as_json:
+            emit_json(proposal.facts)
+        else:
+            typer.echo(proposal.toml, nl=False)
+        return
+    if to is None:
+        raise ConfigError("--to: expected the folder of the data set to write, found none; set it")
     if (to / "manifest.json").is_file() and not overwrite:
         raise DataError(
             f"--to: {to} already has a data set; choose another folder, or add --overwrite"
@@ -53,7 +86,7 @@ def prepare(
     with Bars() as bars:
         common = {"overwrite": overwrite, "progress": _percent_bar(bars)}
         common = {name: value for name, value in common.items() if name in accepted}
-        SOURCES[source](tuple(from_ or ()), to, **common, **options)
+        SOURCES[source](paths, to, **common, **options)
     summary = {
         "source": source,
         "path": str(to),
@@ -67,20 +100,21 @@ def prepare(
     notify(f"wrote the data set to {to}")
 
 
-def source_options(source: str, changes: Sequence[str]) -> dict[str, Any]:
+def source_options(source: str, changes: Sequence[str], file: Path | None = None) -> dict[str, Any]:
     """Parse ``name=value`` pairs as options of a source.
 
     Args:
         source: name of a registered source.
         changes: pairs; a value is TOML, or a string if it is not valid TOML or only a string fits
             the option, so that ``label=is_click`` needs no quotes.
+        file: TOML file with options, which the pairs replace.
 
     Returns:
         Options by name, converted to the types that the source declares.
 
     Raises:
-        ConfigError: if no source has the name, or options are unknown or invalid; the message lists
-            all mistakes.
+        ConfigError: if no source has the name, the file cannot be read, or options are unknown or
+            invalid; the message lists all mistakes.
 
     Examples:
         >>> source_options("letor", ["features=46", "transform=none"])
@@ -89,24 +123,39 @@ def source_options(source: str, changes: Sequence[str]) -> dict[str, Any]:
     from cascaderank.data.sources import NOT_OPTIONS, SOURCES
 
     known = [option for option in SOURCES.options(source) if option not in NOT_OPTIONS]
-    options: dict[str, object] = {}
-    mistakes = []
+    options = {} if file is None else _read_options(file)
+    mistakes = [_unknown(source, name, known) for name in options if name not in known]
     for change in changes:
         name, equals, text = change.partition("=")
         name = name.strip()
         if not equals or not name:
             mistakes.append(f"--set takes name=value, such as {known[0]}=...; got '{change}'")
         elif name not in known:
-            mistakes.append(
-                f"source '{source}' has no option '{name}'{did_you_mean(name, known)}; "
-                f"it takes {', '.join(known)}"
-            )
+            mistakes.append(_unknown(source, name, known))
         else:
             options[name] = _value(source, name, text.strip())
-    mistakes += SOURCES.option_mistakes(source, options)
+    given = {name: value for name, value in options.items() if name in known}
+    mistakes += SOURCES.option_mistakes(source, given)
     if mistakes:
-        raise ConfigError("; ".join(mistakes))
+        raise ConfigError((f"--options {file}: " if file else "") + "; ".join(mistakes))
     return SOURCES.checked_options(source, options)
+
+
+def _unknown(source: str, name: str, known: Sequence[str]) -> str:
+    return (
+        f"source '{source}' has no option '{name}'{did_you_mean(name, known)}; "
+        f"it takes {', '.join(known)}"
+    )
+
+
+def _read_options(file: Path) -> dict[str, Any]:
+    """Read a TOML file of options."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--options {file}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ConfigError(f"--options {file}: expected TOML: {error}") from None
 
 
 def _value(source: str, option: str, text: str) -> object:

@@ -13,6 +13,8 @@ from cascaderank.errors import CascadeRankError, ConfigError
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from cascaderank.settings.run import RunSettings
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -67,6 +69,19 @@ def numbers(option: str, text: str) -> list[int]:
 def notify(text: str) -> None:
     """Print a message that is not a result, on stderr."""
     typer.echo(text, err=True)
+
+
+def notify_defaults(settings: "RunSettings") -> None:
+    """Print what the settings of a run do not define and its request log does, on stderr.
+
+    Raises:
+        DataError: if the request log cannot be opened.
+    """
+    from cascaderank.data.log.request_log import RequestLog
+    from cascaderank.runs.log_defaults import notices
+
+    for notice in notices(settings, RequestLog.open(settings.data.path)):
+        notify(notice)
 
 
 def emit_json(value: object) -> None:

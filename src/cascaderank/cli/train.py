@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, notify, user_errors
+from cascaderank.cli.shell import (
+    AsJson,
+    Bars,
+    Changes,
+    emit,
+    emit_json,
+    notify,
+    notify_defaults,
+    user_errors,
+)
 
 
 @user_errors
@@ -27,6 +36,7 @@ def train(
     from cascaderank.training.train_run import train_run
 
     settings = read_settings(config, changes or [])
+    notify_defaults(settings)
     folder = run or Path("runs") / config.stem
     complete = folder.is_dir() and RunFolder(folder).complete
     with Bars() as bars:
@@ -35,6 +45,8 @@ def train(
         emit_json(read_json(folder / "report.json"))
         return
     emit(*report_tables(result.test))
+    for warning in result.warnings:
+        notify(f"warning: {warning}")
     if complete:
         notify(f"the run in {folder} was complete; to train again, choose another --run")
     else:

@@ -1,7 +1,7 @@
 """Catalogue of all items with their own features, for random sampling and search."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self, final
 
@@ -14,7 +14,9 @@ from cascaderank.batch import RequestBatch
 from cascaderank.data.encoding.column_blocks import wide
 from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.encoder import Encoder
-from cascaderank.data.ragged import positions_within
+from cascaderank.data.encoding.flatten import encoded_lists
+from cascaderank.data.encoding.value_lists import ValueLists
+from cascaderank.data.ragged import flat_places
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.schema import FittedSchema, Kind, Role
 
@@ -35,11 +37,13 @@ class ItemCatalogue:
     codes: Codes
     """``[items]`` codes of the feature, ascending."""
     features: Mapping[str, NDArray[Any]]
-    """Encoded features by name, ``[items]`` each."""
+    """Encoded features with one value by name, ``[items]`` each."""
     counts: Codes
     """``[items]`` number of times that each item is a candidate of the training requests."""
     unknown: tuple[str, ...]
     """Item features without values in the catalogue, because they depend on the request, too."""
+    lists: Mapping[str, ValueLists] = field(default_factory=dict)
+    """Encoded features with several values by name, one list per item each."""
 
     @classmethod
     def build(
@@ -64,7 +68,8 @@ class ItemCatalogue:
                 to ``unknown``.
 
         Raises:
-            ConfigError: if the feature does not exist or is not a categorical item feature.
+            ConfigError: if the feature does not exist or is not a categorical item feature with one
+                value per candidate.
             DataError: if the feature is missing from the frame, or if the catalogue is empty.
 
         Examples:
@@ -81,11 +86,12 @@ class ItemCatalogue:
             >>> catalogue.codes.tolist(), catalogue.counts.tolist(), catalogue.unknown
             ([1, 2], [1, 2], ('price',))
         """
-        names = [f.name for f in schema.of(Role.ITEM, Kind.CATEGORICAL)]
+        names = [f.name for f in schema.of(Role.ITEM, Kind.CATEGORICAL) if not f.several]
         if item not in names:
             raise ConfigError(
-                f"catalogue.item must be a categorical item feature{did_you_mean(item, names)}; "
-                f"got '{item}'; available: {', '.join(names) or 'none'}"
+                "catalogue.item must be a categorical item feature with one value"
+                f"{did_you_mean(item, names)}; got '{item}'; available: "
+                f"{', '.join(names) or 'none'}"
             )
         logged = np.asarray(log.items[item]).astype(np.int64)
         size = schema.codes(schema[item])
@@ -94,6 +100,7 @@ class ItemCatalogue:
             first[logged[::-1]] = np.arange(len(logged))[::-1]
             codes = np.flatnonzero(first[1:] >= 0) + 1
             features = {n: np.asarray(column)[first[codes]] for n, column in log.items.items()}
+            lists = {n: of_log.taken(first[codes]) for n, of_log in log.item_lists.items()}
             known = logged > 0
             reference = first[logged[known]]
             unknown = tuple(
@@ -103,8 +110,13 @@ class ItemCatalogue:
                     column[known], column[reference], equal_nan=column.dtype.kind == "f"
                 )
             )
+            unknown += tuple(
+                name
+                for name, of_log in log.item_lists.items()
+                if not of_log.equal(np.flatnonzero(known), reference).all()
+            )
         else:
-            codes, features, unknown = _of_frame(frame, schema, item)
+            codes, features, lists, unknown = _of_frame(frame, schema, item)
         if not len(codes):
             raise DataError(
                 f"the catalogue of items is empty: no value of '{item}' is in the vocabulary; "
@@ -116,6 +128,7 @@ class ItemCatalogue:
             features={n: column for n, column in features.items() if n not in unknown},
             counts=np.bincount(logged[flat_places(log.offsets, train)], minlength=size)[codes],
             unknown=unknown,
+            lists={n: of_items for n, of_items in lists.items() if n not in unknown},
         )
 
     def __len__(self) -> int:
@@ -156,27 +169,15 @@ class ItemCatalogue:
             name: torch.from_numpy(column[start:stop].astype(wide(column.dtype)))[None]
             for name, column in self.features.items()
         }
+        places = np.arange(start, min(stop, len(self)))
+        for name, lists in self.lists.items():
+            items[name] = torch.from_numpy(lists.padded(places))[None]
         return RequestBatch(mask=torch.ones_like(items[self.item], dtype=torch.bool), items=items)
-
-
-def flat_places(offsets: Codes, rows: NDArray[np.integer[Any]]) -> Codes:
-    """Return the indices of the candidates of some requests in flat columns.
-
-    Args:
-        offsets: ``[requests + 1]`` index of the first candidate of each request.
-        rows: row numbers of the requests.
-
-    Examples:
-        >>> flat_places(np.array([0, 2, 5]), np.array([1, 0])).tolist()
-        [2, 3, 4, 0, 1]
-    """
-    lengths = offsets[rows + 1] - offsets[rows]
-    return np.repeat(offsets[rows], lengths) + positions_within(lengths)
 
 
 def _of_frame(
     frame: pl.DataFrame, schema: FittedSchema, item: str
-) -> tuple[Codes, dict[str, NDArray[Any]], tuple[str, ...]]:
+) -> tuple[Codes, dict[str, NDArray[Any]], dict[str, ValueLists], tuple[str, ...]]:
     if item not in frame.columns:
         raise DataError(
             f"the catalogue of the log has no '{item}'{did_you_mean(item, frame.columns)}; "
@@ -186,5 +187,9 @@ def _of_frame(
     codes = encoder(schema[item], frame[item]).astype(np.int64)
     codes, first = np.unique(codes, return_index=True)
     first, codes = first[codes > 0], codes[codes > 0]
-    features = {f.name: encoder(f, frame[f.name])[first] for f in of_items if f.name in frame}
-    return codes, features, tuple(f.name for f in of_items if f.name not in frame.columns)
+    known = [f for f in of_items if f.name in frame.columns]
+    features = {f.name: encoder(f, frame[f.name])[first] for f in known if not f.several}
+    lists = {
+        f.name: encoded_lists(encoder, f, frame[f.name]).taken(first) for f in known if f.several
+    }
+    return codes, features, lists, tuple(f.name for f in of_items if f.name not in frame.columns)

@@ -202,6 +202,29 @@ TargetSettings = Annotated[
 """A :data:`Target` as a settings field."""
 
 
+def default_target(columns: Collection[str], suggested: object = None) -> str:
+    """Return the target of a log for which a config names none.
+
+    This is the suggestion of the source of the log or, without one, the first of ``funnel``,
+    ``level``, ``label`` and ``feedback`` that can be computed. It is ``funnel`` if none can be
+    computed.
+
+    Args:
+        columns: names of the columns of the log.
+        suggested: target that the source suggests; ignored if it cannot be computed.
+
+    Examples:
+        >>> default_target(["label"]), default_target(["level", "position", "label"])
+        ('label', 'funnel')
+        >>> default_target(["level", "position", "label"], suggested="label")
+        'label'
+    """
+    names = (
+        [suggested, *TARGETS] if isinstance(suggested, str) and suggested in TARGETS else TARGETS
+    )
+    return next((n for n in names if all(c in columns for c in _parameters(n))), "funnel")
+
+
 def needs(
     target: Target, columns: Collection[str], *, where: str = "the data set"
 ) -> tuple[str, ...]:

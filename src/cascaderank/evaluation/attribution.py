@@ -58,7 +58,7 @@ def attribute(
         labels: ``[batch, list]``, higher is better.
         quotas: number of candidates that each stage keeps, one per stage, non-increasing.
         k: size of the ground truth, the top ``k`` candidates by label.
-        threshold: minimum label of the ground truth; exactly one of ``k`` and ``threshold`` must
+        threshold: minimum label of the ground truth; at least one of ``k`` and ``threshold`` must
             be given.
         mask: ``[batch, list]`` bool, ``True`` for a real candidate.
 
@@ -67,7 +67,7 @@ def attribute(
 
     Raises:
         ShapeError: if the shapes or dtypes of the tensors do not agree.
-        ConfigError: if the quotas increase, or not exactly one of ``k`` and ``threshold`` is given.
+        ConfigError: if the quotas increase, or neither ``k`` nor ``threshold`` is given.
 
     Examples:
         >>> scores = torch.tensor([[[4.0, 3.0, 2.0, 1.0]], [[1.0, 3.0, 2.0, 4.0]]])

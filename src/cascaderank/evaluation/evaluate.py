@@ -68,7 +68,7 @@ def evaluate(
         cascade: model to evaluate.
         loader: source of the requests; its epoch 0 is evaluated, in any order.
         k: size of the ground truth, the top ``k`` candidates by label.
-        threshold: minimum label of the ground truth; exactly one of ``k`` and ``threshold``
+        threshold: minimum label of the ground truth; at least one of ``k`` and ``threshold``
             must be given.
         metrics: additional metrics, such as ``"ndcg@15"``, ``"map"`` and ``"opa"``: of the list
             that the cascade returns, and of each stage over all candidates; see :class:`Evaluator`.
@@ -81,7 +81,7 @@ def evaluate(
         The report. It does not depend on the batch size, provided that the scores do not.
 
     Raises:
-        ConfigError: if not exactly one of ``k`` and ``threshold`` is given, or a metric is
+        ConfigError: if neither ``k`` nor ``threshold`` is given, or a metric is
             unknown.
         DataError: if the loader has no request, a batch has no labels, or a score is NaN.
 

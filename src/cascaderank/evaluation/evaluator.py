@@ -47,15 +47,15 @@ class Evaluator:
         quotas: number of candidates that each stage keeps, one per stage, non-increasing.
         stage_names: distinct names, one per stage; ``stage_1``, ``stage_2``, ... by default.
         k: size of the ground truth, the top ``k`` candidates by label.
-        threshold: minimum label of the ground truth; exactly one of ``k`` and ``threshold`` must
+        threshold: minimum label of the ground truth; at least one of ``k`` and ``threshold`` must
             be given.
         metrics: additional metrics, such as ``"ndcg@15"``, ``"map"``, ``"gauc"`` and ``"rcs"``
             (which is undefined for the last stage). Each is computed for every stage over all
             candidates, and, if it applies to a ranked list, for the list that the cascade returns.
 
     Raises:
-        ConfigError: if the quotas increase, the names are not distinct or not one per stage, not
-            exactly one of ``k`` and ``threshold`` is given, or a metric is unknown.
+        ConfigError: if the quotas increase, the names are not distinct or not one per stage,
+            neither ``k`` nor ``threshold`` is given, or a metric is unknown.
 
     Examples:
         >>> evaluator = Evaluator(quotas=(2, 1), k=1)

@@ -110,7 +110,7 @@ def permutation_importance(
         loader: requests to evaluate, with labels.
         features: features of each stage to measure; at least one stage of the cascade.
         k: size of the ground truth, the top ``k`` candidates by label.
-        threshold: minimum label of the ground truth; exactly one of ``k`` and ``threshold`` must be
+        threshold: minimum label of the ground truth; at least one of ``k`` and ``threshold`` must be
             given.
         repeats: number of permutations of each feature, at least 1.
         seed: random seed of the permutations; equal seeds give equal results for any batch size.
@@ -118,8 +118,8 @@ def permutation_importance(
         progress: callback, called with 1 after each batch of requests.
 
     Raises:
-        ConfigError: if a stage is unknown, ``repeats`` is out of range, or not exactly one of ``k``
-            and ``threshold`` is given.
+        ConfigError: if a stage is unknown, ``repeats`` is out of range, or neither ``k`` nor
+            ``threshold`` is given.
         DataError: if there are no labels, or no request has ground truth.
 
     Source: Breiman, Random Forests (Machine Learning 2001); Fisher, Rudin and Dominici (JMLR 2019).

@@ -141,7 +141,7 @@ def evaluate_catalogue(
         catalogue: items to search.
         k: size of the ground truth, the top ``k`` candidates by label. Candidates that tie for the
             last places are excluded.
-        threshold: minimum label of the ground truth; exactly one of ``k`` and ``threshold``
+        threshold: minimum label of the ground truth; at least one of ``k`` and ``threshold``
             must be given.
         cutoffs: lengths of the lists at which the metrics are computed.
         user: request feature that identifies the user. Items that were ground truth of the user in
@@ -303,17 +303,18 @@ def liked_before(
         catalogue: items to search.
         user: request feature that identifies the user.
         k: size of the ground truth, the top ``k`` candidates by label.
-        threshold: minimum label of the ground truth; exactly one of ``k`` and ``threshold`` must
+        threshold: minimum label of the ground truth; at least one of ``k`` and ``threshold`` must
             be given.
 
     Raises:
-        ConfigError: if the requests have no categorical feature ``user``.
+        ConfigError: if the requests have no categorical feature ``user`` with one value.
     """
     users, places = [], []
     for batch in history.epoch(0):
-        if user not in batch.request:
+        if user not in batch.request or batch.request[user].dim() > 1:
             raise ConfigError(
-                f"catalogue.user must be a categorical feature of the requests; got '{user}'; "
+                "catalogue.user must be a categorical feature of the requests with one value; got "
+                f"'{user}'; "
                 f"available: {', '.join(batch.request) or 'none'}"
             )
         positives = _positives(batch, catalogue, {"k": k, "threshold": threshold})

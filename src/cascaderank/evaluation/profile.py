@@ -136,9 +136,9 @@ def profile_cascade(
     """Count the operations of a cascade per request, and measure its latency on synthetic requests.
 
     The values of the requests are random, and categories are drawn from the vocabularies of the
-    schema, because the cost of a stage depends on shapes and hardly on values. Latencies are
-    measured in one process on the CPU with the current number of PyTorch threads, and cover scoring
-    only.
+    schema, because the cost of a stage depends on shapes and hardly on values. A feature with
+    several categories has three. Latencies are measured in one process on the CPU with the current
+    number of PyTorch threads, and cover scoring only.
 
     Args:
         cascade: cascade on the CPU; measured in evaluation mode, and its modes are restored.
@@ -227,7 +227,13 @@ def cells(stages: int, *, lists: int, batch: int) -> int:
 
 
 def made_requests(
-    schema: FittedSchema, *, requests: int, candidates: int, history: int, seed: int = 0
+    schema: FittedSchema,
+    *,
+    requests: int,
+    candidates: int,
+    history: int,
+    values: int = 3,
+    seed: int = 0,
 ) -> RequestBatch:
     """Generate random requests that the stages of a schema can score.
 
@@ -236,6 +242,7 @@ def made_requests(
         requests: number of requests.
         candidates: number of candidates of each request; the batch has no padding.
         history: number of entries of each history.
+        values: number of values of each feature with several categories.
         seed: random seed.
 
     Returns:
@@ -251,12 +258,14 @@ def made_requests(
 
     def sample(feature: Feature) -> Tensor:
         size = shape[feature.role]
+        if feature.several:
+            size += (feature.width or values,)
         if feature.kind is Kind.CATEGORICAL:
             return torch.randint(schema.codes(feature), size, generator=generator)
-        values = torch.randn(size, generator=generator)
+        numbers = torch.randn(size, generator=generator)
         if not feature.missing:
-            return values
-        return values.masked_fill(torch.rand(size, generator=generator) < _MISSING_RATE, torch.nan)
+            return numbers
+        return numbers.masked_fill(torch.rand(size, generator=generator) < _MISSING_RATE, torch.nan)
 
     return RequestBatch(
         mask=torch.ones(requests, candidates, dtype=torch.bool),

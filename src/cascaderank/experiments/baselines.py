@@ -6,7 +6,7 @@ that end in ``_of_all``, and ``feature``, rank by one score in every stage; they
 that the first stages may not use, and are then marked in the tables (``Baseline.sees_more``). In a
 config, a baseline is named ``"random"``, ``"best_feature"``, ``"rank_fusion"``,
 ``"best_feature_of_all"``, ``"rank_fusion_of_all"`` (each also as ``"rank_fusion:PATTERN"``, for
-some of the features), and ``"feature:NAME"``.
+some of the features), and ``"feature:NAME"``. Features with several values are not used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.errors import ConfigError, did_you_mean
+from cascaderank.evaluation.feature_order import FeatureOrder
 from cascaderank.runs.data import RunData
 from cascaderank.schema import Feature, Kind, Role
 from cascaderank.selection import best_first, keep, relevance_of, share
@@ -38,7 +39,6 @@ BASELINES = {
 
 _ONE_FEATURE = "best single feature"
 _DEFAULT = ("random", "best_feature", "rank_fusion")
-_MISSING_SCORE = -1e30  # score of a candidate without the feature: ranked last
 _FUSION_CONSTANT = 60.0  # from Cormack, Clarke and Buettcher (SIGIR 2009)
 _MOST_REQUESTS = 4_000  # training requests that a feature is chosen on
 
@@ -122,20 +122,6 @@ def build_baseline(text: str, settings: RunSettings, data: RunData) -> Baseline:
 
 
 @final
-class FeatureOrder(nn.Module):
-    """Score candidates by one numeric feature; candidates without a value rank last."""
-
-    def __init__(self, feature: str, *, sign: float = 1.0) -> None:
-        super().__init__()
-        self.feature, self.sign = feature, sign
-        self.features = [feature]
-
-    def forward(self, batch: RequestBatch) -> Tensor:
-        """Return scores ``[batch, list]``; higher is better."""
-        return torch.nan_to_num(batch.items[self.feature] * self.sign, nan=_MISSING_SCORE)
-
-
-@final
 class RankFusion(nn.Module):
     """Score candidates by reciprocal rank fusion; a missing value adds 0."""
 
@@ -211,11 +197,14 @@ def _scorers(
 
 def _numeric(data: RunData, pattern: str) -> list[Feature]:
     features = [
-        f for f in data.schema.select([pattern]) if f.role is Role.ITEM and f.kind is Kind.NUMERIC
+        f
+        for f in data.schema.select([pattern])
+        if f.role is Role.ITEM and f.kind is Kind.NUMERIC and not f.several
     ]
     if not features:
         raise ConfigError(
-            f"pattern '{pattern}' must match a numeric feature of the candidates; it matches none"
+            f"pattern '{pattern}' must match a numeric feature of the candidates with one value; "
+            "it matches none"
         )
     return features
 
@@ -246,8 +235,8 @@ def _best_features(
                 raise ConfigError("baseline 'best_feature' needs labels; the data set has none")
             relevant = relevance_of(
                 batch.labels,
-                k=settings.relevance.top,
-                threshold=settings.relevance.threshold,
+                k=settings.ground_truth.top,
+                threshold=settings.ground_truth.threshold,
                 mask=batch.mask,
             )
             alive = batch.mask

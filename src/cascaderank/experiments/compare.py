@@ -1,8 +1,10 @@
 """Comparison of methods on one data set, with equal requests, stages, budget and seeds."""
 
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +25,12 @@ from cascaderank.progress import Progress, Silent
 from cascaderank.runs.build import build_run_objective
 from cascaderank.runs.data import RunData, check_log, run_data
 from cascaderank.runs.folder import locked, write_json
+from cascaderank.runs.log_defaults import resolved
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.evaluate_run import evaluate_rows
+from cascaderank.training.run_result import RunResult
+
+_NUMBER = re.compile(r"\d[\d.,]*")
 
 
 def compare(
@@ -70,10 +76,12 @@ def compare(
     methods = methods_of(settings, settings.compare.objectives)
     check_reference(settings, settings.compare.objectives)
     log = RequestLog.open(settings.data.path)
+    settings = resolved(settings, log)
     for method in methods:
         _check(method, settings, log)
     folds = folds_of(settings, log)
     method_runs: dict[str, MethodRuns] = {}
+    results: list[tuple[str, RunResult]] = []
     progress.start("comparing", len(folds) * sum(planned(m, settings) for m in methods))
     with locked(folder), runner(settings.compare.jobs, progress) as start:
         for fold in folds:
@@ -83,6 +91,7 @@ def compare(
                     _evaluate_baseline(text, fold, data, [m.name for m in methods], method_runs)
                 for name, tuned in _train(methods, fold, data, folder, start, progress).items():
                     _add_tuned(method_runs, name, tuned)
+                    results += [(name, run) for run in tuned.runs]
     progress.stop()
     for method in methods:
         method_runs[method.name].sees_more = _sees_more(method, settings, log)
@@ -93,8 +102,22 @@ def compare(
         fold_names=[fold.name for fold in folds],
         planted=log.manifest.extra.get("planted") if _same_features(methods, settings) else None,
     )
+    comparison = replace(comparison, warnings=_warnings(results))
     write_json(folder / "comparison.json", comparison.to_json())
     return comparison
+
+
+def _warnings(results: Sequence[tuple[str, RunResult]]) -> list[str]:
+    """Return one line per kind of warning, with the numbers of the first run that has it."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for method, run in results:
+        for text in run.warnings:
+            kinds.setdefault(_NUMBER.sub("#", text), []).append((method, text))
+    return [
+        f"{', '.join(dict.fromkeys(name for name, _ in found))} ({len(found)} of {len(results)} "
+        f"runs): {found[0][1]}"
+        for found in kinds.values()
+    ]
 
 
 def _check(method: Method, run: RunSettings, log: RequestLog) -> None:

@@ -140,6 +140,8 @@ class Comparison:
     """Table of a paper: ``table``, ``title``, ``dataset``, ``source``, and ``note``, the limits of
     the comparison."""
     methods: list[MethodResult]
+    warnings: list[str] = field(default_factory=list)
+    """Warnings of the runs, with the methods and the number of runs that have each."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-compatible dict; undefined values are ``None``."""

@@ -3,7 +3,7 @@
 A scorer is named in ``compare.objectives`` like any method. It is tuned with the same number of
 trials by ``[compare.grid.<name>]`` and evaluated on the same requests. It ranks by the same score
 in every stage and uses the features of the last stage: numeric features as encoded for a network,
-and categorical features as categories. Histories are not used.
+and categorical features as categories. Histories and features with several values are not used.
 """
 
 import os
@@ -25,7 +25,7 @@ from cascaderank.extras import require
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.runs.data import RunData
 from cascaderank.runs.folder import RunFolder
-from cascaderank.schema import Kind, Role
+from cascaderank.schema import Kind, Role, abridged
 from cascaderank.settings.base import Settings
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.evaluate_run import evaluate_rows
@@ -127,7 +127,8 @@ def fit_scorer(
         requests; ``None`` if no validation request has ground truth.
 
     Raises:
-        ConfigError: if an option is invalid, or the labels are not integer grades from 0 to 30.
+        ConfigError: if an option is invalid, if the last stage has no feature with one value per
+            candidate or request, or if the labels are not integer grades from 0 to 30.
         DataError: if a request has more than 10,000 candidates.
         MissingExtraError: if the library is not installed.
 
@@ -139,8 +140,13 @@ def fit_scorer(
     chosen = [
         f
         for f in data.schema.select(last.features)
-        if f.role in (Role.ITEM, Role.REQUEST) and f.kind in (Kind.NUMERIC, Kind.CATEGORICAL)
+        if f.role in (Role.ITEM, Role.REQUEST) and not f.several
     ]
+    if not chosen:
+        raise ConfigError(
+            f"scorer '{name}' needs a feature of candidates or requests with one value each; the "
+            f"last stage has none: {abridged(last.features)}"
+        )
     columns = [f.name for f in chosen]
     categories = [f.name for f in chosen if f.kind is Kind.CATEGORICAL]
     train = _requests(data, data.split.train, columns, name)
@@ -232,8 +238,8 @@ class _Requests:
             self._lists(torch.from_numpy(np.asarray(scores))),
             self._padded,
             m=settings.quotas[-1],
-            k=settings.relevance.top,
-            threshold=settings.relevance.threshold,
+            k=settings.ground_truth.top,
+            threshold=settings.ground_truth.threshold,
             mask=self._mask,
         )
         return float(values.nanmean())

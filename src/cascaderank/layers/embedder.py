@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from cascaderank.batch import RequestBatch
-from cascaderank.errors import ConfigError
-from cascaderank.schema import Feature, FittedSchema, Kind, Role
+from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.schema import Feature, FittedSchema, Kind, Pooling, Role
 
 _INITIAL_DEVIATION = 0.05  # of embeddings: small, so that numbers dominate at first
 
@@ -19,8 +19,10 @@ _INITIAL_DEVIATION = 0.05  # of embeddings: small, so that numbers dominate at f
 class Embedder(nn.Module):
     """Embed categories, concatenate numbers, and pool histories by their mean.
 
-    Features of one vocabulary share one embedding table, so a history refers to the same items as
-    the candidates do. The embedding of values unseen in training is initialised to zero. A feature
+    The embeddings of a feature with several values are pooled to one by ``feature.pooling``; values
+    that are unseen in training count, and without a value the result is zero. Features of one
+    vocabulary share one embedding table, so a history refers to the same items as the candidates
+    do. The embedding of values unseen in training is initialised to zero. A feature
     that may be missing contributes two numbers: its value (0 if missing) and an indicator that it
     is missing.
 
@@ -106,6 +108,8 @@ class Embedder(nn.Module):
         return _joined(parts, batch.mask.shape, batch.mask.device)
 
     def _vectors(self, feature: Feature, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        if feature.several:
+            return self._of_lists(feature, values, mask)
         if mask is not None:
             values = values.masked_fill(~mask, 0)
         if feature.kind is Kind.CATEGORICAL:
@@ -114,6 +118,36 @@ class Embedder(nn.Module):
             return values.unsqueeze(-1)
         missing = values.isnan()
         return torch.stack((values.masked_fill(missing, 0), missing.to(values.dtype)), dim=-1)
+
+    def _of_lists(self, feature: Feature, values: Tensor, mask: Tensor | None) -> Tensor:
+        width = feature.width
+        if values.dim() != feature.depth + 1 or width not in (None, values.shape[-1]):
+            shape = "[batch, " if mask is None else "[batch, list, "
+            shape += "values], padded with -1" if width is None else f"{width}]"
+            raise ShapeError(
+                f"feature '{feature.name}' has several values and must be {shape}; "
+                f"got {list(values.shape)}"
+            )
+        if mask is not None:
+            values = values.masked_fill(~mask.unsqueeze(-1), -1 if width is None else 0)
+        if width is None:
+            return self._pooled(feature, values)
+        if not feature.missing:
+            return values
+        missing = values.isnan().any(-1, keepdim=True)
+        return torch.cat((values.masked_fill(missing, 0), missing.to(values.dtype)), dim=-1)
+
+    def _pooled(self, feature: Feature, codes: Tensor) -> Tensor:
+        present = codes >= 0
+        vectors = _looked_up(self.tables[feature.vocabulary], codes.clamp(min=0))
+        if feature.pooling is Pooling.MAX:
+            lowest = torch.finfo(vectors.dtype).min
+            highest = vectors.masked_fill(~present.unsqueeze(-1), lowest).amax(-2)
+            return highest.masked_fill(~present.any(-1, keepdim=True), 0)
+        weights = present.to(vectors.dtype)
+        if feature.pooling is Pooling.MEAN:
+            weights = weights / weights.sum(-1, keepdim=True).clamp(min=1)
+        return (vectors * weights.unsqueeze(-1)).sum(-2)
 
 
 def _looked_up(table: nn.Module, codes: Tensor) -> Tensor:
@@ -148,7 +182,7 @@ class _Lookup(torch.autograd.Function):
 
 def _width(features: Sequence[Feature], dim: int) -> int:
     categories = sum(f.kind is Kind.CATEGORICAL for f in features)
-    numbers = sum(2 if f.missing else 1 for f in features if f.kind is Kind.NUMERIC)
+    numbers = sum((f.width or 1) + f.missing for f in features if f.kind is Kind.NUMERIC)
     return dim * categories + numbers
 
 

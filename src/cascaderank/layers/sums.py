@@ -17,8 +17,9 @@ def relu_of_sums(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
     A ReLU is half of its input plus half of its input's absolute value. The sums of the first
     halves separate into the two sides. A weighted sum of absolute values is an L1 distance: the one
     over the units of positive weight minus the one over those of negative weight. On a CPU, memory
-    is therefore that of the result for any number of units; on other devices the tensor of pairs
-    times units is stored. At an input of exactly 0 the derivative is 1/2 there and 0 here.
+    is therefore that of the result for any number of units; on other devices, and in exported and
+    compiled programs, the tensor of pairs times units is stored. At an input of exactly 0 the
+    derivative is 1/2 there and 0 here.
 
     Args:
         left: ``[batch, n, units]``.
@@ -36,7 +37,8 @@ def relu_of_sums(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
     Source: this project.
     """
     left, right, weights = (at_least_float32(t) for t in (left, right, weights))
-    if left.device.type != "cpu":
+    # The shapes of the fast path depend on the signs of the weights: not possible in an export.
+    if left.device.type != "cpu" or torch.compiler.is_compiling():
         return (left.unsqueeze(-2) + right.unsqueeze(-3)).relu() @ weights
     with full_precision(left):  # autocast would narrow the products
         sums: Tensor = _ReluOfSums.apply(left, right, weights)  # type: ignore[no-untyped-call]

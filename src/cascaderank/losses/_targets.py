@@ -17,20 +17,20 @@ def ground_truth_targets(
     """Return the targets ``z`` ``[..., list]`` of the ground truth, and its size K ``[...]``.
 
     A target is 1 for a candidate of the ground truth and 0 for any other. Candidates that tie for
-    the last places share the remaining targets, but K is an integer: ``k``, the length of a
-    shorter list, or the number of labels that reach the threshold.
+    the last places share the remaining targets, but K is an integer: the number of candidates that
+    reach the threshold, if there is one, and at most ``k``.
 
     Args:
         labels: ``[..., list]``, higher is better.
         like: scores, ``[..., list]``. Labels are compared in the wider of both dtypes, and in at
             least float32.
-        k: the ground truth is the top ``k`` by label. Exactly one of ``k`` and ``threshold`` must
+        k: the ground truth is the top ``k`` by label. At least one of ``k`` and ``threshold`` must
             be given.
         threshold: the ground truth is every label of at least this; finite.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
 
     Raises:
-        ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if ``k`` is not a
+        ConfigError: if neither ``k`` nor ``threshold`` is given, and if ``k`` is not a
             positive integer or ``threshold`` is not finite.
 
     Examples:
@@ -43,7 +43,10 @@ def ground_truth_targets(
     check_threshold(threshold)
     labels = at_least_float32(labels.to(torch.promote_types(labels.dtype, like.dtype)))
     targets = ground_truth(labels, k=k, threshold=threshold, mask=mask)
-    return targets, targets.sum(-1).long() if k is None else count_real(mask).clamp(max=k)
+    if threshold is not None:
+        mask = mask & (labels >= threshold)
+    size = count_real(mask)
+    return targets, size if k is None else size.clamp(max=k)
 
 
 def log_space_bce(

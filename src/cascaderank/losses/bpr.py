@@ -32,7 +32,7 @@ def bpr_loss(
         scores: ``[..., list]``, higher is better.
         labels: ``[..., list]``, higher is better.
         k: the ground truth is the top ``k`` by label, ``k`` at least 1; candidates that tie for
-            the last places share them. Exactly one of ``k`` and ``threshold`` must be given.
+            the last places share them. At least one of ``k`` and ``threshold`` must be given.
         threshold: the ground truth is every label of at least this; finite.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
         reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
@@ -43,7 +43,7 @@ def bpr_loss(
 
     Raises:
         ShapeError: if shapes or dtypes do not agree.
-        ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if an option is
+        ConfigError: if neither ``k`` nor ``threshold`` is given, and if an option is
             unknown or out of range.
 
     Examples:

@@ -46,7 +46,7 @@ def conditional_survival_loss(
         labels: ``[batch, list]``, higher is better.
         quotas: ``q_t``, number of candidates each stage keeps, at least 1 and never increasing.
         k: the ground truth is the top ``k`` by label, ``k`` at least 1; candidates that tie for
-            the last places share them. Exactly one of ``k`` and ``threshold`` must be given.
+            the last places share them. At least one of ``k`` and ``threshold`` must be given.
         threshold: the ground truth is every label of at least this; finite.
         temperature: width of the sigmoid in units of scores, positive: a number, or a tensor that
             broadcasts to ``[stages, batch]``.
@@ -61,7 +61,7 @@ def conditional_survival_loss(
 
     Raises:
         ShapeError: if shapes or dtypes do not agree.
-        ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if an option is
+        ConfigError: if neither ``k`` nor ``threshold`` is given, and if an option is
             out of range.
 
     Examples:

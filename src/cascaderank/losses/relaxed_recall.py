@@ -47,7 +47,7 @@ def relaxed_recall_loss(
         labels: ``[..., list]``, higher is better.
         m: number of candidates kept, at least 1.
         k: the ground truth is the top ``k`` by label, ``k`` at least 1; candidates that tie for
-            the last places share them. Exactly one of ``k`` and ``threshold`` must be given.
+            the last places share them. At least one of ``k`` and ``threshold`` must be given.
         threshold: the ground truth is every label of at least this; finite.
         operator: operator with a permutation: a name in ``cascaderank.sorting.OPERATORS``, or an
             instance.
@@ -63,7 +63,7 @@ def relaxed_recall_loss(
 
     Raises:
         ShapeError: if shapes or dtypes do not agree.
-        ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if an option is
+        ConfigError: if neither ``k`` nor ``threshold`` is given, and if an option is
             unknown or out of range.
 
     Examples:

@@ -52,7 +52,7 @@ def sampled_softmax_loss(
 
     Raises:
         ShapeError: if shapes or dtypes do not agree.
-        ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if an option is
+        ConfigError: if neither ``k`` nor ``threshold`` is given, and if an option is
             unknown or out of range.
 
     Examples:

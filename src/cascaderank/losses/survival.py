@@ -53,7 +53,7 @@ def survival_loss(
             With ``None``, every stage keeps as many as the ground truth of the list has, as in
             LCRON.
         k: the ground truth is the top ``k`` by label, ``k`` at least 1; candidates that tie for
-            the last places share them. Exactly one of ``k`` and ``threshold`` must be given.
+            the last places share them. At least one of ``k`` and ``threshold`` must be given.
         threshold: the ground truth is every label of at least this; finite.
         operator: smooth top-k operator: a name in ``cascaderank.sorting.OPERATORS``, or an
             instance.
@@ -69,7 +69,7 @@ def survival_loss(
 
     Raises:
         ShapeError: if shapes or dtypes do not agree.
-        ConfigError: unless exactly one of ``k`` and ``threshold`` is given, and if an option is
+        ConfigError: if neither ``k`` nor ``threshold`` is given, and if an option is
             unknown or out of range.
 
     Examples:

@@ -1,6 +1,7 @@
 """The registry of metrics, and the names that reports compute in another way."""
 
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Final
 
 from torch import Tensor
@@ -17,7 +18,7 @@ CONSISTENCY: Final = "rcs"
 ERRORS: Final = ("bias", "absolute_error")
 """Errors of scores that are log-odds, against labels that are probabilities."""
 
-NAMED: Final = {
+_TEXTS: Final = {
     "map": "Mean average precision: another name of average_precision.",
     "mrr": "Mean reciprocal rank: another name of reciprocal_rank.",
     "gauc": """Mean of the AUC of each request, weighted by its number of candidates.
@@ -50,6 +51,7 @@ For scores that are log-odds and labels that are probabilities.
 
 Source: this project.""",
 }
+NAMED: Final = MappingProxyType(_TEXTS)
 """Documentation of the names that reports compute in another way, and of the abbreviations."""
 
 METRICS: Registry[Callable[..., Tensor]] = Registry(

@@ -40,7 +40,7 @@ def auc_metric(
 
     Raises:
         ShapeError: if the tensors do not agree.
-        ConfigError: unless exactly one of ``k`` and ``threshold`` is given.
+        ConfigError: if neither ``k`` nor ``threshold`` is given.
 
     Examples:
         >>> auc_metric(torch.tensor([3.0, 2.0, 2.0]), torch.tensor([1.0, 1.0, 0.0]), threshold=1)

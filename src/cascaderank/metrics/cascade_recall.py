@@ -43,7 +43,7 @@ def cascade_recall_metric(
 
     Raises:
         ShapeError: if the tensors do not agree.
-        ConfigError: if quotas increase, or not exactly one of ``k`` and ``threshold`` is given.
+        ConfigError: if quotas increase, or neither ``k`` nor ``threshold`` is given.
 
     Examples:
         >>> import torch

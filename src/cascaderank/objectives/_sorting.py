@@ -18,7 +18,10 @@ from cascaderank.sorting import (
     find_operator,
     relative_temperature,
 )
-from cascaderank.tensors import at_least_float32
+from cascaderank.tensors import at_least_float32, count_real
+
+_LIST_LENGTH = 40
+"""Number of candidates that default temperatures are given for."""
 
 
 @final
@@ -82,6 +85,9 @@ class TemperatureSchedule:
     operator: Operator
     temperature: Temperature
     relative: bool
+    by_length: bool = False
+    """Whether the temperature is that of a list of 40 and proportional to the number of
+    candidates."""
 
     def of_stages(self, inputs: CascadeInputs) -> float | Tensor:
         """Return one number, or ``[stages, batch]`` if relative to the scores."""
@@ -96,6 +102,9 @@ class TemperatureSchedule:
         temperature = self.temperature
         if isinstance(temperature, Annealed):
             temperature = temperature.at(inputs.progress)
+        if self.by_length:
+            share = count_real(inputs.mask) / _LIST_LENGTH
+            return (temperature * share.clamp(min=1 / _LIST_LENGTH)).expand(inputs.scores.shape[:2])
         if not self.relative:
             return temperature
         scores = at_least_float32(inputs.scores)
@@ -113,6 +122,9 @@ def make_temperature_schedule(
 ) -> TemperatureSchedule:
     """Check a temperature, or use the default if it is ``None``.
 
+    The default of an absolute temperature is for lists of 40 candidates, as in the papers. If the
+    logits of the operator grow with the list, it is proportional to the length of each list.
+
     Args:
         temperature: of the operator; ``None`` for the default.
         operator: the sorting operator.
@@ -123,11 +135,14 @@ def make_temperature_schedule(
     Raises:
         ConfigError: if the temperature is not positive.
     """
+    by_length = temperature is None and not relative and operator.grows_with_length
     if temperature is None:
         temperature = default_relative if relative else default
     if not isinstance(temperature, Annealed):
         check_temperature(temperature)
-    return TemperatureSchedule(operator=operator, temperature=temperature, relative=relative)
+    return TemperatureSchedule(
+        operator=operator, temperature=temperature, relative=relative, by_length=by_length
+    )
 
 
 def permutation_operator(name: str, *, objective: str) -> PermutationOperator:

@@ -36,7 +36,9 @@ def arf_objective(
         operator: differentiable sorting operator, a name in ``cascaderank.sorting.OPERATORS``
             that provides a permutation, not only top-k probabilities.
         temperature: temperature of the operator, positive, or
-            :class:`~cascaderank.objectives.Annealed`; 200 by default, or 1 if relative.
+            :class:`~cascaderank.objectives.Annealed`. By default 1 if relative; otherwise 200, and
+            for NeuralSort 200 in a list of 40 candidates and proportional to the number of
+            candidates in others.
         relative_temperature: whether the temperature is multiplied by the scale of the
             operator's logits in each list (spread of the scores and, for NeuralSort, length of
             the list).

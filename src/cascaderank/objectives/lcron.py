@@ -57,7 +57,9 @@ def lcron_objective(
             top k.
         operator: differentiable top-k operator, a name in ``cascaderank.sorting.OPERATORS``.
         temperature: temperature of the operator, positive, or
-            :class:`~cascaderank.objectives.Annealed`; 50 by default, or 1 if relative.
+            :class:`~cascaderank.objectives.Annealed`. By default 1 if relative; otherwise 50, and
+            for NeuralSort 50 in a list of 40 candidates and proportional to the number of
+            candidates in others.
         relative_temperature: whether the temperature is multiplied by the scale of the
             operator's logits in each list (spread of the scores and, for NeuralSort, length of
             the list).

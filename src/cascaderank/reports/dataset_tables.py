@@ -45,4 +45,6 @@ def _rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _text(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name}: {inner}" for name, inner in value.items())
     return f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -30,6 +30,17 @@ def build_cascade(settings: RunSettings, schema: FittedSchema) -> Cascade:
     return Cascade(stages, settings.quotas)
 
 
+def schema_of_stages(settings: RunSettings, schema: FittedSchema) -> FittedSchema:
+    """Return the part of a fitted schema that the stages of a run read.
+
+    Args:
+        settings: settings of the run.
+        schema: schema fitted to the training requests.
+    """
+    read = {f.name for stage in settings.stages.values() for f in schema.select(stage.features)}
+    return schema.only(read)
+
+
 def build_run_objective(settings: RunSettings, log: RequestLog) -> Objective:
     """Build the objective of a run for its stages, quotas, ground truth and levels.
 
@@ -45,7 +56,7 @@ def build_run_objective(settings: RunSettings, log: RequestLog) -> Objective:
             built.
     """
     name, options = settings.objective.name, settings.objective.options
-    levels, stages = len(log.manifest.level_names), len(settings.stages)
+    levels = len(log.manifest.level_names)
     entry_levels = options.get("entry_levels")
     if entry_levels is not None and max(entry_levels) >= levels:
         existing = f"levels 0 to {levels - 1}" if levels else "no levels"
@@ -54,7 +65,7 @@ def build_run_objective(settings: RunSettings, log: RequestLog) -> Objective:
             "use existing levels, or leave the option out"
         )
     if levels and "entry_levels" in OBJECTIVES.options(name):
-        options.setdefault("entry_levels", [t * levels // stages for t in range(stages)])
+        options.setdefault("entry_levels", entry_levels_of(settings, log))
     if levels and "exposed_level" in OBJECTIVES.options(name):
         options.setdefault("exposed_level", levels - 1)
     z = options.get("z")
@@ -67,7 +78,19 @@ def build_run_objective(settings: RunSettings, log: RequestLog) -> Objective:
         name,
         stages=list(settings.stages),
         quotas=settings.quotas,
-        ground_truth=settings.relevance.top,
-        threshold=settings.relevance.threshold,
+        ground_truth=settings.ground_truth.top,
+        threshold=settings.ground_truth.threshold,
         **options,
     )
+
+
+def entry_levels_of(settings: RunSettings, log: RequestLog) -> list[int]:
+    """Return the lowest level that each stage is trained on: as set, or evenly spaced levels.
+
+    Args:
+        settings: settings of the run.
+        log: request log with levels; only its manifest is read.
+    """
+    levels, stages = len(log.manifest.level_names), len(settings.stages)
+    given = settings.objective.options.get("entry_levels")
+    return [t * levels // stages for t in range(stages)] if given is None else list(given)

@@ -3,7 +3,8 @@
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import RunError
 from cascaderank.runs.folder import RunFolder, read_json, write_atomically
-from cascaderank.settings.run import RunSettings, read_settings
+from cascaderank.runs.recorded import recorded_settings
+from cascaderank.settings.run import RunSettings
 
 _SHOWN = 6  # number of differing settings that a message lists
 
@@ -18,13 +19,12 @@ def claim(run: RunFolder, settings: RunSettings) -> None:
     Raises:
         RunError: if the folder holds results of a run with other settings.
     """
-    text = settings.to_toml()
     if not run.begun:
-        write_atomically(run.config, text.encode())
+        write_atomically(run.config, settings.to_toml().encode())
         return
-    if run.config.read_text(encoding="utf-8") != text:
-        differences = read_settings(run.config).differences(settings)
-        shown = "; ".join(differences[:_SHOWN]) or "defaults"
+    differences = recorded_settings(run.config).differences(settings)
+    if differences:
+        shown = "; ".join(differences[:_SHOWN])
         if len(differences) > _SHOWN:
             shown += f"; and {len(differences) - _SHOWN} more"
         raise RunError(

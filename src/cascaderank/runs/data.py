@@ -11,16 +11,19 @@ from typing import final
 import numpy as np
 
 from cascaderank.data.encoding.encoded_log import EncodedLog
-from cascaderank.data.encoding.fitting import fit_schema
+from cascaderank.data.encoding.fitting import extend_schema, fit_schema
 from cascaderank.data.item_catalogue import ItemCatalogue
 from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.split import Rows, Split, split_requests
-from cascaderank.errors import ConfigError, DataError, SchemaError
+from cascaderank.errors import ConfigError, DataError, RunError, SchemaError
 from cascaderank.progress import Progress, Silent
-from cascaderank.runs.folder import scratch
+from cascaderank.runs.folder import RunFolder, scratch
+from cascaderank.runs.log_defaults import target_of
 from cascaderank.schema import FittedSchema
 from cascaderank.settings.run import RunSettings
+
+_LABELS_AT_ONCE = 1 << 24
 
 
 @final
@@ -92,6 +95,8 @@ def run_data(
     Raises:
         DataError: if the log is missing or damaged, or cannot be split as the settings require.
         SchemaError: if a stage uses a feature that the log does not have.
+        ConfigError: if ``train.start`` names a run on a log with other features.
+        RunError: if ``train.start`` is no folder of a run.
     """
     log = log or RequestLog.open(settings.data.path)
     check_log(settings, log)
@@ -103,6 +108,8 @@ def run_data(
         if str(log.path) not in message:
             message = f"{log.path}: {message}"
         raise type(error)(message) from None
+    if settings.train.start is not None:
+        schema = _extended(settings.train.start, schema)
     with encoded_data(settings, log, schema, split=split, folder=folder, progress=progress) as data:
         _check_lists(settings, data)
         yield data
@@ -115,6 +122,7 @@ def encoded_data(
     schema: FittedSchema,
     *,
     split: Split,
+    labels: bool = True,
     folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[RunData]:
@@ -125,6 +133,7 @@ def encoded_data(
         log: the request log.
         schema: schema fitted to the training requests of the run.
         split: row numbers of the training, validation and test requests.
+        labels: whether batches have labels, which need the columns of the target.
         folder: locked folder for the encoded columns, as in :func:`run_data`.
         progress: receives the progress of the encoding.
 
@@ -137,7 +146,7 @@ def encoded_data(
         encoded = EncodedLog.build(
             log,
             schema,
-            target=settings.data.target,
+            target=target_of(settings, log) if labels else None,
             folder=columns,
             history_length=settings.data.history_length,
             progress=progress.advance,
@@ -177,13 +186,46 @@ def check_log(settings: RunSettings, log: RequestLog) -> None:
         )
 
 
-def _check_lists(settings: RunSettings, data: RunData) -> None:
-    """Check that the longest list exceeds the last quota and the size of the ground truth.
+def _extended(start: Path, schema: FittedSchema) -> FittedSchema:
+    """Return the schema of the run that training starts from, with the new categories of the log.
 
     Raises:
-        DataError: if it does not, so that every cascade would have the same recall.
+        RunError: if the folder has no schema.
+        ConfigError: if the features differ.
     """
-    longest, k = int(np.diff(data.encoded.offsets).max(initial=0)), settings.relevance.top
+    path = RunFolder(start).schema
+    if not path.exists():
+        raise RunError(f"train.start: {start}: no {path.name}; name the folder of a complete run")
+    try:
+        return extend_schema(FittedSchema.load(path), schema)
+    except SchemaError as error:
+        raise ConfigError(
+            f"train.start: {start} was trained on a log with other features: {error}; prepare both "
+            "logs with the same schema"
+        ) from None
+
+
+def _check_lists(settings: RunSettings, data: RunData) -> None:
+    """Check that lists exceed the last quota and the ground truth, and that one has ground truth.
+
+    Raises:
+        DataError: if no list does, so that every cascade would have the same recall; or if no label
+            reaches the threshold.
+    """
+    labels, threshold = data.encoded.labels, settings.ground_truth.threshold
+    if threshold is not None and labels is not None and len(labels):
+        highest = max(
+            float(labels[first : first + _LABELS_AT_ONCE].max())
+            for first in range(0, len(labels), _LABELS_AT_ONCE)
+        )
+        if highest < threshold:
+            given = settings.relevance.threshold
+            rule = "labels above 0" if given is None else f"relevance.threshold = {given:g}"
+            raise DataError(
+                f"{data.log.path}: no candidate is ground truth: {rule}, and the highest label is "
+                f"{highest:g}; set a lower relevance.threshold, or another data.target"
+            )
+    longest, k = int(np.diff(data.encoded.offsets).max(initial=0)), settings.ground_truth.top
     reasons = []
     if k is not None and k >= longest:
         reasons.append(f"relevance.top is {k}, so all candidates are ground truth")

@@ -4,18 +4,25 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
+import polars as pl
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from cascaderank.cascade import Cascade
+from cascaderank.data.encoding.encoder import Encoder
 from cascaderank.errors import CascadeRankError, RunError
-from cascaderank.runs.build import build_cascade
+from cascaderank.runs.build import build_cascade, schema_of_stages
 from cascaderank.runs.folder import RunFolder
+from cascaderank.runs.frames import Frame, as_polars, like
+from cascaderank.runs.recorded import recorded_settings
+from cascaderank.runs.score_frame import ScoredFrame, score_frame
 from cascaderank.schema import FittedSchema
-from cascaderank.settings.run import RunSettings, read_settings
+from cascaderank.selection import check_size
+from cascaderank.settings.run import RunSettings
 
 
 @final
@@ -36,6 +43,59 @@ class TrainedRun:
     def quotas(self) -> tuple[int, ...]:
         """Number of candidates that each stage keeps, first stage first."""
         return self.settings.quotas
+
+    def score(self, frame: Frame) -> Frame:
+        """Score candidates by every stage, and run the cascade on them.
+
+        Args:
+            frame: raw columns in a polars frame, a pandas frame (2.2 or later) or an Arrow table,
+                in one of two layouts: one row per request, with a list per item feature; or one
+                row per candidate, with the id of the request in ``request_id``. Needed are the
+                features that stages read; others are ignored. Labels are not needed. A category
+                that training did not have is out of vocabulary (code 0).
+
+        Returns:
+            The rows of the frame, in their order, with additional columns: ``score/STAGE`` and
+            ``alive/STAGE`` (whether the stage and all before it keep the candidate) of each stage,
+            ``rank`` in the final list (from 1; null if a stage cut the candidate) and
+            ``stage_reached`` (name of the last stage that received the candidate). With one row
+            per request, these are lists, too. Of equal scores the earlier candidate wins.
+
+        Raises:
+            SchemaError: if a feature is missing or has another type; the message names it.
+            DataError: if the frame is of another type, lists of a request differ in length, or
+                numbers are not finite.
+        """
+        return like(self._scored(as_polars(frame)).frame, frame, same_rows=True)
+
+    def rank(self, frame: Frame, top: int | None = None) -> Frame:
+        """Return the final list of each request.
+
+        Args:
+            frame: raw columns, as in :meth:`score`.
+            top: maximum length of a list; default: the quota of the last stage.
+
+        Returns:
+            One row per candidate that no stage cut, best first inside each request, requests in
+            the order of their first rows: the columns of the frame and those of :meth:`score`. If
+            the frame has one row per request, lists with one value per candidate become values,
+            and ``request_id`` is the number of the row if the frame has none.
+
+        Raises:
+            ConfigError: if ``top`` is not a positive integer.
+            SchemaError: see :meth:`score`.
+            DataError: see :meth:`score`.
+        """
+        if top is not None:
+            check_size(top, "top")
+        return like(self._scored(as_polars(frame)).final_lists(top), frame)
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return Encoder(schema_of_stages(self.settings, self.schema))
+
+    def _scored(self, frame: pl.DataFrame) -> ScoredFrame:
+        return score_frame(frame, self.cascade, self._encoder, self.settings, self.schema)
 
     def __getitem__(self, index: int) -> Any:
         """Return cascade, schema or settings, by the position they had in the tuple of 0.1."""
@@ -76,7 +136,7 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
             "finish it with `cascaderank train`"
         )
     try:
-        settings, schema = read_settings(run.config), FittedSchema.load(run.schema)
+        settings, schema = recorded_settings(run.config), FittedSchema.load(run.schema)
         cascade = build_cascade(settings, schema)
         cascade.load_state_dict(load_file(run.weights))
     except (CascadeRankError, RuntimeError, SafetensorError, OSError) as error:

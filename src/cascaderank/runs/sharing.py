@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cascaderank.data.encoding.column_blocks import Table
 from cascaderank.data.encoding.encoded_log import EncodedLog
+from cascaderank.data.encoding.value_lists import ValueLists
 from cascaderank.data.log.manifest import Manifest
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.split import Split
@@ -19,7 +20,7 @@ from cascaderank.runs.data import RunData
 from cascaderank.runs.folder import read_json, write_atomically
 from cascaderank.schema import FittedSchema
 
-_COLUMNS = ("labels", "levels", "feedback", "days")
+_COLUMNS = ("labels", "levels", "feedback", "weights", "days")
 
 
 def share(data: RunData) -> Path:
@@ -55,6 +56,8 @@ def share(data: RunData) -> Path:
             "history": arrays.table(Table.of(encoded.history, encoded.sequences)),
             "history_offsets": arrays.described(encoded.history_offsets),
             "sequences": dict(encoded.sequences),
+            "item_lists": {n: arrays.lists(v) for n, v in encoded.item_lists.items()},
+            "request_lists": {n: arrays.lists(v) for n, v in encoded.request_lists.items()},
             **arrays.described({name: getattr(encoded, name) for name in _COLUMNS}),
         },
     }
@@ -81,6 +84,8 @@ def open_shared(path: str | os.PathLike[str]) -> RunData:
             history=_table(encoded["history"]),
             history_offsets=_mapped(encoded["history_offsets"]),
             sequences=encoded["sequences"],
+            item_lists={n: _lists(v) for n, v in encoded["item_lists"].items()},
+            request_lists={n: _lists(v) for n, v in encoded["request_lists"].items()},
             **_mapped({name: encoded[name] for name in _COLUMNS}),
         ),
         schema=FittedSchema.model_validate(content["schema"]),
@@ -118,6 +123,10 @@ class _Arrays:
         blocks = [[list(names), self.describe(block)] for names, block in table.blocks.items()]
         return {"names": list(table), "blocks": blocks}
 
+    def lists(self, lists: ValueLists) -> dict[str, Any]:
+        arrays = {"offsets": lists.offsets, "values": lists.values}
+        return {"width": lists.width, **self.described(arrays)}
+
 
 def _array(described: list[Any]) -> NDArray[Any]:
     file, dtype, shape = described
@@ -133,3 +142,8 @@ def _mapped(described: Mapping[str, list[Any] | None]) -> dict[str, Any]:
 def _table(described: Mapping[str, Any]) -> Table:
     blocks = {tuple(names): _array(block) for names, block in described["blocks"]}
     return Table(blocks, tuple(described["names"]))
+
+
+def _lists(described: Mapping[str, Any]) -> ValueLists:
+    arrays = {name: described[name] for name in ("offsets", "values")}
+    return ValueLists(**_mapped(arrays), width=described["width"])

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import Field, model_validator
@@ -25,6 +25,9 @@ from cascaderank.settings.schedule import Schedule
 from cascaderank.stages import STAGES
 from cascaderank.tensors import check_quotas
 
+Positive = Annotated[int, Field(ge=1)]
+_SMALLEST = 2.0**-126  # of the normal numbers of float32, the type of labels
+
 
 def raise_for_options(registry: Registry[Any], name: str, options: Mapping[str, object]) -> None:
     """Check the options of a registered component.
@@ -41,9 +44,10 @@ class DataSettings(Settings):
     """Request log, labels, split and histories."""
 
     path: Path = Field(description="Folder of the request log, see `cascaderank prepare`.")
-    target: TargetSettings = Field(
-        "funnel",
-        description="Definition of the labels: a name, or a table with a label z for each level.",
+    target: TargetSettings | None = Field(
+        None,
+        description="Definition of the labels: a name, or a table with a label z for each level; "
+        "default: funnel for a log with levels, label for one with labels alone.",
     )
     split: SplitSettings = Field(
         RequestSplit(), description="Split into training, validation and test requests."
@@ -63,7 +67,11 @@ class DataSettings(Settings):
 
 
 class RelevanceSettings(Settings):
-    """Ground truth: the candidates with the highest labels, or with labels above a threshold."""
+    """Ground truth: the candidates with the highest labels, or with labels above a threshold.
+
+    With both ``top`` and ``threshold``, the candidates with the highest labels among those that
+    reach the threshold.
+    """
 
     top: int | None = Field(
         None, ge=1, description="Number k of candidates per list, those with the highest labels."
@@ -71,12 +79,17 @@ class RelevanceSettings(Settings):
     threshold: float | None = Field(
         None, description="Smallest label of the ground truth; any number of candidates per list."
     )
+    include_zero: bool = Field(
+        default=False,
+        description="Whether candidates with label 0 can be ground truth where fewer than top "
+        "have a higher label. Applies to the targets label and feedback; of others, every "
+        "candidate can be.",
+    )
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
-        if (self.top is None) == (self.threshold is None):
-            given = "neither" if self.top is None else "both"
-            raise ValueError(f"give one of top and threshold; got {given}")
+    def _top_or_threshold(self) -> Self:
+        if self.top is None and self.threshold is None:
+            raise ValueError("give top, threshold or both; got neither")
         return self
 
 
@@ -119,13 +132,17 @@ class ObjectiveSettings(Choice):
 class TrainSettings(Settings):
     """Length of training, batches, optimizer, schedule and device."""
 
-    epochs: int = Field(
-        10,
-        ge=1,
+    epochs: Positive | Literal["auto"] = Field(
+        "auto",
         description="Maximum number of passes over the training requests, in total or, if the "
-        "schedule has phases that do not repeat, for each phase without a length.",
+        'schedule has phases that do not repeat, for each phase without a length; "auto": by '
+        "number of steps, see docs/training.md.",
     )
-    batch_size: int = Field(64, ge=1, description="Number of requests per step.")
+    batch_size: Positive | Literal["auto"] = Field(
+        "auto",
+        description='Number of requests per step; "auto": 4 to 64, so that an epoch has at least '
+        "16 steps.",
+    )
     order: Order = Field(
         "shuffled",
         description='Order of the requests: "shuffled", or "days": days in chronological order, '
@@ -138,7 +155,14 @@ class TrainSettings(Settings):
     prefetch: int = Field(
         0, ge=0, description="Number of batches that a background thread builds in advance."
     )
-    learning_rate: float = Field(1e-3, gt=0, lt=10, description="Learning rate.")
+    learning_rate: float = Field(
+        0.01, gt=0, lt=10, description="Learning rate, at the start if it decays."
+    )
+    decay: Literal["auto", "linear", "none"] = Field(
+        "auto",
+        description='Decay of the learning rate; "linear": to 0 over the steps of each phase of '
+        'the schedule; "auto": linear if the number of epochs is auto, none otherwise.',
+    )
     weight_decay: float = Field(
         0.0, ge=0, description="Coefficient of decoupled weight decay, as in AdamW."
     )
@@ -150,10 +174,10 @@ class TrainSettings(Settings):
     clip_norm: float = Field(
         10.0, gt=0, description="Maximum norm of the gradient; a longer one is scaled down to it."
     )
-    patience: int = Field(
-        3,
-        ge=1,
-        description="Number of epochs without a better validation value after which training ends.",
+    patience: Positive | Literal["auto"] = Field(
+        "auto",
+        description="Number of epochs without a better validation value after which training ends; "
+        '"auto": at least 3 epochs and 150 steps.',
     )
     candidates: CandidateSettings | None = Field(
         None, description="Sampling of the training candidates; default: all logged candidates."
@@ -253,8 +277,8 @@ class RunSettings(Settings):
                 self.objective.name,
                 stages=list(self.stages),
                 quotas=self.quotas,
-                ground_truth=self.relevance.top,
-                threshold=self.relevance.threshold,
+                ground_truth=self.ground_truth.top,
+                threshold=self.ground_truth.threshold,
                 **self.objective.options,
             )
             self.train.schedule.plans(tuple(self.stages), objective.terms)
@@ -276,6 +300,18 @@ class RunSettings(Settings):
                 "sampling probability it corrects for; set train.candidates.pool"
             )
         return self
+
+    @property
+    def ground_truth(self) -> RelevanceSettings:
+        """Ground truth of the run: ``relevance``, with a threshold if label 0 is excluded.
+
+        The threshold is then the smallest normal number of float32.
+        """
+        given = self.relevance
+        graded = self.data.target in ("label", "feedback")
+        if given.threshold is not None or given.include_zero or not graded:
+            return given
+        return given.model_copy(update={"threshold": _SMALLEST})
 
     @property
     def quotas(self) -> tuple[int, ...]:

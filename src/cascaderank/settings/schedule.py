@@ -196,6 +196,9 @@ class Timetable:
         >>> table = Timetable(phases, repeats=True, epochs=3, batches=4)
         >>> [table.phase_at(step) for step in range(table.steps)]
         [0, 0, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1]
+        >>> table = Timetable(phases, repeats=False, epochs=3, batches=4)
+        >>> [table.progress_at(step) for step in range(table.steps)]
+        [0.0, 0.5, 0.0, 0.25, 0.5, 0.75]
     """
 
     def __init__(
@@ -217,6 +220,17 @@ class Timetable:
     def changes(self, step: int) -> bool:
         """Whether a step starts a phase other than the first, in a schedule without repetition."""
         return not self._repeats and step in self._ends[:-1]
+
+    def progress_at(self, step: int) -> float:
+        """Return the fraction of the phase that is completed before a step, in [0, 1).
+
+        If the phases repeat, the fraction of all steps.
+        """
+        if self._repeats:
+            return step / self.steps
+        phase = self.phase_at(step)
+        start = self._ends[phase - 1] if phase else 0
+        return (step - start) / (self._ends[phase] - start)
 
     def is_final(self, step: int) -> bool:
         """Whether a step is in the last phase, or the phases repeat."""

@@ -133,10 +133,11 @@ def _check_name(schema: Schema, name: str, role: Role, what: str) -> None:
             f"{abridged(schema.names)}"
         )
     feature = schema[name]
-    if feature.role is not role or feature.kind is not Kind.CATEGORICAL:
+    if feature.role is not role or feature.kind is not Kind.CATEGORICAL or feature.several:
         raise ConfigError(
-            f"data.{what} must be a categorical feature of the {role}; got '{feature.name}', a "
-            f"{feature.kind} feature of the {feature.role}"
+            f"data.{what} must be a categorical feature of the {role} with one value; got "
+            f"'{feature.name}', a {feature.kind} feature of the {feature.role}"
+            f"{' with several' if feature.several else ''}"
         )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from cascaderank.data.encoding.hashing import hashed
+from cascaderank.data.log.manifest import ITEM
 from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
 from cascaderank.data.split import split_requests
 from cascaderank.errors import DataError
@@ -107,6 +108,7 @@ def simulate(
         started = time.monotonic()
         positives = _write(writer, settings, population, teachers, seen, progress)
         writer.write_catalogue(population.items)
+        writer.extra[ITEM] = population.item
         requests = population.users.height * (2 + settings.funnel.requests)
         kind = "semi-synthetic" if semi else "observed"
         writer.extra["simulation"] = {

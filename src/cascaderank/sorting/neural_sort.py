@@ -37,6 +37,8 @@ class NeuralSort(PermutationOperator):
     Source: Grover et al. 2019 (arXiv 1903.08850), equation 5.
     """
 
+    grows_with_length = True
+
     def log_permutation(self, scores: Tensor, *, temperature: Tensor, mask: Tensor) -> Tensor:
         """Return ``[..., rank, list]``; see :class:`PermutationOperator`."""
         unit, gain = scale_lists(scores, temperature, mask)

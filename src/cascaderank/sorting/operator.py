@@ -1,7 +1,7 @@
 """Interface of the differentiable sorting operators, and their registry."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -35,6 +35,9 @@ class Operator(ABC):
     return any finite value; the functions of :mod:`cascaderank.sorting` replace these by the exact
     values.
     """
+
+    grows_with_length: ClassVar[bool] = False
+    """Whether the logits are proportional to the number of candidates, as those of NeuralSort."""
 
     @abstractmethod
     def log_top_k(

@@ -44,7 +44,7 @@ class LookUps:
 
 
 def multiply_adds(
-    stage: nn.Module, features: Schema | Sequence[Feature], *, history: int = 50
+    stage: nn.Module, features: Schema | Sequence[Feature], *, history: int = 50, values: int = 3
 ) -> MultiplyAdds:
     """Count the multiply-adds with which a stage scores a request.
 
@@ -55,6 +55,7 @@ def multiply_adds(
         stage: the stage; counted in evaluation mode, without sampled gates and dropout.
         features: at least the features that the stage reads.
         history: number of entries of every history.
+        values: number of values of every feature with several categories.
 
     Examples:
         >>> from cascaderank.schema import FittedSchema
@@ -70,12 +71,12 @@ def multiply_adds(
 
     Source: this project; counted by PyTorch's FlopCounterMode.
     """
-    products, _ = _counted(stage, features, history)
+    products, _ = _counted(stage, features, history, values)
     return MultiplyAdds(*products)
 
 
 def look_ups(
-    stage: nn.Module, features: Schema | Sequence[Feature], *, history: int = 50
+    stage: nn.Module, features: Schema | Sequence[Feature], *, history: int = 50, values: int = 3
 ) -> LookUps:
     """Count the rows of embeddings that a stage reads to score a request.
 
@@ -86,6 +87,7 @@ def look_ups(
         stage: the stage; counted in evaluation mode.
         features: at least the features that the stage reads.
         history: number of entries of every history.
+        values: number of values of every feature with several categories.
 
     Examples:
         >>> from cascaderank.schema import FittedSchema
@@ -101,12 +103,12 @@ def look_ups(
 
     Source: this project.
     """
-    _, rows = _counted(stage, features, history)
+    _, rows = _counted(stage, features, history, values)
     return LookUps(*rows)
 
 
 def _counted(
-    stage: nn.Module, features: Schema | Sequence[Feature], history: int
+    stage: nn.Module, features: Schema | Sequence[Feature], history: int, values: int
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return multiply-adds and look-ups, each per request and per candidate."""
     from torch.utils.flop_counter import FlopCounterMode  # slow to import, and rarely used
@@ -124,7 +126,7 @@ def _counted(
         for candidates in (1, 2):
             counter = FlopCounterMode(display=False, custom_mapping=_COUNTED)
             with torch.no_grad(), counter:
-                functional_call(stage, state, (_shapes(members, candidates, history),))
+                functional_call(stage, state, (_shapes(members, candidates, history, values),))
             counts = counter.get_flop_counts().get("Global", {})
             looked_up = counts.get(torch.ops.aten.embedding, 0)
             products.append((counter.get_total_flops() - looked_up) // 2)
@@ -152,14 +154,16 @@ _COUNTED = {torch.ops.aten.mv: _flops_of_vector, torch.ops.aten.embedding: _rows
 """Counts that PyTorch does not have by default: matrix-vector products, and look-ups."""
 
 
-def _shapes(features: Sequence[Feature], candidates: int, history: int) -> RequestBatch:
+def _shapes(
+    features: Sequence[Feature], candidates: int, history: int, values: int
+) -> RequestBatch:
     """Return a batch of one request on the meta device."""
     shape = {Role.REQUEST: (1,), Role.ITEM: (1, candidates), Role.HISTORY: (1, history)}
 
     def columns(role: Role) -> dict[str, Tensor]:
         return {
             f.name: torch.empty(
-                shape[role],
+                (*shape[role], f.width or values) if f.several else shape[role],
                 dtype=torch.int64 if f.kind is Kind.CATEGORICAL else torch.float32,
                 device="meta",
             )

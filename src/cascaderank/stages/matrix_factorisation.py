@@ -1,7 +1,7 @@
 """Matrix factorisation: one vector per user, one vector per item."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import torch
@@ -22,8 +22,9 @@ class MatrixFactorisation(nn.Module):
     """Score a candidate by the cosine of its vector and the request's vector, times a scale.
 
     With the ids of the user and of the item as features, this is matrix factorisation with
-    normalised vectors. The vectors of several features are summed: a category has an embedding, a
-    number multiplies a vector, and a history is the mean of its entries.
+    normalised vectors. The vectors of several features are summed: a category has an embedding,
+    several categories the one that they are pooled to, a number multiplies a vector, and a history
+    is the mean of its entries.
 
     Args:
         schema: schema fitted to the training requests.
@@ -63,8 +64,9 @@ class MatrixFactorisation(nn.Module):
         # In the output of the embedder, the features of one sequence are adjacent.
         sequences = list(dict.fromkeys(f.sequence for f in of[Role.HISTORY]))
         history = [f for name in sequences for f in of[Role.HISTORY] if f.sequence == name]
-        self.of_request = _factors([*of[Role.REQUEST], *history], dim)
-        self.of_item = _factors(of[Role.ITEM], dim)
+        fields = {**self.embedder.request_fields, **self.embedder.item_fields}
+        self.of_request = _factors([*of[Role.REQUEST], *history], fields, dim)
+        self.of_item = _factors(of[Role.ITEM], fields, dim)
         log_scale = torch.tensor(math.log(scale))
         self.log_scale = nn.Parameter(log_scale) if learn_scale else None
         self._scale, self._normalise = scale, normalise
@@ -87,10 +89,6 @@ class MatrixFactorisation(nn.Module):
             return torch.einsum("bd,bld->bl", request, items)
 
 
-def _factors(features: Sequence[Feature], dim: int) -> Factors:
+def _factors(features: Sequence[Feature], fields: Mapping[str, int], dim: int) -> Factors:
     categories = [f.kind is Kind.CATEGORICAL for f in features]
-    widths = [
-        dim if category else 2 if feature.missing else 1
-        for category, feature in zip(categories, features, strict=True)
-    ]
-    return Factors(categories, widths, dim=dim)
+    return Factors(categories, [fields[f.name] for f in features], dim=dim)

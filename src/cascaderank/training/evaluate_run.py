@@ -1,18 +1,11 @@
 """Evaluate a trained cascade: on requests of its run, or a complete run on any data set."""
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import torch
 
 from cascaderank.cascade import Cascade
-from cascaderank.data.encoding.encoder import check_same_features
-from cascaderank.data.log.request_log import RequestLog
-from cascaderank.data.split import Rows, Split, split_requests
+from cascaderank.data.split import Rows
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.evaluation import (
     CatalogueReport,
@@ -23,14 +16,12 @@ from cascaderank.evaluation import (
 )
 from cascaderank.evaluation.item_retrieval import EXACT
 from cascaderank.progress import Progress, Silent
-from cascaderank.runs.data import RunData, encoded_data
-from cascaderank.runs.folder import read_json
-from cascaderank.runs.load import TrainedRun, load_run
+from cascaderank.runs.data import RunData
+from cascaderank.runs.load import load_run
+from cascaderank.runs.parts import Part, part_of
 from cascaderank.runs.seeding import pick_device
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.retrieval import ItemRetrieval
-
-Part = Literal["auto", "all", "train", "validation", "test"]
 
 
 def evaluate_rows(
@@ -60,8 +51,8 @@ def evaluate_rows(
     report = evaluate(
         cascade,
         loader,
-        k=settings.relevance.top,
-        threshold=settings.relevance.threshold,
+        k=settings.ground_truth.top,
+        threshold=settings.ground_truth.threshold,
         device=device,
         metrics=settings.evaluation.metrics,
         bootstrap=settings.evaluation.bootstrap if bootstrap is None else bootstrap,
@@ -107,7 +98,7 @@ def evaluate_run(
         changes["relevance"] = {"threshold": threshold}
     run = load_run(folder)
     settings, device = run.settings.changed(changes), pick_device(run.settings.train.device)
-    with _opened(run, settings, Path(dataset), part, progress) as (data, part, rows):
+    with part_of(run, dataset, part, settings=settings, progress=progress) as (data, part, rows):
         cascade = run.cascade.to(device)
         report = evaluate_rows(settings, cascade, data, rows, device=device, progress=progress)
     return part, report
@@ -144,7 +135,7 @@ def evaluate_run_catalogue(
     """
     run = load_run(folder)
     device = pick_device(run.settings.train.device)
-    with _opened(run, run.settings, Path(dataset), part, progress) as (data, part, rows):
+    with part_of(run, dataset, part, progress=progress) as (data, part, rows):
         retrieval = ItemRetrieval(run.settings, data, device)
         report = retrieval.evaluate(run.cascade.to(device), rows, stage=stage, index=index)
     return part, report
@@ -190,7 +181,7 @@ def run_importance(
         )
     if seed < 0:
         raise ConfigError(f"seed must be at least 0; got {seed}")
-    with _opened(run, settings, Path(dataset), part, progress) as (data, part, rows):
+    with part_of(run, dataset, part, progress=progress) as (data, part, rows):
         loader = data.loader(rows)
         progress.start("permuting", loader.batches_per_epoch)
         importance = permutation_importance(
@@ -201,8 +192,8 @@ def run_importance(
                 for name, own in stages.items()
                 if stage in (None, name)
             },
-            k=settings.relevance.top,
-            threshold=settings.relevance.threshold,
+            k=settings.ground_truth.top,
+            threshold=settings.ground_truth.threshold,
             repeats=repeats,
             seed=seed,
             device=device,
@@ -210,34 +201,3 @@ def run_importance(
         )
         progress.stop()
     return part, importance
-
-
-@contextmanager
-def _opened(
-    run: TrainedRun,
-    settings: RunSettings,
-    dataset: Path,
-    part: Part,
-    progress: Progress | None,
-) -> Iterator[tuple[RunData, Part, Rows]]:
-    """Open and encode a data set for a run; yield it with the part and its row numbers.
-
-    The training rows of the data are the requests that the run was trained on, so that a data set
-    other than that of the run has none.
-    """
-    log = RequestLog.open(dataset)
-    check_same_features(run.schema, log.schema, where=str(log.path))
-    report: Mapping[str, dict[str, object]] = read_json(run.folder.report)
-    is_own = report["dataset"]["fingerprint"] == log.fingerprint
-    if part == "auto":
-        part = "test" if is_own else "all"
-    all_rows = np.arange(log.manifest.requests, dtype=np.int64)
-    no_rows = all_rows[:0]
-    split = Split(train=no_rows, validation=no_rows, test=all_rows)
-    if is_own or part != "all":
-        split = split_requests(log, settings.data.split)
-    rows = all_rows if part == "all" else getattr(split, part)
-    if not is_own:
-        split = Split(train=no_rows, validation=split.validation, test=split.test)
-    with encoded_data(settings, log, run.schema, split=split, progress=progress) as data:
-        yield data, part, rows

@@ -19,6 +19,7 @@ from cascaderank.evaluation.item_retrieval import (
     liked_before,
 )
 from cascaderank.runs.data import RunData
+from cascaderank.runs.log_defaults import target_of
 from cascaderank.schema import Role
 from cascaderank.settings.run import RunSettings
 from cascaderank.stages import VectorStage
@@ -78,7 +79,7 @@ class ItemRetrieval:
     def random_label(self) -> float:
         """Return the label of a random item: lowest level, no feedback."""
         nothing = dict.fromkeys(("level", "position", "label", "feedback"), np.zeros(1, np.int64))
-        return float(labels_of(self._settings.data.target, nothing)[0])
+        return float(labels_of(target_of(self._settings, self._data.log), nothing)[0])
 
     def decider(self, cascade: Cascade) -> Callable[[], float] | None:
         """Return a function that computes the validation metric of ``catalogue.decides``.
@@ -153,8 +154,8 @@ class ItemRetrieval:
             stage,
             data.loader(rows),
             data.items,
-            k=settings.relevance.top,
-            threshold=settings.relevance.threshold,
+            k=settings.ground_truth.top,
+            threshold=settings.ground_truth.threshold,
             cutoffs=catalogue.cutoffs,
             user=catalogue.user,
             device=self._device,
@@ -168,7 +169,7 @@ class ItemRetrieval:
         ``catalogue.leaves_out``; by default, those that are ground truth. ``None`` if the settings
         name no feature that identifies users.
         """
-        catalogue, relevance = self._settings.catalogue, self._settings.relevance
+        catalogue, relevance = self._settings.catalogue, self._settings.ground_truth
         if catalogue is None or catalogue.user is None:
             return None
         k, threshold = relevance.top, relevance.threshold

@@ -34,6 +34,9 @@ class RunResult:
     peak_memory: int | None
     """Peak memory of that session in bytes, see :class:`~cascaderank.training.memory.PeakMemory`;
     ``None`` if it could not be measured."""
+    warnings: tuple[str, ...] = ()
+    """Settings that do not fit the data, and signs that training did not succeed; see
+    :mod:`cascaderank.training.run_warnings`."""
 
 
 def read_result(run: RunFolder) -> RunResult:
@@ -63,6 +66,7 @@ def read_result(run: RunFolder) -> RunResult:
         validation=training[key],
         seconds=training["seconds"],
         peak_memory=training.get("peak_memory_bytes"),
+        warnings=tuple(report.get("warnings", ())),
     )
 
 
@@ -113,6 +117,7 @@ def write_result(
                 "seconds": round(result.seconds, 3),
                 "peak_memory_bytes": result.peak_memory,
             },
+            "warnings": list(result.warnings),
             "test": report.to_json(),
             **({} if search is None else {"catalogue": search.to_json()}),
         },

@@ -16,13 +16,16 @@ from cascaderank.runs.data import RunData, run_data
 from cascaderank.runs.environment import environment
 from cascaderank.runs.folder import RunFolder, locked, write_atomically, write_json
 from cascaderank.runs.load import load_run
+from cascaderank.runs.log_defaults import resolved
 from cascaderank.runs.seeding import deterministic, pick_device
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.domain_checks import check_domains
 from cascaderank.training.evaluate_run import evaluate_rows
+from cascaderank.training.length import batch_size_of
 from cascaderank.training.memory import PeakMemory
 from cascaderank.training.retrieval import ItemRetrieval
 from cascaderank.training.run_result import RunResult, read_result, write_result
+from cascaderank.training.run_warnings import data_warnings, result_warnings
 from cascaderank.training.trainer import Trainer
 from cascaderank.training.warm_start import warm_start
 
@@ -55,10 +58,11 @@ def train_run(
         ConfigError: if the cascade or the objective cannot be built.
     """
     progress = progress or Silent()
+    log = data.log if data else RequestLog.open(settings.data.path)
+    settings = resolved(settings, log)
     run = RunFolder(Path(folder))
     with locked(run.path):
         claim(run, settings)
-        log = data.log if data else RequestLog.open(settings.data.path)
         check_same_data(run, log)
         if run.complete:
             return read_result(run)
@@ -93,6 +97,10 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
         validation=state.best if state.best >= 0 else None,
         seconds=seconds,
         peak_memory=peak,
+        warnings=(
+            *data_warnings(settings, data),
+            *result_warnings(settings, data, cascade, report, state, trainer.length),
+        ),
     )
     result = write_result(result, settings, cascade, data, state, search)
     run.checkpoint.unlink(missing_ok=True)
@@ -131,17 +139,18 @@ def build_trainer(
         train=RequestLoader(
             data.encoded,
             data.split.train,
-            batch_size=train.batch_size,
+            batch_size=batch_size_of(train, len(data.split.train)),
             seed=train.seed,
             order=train.order,
             bucketing=train.bucketing,
+            weighted=True,
             prefetch=train.prefetch,
             pin_memory=device.type == "cuda",
             sampler=retrieval.sampler(),
             random_label=retrieval.random_label(),
         ),
         validation=data.loader(data.split.validation),
-        relevance=settings.relevance,
+        relevance=settings.ground_truth,
         decides=retrieval.decider(cascade),
         settings=train,
         folder=folder,

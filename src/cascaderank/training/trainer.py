@@ -22,6 +22,7 @@ from cascaderank.runs.seeding import random_state, set_random_state
 from cascaderank.settings.run import RelevanceSettings, TrainSettings
 from cascaderank.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from cascaderank.training.forward import build_forward
+from cascaderank.training.length import training_length
 from cascaderank.training.optimizer import Optimizers, build_optimizer
 from cascaderank.training.scheduler import Scheduler, reached
 
@@ -34,7 +35,9 @@ class Trainer:
 
     The validation value is computed at the end of each epoch: by default, the joint recall of the
     validation requests. Training ends after ``settings.epochs`` epochs, or after
-    ``settings.patience`` epochs without a better value.
+    ``settings.patience`` epochs without a better value; see
+    :func:`~cascaderank.training.length.training_length` for their defaults, and for the decay of
+    the learning rate.
 
     If the schedule has phases (see ``docs/schedules.md``), each phase starts from the best weights
     of the previous one, selected by the joint recall of the stages trained so far. Patience applies
@@ -88,11 +91,12 @@ class Trainer:
         self._progress = progress or Silent()
         self._forward = build_forward(self.cascade, settings, self.device)
         self._optimizer = build_optimizer(self.cascade, self.objective, settings)
+        self.length = training_length(settings, train.batches_per_epoch)
         self._scheduler = Scheduler(
             settings.schedule,
             self.cascade,
             self.objective,
-            epochs=settings.epochs,
+            epochs=self.length.epochs,
             batches=train.batches_per_epoch,
         )
         self._timetable = self._scheduler.timetable
@@ -177,6 +181,10 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         out.total.backward()  # type: ignore[no-untyped-call]
         self._optimizer.clip(self._settings.clip_norm)
+        if self.length.decays:
+            remaining = 1 - self._timetable.progress_at(self._state.step)
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._settings.learning_rate * remaining
         self._optimizer.step()
         return out
 
@@ -231,7 +239,7 @@ class Trainer:
         without_improvement = state.epoch - state.best_epoch
         cycle = -(-self._timetable.cycle // self._train.batches_per_epoch)
         out_of_patience = self._timetable.is_final(last_step) and without_improvement >= max(
-            self._settings.patience, cycle
+            self.length.patience, cycle
         )
         state.stopped = state.step >= self._timetable.steps or out_of_patience
         state.epoch, state.batch, state.sums, state.counts = state.epoch + 1, 0, {}, {}

@@ -1,6 +1,10 @@
 """Warm start: initialise a cascade from the weights of a complete run."""
 
+import torch
+from torch import Tensor, nn
+
 from cascaderank.cascade import Cascade
+from cascaderank.data.encoding.fitting import extend_schema
 from cascaderank.errors import ConfigError
 from cascaderank.runs.load import TrainedRun
 from cascaderank.schema import FittedSchema
@@ -10,6 +14,10 @@ from cascaderank.stages.fscd import FSCD
 
 def warm_start(cascade: Cascade, schema: FittedSchema, source: TrainedRun) -> None:
     """Initialise a cascade with the weights of a complete run.
+
+    The vocabularies of ``schema`` may have more categories than those of the run, behind the same
+    ones (see :func:`~cascaderank.data.encoding.fitting.extend_schema`). Embeddings of the new
+    categories keep their random initialisation.
 
     A ``fscd`` stage without gates takes the weights of its own fields from a ``fscd`` stage with
     gates. A ``cold`` stage without gates takes no weights from one with gates: it is trained from
@@ -25,10 +33,10 @@ def warm_start(cascade: Cascade, schema: FittedSchema, source: TrainedRun) -> No
             parameters.
     """
     path = source.folder.path
-    if source.schema != schema:
+    if extend_schema(source.schema, schema) != schema:
         raise ConfigError(
-            f"train.start: {path} has other features or vocabularies than this run; start from a "
-            "run on the same data set with the same split"
+            f"train.start: {path} has other vocabularies than the data of this run; set "
+            "train.start of all methods, or start from a run on the same data set and split"
         )
     for name, stage in cascade.stages.items():
         if name not in source.cascade.stages:
@@ -44,9 +52,21 @@ def warm_start(cascade: Cascade, schema: FittedSchema, source: TrainedRun) -> No
             embedder = stage.embedder
             saved = saved.reduced([*embedder.request_fields, *embedder.item_fields])
         try:
-            stage.load_state_dict(saved.state_dict())
+            stage.load_state_dict(_with_new_rows(saved, stage))
         except RuntimeError:
             raise ConfigError(
                 f"train.start: stage '{name}' of {path} has other parameters than that of this "
                 "run; start from a run whose stages have the same models and options"
             ) from None
+
+
+def _with_new_rows(saved: nn.Module, stage: nn.Module) -> dict[str, Tensor]:
+    """Return the state of the saved stage, with the new rows of larger embedding tables."""
+    state: dict[str, Tensor] = dict(saved.state_dict())
+    for name, module in stage.named_modules():
+        key = f"{name}.weight" if name else "weight"
+        if isinstance(module, nn.Embedding) and key in state:
+            old, new = state[key], module.weight.detach()
+            if len(old) < len(new) and old.shape[1:] == new.shape[1:]:
+                state[key] = torch.cat([old.to(new.device), new[len(old) :]])
+    return state

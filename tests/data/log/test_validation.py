@@ -248,3 +248,12 @@ def test_arrays_of_fixed_length_are_lists():
     frame = shop_frame(3).filter(pl.col("request_id") == "r0001")
     out = checked(frame.with_columns(pl.col("price").list.to_array(2)))
     assert out["price"].to_list() == frame["price"].to_list()
+
+
+@pytest.mark.parametrize("keys", [["d1", "d2"], [7, 9]])
+def test_item_keys_are_strings_or_integers_and_no_feature(keys):
+    check = FrameCheck(Schema(features=()), ())
+    frame = pl.DataFrame({"request_id": ["a"], "item_key": [keys]})
+    assert check(frame)["item_key"].to_list() == [keys]
+    with pytest.raises(DataError, match=r"null values: item_key \(1 of 2\)"):
+        check(pl.DataFrame({"request_id": ["b"], "item_key": [[keys[0], None]]}))

@@ -42,7 +42,7 @@ def read(tmp_path, *paths, **options):
 
 def matrix(frame):
     """Labels and dense values of all candidates, null as NaN."""
-    names = [c for c in frame.columns if c not in ("request_id", "label")]
+    names = [c for c in frame.columns if c not in ("request_id", "label", "item_key")]
     values = [frame[n].explode().cast(pl.Float32).to_numpy() for n in names]
     return frame["label"].explode().to_numpy(), np.stack(values, axis=1)
 
@@ -131,6 +131,143 @@ def test_unknown_numbers_are_missing_if_asked_for_and_counted(file, tmp_path):
     log = RequestLog.open(tmp_path / "log")
     assert all(f.missing for f in log.schema.features)
     assert log.manifest.extra["notes"]["missing_values"] == 3
+
+
+def keys(frame):
+    return frame["item_key"].to_list()
+
+
+def notes(tmp_path):
+    return RequestLog.open(tmp_path / "log").manifest.extra["notes"]
+
+
+@pytest.mark.parametrize("features", [None, 3])
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "#docid = GX{i} inc = 1 prob = 0.02",  # LETOR 4
+        "# docid=GX{i}",
+        "#DOCID: GX{i}",
+        "# GX{i}",  # RankLib
+    ],
+)
+def test_document_ids_of_comments_are_kept(file, tmp_path, comment, features):
+    lines = [f"{i % 2} qid:{i // 2} 1:{i} {comment.format(i=i)}\n" for i in range(4)]
+    frame = read(tmp_path, file("# written by a tool\n" + "".join(lines)), features=features)
+    assert keys(frame) == [["GX0", "GX1"], ["GX2", "GX3"]]
+    assert frame.columns[-1] == "item_key"
+    assert notes(tmp_path)["document_ids"] == "kept"
+
+
+@pytest.mark.parametrize("block", [1, 1000])
+def test_document_ids_stay_with_their_lines(file, tmp_path, monkeypatch, block):
+    monkeypatch.setattr(svmlight, "_LINES_PER_BLOCK", block)
+    path = file("".join(f"{i % 7} qid:{i // 30} 1:{i} # d{i}\n" for i in range(60)))
+    frame = read(tmp_path, path, max_documents=10, min_positives=0)
+    assert keys(frame) == [[f"d{x:.0f}" for x in row] for row in frame["f1"].to_list()]
+
+
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [
+        ("0 qid:7 1:2\n", "none in {path}, line 3"),
+        ("0 qid:7 1:2 # two words\n", "none in {path}, line 3"),
+        ("0 qid:7 1:2 # a\n", "{path}, line 3 repeats 'a'"),
+    ],
+)
+@pytest.mark.parametrize("features", [None, 3])
+def test_document_ids_that_do_not_identify_every_line_are_not_kept(
+    file, tmp_path, last, why, features
+):
+    path = file(f"1 qid:6 1:1 # a\n1 qid:7 1:1 # a\n{last}")
+    frame = read(tmp_path, path, features=features)
+    assert "item_key" not in frame.columns
+    assert notes(tmp_path)["document_ids"] == "not kept: " + why.format(path=path)
+
+
+GROUPED = "2 1:1 2:5\n0 1:2\n# comment\n1 2:3 # c\n"
+"""Lines without qid, as LightGBM and XGBoost have them."""
+
+
+@pytest.mark.parametrize("suffix", [".query", ".group"])
+def test_sizes_of_queries_may_be_in_a_file_beside(file, tmp_path, suffix):
+    path = file(GROUPED, "rank.train")
+    file("2\n1\n", f"rank.train{suffix}")
+    frame = read(tmp_path, path)
+    assert frame["request_id"].to_list() == ["rank.train-1", "rank.train-2"]
+    assert frame["label"].to_list() == [[2.0, 0.0], [1.0]]
+    assert frame["f1"].to_list() == [[1.0, 2.0], [0.0]]
+    assert "init" not in frame.columns
+
+
+def test_a_folder_of_lightgbm_has_parts_and_initial_scores_and_its_weights_are_counted(
+    file, tmp_path
+):
+    folder = tmp_path / "lightgbm"
+    folder.mkdir()
+    for part, lines in {"train": GROUPED, "test": "1 1:9\n0 2:3\n1 1:1\n"}.items():
+        file(lines, folder / f"rank.{part}")
+        file("1\n2\n", folder / f"rank.{part}.query")
+        file("0.5\n-1\n2e0\n", folder / f"rank.{part}.init")
+        file("1\n1\n3\n", folder / f"rank.{part}.weight")
+    frame = read(tmp_path, folder, features=2)
+    log = RequestLog.open(tmp_path / "log")
+    assert {p.given for p in log.manifest.parts} == {"train", "test"}
+    assert frame.columns == ["request_id", "f1", "f2", "init", "label"]
+    assert frame["init"].to_list() == [[0.5], [-1.0, 2.0]] * 2
+    assert notes(tmp_path)["ignored_weights"] == 6
+    every = read(tmp_path, *sorted(folder.iterdir()), overwrite=True)  # such as --from folder/*
+    assert every.sort("request_id").equals(frame.sort("request_id"))
+
+
+def test_lines_with_qid_keep_their_queries_if_the_sizes_agree(file, tmp_path):
+    path = file(TWO_QUERIES)
+    file("2\n1\n", "letor.txt.query")
+    assert read(tmp_path, path)["request_id"].to_list() == ["10", "q-7"]
+    file("1\n2\n", "letor.txt.query")
+    with pytest.raises(
+        DataError, match=r"letor.txt.query: .* by qid, found another in line 1: 1 instead of 2"
+    ):
+        read(tmp_path, path, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        (".query", "2\n2\n", "query: .*sum of 3, .*train, found 2 sizes with a sum of 4"),
+        (".query", "2\n", "query: .*sum of 3, .*train, found 1 sizes with a sum of 2"),
+        (".query", "2\n0\n1\n", "query, value 2: expected the number of lines of a query.*found 0"),
+        (".query", "1.5\n1.5\n", "query, value 1: .*found 1.5"),
+        (".query", "2\nx\n", "query, line 2: expected the number of lines of a query, found 'x'"),
+        (".init", "1\n2\n", "init: expected 3 initial scores, one per line of .*train, found 2"),
+        (".init", "1\n2\nnan\n", "init, line 3: expected an initial score, found 'nan'"),
+        (".init", "1\t2\n", "init, line 1: expected an initial score"),
+        (".weight", "1\nx\n", "weight, line 2: expected a weight, found 'x'"),
+        (".group", "2\n1\n", "group: expected one file with sizes, found .*query too"),
+    ],
+)
+@pytest.mark.parametrize("features", [None, 2])
+def test_a_side_file_that_does_not_fit_is_refused(file, tmp_path, name, text, told, features):
+    path = file(GROUPED, "rank.train")
+    file("2\n1\n", "rank.train.query")
+    file(text, f"rank.train{name}")
+    with pytest.raises(DataError, match=told):
+        read(tmp_path, path, features=features)
+    assert not (tmp_path / "log").exists()
+
+
+def test_initial_scores_of_some_files_only_are_refused(file, tmp_path):
+    paths = file("1 qid:1 1:1\n", "a.txt"), file("1 qid:2 1:1\n", "b.txt")
+    file("1\n", "b.txt.init")
+    with pytest.raises(DataError, match=r"a.txt: expected a file with initial scores beside it"):
+        read(tmp_path, *paths)
+
+
+def test_a_line_with_qid_among_lines_without_is_refused(file, tmp_path):
+    path = file("1 1:1\n1 qid:3 1:2\n", "rank.train")
+    file("2\n", "rank.train.query")
+    with pytest.raises(DataError, match="line 2: expected index:value, found 'qid:3'"):
+        read(tmp_path, path)
 
 
 def test_progress_ends_at_the_bytes_of_all_files(file, tmp_path):
@@ -248,7 +385,9 @@ def test_clueweb09_is_what_its_readme_says(data_folder, tmp_path):
     assert (lengths.min(), lengths.max()) == (230, 728)
     assert (frame["label"].list.max() >= 2).sum() == 55
     assert set(frame["label"].explode().unique()) == {0.0, 1.0, 2.0, 3.0, 4.0}
-    assert frame.width == 44
+    assert frame.width == 45
+    assert frame["item_key"].explode().n_unique() > 20_000
+    assert frame["item_key"].explode().str.starts_with("clueweb09-").all()
 
 
 @pytest.mark.data

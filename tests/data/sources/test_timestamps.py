@@ -60,7 +60,11 @@ def test_fractions_of_seconds_stay():
     [
         ([SECONDS], "", "'when' holds numbers, such as .*expected timestamp_unit 's' or 'ms'"),
         ([SECONDS], "iso", "holds numbers"),
-        (["2024-05-01"], "s", "holds text, such as .*expected timestamp_unit 'iso', got 's'"),
+        (
+            ["2024-05-01"],
+            "s",
+            "holds text, such as .*expected timestamp_unit 'iso' or 'yyyymmdd', got 's'",
+        ),
         ([MOMENT], "s", "expected timestamp_unit '', got 's'"),
     ],
 )

@@ -39,6 +39,7 @@ def test_the_pool_of_a_query_is_what_any_system_found(folder, tmp_path):
     assert frame["request_id"].to_list() == ["q1", "q2"]
     assert frame.columns == [
         "request_id", "bm25_score", "bm25_rr", "dense_score", "dense_rr", "label",
+        "item_key",
     ]  # fmt: skip
     one = frame.row(0, named=True)  # documents d1, d2, d3
     assert one["bm25_score"] == [8.0, 9.5, None]
@@ -46,6 +47,7 @@ def test_the_pool_of_a_query_is_what_any_system_found(folder, tmp_path):
     assert one["dense_score"] == pytest.approx([None, 0.8, 0.9])
     assert one["dense_rr"] == [0.0, 1 / 2, 1 / 1]
     assert one["label"] == [0.0, 0.0, 2.0]
+    assert one["item_key"] == ["d1", "d2", "d3"]
     assert frame["dense_score"][1].to_list() == [None]
 
 
@@ -66,6 +68,7 @@ def test_what_is_not_judged_not_retrieved_or_not_run_is_counted(folder, tmp_path
         "systems": ["bm25", "dense"],
         "queries_without_run": 1,
         "queries_without_judgment": 1,
+        "skipped_queries": "1 without any judgment: q3; keep them by judged_only=false",
         "positive_not_retrieved": 1,
         "candidates_unjudged": 1,
         "lists_where_rank_and_score_disagree": 0,
@@ -76,7 +79,7 @@ def test_runs_of_one_system_over_several_query_sets_are_united(folder, tmp_path)
     (folder / "dense.second.run").write_text("q2 Q0 d8 1 0.5 y\n")
     frame = read(tmp_path, folder)
     assert frame["dense_score"][1].to_list() == [0.5, None]
-    assert frame.width == 6
+    assert frame.width == 7
 
 
 def test_queries_without_judgments_stay_if_asked_for(folder, tmp_path):
@@ -122,6 +125,75 @@ def test_negative_grades_are_refused_or_zero(folder, tmp_path):
     frame = read(tmp_path, folder, negative_grades="zero")
     assert frame["label"][0].to_list() == [0.0, 0.0, 2.0]
     assert notes(tmp_path)["candidates_unjudged"] == 0
+
+
+def archive(folder, **runs):
+    """A folder as TREC's archive has it: a run is input.TAG.gz."""
+    for tag, text in runs.items():
+        (folder / f"input.{tag}.gz").write_bytes(gzip.compress(text.encode()))
+    for old in (folder / "bm25.test.run", folder / "dense.run.gz"):
+        old.unlink(missing_ok=True)
+    return folder
+
+
+def test_runs_of_an_archive_are_named_by_their_tags(folder, tmp_path):
+    read(tmp_path, archive(folder, a=BM25, b=DENSE))
+    assert notes(tmp_path)["systems"] == notes(tmp_path)["named_by_tag"] == ["x", "y"]
+
+
+def test_files_of_one_name_that_share_a_query_are_named_by_their_tags(folder, tmp_path):
+    (folder / "dense.second.run").write_text("q1 Q0 d8 1 0.5 z\n")
+    frame = read(tmp_path, folder)
+    assert notes(tmp_path)["systems"] == ["bm25", "y", "z"]
+    assert frame["z_score"][0].to_list() == [None, None, None, 0.5]
+
+
+def test_names_are_tags_or_files_if_asked_for(folder, tmp_path):
+    (folder / "sparse").write_text("q1 Q0 d1 1 0.5 z\nq1 Q0 d2 2 0.5 w\n")
+    read(tmp_path, folder, names="tag")
+    assert notes(tmp_path)["systems"] == ["x", "y", "sparse"]  # a file with two tags has no tag
+    assert notes(tmp_path)["several_tags_in"] == [str(folder / "sparse")]
+    with pytest.raises(
+        DataError, match=r"once per system \(both are 'input'\), or set names='tag'"
+    ):
+        read(tmp_path, archive(folder, a=BM25, b=DENSE), names="file", overwrite=True)
+
+
+def test_any_file_name_is_read_and_what_is_skipped_is_named_with_the_reason(folder, tmp_path):
+    (folder / "judgments").write_text("q9 0 d1 1\n")  # without suffix
+    (folder / "README.md").write_text("Runs of the track\n")
+    (folder / "runs.zip").write_bytes(b"PK\x03\x04\xff\xfe")
+    (folder / "empty.log").touch()
+    (folder / ".hidden").write_text("q1")
+    (folder / "more").mkdir()
+    read(tmp_path, folder)
+    assert notes(tmp_path)["queries_without_run"] == 1
+    assert notes(tmp_path)["skipped_files"] == {
+        str(folder / "README.md"): "neither run nor qrels: 'Runs of the track'",
+        str(folder / "empty.log"): "empty",
+        str(folder / "more"): "a folder inside the folder; give it with --from, too",
+        str(folder / "runs.zip"): "not text",
+    }
+
+
+def test_a_folder_without_any_run_is_refused_with_what_it_has(tmp_path):
+    (tmp_path / "README").write_text("nothing here\n")
+    with pytest.raises(DataError, match="expected runs and qrels in this folder, found README: "):
+        read(tmp_path, tmp_path)
+
+
+def test_depth_is_the_number_of_best_documents_of_each_system_and_query(folder, tmp_path):
+    frame = read(tmp_path, folder, depth=1)
+    assert frame["item_key"].to_list() == [["d2", "d3"], ["d9"]]
+    assert frame["bm25_rr"].to_list() == [[1.0, 0.0], [1.0]]
+    assert frame["dense_score"][0].to_list() == pytest.approx([None, 0.9])
+    assert notes(tmp_path)["lines_beyond_depth"] == 2
+
+
+def test_the_log_suggests_labels_as_the_target(folder, tmp_path):
+    read(tmp_path, folder)
+    manifest = RequestLog.open(tmp_path / "log").manifest
+    assert manifest.extra["suggested"] == {"target": "label"}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +258,7 @@ def test_deep_learning_tracks_are_what_their_readme_says(data_folder, tmp_path):
         pytest.skip("no trec_dl")
     frame = read(tmp_path, data_folder / "trec_dl")
     assert frame.height == 43 + 54
-    assert frame.width == 2 + 2 * 6
+    assert frame.width == 3 + 2 * 6
     assert 270 < frame["label"].list.len().mean() < 290
     # Every system found 100 documents for every query, at ranks 1 to 100.
     harmonic = sum(1 / rank for rank in range(1, 101))

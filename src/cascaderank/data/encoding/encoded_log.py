@@ -16,9 +16,11 @@ from cascaderank.data.encoding.column_files import ColumnFiles, mapping_of
 from cascaderank.data.encoding.encoder import Encoder, check_same_features
 from cascaderank.data.encoding.flatten import flat_columns
 from cascaderank.data.encoding.hashing import mix, seeded
+from cascaderank.data.encoding.value_lists import ValueLists
 from cascaderank.data.labels import Relabelling, Target, needs
 from cascaderank.data.log.manifest import Part
 from cascaderank.data.log.request_log import RequestLog
+from cascaderank.data.log.validation import WEIGHT
 from cascaderank.data.ragged import offsets_of, positions_within
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import FittedSchema
@@ -49,9 +51,9 @@ class EncodedLog:
     offsets: NDArray[np.int64]
     """``[requests + 1]`` index of the first candidate of each request, and the total at the end."""
     items: Mapping[str, Column]
-    """Item features by name, ``[candidates]`` each."""
+    """Item features with one value by name, ``[candidates]`` each."""
     request: Mapping[str, Column] = field(default_factory=dict)
-    """Request features by name, ``[requests]`` each."""
+    """Request features with one value by name, ``[requests]`` each."""
     history: Mapping[str, Column] = field(default_factory=dict)
     """History features by name, ``[entries]`` each, oldest first."""
     history_offsets: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
@@ -64,6 +66,12 @@ class EncodedLog:
     """``[candidates]`` funnel levels, 0 lowest."""
     feedback: NDArray[np.float32] | None = None
     """``[candidates]`` user feedback, such as 1 for a click."""
+    item_lists: Mapping[str, ValueLists] = field(default_factory=dict)
+    """Item features with several values by name, one list per candidate each."""
+    request_lists: Mapping[str, ValueLists] = field(default_factory=dict)
+    """Request features with several values by name, one list per request each."""
+    weights: NDArray[np.float32] | None = None
+    """``[requests]`` weights of the requests in training, at least 0."""
     days: NDArray[np.int32] | None = None
     """``[requests]`` days since 1970-01-01; ``None`` if the log has no timestamps."""
 
@@ -90,7 +98,11 @@ class EncodedLog:
 
     def _mappings(self) -> list[mmap.mmap]:
         columns = [*self.items.values(), *self.request.values(), *self.history.values()]
-        columns += [c for c in (self.labels, self.levels, self.feedback) if c is not None]
+        for lists in (*self.item_lists.values(), *self.request_lists.values()):
+            columns += [lists.offsets, lists.values]
+        columns += [
+            c for c in (self.labels, self.levels, self.feedback, self.weights) if c is not None
+        ]
         # By identity, because all columns of a block share one mapping.
         mappings = {id(mapping): mapping for mapping in map(mapping_of, columns)}
         return [mapping for mapping in mappings.values() if mapping is not None]
@@ -155,7 +167,7 @@ class EncodedLog:
         target_columns = needs(target, available, where=str(log.path)) if target else ()
         if isinstance(target, Relabelling):
             target.check_levels(len(log.manifest.level_names), where=str(log.path))
-        extra = [c for c in ("level", "feedback", *target_columns) if c in available]
+        extra = [c for c in (WEIGHT, "level", "feedback", *target_columns) if c in available]
         columns = list(dict.fromkeys(["request_id", *fitted.names, *extra]))
         encoder = Encoder(fitted)
         chunks = (_from_part(log, part, columns, encoder, target, history_length) for part in parts)
@@ -220,16 +232,30 @@ def _joined(
 ) -> EncodedLog:
     """Append the columns of all chunks to files, with shuffled candidates, and map the files."""
     ids, rows = [], 0
+    totals: dict[str, int] = {}
     with ColumnFiles(folder) as files:
         for chunk in chunks:
-            order = _random_order(np.diff(chunk.offsets), rows, seed)
+            numbers = np.arange(rows, rows + chunk.requests)
+            order = shuffled_order(np.diff(chunk.offsets), numbers, seed=seed)
             tables = _tables(chunk)
             for key, values in _columns(chunk, tables).items():
                 files.append(key, values[order] if key.startswith(_CANDIDATE_KEYS) else values)
+            for name, of_candidates in chunk.item_lists.items():
+                _append(files, name, of_candidates.taken(order), totals)
+            for name, of_requests in chunk.request_lists.items():
+                _append(files, name, of_requests, totals)
             ids.append(chunk.request_ids)
             rows += chunk.requests
             progress(chunk.requests)
         mapped = {key: files.mapped(key) for key in _columns(chunk, tables)}
+        lists = {
+            name: replace(
+                of_chunk,
+                offsets=files.mapped(f"offsets:{name}"),
+                values=files.mapped(f"values:{name}"),
+            )
+            for name, of_chunk in (*chunk.item_lists.items(), *chunk.request_lists.items())
+        }
 
     def table(group: str) -> Table:
         names = tables[group]
@@ -248,7 +274,19 @@ def _joined(
         labels=mapped.get("labels:"),
         levels=mapped.get("levels:"),
         feedback=mapped.get("feedback:"),
+        weights=mapped.get("weights:"),
+        item_lists={name: lists[name] for name in chunk.item_lists},
+        request_lists={name: lists[name] for name in chunk.request_lists},
     )
+
+
+def _append(files: ColumnFiles, name: str, lists: ValueLists, totals: dict[str, int]) -> None:
+    """Append the lists of a feature to its files; ``totals`` is the number of values by feature."""
+    before = totals.get(name)
+    offsets = lists.offsets if before is None else before + lists.offsets[1:]
+    files.append(f"offsets:{name}", offsets)
+    files.append(f"values:{name}", lists.values)
+    totals[name] = (before or 0) + len(lists.values)
 
 
 _CANDIDATE_KEYS = ("items:", "labels:", "levels:", "feedback:")
@@ -270,7 +308,7 @@ def _columns(chunk: EncodedLog, tables: Mapping[str, Table]) -> dict[str, Column
     columns |= {
         f"entries:{name}": np.diff(offsets) for name, offsets in chunk.history_offsets.items()
     }
-    for name in ("labels", "levels", "feedback"):
+    for name in ("labels", "levels", "feedback", "weights"):
         values = getattr(chunk, name)
         if values is not None:
             columns[f"{name}:"] = values
@@ -290,19 +328,31 @@ def _days_of(parts: Sequence[Part]) -> NDArray[np.int32] | None:
     return np.repeat(numbers, [part.requests for part in parts])
 
 
-def _random_order(lengths: NDArray[np.int64], first: int, seed: int) -> NDArray[np.int64]:
-    """Return an order that shuffles the candidates inside each request, by seed and row.
+def shuffled_order(
+    lengths: NDArray[np.int64], rows: NDArray[np.int64], *, seed: int = 0
+) -> NDArray[np.int64]:
+    """Return the order in which :meth:`EncodedLog.build` stores the candidates of some requests.
+
+    Candidates are shuffled inside each request, by seed and row.
 
     Args:
         lengths: ``[requests]`` number of candidates of each request.
-        first: row of the first request in the log.
+        rows: ``[requests]`` row of each request in the log.
         seed: seed of the order.
+
+    Returns:
+        ``[candidates]``: index of the logged candidate at each place, requests one after another.
+
+    Examples:
+        >>> order = shuffled_order(np.array([3, 2]), np.array([7, 4]))
+        >>> sorted(order[:3].tolist()), sorted(order[3:].tolist())
+        ([0, 1, 2], [3, 4])
     """
-    rows = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths).view(np.uint64)
-    keys = mix((rows + np.uint64(first)) ^ seeded(seed))
-    keys = mix(keys ^ positions_within(lengths).view(np.uint64))
-    # Sort by row, so that candidates stay in their request, and then by 32 random bits.
-    return ((rows << np.uint64(32)) | (keys >> np.uint64(32))).argsort(kind="stable")
+    local = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths).view(np.uint64)
+    numbers = np.repeat(rows.astype(np.int64), lengths).view(np.uint64)
+    keys = mix(mix(numbers ^ seeded(seed)) ^ positions_within(lengths).view(np.uint64))
+    # Sort by request, so that candidates stay in theirs, and then by 32 random bits.
+    return ((local << np.uint64(32)) | (keys >> np.uint64(32))).argsort(kind="stable")
 
 
 def _ignore(requests: int) -> None:

@@ -143,7 +143,8 @@ def check_same_features(fitted: FittedSchema, schema: Schema, *, where: str) -> 
             mistakes.append(f"no '{feature.name}'{did_you_mean(feature.name, schema.names)}")
             continue
         actual = schema[feature.name]
-        compared = ["role", "kind"] + (["sequence"] if feature.role is Role.HISTORY else [])
+        compared = ["role", "kind", "multiple", "width"]
+        compared += ["sequence"] if feature.role is Role.HISTORY else []
         mistakes += [
             f"'{feature.name}' has {name} {getattr(actual, name)} and not {getattr(feature, name)}"
             for name in compared

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cascaderank.data.ragged import flattened
+from cascaderank.data.ragged import flattened, lists_of, nested
 from cascaderank.errors import DataError, SchemaError, did_you_mean
 from cascaderank.schema import (
     Feature,
@@ -98,16 +98,53 @@ def fit_schema(schema: Schema, frames: Iterable[pl.DataFrame]) -> FittedSchema:
     )
 
 
+def extend_schema(before: FittedSchema, fitted: FittedSchema) -> FittedSchema:
+    """Return an earlier schema with the new categories of a later one behind its own.
+
+    Categories keep their codes, and numbers their moments, so that the weights of a model that was
+    trained with ``before`` keep their meaning.
+
+    Args:
+        before: schema of the earlier training requests.
+        fitted: schema with the same features, fitted to the later training requests.
+
+    Raises:
+        SchemaError: if the features differ.
+
+    Examples:
+        >>> def fitted(*ids):
+        ...     features = ({"name": "video", "role": "item", "kind": "categorical"},)
+        ...     return FittedSchema(features=features, vocabularies={"video": ids})
+        >>> extend_schema(fitted(3, 7), fitted(5, 7)).vocabularies["video"]
+        (3, 7, 5)
+
+    Source: this project.
+    """
+    if before.plain() != fitted.plain():
+        raise SchemaError(
+            f"the features differ: {abridged(before.names)} before, now {abridged(fitted.names)}"
+        )
+    vocabularies = {}
+    for name, values in fitted.vocabularies.items():
+        old = before.vocabularies[name]
+        known = set(old)
+        vocabularies[name] = (*old, *(v for v in values if v not in known))
+    return before.model_copy(update={"vocabularies": vocabularies})
+
+
 def feature_values(frame: pl.DataFrame, feature: Feature) -> pl.Series:
     """Return all values of a feature of any role as one flat column.
 
     Args:
         frame: one row per request.
-        feature: feature of a request, of history entries or of candidates.
+        feature: feature of a request, of history entries or of candidates. All values of all lists
+            count, if the feature has several.
 
     Raises:
         SchemaError: if the column is missing, or is not a list although the feature is one of
             candidates or history entries (or is a list although the feature is one of requests).
+        DataError: if a list of a feature with several values contains a null or is no vector of its
+            width.
 
     Examples:
         >>> price = Feature(name="price", role="item", kind="numeric")
@@ -120,6 +157,9 @@ def feature_values(frame: pl.DataFrame, feature: Feature) -> pl.Series:
             f"found {abridged(frame.columns)}"
         )
     column = frame[feature.name]
+    if feature.several:
+        lists = nested(column, feature)
+        return lists_of(lists if feature.role is Role.REQUEST else flattened(lists), feature)[1]
     listed = isinstance(column.dtype, pl.List)
     if listed is (feature.role is Role.REQUEST):
         shape = "value per request" if feature.role is Role.REQUEST else "list per request"

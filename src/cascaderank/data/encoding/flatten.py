@@ -7,11 +7,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cascaderank.data.encoding.encoder import Encoder
+from cascaderank.data.encoding.value_lists import ValueLists
 from cascaderank.data.labels import Target, labels_of
-from cascaderank.data.log.validation import CANDIDATE_COLUMNS
-from cascaderank.data.ragged import flattened, lengths_of, offsets_of
+from cascaderank.data.log.validation import CANDIDATE_COLUMNS, WEIGHT
+from cascaderank.data.ragged import flattened, lengths_of, lists_of, nested, offsets_of
 from cascaderank.errors import DataError, SchemaError
-from cascaderank.schema import Role, abridged
+from cascaderank.schema import Feature, Role, abridged
 
 
 def flat_columns(
@@ -44,6 +45,7 @@ def flat_columns(
             "found no column of candidates; add an item feature to the schema, or one of "
             f"{', '.join(CANDIDATE_COLUMNS)} to the frame"
         )
+    frame = frame.with_columns(nested(frame[f.name], f) for f in fitted.features if f.several)
     lengths = _common_lengths(frame, of_items, "candidates")
     sequences = {f.name: f.sequence for f in fitted.of(Role.HISTORY)}
     tails = frame.select(pl.col(name).list.tail(history_length) for name in sequences)
@@ -53,8 +55,24 @@ def flat_columns(
         if "request_id" in frame.columns
         else pl.Series("request_id", range(frame.height)),
         "offsets": offsets_of(lengths),
-        "items": {f.name: encoder(f, flattened(frame[f.name])) for f in fitted.of(Role.ITEM)},
-        "request": {f.name: encoder(f, frame[f.name]) for f in fitted.of(Role.REQUEST)},
+        "items": {
+            f.name: encoder(f, flattened(frame[f.name]))
+            for f in fitted.of(Role.ITEM)
+            if not f.several
+        },
+        "item_lists": {
+            f.name: encoded_lists(encoder, f, flattened(frame[f.name]))
+            for f in fitted.of(Role.ITEM)
+            if f.several
+        },
+        "request": {
+            f.name: encoder(f, frame[f.name]) for f in fitted.of(Role.REQUEST) if not f.several
+        },
+        "request_lists": {
+            f.name: encoded_lists(encoder, f, frame[f.name])
+            for f in fitted.of(Role.REQUEST)
+            if f.several
+        },
         "history": {f.name: encoder(f, flattened(tails[f.name])) for f in fitted.of(Role.HISTORY)},
         "history_offsets": {
             sequence: offsets_of(
@@ -67,8 +85,34 @@ def flat_columns(
         "sequences": sequences,
         "labels": None if target is None else labels_of(target, plain),
         "levels": plain["level"].astype(np.int8) if "level" in plain else None,
+        "weights": frame[WEIGHT].to_numpy().astype(np.float32) if WEIGHT in frame.columns else None,
         "feedback": plain["feedback"].astype(np.float32) if "feedback" in plain else None,
     }
+
+
+def encoded_lists(encoder: Encoder, feature: Feature, column: pl.Series) -> ValueLists:
+    """Encode a column with a list of values per candidate or request.
+
+    Args:
+        encoder: encoder of the fitted schema.
+        feature: a feature with several values.
+        column: lists; null is an empty list.
+
+    Raises:
+        SchemaError: if the values have another type than those that the schema was fitted to.
+        DataError: if a list contains a null or is no vector of its width, or if numbers are not
+            finite.
+
+    Examples:
+        >>> from cascaderank.schema import FittedSchema
+        >>> feature = {"name": "tags", "role": "request", "kind": "categorical", "multiple": True}
+        >>> fitted = FittedSchema(features=(feature,), vocabularies={"tags": ("a", "b")})
+        >>> tags = pl.Series("tags", [["b", "other"], None])
+        >>> encoded_lists(Encoder(fitted), fitted["tags"], tags).values.tolist()
+        [2, 0]
+    """
+    offsets, values = lists_of(column, feature)
+    return ValueLists(offsets=offsets, values=encoder(feature, values), width=feature.width or 1)
 
 
 def _common_lengths(frame: pl.DataFrame, columns: list[str], group: str) -> NDArray[np.int64]:

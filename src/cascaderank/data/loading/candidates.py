@@ -10,8 +10,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.hashing import mix, seeded
-from cascaderank.data.item_catalogue import Codes, ItemCatalogue, flat_places
-from cascaderank.data.ragged import positions_within
+from cascaderank.data.item_catalogue import Codes, ItemCatalogue
+from cascaderank.data.ragged import flat_places, positions_within
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.settings.base import Settings
 

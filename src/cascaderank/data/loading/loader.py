@@ -15,8 +15,8 @@ from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.loading.candidates import CandidateSampler, Drawn
 from cascaderank.data.loading.padding import Padding
 from cascaderank.data.loading.prefetch import prefetched
-from cascaderank.data.loading.request_order import Order, Rows, bucketed, ordered
-from cascaderank.data.ragged import offsets_of
+from cascaderank.data.loading.request_order import Order, Rows, bucketed, ordered, resampled
+from cascaderank.data.ragged import flat_places, offsets_of
 from cascaderank.errors import ConfigError, DataError
 
 _MOST_RESIDENT = 2**30  # bytes of mapped files that may stay resident in memory
@@ -37,6 +37,8 @@ class RequestLoader:
             ``"days"``, a batch at the end of a day can also hold requests of the next day.
         bucketing: group requests with lists of similar length into batches, see
             :func:`~cascaderank.data.loading.request_order.bucketed`; needs a seed.
+        weighted: draw requests in proportion to their weights, if the log has weights, see
+            :func:`~cascaderank.data.loading.request_order.resampled`; needs a seed.
         prefetch: number of batches that a thread prepares in advance; 0 for no thread. It does not
             change the batches.
         pin_memory: copy batches to page-locked memory, from which a GPU can load them while it
@@ -49,7 +51,8 @@ class RequestLoader:
     Raises:
         ConfigError: if a row is not in the log, if ``batch_size``, ``seed`` or ``prefetch`` is out
             of range, if bucketing has no seed, or if the order does not exist.
-        DataError: if the order is ``"days"`` and the log has no timestamps.
+        DataError: if the order is ``"days"`` and the log has no timestamps. From :meth:`epoch`, if
+            all weights are 0.
 
     Examples:
         >>> import polars as pl
@@ -78,6 +81,7 @@ class RequestLoader:
         seed: int | None = None,
         order: Order = "shuffled",
         bucketing: bool = False,
+        weighted: bool = False,
         prefetch: int = 0,
         pin_memory: bool = False,
         sampler: CandidateSampler | None = None,
@@ -91,6 +95,8 @@ class RequestLoader:
             raise ConfigError(f"prefetch must be at least 0; got {prefetch}")
         if bucketing and seed is None:
             raise ConfigError("bucketing shuffles batches and needs a seed; got None")
+        if weighted and seed is None:
+            raise ConfigError("weighted draws requests and needs a seed; got None")
         if order not in get_args(Order):
             raise ConfigError(f"order must be one of {', '.join(get_args(Order))}; got '{order}'")
         if order == "days" and log.days is None:
@@ -106,6 +112,7 @@ class RequestLoader:
         self.batch_size = batch_size
         self.seed = seed
         self.bucketing = bucketing
+        self.weighted = weighted
         self.prefetch = prefetch
         self.pin_memory = pin_memory
         self.sampler = sampler
@@ -147,7 +154,10 @@ class RequestLoader:
 
     def _ordered(self, epoch: int) -> Rows:
         days = self.log.days if self.order == "days" else None
-        rows = ordered(self.rows, seed=self.seed, epoch=epoch, days=days)
+        rows = self.rows
+        if self.weighted and self.seed is not None and self.log.weights is not None:
+            rows = resampled(rows, self.log.weights, seed=self.seed, epoch=epoch)
+        rows = ordered(rows, seed=self.seed, epoch=epoch, days=days)
         if not self.bucketing or self.seed is None:
             return rows
         return bucketed(
@@ -169,7 +179,8 @@ class RequestLoader:
             epoch: number of the epoch for which the sampler draws candidates.
 
         Returns:
-            The requests in the order of ``rows``. Padding is 0 in values and ``False`` in masks.
+            The requests in the order of ``rows``. Padding is 0 in values, -1 in lists of categories
+            of one candidate or request, NaN in vectors, and ``False`` in masks.
 
         Raises:
             ConfigError: if a row is not in the log.
@@ -184,6 +195,9 @@ class RequestLoader:
             lists = Padding(offsets_of(drawn.lengths), np.arange(len(rows)))
             items = _with_random(items, self.sampler, drawn)
 
+        def lists_of(name: str) -> Tensor:
+            return _padded_lists(name, log, lists.mask(), rows, self.sampler, drawn)
+
         def of_candidates(column: NDArray[Any] | None, random: float = 0.0) -> Tensor | None:
             if column is None:
                 return None
@@ -193,10 +207,16 @@ class RequestLoader:
 
         return RequestBatch(
             mask=lists.mask(),
-            items=_by_name(items, lambda block, _: lists.padded(block)),
-            request=_by_name(
-                self._request, lambda block, _: torch.from_numpy(columns_first(block[rows]))
-            ),
+            items={
+                **_by_name(items, lambda block, _: lists.padded(block)),
+                **{name: lists_of(name) for name in log.item_lists},
+            },
+            request={
+                **_by_name(
+                    self._request, lambda block, _: torch.from_numpy(columns_first(block[rows]))
+                ),
+                **{n: torch.from_numpy(v.padded(rows)) for n, v in log.request_lists.items()},
+            },
             history=_by_name(
                 self._history, lambda block, name: entries[log.sequences[name]].padded(block)
             ),
@@ -227,6 +247,34 @@ def _with_random(items: Table, sampler: CandidateSampler, drawn: Drawn) -> Table
             random = np.stack([c[places] for c in columns], axis=1).astype(block.dtype)
         blocks[names] = _values(block, random, drawn)
     return Table(blocks, tuple(items))
+
+
+def _padded_lists(
+    name: str,
+    log: EncodedLog,
+    mask: Tensor,
+    rows: NDArray[np.int64],
+    sampler: CandidateSampler | None,
+    drawn: Drawn | None,
+) -> Tensor:
+    """Return the values of an item feature with several, ``[batch, list, values]``."""
+    logged = log.item_lists[name]
+    if drawn is None or sampler is None:
+        padded = logged.padded(flat_places(log.offsets, rows))
+    else:
+        parts = {False: logged.padded(drawn.places[~drawn.random])}
+        # No stage reads the features that the catalogue has no values of: `check_has`.
+        if sampler.catalogue is not None and name in sampler.catalogue.lists:
+            places = drawn.places[drawn.random]
+            parts[True] = sampler.catalogue.lists[name].padded(places)
+        longest = max(part.shape[1] for part in parts.values())
+        padded = np.full((len(drawn.places), longest), logged.padding, dtype=parts[False].dtype)
+        for random, part in parts.items():
+            padded[drawn.random == random, : part.shape[1]] = part
+    real = torch.from_numpy(padded)
+    values = torch.full((*mask.shape, real.shape[1]), logged.padding, dtype=real.dtype)
+    values[mask] = real
+    return values
 
 
 def _values(column: NDArray[Any], random: NDArray[Any], drawn: Drawn) -> NDArray[Any]:

@@ -5,6 +5,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cascaderank.errors import DataError
+
 Order = Literal["shuffled", "days"]
 """``"shuffled"``: random order. ``"days"``: days in order, random inside each day."""
 
@@ -37,6 +39,43 @@ def ordered(
     if seed is not None:
         rows = rows[np.random.default_rng([seed, epoch]).permutation(len(rows))]
     return rows if days is None else rows[days[rows].argsort(kind="stable")]
+
+
+def resampled(rows: Rows, weights: NDArray[np.float32], *, seed: int, epoch: int) -> Rows:
+    """Return as many rows, in which each request occurs in proportion to its weight.
+
+    A request with ``c`` times the mean weight occurs ``floor(c)`` or ``ceil(c)`` times, ``c`` times
+    on average over epochs, so that the expected loss of an epoch is the weighted mean. With equal
+    weights, each request occurs once.
+
+    Args:
+        rows: row numbers of requests in the log.
+        weights: weight of every request of the log, at least 0.
+        seed: seed of the draw.
+        epoch: number of the epoch, from 0; each epoch is another draw.
+
+    Returns:
+        Row numbers in the order of ``rows``, with repetitions.
+
+    Raises:
+        DataError: if all weights are 0.
+
+    Examples:
+        >>> weights = np.array([1, 1, 0, 2], dtype=np.float32)
+        >>> resampled(np.arange(4), weights, seed=0, epoch=0).tolist()
+        [0, 1, 3, 3]
+
+    Source: systematic resampling, Kitagawa 1996.
+    """
+    own = weights[rows].astype(np.float64)
+    if not own.any():
+        raise DataError(
+            "all training requests have weight 0; set positive weights, or prepare the log without"
+        )
+    start = np.random.default_rng([seed, epoch, 2]).random()
+    ends = np.floor(np.cumsum(own) * (len(rows) / own.sum()) + start).astype(np.int64)
+    ends[-1] = len(rows)
+    return np.repeat(rows, np.diff(ends, prepend=0))
 
 
 def bucketed(

@@ -19,6 +19,12 @@ MANIFEST = "manifest.json"
 """Name of the manifest file in the folder of a request log."""
 
 
+ITEM = "item"
+"""Entry of ``extra`` with the name of the feature that identifies items, if a source records it.
+
+Unlike a column ``item_key``, it does not change the fingerprint of the log."""
+
+
 class Part(Settings):
     """One Parquet file of a request log.
 

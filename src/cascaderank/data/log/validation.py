@@ -4,14 +4,21 @@ from typing import final
 
 import polars as pl
 
-from cascaderank.data.ragged import flattened
+from cascaderank.data.ragged import depth_of, flattened, lists_of
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import RESERVED, Feature, Kind, Role, Schema, abridged
 
 CANDIDATE_COLUMNS = ("level", "position", "label", "feedback")
-"""Candidate columns that are not features, in the order of the log."""
+"""Candidate columns that targets are computed from, in the order of the log."""
+
+WEIGHT = "request_weight"
+"""Column of requests with their weight in training, at least 0."""
+
+ITEM_KEY = "item_key"
+"""Candidate column with the identity of each candidate, such as a document id; not a feature."""
 
 _MOST_POSITION = 32767
+_SEVERAL = "; set multiple=true for a feature with several categories, or width for a vector"
 _Types = dict[str, pl.DataType]
 
 
@@ -96,17 +103,19 @@ value is missing and set missing=true for the feature
                 f"the schema has {abridged(names)}"
             )
         types = {n: _inner(self._types[n]) for n in names if n in frame.columns}
+        for name in types:
+            check_depth(frame[name], depth_of(types[name])[0])
         frame = frame.select(self._cast(frame[name], dtype) for name, dtype in types.items())
         self._check_values(frame)
         return frame
 
     def _role(self, column: str) -> Role:
-        if column in CANDIDATE_COLUMNS:
+        if column in (*CANDIDATE_COLUMNS, ITEM_KEY):
             return Role.ITEM
         return Role.REQUEST if column in RESERVED else self._schema[column].role
 
     def _check_columns(self, frame: pl.DataFrame) -> None:
-        optional = {"timestamp", *CANDIDATE_COLUMNS}
+        optional = {"timestamp", WEIGHT, *CANDIDATE_COLUMNS, ITEM_KEY}
         needed = ["request_id", *self._schema.names, *(["level"] if self._level_names else [])]
         if self._types:
             needed, optional = list(self._types), set()
@@ -127,16 +136,27 @@ value is missing and set missing=true for the feature
             )
 
     def _check_shapes(self, frame: pl.DataFrame) -> None:
+        several = [f.name for f in self._schema.features if f.several]
+        for name in several:
+            check_depth(frame[name], self._schema[name].depth)
         for name, dtype in frame.schema.items():
             listed = isinstance(dtype, pl.List)
-            if self._role(name) is Role.REQUEST and (listed or dtype.is_nested()):
-                raise DataError(f"column '{name}' must have one value per request; found {dtype}")
+            if self._role(name) is Role.REQUEST and name not in several and dtype.is_nested():
+                raise DataError(
+                    f"column '{name}' must have one value per request; found {dtype}"
+                    f"{_SEVERAL if listed else ''}"
+                )
             if self._role(name) is not Role.REQUEST:
                 if not listed:
                     entry = "candidate" if self._role(name) is Role.ITEM else "history entry"
                     raise DataError(
                         f"column '{name}' must be a list per request, one value per {entry}; "
                         f"found {dtype}"
+                    )
+                if depth_of(dtype)[0] > 1 and name not in several:
+                    raise DataError(
+                        f"column '{name}' must have one value per entry of its lists; found {dtype}"
+                        f"{_SEVERAL if self._role(name) is Role.ITEM else ''}"
                     )
                 if frame[name].null_count():
                     raise DataError(
@@ -171,28 +191,35 @@ value is missing and set missing=true for the feature
         strings = {
             f.vocabulary
             for f in self._schema.features
-            if f.kind is Kind.CATEGORICAL and _is_text(_inner(frame.schema[f.name]))
+            if f.kind is Kind.CATEGORICAL and _is_text(depth_of(frame.schema[f.name])[1])
         }
         ids = pl.String() if frame.schema["request_id"] == pl.String else pl.Int64()
         types: _Types = {"request_id": ids}
         if "timestamp" in frame.columns:
             types["timestamp"] = pl.Datetime("us", "UTC")
+        if WEIGHT in frame.columns:
+            types[WEIGHT] = pl.Float32()
         for feature in self._schema.features:
-            inner = _inner(frame.schema[feature.name])
+            inner = depth_of(frame.schema[feature.name])[1]
             dtype: pl.DataType
             if feature.kind is Kind.CATEGORICAL:
                 dtype = pl.String() if feature.vocabulary in strings else pl.Int64()
             else:
                 dtype = pl.Float32() if inner == pl.Float32 else pl.Float64()
-            types[feature.name] = dtype if feature.role is Role.REQUEST else pl.List(dtype)
+            for _ in range(feature.depth):
+                dtype = pl.List(dtype)
+            types[feature.name] = dtype
         inners = zip(
             CANDIDATE_COLUMNS, (pl.Int8(), pl.Int16(), pl.Float32(), pl.Float32()), strict=True
         )
         types |= {name: pl.List(inner) for name, inner in inners if name in frame.columns}
+        if ITEM_KEY in frame.columns:
+            text = _is_text(_inner(frame.schema[ITEM_KEY]))
+            types[ITEM_KEY] = pl.List(pl.String() if text else pl.Int64())
         if all(self._role(name) is not Role.ITEM for name in types):
             raise DataError(
                 "found no column of candidates; add an item feature to the schema, or one of "
-                f"{', '.join(CANDIDATE_COLUMNS)} to the frame"
+                f"{', '.join((*CANDIDATE_COLUMNS, ITEM_KEY))} to the frame"
             )
         return types
 
@@ -221,13 +248,18 @@ value is missing and set missing=true for the feature
             )
 
     def _cast(self, column: pl.Series, dtype: pl.DataType) -> pl.Series:
-        found, expected, name = _inner(column.dtype), _inner(dtype), column.name
-        if name not in RESERVED or name in CANDIDATE_COLUMNS:
+        found, expected, name = depth_of(column.dtype)[1], depth_of(dtype)[1], column.name
+        if name not in RESERVED or name in (WEIGHT, *CANDIDATE_COLUMNS, ITEM_KEY):
             fits = _fits(self._schema[name] if name not in RESERVED else None, found, expected)
             if not fits:
                 raise DataError(f"column '{name}': expected {_type_name(expected)}; found {found}")
         if name in ("level", "position"):
             self._check_range(column)
+        if name == WEIGHT and (negative := int((column < 0).sum())):
+            raise DataError(
+                f"{WEIGHT}: expected numbers of at least 0, found {column.min()} and "
+                f"{negative - 1} more below 0"
+            )
         try:
             return column.cast(dtype, strict=True)
         except pl.exceptions.PolarsError as error:
@@ -254,8 +286,12 @@ value is missing and set missing=true for the feature
             if name == "request_id":
                 continue
             feature = self._schema[name] if name not in RESERVED else None
-            column = frame[name]
-            values = flattened(column) if column.dtype == pl.List else column
+            values = frame[name]
+            if feature and feature.several:
+                lists = flattened(values) if depth_of(values.dtype)[0] > 1 else values
+                values = lists_of(lists, feature)[1]
+            elif values.dtype == pl.List:
+                values = flattened(values)
             if values.null_count() and not (feature and feature.missing):
                 nulls.append(f"{name} ({values.null_count()} of {len(values)})")
             if values.dtype.is_float():
@@ -271,6 +307,28 @@ value is missing and set missing=true for the feature
             raise DataError(
                 f"null values: {abridged(nulls)}; set missing=true for the feature, or fill them"
             )
+
+
+def check_depth(column: pl.Series, depth: int) -> None:
+    """Check that a column has lists of the expected depth.
+
+    A column of nulls and empty lists only may have less.
+
+    Args:
+        column: column of a frame.
+        depth: levels of lists: 0 for plain values, 2 for lists of lists.
+
+    Raises:
+        DataError: if the column has another depth.
+
+    Examples:
+        >>> check_depth(pl.Series("genres", [[["drama"], []]]), 2)
+    """
+    found, inner = depth_of(column.dtype)
+    if found == depth or (found < depth and isinstance(inner, pl.Null)):
+        return
+    shape = ("one value per row", "a list of values per row", "a list of lists per request")[depth]
+    raise DataError(f"column '{column.name}' must be {shape}; found {column.dtype}")
 
 
 def check_unique(ids: pl.Series) -> None:

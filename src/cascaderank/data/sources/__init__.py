@@ -11,16 +11,23 @@ package, decorated with ``@SOURCES.register`` and, below it, ``@checked_options`
 - every other keyword-only parameter is an option of the source, ``--set name=value`` on the
   command line. Its annotation declares the accepted type, and every option has a default.
 
+A source may have an entry in :data:`DRY_RUNS`, which proposes its options from the files without
+writing anything: ``cascaderank prepare NAME --dry-run``.
+
 Facts about the conversion that a user should see (counts of dropped rows, inferred types) belong
 in ``writer.extra["notes"]``, a mapping that ``cascaderank prepare`` prints.
 """
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec
 
+from pydantic import JsonValue
+
+from cascaderank.errors import ConfigError
 from cascaderank.registry import Registry
 
 _P = ParamSpec("_P")
@@ -48,6 +55,51 @@ def paths_of(from_: Inputs | None) -> list[Path]:
 
 
 SOURCES: Registry[Callable[..., None]] = Registry("source", __name__, suffix="_source")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Options of a source that were inferred from its files, for editing."""
+
+    toml: str
+    """File of options, with comments on the columns; ``prepare --options FILE`` reads it."""
+    facts: dict[str, JsonValue]
+    """The same as values: ``options``, ``columns`` and counts."""
+
+
+DRY_RUNS: dict[str, Callable[..., Proposal]] = {}
+"""By source: function ``(from_, **options)`` that proposes options; modules of sources add to it.
+:func:`propose` calls it."""
+
+
+def propose(source: str, from_: Inputs, **options: object) -> Proposal:
+    r"""Infer the options of a source from a part of its files, without writing anything.
+
+    Args:
+        source: name of a registered source.
+        from_: files and folders to read.
+        options: options that are already decided.
+
+    Raises:
+        ConfigError: if no source has the name, the source infers no options, or an option is
+            invalid.
+        DataError: if a file is missing or damaged.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "rows.csv"
+        ...     _ = file.write_text("visit,video,click\n1,7,0\n1,8,1\n")
+        ...     proposal = propose("long", file, request_id="visit", label="click")
+        >>> for feature in proposal.facts["options"]["schema"]["features"]:
+        ...     print(feature["name"], feature["role"], feature["kind"])
+        video item categorical
+    """
+    if SOURCES[source] and source not in DRY_RUNS:
+        raise ConfigError(
+            f"source '{source}' infers no options from files; expected {' or '.join(DRY_RUNS)}"
+        )
+    return DRY_RUNS[source](from_, **options)
 
 
 def checked_options(source: Callable[_P, None]) -> Callable[_P, None]:

@@ -1,9 +1,12 @@
 # Written by tools/generate.py from the modules of this package: do not edit.
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec
+from pydantic import JsonValue
+from cascaderank.errors import ConfigError as ConfigError
 from cascaderank.registry import Registry as Registry
 _P = ParamSpec('_P')
 Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -12,6 +15,16 @@ NOT_OPTIONS = ('overwrite', 'progress')
 def paths_of(from_: Inputs | None) -> list[Path]:
     ...
 SOURCES: Registry[Callable[..., None]]
+@dataclass(frozen=True)
+class Proposal:
+    """Options of a source that were inferred from its files, for editing."""
+    toml: str
+    'File of options, with comments on the columns; ``prepare --options FILE`` reads it.'
+    facts: dict[str, JsonValue]
+    'The same as values: ``options``, ``columns`` and counts.'
+DRY_RUNS: dict[str, Callable[..., Proposal]]
+def propose(source: str, from_: Inputs, **options: object) -> Proposal:
+    ...
 def checked_options(source: Callable[_P, None]) -> Callable[_P, None]:
     ...
 from cascaderank.data.sources.kuairand import kuairand_source as kuairand_source

@@ -1,9 +1,11 @@
 """LETOR and svmlight files: ``label qid:ID index:value ... # comment``, one line per candidate.
 
-The layout of LETOR 4.0 (MQ2007, MQ2008), MSLR-WEB10K and 30K, Istella and the ClueWeb09 set.
+The layout of LETOR 4.0 (MQ2007, MQ2008), MSLR-WEB10K and 30K, Istella and the ClueWeb09 set, and
+of RankLib. Files of LightGBM and XGBoost have the sizes of queries in a file beside them.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from cascaderank.data.log.request_log import RequestLogWriter
+from cascaderank.data.log.validation import ITEM_KEY
 from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
 from cascaderank.data.sources._letor.folders import letor_files
 from cascaderank.data.sources._letor.queries import (
@@ -21,11 +24,14 @@ from cascaderank.data.sources._letor.queries import (
     scaled,
     whole_queries,
 )
-from cascaderank.data.sources._letor.svmlight import Block, finite_blocks, read_blocks, width_of
+from cascaderank.data.sources._letor.scan import scan_files
+from cascaderank.data.sources._letor.side_files import SideFiles, side_files
+from cascaderank.data.sources._letor.svmlight import Block, finite_blocks, read_blocks
 from cascaderank.data.sources._shared.input_files import byte_counter
 from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Kind, Role, Schema, Transform
 
+_INIT = "init"
 _REQUESTS_PER_PART = 2000  # MSLR-WEB30K: 120 candidates with 136 features per request
 
 
@@ -51,11 +57,22 @@ def letor_source(
     r"""Convert LETOR files, plain or gzipped, to a request log with one request per query.
 
     Features are numeric and named ``f1`` to ``fN``, as in the papers of these data sets. A feature
-    that a line omits is 0, as in every sparse svmlight file. Comments (document ids) are dropped.
-    Indices must increase within a line, and the lines of a query must be adjacent.
+    that a line omits is 0, as in every sparse svmlight file. Indices must increase within a line,
+    and the lines of a query must be adjacent.
+
+    Document ids in comments (``# docid = GX029-35``, ``#docid=7``, ``# FT911-3``) become the
+    column ``item_key`` of the log if every line has one, unique in its query; the notes of the
+    data set say why if not. The log suggests ``data.target = "label"``, since it has no levels.
+
+    Files beside a file ``X``, as LightGBM and XGBoost read them: ``X.query`` or ``X.group`` has
+    the number of lines of each query, for lines without ``qid``; queries are then named ``X-1``,
+    ``X-2`` and so on. ``X.init`` has an initial score for each line, which becomes the numeric
+    feature ``init``. ``X.weight`` is not used, because the library has no weights of samples; the
+    notes have the number of weights.
 
     If the files are named ``train``, ``vali`` (or ``valid``, ``validation``) and ``test``, as in
-    a fold of MSLR or in Istella, the log keeps these parts, for ``data.split.by = "given"``. In a
+    a fold of MSLR or in Istella, or end so (``rank.train``), the log keeps these parts, for
+    ``data.split.by = "given"``. In a
     folder that contains ``Fold1``, ``Fold2`` and so on, every query is read once, from the test
     file of its fold; the official parts of each fold are derived from that.
 
@@ -64,7 +81,8 @@ def letor_source(
 
     Args:
         from_: files or folders; from a folder, ``.txt``, ``.dat``, ``.svm``, ``.svmlight``,
-            ``.libsvm`` and ``.letor`` files, with or without ``.gz``; or one folder of folds.
+            ``.libsvm`` and ``.letor`` files and files of any name with a ``.query`` or ``.group``
+            file, with or without ``.gz``; or one folder of folds.
         to: folder of the request log to write.
         features: number of features; a larger index is an error. Default: the largest index of
             all files, which requires reading them twice.
@@ -92,8 +110,8 @@ def letor_source(
     Raises:
         ConfigError: if an option is unknown or of a wrong type.
         DataError: if an option is out of range, a file is missing, damaged or of another layout
-            (the message names file and line), the folds do not rotate as those of LETOR do, or no
-            query remains.
+            (the message names file and line), the sizes of queries or the initial scores do not
+            fit the lines, the folds do not rotate as those of LETOR do, or no query remains.
 
     Examples:
         >>> import tempfile
@@ -116,8 +134,11 @@ def letor_source(
     paths = [file.path for file in files]
     if features is not None and features < 1:
         raise DataError(f"features must be at least 1; got {features}")
-    width = features or width_of(paths)
-    names = [f"f{i + 1}" for i in range(width)]
+    sides = [side_files(path) for path in paths]
+    scan = scan_files(sides, features)
+    names = [f"f{i + 1}" for i in range(scan.width)]
+    if _have_init(sides):
+        names.append(_INIT)
     schema = Schema(
         features=tuple(
             Feature(name=n, role=Role.ITEM, kind=Kind.NUMERIC, transform=transform, missing=missing)
@@ -134,8 +155,15 @@ def letor_source(
         rows_per_part=_REQUESTS_PER_PART,
     ) as writer:
         missing_values, counts = 0, Counts()
-        for file in files:
-            blocks = read_blocks(file.path, width, advance)
+        for file, side, has_qid in zip(files, sides, scan.has_qid, strict=True):
+            blocks = read_blocks(
+                file.path,
+                scan.width,
+                advance,
+                queries=None if has_qid else side.query_names,
+                last=side.init,
+                keyed=not scan.without_ids,
+            )
             if not missing:
                 blocks = finite_blocks(blocks, file.path)
             for block in whole_queries(blocks, file.path, seen):
@@ -149,11 +177,26 @@ def letor_source(
                 f"{paths[0]}: expected queries with at least {min_documents} documents, found none "
                 f"among {len(seen)}; lower min_documents"
             )
+        weights = sum(side.weights for side in sides)
+        writer.extra["suggested"] = {"target": "label"}
         writer.extra["notes"] = {
             "files": len(files),
+            "document_ids": f"not kept: {scan.without_ids}" if scan.without_ids else "kept",
             "missing_values": missing_values,
             **asdict(counts),
+            **({"ignored_weights": weights} if weights else {}),
         }
+
+
+def _have_init(sides: Sequence[SideFiles]) -> bool:
+    """Return whether all files have initial scores; raise if only some of them have."""
+    without = [side.of for side in sides if side.init is None]
+    if without and len(without) < len(sides):
+        raise DataError(
+            f"{without[0]}: expected a file with initial scores beside it ({_INIT}), as other "
+            "files have; give one for every file or for none"
+        )
+    return not without
 
 
 def _frame(block: Block, names: list[str]) -> pl.DataFrame:
@@ -162,7 +205,11 @@ def _frame(block: Block, names: list[str]) -> pl.DataFrame:
         pl.from_numpy(block.values, schema=names)
         .select(pl.all().fill_nan(None))
         .insert_column(0, pl.Series("request_id", block.queries))
-        .with_columns(label=pl.Series(block.labels))
+        .with_columns(label=pl.Series(block.labels), **_keys(block))
         .group_by("request_id", maintain_order=True)
         .agg(pl.all())
     )
+
+
+def _keys(block: Block) -> dict[str, pl.Series]:
+    return {} if block.keys is None else {ITEM_KEY: pl.Series(block.keys)}

@@ -1,23 +1,27 @@
 """Long tables: Parquet or CSV files with one row per candidate, a common format of exports."""
 
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 from pydantic import JsonValue
 
 from cascaderank.data.log.request_log import RequestLogWriter
-from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
+from cascaderank.data.sources import DRY_RUNS, SOURCES, Inputs, Progress, checked_options
 from cascaderank.data.sources._long.grouping import gathered, shares
-from cascaderank.data.sources._long.layout import columns_that_are_no_features, typed_columns
-from cascaderank.data.sources._long.schema_inference import chosen_features, read_schema
-from cascaderank.data.sources._shared.input_files import input_files
-from cascaderank.data.sources._shared.long_table import open_long_table
-from cascaderank.data.sources._shared.timestamps import TimestampUnit
-from cascaderank.errors import ConfigError
-from cascaderank.schema import Kind, Role, Transform
+from cascaderank.data.sources._long.layout import Layout, opened_table, typed_columns
+from cascaderank.data.sources._long.proposal import proposed_options
+from cascaderank.data.sources._long.row_rules import NullLevel, NullValue, Repeated, RowRules
+from cascaderank.data.sources._long.schema_inference import FeatureOptions, schema_of_options
+from cascaderank.data.sources._shared.timestamps import TimestampUnit, check_time_zone
+from cascaderank.errors import ConfigError, DataError
+from cascaderank.schema import Transform, abridged
 
-_PATTERNS = ("*.parquet", "*.pq", "*.csv", "*.tsv")
+DRY_RUNS["long"] = proposed_options
+
 _REQUESTS_PER_FRAME = 10_000
 
 
@@ -30,11 +34,18 @@ def long_source(
     request_id: str = "request_id",
     timestamp: str = "",
     timestamp_unit: TimestampUnit = "",
+    time_zone: str = "UTC",
     level: str = "",
     level_names: tuple[str, ...] = (),
+    null_level: NullLevel = "error",
     position: str = "",
     label: str = "",
+    null_label: NullValue = "error",
     feedback: str = "",
+    null_feedback: NullValue = "error",
+    item_key: str = "",
+    repeated: Repeated | None = None,
+    min_candidates: int = 1,
     request_features: tuple[str, ...] = (),
     item_features: tuple[str, ...] = (),
     history_features: tuple[str, ...] = (),
@@ -43,8 +54,9 @@ def long_source(
     missing: tuple[str, ...] = (),
     buckets: dict[str, int] | None = None,
     vocabulary: dict[str, str] | None = None,
+    min_count: dict[str, int] | None = None,
     transform: Transform = Transform.STANDARDISE,
-    schema: Path | None = None,
+    schema: Path | dict[str, Any] | None = None,
     separator: str = ",",
     rows_at_once: int = 10_000_000,
     name: str = "",
@@ -54,27 +66,48 @@ def long_source(
     r"""Convert Parquet or CSV files with one row per candidate to a request log.
 
     Rows are grouped by request id, wherever they are in the files, and keep the order of the files.
-    At most about ``rows_at_once`` rows of the used columns are in memory. If the files have more,
-    they are read several times, each time for another part of the requests.
+    Folders such as ``day=2026-01-01`` in the path of a file are columns, here ``day``. At most
+    about ``rows_at_once`` rows of the used columns are in memory. If the files have more, they are
+    read several times, each time for another part of the requests.
 
     Args:
-        from_: files or folders; from a folder, ``.parquet``, ``.pq``, ``.csv`` and ``.tsv`` files
-            (CSV also with ``.gz``). All files are Parquet or all are CSV, with the same columns.
+        from_: files, folders or globs such as ``logs/*.parquet``; from a folder and the folders in
+            it, sorted by path, ``.parquet``, ``.pq``, ``.csv`` and ``.tsv`` files (CSV also with
+            ``.gz``). All files are Parquet or all are CSV, with the same columns.
         to: folder of the request log to write.
         request_id: column of the request id.
         timestamp: column of the time of the request; default the column ``timestamp``, if it
-            exists. Times without a zone are taken as UTC.
-        timestamp_unit: ``"s"``, ``"ms"`` or ``"us"`` since 1970, required if the column holds
-            numbers; ``"iso"`` if it holds text such as ``2024-05-01T12:00:00Z``.
+            exists.
+        timestamp_unit: ``"s"``, ``"ms"`` or ``"us"`` since 1970, or ``"yyyymmdd"`` for days such as
+            20260101, required if the column holds numbers; ``"iso"`` if it holds text such as
+            ``2024-05-01T12:00:00Z``.
+        time_zone: zone in which days begin, such as ``"Asia/Shanghai"``: the days of the log, of
+            ``split = {by = "day"}`` and of ``train.order = "days"``. Times without a zone are in
+            it.
         level: column of the funnel level that the candidate reached: integers from 0, the lowest,
             or names. For this and the next three options, the default is the column of that name,
             if it exists.
         level_names: names of the levels, lowest first; required if the table has levels.
-        position: column of the rank within the level, from 1; 0 if unknown.
+        null_level: what to do with a candidate whose level is null: ``"error"`` refuses the log,
+            ``"lowest"`` takes the lowest level, ``"drop"`` leaves the candidate out. Here and
+            below, NaN counts as null, and what was changed or left out is counted in the notes of
+            the log.
+        position: column of the rank within the level, from 1; 0, or null, if unknown.
         label: column of the relevance.
+        null_label: what to do with a candidate whose label is null: ``"error"``, ``"zero"`` or
+            ``"drop"``.
         feedback: column of the user's response.
+        null_feedback: what to do with a candidate whose feedback is null, as with ``null_label``.
+        item_key: column of the identity of the candidate, integers or strings, stored in the log to
+            name candidates in results; it can also be a feature.
+        repeated: what to do with rows that have the same ``item_key`` in one request, or without
+            item keys are equal in all columns of the candidate: ``"error"``, ``"keep"`` them all,
+            or use the ``"first"`` or the ``"last"``. Default: ``"error"`` with item keys, else
+            ``"keep"``.
+        min_candidates: requests with fewer candidates are left out; at least 1.
         request_features: columns that describe the request, constant over the rows of a request.
-            This and the next five options accept names and shell patterns such as ``"user_*"``.
+            This and the next five options accept names and shell patterns such as ``"user_*"``; a
+            leading ``!`` excludes, as in ``["*", "!debug_*"]``.
         item_features: columns that describe the candidate, or the pair of request and candidate.
         history_features: list columns of events before the request, oldest first, constant over
             the rows of a request; null is an empty history. Parquet only.
@@ -85,9 +118,11 @@ def long_source(
         missing: features that may be null; their NaN are read as null.
         buckets: number of hash buckets of hashed features or vocabularies, by name.
         vocabulary: shared vocabulary by feature, such as ``{history_video = "video"}``.
+        min_count: least number of occurrences in training, by name of a categorical feature or
+            vocabulary; values that are rarer are out of vocabulary. Default 1.
         transform: transformation that models apply to every numeric feature.
-        schema: JSON file with the schema of the features, instead of the options
-            ``request_features`` to ``vocabulary``.
+        schema: JSON or TOML file with the schema of the features, or its table
+            ``{features = [...]}``, instead of the options ``request_features`` to ``min_count``.
         separator: character between the fields of CSV files.
         rows_at_once: approximate maximum number of rows in memory, 1 or more.
         name: name of the data set; default the name of the folder ``to``.
@@ -117,12 +152,13 @@ def long_source(
 
     Source: this project.
     """
-    if rows_at_once < 1:
-        raise ConfigError(f"rows_at_once must be at least 1; got {rows_at_once}")
-    files = input_files(from_, _PATTERNS, what="Parquet or CSV files")
-    table = open_long_table(files, separator=separator)
-    layout = columns_that_are_no_features(
-        table,
+    for option, value in (("rows_at_once", rows_at_once), ("min_candidates", min_candidates)):
+        if value < 1:
+            raise ConfigError(f"{option} must be at least 1; got {value}")
+    check_time_zone(time_zone)
+    table, layout = opened_table(
+        from_,
+        separator=separator,
         request_id=request_id,
         timestamp=timestamp,
         candidates={
@@ -131,33 +167,32 @@ def long_source(
             "label": label,
             "feedback": feedback,
         },
+        item_key=item_key,
     )
-    roles = {
-        Role.REQUEST: request_features,
-        Role.ITEM: item_features,
-        Role.HISTORY: history_features,
-    }
-    kinds = {Kind.CATEGORICAL: categorical, Kind.NUMERIC: numeric}
-    notes: dict[str, JsonValue] = {"files": len(files)}
-    if schema is not None:
-        if any([*roles.values(), *kinds.values(), missing, buckets, vocabulary]):
-            raise ConfigError(
-                "expected schema=FILE or the options of features, found both; leave one of them out"
-            )
-        layout = replace(layout, schema=read_schema(schema))
-    else:
-        chosen, inferred = chosen_features(
-            table,
-            layout.taken,
-            roles=roles,
-            kinds=kinds,
+    notes: dict[str, JsonValue] = {"files": len(table.files)}
+    if table.hive.types:
+        notes["columns_from_folders"] = [*table.hive.types]
+    if time_zone != "UTC":
+        notes["time_zone"] = time_zone
+    chosen, inferred = schema_of_options(
+        table,
+        layout,
+        FeatureOptions(
+            request_features=request_features,
+            item_features=item_features,
+            history_features=history_features,
+            categorical=categorical,
+            numeric=numeric,
             missing=missing,
-            buckets=buckets or {},
-            vocabulary=vocabulary or {},
+            buckets=buckets,
+            vocabulary=vocabulary,
+            min_count=min_count,
             transform=transform,
-        )
-        layout = replace(layout, schema=chosen)
-        notes |= {f"taken_as_{k.value}": [*names] for k, names in inferred.items() if names}
+            schema=schema,
+        ),
+    )
+    layout = replace(layout, schema=chosen)
+    notes |= {f"taken_as_{k.value}": [*names] for k, names in inferred.items() if names}
     types = typed_columns(table, layout)
     notes["columns_not_used"] = [c for c in table.types if c not in types]
     with RequestLogWriter(
@@ -168,12 +203,44 @@ def long_source(
         extra={"notes": notes},
         overwrite=overwrite,
     ) as writer:
-        done = 0
+        done = written = 0
+        counts: Counter[str] = Counter()
+        rules = RowRules(level_names, null_level, null_label, null_feedback, repeated)
         for rows in shares(table, types, layout, rows_at_once):
-            requests = gathered(rows, layout, level_names, timestamp_unit)
+            requests = gathered(
+                rows,
+                layout,
+                rules,
+                unit=timestamp_unit,
+                time_zone=time_zone,
+                min_candidates=min_candidates,
+                counts=counts,
+            )
             for start in range(0, requests.height, _REQUESTS_PER_FRAME):
-                writer.write(requests[start : start + _REQUESTS_PER_FRAME])
+                written += 1
+                _write(writer, requests[start : start + _REQUESTS_PER_FRAME], layout, time_zone)
                 if progress is not None:
                     share = min(1.0, (start + _REQUESTS_PER_FRAME) / requests.height)
                     progress(done + int(rows.height * share), table.rows)
             done += rows.height
+            if progress is not None and not requests.height:
+                progress(done, table.rows)
+        if not written:
+            raise DataError(
+                f"{abridged(map(str, table.files), 3)}: expected requests, found none that is left "
+                f"({', '.join(f'{c:,} {n}' for n, c in counts.items()).replace('_', ' ')}); change "
+                "min_candidates or the null_... options"
+            )
+        writer.extra["notes"] = notes | counts
+
+
+def _write(
+    writer: RequestLogWriter, requests: pl.DataFrame, layout: Layout, time_zone: str
+) -> None:
+    """Write requests with the days of a time zone."""
+    if not layout.timestamp or time_zone == "UTC":
+        writer.write(requests)
+        return
+    local = pl.col("timestamp").dt.convert_time_zone(time_zone).dt.date()
+    for (day,), part in requests.group_by(local, maintain_order=True):
+        writer.write(part, day=day)

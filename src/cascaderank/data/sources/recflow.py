@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from cascaderank.data.log.manifest import ITEM
 from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
 from cascaderank.data.sources._recflow.day_files import (
@@ -183,6 +184,7 @@ def recflow_source(
             raise DataError(
                 f"expected at least one readable day, found none: {'; '.join(problems.values())}"
             )
+        writer.extra[ITEM] = "video"
         writer.extra["notes"] = _notes(writer.finished, problems, days_between(all_days), time_zone)
         writer.extra["days_left_out"] = dict(sorted(problems.items()))
 

@@ -12,6 +12,7 @@ from cascaderank.data.funnel.features import funnel_schema, stage_features
 from cascaderank.data.funnel.funnel_settings import Chain, FunnelSettings
 from cascaderank.data.funnel.traffic import block_frame, block_size, draw_block
 from cascaderank.data.funnel.world import make_world
+from cascaderank.data.log.manifest import ITEM
 from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options, paths_of
 from cascaderank.errors import ConfigError
@@ -153,6 +154,7 @@ def synthetic_source(
             writer.write(frame)
             if progress is not None:
                 progress(min(first + block_size(settings), requests), requests)
+        writer.extra[ITEM] = "item_id"
         writer.extra["planted"] = planted(settings, ceiling)
         writer.extra["notes"] = {
             "best_joint_recall": round(ceiling.joint_recall, 4),

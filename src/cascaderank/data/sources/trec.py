@@ -13,15 +13,15 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from pydantic import JsonValue
 
 from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
-from cascaderank.data.sources._shared.input_files import input_files
-from cascaderank.data.sources._trec.runs_and_qrels import read_trec
+from cascaderank.data.sources._trec.runs_and_qrels import Names, read_trec
+from cascaderank.data.sources._trec.trec_files import trec_files
 from cascaderank.errors import DataError
-from cascaderank.schema import Feature, Kind, Role, Schema, Transform
+from cascaderank.schema import Feature, Kind, Role, Schema, Transform, abridged
 
-_PATTERNS = ("*.run", "*.trec", "*.res", "*.txt", "*.tsv", "*.qrels", "qrels*", "run*")
 _LARGEST = float(np.finfo(np.float32).max)
 _REQUESTS_PER_FRAME = 1000
 _KEY = ("query", "document")
@@ -33,7 +33,9 @@ def trec_source(
     from_: Inputs,
     to: str | os.PathLike[str],
     *,
+    names: Names = "auto",
     order: Literal["score", "rank"] = "score",
+    depth: int | None = None,
     transform: Transform = Transform.STANDARDISE,
     judged_only: bool = True,
     unjudged: float | Literal["drop"] = 0.0,
@@ -44,20 +46,31 @@ def trec_source(
 ) -> None:
     r"""Convert TREC runs and judgments to a request log with one request per query.
 
-    Files with 6 columns are runs, files with 4 columns judgments; both may be gzipped. The name of
-    a run file up to the first dot is the name of its system: ``bm25.dl19.run.gz`` and
-    ``bm25.dl20.run.gz`` are two query sets of ``bm25``. The candidates of a query are the union of
-    the documents that the systems retrieved, sorted by document. Each system contributes two
-    features: ``<system>_score``, null if it did not retrieve the document, and ``<system>_rr``,
-    the reciprocal rank of the document, 0 if it was not retrieved.
+    Files with 6 columns are runs, files with 4 columns judgments; both may be gzipped, and their
+    names need no suffix. In a folder, files that are neither are skipped; the notes of the data
+    set name them with the reason. The candidates of a query are the union of the documents that
+    the systems retrieved, sorted by document; their ids are the column ``item_key`` of the log.
+    Each system contributes two features: ``<system>_score``, null if it did not retrieve the
+    document, and ``<system>_rr``, the reciprocal rank of the document, 0 if it was not retrieved.
+
+    The log suggests ``data.target = "label"``, since it has no levels.
 
     Args:
-        from_: files or folders; from a folder, files named ``*.run``, ``*.trec``, ``*.res``,
-            ``*.txt``, ``*.tsv``, ``*.qrels``, ``qrels*`` or ``run*``, with or without ``.gz``.
+        from_: files or folders. From a folder, all files directly inside it are read whose first
+            line is that of a run or of judgments; files named ``*.run``, ``*.trec``, ``*.res`` or
+            ``*qrels*`` must be one of both.
         to: folder of the request log to write.
+        names: origin of the names of systems. ``"file"``: name of the file up to the first dot, so
+            that ``bm25.dl19.run.gz`` and ``bm25.dl20.run.gz`` are two query sets of ``bm25``.
+            ``"tag"``: the last column of the run; the file name if a file has several tags.
+            ``"auto"``: as ``"file"``, but the tag where file names do not distinguish systems:
+            files named ``input.*``, as in TREC's archive, and files with equal names up to the
+            first dot and a query in common.
         order: order that defines the rank of a document in a run. ``"score"``: decreasing score,
             as in trec_eval, with ties broken by the rank column and then by document; ``"rank"``:
             the rank column, with ties broken by score and then by document.
+        depth: number of best documents of each system and query, by ``order``, that are candidates;
+            at least 1. Default: all.
         transform: transformation that models apply to the scores; reciprocal ranks are not
             transformed.
         judged_only: drop queries without any judgment.
@@ -87,7 +100,11 @@ def trec_source(
 
     Source: this project, for the features; trec_eval, for the layouts and the order.
     """
-    runs, grades = read_trec(input_files(from_, _PATTERNS, what="runs and qrels"), progress)
+    if depth is not None and depth < 1:
+        raise DataError(f"depth must be at least 1; got {depth}")
+    files, skipped = trec_files(from_)
+    read = read_trec(files, progress, names=names)
+    grades = read.grades
     if negative_grades == "zero":
         grades = grades.with_columns(pl.col("grade").clip(lower_bound=0.0))
     elif below := grades.filter(pl.col("grade") < 0).height:
@@ -95,13 +112,14 @@ def trec_source(
             f"expected non-negative grades, found {below:,} below 0; set negative_grades='zero' "
             "to read them as 0"
         )
+    runs = {system: _ranked(run, order) for system, run in read.runs.items()}
+    lines = sum(run.height for run in runs.values())
+    if depth is not None:
+        runs = {system: run.filter(pl.col("place") <= depth) for system, run in runs.items()}
     pool, notes = _pooled(runs, grades, judged_only=judged_only, unjudged=unjudged)
-    disagreements = 0
     for system, run in runs.items():
-        ranked = _ranked(run, order)
-        disagreements += _lists_in_two_orders(run)
         pool = pool.join(
-            ranked.select(
+            run.select(
                 *_KEY,
                 pl.col("score").alias(f"{system}_score"),
                 (1 / pl.col("place")).alias(f"{system}_rr"),
@@ -116,6 +134,7 @@ def trec_source(
             request_id="query",
             **{f.name: pl.col(f.name).cast(pl.Float32) for f in features},
             label=pl.col("label").cast(pl.Float32),
+            item_key="document",
         )
         .group_by("request_id", maintain_order=True)
         .agg(pl.all())
@@ -126,11 +145,25 @@ def trec_source(
     ) as writer:
         for frame in lists.iter_slices(_REQUESTS_PER_FRAME):
             writer.write(frame)
+        writer.extra["suggested"] = {"target": "label"}
         writer.extra["notes"] = {
             "systems": list(runs),
             **notes,
-            "lists_where_rank_and_score_disagree": disagreements,
+            "lists_where_rank_and_score_disagree": sum(
+                map(_lists_in_two_orders, read.runs.values())
+            ),
+            **_exceptions(
+                named_by_tag=read.named_by_tag,
+                several_tags_in=read.several_tags,
+                lines_beyond_depth=lines - sum(run.height for run in runs.values()),
+                skipped_files=skipped,
+            ),
         }
+
+
+def _exceptions(**notes: JsonValue) -> dict[str, JsonValue]:
+    """Return the notes on what is unusual, without those on what did not occur."""
+    return {name: value for name, value in notes.items() if value}
 
 
 def _features(system: str, transform: Transform) -> Iterator[Feature]:
@@ -145,7 +178,7 @@ def _pooled(
     *,
     judged_only: bool,
     unjudged: float | Literal["drop"],
-) -> tuple[pl.DataFrame, dict[str, int]]:
+) -> tuple[pl.DataFrame, dict[str, JsonValue]]:
     """Return query, document and label of every candidate, and counts of unmatched entries."""
     pool = pl.concat([run.select(_KEY) for run in runs.values()]).unique().sort(_KEY)
     queries, graded = set(pool["query"].unique()), set(grades["query"].unique())
@@ -154,12 +187,18 @@ def _pooled(
             "expected judgments of the queries of the runs, found none: the runs have queries like "
             f"{min(queries)}, qrels like {min(graded)}; give runs and qrels of the same queries"
         )
-    notes = {
+    without = sorted(queries - graded)
+    notes: dict[str, JsonValue] = {
         "queries_without_run": len(graded - queries),
-        "queries_without_judgment": len(queries - graded),
+        "queries_without_judgment": len(without),
     }
     if judged_only:
         pool = pool.filter(pl.col("query").is_in(list(graded)))
+        if without:
+            notes["skipped_queries"] = (
+                f"{len(without):,} without any judgment: {abridged(without)}; keep them by "
+                "judged_only=false"
+            )
     pool = pool.join(grades, on=_KEY, how="left", maintain_order="left")
     labelled = pool["grade"].is_not_null()
     if not labelled.any():

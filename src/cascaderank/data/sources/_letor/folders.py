@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cascaderank.data.sources import Inputs, paths_of
+from cascaderank.data.sources._letor.side_files import has_sizes, is_side_file_of
 from cascaderank.data.sources._shared.input_files import input_files, read_lines
 from cascaderank.data.split import FOLD, GIVEN
 from cascaderank.errors import DataError
@@ -51,7 +52,7 @@ def letor_files(from_: Inputs, fold: int | None) -> list[LetorFile]:
                 f"fold={fold}: expected a folder with Fold1, Fold2 and so on, found none; give it "
                 "with --from, or leave fold out"
             )
-        return _with_parts(input_files(from_, PATTERNS, what=_WHAT))
+        return _with_parts(_files(paths))
     if len(paths) > 1:
         raise DataError(
             f"{next(iter(folds))}: expected a folder of folds alone, found {len(paths)} paths; "
@@ -62,8 +63,14 @@ def letor_files(from_: Inputs, fold: int | None) -> list[LetorFile]:
         if fold not in inside:
             numbers = ", ".join(map(str, inside))
             raise DataError(f"{paths[0]}: expected fold={fold}, found folds {numbers}; give one")
-        return _with_parts(input_files(inside[fold], PATTERNS, what=_WHAT))
+        return _with_parts(_files([inside[fold]]))
     return _all_folds(paths[0], inside)
+
+
+def _files(from_: Inputs) -> list[Path]:
+    """Return files, and those of folders that match a pattern or have sizes of queries beside."""
+    files = input_files(from_, PATTERNS, what=_WHAT, also=has_sizes)
+    return [path for path in files if not any(is_side_file_of(path, other) for other in files)]
 
 
 def _folds(folder: Path) -> dict[int, Path]:
@@ -82,8 +89,9 @@ def _with_parts(paths: Sequence[Path]) -> list[LetorFile]:
 
 
 def _part_of(path: Path) -> str | None:
-    stem = path.name.lower().partition(".")[0]
-    return next((part for part, names in _NAMES.items() if stem in names), None)
+    words = path.name.lower().removesuffix(".gz").split(".")  # train.txt, or mq2008.train
+    names = [part for word in (words[0], words[-1]) for part, ns in _NAMES.items() if word in ns]
+    return names[0] if names else None
 
 
 def _all_folds(folder: Path, inside: dict[int, Path]) -> list[LetorFile]:
@@ -95,7 +103,7 @@ def _all_folds(folder: Path, inside: dict[int, Path]) -> list[LetorFile]:
     tests: dict[int, list[Path]] = {}
     for number, fold in inside.items():
         by_part: dict[str | None, list[Path]] = {}
-        for path in input_files(fold, PATTERNS, what=_WHAT):
+        for path in _files([fold]):
             by_part.setdefault(_part_of(path), []).append(path)
         tests[number] = by_part.get("test", [])
         if not tests[number]:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -86,8 +86,7 @@ def prepared(block: Block, preparation: Preparation, counts: Counts) -> Block | 
     rows = np.concatenate(kept)
     if len(rows) == len(block.queries):
         return block
-    names = [block.queries[i] for i in rows]
-    return Block(block.lines[rows], names, block.labels[rows], block.values[rows])
+    return block.take(rows)
 
 
 def scaled(block: Block, within_query: WithinQuery | None) -> Block:
@@ -108,7 +107,7 @@ def scaled(block: Block, within_query: WithinQuery | None) -> Block:
                 origin, unit = np.nanmean(own, axis=0), np.nanstd(own, axis=0)
         own -= origin
         own /= np.where(unit > 0, unit, 1.0)
-    return Block(block.lines, block.queries, block.labels, values.astype(block.values.dtype))
+    return replace(block, values=values.astype(block.values.dtype))
 
 
 def _queries(block: Block) -> Iterator[tuple[int, int]]:
@@ -159,23 +158,10 @@ def whole_queries(blocks: Iterator[Block], path: Path, seen: dict[str, str]) -> 
                 )
             seen[query] = where
         last = block.queries[-1]
-        whole = block if held is None else _joined(held, block)
+        whole = block if held is None else held.joined(block)
         cut = len(whole.queries) - len(block.queries) + starts[-1] if starts else 0
         if cut:
-            yield _slice(whole, slice(0, cut))
-        held = _slice(whole, slice(cut, None))
+            yield whole.take(slice(0, cut))
+        held = whole.take(slice(cut, None))
     if held is not None:
         yield held
-
-
-def _slice(block: Block, rows: slice) -> Block:
-    return Block(block.lines[rows], block.queries[rows], block.labels[rows], block.values[rows])
-
-
-def _joined(a: Block, b: Block) -> Block:
-    return Block(
-        np.concatenate([a.lines, b.lines]),
-        a.queries + b.queries,
-        np.concatenate([a.labels, b.labels]),
-        np.concatenate([a.values, b.values]),
-    )

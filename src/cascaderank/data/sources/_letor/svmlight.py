@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
@@ -15,11 +15,14 @@ from cascaderank.errors import DataError
 from cascaderank.schema import abridged
 
 _LINES_PER_BLOCK = 8192
-_MOST_FEATURES = 10_000
 _LARGEST = float(np.finfo(np.float32).max)
-_LINE = re.compile(rb"\s*([-+.0-9a-zA-Z]+)\s+qid:([^\s:#]+)((?:\s+[0-9]{1,9}:[-+.0-9a-zA-Z]+)*)\s*")
+_LINE = re.compile(
+    rb"\s*([-+.0-9a-zA-Z]+)(?:\s+qid:([^\s:#]+))?((?:\s+[0-9]{1,9}:[-+.0-9a-zA-Z]+)*)\s*"
+)
 _PAIR = re.compile(rb"([0-9]{1,9}):([-+.0-9a-zA-Z]+)")
-_EXPECTED = "expected 'label qid:ID index:value index:value ...'"
+_DOCID = re.compile(rb"\bdocid\s*[=:]?\s*(\S+)", re.IGNORECASE)
+EXPECTED = "expected 'label qid:ID index:value index:value ...'"
+"""Start of messages on lines of another layout."""
 
 
 @dataclass(frozen=True)
@@ -33,43 +36,65 @@ class Block:
     labels: NDArray[np.float32]
     values: NDArray[np.float32]
     """Features, ``[lines, width]``."""
+    keys: list[str] | None = None
+    """Document ids; ``None`` if they are not read."""
 
-
-def width_of(files: Sequence[Path]) -> int:
-    """Return the largest feature index of all files.
-
-    Indices increase within a line, so only the last one of each line is read.
-
-    Raises:
-        DataError: if an index exceeds 10,000, which indicates a malformed file, or no line has a
-            feature.
-    """
-    width = 0
-    for path in files:
-        for number, line in enumerate(read_lines(path), 1):
-            last = line.partition(b"#")[0].rpartition(b":")[0].rsplit(None, 1)[-1:]
-            if last and last[0].isdigit() and len(last[0]) < 10:
-                width = max(width, int(last[0]))
-                if width > _MOST_FEATURES:
-                    raise DataError(
-                        f"{path}, line {number}: feature index {width} is beyond {_MOST_FEATURES}; "
-                        "features are stored densely; set features=N if the index is intended"
-                    )
-    if not width:
-        raise DataError(
-            f"{files[0]}: {_EXPECTED} on every line, found no feature in any file; "
-            "name files in svmlight format"
+    def take(self, rows: slice | NDArray[np.int64]) -> "Block":
+        """Return some lines of the block."""
+        index = range(len(self.queries))[rows] if isinstance(rows, slice) else rows.tolist()
+        return Block(
+            self.lines[rows],
+            [self.queries[i] for i in index],
+            self.labels[rows],
+            self.values[rows],
+            None if self.keys is None else [self.keys[i] for i in index],
         )
-    return width
+
+    def joined(self, after: "Block") -> "Block":
+        """Return the lines of this block and those of another one after them."""
+        return Block(
+            np.concatenate([self.lines, after.lines]),
+            self.queries + after.queries,
+            np.concatenate([self.labels, after.labels]),
+            np.concatenate([self.values, after.values]),
+            None if self.keys is None else self.keys + (after.keys or []),
+        )
 
 
-def read_blocks(path: Path, width: int, advance: Callable[[int], None]) -> Iterator[Block]:
+def key_of(comment: bytes) -> str | None:
+    """Return the document id in the comment of a line; ``None`` if there is none.
+
+    Examples:
+        >>> key_of(b"docid = GX029-35 inc = 1 prob = 0.02"), key_of(b" FT911-3"), key_of(b"no id")
+        ('GX029-35', 'FT911-3', None)
+    """
+    words = comment.split(None, 2)
+    matched = _DOCID.search(comment)
+    found = matched[1] if matched else words[0] if len(words) == 1 else None
+    try:
+        return None if found is None else found.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def read_blocks(
+    path: Path,
+    width: int,
+    advance: Callable[[int], None],
+    *,
+    queries: Sequence[str] | None = None,
+    last: NDArray[np.float32] | None = None,
+    keyed: bool = False,
+) -> Iterator[Block]:
     """Parse a file in blocks of several thousand lines.
 
     Args:
         path: plain or gzipped file.
         width: number of features.
         advance: callback that receives the number of bytes read since its last call.
+        queries: query of each line with content, for a file without ``qid``.
+        last: value of each line with content, added as the last feature.
+        keyed: whether to read the document ids in the comments, which every line must have.
 
     Yields:
         Blocks in the order of the lines. Values that are not finite in float32 are NaN.
@@ -78,28 +103,41 @@ def read_blocks(path: Path, width: int, advance: Callable[[int], None]) -> Itera
         DataError: if a line does not have this layout, or no line has content.
     """
     numbered = enumerate(read_lines(path, advance), 1)
-    empty = True
+    done = 0
     while lines := list(islice(numbered, _LINES_PER_BLOCK)):
-        bodies = [(number, line.partition(b"#")[0]) for number, line in lines]
-        bodies = [(number, body) for number, body in bodies if not body.isspace() and body]
-        if bodies:
-            empty = False
-            yield _parsed(bodies, width) or _refused(path, bodies, width)
-    if empty:
-        raise DataError(f"{path}: {_EXPECTED} on every line, found none; fetch it again")
+        parts = [(number, *line.partition(b"#")) for number, line in lines]
+        parts = [part for part in parts if not part[1].isspace() and part[1]]
+        if not parts:
+            continue
+        rows = slice(done, done + len(parts))
+        bodies = [(number, body) for number, body, _, _ in parts]
+        names = None if queries is None else queries[rows]
+        block = _parsed(bodies, width, names) or _refused(path, bodies, width, names)
+        if last is not None:
+            block = replace(block, values=np.column_stack([block.values, last[rows]]))
+        if keyed:
+            block = replace(block, keys=[key_of(comment) or "" for *_, comment in parts])
+        yield block
+        done += len(parts)
+    if not done:
+        raise DataError(f"{path}: {EXPECTED} on every line, found none; fetch it again")
 
 
-def _parsed(bodies: Sequence[tuple[int, bytes]], width: int) -> Block | None:
+def _parsed(
+    bodies: Sequence[tuple[int, bytes]], width: int, names: Sequence[str] | None
+) -> Block | None:
     """Parse lines without comments all at once; return ``None`` if any of them is invalid."""
     matches = [_LINE.fullmatch(body) for _, body in bodies]
     if None in matches:
         return None
     labels, queries, pairs = zip(*(m.groups() for m in matches if m), strict=True)
+    if any((query is None) is (names is None) for query in queries):
+        return None
     tokens = b" ".join(pairs).replace(b":", b" ").split()
     try:
         label = np.fromiter(map(float, labels), np.float64, len(labels))
         numbers = np.fromiter(map(float, tokens), np.float64, len(tokens)).reshape(-1, 2)
-        names = [query.decode() for query in queries]
+        names = [query.decode() for query in queries] if names is None else [*names]
     except ValueError:
         return None
     row = np.repeat(np.arange(len(bodies)), [p.count(b":") for p in pairs])
@@ -118,27 +156,32 @@ def _parsed(bodies: Sequence[tuple[int, bytes]], width: int) -> Block | None:
     )
 
 
-def _refused(path: Path, bodies: Sequence[tuple[int, bytes]], width: int) -> NoReturn:
+def _refused(
+    path: Path, bodies: Sequence[tuple[int, bytes]], width: int, names: Sequence[str] | None
+) -> NoReturn:
     """Raise an error that describes the first invalid line."""
     for number, body in bodies:
-        if mistake := _mistake(body.split(), width):
+        if mistake := _mistake(body.split(), width, has_qid=names is None):
             raise DataError(f"{path}, line {number}: {mistake}; the line is {shown(body)}")
     raise AssertionError(
         f"{path}: lines {bodies[0][0]} to {bodies[-1][0]} were rejected, but each of them is valid"
     )
 
 
-def _mistake(fields: Sequence[bytes], width: int) -> str:
+def _mistake(fields: Sequence[bytes], width: int, *, has_qid: bool) -> str:
     try:
         label = float(fields[0])
     except ValueError:
-        return f"{_EXPECTED}, found the label {shown(fields[0])}"
+        return f"{EXPECTED}, found the label {shown(fields[0])}"
     if not 0 <= label <= _LARGEST:
         return f"expected a finite non-negative label, found {shown(fields[0])}"
-    if len(fields) < 2 or not re.fullmatch(rb"qid:[^\s:#]+", fields[1]):
-        return f"{_EXPECTED}, found no qid after the label"
+    if has_qid and (len(fields) < 2 or not re.fullmatch(rb"qid:[^\s:#]+", fields[1])):
+        return (
+            f"{EXPECTED}, found no qid after the label and no file beside this one with the "
+            "number of lines of each query (.query or .group)"
+        )
     last = 0
-    for field in fields[2:]:
+    for field in fields[1 + has_qid :]:
         pair = _PAIR.fullmatch(field)
         if pair is None:
             return f"expected index:value, found {shown(field)}"
@@ -155,7 +198,8 @@ def _mistake(fields: Sequence[bytes], width: int) -> str:
         last = index
     if last > width:
         return f"feature index {last} is beyond features={width}"
-    return "" if _LINE.fullmatch(b" ".join(fields)) and _is_text(fields[1]) else _EXPECTED
+    is_text = not has_qid or _is_text(fields[1])
+    return "" if _LINE.fullmatch(b" ".join(fields)) and is_text else EXPECTED
 
 
 def _is_text(text: bytes) -> bool:

@@ -1,13 +1,16 @@
 """Grouping of rows, one per candidate, into requests."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 
 import polars as pl
 
+from cascaderank.data.log.validation import ITEM_KEY
 from cascaderank.data.sources._long.layout import Layout
+from cascaderank.data.sources._long.row_rules import RowRules, integers, ruled_rows
 from cascaderank.data.sources._shared.long_table import LongTable
 from cascaderank.data.sources._shared.timestamps import TimestampUnit, utc_timestamps
-from cascaderank.errors import ConfigError, DataError, did_you_mean
+from cascaderank.errors import DataError
 from cascaderank.schema import Kind, Role, abridged
 
 _DIFFERS = "differs: "
@@ -35,7 +38,7 @@ def shares(
     if empty:
         raise DataError(
             f"column '{layout.request_id}' (request_id) is empty in {empty:,} of "
-            f"{table.rows:,} rows{table.first(layout.request_id, lambda text: not text)}; "
+            f"{table.rows:,} rows{table.first_null(layout.request_id)}; "
             "fill it, or leave the rows out"
         )
     count = -(-table.rows // rows_at_once)
@@ -45,27 +48,46 @@ def shares(
 
 
 def gathered(
-    rows: pl.DataFrame, layout: Layout, level_names: Sequence[str], unit: TimestampUnit
+    rows: pl.DataFrame,
+    layout: Layout,
+    rules: RowRules,
+    *,
+    unit: TimestampUnit,
+    time_zone: str,
+    min_candidates: int,
+    counts: Counter[str],
 ) -> pl.DataFrame:
     """Return one row per request, for a request log, in the order of their first rows.
 
     Args:
         rows: one row per candidate, with all rows of each request.
         layout: purpose of the columns.
-        level_names: names of levels, lowest first; empty if the table has no levels.
+        rules: what to do with null values and repeated candidates.
         unit: unit of timestamps that are numbers.
+        time_zone: zone of timestamps without one.
+        min_candidates: requests with fewer candidates are left out.
+        counts: receives the number of rows and requests that were changed or left out.
 
     Raises:
         ConfigError: if levels have no names, or numeric timestamps no unit.
-        DataError: if rows of a request differ in a column of the request, or a timestamp or a
-            level is invalid.
+        DataError: if rows of a request differ in a column of the request, a timestamp or a level is
+            invalid, a value is null, or a candidate is repeated and its rule is ``"error"``.
     """
     rows = rows.rename(
         {column: what for column, what in layout.taken.items() if column != what}, strict=False
     ).with_columns(_cleaned(layout))
-    if "level" in layout.candidates:
-        rows = rows.with_columns(_levels(rows["level"], level_names))
+    if layout.item_key and layout.item_key != ITEM_KEY:
+        rows = rows.with_columns(pl.col(layout.item_key).alias(ITEM_KEY))
+        if layout.item_key not in layout.schema.names:
+            rows = rows.drop(layout.item_key)
+    if isinstance(rows["request_id"].dtype, pl.Categorical | pl.Enum):
+        rows = rows.with_columns(pl.col("request_id").cast(pl.String))
+    requests_read = rows["request_id"].n_unique()
+    rows = ruled_rows(rows, layout, rules, counts)
+    _check_nulls(rows, layout)
+    rows = rows.with_columns(_categories(rows, layout))
     items = [*layout.candidates, *(f.name for f in layout.schema.of(Role.ITEM))]
+    items += [ITEM_KEY] if layout.item_key else []
     whole = [c for c in rows.columns if c not in items and c != "request_id"]
     requests = rows.group_by("request_id", maintain_order=True).agg(
         *(pl.col(c).first() for c in whole),
@@ -78,17 +100,57 @@ def gathered(
         if differs.height:
             request = differs["request_id"][0]
             values = rows.filter(pl.col("request_id") == request)[name].unique(maintain_order=True)
+            remedy = "put the column in item_features if it describes the candidates"
+            if name == "timestamp":
+                remedy = "set timestamp to a column with the time of the request"
             raise DataError(
                 f"column '{column_of.get(name, name)}': expected one value per request, found "
                 f"{' and '.join(str(v) for v in values[:2].to_list())} in request {request!r}, and "
-                f"{differs.height - 1:,} more such requests; correct the rows, or put the column "
-                "in item_features if it describes the candidates"
+                f"{differs.height - 1:,} more such requests; correct the rows, or {remedy}"
             )
     requests = requests.select("request_id", *whole, *items)
+    if gone := requests_read - requests.height:
+        counts["requests_left_out_without_candidates"] += gone
+    if min_candidates > 1 and items:
+        requests = requests.filter(pl.col(items[0]).list.len() >= min_candidates)
+        if short := requests_read - gone - requests.height:
+            counts[f"requests_left_out_below_{min_candidates}_candidates"] += short
     if layout.timestamp:
-        times = utc_timestamps(requests["timestamp"], unit, column=layout.timestamp)
+        times = utc_timestamps(
+            requests["timestamp"], unit, column=layout.timestamp, time_zone=time_zone
+        )
         requests = requests.with_columns(times)
     return requests
+
+
+def _check_nulls(rows: pl.DataFrame, layout: Layout) -> None:
+    """Check that features without leave to be missing have a value in every row."""
+    names = [f.name for f in layout.schema.features if not f.missing and f.role is not Role.HISTORY]
+    is_null = {
+        name: pl.col(name).is_null() | pl.col(name).is_nan()
+        if rows[name].dtype.is_float()
+        else pl.col(name).is_null()
+        for name in names
+    }
+    counts = rows.select(c.sum().alias(n) for n, c in is_null.items()).row(0) if names else ()
+    found = {name: count for name, count in zip(names, counts, strict=True) if count}
+    if found:
+        request = rows.filter(is_null[next(iter(found))])["request_id"][0]
+        shares = [f"{name} ({count} of {rows.height})" for name, count in found.items()]
+        options = ", ".join(f'"{name}"' for name in found)
+        raise DataError(
+            f"null values: {abridged(shares)}; set missing=[{options}] (in a schema: missing=true) "
+            f"to give models an indicator of it, or fill them; first in request {request!r}"
+        )
+
+
+def _categories(rows: pl.DataFrame, layout: Layout) -> Iterator[pl.Series]:
+    """Cast categorical features that are floats to integers, as integers with nulls of pandas."""
+    for feature in layout.schema.features:
+        if feature.kind is Kind.CATEGORICAL and rows[feature.name].dtype.is_float():
+            what = f"categorical feature '{feature.name}'"
+            remedy = "cast the column, or declare it numeric"
+            yield integers(rows, feature.name, f"{what}: expected integers or strings", remedy)
 
 
 def _cleaned(layout: Layout) -> Iterator[pl.Expr]:
@@ -103,27 +165,3 @@ def _cleaned(layout: Layout) -> Iterator[pl.Expr]:
             known = element.cast(pl.Float64).fill_nan(None)
             column = column.list.eval(known) if history else known
         yield column
-
-
-def _levels(levels: pl.Series, level_names: Sequence[str]) -> pl.Series:
-    if not level_names:
-        values = levels.unique().sort().to_list()
-        raise ConfigError(
-            f"expected names of the levels {abridged(map(str, values))}, found none; set "
-            "level_names=[...], lowest first"
-        )
-    if levels.dtype.is_integer():
-        return levels
-    if not isinstance(levels.dtype, pl.String | pl.Categorical | pl.Enum):
-        raise DataError(f"level: expected integers or names, found {levels.dtype}")
-    text = levels.cast(pl.String)
-    unknown = text.drop_nulls().filter(~text.drop_nulls().is_in(list(level_names)))
-    if len(unknown):
-        raise DataError(
-            f"level: expected one of {', '.join(level_names)}, found '{unknown[0]}'"
-            f"{did_you_mean(unknown[0], level_names)} and {len(unknown) - 1:,} more rows with "
-            "other names; add them to level_names"
-        )
-    return text.replace_strict(
-        list(level_names), list(range(len(level_names))), return_dtype=pl.Int8
-    )

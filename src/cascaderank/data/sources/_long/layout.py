@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from cascaderank.data.log.validation import CANDIDATE_COLUMNS
-from cascaderank.data.sources._shared.long_table import LongTable
+from cascaderank.data.log.validation import CANDIDATE_COLUMNS, ITEM_KEY
+from cascaderank.data.sources import Inputs
+from cascaderank.data.sources._shared.input_files import input_files
+from cascaderank.data.sources._shared.long_table import LongTable, open_long_table
 from cascaderank.errors import ConfigError, DataError
-from cascaderank.schema import Kind, Role, Schema
+from cascaderank.schema import Kind, Role, Schema, abridged
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Layout:
     """Column of the timestamp; ``None`` if the table has none."""
     candidates: dict[str, str]
     """Columns by their purpose: ``level``, ``position``, ``label`` or ``feedback``."""
+    item_key: str | None
+    """Column of the identity of the candidate, which can also be a feature."""
     schema: Schema
     """Features."""
 
@@ -30,46 +34,68 @@ class Layout:
         taken = {self.request_id: "request_id"}
         if self.timestamp:
             taken[self.timestamp] = "timestamp"
+        if self.item_key == ITEM_KEY:  # reserved, so that no feature has this name
+            taken[ITEM_KEY] = ITEM_KEY
         return taken | {column: what for what, column in self.candidates.items()}
 
 
-def columns_that_are_no_features(
-    table: LongTable, *, request_id: str, timestamp: str, candidates: Mapping[str, str]
-) -> Layout:
-    """Return a layout without features.
+_PATTERNS = ("*.parquet", "*.pq", "*.csv", "*.tsv")
+
+
+def opened_table(
+    from_: Inputs,
+    *,
+    separator: str,
+    request_id: str,
+    timestamp: str,
+    candidates: Mapping[str, str],
+    item_key: str,
+) -> tuple[LongTable, Layout]:
+    """Open files, and return the table and a layout without features.
 
     Args:
-        table: table of the columns.
+        from_: files, folders and globs.
+        separator: character between the fields of CSV files.
         request_id: column of the request id.
         timestamp: column of the timestamp; if empty, the column named ``timestamp`` if the table
             has one.
         candidates: columns by purpose; if empty, the column of that name, as with ``timestamp``.
+        item_key: column of the identity of the candidate; if empty, as with ``timestamp``.
 
     Raises:
         ConfigError: if one column has two purposes.
-        DataError: if a column does not exist.
+        DataError: if a file or a column is missing, or a file is damaged.
     """
+    files = input_files(from_, _PATTERNS, what="Parquet or CSV files", recursive=True)
+    table = open_long_table(files, separator=separator)
 
     def named(what: str, column: str) -> str | None:
         if column:
             return table.check(column, what=what)
         return what if what in table.types else None
 
+    if request_id == "request_id" not in table.types:
+        raise DataError(
+            f"{table.files[0]}: expected a column 'request_id', found {abridged(table.types)}; "
+            "set request_id to the column with the id of the request"
+        )
     ids = table.check(request_id, what="request_id")
     columns = {what: named(what, candidates[what]) for what in CANDIDATE_COLUMNS}
     layout = Layout(
         ids,
         named("timestamp", timestamp),
         {what: column for what, column in columns.items() if column},
+        named(ITEM_KEY, item_key),
         Schema(features=()),
     )
-    used = [ids, *([layout.timestamp] if layout.timestamp else []), *layout.candidates.values()]
+    used = [ids, *layout.candidates.values()]
+    used += [c for c in (layout.timestamp, layout.item_key) if c]
     repeated = [c for c in used if used.count(c) > 1]
     if repeated:
         raise ConfigError(
             f"column '{repeated[0]}' has two purposes; set a different column for each"
         )
-    return layout
+    return table, layout
 
 
 def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
@@ -89,12 +115,18 @@ def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
             raise DataError(
                 f"column '{column}' ({what}): expected one value per row, found {dtype}"
             )
-        if what in ("label", "feedback", "position") and not dtype.is_numeric():
+        if what in ("label", "feedback", "position") and not (
+            dtype.is_numeric()
+            or dtype == pl.Null
+            or (what != "position" and _is_true_or_false(table, column))
+        ):
             is_invalid = _is_not_integer if what == "position" else _is_not_number
             raise DataError(
                 f"column '{column}' ({what}): expected numbers, found {dtype}"
                 f"{table.first(column, is_invalid)}"
             )
+    if layout.item_key:
+        dtype = types[layout.item_key] = _key_type(table, layout.item_key)
     for feature in layout.schema.features:
         name = feature.name
         dtype = table.types[table.check(name, what=f"{feature.role.value} feature")]
@@ -106,9 +138,19 @@ def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
             hint = "use Parquet, CSV has no lists" if table.is_csv else "write a list in every row"
             raise DataError(f"history feature '{name}': expected lists, found {dtype}; {hint}")
         if feature.role is not Role.HISTORY and dtype.is_nested():
+            # A feature with several values per candidate or request would be mapped here.
+            lists = [
+                f.name
+                for f in layout.schema.features
+                if f.role is not Role.HISTORY and f.name in table.types
+                if table.types[f.name].is_nested()
+            ]
+            others = f", as in {abridged(lists[1:])}" if lists[1:] else ""
             raise DataError(
                 f"{feature.role.value} feature '{name}': expected one value per row, found "
-                f"{dtype}; put it in history_features if it is a history"
+                f"{dtype}{others}; leave lists out, with "
+                f"{abridged((repr(f'!{n}') for n in lists), 4)} after a pattern that matches, or "
+                "put a history of events in history_features"
             )
         inner = inner_type(dtype)
         if feature.kind is Kind.NUMERIC and not (inner.is_numeric() or inner == pl.Boolean):
@@ -118,13 +160,34 @@ def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
             )
         if feature.kind is Kind.CATEGORICAL and table.is_csv:
             dtype = dtype if dtype == pl.Int64 else pl.String()
-        elif feature.kind is Kind.CATEGORICAL and not is_category(inner):
+        elif feature.kind is Kind.CATEGORICAL and not (
+            is_category(inner) or (dtype.is_float() and feature.role is not Role.HISTORY)
+        ):  # integers with nulls are floats if pandas wrote them
             raise DataError(
                 f"categorical feature '{name}': expected integers or strings, found {inner}; "
                 "cast the column, or declare it numeric"
             )
         types[name] = dtype
     return types
+
+
+def _is_true_or_false(table: LongTable, column: str) -> bool:
+    """Return whether a column holds booleans, in CSV as the words true and false in any case."""
+    if table.is_csv:
+        return not table.first(column, lambda text: text.lower() not in ("", "true", "false"))
+    return isinstance(table.types[column], pl.Boolean)
+
+
+def _key_type(table: LongTable, column: str) -> pl.DataType:
+    dtype = table.types[column]
+    if table.is_csv:
+        return dtype if dtype == pl.Int64 else pl.String()
+    if not is_category(dtype) or isinstance(dtype, pl.Boolean):
+        raise DataError(
+            f"column '{column}' (item_key): expected integers or strings, found {dtype}; convert "
+            "the column, or set item_key to another one"
+        )
+    return dtype
 
 
 def is_category(dtype: pl.DataType) -> bool:

@@ -1,48 +1,91 @@
 """Schema of a long table, from options with column patterns and from the types of columns."""
 
+import json
+import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from pydantic import ValidationError
 
-from cascaderank.data.sources._long.layout import inner_type, is_category
+from cascaderank.data.sources._long.layout import Layout, inner_type, is_category
 from cascaderank.data.sources._shared.long_table import LongTable
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.schema import Feature, Kind, Role, Schema, Transform, abridged
 
 
-def chosen_features(
-    table: LongTable,
-    taken: Mapping[str, str],
-    *,
-    roles: Mapping[Role, Sequence[str]],
-    kinds: Mapping[Kind, Sequence[str]],
-    missing: Sequence[str],
-    buckets: Mapping[str, int],
-    vocabulary: Mapping[str, str],
-    transform: Transform,
+@dataclass(frozen=True)
+class FeatureOptions:
+    """Options of the ``long`` source that decide about features.
+
+    Options with names also accept shell patterns; a leading ``!`` excludes instead.
+    """
+
+    request_features: Sequence[str]
+    item_features: Sequence[str]
+    history_features: Sequence[str]
+    categorical: Sequence[str]
+    """The kind of features in neither list is inferred: integers, strings and booleans are
+    categorical, other numbers numeric."""
+    numeric: Sequence[str]
+    missing: Sequence[str]
+    """Features that may be null."""
+    buckets: Mapping[str, int] | None
+    """Number of hash buckets by feature or vocabulary."""
+    vocabulary: Mapping[str, str] | None
+    """Vocabulary by feature, for features that share one."""
+    min_count: Mapping[str, int] | None
+    """Least number of occurrences in training, by feature or vocabulary."""
+    transform: Transform
+    """Transformation of all numeric features."""
+    schema: Path | Mapping[str, Any] | None
+    """File or table of the whole schema, instead of the other options."""
+
+    @property
+    def are_given(self) -> bool:
+        """Whether any option other than ``schema`` and ``transform`` is set."""
+        names = (f.name for f in fields(self) if f.name not in ("schema", "transform"))
+        return any(getattr(self, name) for name in names)
+
+
+def schema_of_options(
+    table: LongTable, layout: Layout, options: FeatureOptions
 ) -> tuple[Schema, dict[Kind, list[str]]]:
-    """Build a schema from options and from the names and types of columns.
+    """Return the schema of a table, and the names of features whose kind was inferred, by kind.
 
     Args:
         table: table of the columns.
-        taken: purpose by column, of columns that are not features. Patterns do not match them.
-        roles: names or shell patterns of columns, by role.
-        kinds: names or patterns of features, by kind. The kind of any other feature is inferred:
-            integers, strings and booleans are categorical, other numbers numeric.
-        missing: names or patterns of features that may be null.
-        buckets: number of hash buckets by feature or vocabulary.
-        vocabulary: vocabulary by feature, for features that share one.
-        transform: transformation of all numeric features.
-
-    Returns:
-        The schema, and the names of features whose kind was inferred, by kind.
+        layout: purpose of columns that are not features; patterns do not match them.
+        options: options of features.
 
     Raises:
         ConfigError: if a name or a pattern matches no column, or options contradict each other.
+        DataError: if the file of the schema cannot be read, or does not hold a schema.
     """
+    if options.schema is None:
+        return _chosen_features(table, layout.taken, options)
+    if options.are_given:
+        raise ConfigError(
+            "expected schema=FILE or the options of features, found both; leave one of them out"
+        )
+    return _read_schema(options.schema), {}
+
+
+def _chosen_features(
+    table: LongTable, taken: Mapping[str, str], options: FeatureOptions
+) -> tuple[Schema, dict[Kind, list[str]]]:
+    """Build a schema from options and from the names and types of columns."""
+    buckets, vocabulary = options.buckets or {}, options.vocabulary or {}
+    min_count = options.min_count or {}
+    roles = {
+        Role.REQUEST: options.request_features,
+        Role.ITEM: options.item_features,
+        Role.HISTORY: options.history_features,
+    }
+    kinds = {Kind.CATEGORICAL: options.categorical, Kind.NUMERIC: options.numeric}
     role_of: dict[str, Role] = {}
     for role, patterns in roles.items():
         for column in _columns(table, taken, patterns, f"{role.value}_features"):
@@ -55,7 +98,8 @@ def chosen_features(
         free = [c for c in table.types if c not in taken]
         raise ConfigError(
             "expected at least one feature, found none; set item_features=[...], and if present "
-            f"request_features=[...] or history_features=[...]; unused columns: {abridged(free)}"
+            f"request_features=[...] or history_features=[...]; unused columns: {abridged(free)}; "
+            "`cascaderank prepare long --dry-run` proposes features"
         )
     names = [c for c in table.types if c in role_of]
     kind_of: dict[str, Kind] = {}
@@ -70,11 +114,16 @@ def chosen_features(
         if name not in kind_of:
             kind_of[name] = _inferred_kind(name, table.types[name])
             inferred[kind_of[name]].append(name)
-    nullable = set(_matching(missing, names, "missing"))
+    nullable = set(_matching(options.missing, names, "missing"))
     categorical = [n for n in names if kind_of[n] is Kind.CATEGORICAL]
-    for option, keys in (("vocabulary", vocabulary), ("buckets", buckets)):
+    by_name: dict[str, Mapping[str, object]] = {
+        "vocabulary": vocabulary,
+        "buckets": buckets,
+        "min_count": min_count,
+    }
+    for option, keys in by_name.items():
         known = categorical
-        if option == "buckets":
+        if option != "vocabulary":
             known = [*categorical, *vocabulary.values()]
         for key in keys:
             if key not in known:
@@ -88,10 +137,11 @@ def chosen_features(
                 name=name,
                 role=role_of[name],
                 kind=kind_of[name],
-                transform=transform,
+                transform=options.transform,
                 missing=name in nullable,
                 vocabulary=vocabulary.get(name, ""),
                 buckets=buckets.get(name, buckets.get(vocabulary.get(name, ""))),
+                min_count=min_count.get(name, min_count.get(vocabulary.get(name, ""), 1)),
             )
             for name in names
         )
@@ -100,24 +150,41 @@ def chosen_features(
         raise ConfigError(_mistakes(error)) from None
 
 
-def read_schema(path: Path) -> Schema:
-    """Read a schema from a JSON file, ``{"features": [{"name": ...}, ...]}``.
+def _read_schema(schema: Path | Mapping[str, Any]) -> Schema:
+    """Return a schema from a table, or from a JSON or TOML file with one.
+
+    Args:
+        schema: table ``{"features": [{"name": ...}, ...]}``, or a file. A file whose name ends with
+            ``.toml`` is TOML, any other JSON.
 
     Raises:
         DataError: if the file cannot be read, or does not hold a schema.
+        ConfigError: if the table is not a schema.
     """
+    if not isinstance(schema, Path):
+        try:
+            return Schema.model_validate(schema)
+        except ValidationError as error:
+            raise ConfigError(f"schema: {_mistakes(error, schema)}") from None
+    values: Any = None
     try:
-        return Schema.model_validate_json(path.read_bytes())
+        text = schema.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if schema.suffix == ".toml" else json.loads(text)
+        return Schema.model_validate(values)
     except OSError as error:
-        raise DataError(f"schema={path}: cannot be read: {error.strerror or error}") from None
+        raise DataError(f"schema={schema}: cannot be read: {error.strerror or error}") from None
     except ValidationError as error:
-        raise DataError(f"schema={path}: not a schema: {_mistakes(error)}") from None
+        mistakes = _mistakes(error, values)
+        raise DataError(f"schema={schema}: not a schema: {mistakes}") from None
+    except ValueError as error:
+        expected = "TOML" if schema.suffix == ".toml" else "JSON (or TOML in a file named *.toml)"
+        raise DataError(f"schema={schema}: expected {expected}: {error}") from None
 
 
 def _columns(
     table: LongTable, taken: Mapping[str, str], patterns: Sequence[str], option: str
 ) -> list[str]:
-    for pattern in patterns:
+    for pattern in (p.removeprefix("!") for p in patterns):
         if pattern in taken:
             raise ConfigError(
                 f"{option}: column '{pattern}' is the {taken[pattern]}, so it cannot be a feature"
@@ -126,13 +193,19 @@ def _columns(
 
 
 def _matching(patterns: Sequence[str], names: Sequence[str], option: str) -> list[str]:
-    for pattern in patterns:
+    excluded = [p[1:] for p in patterns if p.startswith("!")]
+    included = [p for p in patterns if not p.startswith("!")]
+    for pattern in (*included, *excluded):
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ConfigError(
                 f"{option}: no column matches '{pattern}'{did_you_mean(pattern, names)}; "
                 f"expected one of {abridged(names)}"
             )
-    return [n for n in names if any(fnmatchcase(n, pattern) for pattern in patterns)]
+    return [
+        n
+        for n in names
+        if any(fnmatchcase(n, p) for p in included) and not any(fnmatchcase(n, p) for p in excluded)
+    ]
 
 
 def _inferred_kind(name: str, dtype: pl.DataType) -> Kind:
@@ -143,12 +216,22 @@ def _inferred_kind(name: str, dtype: pl.DataType) -> Kind:
         return Kind.NUMERIC
     raise ConfigError(
         f"feature '{name}': expected integers, numbers, strings or booleans, found {dtype}; "
-        "convert the column, or leave it out"
+        f"convert the column, or leave it out, with '!{name}' after a pattern that matches it"
     )
 
 
-def _mistakes(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, e['loc']))}: {e['msg']}" if e["loc"] else e["msg"]
-        for e in error.errors()
-    )
+def _mistakes(error: ValidationError, values: Any = None) -> str:
+    """Return all mistakes, with the name of the feature where it has one."""
+    messages = []
+    for mistake in error.errors():
+        place, found = ".".join(map(str, mistake["loc"])), values
+        for part in mistake["loc"][:2]:
+            try:
+                found = found[part]
+            except (LookupError, TypeError):
+                found = None
+        if isinstance(found, Mapping) and "name" in found:
+            place += f" ('{found['name']}')"
+        message = mistake["msg"].removeprefix("Value error, ")
+        messages.append(f"{place}: {message}" if place else message)
+    return "; ".join(messages)

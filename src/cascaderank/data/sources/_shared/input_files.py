@@ -13,22 +13,33 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _LINES_PER_CALL = 4096
 
 
-def input_files(from_: Inputs, patterns: Sequence[str], *, what: str) -> list[Path]:
+def input_files(
+    from_: Inputs,
+    patterns: Sequence[str],
+    *,
+    what: str,
+    recursive: bool = False,
+    also: Callable[[Path], bool] = lambda _: False,
+) -> list[Path]:
     """Return the given files, and the matching files of the given folders.
 
     Args:
-        from_: files and folders. A file is accepted under any name. From a folder, the files
+        from_: files, folders and globs. A file is accepted under any name. From a folder, the files
             directly inside it that match a pattern are returned, sorted by name and without
-            hidden files.
+            hidden files. A path that does not exist and has wildcards, such as ``logs/*.csv`` or
+            ``logs/**/*.csv``, is a glob: it stands for its matches in sorted order.
         patterns: shell patterns of file names, in lower case; each also matches with ``.gz``.
         what: description of the files for messages, such as ``"LETOR files"``.
+        recursive: whether to include the folders inside a folder, sorted by path. Hidden folders
+            and those that begin with ``_``, such as ``_temporary``, are skipped.
+        also: whether a file of a folder is returned that matches no pattern.
 
     Returns:
         At least one file, in the order of ``from_``, without duplicates.
 
     Raises:
-        DataError: if ``from_`` is empty, a path does not exist, a folder has no matching file, a
-            file is empty, or a file is given twice.
+        DataError: if ``from_`` is empty, a path does not exist, a glob matches nothing, a folder
+            has no matching file, a file is empty, or a file is given twice.
     """
     paths = paths_of(from_)
     if not paths:
@@ -36,24 +47,78 @@ def input_files(from_: Inputs, patterns: Sequence[str], *, what: str) -> list[Pa
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = [p for p in sorted(path.iterdir()) if p.is_file() and _matches(p, patterns)]
-            if not inside:
-                raise DataError(
-                    f"{path}: expected {what} in this folder, found no file named "
-                    f"{' or '.join(patterns)} (optionally with .gz); give the files themselves"
-                )
-            files += inside
+            files += _inside(path, patterns, what=what, recursive=recursive, also=also)
         elif path.exists():
             files.append(path)
+        elif any(c in str(path) for c in "*?["):
+            files += _matched(path, patterns, what=what, recursive=recursive, also=also)
         else:
             raise DataError(f"{path}: expected {what}, found no such file or folder")
-    resolved = [p.resolve() for p in files]
-    for i, path in enumerate(resolved):
-        if path in resolved[:i]:
-            raise DataError(f"{files[i]}: this file was given twice; give it once")
+    resolved: set[Path] = set()
+    for path in files:
+        if path.resolve() in resolved:
+            raise DataError(f"{path}: this file was given twice; give it once")
         if not path.stat().st_size:
-            raise DataError(f"{files[i]}: expected {what}, found an empty file; fetch it again")
+            raise DataError(f"{path}: expected {what}, found an empty file; fetch it again")
+        resolved.add(path.resolve())
     return files
+
+
+def _inside(
+    folder: Path,
+    patterns: Sequence[str],
+    *,
+    what: str,
+    recursive: bool,
+    also: Callable[[Path], bool],
+    must: bool = True,
+) -> list[Path]:
+    """Return the matching files of a folder, at least one if there ``must`` be."""
+    files = [p for p in sorted(folder.iterdir()) if p.is_file()]
+    files = [p for p in files if _matches(p, patterns) or also(p)]
+    if recursive:
+        inside = (p for p in folder.rglob("*") if p.parent != folder and _matches(p, patterns))
+        files += [p for p in inside if p.is_file() and not _is_skipped(p.parent, folder)]
+        files.sort()
+    if not files and must:
+        raise DataError(
+            f"{folder}: expected {what} in this folder{' or below it' * recursive}, found no file "
+            f"named {' or '.join(patterns)} (optionally with .gz); give the files themselves"
+        )
+    return files
+
+
+def _is_skipped(folder: Path, root: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in folder.relative_to(root).parts)
+
+
+def _matched(
+    pattern: Path,
+    patterns: Sequence[str],
+    *,
+    what: str,
+    recursive: bool,
+    also: Callable[[Path], bool],
+) -> list[Path]:
+    """Return the files that a glob matches, and those of the folders that it matches."""
+    relative = str(pattern.relative_to(pattern.anchor))
+    found = sorted(Path(pattern.anchor).glob(relative))
+    found = [p for p in found if not p.name.startswith((".", "_"))]  # such as _SUCCESS
+    if not found:
+        raise DataError(f"{pattern}: expected {what}, found no path that matches")
+    files: dict[Path, None] = {}
+    for path in found:
+        if path.is_file():
+            files[path] = None
+        else:
+            inside = _inside(path, patterns, what=what, recursive=recursive, also=also, must=False)
+            files |= dict.fromkeys(inside)
+    if not files:
+        raise DataError(
+            f"{pattern}: expected {what} in the folders that match, found no file named "
+            f"{' or '.join(patterns)} (optionally with .gz)"
+        )
+    return list(files)
 
 
 def _matches(path: Path, patterns: Sequence[str]) -> bool:

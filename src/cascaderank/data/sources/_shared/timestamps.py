@@ -10,26 +10,33 @@ import polars as pl
 from cascaderank.data.sources._shared.input_files import shown
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 
-TimestampUnit = Literal["", "s", "ms", "us", "iso"]
-"""Unit of numbers since 1970, ``"iso"`` for ISO 8601 text, or empty if no unit is needed."""
+TimestampUnit = Literal["", "s", "ms", "us", "iso", "yyyymmdd"]
+"""Unit of numbers since 1970, ``"iso"`` for ISO 8601 text, ``"yyyymmdd"`` for days such as 20260101
+as numbers or text, or empty if no unit is needed."""
 
 _PER_UNIT = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _LATEST = 4102444800  # 2100-01-01, in seconds
-_ISO = ("%Y-%m-%dT%H:%M:%S%.f%:z", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
+_ZONED = "%Y-%m-%dT%H:%M:%S%.f%:z"
+_ISO = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
 
 
-def utc_timestamps(times: pl.Series, unit: TimestampUnit, *, column: str) -> pl.Series:
+def utc_timestamps(
+    times: pl.Series, unit: TimestampUnit, *, column: str, time_zone: str = "UTC"
+) -> pl.Series:
     """Convert times to Datetime in microseconds, in UTC; null stays null.
 
     Args:
-        times: numbers, ISO 8601 text (with or without an offset), Date or Datetime. Times without
-            a zone are taken as UTC; a date becomes midnight.
+        times: numbers, ISO 8601 text (with or without an offset), Date or Datetime. A date becomes
+            midnight.
         unit: unit of numbers since 1970; ``"iso"`` or empty for text, empty for Date and Datetime.
         column: name of the column, for messages.
+        time_zone: zone of times without one. A time that occurs twice, when clocks are set back, is
+            the earlier one. Numbers since 1970 are independent of it.
 
     Raises:
         ConfigError: if the unit is missing, or does not fit the type of the column.
-        DataError: if a value is not a time, or a number is before 1970 or after 2099 in that unit.
+        DataError: if a value is not a time, or a number is before 1970 or after 2099 in that unit,
+            or the time does not exist in its zone because clocks were set forward.
 
     Examples:
         >>> utc_timestamps(pl.Series([1_650_000_000_000]), "ms", column="time_ms")[0].isoformat()
@@ -39,7 +46,9 @@ def utc_timestamps(times: pl.Series, unit: TimestampUnit, *, column: str) -> pl.
     """
     dtype = times.dtype
     kind = "numbers" if dtype.is_numeric() else "text" if dtype == pl.String else str(dtype)
-    units = {"numbers": ("s", "ms", "us"), "text": ("", "iso")}.get(kind, ("",))
+    units = {"numbers": ("s", "ms", "us", "yyyymmdd"), "text": ("", "iso", "yyyymmdd")}.get(
+        kind, ("",)
+    )
     if unit not in units:
         expected = " or ".join(f"'{u}'" for u in units if u) or "''"
         example = times.drop_nulls()[:1].to_list()
@@ -47,17 +56,44 @@ def utc_timestamps(times: pl.Series, unit: TimestampUnit, *, column: str) -> pl.
             f"timestamp column '{column}' holds {kind}, such as {example}; "
             f"expected timestamp_unit {expected}, got '{unit}'"
         )
+    if unit == "yyyymmdd":
+        return _from_days(times, column, time_zone)
     if kind == "numbers":
         return _from_numbers(times, unit, column)
     if kind == "text":
-        return _from_text(times, column)
+        return _from_text(times, column, time_zone)
     if isinstance(dtype, pl.Date):
-        return times.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        return _in_utc(times.cast(pl.Datetime("us")), column, time_zone)
     if isinstance(dtype, pl.Datetime):
         times = times.dt.cast_time_unit("us")
         zoned = dtype.time_zone is not None
-        return times.dt.convert_time_zone("UTC") if zoned else times.dt.replace_time_zone("UTC")
+        return times.dt.convert_time_zone("UTC") if zoned else _in_utc(times, column, time_zone)
     raise DataError(f"timestamp column '{column}': expected times, found {dtype}")
+
+
+def _in_utc(times: pl.Series, column: str, time_zone: str) -> pl.Series:
+    """Convert times without a zone."""
+    zoned = times.dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null")
+    skipped = times.filter(zoned.is_null() & times.is_not_null())
+    if len(skipped):
+        raise DataError(
+            f"timestamp column '{column}': {skipped[0]} and {len(skipped) - 1:,} more times do not "
+            f"exist in {time_zone}, where clocks were set forward; check time_zone"
+        )
+    return zoned.dt.convert_time_zone("UTC")
+
+
+def _from_days(times: pl.Series, column: str, time_zone: str) -> pl.Series:
+    text = times.cast(pl.Int64) if times.dtype.is_numeric() else times.str.strip_chars()
+    days = text.cast(pl.String).str.to_date("%Y%m%d", strict=False)
+    invalid = times.filter(days.is_null() & times.is_not_null())
+    if len(invalid):
+        raise DataError(
+            f"timestamp column '{column}': expected days such as 20260101, found "
+            f"{shown(str(invalid[0]))} and {len(invalid) - 1:,} more such values; check "
+            "timestamp_unit"
+        )
+    return _in_utc(days.cast(pl.Datetime("us")), column, time_zone)
 
 
 def _from_numbers(times: pl.Series, unit: str, column: str) -> pl.Series:
@@ -75,14 +111,15 @@ def _from_numbers(times: pl.Series, unit: str, column: str) -> pl.Series:
     return micros.cast(pl.Datetime("us", "UTC"))
 
 
-def _from_text(times: pl.Series, column: str) -> pl.Series:
+def _from_text(times: pl.Series, column: str, time_zone: str) -> pl.Series:
     text = times.str.strip_chars().str.replace(" ", "T", literal=True)
     text = text.str.replace("Z$", "+00:00")
-    parsed = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
-    parsed = parsed.dt.replace_time_zone("UTC")
+    local = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
     for pattern in _ISO:
-        matched = text.str.to_datetime(pattern, time_unit="us", time_zone="UTC", strict=False)
-        parsed = parsed.zip_with(parsed.is_not_null(), matched)
+        matched = text.str.to_datetime(pattern, time_unit="us", strict=False)
+        local = local.zip_with(local.is_not_null(), matched)
+    parsed = text.str.to_datetime(_ZONED, time_unit="us", time_zone="UTC", strict=False)
+    parsed = parsed.zip_with(parsed.is_not_null(), _in_utc(local, column, time_zone))
     invalid = times.filter(parsed.is_null() & times.is_not_null())
     if len(invalid):
         raise DataError(

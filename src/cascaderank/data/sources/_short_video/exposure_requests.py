@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cascaderank.data.log.manifest import ITEM
 from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.data.ragged import flattened, lengths_of, offsets_of, positions_within
 from cascaderank.data.sources import Progress
@@ -128,6 +129,7 @@ def write_requests(
         total = np.sum([counts for _, _, counts in histories.values()], axis=0)
         notes["requests_without_history"] = int((total == 0).sum())
     writer.write_catalogue(tables.videos)
+    writer.extra[ITEM] = VIDEO
     writer.extra["notes"] = {**notes, "videos_in_the_catalogue": tables.videos.height}
 
 

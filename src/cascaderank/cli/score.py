@@ -1,0 +1,96 @@
+"""``cascaderank score``: write scores, final lists and vectors of a run."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, notify, user_errors
+
+
+@user_errors
+def score(
+    run: Annotated[Path, typer.Argument(help="Folder of a complete run.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder of a data set; labels are not needed.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of scores: .parquet, .jsonl, or .run or .trec for a TREC run file of the "
+            "final lists."
+        ),
+    ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the item vectors and request vectors of a stage."),
+    ] = None,
+    part: Annotated[
+        Literal["auto", "all", "train", "validation", "test"],
+        typer.Option(
+            help="Requests to score. auto: the test requests of the data set that the run was "
+            "trained on, or all requests of another data set."
+        ),
+    ] = "auto",
+    kind: Annotated[
+        Literal["parquet", "jsonl", "trec"] | None,
+        typer.Option("--format", help="Format of --to. Default: by the suffix of the file."),
+    ] = None,
+    item: Annotated[
+        str | None,
+        typer.Option(
+            help="Feature that identifies items. Default: item_key of the data set, else "
+            "catalogue.item of the run, else what the source recorded, else the position."
+        ),
+    ] = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(
+            help="Stage of --vectors. Default: the first whose score is the dot product of two "
+            "vectors."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write what a run computes: the scores of all stages, final lists, and vectors.
+
+    Per candidate: the score of every stage, the final rank, and the last stage reached.
+    """
+    from rich.text import Text
+
+    from cascaderank.runs.score_run import score_run
+
+    with Bars() as bars:
+        done = score_run(
+            run,
+            dataset,
+            to=to,
+            vectors=vectors,
+            part=part,
+            kind=kind,
+            item=item,
+            stage=stage,
+            overwrite=overwrite,
+            progress=bars,
+        )
+    files = {n: str(p) for n, p in (("to", to), ("vectors", vectors)) if p is not None}
+    if as_json:
+        emit_json({"run": str(run), "dataset": str(dataset), **files, **done.to_json()})
+        return
+    notify(f"requests: {done.part} of {dataset}")
+    notify(f"item key: {done.item_key}")
+    if done.repeated:
+        notify(
+            f"left out: {done.repeated:,} candidates of final lists, because the request has a "
+            "better one with the same key, and TREC allows a document once"
+        )
+    if to is not None:
+        emit(Text(f"{to}: {done.written:,} rows, {done.requests:,} requests"))
+    if vectors is not None:
+        emit(
+            Text(
+                f"{vectors}: vectors of '{done.stage}', {done.items:,} items, "
+                f"{done.requests:,} requests, length {done.dim}"
+            )
+        )

@@ -1,0 +1,200 @@
+"""Score the candidates of a data set by all stages of a run, and write the result to files."""
+
+import os
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import polars as pl
+
+from cascaderank.data.encoding.encoded_log import shuffled_order
+from cascaderank.data.ragged import flattened, positions_within
+from cascaderank.data.split import Rows
+from cascaderank.errors import ConfigError
+from cascaderank.progress import Progress, Silent
+from cascaderank.runs.build import schema_of_stages
+from cascaderank.runs.candidate_scores import device_of, evaluating, scores_of
+from cascaderank.runs.data import RunData
+from cascaderank.runs.item_keys import ItemKeys, item_keys
+from cascaderank.runs.item_vectors import (
+    all_items,
+    item_vectors,
+    vector_stage,
+    write_request_vectors,
+)
+from cascaderank.runs.load import TrainedRun, load_run
+from cascaderank.runs.new_files import check_free, new_file
+from cascaderank.runs.parts import Part, part_of
+from cascaderank.runs.score_files import Format, format_of, score_writer
+from cascaderank.runs.seeding import pick_device
+from cascaderank.schema import Role
+
+VECTOR_FILES = ("items.npy", "item_keys.parquet", "requests.npy", "request_ids.parquet")
+"""Files of vectors: a NumPy array ``[n, dim]`` float32, and the ids of its rows, for items and for
+requests."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ScoreSummary:
+    """What :func:`score_run` has written."""
+
+    part: Part
+    """Requests that were scored."""
+    requests: int
+    candidates: int
+    item_key: str
+    """Identity of the candidates."""
+    written: int
+    """Rows of the file of scores: all candidates, or those of the final lists for TREC."""
+    repeated: int
+    """Candidates left out of a TREC run file, because the request has a better one of that key."""
+    stage: str | None
+    """Stage of the vectors; ``None`` without vectors."""
+    items: int
+    """Number of item vectors."""
+    dim: int
+    """Length of the vectors."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-compatible dict."""
+        return asdict(self)
+
+
+def score_run(
+    folder: str | os.PathLike[str],
+    dataset: str | os.PathLike[str],
+    *,
+    to: str | os.PathLike[str] | None = None,
+    vectors: str | os.PathLike[str] | None = None,
+    part: Part = "auto",
+    kind: str | None = None,
+    item: str | None = None,
+    stage: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ScoreSummary:
+    """Score the candidates of a data set by all stages of a complete run, and write files.
+
+    Scores and final lists are those of ``cascaderank evaluate``, in batches of the same requests.
+    Candidates are written in the order of the log, batch by batch, so memory does not grow with the
+    data set. A file is complete or does not exist. Labels are not needed.
+
+    Args:
+        folder: folder of the run.
+        dataset: folder of a request log with the features that the stages read.
+        to: file of scores; ``None`` for no such file.
+        vectors: folder of vectors: ``items.npy`` and ``item_keys.parquet`` for all items of the
+            data set, ``requests.npy`` and ``request_ids.parquet`` for the requests of the part;
+            ``None`` for no vectors.
+        part: requests to score, as in :func:`~cascaderank.training.evaluate_run.evaluate_run`.
+        kind: ``"parquet"``, ``"jsonl"`` or ``"trec"``; by default the suffix of the file decides.
+        item: feature that identifies items, see :func:`~cascaderank.runs.item_keys.item_keys`.
+        stage: stage of the vectors; by default the first whose score is a dot product.
+        overwrite: whether existing files are replaced.
+        progress: receives the progress of the work.
+
+    Raises:
+        ConfigError: if neither ``to`` nor ``vectors`` is given, one of them exists, the format is
+            unknown, ``item`` does not exist, or the run has no stage with vectors.
+        RunError: if the folder does not hold a complete run, or a file cannot be written.
+        SchemaError: if the data set does not have the features that the stages read.
+        DataError: if the data set is damaged, or a score is NaN.
+    """
+    if to is None and vectors is None:
+        raise ConfigError("nothing to write; set --to FILE, --vectors DIR or both")
+    if to is not None:
+        check_free([Path(to)], overwrite=overwrite)
+    if vectors is not None:
+        check_free([Path(vectors) / name for name in VECTOR_FILES], overwrite=overwrite)
+    target = None if to is None else (Path(to), format_of(to, kind))
+    run = load_run(folder)
+    chosen = None if vectors is None else vector_stage(run.cascade, stage)
+    device, progress = pick_device(run.settings.train.device), progress or Silent()
+    run.cascade.to(device)
+    schema = schema_of_stages(run.settings, run.schema)
+    opened = part_of(run, dataset, part, schema=schema, labels=False, progress=progress)
+    with opened as (data, found, rows):
+        keys = item_keys(data.log, run.settings, item)
+        (items, dim), (written, repeated) = (0, 0), (0, 0)
+        # Vectors first: what is wrong with them is found before hours of scoring.
+        if vectors is not None and chosen is not None:
+            items, dim = _write_vectors(run, data, rows, keys, chosen, Path(vectors), progress)
+        if target is not None:
+            written, repeated = _write_scores(run, data, rows, keys, *target, progress)
+        lengths = data.encoded.offsets[rows + 1] - data.encoded.offsets[rows]
+        return ScoreSummary(
+            part=found,
+            requests=len(rows),
+            candidates=int(lengths.sum()),
+            item_key=str(keys),
+            written=written,
+            repeated=repeated,
+            stage=chosen,
+            items=items,
+            dim=dim,
+        )
+
+
+def _write_scores(
+    run: TrainedRun,
+    data: RunData,
+    rows: Rows,
+    keys: ItemKeys,
+    to: Path,
+    kind: Format,
+    progress: Progress,
+) -> tuple[int, int]:
+    """Write the scores of some requests; return the rows written and the copies left out."""
+    stages, loader = run.cascade.stage_names, data.loader(rows)
+    progress.start("scoring", loader.batches_per_epoch)
+    options = {"tag": run.folder.path.resolve().name, "final_score": f"score/{stages[-1]}"}
+    with new_file(to) as hidden, score_writer(hidden, kind, **options) as writer:
+        lists = keys.lists(rows, loader.batch_size)
+        starts = range(0, len(rows), loader.batch_size)
+        for start, batch, of_batch in zip(starts, loader.epoch(0), lists, strict=True):
+            scored, numbers = scores_of(run.cascade, batch), rows[start : start + len(batch)]
+            # The encoded log has the candidates in random order, files in the order of the log.
+            scored = scored.ordered(shuffled_order(scored.lengths, numbers))
+            owners = np.repeat(numbers, scored.lengths)
+            if of_batch is None:
+                key = pl.Series(positions_within(scored.lengths))
+            else:
+                key = flattened(of_batch)
+            ids = data.encoded.request_ids.gather(owners)
+            writer.write(
+                pl.DataFrame({"request_id": ids, "item_key": key, **scored.columns(stages)})
+            )
+            progress.advance()
+    progress.stop()
+    return writer.written, writer.repeated
+
+
+def _write_vectors(
+    run: TrainedRun,
+    data: RunData,
+    rows: Rows,
+    keys: ItemKeys,
+    name: str,
+    folder: Path,
+    progress: Progress,
+) -> tuple[int, int]:
+    """Write the vectors of a stage; return the number of items and the length of the vectors."""
+    stage: Any = run.cascade.stages[name]
+    chosen = run.schema.select(run.settings.stages[name].features)
+    schema = run.schema.only([f.name for f in chosen if f.role is Role.ITEM])
+    items = all_items(keys, schema.names)
+    device, loader = device_of(stage), data.loader(rows)
+    progress.start("vectors", loader.batches_per_epoch)
+    with ExitStack() as files, evaluating(stage):
+        paths = [files.enter_context(new_file(folder / file)) for file in VECTOR_FILES]
+        with paths[0].open("wb") as file:
+            np.save(file, item_vectors(stage, items, schema, device))
+        items.select("item_key").write_parquet(paths[1])
+        dim = write_request_vectors(stage, loader, paths[2], device, progress.advance)
+        ids = pl.DataFrame({"request_id": data.encoded.request_ids.gather(rows)})
+        ids.write_parquet(paths[3])
+    progress.stop()
+    return items.height, dim

@@ -1,0 +1,279 @@
+"""Warnings about a run: settings that do not fit the data, and training that did not succeed.
+
+A warning has one sentence on what was found, with numbers, and one on what to change.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cascaderank.cascade import Cascade
+from cascaderank.data.split import Rows
+from cascaderank.evaluation import Report
+from cascaderank.evaluation.feature_order import FeatureOrder
+from cascaderank.metrics.recall import recall_metric
+from cascaderank.objectives import OBJECTIVES
+from cascaderank.runs.build import entry_levels_of
+from cascaderank.runs.data import RunData
+from cascaderank.schema import Kind, Role
+from cascaderank.selection import relevance_of
+from cascaderank.settings.run import RunSettings
+from cascaderank.training.checkpoint import TrainState
+from cascaderank.training.length import TrainingLength
+
+_FEW_STEPS = 100
+_MANY = 0.2  # fraction of lists
+_MOST_REQUESTS = 2_000  # that a check reads
+_ROUNDING = 1e-6
+_CHECKED_LISTS = 256  # whose scores are compared
+_CHECKED_REQUESTS = 1_000  # that single features are chosen and evaluated on, each
+_REQUESTS_AT_ONCE = 100_000  # whose labels are in memory
+
+
+def data_warnings(settings: RunSettings, data: RunData) -> tuple[str, ...]:
+    """Return warnings about settings that do not fit the data of a run.
+
+    Args:
+        settings: settings of the run.
+        data: data of the run.
+
+    Examples:
+        See ``docs/training.md``; ``cascaderank train`` prints them.
+
+    Source: this project.
+    """
+    return (
+        *_undecided(settings, data),
+        *_small_ground_truth(settings, data),
+        *_levels(settings, data),
+    )
+
+
+def result_warnings(
+    settings: RunSettings,
+    data: RunData,
+    cascade: Cascade,
+    report: Report,
+    state: TrainState,
+    length: TrainingLength,
+) -> tuple[str, ...]:
+    """Return warnings about training that ended too early or did not succeed.
+
+    Args:
+        settings: settings of the run.
+        data: data of the run.
+        cascade: trained cascade.
+        report: evaluation on the test requests.
+        state: state at the end of training.
+        length: limits of training.
+
+    Examples:
+        See ``docs/training.md``; ``cascaderank train`` prints them.
+
+    Source: this project.
+    """
+    return (
+        *_short_training(state, length),
+        *_no_better_than_random(data, report),
+        *_no_better_than_a_feature(settings, data, report),
+        *_constant_scores(data, cascade),
+    )
+
+
+def _undecided(settings: RunSettings, data: RunData) -> Iterator[str]:
+    lengths, quota = _lengths(data, data.split.test), settings.quotas[-1]
+    short = int((lengths <= quota).sum())
+    if 2 * short >= len(lengths) > 0:
+        yield (
+            f"{short:,} of {len(lengths):,} test lists have at most {quota} candidates, the last "
+            "quota, so their recall is 1 for every cascade. Lower the quotas, or leave short lists "
+            "out when the data set is prepared."
+        )
+
+
+def _small_ground_truth(settings: RunSettings, data: RunData) -> Iterator[str]:
+    relevance, k = settings.ground_truth, settings.ground_truth.top
+    if k is None:
+        return
+    rows = data.split.train
+    lengths = _lengths(data, rows)
+    whole = int((lengths <= k).sum())
+    if relevance.threshold is None and whole >= _MANY * len(lengths):
+        yield (
+            f"{whole:,} of {len(lengths):,} training lists have at most {k} candidates, "
+            "relevance.top, so all of them are ground truth. Lower relevance.top."
+        )
+    if relevance.threshold is None:
+        return
+    reach = _count(data, relevance.threshold)[rows]
+    fewer = int((reach < k).sum())
+    if settings.relevance.threshold is None and fewer:
+        places = int(np.minimum(k, lengths).sum() - np.minimum(k, reach).sum())
+        yield (
+            f"{fewer:,} of {len(lengths):,} training lists have fewer than {k} candidates with a "
+            f"label above 0; candidates with label 0 are not ground truth, which leaves "
+            f"{places:,} places empty. To count them, set relevance.include_zero = true."
+        )
+    lowest = float(data.encoded.labels.min()) if data.encoded.labels is not None else 0.0
+    if settings.relevance.threshold is None and lowest > 0:
+        included = int((_count(data, np.nextafter(np.float32(lowest), np.inf))[rows] < k).sum())
+        if included >= _MANY * len(lengths):
+            yield (
+                f"candidates with the lowest label, {lowest:g}, are ground truth in "
+                f"{included:,} of {len(lengths):,} training lists. If that grade means not "
+                f"relevant, set relevance.threshold above {lowest:g}."
+            )
+
+
+def _levels(settings: RunSettings, data: RunData) -> Iterator[str]:
+    """Warn of stages whose training candidates are all ground truth, or none."""
+    name = settings.objective.name
+    if data.encoded.levels is None or "entry_levels" not in OBJECTIVES.options(name):
+        return
+    levels = entry_levels_of(settings, data.log)
+    step = max(1, len(data.split.train) // _MOST_REQUESTS)
+    loader = data.loader(data.split.train[::step])
+    lists, undecided = 0, np.zeros(len(levels), dtype=np.int64)
+    truth = settings.ground_truth
+    for batch in loader.epoch(0):
+        if batch.labels is None or batch.levels is None:
+            return
+        relevant = relevance_of(
+            batch.labels, k=truth.top, threshold=truth.threshold, mask=batch.mask
+        )
+        lists += len(batch)
+        for t, level in enumerate(levels):
+            reached = batch.mask & (batch.levels >= level)
+            good = ((relevant > 0) & reached).any(-1)
+            bad = ((relevant < 1) & reached).any(-1)
+            undecided[t] += int((~(good & bad)).sum())
+    for t, stage in enumerate(settings.stages):
+        if 2 * undecided[t] >= lists:
+            yield (
+                f"stage '{stage}' is trained on candidates of level {levels[t]} and higher; in "
+                f"{undecided[t]:,} of {lists:,} training lists these are all ground truth or none. "
+                "Set objective.entry_levels to lower levels."
+            )
+
+
+def _short_training(state: TrainState, length: TrainingLength) -> Iterator[str]:
+    if state.step < _FEW_STEPS:
+        yield (
+            f"training took {state.step} optimizer steps. Raise train.epochs or train.patience, or "
+            "lower train.batch_size."
+        )
+    ended = state.epoch >= length.epochs
+    if ended and not length.decays and state.best_epoch == state.epoch - 1 and state.best >= 0:
+        yield (
+            f"the best of {state.epoch} epochs was the last, so more training may help. Raise "
+            "train.epochs or train.learning_rate."
+        )
+
+
+def _no_better_than_random(data: RunData, report: Report) -> Iterator[str]:
+    lengths = _lengths(data, report.per_request["row"].astype(np.int64))
+    defined = ~np.isnan(report.per_request["joint_recall"])
+    for name, stage in report.stages.items():
+        expected = np.minimum(1.0, stage.quota / lengths)[defined]
+        if len(expected) and expected.mean() < 1 and stage.recall.mean <= expected.mean():
+            yield (
+                f"stage '{name}' has recall {stage.recall.mean:.3f}, no better than a random order "
+                f"({expected.mean():.3f}). Check the features of the stage and the labels, and "
+                "change train.learning_rate."
+            )
+
+
+def _no_better_than_a_feature(
+    settings: RunSettings, data: RunData, report: Report
+) -> Iterator[str]:
+    """Compare the recall of each stage with that of the best numeric feature that it may use.
+
+    The feature and its direction are chosen on training requests.
+    """
+    train = data.split.train[:: max(1, len(data.split.train) // _CHECKED_REQUESTS)]
+    test = report.per_request["row"].astype(np.int64)
+    step = max(1, len(test) // _CHECKED_REQUESTS)
+    for name, stage in settings.stages.items():
+        features = [
+            f
+            for f in data.schema.select(stage.features)
+            if f.role is Role.ITEM and f.kind is Kind.NUMERIC and not f.several
+        ]
+        choices = [FeatureOrder(f.name, sign=sign) for f in features for sign in (1.0, -1.0)]
+        if not choices:
+            continue
+        recalls = _recalls(choices, settings, data, train, stage.quota).nanmean(-1).nan_to_num(-1)
+        best = choices[int(recalls.argmax())]
+        of_feature = _recalls([best], settings, data, test[::step], stage.quota)[0].double().numpy()
+        own = report.per_request[f"recall/{name}"][::step]
+        defined = ~(np.isnan(of_feature) | np.isnan(own))
+        if defined.any() and own[defined].mean() < of_feature[defined].mean() - _ROUNDING:
+            sign = "ascending" if best.sign < 0 else "descending"
+            yield (
+                f"stage '{name}' has recall {own[defined].mean():.3f}, and the order by "
+                f"'{best.feature}' alone, {sign}, {of_feature[defined].mean():.3f}. Train longer, "
+                "change train.learning_rate, or use a simpler model."
+            )
+
+
+def _recalls(
+    choices: Sequence[FeatureOrder], settings: RunSettings, data: RunData, rows: Rows, quota: int
+) -> Tensor:
+    """Return the recall of each choice in each request, ``[choices, requests]``."""
+    truth, found = settings.ground_truth, []
+    for batch in data.loader(rows).epoch(0):
+        labels = torch.zeros(batch.mask.shape) if batch.labels is None else batch.labels
+        scores = torch.stack([choice(batch) for choice in choices])
+        shape = scores.shape
+        found.append(
+            recall_metric(
+                scores,
+                labels.expand(shape),
+                m=quota,
+                k=truth.top,
+                threshold=truth.threshold,
+                mask=batch.mask.expand(shape),
+            )
+        )
+    return torch.cat(found, dim=-1)
+
+
+def _constant_scores(data: RunData, cascade: Cascade) -> Iterator[str]:
+    rows = data.split.test[:_CHECKED_LISTS]
+    device = next((p.device for p in cascade.parameters()), torch.device("cpu"))
+    constant, lists = np.zeros(len(cascade.quotas), dtype=np.int64), 0
+    with torch.no_grad():
+        for batch in data.loader(rows).epoch(0):
+            scores, mask = cascade(batch.to(device)).cpu(), batch.mask
+            several = mask.sum(-1) > 1
+            highest = scores.masked_fill(~mask, -torch.inf).amax(-1)
+            lowest = scores.masked_fill(~mask, torch.inf).amin(-1)
+            constant += ((highest == lowest) & several).sum(-1).numpy()
+            lists += int(several.sum())
+    for t, name in enumerate(cascade.stage_names):
+        if lists and 2 * constant[t] >= lists:
+            yield (
+                f"stage '{name}' gives all candidates the same score in {constant[t]} of {lists} "
+                "test lists. Give it features that differ between candidates, or lower "
+                "train.learning_rate."
+            )
+
+
+def _lengths(data: RunData, rows: Rows) -> NDArray[np.int64]:
+    return np.diff(data.encoded.offsets)[rows]
+
+
+def _count(data: RunData, threshold: float) -> NDArray[np.int64]:
+    """Return the number of candidates of each request whose label reaches a threshold."""
+    labels, offsets = data.encoded.labels, data.encoded.offsets
+    counts = np.zeros(len(offsets) - 1, dtype=np.int64)
+    if labels is None:
+        return counts
+    for first in range(0, len(counts), _REQUESTS_AT_ONCE):
+        part = offsets[first : first + _REQUESTS_AT_ONCE + 1]
+        reach = labels[part[0] : part[-1]] >= threshold
+        counts[first : first + len(part) - 1] = np.add.reduceat(reach, part[:-1] - part[0])
+    return counts

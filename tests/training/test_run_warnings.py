@@ -1,0 +1,165 @@
+"""Runs warn about settings that do not fit the data, and about training that did not succeed."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from cascaderank.data.log.request_log import RequestLogWriter
+from cascaderank.errors import DataError
+from cascaderank.experiments.compare import compare
+from cascaderank.runs.data import run_data
+from cascaderank.schema import Schema
+from cascaderank.settings.run import check_settings
+from cascaderank.training.checkpoint import TrainState
+from cascaderank.training.length import TrainingLength
+from cascaderank.training.run_result import read_result
+from cascaderank.training.run_warnings import (
+    _no_better_than_a_feature,
+    _short_training,
+    data_warnings,
+)
+from cascaderank.training.train_run import train_run
+
+SCHEMA = Schema(features=({"name": "x", "role": "item", "kind": "numeric"},))
+LENGTH = TrainingLength(epochs=5, patience=3, decays=False)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """Write a log of lists of equal candidates, labels and levels: for each, the same number."""
+
+    def write(labels, *, x=None, levels=None, requests=40):
+        path = tmp_path_factory.mktemp("logs") / "log"
+        frame = {
+            "request_id": list(range(requests)),
+            "x": [x or [float(i) for i in range(len(labels))]] * requests,
+            "label": [labels] * requests,
+        }
+        if levels:
+            frame["level"] = [levels] * requests
+        names = [f"l{i}" for i in range(max(levels) + 1)] if levels else ()
+        with RequestLogWriter(path, name="log", schema=SCHEMA, level_names=names) as writer:
+            writer.write(pl.DataFrame(frame))
+        return path
+
+    return write
+
+
+def settings_of(path, **changes):
+    return check_settings(
+        {
+            "data": {"path": str(path), "target": "label"},
+            "relevance": {"threshold": 1},
+            "stages": {"first": {"model": "linear", "quota": 3}},
+            "objective": {"name": "bce"},
+        }
+    ).changed({name.replace("__", "."): value for name, value in changes.items()})
+
+
+def warnings_of(settings):
+    with run_data(settings) as data:
+        return data_warnings(settings, data)
+
+
+def test_sensible_settings_have_no_warnings(log):
+    assert warnings_of(settings_of(log([1.0, 0.0, 0.0, 1.0, 0.0]))) == ()
+
+
+@pytest.mark.parametrize(
+    ("labels", "changes", "message"),
+    [
+        ([2.0, 0, 0], {"stages__first__quota": 2}, None),
+        ([2.0, 1, 0], {"relevance": {"top": 2}, "stages__first__quota": 2}, None),
+        ([2.0, 0, 0, 0], {"relevance": {"top": 2}}, "32 of 32 training lists have fewer than 2 .*"
+         "leaves 32 places empty"),
+        ([3.0, 1, 1, 1], {"relevance": {"top": 2}}, "the lowest label, 1, are ground truth in 32"),
+        ([2.0, 0, 0, 0], {"relevance": {"top": 2, "include_zero": True}}, None),
+    ],
+)  # fmt: skip
+def test_the_ground_truth_is_checked(log, labels, changes, message):
+    found = warnings_of(settings_of(log(labels), **changes))
+    assert len(found) == (message is not None)
+    if message:
+        assert re.search(message, found[0])
+
+
+def test_lists_that_no_stage_cuts_are_counted(tmp_path):
+    lists = [[1.0, 0.0]] * 30 + [[1.0, 0.0, 0.0, 0.0, 0.0]] * 10
+    with RequestLogWriter(tmp_path / "log", name="log", schema=SCHEMA) as writer:
+        writer.write(pl.DataFrame({"request_id": range(40), "x": lists, "label": lists}))
+    found = warnings_of(settings_of(tmp_path / "log"))
+    assert len(found) == 1
+    assert "test lists have at most 3 candidates, the last quota" in found[0]
+
+
+def test_a_stage_whose_candidates_are_all_ground_truth_is_named(log):
+    path = log([1.0, 1.0, 0, 0, 0], levels=[2, 2, 0, 0, 0])
+    settings = settings_of(path, objective__entry_levels=[2])
+    (found,) = warnings_of(settings)
+    assert found.startswith(
+        "stage 'first' is trained on candidates of level 2 and higher; in 32 of"
+    )
+    assert warnings_of(settings_of(path)) == ()
+
+
+@pytest.mark.parametrize("change", [{"relevance__threshold": 99}, {"relevance": {"top": 2}}])
+def test_a_log_without_ground_truth_is_refused(log, change):
+    labels = [1.0, 0, 0, 0] if "relevance__threshold" in change else [0.0] * 4
+    with pytest.raises(DataError, match=r"no candidate is ground truth: .*; set a lower"):
+        warnings_of(settings_of(log(labels), **change))
+
+
+@pytest.mark.parametrize(
+    ("state", "length", "message"),
+    [
+        (TrainState(epoch=3, step=99, best=0.5, best_epoch=0), LENGTH, "99 optimizer steps"),
+        (TrainState(epoch=5, step=100, best=0.5, best_epoch=4), LENGTH, "best of 5 epochs was the"),
+        (TrainState(epoch=4, step=100, best=0.5, best_epoch=3), LENGTH, None),
+        (
+            TrainState(epoch=5, step=100, best=0.5, best_epoch=4),
+            replace(LENGTH, decays=True),
+            None,
+        ),
+    ],
+)
+def test_short_training_is_reported(state, length, message):
+    found = list(_short_training(state, length))
+    assert len(found) == (message is not None)
+    assert message is None or message in found[0]
+
+
+def test_a_stage_that_is_worse_than_a_feature_is_named(log, tmp_path):
+    path = log([0.0, 1.0, 1.0, 0.0, 0.0], x=[3.0, -2.0, -1.0, 4.0, 5.0])
+    settings = settings_of(path, stages__first__quota=2, train__epochs=1)
+    result = train_run(settings, tmp_path / "run")
+    recall = result.test.per_request["recall/first"]
+    with run_data(settings) as data:
+        for factor, names in ((0.5, ["'x' alone, ascending, 1.000"]), (1.0, [])):
+            values = {**result.test.per_request, "recall/first": factor * np.ones_like(recall)}
+            report = replace(result.test, per_request=values)
+            found = list(_no_better_than_a_feature(settings, data, report))
+            assert len(found) == len(names)
+            assert all(name in text for name, text in zip(names, found, strict=True))
+
+
+def test_a_comparison_lists_the_warnings_of_its_runs(log, tmp_path):
+    path = log([1.0, 0, 0, 0, 0], x=[1.0] * 5, requests=50)
+    settings = settings_of(path, train__epochs=1)
+    found = compare(settings, tmp_path / "runs", objectives=["bce", "ranknet"], seeds=2).warnings
+    assert found[0].startswith("bce, ranknet (4 of 4 runs): training took ")
+    assert [text.partition(": ")[2].split(" ")[0] for text in found] == [
+        "training", "the", "stage", "stage",
+    ]  # fmt: skip
+
+
+def test_a_run_records_its_warnings(log, tmp_path):
+    path = log([1.0, 0, 0, 0, 0], x=[1.0] * 5, requests=50)
+    settings = settings_of(path, train__epochs=1)
+    result = train_run(settings, tmp_path / "run")
+    assert [w.split(" ")[0] for w in result.warnings] == ["training", "the", "stage", "stage"]
+    assert "no better than a random order (0.600)" in result.warnings[2]
+    assert "gives all candidates the same score in 5 of 5" in result.warnings[3]
+    assert read_result(result.folder).warnings == result.warnings
