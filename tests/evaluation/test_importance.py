@@ -189,6 +189,42 @@ def test_invalid_input_is_rejected(cascade, log):
         measured(cascade, log, k=None, threshold=99.0)
 
 
+def test_features_with_several_values_are_permuted_as_one():
+    """Categories of a candidate and of a request decide; lists have different lengths."""
+    fitted = FittedSchema(
+        features=(
+            {"name": "tags", "role": "item", "kind": "categorical", "multiple": True},
+            {"name": "likes", "role": "request", "kind": "categorical", "multiple": True},
+            feature("place", "item", width=2),
+        ),
+        vocabularies={"tags": (0, 1), "likes": (0, 1)},
+    )
+    rng = np.random.default_rng(1)
+    good = rng.integers(0, 2, (40, 8))
+    likes = rng.integers(0, 2, 40)
+    frame = pl.DataFrame(
+        {
+            "request_id": range(40),
+            "tags": [[[int(t)] * int(1 + t) for t in row] for row in good],
+            "likes": [[int(y)] * int(1 + y) for y in likes],
+            "place": [[[0.0, 1.0]] * 8] * 40,
+            "label": (good == likes[:, None]).astype(float).tolist(),
+        }
+    )
+    log = EncodedLog.of_frame(frame, fitted, target="label")
+
+    def same(batch):
+        return (batch.items["tags"][..., 0] == batch.request["likes"][:, None, 0]).float()
+
+    cascade = Cascade({"only": Scorer(same)}, (4,))
+    loader = RequestLoader(log, np.arange(40), batch_size=9)
+    found = permutation_importance(cascade, loader, {"only": fitted.features}, threshold=1)
+    loss = {f.feature: f.joint_recall_loss for f in found.features}
+    assert loss["tags"] > 0.1
+    assert loss["likes"] > 0.1
+    assert loss["place"] == 0
+
+
 def test_permuted_candidates_keep_the_values_of_their_request(log):
     from cascaderank.evaluation.importance import _Permutation
 

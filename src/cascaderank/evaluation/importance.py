@@ -110,8 +110,8 @@ def permutation_importance(
         loader: requests to evaluate, with labels.
         features: features of each stage to measure; at least one stage of the cascade.
         k: size of the ground truth, the top ``k`` candidates by label.
-        threshold: minimum label of the ground truth; at least one of ``k`` and ``threshold`` must be
-            given.
+        threshold: minimum label of the ground truth; at least one of ``k`` and ``threshold`` must
+            be given.
         repeats: number of permutations of each feature, at least 1.
         seed: random seed of the permutations; equal seeds give equal results for any batch size.
         device: device of the computation.
