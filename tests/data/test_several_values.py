@@ -287,7 +287,7 @@ def catalogue_of(requests, **options):
 @pytest.mark.parametrize("listed", [False, True])
 def test_the_catalogue_has_the_values_of_each_item(tmp_path, listed):
     items = pl.DataFrame(
-        {"film": list(FILMS), "genres": list(FILMS.values())},
+        {"film": [99, 5, 4, 3, 2, 1], "genres": [["noir"], *reversed(FILMS.values())]},
         schema_overrides={"genres": pl.List(pl.String)},
     )
     log = write(tmp_path / "log", FRAME, items=items)
