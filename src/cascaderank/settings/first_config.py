@@ -75,7 +75,7 @@ def first_config(log: RequestLog, *, to: str | os.PathLike[str]) -> str:
         _relevance(log, facts, target, quotas[-1], planted),
         _stages(log, facts, quotas, planted),
         _catalogue(log),
-        _objective(facts),
+        _objective(),
         _train(),
         _compare(log),
     ]
@@ -323,16 +323,13 @@ def _catalogue(log: RequestLog) -> Iterator[str]:
         yield f"# user = {_string(users[0])}"
 
 
-def _objective(facts: LogFacts) -> Iterator[str]:
+def _objective() -> Iterator[str]:
     yield "[objective]"
     yield from _comment(
         "`lcron` trains all stages together, `bce` each on its own; `cascaderank ls objectives` "
         "lists all."
     )
     yield 'name = "lcron"'
-    if facts.lengths.min() < facts.lengths.max():
-        yield from _comment("Lists differ in length; one temperature then has one meaning for all.")
-        yield "relative_temperature = true"
 
 
 def _train() -> Iterator[str]:
