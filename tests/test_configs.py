@@ -71,6 +71,19 @@ def test_a_recipe_tells_how_it_is_run_and_what_to_expect(name):
     assert str(read_settings(path).data.path) in prepared
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.toml")), ids=lambda p: p.stem)
+def test_a_recipe_reads_data_that_any_reader_can_get(path):
+    """No folder of one machine: the page of data sets has the commands, the licence is named."""
+    page = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    text = " ".join(header(path))
+    for command in commands(path):
+        if "--from" in command:
+            source = command[command.index("--from") + 1]
+            assert source.startswith("downloads/")
+            assert source in page or source == "downloads/RecFlow"
+            assert "docs/datasets.md" in text or "docs/recflow.md" in text
+
+
 def test_the_recipes_of_synthetic_funnels_are_found():
     assert {"configs/funnel_two_stage.toml", "configs/funnel_three_stage.toml"} < set(FUNNELS)
 

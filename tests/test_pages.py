@@ -1,5 +1,6 @@
 """The site has every page, and its navigation names no other."""
 
+import ast
 import importlib.util
 import re
 from itertools import pairwise
@@ -36,16 +37,69 @@ def test_every_loss_and_objective_has_a_card(name):
     assert "## Formula" in cards[0], f"the card of '{name}' needs a section '## Formula'"
 
 
+def tool(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_roles_of_docstrings_become_links():
-    path = ROOT / "tools" / "docs_roles.py"
-    spec = importlib.util.spec_from_file_location("docs_roles", path)
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
     html = "<p>See :func:<code>~cascaderank.a.b</code> and :meth:<code>C.d</code>, as in::</p>"
-    assert hook.on_page_content(html, page=None) == (
+    assert tool("docs_roles").on_page_content(html, page=None) == (
         '<p>See <autoref identifier="cascaderank.a.b" optional><code>b</code></autoref>'
         " and <code>C.d</code>, as in:</p>"
     )
-    assert hook.on_page_content("<p>.. math::\n  a_i &gt; b</p>") == (
-        "<pre><code>a_i &gt; b</code></pre>"
+
+
+def test_formulas_of_docstrings_are_converted_whole():
+    docstring = r"""Return x.
+
+    .. math::
+        x = \frac{a}{b}, \qquad
+        y = c_1
+
+    With :math:`c_1` in :func:`f`:
+
+    .. math:: z = 1 +
+              2
+
+    Args:
+        a: number."""
+
+    def convert(latex, *, display):
+        return f"<{display}>{latex}</{display}>"
+
+    assert (
+        tool("docs_formulas").with_formulas(docstring, convert)
+        == r"""Return x.
+
+    <div class="formula"><block>x = \frac{a}{b}, \qquad y = c_1</block></div>
+
+    With <inline>c_1</inline> in :func:`f`:
+
+    <div class="formula"><block>z = 1 + 2</block></div>
+
+    Args:
+        a: number."""
     )
+
+
+def test_every_formula_of_the_library_can_be_converted():
+    pytest.importorskip("latex2mathml", reason="part of the extra `docs`")
+    with_formulas, formulas = tool("docs_formulas").with_formulas, 0
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+                docstring = ast.get_docstring(node) or ""
+                converted = with_formulas(docstring)
+                assert "math:" not in converted, path
+                formulas += converted.count("<math ")
+    assert formulas > 80
+
+
+def test_pages_of_the_site_load_nothing_from_other_hosts():
+    settings = (ROOT / "mkdocs.yml").read_text()
+    assert re.search(r"^  font: false", settings, flags=re.MULTILINE)
+    assert "extra_javascript" not in settings
+    assert "http" not in (ROOT / "docs" / "site.css").read_text()

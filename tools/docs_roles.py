@@ -1,20 +1,18 @@
 """Hook of mkdocs: convert the reStructuredText of docstrings that Markdown does not render.
 
-Docstrings use Sphinx roles, such as ``:func:`~cascaderank.evaluation.evaluate```, directives for
-formulas, and ``::`` before literal blocks. The hook replaces them in the HTML of a page: roles by
-links (by code, if the target has no page), formulas by blocks of their LaTeX source.
+Docstrings use Sphinx roles, such as ``:func:`~cascaderank.evaluation.evaluate```, and ``::`` before
+literal blocks. The hook replaces them in the HTML of a page: roles by links (by code, if the target
+has no page). ``docs_formulas.py`` converts formulas.
 """
 
 import re
 
 _ROLE = re.compile(r":(?:func|class|meth|data|mod|attr|exc):<code>(~?)([\w.]+)</code>")
-_MATH = re.compile(r"<p>\.\. math::\s*(.*?)</p>", re.DOTALL)
 
 
 def on_page_content(html: str, **_: object) -> str:
-    """Return the HTML of a page without roles, formula directives and ``::``."""
+    """Return the HTML of a page without roles and ``::``."""
     html = _ROLE.sub(_link, html)
-    html = _MATH.sub(r"<pre><code>\1</code></pre>", html)
     return html.replace("<p>::</p>", "").replace("::</p>", ":</p>")
 
 

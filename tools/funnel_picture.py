@@ -1,4 +1,4 @@
-"""Draw the funnel of a run as SVG: how many candidates and relevant candidates each stage passes on.
+"""Draw the funnel of a run as SVG: what each stage passes on, and what it loses.
 
     python tools/funnel_picture.py RUN DATASET picture.svg
 

@@ -7,7 +7,7 @@ import polars as pl
 
 from cascaderank.data.log.validation import ITEM_KEY
 from cascaderank.data.sources._long.layout import Layout
-from cascaderank.data.sources._long.row_rules import RowRules, integers, ruled_rows
+from cascaderank.data.sources._long.row_rules import RowRules, SeveralTimes, integers, ruled_rows
 from cascaderank.data.sources._shared.long_table import LongTable
 from cascaderank.data.sources._shared.timestamps import TimestampUnit, utc_timestamps
 from cascaderank.errors import DataError
@@ -54,6 +54,7 @@ def gathered(
     *,
     unit: TimestampUnit,
     time_zone: str,
+    several_times: SeveralTimes,
     min_candidates: int,
     counts: Counter[str],
 ) -> pl.DataFrame:
@@ -65,6 +66,7 @@ def gathered(
         rules: what to do with null values and repeated candidates.
         unit: unit of timestamps that are numbers.
         time_zone: zone of timestamps without one.
+        several_times: what to do with requests whose rows have different timestamps.
         min_candidates: requests with fewer candidates are left out.
         counts: receives the number of rows and requests that were changed or left out.
 
@@ -82,6 +84,15 @@ def gathered(
             rows = rows.drop(layout.item_key)
     if isinstance(rows["request_id"].dtype, pl.Categorical | pl.Enum):
         rows = rows.with_columns(pl.col("request_id").cast(pl.String))
+    if layout.timestamp and several_times == "earliest":
+        times = utc_timestamps(
+            rows["timestamp"], unit, column=layout.timestamp, time_zone=time_zone
+        )
+        rows, unit = rows.with_columns(times), ""
+        several = pl.col("timestamp").n_unique().over("request_id") > 1
+        if count := rows.filter(several)["request_id"].n_unique():
+            counts["requests_with_several_times_at_the_earliest"] += count
+        rows = rows.with_columns(pl.col("timestamp").min().over("request_id"))
     requests_read = rows["request_id"].n_unique()
     rows = ruled_rows(rows, layout, rules, counts)
     _check_nulls(rows, layout)
@@ -102,7 +113,7 @@ def gathered(
             values = rows.filter(pl.col("request_id") == request)[name].unique(maintain_order=True)
             remedy = "put the column in item_features if it describes the candidates"
             if name == "timestamp":
-                remedy = "set timestamp to a column with the time of the request"
+                remedy = "set several_times=earliest, or timestamp to another column"
             raise DataError(
                 f"column '{column_of.get(name, name)}': expected one value per request, found "
                 f"{' and '.join(str(v) for v in values[:2].to_list())} in request {request!r}, and "
@@ -125,7 +136,11 @@ def gathered(
 
 def _check_nulls(rows: pl.DataFrame, layout: Layout) -> None:
     """Check that features without leave to be missing have a value in every row."""
-    names = [f.name for f in layout.schema.features if not f.missing and f.role is not Role.HISTORY]
+    names = [
+        f.name
+        for f in layout.schema.features
+        if not f.missing and f.role is not Role.HISTORY and not f.multiple
+    ]
     is_null = {
         name: pl.col(name).is_null() | pl.col(name).is_nan()
         if rows[name].dtype.is_float()
@@ -157,6 +172,9 @@ def _cleaned(layout: Layout) -> Iterator[pl.Expr]:
     """Replace NaN by null in features that may be missing, and null histories by empty ones."""
     for feature in layout.schema.features:
         column = pl.col(feature.name)
+        if feature.several:
+            yield column.fill_null([]) if feature.multiple else column
+            continue
         history = feature.role is Role.HISTORY
         if history:
             column = column.fill_null([])
