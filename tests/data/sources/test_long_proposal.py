@@ -261,3 +261,10 @@ def test_columns_of_requests_with_one_row_are_of_the_item(tmp_path):
 def test_options_that_do_not_fit_are_refused(files, options, message):
     with pytest.raises(CascadeRankError, match=message):
         PROPOSE(files, **options)
+
+
+def test_files_of_a_schema_that_cannot_be_parsed_are_refused_by_format(files, tmp_path):
+    for name, message in (("s.toml", "expected TOML: "), ("s.json", r"expected JSON \(or TOML")):
+        (tmp_path / name).write_text("features = {")
+        with pytest.raises(CascadeRankError, match=rf"schema=.*{name}: {message}"):
+            PROPOSE(files, **ROLES, schema=tmp_path / name)

@@ -97,8 +97,8 @@ def long_source(
         several_times: what to do with a request whose rows have different times, such as those of
             impressions: ``"error"``, or ``"earliest"`` to use the earliest.
         level: column of the funnel level that the candidate reached: integers from 0, the lowest,
-            or names. For this and the next three options, the default is the column of that name,
-            if it exists.
+            or names. The default of ``level``, ``position``, ``label``, ``feedback`` and
+            ``item_key`` is the column of that name, if it exists.
         level_names: names of the levels, lowest first; required if the table has levels.
         null_level: what to do with a candidate whose level is null: ``"error"`` refuses the log,
             ``"lowest"`` takes the lowest level, ``"drop"`` leaves the candidate out. Here and

@@ -1,7 +1,7 @@
 """Grouping of rows, one per candidate, into requests."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
@@ -12,8 +12,6 @@ from cascaderank.data.sources._shared.long_table import LongTable
 from cascaderank.data.sources._shared.timestamps import TimestampUnit, utc_timestamps
 from cascaderank.errors import DataError
 from cascaderank.schema import Kind, Role, abridged
-
-_DIFFERS = "differs: "
 
 
 def shares(
@@ -100,26 +98,11 @@ def gathered(
     items = [*layout.candidates, *(f.name for f in layout.schema.of(Role.ITEM))]
     items += [ITEM_KEY] if layout.item_key else []
     whole = [c for c in rows.columns if c not in items and c != "request_id"]
+    _check_constant(rows, whole, layout)
     requests = rows.group_by("request_id", maintain_order=True).agg(
         *(pl.col(c).first() for c in whole),
         *(pl.col(c) for c in items),
-        *(pl.col(c).ne_missing(pl.col(c).first()).any().alias(_DIFFERS + c) for c in whole),
     )
-    column_of = {what: column for column, what in layout.taken.items()}
-    for name in whole:
-        differs = requests.filter(pl.col(_DIFFERS + name))
-        if differs.height:
-            request = differs["request_id"][0]
-            values = rows.filter(pl.col("request_id") == request)[name].unique(maintain_order=True)
-            remedy = "put the column in item_features if it describes the candidates"
-            if name == "timestamp":
-                remedy = "set several_times=earliest, or timestamp to another column"
-            raise DataError(
-                f"column '{column_of.get(name, name)}': expected one value per request, found "
-                f"{' and '.join(str(v) for v in values[:2].to_list())} in request {request!r}, and "
-                f"{differs.height - 1:,} more such requests; correct the rows, or {remedy}"
-            )
-    requests = requests.select("request_id", *whole, *items)
     if gone := requests_read - requests.height:
         counts["requests_left_out_without_candidates"] += gone
     if min_candidates > 1 and items:
@@ -132,6 +115,28 @@ def gathered(
         )
         requests = requests.with_columns(times)
     return requests
+
+
+def _check_constant(rows: pl.DataFrame, columns: Sequence[str], layout: Layout) -> None:
+    """Check that the columns of requests have one value in all rows of a request."""
+    numbers = rows.select("request_id").with_row_index("row")
+    first = numbers.select(pl.col("row").first().over("request_id")).to_series()
+    column_of = {what: column for column, what in layout.taken.items()}
+    for name in columns:
+        differs = rows[name].ne_missing(rows[name].gather(first))
+        if not differs.any():
+            continue
+        requests = first.filter(differs).unique()  # by the number of their first row
+        request = rows["request_id"][int(requests.to_numpy().min())]
+        values = rows.filter(pl.col("request_id") == request)[name].unique(maintain_order=True)
+        remedy = "put the column in item_features if it describes the candidates"
+        if name == "timestamp":
+            remedy = "set several_times=earliest, or timestamp to another column"
+        raise DataError(
+            f"column '{column_of.get(name, name)}': expected one value per request, found "
+            f"{' and '.join(str(v) for v in values[:2].to_list())} in request {request!r}, and "
+            f"{len(requests) - 1:,} more such requests; correct the rows, or {remedy}"
+        )
 
 
 def _check_nulls(rows: pl.DataFrame, layout: Layout) -> None:
