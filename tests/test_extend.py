@@ -84,7 +84,7 @@ def test_a_script_trains_with_its_own_components(csv, tmp_path):
     settings, report = (folder / "config.toml").read_text(), (folder / "report.json").read_text()
     assert 'model = "bilinear"' in settings
     assert 'name = "hinge"\nmargin = 0.5' in settings
-    metrics = json.loads(report)["test"]["stages"]["retrieval"]["metrics"]
+    metrics = json.loads(report)["test"]["stages"]["retrieval"]["all_candidates"]
     assert 0 <= metrics["rbp(persistence=0.9)@10"]["mean"] <= 1
     terms = [
         line for line in (folder / "metrics.jsonl").read_text().splitlines() if "hinge" in line

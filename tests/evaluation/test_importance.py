@@ -115,6 +115,7 @@ def test_informative_features_outrank_noise(cascade, log):
     history = loss["second", "seen + liked"]
     assert history.role == "history"
     assert history.joint_recall_loss > 5 * history.joint_recall_error > 0
+    assert history.recall_loss > 5 * history.recall_error > 0
     unused = [("first", n) for n in ("noise", "age", "seen + liked", "other")]
     unused += [("second", n) for n in ("weak", "noise", "sign", "age", "other")]
     for key in unused:
