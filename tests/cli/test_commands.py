@@ -17,6 +17,7 @@ from cascaderank.metrics import NAMED
 COMMANDS = [
     "demo",
     "prepare",
+    "init",
     "train",
     "evaluate",
     "score",

@@ -72,3 +72,21 @@ def test_a_search_of_all_items_refuses_another_ground_truth(tmp_path, option):
     done = call("evaluate", tmp_path / "run", tmp_path / "log", "--catalogue", *option)
     assert done.exit_code == 2
     assert "leave out --target and --threshold" in done.stderr
+
+
+def test_importance_measures_the_features_of_a_stage(one_stage, funnel, tmp_path):
+    run = tmp_path / "run"
+    joint = train_run(one_stage, run).test.metrics["joint_recall"].mean
+    few = ["importance", run, funnel, "--repeats", 1]
+    found = json.loads(call(*few, "--seed", 1, "--json").stdout)
+    assert found["part"] == "test"
+    assert {f["stage"] for f in found["features"]} == {"ranking"}
+    assert {f["role"] for f in found["features"]} == {"item", "request", "history"}
+    assert found["joint_recall"] == found["recall"]["ranking"] == pytest.approx(joint)
+    done = call(*few, "--stage", "ranking", "--part", "validation")
+    assert done.exit_code == 0, done.stderr
+    assert "ranking: joint recall" in done.stdout
+    assert "requests: validation of" in done.stderr
+    wrong = call(*few, "--stage", "rankin")
+    assert wrong.exit_code == 2
+    assert "no stage 'rankin' (did you mean 'ranking'?)" in wrong.stderr

@@ -175,3 +175,42 @@ def test_sizes_are_checked(metric, cascade):
         for wrong in (0, -3, 2.0, True):
             with pytest.raises(ConfigError, match="positive integer"):
                 metric(scores, labels, **{option: wrong})
+
+
+OF_LISTS = [name for name in METRICS if "retrieved" in METRICS.options(name)]
+"""Metrics of a ranked list that need not contain all candidates."""
+
+
+@pytest.fixture(params=OF_LISTS)
+def list_metric(request):
+    return Metric(request.param)
+
+
+def test_only_retrieved_candidates_have_a_rank(list_metric, cascade):
+    scores, labels, mask = cascade
+    retrieved = torch.arange(LENGTH) % 2 == 0
+    retrieved = retrieved.expand(labels.shape)
+    got = list_metric(scores, labels, mask=mask, retrieved=retrieved)
+    for junk in (1e30, -1e30, torch.nan):
+        dirty = scores.masked_fill(~retrieved, junk)
+        same(list_metric(dirty, labels, mask=mask, retrieved=retrieved), got)
+    assert ((got >= 0) & (got <= 1)).all()
+    last = scores.masked_fill(~retrieved, -1e30)  # beyond the first ranks, it has no effect either
+    top = {"m": 1} if "m" in METRICS.options(list_metric.name) else {"k": 1}
+    at_1 = list_metric(scores, labels, mask=mask, retrieved=retrieved, **top)
+    same(at_1, list_metric(last, labels, mask=mask, **top))
+
+
+def test_all_candidates_are_retrieved_by_default(list_metric, cascade):
+    scores, labels, mask = cascade
+    whole = list_metric(scores, labels, mask=mask)
+    same(list_metric(scores, labels, mask=mask, retrieved=torch.ones_like(mask)), whole)
+    nothing = list_metric(scores, labels, mask=mask, retrieved=torch.zeros_like(mask))
+    assert nothing.tolist() == [0.0] * LISTS
+
+
+def test_a_wrong_shape_of_retrieved_is_refused(list_metric, cascade):
+    scores, labels, mask = cascade
+    for wrong in (mask[:, 1:], mask.long()):
+        with pytest.raises(ShapeError, match="retrieved must be bool"):
+            list_metric(scores, labels, mask=mask, retrieved=wrong)

@@ -36,14 +36,17 @@ SCHEMA = FittedSchema(
 GATED_BY_CANDIDATE = {"cold", "ecmm"}
 """Stages that by design multiply features of the request for each candidate."""
 
-FEATURES = [name for name in SCHEMA.names if name != "unused"]
+ALL = [name for name in SCHEMA.names if name != "unused"]
+
+FEATURES = [name for name in ALL if not SCHEMA[name].several]
+"""Features with one value; for other tests, which count the operations of each layer."""
 
 
 @pytest.fixture(params=list(STAGES))
 def stage(request):
     torch.manual_seed(0)
     # In evaluation mode; sampling in training is tested separately.
-    return build_stage(request.param, SCHEMA, features=FEATURES).eval()
+    return build_stage(request.param, SCHEMA, features=ALL).eval()
 
 
 def make_batch(*, lists=3, length=6, history=4, seed=0):
@@ -53,9 +56,10 @@ def make_batch(*, lists=3, length=6, history=4, seed=0):
     score = torch.randn(lists, length, generator=g)
     score[:, 0] = torch.nan
     tags = torch.tensor([[1, 3, 5], [4, -1, -1], [-1, -1, -1]])[:lists]
-    genres = torch.randint(0, 6, (lists, length, 4), generator=g)
+    other = torch.Generator().manual_seed(seed + 1)
+    genres = torch.randint(0, 6, (lists, length, 4), generator=other)
     genres = genres.masked_fill(torch.arange(4) >= torch.arange(length)[:, None] % 5, -1)
-    text = torch.randn(lists, length, 3, generator=g)
+    text = torch.randn(lists, length, 3, generator=other)
     text[:, 1] = torch.nan
     return RequestBatch(
         mask=mask,
@@ -257,7 +261,7 @@ def test_lists_of_values_without_their_dimension_are_refused(stage):
 
 
 def exported(name):
-    stage, batch = build_stage(name, SCHEMA, features=FEATURES).eval(), make_batch()
+    stage, batch = build_stage(name, SCHEMA, features=ALL).eval(), make_batch()
     program = torch.export.export(stage, (batch,), dynamic_shapes=batch.dynamic_shapes())
     wide = torch.nn.functional.pad(make_batch(lists=2, length=9).items["genres"], (0, 3), value=-1)
     other = with_lists(make_batch(lists=2, length=9, history=7), genres=wide)
@@ -305,7 +309,7 @@ def test_request_features_are_multiplied_once_for_all_candidates(stage, monkeypa
     name = type(stage).__module__.rpartition(".")[2]
     if name in GATED_BY_CANDIDATE:
         pytest.skip("features of the request are weighted by candidate")
-    without = build_stage(name, SCHEMA, features=[f for f in FEATURES if f not in ("user", "hour")])
+    without = build_stage(name, SCHEMA, features=[f for f in ALL if f not in ("user", "hour")])
     costs = []
     for length in (7, 70):
         batch = make_batch(length=length)
@@ -361,7 +365,7 @@ def test_the_cost_of_a_stage_can_be_counted(stage):
 
 
 def test_stages_share_no_parameters(stage):
-    other = build_stage(type(stage).__module__.rpartition(".")[2], SCHEMA, features=FEATURES)
+    other = build_stage(type(stage).__module__.rpartition(".")[2], SCHEMA, features=ALL)
     assert not {p.data_ptr() for p in stage.parameters()} & {
         p.data_ptr() for p in other.parameters()
     }
@@ -370,12 +374,12 @@ def test_stages_share_no_parameters(stage):
 def test_unknown_option_is_refused_by_name(stage):
     name = type(stage).__module__.rpartition(".")[2]
     with pytest.raises(ValueError, match=f"stage '{name}' has no option 'hiden'"):
-        build_stage(name, SCHEMA, features=FEATURES, options={"hiden": (3,)})
+        build_stage(name, SCHEMA, features=ALL, options={"hiden": (3,)})
 
 
 @pytest.mark.parametrize("name", [n for n in STAGES if hasattr(STAGES[n], "item_vectors")])
 def test_scores_are_dot_products_of_independent_vectors(name):
-    stage, batch = build_stage(name, SCHEMA, features=FEATURES), make_batch()
+    stage, batch = build_stage(name, SCHEMA, features=ALL), make_batch()
     requests, items = stage.request_vectors(batch), stage.item_vectors(batch)
     dots = (requests[:, None] * items).sum(-1)
     torch.testing.assert_close(dots[batch.mask], stage(batch)[batch.mask], rtol=1e-5, atol=1e-6)
@@ -385,9 +389,7 @@ def test_scores_are_dot_products_of_independent_vectors(name):
 
 def test_some_stages_can_search_all_items():
     assert {
-        name
-        for name in STAGES
-        if isinstance(build_stage(name, SCHEMA, features=FEATURES), VectorStage)
+        name for name in STAGES if isinstance(build_stage(name, SCHEMA, features=ALL), VectorStage)
     } == {"matrix_factorisation", "two_tower"}
 
 

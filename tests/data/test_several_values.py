@@ -99,7 +99,9 @@ def test_a_log_keeps_lists_of_values_and_their_order(tmp_path):
     assert frame["likes"].to_list() == [[], [7], [7, 8]]
     assert log.schema == SCHEMA
     assert log.schema["genres"].multiple
-    assert summarise(log)["features"]["item"] == {"categorical": 2, "numeric": 0}
+    summary = summarise(log)
+    assert summary["features"]["item"] == {"categorical": 2, "numeric": 0}
+    assert summary["several_values"] == ["genres", "likes"]
 
 
 def test_only_features_with_several_values_change_the_manifest(tmp_path):
@@ -384,10 +386,10 @@ def test_a_batch_of_missing_vectors_has_their_width(tmp_path):
     [
         (
             {"query": [[1, 2], [1, 2, 3]]},
-            r"'query': expected 3 numbers in each list \(width=3\); found 2, in the first of 1 lists "
-            "of 2$",
+            r"'query': expected 3 numbers in each list \(width=3\); found 2 in the first of 1 wrong "
+            "lists, of 2$",
         ),
-        ({"query": [[1, 2, 3], None]}, "found 0, .* set missing=true if a vector may be missing"),
+        ({"query": [[1, 2, 3], None]}, "found 0 in .* set missing=true if a vector may be missing"),
         ({"text": [[[1.0, None], []], [[]]]}, "'text': 1 of 2 .* null; leave the whole vector out"),
         (
             {"text": [[[1.0, float("nan")], []], [[]]]},

@@ -12,7 +12,7 @@ from cascaderank.evaluation import profile_cascade
 from cascaderank.evaluation.profile import cells, made_requests
 from cascaderank.reports import profile_tables, tradeoff_table
 from cascaderank.reports.profile_tables import short
-from cascaderank.stages import STAGES, look_ups, multiply_adds
+from cascaderank.stages import STAGES, LookUps, look_ups, multiply_adds
 from tests.contracts.test_stages import FEATURES, SCHEMA
 
 
@@ -50,6 +50,8 @@ def test_look_ups_are_those_of_the_categories(name):
         1,
     )  # per request: user and history; per candidate: video
     assert read.of(10) == 18
+    several = build_stage(name, SCHEMA, features=[*FEATURES, "tags", "genres", "text"])
+    assert look_ups(several, SCHEMA, history=7, values=4) == LookUps(1 + 7 + 4, 1 + 4)
 
 
 def test_a_walk_sums_the_costs_of_the_inputs_of_each_stage(found):
@@ -106,6 +108,9 @@ def test_made_requests_fit_the_schema():
     assert batch.history["seen"].shape == batch.history_mask["history"].shape == (40, 5)
     assert batch.items["score"].isnan().any()
     assert not batch.items["price"].isnan().any()
+    assert batch.items["genres"].shape == (40, 6, 3)
+    assert batch.items["genres"].min() == 0
+    assert batch.items["text"].shape == (40, 6, 3)
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,20 @@
 
 import dataclasses
 import io
+import math
 
 import pytest
 import torch
 from rich.console import Console
 
 import cascaderank.reports
-from cascaderank.evaluation import Evaluator
+from cascaderank.evaluation import Evaluator, FeatureImportance, Importance
 from cascaderank.evaluation.item_retrieval import CatalogueReport
 from cascaderank.evaluation.profile import Profile, StageProfile, Timing, Walk
 from cascaderank.evaluation.statistics.bootstrap import Summary
 from cascaderank.experiments.heatmap import Heatmap, LossMap
-from cascaderank.experiments.results import StageMetric, summarise
+from cascaderank.experiments.metric_results import FinalMetric, StageMetric
+from cascaderank.experiments.results import summarise
 from cascaderank.reports.component_tables import component_table
 from cascaderank.reports.table_width import WIDTH, column_groups
 from cascaderank.stages import MultiplyAdds, Pruned
@@ -36,7 +38,14 @@ def a_comparison(settings_for):
     names = ("mean", "low", "high", "gain", "gain_low", "gain_high")
     values = dict(zip(names, numbers, strict=True))
     metrics = tuple(StageMetric(stage=s, metric=m, **values) for s in STAGES[:2] for m in METRICS)
-    methods = tuple(dataclasses.replace(m, stage_metrics=metrics) for m in found.methods)
+    final = tuple(
+        FinalMetric(metric=m, requests=108, p=0.0123, p_holm=0.0246, **values)
+        for m in ("joint_recall_decided", *METRICS[:2])
+    )
+    methods = tuple(
+        dataclasses.replace(m, final_metrics=final, stage_metrics=metrics, sees_more=True)
+        for m in found.methods
+    )
     return cascaderank.reports.comparison_tables(dataclasses.replace(found, methods=methods))
 
 
@@ -104,6 +113,26 @@ def a_summary():
     }
 
 
+def an_importance():
+    names = ("a_feature_with_a_name_that_is_long" * 3, "history_item + history_category")
+    features = tuple(
+        FeatureImportance(
+            stage=stage, feature=name, role="request", joint_recall_loss=-0.1234,
+            joint_recall_error=0.1234, recall_loss=0.5, recall_error=math.nan,
+        )
+        for stage in STAGES
+        for name in names
+    )  # fmt: skip
+    return Importance(
+        requests=12_345_678,
+        undefined=12_345,
+        repeats=100,
+        joint_recall=0.8123,
+        recall=dict.fromkeys(STAGES, 0.8123),
+        features=features,
+    )
+
+
 PRUNED = Pruned(
     stage=torch.nn.Identity(),
     parameters=(123_456_789, 2_345),
@@ -121,6 +150,7 @@ TABLES = {
     "funnel_table": lambda of: of.funnel_table(a_report()),
     "heatmap_tables": lambda of: of.heatmap_tables(a_heatmap()),
     "profile_tables": lambda of: of.profile_tables(a_profile()),
+    "importance_tables": lambda of: of.importance_tables(an_importance()),
     "pruning_table": lambda of: of.pruning_table(dict.fromkeys(STAGES, PRUNED)),
     "report_tables": lambda of: of.report_tables(a_report()),
     "summary_table": lambda of: of.summary_table(a_report()),
@@ -161,8 +191,8 @@ def test_the_tables_of_a_comparison_fit(settings_for):
     headings = ["method", "joint recall", "published", "of\nceiling", "gain", "p"]
     assert [str(column.header) for column in recall.columns] == headings
     assert text.count("Single stages over all candidates") == 3, "six columns, two in a table"
-    assert text.count(".8123 [.791, .835]") == 18
-    assert text.count("-.0123 [-.031, +.012]") == 18
+    assert text.count(".8123 [.791, .835]") == 18 + 9, "two by three of stages, three of the list"
+    assert text.count("-.0123 [-.031, +.012]") == 18 + 9
 
 
 def test_the_table_of_components_fits():

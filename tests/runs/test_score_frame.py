@@ -8,7 +8,8 @@ import torch
 from cascaderank.errors import ConfigError, DataError, SchemaError
 from cascaderank.runs.load import load_run
 from cascaderank.runs.score_run import score_run
-from tests.data.shops import shop_frame
+from cascaderank.schema import Feature, Schema
+from tests.data.shops import SCHEMA, shop_frame, write_shop
 from tests.runs.conftest import STAGES, untrained
 
 SCORES = [f"score/{name}" for name in STAGES]
@@ -249,6 +250,11 @@ def test_rows_of_candidates_have_ids_of_requests(run, candidates):
         run.score(null)
 
 
+def test_layouts_are_not_mixed(run, requests):
+    with pytest.raises(SchemaError, match="'price' has one value per row, but 'video' has a list"):
+        run.score(requests.with_columns(price=pl.lit(1.0)))
+
+
 def test_rows_of_a_request_agree(run, candidates):
     with pytest.raises(DataError, match=r"feature 'hour': .* in 26 requests, first 'r0001'"):
         run.score(candidates.with_columns(hour=pl.int_range(0, pl.len()).cast(pl.Float64)))
@@ -258,3 +264,25 @@ def test_rows_of_a_request_agree(run, candidates):
 def test_other_types_are_refused(run, frame):
     with pytest.raises(DataError, match="expected a polars frame, a pandas frame"):
         run.score(frame)
+
+
+def test_features_with_several_values_are_read_in_both_layouts(tmp_path):
+    tags = Feature(name="tags", role="item", kind="categorical", multiple=True)
+    frame = shop_frame(12).with_columns(
+        pl.col("video").list.eval(pl.concat_list(pl.element() % 3, pl.element() % 5)).alias("tags")
+    )
+    schema = Schema(features=(*SCHEMA.features, tags))
+    log = write_shop(tmp_path / "log", [frame], schema=schema)
+    stages = {"only": {"model": "two_tower", "quota": 1, "features": ["user", "tags"]}}
+    run = load_run(untrained(tmp_path / "run", log, stages))
+    lists, rows = frame.select("request_id", "user", "tags"), ["score/only", "rank"]
+    of_lists, of_rows = run.score(lists), run.score(lists.explode("tags"))
+    assert of_lists["score/only"].explode().n_unique() > 4
+    assert of_lists.explode(rows).select(rows).equals(of_rows.select(rows))
+    score_run(tmp_path / "run", log.path, to=tmp_path / "s.parquet", part="all")
+    scores = pl.read_parquet(tmp_path / "s.parquet")["score/only"]
+    np.testing.assert_allclose(of_rows["score/only"], scores, atol=1e-6)
+    with pytest.raises(ConfigError, match="choose one with --item"):
+        score_run(tmp_path / "run", log.path, vectors=tmp_path / "v")
+    score_run(tmp_path / "run", log.path, vectors=tmp_path / "v", item="video")
+    assert len(np.load(tmp_path / "v" / "items.npy")) == frame["video"].explode().n_unique()

@@ -94,6 +94,7 @@ def test_levels_label_and_feedback_agree_in_every_request(simulated):
 
 def test_the_manifest_describes_the_simulation_as_semi_synthetic(simulated):
     assert simulated.manifest.name == "log (semi-synthetic)"
+    assert simulated.manifest.extra["item"] == "video_id"
     extra = simulation_summary(simulated)
     assert extra["kind"] == "semi-synthetic"
     assert set(extra["teachers"]) == {"prerank", "rank", "truth"}

@@ -17,6 +17,7 @@ from cascaderank.cli.demo import demo
 from cascaderank.cli.evaluate import evaluate
 from cascaderank.cli.fields import fields, select
 from cascaderank.cli.heatmap import heatmap
+from cascaderank.cli.importance import importance
 from cascaderank.cli.init import init
 from cascaderank.cli.ls import ls
 from cascaderank.cli.prepare import prepare
@@ -73,6 +74,7 @@ for command in (
     profile,
     prune,
     fields,
+    importance,
     ls,
 ):
     app.command()(command)

@@ -36,7 +36,9 @@ def prepare(
     ] = None,
     options_file: Annotated[
         Path | None,
-        typer.Option("--options", help="TOML file with options of the source; --set replaces."),
+        typer.Option(
+            "--options", help="TOML file with options of the source; those of --set replace them."
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None,

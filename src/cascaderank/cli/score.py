@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, notify, user_errors
+from cascaderank.cli.shell import AsJson, Bars, emit_json, notify, user_errors
 
 
 @user_errors
@@ -57,8 +57,6 @@ def score(
 
     Per candidate: the score of every stage, the final rank, and the last stage reached.
     """
-    from rich.text import Text
-
     from cascaderank.runs.score_run import score_run
 
     with Bars() as bars:
@@ -86,11 +84,9 @@ def score(
             "better one with the same key, and TREC allows a document once"
         )
     if to is not None:
-        emit(Text(f"{to}: {done.written:,} rows, {done.requests:,} requests"))
+        typer.echo(f"{to}: {done.written:,} rows, {done.requests:,} requests")
     if vectors is not None:
-        emit(
-            Text(
-                f"{vectors}: vectors of '{done.stage}', {done.items:,} items, "
-                f"{done.requests:,} requests, length {done.dim}"
-            )
+        typer.echo(
+            f"{vectors}: vectors of '{done.stage}', {done.items:,} items, {done.requests:,} "
+            f"requests, length {done.dim}"
         )

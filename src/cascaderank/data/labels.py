@@ -219,9 +219,7 @@ def default_target(columns: Collection[str], suggested: object = None) -> str:
         >>> default_target(["level", "position", "label"], suggested="label")
         'label'
     """
-    names = (
-        [suggested, *TARGETS] if isinstance(suggested, str) and suggested in TARGETS else TARGETS
-    )
+    names = [*(name for name in TARGETS if name == suggested), *TARGETS]
     return next((n for n in names if all(c in columns for c in _parameters(n))), "funnel")
 
 

@@ -87,7 +87,7 @@ def lists_of(column: pl.Series, feature: Feature) -> tuple[NDArray[np.int64], pl
         feature: the feature with several values.
 
     Raises:
-        DataError: if a list contains a null, or if a vector has not ``width`` numbers.
+        DataError: if a list contains a null, or if a vector does not have ``width`` numbers.
 
     Examples:
         >>> genres = Feature(name="genres", role="item", kind="categorical", multiple=True)

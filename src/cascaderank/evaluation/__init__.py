@@ -8,6 +8,11 @@ from cascaderank.evaluation.consistency import ranking_consistency
 from cascaderank.evaluation.evaluate import evaluate
 from cascaderank.evaluation.evaluator import Evaluator
 from cascaderank.evaluation.gauc import gauc
+from cascaderank.evaluation.importance import (
+    FeatureImportance,
+    Importance,
+    permutation_importance,
+)
 from cascaderank.evaluation.item_retrieval import CatalogueReport, evaluate_catalogue, list_metrics
 from cascaderank.evaluation.profile import Profile, StageProfile, Timing, profile_cascade
 from cascaderank.evaluation.report import Report, StageReport
@@ -31,6 +36,8 @@ __all__ = [
     "Attribution",
     "CatalogueReport",
     "Evaluator",
+    "FeatureImportance",
+    "Importance",
     "ItemSets",
     "PairedTest",
     "Profile",
@@ -52,6 +59,7 @@ __all__ = [
     "index_search",
     "list_metrics",
     "paired_test",
+    "permutation_importance",
     "profile_cascade",
     "ranking_consistency",
     "two_way_bootstrap",

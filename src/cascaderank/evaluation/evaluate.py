@@ -1,6 +1,7 @@
 """Evaluate a cascade on the requests of a loader."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Protocol
 
@@ -110,22 +111,28 @@ def evaluate(
     if device is None:
         tensors = chain(cascade.parameters(), cascade.buffers())
         device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    with evaluation_mode(cascade), torch.no_grad():
+        for batch in loader.epoch(0):
+            if batch.labels is None:
+                raise DataError(
+                    "expected labels in every batch; got a batch without labels; prepare the "
+                    "requests with a target"
+                )
+            scores = cascade(batch.to(device))
+            evaluator.update(scores, batch.labels, mask=batch.mask, rows=batch.rows)
+            if progress is not None:
+                progress(1)
+    return evaluator.report(bootstrap=bootstrap, seed=seed)
+
+
+@contextmanager
+def evaluation_mode(cascade: Scorer | nn.Module) -> Iterator[None]:
+    """Set all modules to evaluation mode, and restore the mode of each, also after an error."""
     modes = {module: module.training for module in cascade.modules()}
     try:
         for module in modes:
             module.training = False
-        with torch.no_grad():
-            for batch in loader.epoch(0):
-                if batch.labels is None:
-                    raise DataError(
-                        "expected labels in every batch; got a batch without labels; prepare the "
-                        "requests with a target"
-                    )
-                scores = cascade(batch.to(device))
-                evaluator.update(scores, batch.labels, mask=batch.mask, rows=batch.rows)
-                if progress is not None:
-                    progress(1)
+        yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return evaluator.report(bootstrap=bootstrap, seed=seed)

@@ -62,10 +62,11 @@ class Baseline:
 def default_baselines(data: RunData) -> tuple[str, ...]:
     """Return the baselines of a comparison that names none.
 
-    These are ``random`` and, if the candidates have a numeric feature, ``best_feature`` and
-    ``rank_fusion``.
+    These are ``random`` and, if the candidates have a numeric feature with one value,
+    ``best_feature`` and ``rank_fusion``.
     """
-    return _DEFAULT if data.schema.of(Role.ITEM, Kind.NUMERIC) else _DEFAULT[:1]
+    numeric = [f for f in data.schema.of(Role.ITEM, Kind.NUMERIC) if not f.several]
+    return _DEFAULT if numeric else _DEFAULT[:1]
 
 
 def build_baseline(text: str, settings: RunSettings, data: RunData) -> Baseline:

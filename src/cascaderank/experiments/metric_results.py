@@ -83,14 +83,14 @@ def final_metrics(
     Args:
         settings: settings of the comparison.
         values: function of a method and a metric that returns the values ``[seeds, requests]``, or
-            ``None`` if a run of version 0.2 lacks the metric.
+            ``None`` if a run of version 0.2 does not have the metric.
         methods: names of all methods.
         reference: reference method of the gains.
         trained: names of the methods whose gains are tested.
         confidence: confidence level of the intervals, in (0, 1).
 
     Returns:
-        The metrics by method, and the names of the metrics that some run lacks.
+        The metrics by method, and the names of the metrics that some run does not have.
     """
     additional = [m for m in settings.evaluation.metrics if named_metric(m).ranks_a_list]
     found: dict[str, list[FinalMetric]] = {name: [] for name in methods}

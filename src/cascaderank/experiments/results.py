@@ -122,7 +122,7 @@ class Comparison:
     undefined: int
     """Number of test requests without ground truth; they are excluded."""
     absent: list[str]
-    """Metrics of the final list that are left out, because runs of version 0.2 lack them."""
+    """Metrics of the final list that are left out, because runs of version 0.2 do not have them."""
     folds: int
     fold_names: list[str]
     seeds: int

@@ -78,7 +78,7 @@ class NamedMetric:
 
     @property
     def ranks_a_list(self) -> bool:
-        """Whether the metric applies to a ranked list that lacks some of the candidates.
+        """Whether the metric applies to a ranked list of some of the candidates.
 
         This is the case for metrics with the parameter ``retrieved``, such as NDCG and recall, and
         not for metrics of pairs or errors.

@@ -14,6 +14,7 @@ from cascaderank.reports.evaluation_tables import (
 )
 from cascaderank.reports.heatmap_plot import heatmap_png
 from cascaderank.reports.heatmap_tables import heatmap_markdown, heatmap_tables
+from cascaderank.reports.importance_tables import importance_tables
 from cascaderank.reports.paper_tables import latex, markdown
 from cascaderank.reports.profile_plot import profile_png
 from cascaderank.reports.profile_tables import profile_tables, tradeoff_table
@@ -28,6 +29,7 @@ __all__ = [
     "heatmap_markdown",
     "heatmap_png",
     "heatmap_tables",
+    "importance_tables",
     "latex",
     "markdown",
     "profile_png",

@@ -74,7 +74,8 @@ def final_tables(comparison: Comparison) -> list[Table]:
         if v.metric == DECIDED
     ]
     lines.append(
-        "What a stage cuts is not retrieved; ideal DCG and ground truth: over all\ncandidates."
+        "What a stage cuts is not retrieved; ideal DCG and ground truth: over all\n"
+        "candidates. NDCG linear: cut off at the size of the ground truth, if it has one."
     )
     return _tables_of("\nFinal list, which the cascade returns", "\n".join(lines), headings, rows)
 

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cascaderank.reports.table_width import WIDTH
+from cascaderank.schema import abridged
 
 
 def dataset_table(summary: Mapping[str, Any]) -> Table:
@@ -32,6 +33,8 @@ def _rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if any(kinds.values()):
             text = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
             yield f"{role} features", text
+    if several := summary["several_values"]:
+        yield "several values", abridged(several)
     for what in ("levels", "label", "feedback"):
         if counts := summary[what]:
             yield what, ", ".join(f"{key}: {count:,}" for key, count in counts.items())

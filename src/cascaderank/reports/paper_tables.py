@@ -255,7 +255,7 @@ def _row_cell(c: Comparison, column: _Column, m: MethodResult) -> str:
     return rf"\textbf{{{text}}}" if cells.share(value(m)) == highest else text
 
 
-def _headings(columns: list[_Column]) -> list[str]:
+def _headings(columns: Sequence[_Column]) -> list[str]:
     """Heading lines: group headings over their columns, if any, and the column names."""
     spans: list[tuple[str, int, int]] = []
     for place, column in enumerate(columns, start=2):  # the first column is the method

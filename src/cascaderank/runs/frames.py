@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cascaderank.data.ragged import flattened
+from cascaderank.data.ragged import depth_of, flattened
 from cascaderank.errors import DataError, SchemaError, did_you_mean
 from cascaderank.schema import Feature, FittedSchema, Kind, Role, abridged
 
@@ -103,7 +103,15 @@ def request_rows(
             raise SchemaError(
                 f"history feature '{name}' must be a list per request; found {frame.schema[name]}"
             )
-    if all(_depth(frame.schema[f.name]) > _values(f) for f in schema.of(Role.ITEM)):
+    listed = {f.name: depth_of(frame.schema[f.name])[0] >= f.depth for f in schema.of(Role.ITEM)}
+    if any(listed.values()) and not all(listed.values()):
+        lists = next(name for name in items if listed[name])
+        single = next(name for name in items if not listed[name])
+        raise SchemaError(
+            f"feature '{single}' has one value per row, but '{lists}' has a list; expected lists "
+            "in all item features, one row per request, or single values, one row per candidate"
+        )
+    if all(listed.values()):
         nulls = [name for name in items if frame[name].null_count()]
         if nulls:
             raise SchemaError(
@@ -174,26 +182,6 @@ def _cleaned(feature: Feature, column: pl.Series) -> pl.Series:
         return column
     if column.dtype.is_float():
         return column.fill_nan(None)
-    if isinstance(column.dtype, pl.List) and inner_type(column).is_float():
+    if isinstance(column.dtype, pl.List) and depth_of(column.dtype)[1].is_float():
         return column.list.eval(pl.element().fill_nan(None))
     return column
-
-
-def inner_type(column: pl.Series) -> pl.DataType:
-    """Return the element type of a column of lists; that of any other column is its own type."""
-    inner = column.dtype.inner if isinstance(column.dtype, pl.List) else column.dtype
-    return inner() if isinstance(inner, type) else inner
-
-
-def _depth(dtype: pl.DataType) -> int:
-    """Return the levels of lists of a column."""
-    depth = 0
-    while isinstance(dtype, pl.List | pl.Array):
-        inner = dtype.inner
-        dtype, depth = inner() if isinstance(inner, type) else inner, depth + 1
-    return depth
-
-
-def _values(feature: Feature) -> int:
-    """Return the levels of lists of one candidate: 1 for a feature with several values."""
-    return int(getattr(feature, "multiple", False))

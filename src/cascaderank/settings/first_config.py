@@ -73,7 +73,7 @@ def first_config(log: RequestLog, *, to: str | os.PathLike[str]) -> str:
         _header(log, facts, to),
         _data(log, target),
         _relevance(log, facts, target, quotas[-1], planted),
-        _stages(log, quotas, planted),
+        _stages(log, facts, quotas, planted),
         _catalogue(log),
         _objective(facts),
         _train(),
@@ -105,8 +105,8 @@ def _planted(log: RequestLog, target: str) -> dict[str, Any] | None:
 
 
 def _quotas(facts: LogFacts) -> tuple[int, int]:
-    length = facts.median_length
-    return max(1, (length + 1) // 2), max(1, length // 4)
+    last = max(1, facts.median_length // 4)
+    return max(last + 1, facts.median_length // 2), last
 
 
 def _header(log: RequestLog, facts: LogFacts, to: str | os.PathLike[str]) -> Iterator[str]:
@@ -216,17 +216,17 @@ def _threshold(log: RequestLog, facts: LogFacts, target: str) -> float:
             f"{log.path}: expected labels above 0 by target '{target}', found none; no candidate "
             "can be ground truth; check the column of labels, or choose another data.target"
         )
-    wanted = positive[0]
+    preferred = positive[0]
     if target == "level":
-        wanted = positive[-1]
+        preferred = positive[-1]
     elif target == "label" and positive[-1] >= 3:
-        wanted = next(grade for grade in positive if grade >= 2)
-    lower = [grade for grade in positive if grade <= wanted]
+        preferred = next(grade for grade in positive if grade >= 2)
+    lower = [grade for grade in positive if grade <= preferred]
     return next((g for g in reversed(lower) if facts.share_with(g) >= 0.5), lower[0])
 
 
 def _stages(
-    log: RequestLog, quotas: Sequence[int], planted: dict[str, Any] | None
+    log: RequestLog, facts: LogFacts, quotas: Sequence[int], planted: dict[str, Any] | None
 ) -> Iterator[str]:
     rule = "Half and a quarter of the median length of the lists."
     if planted:
@@ -236,6 +236,11 @@ def _stages(
         f'on to the next. {rule} `features` are names or shell patterns; "!" excludes a '
         "pattern. A first stage usually has only what is cheap to compute for many candidates."
     )
+    if (uncut := float((facts.lengths <= quotas[-1]).mean())) >= 0.1:
+        yield from _comment(
+            f"In {uncut:.0%} of the requests the list is not longer than the last quota, so that "
+            "no stage drops a candidate."
+        )
     for role in Role:
         if names := [f.name for f in log.schema.of(role)]:
             yield from _comment(f"features of {_ROLES[role]}: {abridged(names, 20)}")
@@ -283,11 +288,11 @@ def _first_features(log: RequestLog) -> list[str]:
 
 def _patterns(log: RequestLog, names: Iterable[str]) -> list[str]:
     """Return patterns that match the given features and no others."""
-    wanted = set(names)
-    if wanted >= set(log.schema.names):
+    chosen = set(names)
+    if chosen >= set(log.schema.names):
         return ["*"]
-    excluded = [_pattern(name) for name in log.schema.names if name not in wanted]
-    included = [_pattern(name) for name in log.schema.names if name in wanted]
+    excluded = [_pattern(name) for name in log.schema.names if name not in chosen]
+    included = [_pattern(name) for name in log.schema.names if name in chosen]
     return ["*", *(f"!{p}" for p in excluded)] if len(excluded) < len(included) else included
 
 

@@ -9,7 +9,7 @@ from cascaderank.data.labels import Target, labels_of, needs
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.ragged import flattened, lengths_of
 
-_MOST_CANDIDATES = 5_000_000  # files are read until there are so many
+_MOST_CANDIDATES = 5_000_000  # after this number, no more files are read
 _MOST_GRADES = 12
 
 

@@ -6,7 +6,14 @@ import torch
 
 from cascaderank.cascade import Cascade
 from cascaderank.data.split import Rows
-from cascaderank.evaluation import CatalogueReport, Report, evaluate
+from cascaderank.errors import ConfigError, did_you_mean
+from cascaderank.evaluation import (
+    CatalogueReport,
+    Importance,
+    Report,
+    evaluate,
+    permutation_importance,
+)
 from cascaderank.evaluation.item_retrieval import EXACT
 from cascaderank.progress import Progress, Silent
 from cascaderank.runs.data import RunData
@@ -132,3 +139,65 @@ def evaluate_run_catalogue(
         retrieval = ItemRetrieval(run.settings, data, device)
         report = retrieval.evaluate(run.cascade.to(device), rows, stage=stage, index=index)
     return part, report
+
+
+def run_importance(
+    folder: str | os.PathLike[str],
+    dataset: str | os.PathLike[str],
+    *,
+    part: Part = "auto",
+    stage: str | None = None,
+    repeats: int = 5,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[str, Importance]:
+    """Measure the importance of the features of a complete run by permutation.
+
+    Args:
+        folder: folder of the run.
+        dataset: folder of a request log with the features that the run was trained with.
+        part: requests to evaluate, as in :func:`evaluate_run`.
+        stage: name of the stage; all stages by default.
+        repeats: number of permutations of each feature, at least 1.
+        seed: random seed of the permutations, at least 0.
+        progress: receives the progress of the work.
+
+    Returns:
+        The part that was evaluated, and the importance; see
+        :func:`~cascaderank.evaluation.permutation_importance`.
+
+    Raises:
+        RunError: if the folder does not hold a complete run.
+        SchemaError: if the data set has other features.
+        ConfigError: if the stage is unknown, or ``repeats`` or ``seed`` is out of range.
+        DataError: if no evaluated request has ground truth.
+    """
+    run, progress = load_run(folder), progress or Silent()
+    settings, device = run.settings, pick_device(run.settings.train.device)
+    stages = settings.stages
+    if stage is not None and stage not in stages:
+        raise ConfigError(
+            f"no stage '{stage}'{did_you_mean(stage, stages)}; the run has {', '.join(stages)}"
+        )
+    if seed < 0:
+        raise ConfigError(f"seed must be at least 0; got {seed}")
+    with part_of(run, dataset, part, progress=progress) as (data, part, rows):
+        loader = data.loader(rows)
+        progress.start("permuting", loader.batches_per_epoch)
+        importance = permutation_importance(
+            run.cascade.to(device),
+            loader,
+            {
+                name: run.schema.select(own.features)
+                for name, own in stages.items()
+                if stage in (None, name)
+            },
+            k=settings.ground_truth.top,
+            threshold=settings.ground_truth.threshold,
+            repeats=repeats,
+            seed=seed,
+            device=device,
+            progress=progress.advance,
+        )
+        progress.stop()
+    return part, importance

@@ -53,6 +53,7 @@ def test_statistics_cover_all_parts(tmp_path):
             "item": {"categorical": 1, "numeric": 1},
             "history": {"categorical": 1, "numeric": 0},
         },
+        "several_values": [],
         "levels": {"a": 2, "b": 0, "c": 2},
         "label": {"0": 2, "0.5": 1, "1": 1},
         "feedback": None,

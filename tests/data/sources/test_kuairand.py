@@ -114,6 +114,7 @@ def test_users_without_a_row_or_a_history_have_none(tmp_path):
     assert {r["user_active_degree"] for r in rows} == {None}
     first = min(rows, key=lambda r: r["timestamp"])
     assert [first[name] for name in LISTS] == [[], [], []]
+    assert log.manifest.extra["item"] == "video_id"
     notes = log.manifest.extra["notes"]
     assert notes["users_without_features"] == 1
     assert notes["requests_without_history"] == 2  # of users 3 and 4, on their first day

@@ -45,6 +45,7 @@ def test_the_small_matrix_is_one_request_a_user_without_time_and_history(tmp_pat
     assert not any("history" in name for name in frame.columns)
     days = prepared(tmp_path / "files", tmp_path / "days", matrix="small", request="day")
     assert days.manifest.extra["notes"]["left_out_without_time"] == 2
+    assert days.manifest.extra["item"] == "video_id"
     assert "history_exposed" in days.schema.names
 
 

@@ -189,15 +189,17 @@ GROUPED = "2 1:1 2:5\n0 1:2\n# comment\n1 2:3 # c\n"
 """Lines without qid, as LightGBM and XGBoost have them."""
 
 
-@pytest.mark.parametrize("suffix", [".query", ".group"])
-def test_sizes_of_queries_may_be_in_a_file_beside(file, tmp_path, suffix):
+@pytest.mark.parametrize(("suffix", "block"), [(".query", 1000), (".group", 1), (".query", 2)])
+def test_sizes_of_queries_may_be_in_a_file_beside(file, tmp_path, monkeypatch, suffix, block):
+    monkeypatch.setattr(svmlight, "_LINES_PER_BLOCK", block)
     path = file(GROUPED, "rank.train")
     file("2\n1\n", f"rank.train{suffix}")
+    file("5\n6\n7\n", "rank.train.init")
     frame = read(tmp_path, path)
     assert frame["request_id"].to_list() == ["rank.train-1", "rank.train-2"]
     assert frame["label"].to_list() == [[2.0, 0.0], [1.0]]
     assert frame["f1"].to_list() == [[1.0, 2.0], [0.0]]
-    assert "init" not in frame.columns
+    assert frame["init"].to_list() == [[5.0, 6.0], [7.0]]
 
 
 def test_a_folder_of_lightgbm_has_parts_and_initial_scores_and_its_weights_are_counted(

@@ -333,8 +333,9 @@ def test_lists_where_values_belong_and_lists_in_csv_are_refused(parquet, csv, tm
         seen=pl.Series([[1]] * 5), when=pl.lit(datetime(2024, 1, 1, tzinfo=UTC))
     )
     path = parquet(frame)
-    with pytest.raises(DataError, match=r"item feature 'seen': .*history_features"):
-        read(tmp_path, path, request_id="session", item_features=("seen",))
+    one = {"features": [{"name": "seen", "role": "item", "kind": "categorical"}]}
+    with pytest.raises(DataError, match=r"'seen': expected one value per row, .*multiple=true"):
+        read(tmp_path, path, request_id="session", schema=one)
     with pytest.raises(DataError, match=r"'seen' \(label\): expected one value per row"):
         read(tmp_path, path, **PLAIN, label="seen")
     with pytest.raises(
@@ -343,6 +344,41 @@ def test_lists_where_values_belong_and_lists_in_csv_are_refused(parquet, csv, tm
         read(tmp_path, path, request_id="session", item_features=("when",))
     with pytest.raises(DataError, match="use Parquet, CSV has no lists"):
         read(tmp_path, csv(), **PLAIN, history_features=("age",))
+
+
+def test_columns_of_lists_are_features_with_several_values(parquet, tmp_path):
+    path = parquet(
+        ROWS.with_columns(
+            genres=pl.Series([["x", "y"], ["z"], [], None, ["x"]]),
+            vector=pl.Series([[float(i), 1.0] for i in range(5)]),
+            tags=pl.Series([[1], [2, 3], [1], [2, 3], [1]]),
+        )
+    )
+    features = {"item_features": ("genres", "vector"), "request_features": ("tags",)}
+    frame = read(tmp_path, path, request_id="session", **features)
+    rows = {row["request_id"]: row for row in frame.to_dicts()}
+    assert rows["b"]["genres"] == [["x", "y"], [], ["x"]]
+    assert rows["a"]["genres"] == [["z"], []]
+    assert rows["a"]["vector"] == [[1.0, 1.0], [3.0, 1.0]]
+    assert (rows["a"]["tags"], rows["b"]["tags"]) == ([2, 3], [1])
+    of = {f.name: (f.multiple, f.width) for f in log(tmp_path).schema.features}
+    assert of == {"genres": (True, None), "vector": (False, 2), "tags": (True, None)}
+
+
+def test_vectors_of_different_lengths_are_refused(parquet, tmp_path):
+    path = parquet(ROWS.with_columns(vector=pl.Series([[1.0], [2.0, 3.0], [1.0], [1.0], [1.0]])))
+    with pytest.raises(DataError, match=r"'vector': expected vectors of one length, found lists of "
+                       r"1, 2 numbers; write equal lengths"):  # fmt: skip
+        read(tmp_path, path, request_id="session", item_features=("vector",))
+
+
+def test_weights_of_requests_are_kept_and_constant_within_a_request(parquet, tmp_path):
+    path = parquet(ROWS.with_columns(w=pl.Series([2.0, 0.5, 2.0, 0.5, 2.0])))
+    frame = read(tmp_path, path, **PLAIN, request_weight="w")
+    assert dict(frame.select("request_id", "request_weight").rows()) == {"b": 2.0, "a": 0.5}
+    with pytest.raises(DataError, match="'price': expected one value per request"):
+        read(tmp_path, path, request_id="session", item_features=("video",), overwrite=True,
+             request_weight="price")  # fmt: skip
 
 
 def test_files_that_do_not_go_together_are_refused(parquet, csv, tmp_path):

@@ -133,7 +133,10 @@ def test_a_column_in_file_and_folder_is_accepted_only_if_equal(tmp_path, write):
 
 def test_files_in_other_folders_than_the_first_are_refused(days, tmp_path):
     rows(7).write_parquet(days / "extra.parquet")
-    with pytest.raises(DataError, match=r"expected folders without KEY=VALUE as of .*extra"):
+    with pytest.raises(
+        DataError,
+        match=r"expected the KEY=VALUE folders of .*extra.parquet \(none\), found day=.*/hour=",
+    ):
         read(tmp_path, days / "extra.parquet", days / "day=2026-01-01")
     nested = tmp_path / "day=1/day=2"
     nested.mkdir(parents=True)

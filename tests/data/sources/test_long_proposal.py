@@ -59,7 +59,9 @@ def test_usable_columns_are_proposed_with_role_kind_and_missing_values(files):
         "video": ("item", "categorical", False),
         "price": ("item", "numeric", True),
         "seen": ("history", "categorical", False),
+        "tags": ("item", "categorical", False),
     }
+    assert found["tags"]["multiple"]
 
 
 def test_other_columns_are_comments_with_the_reason(files):
@@ -70,7 +72,6 @@ def test_other_columns_are_comments_with_the_reason(files):
     }
     assert reasons == {
         "when": "times, see timestamp",
-        "tags": "a list for each candidate",
         "struct": "Struct({'x': Int64}) is neither numbers nor text",
         "version": "one value in the sample",
         "nothing": "null in the sample",
@@ -91,6 +92,7 @@ def test_options_follow_from_the_columns_and_open_decisions_are_comments(files):
         **ROLES,
         "timestamp_unit": "ms",
         "time_zone": "UTC",
+        "several_times": "error",
         "null_level": "error",
         "null_label": "error",
         "repeated": "error",
@@ -227,6 +229,22 @@ def test_columns_with_another_value_in_every_row_are_not_proposed_unless_they_ar
     assert list(features(PROPOSE(tmp_path, item_key="row"))) == ["row"]
 
 
+def test_names_and_values_of_any_characters_stay_valid_toml(tmp_path):
+    name, level = 'odd "name"\x7f\n\\', "a\x7f"
+    frame = pl.DataFrame({"request_id": [1, 1], name: [1, 2], "level": [level, "b\n#"]})
+    frame.write_parquet(tmp_path / "rows.parquet")
+    proposal = PROPOSE(tmp_path)
+    assert list(features(proposal)) == [name]
+    edited = tomllib.loads(proposal.toml.replace("# level_names", "level_names"))
+    assert edited["level_names"] == [level, "b\n#"]
+
+
+def test_columns_of_requests_with_one_row_are_of_the_item(tmp_path):
+    frame = pl.DataFrame({"request_id": [1, 2, 3], "id": [7, 8, 7]})
+    frame.write_parquet(tmp_path / "rows.parquet")
+    assert features(PROPOSE(tmp_path))["id"]["role"] == "item"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -243,3 +261,10 @@ def test_columns_with_another_value_in_every_row_are_not_proposed_unless_they_ar
 def test_options_that_do_not_fit_are_refused(files, options, message):
     with pytest.raises(CascadeRankError, match=message):
         PROPOSE(files, **options)
+
+
+def test_files_of_a_schema_that_cannot_be_parsed_are_refused_by_format(files, tmp_path):
+    for name, message in (("s.toml", "expected TOML: "), ("s.json", r"expected JSON \(or TOML")):
+        (tmp_path / name).write_text("features = {")
+        with pytest.raises(CascadeRankError, match=rf"schema=.*{name}: {message}"):
+            PROPOSE(files, **ROLES, schema=tmp_path / name)

@@ -275,14 +275,23 @@ def test_days_of_a_log_that_are_no_days_and_times_that_no_clock_shows_are_refuse
 
 def test_times_that_differ_within_a_request_are_refused_with_the_right_remedy(read):
     frame = zoned(1, 2).with_columns(request_id=1)
-    with pytest.raises(DataError, match="set timestamp to a column with the time of the request"):
+    with pytest.raises(DataError, match=r"found 1 and 2 in request 1.*set several_times=earliest"):
         read(frame, **LOCAL, timestamp_unit="s")
 
 
-def test_all_lists_among_features_are_named_with_the_pattern_that_leaves_them_out(read):
-    frame = ROWS.with_columns(tags=pl.lit([1, 2]), seen=pl.lit([1]))
-    message = r"'tags': .* as in seen; leave lists out, with '!tags', '!seen' after a pattern"
-    with pytest.raises(DataError, match=message):
-        read(frame, **LENIENT | {"item_features": ("*",)})
-    out, _ = read(frame, **LENIENT | {"item_features": ("*", "!tags", "!se*")})
-    assert out.columns == ["request_id", "video", "level", "position", "label", "feedback"]
+@pytest.mark.parametrize(
+    ("late", "early", "unit"),
+    [
+        (1_767_225_600, 1_767_225_599, "s"),
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:59:59+01:00", ""),
+        ("2026-01-01T02:00:00+01:00", "2025-12-31T23:59:59", ""),
+    ],
+)
+def test_a_request_with_several_times_is_at_the_earliest_on_request(read, late, early, unit):
+    frame = zoned(late, early, late).with_columns(request_id=pl.Series([1, 1, 2]))
+    options = LOCAL | {"time_zone": "UTC", "timestamp_unit": unit, "several_times": "earliest"}
+    out, notes = read(frame, **options)
+    assert out["timestamp"][0] == datetime(2025, 12, 31, 23, 59, 59, tzinfo=UTC)
+    assert out["timestamp"][0] < out["timestamp"][1]
+    assert out["video"].to_list() == [[0, 1], [2]]
+    assert notes["requests_with_several_times_at_the_earliest"] == 1

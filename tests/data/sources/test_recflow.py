@@ -388,6 +388,7 @@ def test_bad_days_are_left_out_if_asked_for_and_told(four, tmp_path, caplog):
     cut(four / "all_stage/2024-01-15.feather")
     log = prepared(four, tmp_path / "log", skip_bad_days=True)
     assert [str(p.day) for p in log.manifest.parts] == ["2024-01-14", "2024-01-16"]
+    assert log.manifest.extra["item"] == "video"
     left_out = log.manifest.extra["days_left_out"]
     assert list(left_out) == notes(log)["days_left_out"] == ["2024-01-13", "2024-01-15"]
     assert "2024-01-13.pkl: no such file" in left_out["2024-01-13"]

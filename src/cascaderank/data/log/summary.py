@@ -22,11 +22,12 @@ def summarise(log: RequestLog) -> dict[str, JsonValue]:
 
     Returns:
         Values that can be written as JSON: ``name``, ``requests``, ``candidates``, ``list_length``
-        (``min``, ``mean``, ``max``), ``features`` (counts by role and kind), ``levels`` (number of
-        candidates by level name), ``label`` and ``feedback`` (number of candidates by value; with
-        more than 12 distinct values: ``min``, ``mean``, ``max`` and ``positive``), ``time_range``
-        (ISO 8601, UTC), ``days``, ``bytes`` and the ``notes`` of the source. Entries that the log
-        has no data for are ``None``.
+        (``min``, ``mean``, ``max``), ``features`` (counts by role and kind), ``several_values``
+        (names of the features with a list of values), ``levels`` (number of candidates by level
+        name), ``label`` and ``feedback`` (number of candidates by value; with more than 12 distinct
+        values: ``min``, ``mean``, ``max`` and ``positive``), ``time_range`` (ISO 8601, UTC),
+        ``days``, ``bytes`` and the ``notes`` of the source. Entries that the log has no data for
+        are ``None``.
 
     Raises:
         DataError: if a part cannot be read or its checksum does not match.
@@ -70,6 +71,7 @@ def summarise(log: RequestLog) -> dict[str, JsonValue]:
             "max": longest,
         },
         "features": features,
+        "several_values": [f.name for f in manifest.schema_.features if f.several],
         "levels": None
         if by_level is None
         else {name: by_level[float(i)] for i, name in enumerate(manifest.level_names)},

@@ -257,7 +257,7 @@ value is missing and set missing=true for the feature
             self._check_range(column)
         if name == WEIGHT and (negative := int((column < 0).sum())):
             raise DataError(
-                f"{WEIGHT}: expected numbers of at least 0, found {column.min()} and "
+                f"{WEIGHT}: expected numbers of at least 0, found {column.min()!r} and "
                 f"{negative - 1} more below 0"
             )
         try:

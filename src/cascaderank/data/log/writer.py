@@ -205,7 +205,7 @@ class RequestLogWriter:
                 in the log), ``timestamp`` (optional, with a time zone), the request features, the
                 history and item features as lists, and optionally ``level``, ``position``,
                 ``label`` and ``feedback`` as lists. Categories are integers or strings; numbers are
-                finite.
+                finite. A feature with several values has one level of lists more.
             day: day of all requests of the frame, for sources that define their days; default: the
                 day (UTC) of each timestamp.
             given: part of the split published with the data, such as ``"train"``; lower-case

@@ -15,7 +15,9 @@ A source may have an entry in :data:`DRY_RUNS`, which proposes its options from 
 writing anything: ``cascaderank prepare NAME --dry-run``.
 
 Facts about the conversion that a user should see (counts of dropped rows, inferred types) belong
-in ``writer.extra["notes"]``, a mapping that ``cascaderank prepare`` prints.
+in ``writer.extra["notes"]``, a mapping that ``cascaderank prepare`` prints. A source that has a
+feature which identifies items writes its name to ``writer.extra["item"]``, or the identities
+themselves into the column ``item_key``; results then name items.
 """
 
 import os

@@ -61,8 +61,9 @@ def letor_source(
     and the lines of a query must be adjacent.
 
     Document ids in comments (``# docid = GX029-35``, ``#docid=7``, ``# FT911-3``) become the
-    column ``item_key`` of the log if every line has one, unique in its query; the notes of the
-    data set say why if not. The log suggests ``data.target = "label"``, since it has no levels.
+    column ``item_key`` of the log if every line has one, unique in its query; otherwise the
+    notes of the data set have the reason. The log suggests ``data.target = "label"``, since it
+    has no levels.
 
     Files beside a file ``X``, as LightGBM and XGBoost read them: ``X.query`` or ``X.group`` has
     the number of lines of each query, for lines without ``qid``; queries are then named ``X-1``,

@@ -14,7 +14,13 @@ from cascaderank.data.sources import DRY_RUNS, SOURCES, Inputs, Progress, checke
 from cascaderank.data.sources._long.grouping import gathered, shares
 from cascaderank.data.sources._long.layout import Layout, opened_table, typed_columns
 from cascaderank.data.sources._long.proposal import proposed_options
-from cascaderank.data.sources._long.row_rules import NullLevel, NullValue, Repeated, RowRules
+from cascaderank.data.sources._long.row_rules import (
+    NullLevel,
+    NullValue,
+    Repeated,
+    RowRules,
+    SeveralTimes,
+)
 from cascaderank.data.sources._long.schema_inference import FeatureOptions, schema_of_options
 from cascaderank.data.sources._shared.timestamps import TimestampUnit, check_time_zone
 from cascaderank.errors import ConfigError, DataError
@@ -34,7 +40,9 @@ def long_source(
     request_id: str = "request_id",
     timestamp: str = "",
     timestamp_unit: TimestampUnit = "",
+    request_weight: str = "",
     time_zone: str = "UTC",
+    several_times: SeveralTimes = "error",
     level: str = "",
     level_names: tuple[str, ...] = (),
     null_level: NullLevel = "error",
@@ -84,9 +92,13 @@ def long_source(
         time_zone: zone in which days begin, such as ``"Asia/Shanghai"``: the days of the log, of
             ``split = {by = "day"}`` and of ``train.order = "days"``. Times without a zone are in
             it.
+        request_weight: column of the weight of the request in training, at least 0; default the
+            column ``request_weight``, if it exists.
+        several_times: what to do with a request whose rows have different times, such as those of
+            impressions: ``"error"``, or ``"earliest"`` to use the earliest.
         level: column of the funnel level that the candidate reached: integers from 0, the lowest,
-            or names. For this and the next three options, the default is the column of that name,
-            if it exists.
+            or names. The default of ``level``, ``position``, ``label``, ``feedback`` and
+            ``item_key`` is the column of that name, if it exists.
         level_names: names of the levels, lowest first; required if the table has levels.
         null_level: what to do with a candidate whose level is null: ``"error"`` refuses the log,
             ``"lowest"`` takes the lowest level, ``"drop"`` leaves the candidate out. Here and
@@ -108,7 +120,9 @@ def long_source(
         request_features: columns that describe the request, constant over the rows of a request.
             This and the next five options accept names and shell patterns such as ``"user_*"``; a
             leading ``!`` excludes, as in ``["*", "!debug_*"]``.
-        item_features: columns that describe the candidate, or the pair of request and candidate.
+        item_features: columns that describe the candidate, or the pair of request and candidate. A
+            column of lists of categories is a feature with several values, such as genres, and one
+            of lists of numbers of equal length a vector. So for the columns of the request.
         history_features: list columns of events before the request, oldest first, constant over
             the rows of a request; null is an empty history. Parquet only.
         categorical: features that are categorical. The kind of a feature that is in neither list
@@ -161,6 +175,7 @@ def long_source(
         separator=separator,
         request_id=request_id,
         timestamp=timestamp,
+        request_weight=request_weight,
         candidates={
             "level": level,
             "position": position,
@@ -213,6 +228,7 @@ def long_source(
                 rules,
                 unit=timestamp_unit,
                 time_zone=time_zone,
+                several_times=several_times,
                 min_candidates=min_candidates,
                 counts=counts,
             )

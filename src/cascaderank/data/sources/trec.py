@@ -153,10 +153,10 @@ def trec_source(
                 map(_lists_in_two_orders, read.runs.values())
             ),
             **_exceptions(
-                named_by_tag=read.named_by_tag,
-                several_tags_in=read.several_tags,
+                named_by_tag=[*read.named_by_tag],
+                several_tags_in=[*read.several_tags],
                 lines_beyond_depth=lines - sum(run.height for run in runs.values()),
-                skipped_files=skipped,
+                skipped_files={**skipped},
             ),
         }
 

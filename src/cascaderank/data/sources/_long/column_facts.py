@@ -91,6 +91,9 @@ def column_facts(
             problem = ""
         inner = inner_type(dtype)
         numeric = inner.is_numeric() and not inner.is_integer()
+        listed = isinstance(dtype, pl.List | pl.Array) and role is Role.ITEM
+        if listed and numeric and not problem and _width(known) is None:
+            problem = "lists of numbers of different lengths"
         facts.append(
             ColumnFacts(
                 name=name,
@@ -102,7 +105,9 @@ def column_facts(
                     role=role,
                     kind=Kind.NUMERIC if numeric else Kind.CATEGORICAL,
                     vocabulary="" if numeric else name,
-                    missing=len(known) < len(column) and role is not Role.HISTORY,
+                    missing=len(known) < len(column) and role is not Role.HISTORY and not listed,
+                    multiple=listed and not numeric,
+                    width=_width(known) if listed and numeric else None,
                 ),
                 is_used=not purpose and not problem,
                 problem="" if purpose else problem,
@@ -127,9 +132,7 @@ def _role(
     dtype = table.types[name]
     role = Role.REQUEST if is_constant else Role.ITEM
     if isinstance(dtype, pl.List | pl.Array):
-        if not is_constant:
-            return role, "a list for each candidate"
-        role = Role.HISTORY
+        role = Role.HISTORY if is_constant else Role.ITEM
     inner = inner_type(dtype)
     if _are_times(known):
         return role, TIMES
@@ -146,6 +149,14 @@ def _role(
     if is_category(inner) and distinct == len(known) >= _MANY_ROWS and role is Role.ITEM:
         return role, _UNIQUE
     return role, ""
+
+
+def _width(known: pl.Series) -> int | None:
+    """Return the length of all lists; ``None`` if lengths differ or there are no lists."""
+    if isinstance(known.dtype, pl.Array):
+        return known.dtype.size
+    lengths = known.list.len().unique()
+    return int(lengths[0]) if len(lengths) == 1 and lengths[0] else None
 
 
 def _are_times(known: pl.Series) -> bool:

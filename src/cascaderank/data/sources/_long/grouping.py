@@ -1,19 +1,17 @@
 """Grouping of rows, one per candidate, into requests."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
 from cascaderank.data.log.validation import ITEM_KEY
 from cascaderank.data.sources._long.layout import Layout
-from cascaderank.data.sources._long.row_rules import RowRules, integers, ruled_rows
+from cascaderank.data.sources._long.row_rules import RowRules, SeveralTimes, integers, ruled_rows
 from cascaderank.data.sources._shared.long_table import LongTable
 from cascaderank.data.sources._shared.timestamps import TimestampUnit, utc_timestamps
 from cascaderank.errors import DataError
 from cascaderank.schema import Kind, Role, abridged
-
-_DIFFERS = "differs: "
 
 
 def shares(
@@ -54,6 +52,7 @@ def gathered(
     *,
     unit: TimestampUnit,
     time_zone: str,
+    several_times: SeveralTimes,
     min_candidates: int,
     counts: Counter[str],
 ) -> pl.DataFrame:
@@ -65,6 +64,7 @@ def gathered(
         rules: what to do with null values and repeated candidates.
         unit: unit of timestamps that are numbers.
         time_zone: zone of timestamps without one.
+        several_times: what to do with requests whose rows have different timestamps.
         min_candidates: requests with fewer candidates are left out.
         counts: receives the number of rows and requests that were changed or left out.
 
@@ -82,6 +82,15 @@ def gathered(
             rows = rows.drop(layout.item_key)
     if isinstance(rows["request_id"].dtype, pl.Categorical | pl.Enum):
         rows = rows.with_columns(pl.col("request_id").cast(pl.String))
+    if layout.timestamp and several_times == "earliest":
+        times = utc_timestamps(
+            rows["timestamp"], unit, column=layout.timestamp, time_zone=time_zone
+        )
+        rows, unit = rows.with_columns(times), ""
+        several = pl.col("timestamp").n_unique().over("request_id") > 1
+        if count := rows.filter(several)["request_id"].n_unique():
+            counts["requests_with_several_times_at_the_earliest"] += count
+        rows = rows.with_columns(pl.col("timestamp").min().over("request_id"))
     requests_read = rows["request_id"].n_unique()
     rows = ruled_rows(rows, layout, rules, counts)
     _check_nulls(rows, layout)
@@ -89,26 +98,11 @@ def gathered(
     items = [*layout.candidates, *(f.name for f in layout.schema.of(Role.ITEM))]
     items += [ITEM_KEY] if layout.item_key else []
     whole = [c for c in rows.columns if c not in items and c != "request_id"]
+    _check_constant(rows, whole, layout)
     requests = rows.group_by("request_id", maintain_order=True).agg(
         *(pl.col(c).first() for c in whole),
         *(pl.col(c) for c in items),
-        *(pl.col(c).ne_missing(pl.col(c).first()).any().alias(_DIFFERS + c) for c in whole),
     )
-    column_of = {what: column for column, what in layout.taken.items()}
-    for name in whole:
-        differs = requests.filter(pl.col(_DIFFERS + name))
-        if differs.height:
-            request = differs["request_id"][0]
-            values = rows.filter(pl.col("request_id") == request)[name].unique(maintain_order=True)
-            remedy = "put the column in item_features if it describes the candidates"
-            if name == "timestamp":
-                remedy = "set timestamp to a column with the time of the request"
-            raise DataError(
-                f"column '{column_of.get(name, name)}': expected one value per request, found "
-                f"{' and '.join(str(v) for v in values[:2].to_list())} in request {request!r}, and "
-                f"{differs.height - 1:,} more such requests; correct the rows, or {remedy}"
-            )
-    requests = requests.select("request_id", *whole, *items)
     if gone := requests_read - requests.height:
         counts["requests_left_out_without_candidates"] += gone
     if min_candidates > 1 and items:
@@ -123,9 +117,35 @@ def gathered(
     return requests
 
 
+def _check_constant(rows: pl.DataFrame, columns: Sequence[str], layout: Layout) -> None:
+    """Check that the columns of requests have one value in all rows of a request."""
+    numbers = rows.select("request_id").with_row_index("row")
+    first = numbers.select(pl.col("row").first().over("request_id")).to_series()
+    column_of = {what: column for column, what in layout.taken.items()}
+    for name in columns:
+        differs = rows[name].ne_missing(rows[name].gather(first))
+        if not differs.any():
+            continue
+        requests = first.filter(differs).unique()  # by the number of their first row
+        request = rows["request_id"][int(requests.to_numpy().min())]
+        values = rows.filter(pl.col("request_id") == request)[name].unique(maintain_order=True)
+        remedy = "put the column in item_features if it describes the candidates"
+        if name == "timestamp":
+            remedy = "set several_times=earliest, or timestamp to another column"
+        raise DataError(
+            f"column '{column_of.get(name, name)}': expected one value per request, found "
+            f"{' and '.join(str(v) for v in values[:2].to_list())} in request {request!r}, and "
+            f"{len(requests) - 1:,} more such requests; correct the rows, or {remedy}"
+        )
+
+
 def _check_nulls(rows: pl.DataFrame, layout: Layout) -> None:
     """Check that features without leave to be missing have a value in every row."""
-    names = [f.name for f in layout.schema.features if not f.missing and f.role is not Role.HISTORY]
+    names = [
+        f.name
+        for f in layout.schema.features
+        if not f.missing and f.role is not Role.HISTORY and not f.multiple
+    ]
     is_null = {
         name: pl.col(name).is_null() | pl.col(name).is_nan()
         if rows[name].dtype.is_float()
@@ -157,6 +177,9 @@ def _cleaned(layout: Layout) -> Iterator[pl.Expr]:
     """Replace NaN by null in features that may be missing, and null histories by empty ones."""
     for feature in layout.schema.features:
         column = pl.col(feature.name)
+        if feature.several:
+            yield column.fill_null([]) if feature.multiple else column
+            continue
         history = feature.role is Role.HISTORY
         if history:
             column = column.fill_null([])

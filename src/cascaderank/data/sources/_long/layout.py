@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from cascaderank.data.log.validation import CANDIDATE_COLUMNS, ITEM_KEY
+from cascaderank.data.log.validation import CANDIDATE_COLUMNS, ITEM_KEY, WEIGHT
 from cascaderank.data.sources import Inputs
 from cascaderank.data.sources._shared.input_files import input_files
 from cascaderank.data.sources._shared.long_table import LongTable, open_long_table
@@ -21,6 +21,8 @@ class Layout:
     """Column of the request id."""
     timestamp: str | None
     """Column of the timestamp; ``None`` if the table has none."""
+    request_weight: str | None
+    """Column of the weight of the request; ``None`` if the table has none."""
     candidates: dict[str, str]
     """Columns by their purpose: ``level``, ``position``, ``label`` or ``feedback``."""
     item_key: str | None
@@ -34,6 +36,8 @@ class Layout:
         taken = {self.request_id: "request_id"}
         if self.timestamp:
             taken[self.timestamp] = "timestamp"
+        if self.request_weight:
+            taken[self.request_weight] = WEIGHT
         if self.item_key == ITEM_KEY:  # reserved, so that no feature has this name
             taken[ITEM_KEY] = ITEM_KEY
         return taken | {column: what for what, column in self.candidates.items()}
@@ -48,6 +52,7 @@ def opened_table(
     separator: str,
     request_id: str,
     timestamp: str,
+    request_weight: str,
     candidates: Mapping[str, str],
     item_key: str,
 ) -> tuple[LongTable, Layout]:
@@ -59,6 +64,7 @@ def opened_table(
         request_id: column of the request id.
         timestamp: column of the timestamp; if empty, the column named ``timestamp`` if the table
             has one.
+        request_weight: column of the weight of the request; if empty, as with ``timestamp``.
         candidates: columns by purpose; if empty, the column of that name, as with ``timestamp``.
         item_key: column of the identity of the candidate; if empty, as with ``timestamp``.
 
@@ -84,12 +90,13 @@ def opened_table(
     layout = Layout(
         ids,
         named("timestamp", timestamp),
+        named(WEIGHT, request_weight),
         {what: column for what, column in columns.items() if column},
         named(ITEM_KEY, item_key),
         Schema(features=()),
     )
     used = [ids, *layout.candidates.values()]
-    used += [c for c in (layout.timestamp, layout.item_key) if c]
+    used += [c for c in (layout.timestamp, layout.request_weight, layout.item_key) if c]
     repeated = [c for c in used if used.count(c) > 1]
     if repeated:
         raise ConfigError(
@@ -115,7 +122,7 @@ def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
             raise DataError(
                 f"column '{column}' ({what}): expected one value per row, found {dtype}"
             )
-        if what in ("label", "feedback", "position") and not (
+        if what in ("label", "feedback", "position", WEIGHT) and not (
             dtype.is_numeric()
             or dtype == pl.Null
             or (what != "position" and _is_true_or_false(table, column))
@@ -137,20 +144,12 @@ def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
         if feature.role is Role.HISTORY and not isinstance(dtype, pl.List | pl.Array):
             hint = "use Parquet, CSV has no lists" if table.is_csv else "write a list in every row"
             raise DataError(f"history feature '{name}': expected lists, found {dtype}; {hint}")
-        if feature.role is not Role.HISTORY and dtype.is_nested():
-            # A feature with several values per candidate or request would be mapped here.
-            lists = [
-                f.name
-                for f in layout.schema.features
-                if f.role is not Role.HISTORY and f.name in table.types
-                if table.types[f.name].is_nested()
-            ]
-            others = f", as in {abridged(lists[1:])}" if lists[1:] else ""
+        if feature.role is not Role.HISTORY and dtype.is_nested() != feature.several:
+            expected = "lists" if feature.several else "one value per row"
+            remedy = "write lists in every row" if feature.several else several_hint(feature.kind)
             raise DataError(
-                f"{feature.role.value} feature '{name}': expected one value per row, found "
-                f"{dtype}{others}; leave lists out, with "
-                f"{abridged((repr(f'!{n}') for n in lists), 4)} after a pattern that matches, or "
-                "put a history of events in history_features"
+                f"{feature.role.value} feature '{name}': expected {expected}, found {dtype}; "
+                f"{remedy}"
             )
         inner = inner_type(dtype)
         if feature.kind is Kind.NUMERIC and not (inner.is_numeric() or inner == pl.Boolean):
@@ -169,6 +168,12 @@ def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
             )
         types[name] = dtype
     return types
+
+
+def several_hint(kind: Kind) -> str:
+    """Return what to do with a column of lists that a schema does not declare as such."""
+    setting = "width=N" if kind is Kind.NUMERIC else "multiple=true"
+    return f"set {setting} for it in the schema, or make it a history if it lists events"
 
 
 def _is_true_or_false(table: LongTable, column: str) -> bool:

@@ -21,6 +21,7 @@ _ABOUT = {
     "timestamp": "column of the time of the request",
     "timestamp_unit": "s, ms, us, yyyymmdd or iso",
     "time_zone": "zone in which days begin, and of times without a zone",
+    "several_times": "rows of a request with different times: error or earliest",
     "level": "column of the funnel level that the candidate reached",
     "level_names": "lowest first",
     "null_level": "error, lowest or drop",
@@ -29,6 +30,7 @@ _ABOUT = {
     "null_label": "error, zero or drop",
     "feedback": "column of the user's response",
     "null_feedback": "error, zero or drop",
+    "request_weight": "column of the weight of the request in training",
     "item_key": "column of the identity of the candidate",
     "repeated": "a candidate twice in one request: error, keep, first or last",
     "min_candidates": "requests with fewer candidates are left out",
@@ -54,6 +56,7 @@ def proposed_options(from_: Inputs, **options: Any) -> Proposal:
         separator=values["separator"],
         request_id=values["request_id"],
         timestamp=values["timestamp"],
+        request_weight=values["request_weight"],
         candidates={what: values[what] for what in CANDIDATE_COLUMNS},
         item_key=values["item_key"],
     )
@@ -101,6 +104,10 @@ def _settings(
         unit = values["timestamp_unit"] or _guessed_unit(sample[layout.timestamp])
         if unit:
             settings["timestamp_unit"] = unit
+        settings["several_times"] = values["several_times"]
+        times = sample.group_by(layout.request_id).agg(pl.col(layout.timestamp).n_unique() > 1)
+        differ = int(times[layout.timestamp].sum())
+        remarks["several_times"] = f"{differ:,} requests; {_ABOUT['several_times']}"
     if layout.candidates.get("level"):
         remarks["level_names"] = "lowest first"
         if names := values["level_names"]:
@@ -157,6 +164,7 @@ def _lines(
         f"# {counts['rows']:,} rows in {counts['files']:,} files. Figures are those of a sample of "
         f"{counts['sample_rows']:,} rows",
         f"# with {counts['sample_requests']:,} requests of {shortest:,} to {longest:,} rows.",
+        "# Remove features that are known only after the ranking, such as clicks or watch time.",
         "",
     ]
     level = next((c for c in columns if c.purpose == "level"), None)
@@ -172,7 +180,9 @@ def _lines(
         elif option == "timestamp":
             times = (c.name for c in columns if c.problem == TIMES)
             written.append((f"# timestamp = {_toml(next(times, ''))}", remark))
-        elif not option.startswith(("null_", "timestamp_", "time_zone", "level_", "repeated")):
+        elif not option.startswith(
+            ("null_", "timestamp_", "time_zone", "level_", "repeated", "several_")
+        ):
             written.append((f'# {option} = ""', remark))
     lines += _commented(written)
     lines += ["", "[schema]", "features = ["]

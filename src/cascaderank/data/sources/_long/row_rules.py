@@ -17,6 +17,9 @@ NullLevel = Literal["error", "lowest", "drop"]
 NullValue = Literal["error", "zero", "drop"]
 """What a null label or feedback becomes: an error, 0, or a row that is left out."""
 
+SeveralTimes = Literal["error", "earliest"]
+"""What rows of a request with different timestamps become: an error, or their earliest time."""
+
 Repeated = Literal["error", "keep", "first", "last"]
 """What becomes of rows with the same candidate in one request."""
 

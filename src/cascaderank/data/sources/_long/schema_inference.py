@@ -16,6 +16,8 @@ from cascaderank.data.sources._shared.long_table import LongTable
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.schema import Feature, Kind, Role, Schema, Transform, abridged
 
+_SAMPLE_ROWS = 10_000  # for the length of vectors
+
 
 @dataclass(frozen=True)
 class FeatureOptions:
@@ -142,12 +144,36 @@ def _chosen_features(
                 vocabulary=vocabulary.get(name, ""),
                 buckets=buckets.get(name, buckets.get(vocabulary.get(name, ""))),
                 min_count=min_count.get(name, min_count.get(vocabulary.get(name, ""), 1)),
+                **several_values(table, name, role_of[name], kind_of[name]),
             )
             for name in names
         )
         return Schema(features=features), inferred
     except ValidationError as error:
         raise ConfigError(_mistakes(error)) from None
+
+
+def several_values(table: LongTable, name: str, role: Role, kind: Kind) -> dict[str, Any]:
+    """Return the fields of a feature whose column has a list in each row; none for one value.
+
+    Raises:
+        DataError: if lists of numbers differ in length, or the first rows have none.
+    """
+    if role is Role.HISTORY or not table.types[name].is_nested():
+        return {}
+    if kind is Kind.CATEGORICAL:
+        return {"multiple": True}
+    lists = table.sample(_SAMPLE_ROWS)[name].drop_nulls()
+    if isinstance(lists.dtype, pl.Array):
+        return {"width": lists.dtype.size}
+    lengths = sorted(lists.list.len().unique().to_list())
+    if len(lengths) != 1 or not lengths[0]:
+        found = f"lists of {abridged(map(str, lengths), 4)} numbers" if lengths else "no list"
+        raise DataError(
+            f"numeric feature '{name}': expected vectors of one length, found {found}; write equal "
+            "lengths, or declare the feature categorical"
+        )
+    return {"width": lengths[0]}
 
 
 def _read_schema(schema: Path | Mapping[str, Any]) -> Schema:

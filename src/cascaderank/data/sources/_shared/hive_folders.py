@@ -70,7 +70,7 @@ def hive_columns(files: Sequence[Path]) -> HiveColumns:
     for path, keys in values.items():
         if set(keys) != set(first):
             raise DataError(
-                f"{path}: expected folders {_folders(first)} as of {files[0]}, found "
+                f"{path}: expected the KEY=VALUE folders of {files[0]} ({_folders(first)}), found "
                 f"{_folders(keys)}; prepare files of one layout at a time"
             )
     types: dict[str, pl.DataType] = {}
@@ -96,4 +96,4 @@ def _keys(path: Path) -> dict[str, str | None]:
 
 
 def _folders(keys: dict[str, str | None]) -> str:
-    return "/".join(f"{name}=..." for name in keys) or "without KEY=VALUE"
+    return "/".join(f"{name}=..." for name in keys) or "none"
