@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=8 --d
 unexport PYTHONDONTWRITEBYTECODE # so that workers, and processes that tests start, share what is compiled
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all bench docs generate clean
+.PHONY: help setup demo check test test-all bench docs readme generate clean
 
 help:  ## show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -52,6 +52,9 @@ $(VENV)/.bench: $(READY)
 
 generate: $(READY)  ## write type stubs and API pages anew from the code
 	$(BIN)/python tools/generate.py
+
+readme: $(READY)  ## run the commands of the README, and renew the outputs and the picture in it
+	$(BIN)/python tools/renew_readme.py
 
 docs: $(READY)  ## build the pages under site/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -1,5 +1,9 @@
 """The code and the commands of whole pages run, in the order of the page."""
 
+import json
+
+import polars as pl
+
 from tests.pages import run_page
 
 
@@ -7,10 +11,11 @@ def test_from_a_log_to_production(tmp_path):
     output = run_page("docs/production.md", tmp_path, toml="shop.toml")
     for stage in ("retrieval", "preranking", "ranking"):
         assert stage in output
-    assert (tmp_path / "item_vectors.npy").exists()
-    final, nearest = output.split("the quotas allow")[-1].split("[")[1:]
-    assert len(final.split()) == 8
-    assert len(nearest.replace("]", "").split()) == 20
+    assert (tmp_path / "first.toml").exists()
+    scores = pl.read_parquet(tmp_path / "scores.parquet")
+    assert scores["rank"].max() == 8, "the quota of the last stage"
+    assert "shape: (8, 3)" in output
+    assert len(json.loads(output.strip().splitlines()[-1])) == 20
 
 
 def test_batches_and_loops(tmp_path):

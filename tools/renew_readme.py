@@ -56,6 +56,7 @@ def main() -> None:
             outputs[command] = quoted(done.stdout)
         picture = picture_of(folder / "runs/funnel_two_stage", folder / "datasets/funnel")
         (ROOT / "docs" / "funnel.svg").write_text(picture, encoding="utf-8")
+    text = page.read_text(encoding="utf-8")  # it may have been edited in the meantime
     page.write_text(
         QUOTED.sub(lambda match: match[1] + outputs[match[2]] + match[4], text), encoding="utf-8"
     )
