@@ -1,10 +1,13 @@
 """The code and the commands of whole pages run, in the order of the page."""
 
+import dataclasses
 import json
+import re
 
 import polars as pl
 
-from tests.pages import run_page
+from cascaderank import RequestBatch
+from tests.pages import ROOT, run_page
 
 
 def test_from_a_log_to_production(tmp_path):
@@ -22,3 +25,8 @@ def test_batches_and_loops(tmp_path):
     output = run_page("docs/loops.md", tmp_path)
     assert "300 float32 [ 0 40 80]" in output
     assert "joint recall@10" in output
+
+
+def test_the_table_of_a_batch_has_its_fields():
+    table = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/loops.md").read_text(), re.MULTILINE)
+    assert set(table) == {field.name for field in dataclasses.fields(RequestBatch)}

@@ -102,6 +102,7 @@ def a_summary():
         "candidates": 1_234_567_890,
         "list_length": {"min": 1, "mean": 100.1, "max": 12_345},
         "features": {"request": {"categorical": 12, "numeric": 123}},
+        "several_values": [f"a_feature_{i}" for i in range(30)],
         "levels": {f"a_level_{i}": 12_345_678 for i in range(9)},
         "label": None,
         "feedback": None,
