@@ -23,7 +23,7 @@ def commands(recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_commands_of_a_recipe_work(recipe, tmp_path):
-    write_days(tmp_path / "RecFlow", 5, 200, videos=3_000, ragged=False)
+    write_days(tmp_path / "downloads/RecFlow", 5, 200, videos=3_000, ragged=False)
     (tmp_path / "configs").symlink_to(CONFIGS)
     prepare, train, compare = commands(recipe)
     done = cascaderank(*prepare[1:], cwd=tmp_path)

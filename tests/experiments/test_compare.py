@@ -191,5 +191,5 @@ def test_costs_of_reused_runs_are_kept(small, tmp_path):
 
 def test_missing_ground_truth_is_reported(small, tmp_path):
     nothing = small.changed({"relevance": {"threshold": 1e9}})
-    with pytest.raises(DataError, match="no test request has ground truth"):
+    with pytest.raises(DataError, match="no candidate is ground truth"):
         compare(nothing, tmp_path)

@@ -364,5 +364,5 @@ def _planted_for(settings: RunSettings, planted: Mapping[str, Any]) -> bool:
         _features_within_planted(settings, planted["stages"])
         and list(planted["quotas"]) == list(settings.quotas)
         and planted["ground_truth"] == settings.relevance.top
-        and settings.data.target == "funnel"
+        and settings.data.target in (None, "funnel")  # the default of a log with levels
     )

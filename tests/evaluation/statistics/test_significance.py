@@ -151,3 +151,10 @@ def test_p_is_undefined_for_too_few_runs():
         unpaired_test(x, x[None])
     with pytest.raises(DataError, match="got NaN for 1 of 2 runs"):
         unpaired_test(x, np.array([np.nan, 1]))
+
+
+def test_runs_that_differ_by_rounding_have_no_spread():
+    one, other = np.array([0.2, 0.2 + 2**-54]), np.array([0.1, 0.3])
+    assert one[0] != one[1]
+    assert 0 < unpaired_test(one, other).p <= 1
+    assert np.isnan(unpaired_test(one, one[::-1]).p)

@@ -1,6 +1,7 @@
 """Significance tests of the difference between two methods, and Holm's correction."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, final
@@ -12,6 +13,9 @@ from cascaderank.errors import ConfigError, DataError, ShapeError, did_you_mean
 
 Floats = NDArray[np.float64]
 Test = Literal["randomisation", "t"]
+
+_ROUNDING = 1e-12
+"""Largest difference between equal results of runs."""
 
 _SIGNS_AT_ONCE = 1 << 22
 """Maximum number of signs in memory at once; one resample of more requests exceeds it."""
@@ -146,9 +150,14 @@ def unpaired_test(one: Floats, other: Floats) -> UnpairedTest:
                 f"{len(values)} runs"
             )
     both = len(one) > 0 and len(other) > 0
-    enough = min(len(one), len(other)) > 1 and bool(np.ptp(one) or np.ptp(other))
+    spread = max((float(np.ptp(values)) for values in (one, other) if len(values)), default=0.0)
+    p = math.nan
+    if min(len(one), len(other)) > 1 and spread > _ROUNDING:
+        with warnings.catch_warnings():  # of one method whose runs differ by rounding only
+            warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+            p = float(_stats().ttest_ind(one, other, equal_var=False).pvalue)
     return UnpairedTest(
-        p=float(_stats().ttest_ind(one, other, equal_var=False).pvalue) if enough else math.nan,
+        p=p,
         difference=float(one.mean() - other.mean()) if both else math.nan,
         runs=(len(one), len(other)),
     )
