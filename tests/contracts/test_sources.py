@@ -129,6 +129,7 @@ BAD_VALUES = {
     "history_features": ("nothing",),
     "item_features": ("nothing",),
     "feedback": "nothing",
+    "request_weight": "nothing",
     "item_key": "nothing",
     "label": "nothing",
     "level": "nothing",

@@ -29,7 +29,7 @@ def test_small_logs_have_enough_steps_and_large_ones_few_passes(requests):
     batches = -(-requests // size)
     length = training_length(settings, batches)
     assert batches >= 16 or size == 4
-    assert length.epochs * batches >= min(2_000, 60 * batches)
+    assert length.epochs * batches >= min(3_000, 60 * batches)
     assert length.patience * batches >= 150
     assert requests < 50_000 or length.epochs <= 4
 
@@ -42,7 +42,7 @@ def test_the_learning_rate_falls_to_zero_in_each_phase(funnel, settings_for, tmp
     assert [rate for step in rates for rate in step] == pytest.approx(expected)
 
 
-def test_it_is_constant_if_epochs_are_given(funnel, settings_for, tmp_path, rates):
+def test_it_is_constant_by_default(funnel, settings_for, tmp_path, rates):
     train_run(settings_for(funnel, train__epochs=1, train__learning_rate=0.08), tmp_path / "run")
     assert set.union(*rates) == {0.08}
 
@@ -56,7 +56,7 @@ def test_batch_size_epochs_and_patience_follow_from_the_log(
     result = train_run(settings, tmp_path / "run")
     batches = -(-192 // 8)  # 192 training requests: 8 is the largest with at least 16 batches
     assert len(rates) == 3 * batches
-    assert rates[-1].pop() == pytest.approx(settings.train.learning_rate / len(rates))
+    assert set.union(*rates) == {settings.train.learning_rate}
     assert "auto" in (tmp_path / "run" / "config.toml").read_text()
     assert result.validation is not None
 

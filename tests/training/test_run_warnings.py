@@ -24,7 +24,7 @@ from cascaderank.training.run_warnings import (
 from cascaderank.training.train_run import train_run
 
 SCHEMA = Schema(features=({"name": "x", "role": "item", "kind": "numeric"},))
-LENGTH = TrainingLength(epochs=5, patience=3, decays=False)
+LENGTH = TrainingLength(epochs=5, patience=3)
 
 
 @pytest.fixture(scope="module")
@@ -113,20 +113,16 @@ def test_a_log_without_ground_truth_is_refused(log, change):
 
 
 @pytest.mark.parametrize(
-    ("state", "length", "message"),
+    ("state", "decays", "message"),
     [
-        (TrainState(epoch=3, step=99, best=0.5, best_epoch=0), LENGTH, "99 optimizer steps"),
-        (TrainState(epoch=5, step=100, best=0.5, best_epoch=4), LENGTH, "best of 5 epochs was the"),
-        (TrainState(epoch=4, step=100, best=0.5, best_epoch=3), LENGTH, None),
-        (
-            TrainState(epoch=5, step=100, best=0.5, best_epoch=4),
-            replace(LENGTH, decays=True),
-            None,
-        ),
+        (TrainState(epoch=3, step=99, best=0.5, best_epoch=0), False, "99 optimizer steps"),
+        (TrainState(epoch=5, step=100, best=0.5, best_epoch=4), False, "best of 5 epochs was the"),
+        (TrainState(epoch=4, step=100, best=0.5, best_epoch=3), False, None),
+        (TrainState(epoch=5, step=100, best=0.5, best_epoch=4), True, None),
     ],
 )
-def test_short_training_is_reported(state, length, message):
-    found = list(_short_training(state, length))
+def test_short_training_is_reported(state, decays, message):
+    found = list(_short_training(state, LENGTH, decays=decays))
     assert len(found) == (message is not None)
     assert message is None or message in found[0]
 

@@ -1,7 +1,7 @@
 """Vectors of a stage whose score is a dot product: one per item of a log, and one per request."""
 
+import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -113,7 +113,7 @@ def item_vectors(
 def write_request_vectors(
     stage: VectorStage,
     loader: RequestLoader,
-    path: Path,
+    path: str | os.PathLike[str],
     device: torch.device,
     progress: Callable[[int], None] | None = None,
 ) -> int:

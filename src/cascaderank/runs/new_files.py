@@ -16,7 +16,7 @@ except ImportError:  # Windows has no fcntl: files of killed processes stay
     fcntl = None  # type: ignore[assignment]
 
 
-def check_free(paths: Iterable[Path], *, overwrite: bool) -> None:
+def check_free(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool) -> None:
     """Check, before hours of work, that no file is replaced unless requested.
 
     Args:
@@ -26,7 +26,7 @@ def check_free(paths: Iterable[Path], *, overwrite: bool) -> None:
     Raises:
         ConfigError: if a file exists and may not be replaced, or is a folder.
     """
-    for path in paths:
+    for path in map(Path, paths):
         if path.is_dir():
             raise ConfigError(f"{path}: expected a file, found a folder; choose another name")
         if path.exists() and not overwrite:

@@ -1,6 +1,6 @@
 """Read the settings that a run recorded, also those of earlier versions."""
 
-from pathlib import Path
+import os
 
 from cascaderank.settings.run import RunSettings, read_settings
 
@@ -8,7 +8,7 @@ _ABSOLUTE_TEMPERATURES = {"lcron": 50.0, "arf": 200.0, "arf_v2": 200.0, "permuta
 """Default temperature of version 0.2 by objective, the same for lists of every length."""
 
 
-def recorded_settings(path: Path) -> RunSettings:
+def recorded_settings(path: str | os.PathLike[str]) -> RunSettings:
     """Read the ``config.toml`` of a run, with the defaults of the version that wrote it.
 
     Runs record all settings, so a setting that is missing did not exist. Version 0.2 had no

@@ -1,5 +1,6 @@
 """Recipes: configs that are part of the package, with the commands to run them in their header."""
 
+import os
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +24,12 @@ models, then all.'
     return {name: _summary(names[name].read_text(encoding="utf-8")) for name in sorted(names)}
 
 
-def recipe(name: str, *, to: str | Path | None = None, dataset: str | Path | None = None) -> str:
+def recipe(
+    name: str,
+    *,
+    to: str | os.PathLike[str] | None = None,
+    dataset: str | os.PathLike[str] | None = None,
+) -> str:
     """Return the text of a recipe.
 
     Args:

@@ -158,10 +158,10 @@ class TrainSettings(Settings):
     learning_rate: float = Field(
         0.01, gt=0, lt=10, description="Learning rate, at the start if it decays."
     )
-    decay: Literal["auto", "linear", "none"] = Field(
-        "auto",
+    decay: Literal["linear", "none"] = Field(
+        "none",
         description='Decay of the learning rate; "linear": to 0 over the steps of each phase of '
-        'the schedule; "auto": linear if the number of epochs is auto, none otherwise.',
+        "the schedule.",
     )
     weight_decay: float = Field(
         0.0, ge=0, description="Coefficient of decoupled weight decay, as in AdamW."

@@ -12,7 +12,7 @@ from cascaderank.settings.run import TrainSettings
 
 _BATCH_SIZES = (64, 32, 16, 8, 4)
 _BATCHES_PER_EPOCH = 16  # at least, unless the smallest batch size has fewer
-_STEPS = 2000  # at least, within the limits of epochs
+_STEPS = 3000  # at least, within the limits of epochs
 _EPOCHS = (4, 60)
 _PATIENCE_EPOCHS, _PATIENCE_STEPS = 3, 150
 
@@ -26,14 +26,12 @@ class TrainingLength:
     """Maximum number of passes over the training requests, at least 1."""
     patience: int
     """Number of epochs without a better validation value after which training ends."""
-    decays: bool
-    """Whether the learning rate decays linearly to 0."""
 
 
 def training_length(settings: TrainSettings, batches: int) -> TrainingLength:
     """Return the limits of training, with numbers in place of ``"auto"``.
 
-    Without a setting, epochs are as many as 2,000 steps need, from 4 to 60; the patience is at
+    Without a setting, epochs are as many as 3,000 steps need, from 4 to 60; the patience is at
     least 3 epochs and 150 steps.
 
     Args:
@@ -42,11 +40,11 @@ def training_length(settings: TrainSettings, batches: int) -> TrainingLength:
 
     Examples:
         >>> training_length(TrainSettings(), batches=16)
-        TrainingLength(epochs=60, patience=10, decays=True)
+        TrainingLength(epochs=60, patience=10)
         >>> training_length(TrainSettings(), batches=2500)
-        TrainingLength(epochs=4, patience=3, decays=True)
+        TrainingLength(epochs=4, patience=3)
         >>> training_length(TrainSettings(epochs=10), batches=100)
-        TrainingLength(epochs=10, patience=3, decays=False)
+        TrainingLength(epochs=10, patience=3)
 
     Source: this project.
     """
@@ -57,8 +55,7 @@ def training_length(settings: TrainSettings, batches: int) -> TrainingLength:
     patience = max(_PATIENCE_EPOCHS, -(-_PATIENCE_STEPS // batches))
     if settings.patience != "auto":
         patience = settings.patience
-    decays = settings.epochs == "auto" if settings.decay == "auto" else settings.decay == "linear"
-    return TrainingLength(epochs=epochs, patience=patience, decays=decays)
+    return TrainingLength(epochs=epochs, patience=patience)
 
 
 def batch_size_of(settings: TrainSettings, requests: int) -> int:

@@ -76,7 +76,7 @@ def result_warnings(
     Source: this project.
     """
     return (
-        *_short_training(state, length),
+        *_short_training(state, length, decays=settings.train.decay == "linear"),
         *_no_better_than_random(data, report),
         *_no_better_than_a_feature(settings, data, report),
         *_constant_scores(data, cascade),
@@ -159,14 +159,14 @@ def _levels(settings: RunSettings, data: RunData) -> Iterator[str]:
             )
 
 
-def _short_training(state: TrainState, length: TrainingLength) -> Iterator[str]:
+def _short_training(state: TrainState, length: TrainingLength, *, decays: bool) -> Iterator[str]:
     if state.step < _FEW_STEPS:
         yield (
             f"training took {state.step} optimizer steps. Raise train.epochs or train.patience, or "
             "lower train.batch_size."
         )
     ended = state.epoch >= length.epochs
-    if ended and not length.decays and state.best_epoch == state.epoch - 1 and state.best >= 0:
+    if ended and not decays and state.best_epoch == state.epoch - 1 and state.best >= 0:
         yield (
             f"the best of {state.epoch} epochs was the last, so more training may help. Raise "
             "train.epochs or train.learning_rate."

@@ -36,8 +36,7 @@ class Trainer:
     The validation value is computed at the end of each epoch: by default, the joint recall of the
     validation requests. Training ends after ``settings.epochs`` epochs, or after
     ``settings.patience`` epochs without a better value; see
-    :func:`~cascaderank.training.length.training_length` for their defaults, and for the decay of
-    the learning rate.
+    :func:`~cascaderank.training.length.training_length` for their defaults.
 
     If the schedule has phases (see ``docs/schedules.md``), each phase starts from the best weights
     of the previous one, selected by the joint recall of the stages trained so far. Patience applies
@@ -181,7 +180,7 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         out.total.backward()  # type: ignore[no-untyped-call]
         self._optimizer.clip(self._settings.clip_norm)
-        if self.length.decays:
+        if self._settings.decay == "linear":
             remaining = 1 - self._timetable.progress_at(self._state.step)
             for group in self._optimizer.param_groups:
                 group["lr"] = self._settings.learning_rate * remaining

@@ -40,9 +40,9 @@ def long_source(
     request_id: str = "request_id",
     timestamp: str = "",
     timestamp_unit: TimestampUnit = "",
-    request_weight: str = "",
     time_zone: str = "UTC",
     several_times: SeveralTimes = "error",
+    request_weight: str = "",
     level: str = "",
     level_names: tuple[str, ...] = (),
     null_level: NullLevel = "error",
@@ -92,10 +92,10 @@ def long_source(
         time_zone: zone in which days begin, such as ``"Asia/Shanghai"``: the days of the log, of
             ``split = {by = "day"}`` and of ``train.order = "days"``. Times without a zone are in
             it.
-        request_weight: column of the weight of the request in training, at least 0; default the
-            column ``request_weight``, if it exists.
         several_times: what to do with a request whose rows have different times, such as those of
             impressions: ``"error"``, or ``"earliest"`` to use the earliest.
+        request_weight: column of the weight of the request in training, at least 0; default the
+            column ``request_weight``, if it exists.
         level: column of the funnel level that the candidate reached: integers from 0, the lowest,
             or names. The default of ``level``, ``position``, ``label``, ``feedback`` and
             ``item_key`` is the column of that name, if it exists.
