@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from torch import nn
 
+from cascaderank.cascade import Cascade
 from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.errors import DataError
 from cascaderank.experiments.compare import compare
@@ -17,6 +19,7 @@ from cascaderank.training.checkpoint import TrainState
 from cascaderank.training.length import TrainingLength
 from cascaderank.training.run_result import read_result
 from cascaderank.training.run_warnings import (
+    _independent_of_the_request,
     _no_better_than_a_feature,
     _short_training,
     data_warnings,
@@ -159,3 +162,41 @@ def test_a_run_records_its_warnings(log, tmp_path):
     assert "no better than a random order (0.600)" in result.warnings[2]
     assert "gives all candidates the same score in 5 of 5" in result.warnings[3]
     assert read_result(result.folder).warnings == result.warnings
+
+
+class _Popular(nn.Module):
+    """Scores by the item alone, or by item and request."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, batch):
+        return batch.items["x"] + self.weight * batch.request["hour"][:, None] * batch.items["x"]
+
+
+@pytest.mark.parametrize(("weight", "count"), [(0.0, 1), (-3.0, 0)])
+def test_a_stage_that_ignores_the_request_is_named(tmp_path, weight, count):
+    schema = Schema(
+        features=(*SCHEMA.features, {"name": "hour", "role": "request", "kind": "numeric"})
+    )
+    rng = np.random.default_rng(0)
+    frame = {
+        "request_id": range(60),
+        "x": rng.normal(size=(60, 6)).tolist(),
+        "hour": rng.normal(size=60),
+    }
+    frame["label"] = [[1.0, 0, 0, 0, 0, 0]] * 60
+    with RequestLogWriter(tmp_path / "log", name="log", schema=schema) as writer:
+        writer.write(pl.DataFrame(frame))
+    settings = settings_of(tmp_path / "log")
+    with run_data(settings) as data:
+        cascade = Cascade({"first": _Popular(weight)}, quotas=(3,))
+        found = list(_independent_of_the_request(settings, data, cascade))
+    assert len(found) == count
+    assert all("keeps other candidates in 0 of" in text for text in found)
+
+
+def test_a_ground_truth_above_the_last_quota_is_reported(log):
+    (found,) = warnings_of(settings_of(log([3.0, 2, 1, 1, 1, 0]), relevance={"top": 4}))
+    assert found.startswith("relevance.top is 4 and the last quota 3, so the recall")

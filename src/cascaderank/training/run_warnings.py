@@ -3,13 +3,15 @@
 A warning has one sentence on what was found, with numbers, and one on what to change.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.data.split import Rows
 from cascaderank.evaluation import Report
@@ -19,7 +21,7 @@ from cascaderank.objectives import OBJECTIVES
 from cascaderank.runs.build import entry_levels_of
 from cascaderank.runs.data import RunData
 from cascaderank.schema import Kind, Role
-from cascaderank.selection import relevance_of
+from cascaderank.selection import relevance_of, top
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.checkpoint import TrainState
 from cascaderank.training.length import TrainingLength
@@ -28,6 +30,7 @@ _FEW_STEPS = 100
 _MANY = 0.2  # fraction of lists
 _MOST_REQUESTS = 2_000  # that a check reads
 _ROUNDING = 1e-6
+_FEW_CHANGES = 0.05  # of lists
 _CHECKED_LISTS = 256  # whose scores are compared
 _CHECKED_REQUESTS = 1_000  # that single features are chosen and evaluated on, each
 _REQUESTS_AT_ONCE = 100_000  # whose labels are in memory
@@ -80,6 +83,7 @@ def result_warnings(
         *_no_better_than_random(data, report),
         *_no_better_than_a_feature(settings, data, report),
         *_constant_scores(data, cascade),
+        *_independent_of_the_request(settings, data, cascade),
     )
 
 
@@ -100,6 +104,12 @@ def _small_ground_truth(settings: RunSettings, data: RunData) -> Iterator[str]:
         return
     rows = data.split.train
     lengths = _lengths(data, rows)
+    if k > settings.quotas[-1]:
+        yield (
+            f"relevance.top is {k} and the last quota {settings.quotas[-1]}, so the recall of a "
+            f"list cannot exceed {settings.quotas[-1] / k:.2f} if its ground truth is full. Raise "
+            "the last quota, or lower relevance.top."
+        )
     whole = int((lengths <= k).sum())
     if relevance.threshold is None and whole >= _MANY * len(lengths):
         yield (
@@ -115,7 +125,9 @@ def _small_ground_truth(settings: RunSettings, data: RunData) -> Iterator[str]:
         yield (
             f"{fewer:,} of {len(lengths):,} training lists have fewer than {k} candidates with a "
             f"label above 0; candidates with label 0 are not ground truth, which leaves "
-            f"{places:,} places empty. To count them, set relevance.include_zero = true."
+            f"{places:,} places empty. To define the ground truth by labels alone, replace "
+            "relevance.top by relevance.threshold; to fill the places with candidates of label 0, "
+            "set relevance.include_zero = true."
         )
     lowest = float(data.encoded.labels.min()) if data.encoded.labels is not None else 0.0
     if settings.relevance.threshold is None and lowest > 0:
@@ -260,6 +272,53 @@ def _constant_scores(data: RunData, cascade: Cascade) -> Iterator[str]:
                 "test lists. Give it features that differ between candidates, or lower "
                 "train.learning_rate."
             )
+
+
+def _independent_of_the_request(
+    settings: RunSettings, data: RunData, cascade: Cascade
+) -> Iterator[str]:
+    """Warn of stages that keep the same candidates if requests are exchanged for each other."""
+    rows = data.split.test[:_CHECKED_LISTS]
+    device = next((p.device for p in cascade.parameters()), torch.device("cpu"))
+    changed, lists = np.zeros(len(cascade.quotas), dtype=np.int64), 0
+    with torch.no_grad():
+        for batch in data.loader(rows).epoch(0):
+            if len(batch) < 2:
+                continue
+            kept = _kept(cascade, batch.to(device))
+            other = _kept(cascade, _exchanged(batch).to(device))
+            changed += (kept != other).any(-1).sum(-1).numpy()
+            lists += int((batch.mask.sum(-1) > min(cascade.quotas)).sum())
+    for t, (name, stage) in enumerate(settings.stages.items()):
+        roles = {f.role for f in data.schema.select(stage.features)}
+        if lists and roles > {Role.ITEM} and changed[t] < _FEW_CHANGES * lists:
+            yield (
+                f"stage '{name}' hardly uses the features of the request: with those of another "
+                f"request, it keeps other candidates in {changed[t]} of {lists} test lists. Set "
+                "fewer hidden layers, or lower train.learning_rate."
+            )
+
+
+def _kept(cascade: Cascade, batch: RequestBatch) -> Tensor:
+    """Return the candidates that each stage alone would keep, ``[stages, batch, list]`` bool."""
+    scores = cascade(batch)
+    return torch.stack(
+        [top(s, m, batch.mask) for s, m in zip(scores, cascade.quotas, strict=True)]
+    ).cpu()
+
+
+def _exchanged(batch: RequestBatch) -> RequestBatch:
+    """Return the batch with the features of each request replaced by those of the next one."""
+
+    def rolled(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.roll(1, 0) for name, tensor in tensors.items()}
+
+    return replace(
+        batch,
+        request=rolled(batch.request),
+        history=rolled(batch.history),
+        history_mask=rolled(batch.history_mask),
+    )
 
 
 def _lengths(data: RunData, rows: Rows) -> NDArray[np.int64]:

@@ -153,10 +153,18 @@ def test_names_are_tags_or_files_if_asked_for(folder, tmp_path):
     read(tmp_path, folder, names="tag")
     assert notes(tmp_path)["systems"] == ["x", "y", "sparse"]  # a file with two tags has no tag
     assert notes(tmp_path)["several_tags_in"] == [str(folder / "sparse")]
+    read(tmp_path, archive(folder, a=BM25, b=DENSE), names="file", overwrite=True)
+    assert notes(tmp_path)["systems"] == ["a", "b", "sparse"]  # the part of input.NAME.gz
+
+
+def test_files_that_all_have_one_tag_are_named_by_the_file(folder, tmp_path):
+    files = archive(folder, a=BM25.replace(" x\n", " rank\n"), b=DENSE.replace(" y\n", " rank\n"))
+    read(tmp_path, files)
+    assert notes(tmp_path)["systems"] == ["a", "b"]
     with pytest.raises(
-        DataError, match=r"once per system \(both are 'input'\), or set names='tag'"
+        DataError, match=r"once per system \(both are 'rank'\), or set names='file'"
     ):
-        read(tmp_path, archive(folder, a=BM25, b=DENSE), names="file", overwrite=True)
+        read(tmp_path, files, names="tag", overwrite=True)
 
 
 def test_any_file_name_is_read_and_what_is_skipped_is_named_with_the_reason(folder, tmp_path):

@@ -20,6 +20,7 @@ Names = Literal["auto", "tag", "file"]
 """Origin of the names of systems."""
 
 _WITHOUT_NAME = ("input",)  # TREC's archive has a run as input.TAG.gz
+_ENDINGS = ("gz", "run", "txt", "trec", "res")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,15 @@ class _File:
         return self.path.name.partition(".")[0]
 
     @property
+    def name(self) -> str:
+        """System by the file name: up to the first dot, or behind it in ``input.NAME.gz``."""
+        first, _, rest = self.path.name.partition(".")
+        second = rest.partition(".")[0]
+        if first.lower() in _WITHOUT_NAME and second and second not in _ENDINGS:
+            return second
+        return first
+
+    @property
     def tag(self) -> str | None:
         """The tag of all lines; ``None`` if there are several."""
         return next(iter(self.tags)) if len(self.tags) == 1 else None
@@ -67,7 +77,8 @@ def read_trec(
         names: origin of the names of systems. ``"file"``: the name of the file up to the first
             dot. ``"tag"``: the tag, the last column; the file name if a file has several tags.
             ``"auto"``: the file name; the tag for files named ``input.*``, and for files whose
-            names are equal up to the first dot and that share a query.
+            names are equal up to the first dot and that share a query, unless all files have one
+            tag. Of ``input.NAME.gz``, the name of the file is NAME.
 
     Returns:
         Runs and judgments. Documents are unique per query. All numbers are finite in float32.
@@ -90,7 +101,7 @@ def read_trec(
     named_by_tag: set[str] = set()
     for file in runs:
         use_tag = names == "tag" or file.stem in by_tag
-        system = file.tag if use_tag and file.tag is not None else file.stem
+        system = file.tag if use_tag and file.tag is not None else file.name
         by_system.setdefault(system, []).append(file)
         if use_tag and file.tag is not None:
             named_by_tag.add(system)
@@ -109,6 +120,8 @@ def read_trec(
 def _stems_without_name(runs: Sequence[_File]) -> set[str]:
     """Return the stems of file names that do not distinguish systems."""
     stems = {file.stem for file in runs if file.stem.lower() in _WITHOUT_NAME}
+    if len({file.tag for file in runs}) == 1 < len({file.name for file in runs}):
+        return set()  # one tag for all systems
     queries: dict[str, set[str]] = {}
     for file in runs:
         own, before = set(file.table["query"].unique()), queries.setdefault(file.stem, set())
