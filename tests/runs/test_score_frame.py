@@ -286,3 +286,9 @@ def test_features_with_several_values_are_read_in_both_layouts(tmp_path):
         score_run(tmp_path / "run", log.path, vectors=tmp_path / "v")
     score_run(tmp_path / "run", log.path, vectors=tmp_path / "v", item="video")
     assert len(np.load(tmp_path / "v" / "items.npy")) == frame["video"].explode().n_unique()
+
+
+def test_features_with_the_names_of_results_are_refused(run, candidates, monkeypatch):
+    monkeypatch.setattr("cascaderank.runs.score_frame.result_columns", lambda _: ["price", "rank"])
+    with pytest.raises(SchemaError, match="features have the names of results: price, which"):
+        run.score(candidates)

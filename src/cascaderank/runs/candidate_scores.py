@@ -73,6 +73,20 @@ class CandidateScores:
         return {name: column.alias(name) for name, column in columns.items()}
 
 
+def result_columns(stages: Sequence[str]) -> list[str]:
+    """Return the names of the columns of :meth:`CandidateScores.columns`.
+
+    Args:
+        stages: names of the stages.
+
+    Examples:
+        >>> result_columns(["ranking"])
+        ['score/ranking', 'alive/ranking', 'rank', 'stage_reached']
+    """
+    kinds = ("score", "alive")
+    return [*(f"{kind}/{n}" for kind in kinds for n in stages), "rank", "stage_reached"]
+
+
 def scores_of(cascade: Cascade, batch: RequestBatch) -> CandidateScores:
     """Score the candidates of a batch by all stages, and run the cascade.
 

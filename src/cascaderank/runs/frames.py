@@ -174,14 +174,12 @@ def _cleaned(feature: Feature, column: pl.Series) -> pl.Series:
         column = column.arr.to_list()
     if feature.role is Role.HISTORY and isinstance(column.dtype, pl.List):
         column = column.to_frame().select(pl.all().fill_null([])).to_series()
-    if feature.kind is Kind.CATEGORICAL and column.dtype.is_float():
-        known = column.fill_nan(None)
-        whole = known.cast(pl.Int64, strict=False)
-        return whole if whole.cast(known.dtype).equals(known, null_equal=True) else column
-    if feature.kind is Kind.CATEGORICAL or not feature.missing:
+    depth, inner = depth_of(column.dtype)
+    if not inner.is_float() or depth > 1:
         return column
-    if column.dtype.is_float():
-        return column.fill_nan(None)
-    if isinstance(column.dtype, pl.List) and depth_of(column.dtype)[1].is_float():
-        return column.list.eval(pl.element().fill_nan(None))
-    return column
+    known = column.list.eval(pl.element().fill_nan(None)) if depth else column.fill_nan(None)
+    if feature.kind is Kind.CATEGORICAL:
+        whole_type = pl.List(pl.Int64()) if depth else pl.Int64()
+        whole = known.cast(whole_type, strict=False)
+        return whole if whole.cast(known.dtype).equals(known, null_equal=True) else column
+    return known if feature.missing and not feature.several else column

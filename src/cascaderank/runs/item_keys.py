@@ -72,7 +72,7 @@ def item_keys(log: RequestLog, settings: RunSettings, item: str | None = None) -
     Raises:
         ConfigError: if ``item`` is not a column of candidates that can identify them.
     """
-    features = [f.name for f in log.schema.of(Role.ITEM, Kind.CATEGORICAL)]
+    features = [f.name for f in log.schema.of(Role.ITEM, Kind.CATEGORICAL) if not f.several]
     columns = [*([ITEM_KEY] if ITEM_KEY in log.manifest.columns else []), *features]
     if item is not None:
         if item not in columns:

@@ -14,9 +14,10 @@ from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.encoder import Encoder
 from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.data.ragged import lengths_of, offsets_of
-from cascaderank.runs.candidate_scores import joined, scores_of
+from cascaderank.errors import SchemaError
+from cascaderank.runs.candidate_scores import joined, result_columns, scores_of
 from cascaderank.runs.frames import request_rows
-from cascaderank.schema import Role, Schema
+from cascaderank.schema import Role, Schema, abridged
 from cascaderank.settings.run import RunSettings
 
 
@@ -69,10 +70,16 @@ def score_frame(
         schema: all features of the run.
 
     Raises:
-        SchemaError: if a feature is missing or has another type.
+        SchemaError: if a feature is missing or has another type, or is named as a result.
         DataError: if lists of a request differ in length, or numbers are not finite.
     """
     stages = list(settings.stages)
+    taken = [name for name in result_columns(stages) if name in encoder.fitted.names]
+    if taken:
+        raise SchemaError(
+            f"features have the names of results: {abridged(taken)}, which would replace them; "
+            "use the command `cascaderank score`, or prepare the log with other names"
+        )
     rows = request_rows(frame, encoder.fitted, _readers(settings, schema))
     encoded = EncodedLog.of_frame(rows.frame, encoder, history_length=settings.data.history_length)
     loader = RequestLoader(

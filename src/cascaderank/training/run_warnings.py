@@ -222,12 +222,15 @@ def _no_better_than_a_feature(
         of_feature = _recalls([best], settings, data, test[::step], stage.quota)[0].double().numpy()
         own = report.per_request[f"recall/{name}"][::step]
         defined = ~(np.isnan(of_feature) | np.isnan(own))
-        if defined.any() and own[defined].mean() < of_feature[defined].mean() - _ROUNDING:
+        lost = (of_feature - own)[defined]
+        error = lost.std() / max(len(lost), 1) ** 0.5
+        if len(lost) and lost.mean() > max(error, _ROUNDING):
             sign = "ascending" if best.sign < 0 else "descending"
             yield (
                 f"stage '{name}' has recall {own[defined].mean():.3f}, and the order by "
-                f"'{best.feature}' alone, {sign}, {of_feature[defined].mean():.3f}. Train longer, "
-                "change train.learning_rate, or use a simpler model."
+                f"'{best.feature}' alone, {sign}, {of_feature[defined].mean():.3f}, over "
+                f"{len(lost):,} test requests. Train longer, change train.learning_rate, or use a "
+                "simpler model."
             )
 
 

@@ -121,9 +121,10 @@ def extend_schema(before: FittedSchema, fitted: FittedSchema) -> FittedSchema:
     Source: this project.
     """
     if before.plain() != fitted.plain():
-        raise SchemaError(
-            f"the features differ: {abridged(before.names)} before, now {abridged(fitted.names)}"
+        changed = sorted(
+            {f.name for f in set(before.plain().features) ^ set(fitted.plain().features)}
         )
+        raise SchemaError(f"the features differ: {abridged(changed) or 'their order'}")
     vocabularies = {}
     for name, values in fitted.vocabularies.items():
         old = before.vocabularies[name]

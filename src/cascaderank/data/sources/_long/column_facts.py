@@ -105,7 +105,9 @@ def column_facts(
                     role=role,
                     kind=Kind.NUMERIC if numeric else Kind.CATEGORICAL,
                     vocabulary="" if numeric else name,
-                    missing=len(known) < len(column) and role is not Role.HISTORY and not listed,
+                    missing=len(known) < len(column)
+                    and role is not Role.HISTORY
+                    and (numeric or not listed),
                     multiple=listed and not numeric,
                     width=_width(known) if listed and numeric else None,
                 ),
