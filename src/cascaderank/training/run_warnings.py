@@ -223,8 +223,7 @@ def _no_better_than_a_feature(
         own = report.per_request[f"recall/{name}"][::step]
         defined = ~(np.isnan(of_feature) | np.isnan(own))
         lost = (of_feature - own)[defined]
-        error = lost.std() / max(len(lost), 1) ** 0.5
-        if len(lost) and lost.mean() > max(error, _ROUNDING):
+        if len(lost) and lost.mean() > max(lost.std() / len(lost) ** 0.5, _ROUNDING):
             sign = "ascending" if best.sign < 0 else "descending"
             yield (
                 f"stage '{name}' has recall {own[defined].mean():.3f}, and the order by "
