@@ -77,6 +77,8 @@ def test_a_setting_can_be_changed_by_its_dotted_name(write):
         ("top = 10", "topp = 10", "unknown setting relevance.topp (did you mean 'top'?)"),
         ("[relevance]", "[relevence]", "unknown setting relevence (did you mean 'relevance'?)"),
         ("[data]", "[train]\nlerning_rate = 1\n[data]", "unknown setting train.lerning_rate"),
+        ("[data]", "[train]\npatience = 0\n[data]", "train.patience: Input should be greater than"),
+        ("[data]", "[train]\nepochs = 'all'\n[data]", "train.epochs: Input should be 'auto'"),
         ("[data]", "[train]\nepochs = 0\n[data]", "train.epochs"),
         ("[data]", "[data]\ntarget = 'funel'", "no target called 'funel' (did you mean 'funnel'?)"),
         ("[data]", "[objective]\nname = 'lcorn'\n[data]", "no objective called 'lcorn'"),

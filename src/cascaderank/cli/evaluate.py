@@ -1,11 +1,19 @@
 """``cascaderank evaluate``: evaluate a run on a data set."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, notify, user_errors
+from cascaderank.cli.shell import (
+    AsJson,
+    Bars,
+    PartOption,
+    emit,
+    emit_json,
+    notify,
+    user_errors,
+)
 from cascaderank.errors import ConfigError
 
 
@@ -13,13 +21,7 @@ from cascaderank.errors import ConfigError
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a complete run.")],
     dataset: Annotated[Path, typer.Argument(help="Folder of a data set.")],
-    part: Annotated[
-        Literal["auto", "all", "train", "validation", "test"],
-        typer.Option(
-            help="Requests to evaluate. auto: the test requests of the data set that the run was "
-            "trained on, or all requests of another data set."
-        ),
-    ] = "auto",
+    part: PartOption = "auto",
     target: Annotated[
         str | None,
         typer.Option(help="Target of the labels, such as label. Default: that of the run."),

@@ -1,11 +1,19 @@
 """``cascaderank importance``: the recall that each feature of a run is worth, by permutation."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, notify, user_errors
+from cascaderank.cli.shell import (
+    AsJson,
+    Bars,
+    PartOption,
+    emit,
+    emit_json,
+    notify,
+    user_errors,
+)
 
 
 @user_errors
@@ -13,13 +21,7 @@ def importance(
     run: Annotated[Path, typer.Argument(help="Folder of a complete run.")],
     dataset: Annotated[Path, typer.Argument(help="Folder of a data set.")],
     stage: Annotated[str | None, typer.Option(help="Stage to measure. Default: all.")] = None,
-    part: Annotated[
-        Literal["auto", "all", "train", "validation", "test"],
-        typer.Option(
-            help="Requests to evaluate. auto: the test requests of the data set that the run was "
-            "trained on, or all requests of another data set."
-        ),
-    ] = "auto",
+    part: PartOption = "auto",
     repeats: Annotated[
         int, typer.Option(min=1, help="Number of permutations of each feature.")
     ] = 5,

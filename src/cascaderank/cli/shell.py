@@ -4,7 +4,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, ParamSpec, Self, TypeVar, final
+from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec, Self, TypeVar, final
 
 import typer
 
@@ -23,6 +23,16 @@ Changes = Annotated[
     typer.Option("--set", help="Replace a setting, such as train.seed=3; can be repeated."),
 ]
 """Option that replaces settings of a config."""
+
+PartOption = Annotated[
+    Literal["auto", "all", "train", "validation", "test"],
+    typer.Option(
+        "--part",
+        help="Requests to evaluate. auto: the test requests of the data set that the run was "
+        "trained on, or all requests of another data set.",
+    ),
+]
+"""Option that selects the requests of a data set."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 """Option to print the result as JSON."""

@@ -114,13 +114,13 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-_CHOICES = ("split", "target")  # settings that are one of several tables
+_CHOICES = ("split", "target", "epochs", "batch_size", "patience")  # settings of several forms
 
 
 def _message(error: Any, kind: type[Settings]) -> str:
     """Return a message on a validation error that starts with the dotted name of the setting."""
     location = error["loc"]
-    # For one of several tables, pydantic inserts the tag of the table, which is no setting.
+    # For one of several forms, pydantic inserts the tag of the form, which is no setting.
     where = [str(p) for i, p in enumerate(location) if not (i == 2 and location[1] in _CHOICES)]
     name = ".".join(where)
     if error["type"] == "missing":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from cascaderank.data.labels import TARGETS, TargetSettings
 from cascaderank.data.loading.candidates import CandidateSettings, CatalogueSettings
@@ -25,7 +25,11 @@ from cascaderank.settings.schedule import Schedule
 from cascaderank.stages import STAGES
 from cascaderank.tensors import check_quotas
 
-Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[
+    Annotated[int, Field(ge=1), Tag("number")] | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(lambda value: "auto" if isinstance(value, str) else "number"),
+]
+"""A positive number, or ``"auto"``; errors refer to the form that was used."""
 _SMALLEST = 2.0**-126  # of the normal numbers of float32, the type of labels
 
 
@@ -132,13 +136,13 @@ class ObjectiveSettings(Choice):
 class TrainSettings(Settings):
     """Length of training, batches, optimizer, schedule and device."""
 
-    epochs: Positive | Literal["auto"] = Field(
+    epochs: Count = Field(
         "auto",
         description="Maximum number of passes over the training requests, in total or, if the "
         'schedule has phases that do not repeat, for each phase without a length; "auto": by '
         "number of steps, see docs/training.md.",
     )
-    batch_size: Positive | Literal["auto"] = Field(
+    batch_size: Count = Field(
         "auto",
         description='Number of requests per step; "auto": 4 to 64, so that an epoch has at least '
         "16 steps.",
@@ -174,7 +178,7 @@ class TrainSettings(Settings):
     clip_norm: float = Field(
         10.0, gt=0, description="Maximum norm of the gradient; a longer one is scaled down to it."
     )
-    patience: Positive | Literal["auto"] = Field(
+    patience: Count = Field(
         "auto",
         description="Number of epochs without a better validation value after which training ends; "
         '"auto": at least 3 epochs and 150 steps.',
