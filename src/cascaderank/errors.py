@@ -60,3 +60,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, in the singular for 1.
+
+    Args:
+        count: number; thousands are separated by commas.
+        noun: noun in the singular.
+        plural: noun in the plural; default: with an ``s`` at the end.
+
+    Examples:
+        >>> counted(1, "request"), counted(2_000, "request"), counted(0, "query", "queries")
+        ('1 request', '2,000 requests', '0 queries')
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

@@ -149,7 +149,7 @@ def config_of(log):
         ("letor", "label", {"threshold": 2}, "request", [4, 2], ["linear", "mlp"]),
         ("letor parts", "label", {"threshold": 2}, "given", [4, 2], ["linear", "mlp"]),
         ("letor folds", "label", {"threshold": 2}, "given", [4, 2], ["linear", "mlp"]),
-        ("trec", "label", {"threshold": 1}, "request", [3, 1], ["linear", "mlp"]),
+        ("trec", "label", {"threshold": 1}, "request", None, ["linear", "mlp"]),
         ("long", "label", {"top": 1}, "request", [4, 2], ["two_tower", "mlp"]),
         ("recflow", "funnel", {"top": 2}, "day", [4, 2], ["two_tower", "mlp"]),
         ("kuairand", "feedback", {"threshold": 1}, "request", None, ["two_tower", "mlp"]),
@@ -248,3 +248,44 @@ def test_any_name_of_a_feature_is_written_as_a_pattern_that_matches_it_alone(tmp
     assert [f.name for f in log.schema.select(patterns)] == [name]
     assert log.schema.select([module._pattern(name)])[0].name == name
     assert check_settings(config_of(log.path)).quotas == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "quotas"),
+    [
+        ([0.0] * 38 + [1.0] * 2, (20, 10)),
+        ([0.0] * 20 + [1.0] * 20, (30, 20)),  # room for the ground truth, and for half of the rest
+        ([0.0, 1.0, 1.0], (3, 2)),
+        ([1.0, 1.0, 1.0], (3, 2)),  # never the whole list
+    ],
+)
+def test_the_last_quota_has_room_for_the_ground_truth(tmp_path, labels, quotas):
+    assert check_settings(config_of(labelled(tmp_path, [labels] * 5))).quotas == quotas
+
+
+def test_the_targets_of_a_log_are_explained_with_their_ground_truth(tmp_path):
+    frame = {
+        "level": [[0, 1, 1, 0]] * 10,
+        "feedback": [[0.0, 0.0, 1.0, 0.0]] * 10,
+        "position": [[2, 2, 1, 1]] * 10,
+    }
+    schema = Schema(features=(Feature(name="price", role="item", kind="numeric"),))
+    with RequestLogWriter(
+        tmp_path / "log", name="x", schema=schema, level_names=("lost", "shown")
+    ) as writer:
+        prices = [[1.0, 2.0, 3.0, 4.0]] * 10
+        writer.write(pl.DataFrame({"request_id": range(10), "price": prices, **frame}))
+    text = first_config(RequestLog.open(tmp_path / "log"), to="mine.toml")
+    config = tomllib.loads(text)
+    assert config["data"]["target"] == "funnel"
+    assert config["relevance"] == {"top": 2}
+    assert '#   "feedback": the response of the user' in text
+    others = [line for line in text.splitlines() if line.startswith("#   ") and ": t" in line]
+    relabelled = '{ by = "feedback", z = [0, 1, 2] }'
+    assert [line.removeprefix("#   ") for line in others if "threshold" in line] == [
+        '"level": threshold = 1',
+        '"feedback": threshold = 1',
+        f"{relabelled}: threshold = 2",
+    ]
+    for target in ("level", "feedback", {"by": "feedback", "z": [0, 1, 2]}):
+        check_settings({**config, "data": {**config["data"], "target": target}})

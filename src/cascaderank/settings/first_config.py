@@ -2,18 +2,24 @@
 
 import json
 import os
+import textwrap
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cascaderank.data.labels import TARGETS, default_target, needs
+from cascaderank.data.labels import Target, default_target
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.split import given_folds, split_requests
-from cascaderank.errors import DataError
+from cascaderank.errors import DataError, counted
 from cascaderank.schema import Kind, Role, abridged
+from cascaderank.settings.first_rules import (
+    Truth,
+    meaning_of,
+    quotas_for,
+    targets_of,
+    truth_of,
+)
 from cascaderank.settings.log_facts import LogFacts, facts_of
 from cascaderank.settings.run import TrainSettings, check_settings
 
@@ -33,8 +39,10 @@ def first_config(log: RequestLog, *, to: str | os.PathLike[str]) -> str:
     - ground truth: for a funnel, as many candidates as reach its highest level (the median over
       requests); for at most 12 distinct labels, a threshold: the highest level, 2 of grades up to
       3 or more, or the lowest label above 0, and less if fewer than half of the requests have
-      such a label; for other labels, half of the last quota;
-    - quotas: half and a quarter of the median length of the lists;
+      such a label; for other labels, an eighth of the median length of the lists;
+    - quotas: half and a quarter of the median length of the lists; or, if the ground truth of the
+      median request has more candidates than that quarter, its size, but less than the whole list,
+      and half of the other candidates more;
     - stages: a cheap one (``two_tower`` if there are features of requests, else ``linear``), and
       an ``mlp``; if the log has a table of all items, the first stage uses its columns alone, so
       that it can search all items;
@@ -67,13 +75,14 @@ def first_config(log: RequestLog, *, to: str | os.PathLike[str]) -> str:
     )
     facts = facts_of(log, target)
     _check(log, facts)
-    planted = _planted(log, target)
-    quotas = planted["quotas"] if planted else _quotas(facts)
+    planted, truth = _planted(log, target), truth_of(log, facts, target)
+    quotas = planted["quotas"] if planted else quotas_for(facts.median_length, truth.size)
+    targets = targets_of(log)
     sections = [
         _header(log, facts, to),
-        _data(log, target),
-        _relevance(log, facts, target, quotas[-1], planted),
-        _stages(log, facts, quotas, planted),
+        _data(log, target, targets),
+        _relevance(log, truth, target, targets, quotas[-1], planted),
+        _stages(log, facts, truth, quotas, planted),
         _catalogue(log),
         _objective(),
         _train(),
@@ -104,9 +113,11 @@ def _planted(log: RequestLog, target: str) -> dict[str, Any] | None:
     return planted if isinstance(planted, dict) and target == "funnel" else None
 
 
-def _quotas(facts: LogFacts) -> tuple[int, int]:
-    last = max(1, facts.median_length // 4)
-    return max(last + 1, facts.median_length // 2), last
+def _lengths(facts: LogFacts) -> str:
+    least, most = int(facts.lengths.min()), int(facts.lengths.max())
+    if least == most:
+        return f"all lists have {counted(most, 'candidate')}"
+    return f"lists have {least:,} to {most:,} candidates, the median has {facts.median_length:,}"
 
 
 def _header(log: RequestLog, facts: LogFacts, to: str | os.PathLike[str]) -> Iterator[str]:
@@ -121,29 +132,21 @@ def _header(log: RequestLog, facts: LogFacts, to: str | os.PathLike[str]) -> Ite
     yield f"#   cascaderank compare {Path(to).as_posix()}"
     yield "#"
     yield from _comment(
-        f"{manifest.requests:,} requests, {manifest.candidates:,} candidates; lists have "
-        f"{facts.lengths.min():,} to {facts.lengths.max():,} candidates, the median has "
-        f"{facts.median_length:,}."
+        f"{counted(manifest.requests, 'request')}, {counted(manifest.candidates, 'candidate')}; "
+        f"{_lengths(facts)}."
     )
 
 
-def _data(log: RequestLog, target: str) -> Iterator[str]:
-    possible = [name for name in TARGETS if _is_possible(name, log)]
+def _data(log: RequestLog, target: str, targets: Mapping[str, Target]) -> Iterator[str]:
     yield "[data]"
     yield f"path = {_string(log.path.as_posix())}"
     yield from _comment(
-        "Definition of the labels, higher is better. This data set has the columns for: "
-        f"{', '.join(possible)}."
+        "Definition of the labels, higher is better. This data set has the columns for:"
     )
+    for text, possible in targets.items():
+        yield from _entry(f"{text}: {meaning_of(possible)}")
     yield f'target = "{target}"'
     yield from _split(log)
-
-
-def _is_possible(target: str, log: RequestLog) -> bool:
-    try:
-        return bool(needs(target, log.manifest.columns))
-    except DataError:
-        return False
 
 
 def _split(log: RequestLog) -> Iterator[str]:
@@ -179,7 +182,12 @@ def _random_split(requests: int) -> Iterator[str]:
 
 
 def _relevance(
-    log: RequestLog, facts: LogFacts, target: str, last: int, planted: dict[str, Any] | None
+    log: RequestLog,
+    truth: Truth,
+    target: str,
+    targets: Mapping[str, Target],
+    last: int,
+    planted: dict[str, Any] | None,
 ) -> Iterator[str]:
     yield "[relevance]"
     yield from _comment(
@@ -188,47 +196,37 @@ def _relevance(
     )
     if planted:
         yield f"top = {planted['ground_truth']} # that of the synthetic funnel"
-    elif target == "funnel" and facts.at_top_level is not None:
-        own = facts.at_top_level[facts.at_top_level > 0]
-        top = min(last, int(np.median(own))) if own.size else 1
-        name = log.manifest.level_names[-1]
-        yield from _comment(
-            f"As many as reach the level '{name}' in the median request, at most the last quota."
-        )
-        yield f"top = {top}"
-    elif facts.grades is None:
-        yield from _comment("Half of the last quota, since labels have many values.")
-        yield f"top = {max(1, last // 2)}"
     else:
-        threshold = _threshold(log, facts, target)
-        yield from _comment(
-            f"Labels are {', '.join(f'{grade:g}' for grade in facts.grades)}; "
-            f"{facts.share_with(threshold):.0%} of the requests have one of at least "
-            f"{threshold:g}."
-        )
-        yield f"threshold = {threshold:g}"
-
-
-def _threshold(log: RequestLog, facts: LogFacts, target: str) -> float:
-    positive = [grade for grade in facts.grades or () if grade > 0]
-    if not positive:
-        raise DataError(
-            f"{log.path}: expected labels above 0 by target '{target}', found none; no candidate "
-            "can be ground truth; check the column of labels, or choose another data.target"
-        )
-    preferred = positive[0]
-    if target == "level":
-        preferred = positive[-1]
-    elif target == "label" and positive[-1] >= 3:
-        preferred = next(grade for grade in positive if grade >= 2)
-    lower = [grade for grade in positive if grade <= preferred]
-    return next((g for g in reversed(lower) if facts.share_with(g) >= 0.5), lower[0])
+        limited = truth.setting == "top" and truth.value > last
+        yield from _comment(f"{truth.reason} At most the last quota." if limited else truth.reason)
+        yield truth.within(last)
+    others = {text: other for text, other in targets.items() if other != target}
+    if others:
+        yield from _comment("With another target, the same rules lead to:")
+    for text, other in others.items():
+        try:
+            rule = truth_of(log, facts_of(log, other), other).within(last)
+        except DataError:
+            rule = "no ground truth, since no label is above 0"
+        yield from _entry(f"{text}: {rule}")
 
 
 def _stages(
-    log: RequestLog, facts: LogFacts, quotas: Sequence[int], planted: dict[str, Any] | None
+    log: RequestLog,
+    facts: LogFacts,
+    truth: Truth,
+    quotas: Sequence[int],
+    planted: dict[str, Any] | None,
 ) -> Iterator[str]:
     rule = "Half and a quarter of the median length of the lists."
+    if facts.median_length < 4:
+        rule = "Half and a quarter of the median length of the lists, at least 2 and 1."
+    if quotas[-1] > max(1, facts.median_length // 4):
+        rule = (
+            "The last quota is the size of the ground truth in the median request, which has "
+            f"{counted(truth.size, 'candidate')}, but less than the whole list; the first has room "
+            "for half of the others, too."
+        )
     if planted:
         rule = "Those of the synthetic funnel, whose best possible recall is known for them."
     yield from _comment(
@@ -356,6 +354,18 @@ def _compare(log: RequestLog) -> Iterator[str]:
     yield ""
     yield '[compare.grid."*"]'
     yield '"train.learning_rate" = [0.003, 0.01, 0.03]'
+
+
+def _entry(text: str) -> list[str]:
+    """Return an entry of a list in a comment."""
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent="#   ",
+        subsequent_indent="#     ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _string(text: str) -> str:

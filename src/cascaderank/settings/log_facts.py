@@ -19,8 +19,8 @@ class LogFacts:
 
     lengths: NDArray[np.int64]
     """Number of candidates of each request that was read."""
-    best: NDArray[np.float32]
-    """Highest label of each of these requests."""
+    labels: NDArray[np.float32]
+    """Labels of all candidates of these requests, concatenated."""
     grades: tuple[float, ...] | None
     """Distinct labels, ascending; ``None`` if there are more than 12."""
     at_top_level: NDArray[np.int64] | None
@@ -31,9 +31,14 @@ class LogFacts:
         """Median number of candidates, rounded down."""
         return int(np.median(self.lengths))
 
+    def reaching(self, threshold: float) -> NDArray[np.int64]:
+        """Return the number of candidates of each request with a label of at least a threshold."""
+        starts = np.cumsum(self.lengths) - self.lengths
+        return np.add.reduceat(self.labels >= threshold, starts, dtype=np.int64)
+
     def share_with(self, threshold: float) -> float:
         """Return the fraction of requests that have a label of at least a threshold."""
-        return float((self.best >= threshold).mean())
+        return float((self.reaching(threshold) > 0).mean())
 
 
 def facts_of(log: RequestLog, target: Target) -> LogFacts:
@@ -48,28 +53,26 @@ def facts_of(log: RequestLog, target: Target) -> LogFacts:
     """
     columns = needs(target, log.manifest.columns, where=str(log.path))
     lengths: list[NDArray[np.int64]] = []
-    best: list[NDArray[np.float32]] = []
+    read: list[NDArray[np.float32]] = []
     top: list[NDArray[np.int64]] = []
     grades: set[float] = set()
-    read = 0
     for frame in log.frames(columns):
         own = lengths_of(frame[columns[0]])
         starts = np.cumsum(own) - own
         flat = {name: flattened(frame[name]).to_numpy() for name in columns}
         labels = labels_of(target, flat)
         lengths.append(own)
-        best.append(np.maximum.reduceat(labels, starts))
+        read.append(labels)
         if "level" in flat:
             is_top = (flat["level"] == len(log.manifest.level_names) - 1).astype(np.int64)
             top.append(np.add.reduceat(is_top, starts))
         if len(grades) <= _MOST_GRADES:
             grades |= set(np.unique(labels).tolist())
-        read += len(labels)
-        if read >= _MOST_CANDIDATES:
+        if sum(map(len, read)) >= _MOST_CANDIDATES:
             break
     return LogFacts(
         lengths=np.concatenate(lengths),
-        best=np.concatenate(best),
+        labels=np.concatenate(read),
         grades=tuple(sorted(grades)) if len(grades) <= _MOST_GRADES else None,
         at_top_level=np.concatenate(top) if top else None,
     )
