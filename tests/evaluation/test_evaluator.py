@@ -146,6 +146,13 @@ def test_labels_above_the_highest_grade_have_no_exponential_gain(requests):
     assert all(stage.ndcg_exponential is None for stage in report.stages.values())
     assert report.stages["ranking"].ndcg_linear.requests == REQUESTS
     assert "grades up to 30; the highest label is 31" in report.notes[0]
+    names = ["ndcg@3", 'ndcg(gain="linear")@3', "recall@3"]
+    by = {"metrics": names, "k": 5}
+    assert names[0] in evaluated(requests, torch.arange(REQUESTS), 10, **by).report().metrics
+    some = evaluated((scores, many, mask), torch.arange(REQUESTS), 10, **by).report(bootstrap=0)
+    assert [*some.metrics][-2:] == [*some.stages["ranking"].over_all_candidates] == names[1:]
+    assert some.notes[0].startswith("ndcg_exponential and ndcg@3 are omitted")
+    assert not [name for name in some.per_request if "ndcg@3" in name]
     assert Report.from_json(report.to_json()) == report
     padded = labels.masked_fill(~mask, 1e9)
     report = evaluated((scores, padded, mask), torch.arange(REQUESTS), 10, k=5).report()

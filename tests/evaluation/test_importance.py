@@ -175,7 +175,10 @@ def test_tables_fit_and_have_a_row_per_feature(cascade, log):
     assert "first: joint recall" in text
     assert text.count("seen + liked") == 2
     assert "-0.0000" not in text
-    assert "1 permutations, 60 requests" in " ".join(text.split())
+    assert "1 permutation, 60 requests" in " ".join(text.split())
+    constant = [line.split() for line in text.splitlines() if line.startswith("other")]
+    assert constant == [["other", "history", "constant", "constant"]] * len(constant) != []
+    assert text.count("constant  ") + text.count("constant\n") == 2 * len(constant)
 
 
 def test_invalid_input_is_rejected(cascade, log):

@@ -154,3 +154,17 @@ def test_named_metrics_are_in_every_table_of_a_comparison():
     for text in (captured.get(), markdown(found), latex(found)):
         assert number in text
     assert max(map(len, captured.get().splitlines())) <= 100
+
+
+def test_a_metric_of_ones_own_that_fails_is_named(lists, monkeypatch):
+    def broken_metric(scores, labels, *, mask=None):
+        return scores.no_such_method
+
+    monkeypatch.setitem(METRICS._entries, "broken", broken_metric)
+    expected = r"metric 'broken' failed with AttributeError: .*\(test_named_metrics.py, line \d+\)"
+    with pytest.raises(ConfigError, match=expected) as failure:
+        named_metric("broken")(*lists[:2])
+    assert isinstance(failure.value.__cause__, AttributeError)
+    monkeypatch.setitem(METRICS._entries, "broken", lambda s, y, *, mask=None: s.mean())
+    with pytest.raises(ConfigError, match=r"one value per list, \[9\]; got \[\]"):
+        named_metric("broken")(*lists[:2])

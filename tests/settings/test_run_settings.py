@@ -127,7 +127,7 @@ def test_a_missing_file_is_reported(tmp_path):
 
 @pytest.mark.parametrize("change", ["train.seed", "=3", ""])
 def test_a_change_has_a_name_and_a_value(change):
-    with pytest.raises(ConfigError, match="--set takes name=value"):
+    with pytest.raises(ConfigError, match="--set: expected name=value"):
         parsed_change(change)
 
 
@@ -179,3 +179,25 @@ def test_label_0_is_no_ground_truth_unless_included(target, relevance, threshold
     )
     assert settings.ground_truth.threshold == threshold
     assert settings.ground_truth.top == 3
+
+
+def test_mistakes_are_attributed_to_the_file_or_to_the_changes(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text(
+        '[data]\npath = "log"\n[relevance]\ntop = 0\n[stages.a]\nmodel = "linear"\nquota = 3\n'
+    )
+    with pytest.raises(ConfigError) as failure:
+        read_settings(path, ["train.epocs=3"])
+    of_file, of_change = str(failure.value).split("; --set: ")
+    assert of_file.startswith(f"{path}: relevance.top: ")
+    assert of_change == "unknown setting train.epocs (did you mean 'epochs'?)"
+
+
+def test_differences_name_settings_that_are_not_set(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text(
+        '[data]\npath = "log"\n[relevance]\ntop = 1\n[stages.a]\nmodel = "linear"\nquota = 3\n'
+    )
+    plain, started = read_settings(path), read_settings(path, ["train.start=runs/a"])
+    assert started.differences(plain) == ["train.start: runs/a, now not set"]
+    assert plain.differences(started) == ["train.start: not set, now runs/a"]

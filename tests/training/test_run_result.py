@@ -52,13 +52,13 @@ def test_a_report_of_version_0_1_can_be_read(run, tmp_path):
 
 def test_a_run_of_version_0_2_can_be_read(funnel, tmp_path):
     """Additional metrics of a stage had other names; those of the final list did not exist."""
-    changes = {"train__epochs": 1, "evaluation__metrics": ["ndcg@5"]}
+    changes = {"train__epochs": 1, "evaluation__metrics": ["recall@5"]}
     result = train_run(search_settings(funnel, **changes), tmp_path)
     run = RunFolder(tmp_path)
     report, values = json.loads(run.report.read_text()), pl.read_parquet(run.per_request)
     for stage in report["test"]["stages"].values():
         stage["metrics"] = stage.pop("all_candidates")
-    new = ("joint_recall_decided", "ndcg_linear", "ndcg_exponential", "ndcg@5")
+    new = ("joint_recall_decided", "ndcg_linear", "ndcg_exponential", "recall@5")
     for name in new:
         report["test"]["metrics"].pop(name, None)
     run.report.write_text(json.dumps(report))
@@ -67,7 +67,7 @@ def test_a_run_of_version_0_2_can_be_read(funnel, tmp_path):
     old = read_result(run).test
     assert old.stages == result.test.stages
     assert set(result.test.per_request) - set(old.per_request) == set(new)
-    key = f"{prefix}ndcg@5/{next(iter(old.stages))}"
+    key = f"{prefix}recall@5/{next(iter(old.stages))}"
     assert (old.per_request[key] == result.test.per_request[key]).all()
 
 

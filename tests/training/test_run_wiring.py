@@ -10,6 +10,8 @@ import torch
 from cascaderank.data.encoding.fitting import fit_schema
 from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
+from cascaderank.errors import ConfigError
+from cascaderank.metrics import METRICS
 from cascaderank.objectives import Objective
 from cascaderank.runs.build import build_cascade, build_run_objective
 from cascaderank.runs.data import run_data
@@ -113,7 +115,7 @@ def test_the_report_follows_the_settings_of_evaluation(funnel, data):
     assert report(seed=0) == plain
     assert report(seed=1)["metrics"] != plain["metrics"]
     assert report(bootstrap=6)["metrics"] != plain["metrics"]
-    assert "ndcg@5" in str(report(metrics=["ndcg@5"])["stages"])
+    assert "recall@5" in str(report(metrics=["recall@5"])["stages"])
 
 
 def test_default_levels_of_an_objective_are_spread_evenly(funnel):
@@ -254,3 +256,13 @@ def test_a_joint_objective_is_checked_with_the_levels_of_the_whole(tmp_path):
     joint = {"name": "entire_chain", "learns": ["stage_1"]}
     options = {"exposed_level": 1, "learns": ["stage_0"], "joint": joint}
     check(chain_settings(tmp_path / "log", ["mlp", "mlp"], **options))
+
+
+def test_metrics_are_tried_before_training(funnel, tmp_path, monkeypatch):
+    def broken_metric(scores, labels, *, mask=None):
+        raise KeyError("mine")
+
+    monkeypatch.setitem(METRICS._entries, "broken", broken_metric)
+    with pytest.raises(ConfigError, match="metric 'broken' failed with KeyError: 'mine'"):
+        train_run(settings_of(funnel, evaluation__metrics=["broken"]), tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()

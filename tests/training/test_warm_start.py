@@ -76,3 +76,12 @@ def test_other_features_and_folders_are_refused(first, tmp_path):
         train_run(settings_of(log, start=str(first)), tmp_path / "run")
     with pytest.raises(RunError, match=r"no schema\.json; name the folder of a complete run"):
         train_run(settings_of(log, start=str(tmp_path / "none")), tmp_path / "run")
+
+
+def test_the_options_that_differ_are_named(tmp_path, first):
+    settings = load_run(first).settings
+    changes = {"train.start": str(first), "stages.ranking.hidden": [8, 4]}
+    changes["stages.ranking.features"] = ["item"]
+    expected = r"expected hidden = \[8, 4\], found \[4\]; it also uses price; set the same"
+    with pytest.raises(ConfigError, match=expected):
+        train_run(settings.changed(changes), tmp_path / "run")

@@ -43,6 +43,9 @@ class Evaluator:
     are averaged. The report is therefore bitwise independent of the batch size and of the order of
     the batches.
 
+    Metrics whose gain is 2^y - 1, such as ``"ndcg@15"``, are omitted if the highest label is above
+    :data:`HIGHEST_GRADE`; a note in the report names them.
+
     Args:
         quotas: number of candidates that each stage keeps, one per stage, non-increasing.
         stage_names: distinct names, one per stage; ``stage_1``, ``stage_2``, ... by default.
@@ -178,7 +181,21 @@ class Evaluator:
                     columns[key] = linearised_gauc(torch.from_numpy(columns[key]), weights).numpy()
                 elif metric.name == "pooled_auc":
                     columns[key] = self._pooled_auc(metric.text, stage, order)
+        for text in self._omitted:
+            columns.pop(text, None)
+            for name in self.stage_names:
+                del columns[over_all_candidates(text, name)]
         return {"row": rows, **columns}
+
+    @property
+    def _graded(self) -> bool:
+        """Whether labels are small enough for gain 2^y - 1."""
+        return self._highest_label <= HIGHEST_GRADE
+
+    @property
+    def _omitted(self) -> list[str]:
+        """Additional metrics that are not defined for the labels."""
+        return [m.text for m in self._metrics if m.has_exponential_gain and not self._graded]
 
     def report(self, *, bootstrap: int = 1000, seed: int = 0, confidence: float = 0.95) -> Report:
         """Return the means over all requests, with bootstrap intervals.
@@ -198,11 +215,15 @@ class Evaluator:
         summaries = bootstrap_intervals(
             columns, resamples=bootstrap, seed=seed, confidence=confidence
         )
-        graded, notes = self._highest_label <= HIGHEST_GRADE, []
+        graded, omitted, notes = self._graded, self._omitted, []
         if not graded:
+            names = " and ".join(["ndcg_exponential", *omitted])
+            verbs = ("are", "they are") if omitted else ("is", "it is")
             notes.append(
-                f"ndcg_exponential is omitted: it is defined for grades up to {HIGHEST_GRADE}; "
+                f"{names} {verbs[0]} omitted: {verbs[1]} defined for grades up to {HIGHEST_GRADE}; "
                 f"the highest label is {self._highest_label:g}"
+                + '. ndcg(gain="linear") is defined for any label'
+                * bool(omitted)
             )
         truth = ~np.isnan(columns["joint_recall"])
         gone = f"{int((truth & np.isnan(columns['ndcg_linear'])).sum()):,} of {int(truth.sum()):,}"
@@ -220,12 +241,16 @@ class Evaluator:
             standard = {metric: summaries[f"{metric}/{name}"] for metric in STAGE_METRICS}
             exponential = standard.pop("ndcg_exponential") if graded else None
             standard.pop("ndcg_exponential", None)
-            named = {m.text: summaries[over_all_candidates(m.text, name)] for m in self._metrics}
+            named = {
+                m.text: summaries[over_all_candidates(m.text, name)]
+                for m in self._metrics
+                if m.text not in omitted
+            }
             stages[name] = StageReport(
                 quota=quota, ndcg_exponential=exponential, over_all_candidates=named, **standard
             )
         whole = [name for name in WHOLE_METRICS if graded or name != "ndcg_exponential"]
-        whole += [metric.text for metric in self._metrics if metric.ranks_a_list]
+        whole += [m.text for m in self._metrics if m.ranks_a_list and m.text not in omitted]
         return Report(
             requests=len(sizes),
             without_ground_truth=int((sizes == 0).sum()),

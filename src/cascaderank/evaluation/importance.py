@@ -48,6 +48,9 @@ class FeatureImportance:
     """Recall of the stage over all candidates, at its quota, minus that with permuted values."""
     recall_error: float
     """Standard error of :attr:`recall_loss`; NaN for fewer than two requests."""
+    constant: bool = False
+    """Whether no permutation changes a value, so that nothing is measured: an item feature that is
+    constant within each request, or another feature that is constant over all requests."""
 
 
 @final
@@ -133,6 +136,7 @@ def permutation_importance(
     check_size(repeats, "repeats")
     check_ground_truth(k, threshold)
     units = [unit for stage, own in features.items() for unit in _units(stage, own)]
+    changes = np.zeros(len(units), dtype=bool)
     permutations = [_Permutation(loader, seed, repeat) for repeat in range(repeats)]
     whole: list[Tensor] = []
     losses: list[Tensor] = []
@@ -155,7 +159,9 @@ def permutation_importance(
                 for i, unit in enumerate(units):
                     t = cascade.stage_names.index(unit.stage)
                     changed = scores.clone()
-                    mixed = unit.replaced(batch, permuted).to(device)
+                    mixed = unit.replaced(batch, permuted)
+                    changes[i] = changes[i] or unit.differs(batch, mixed)
+                    mixed = mixed.to(device)
                     changed[t] = cascade.stages[unit.stage](mixed).cpu().double()
                     lost[i] += (before - recalls_of(changed))[[0, 1 + t]] / repeats
             whole.append(before)
@@ -170,7 +176,10 @@ def permutation_importance(
             "and data.target of the run"
         )
     of_units = torch.cat(losses, -1).numpy()[..., defined]
-    measured = [_importance(unit, values) for unit, values in zip(units, of_units, strict=True)]
+    measured = [
+        _importance(unit, values, constant=not changed)
+        for unit, values, changed in zip(units, of_units, changes, strict=True)
+    ]
     by_stage = groupby(measured, key=lambda f: f.stage)  # units are in the order of the stages
     means = recalls[:, defined].mean(1)
     return Importance(
@@ -204,6 +213,15 @@ class _Unit(NamedTuple):
         masks = {**batch.history_mask, self.sequence: permuted.history_mask[self.sequence]}
         history = {**batch.history, **_of(permuted.history, self.names)}
         return replace(batch, history=history, history_mask=masks)
+
+    def differs(self, batch: RequestBatch, other: RequestBatch) -> bool:
+        """Whether two batches differ in a value of the features of this unit."""
+        kinds = {Role.ITEM: "items", Role.REQUEST: "request", Role.HISTORY: "history"}
+        before, after = (getattr(b, kinds[self.role]) for b in (batch, other))
+        pairs = [(before[name], after[name]) for name in self.names]
+        if self.role is Role.HISTORY:
+            pairs.append((batch.history_mask[self.sequence], other.history_mask[self.sequence]))
+        return not all(_equal(*pair) for pair in pairs)
 
 
 class _Permutation:
@@ -254,6 +272,13 @@ def _of(columns: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor
     return {name: columns[name] for name in names}
 
 
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal; NaN, a missing number, equals NaN."""
+    if one.shape != other.shape or not one.is_floating_point():
+        return torch.equal(one, other)
+    return bool(((one == other) | (one.isnan() & other.isnan())).all())
+
+
 def _recalls(
     scores: Tensor, *, labels: Tensor, quotas: Sequence[int], given: Mapping[str, Any]
 ) -> Tensor:
@@ -265,7 +290,7 @@ def _recalls(
     return torch.stack([cascade_recall_metric(scores, labels, quotas=quotas, **given), *alone])
 
 
-def _importance(unit: _Unit, values: NDArray[np.float64]) -> FeatureImportance:
+def _importance(unit: _Unit, values: NDArray[np.float64], *, constant: bool) -> FeatureImportance:
     """Mean and standard error of the losses ``[joint recall and recall, requests]`` of a unit."""
     requests = values.shape[1]
     means, errors = values.mean(1), np.full(2, math.nan)
@@ -279,4 +304,5 @@ def _importance(unit: _Unit, values: NDArray[np.float64]) -> FeatureImportance:
         joint_recall_error=float(errors[0]),
         recall_loss=float(means[1]),
         recall_error=float(errors[1]),
+        constant=constant,
     )

@@ -1,6 +1,6 @@
 """Metrics of a comparison besides joint recall: of the final list, and of single stages."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import final
 
@@ -83,7 +83,8 @@ def final_metrics(
     Args:
         settings: settings of the comparison.
         values: function of a method and a metric that returns the values ``[seeds, requests]``, or
-            ``None`` if a run of version 0.2 does not have the metric.
+            ``None`` if a run does not have the metric: one of version 0.2, or one whose labels are
+            too large for it.
         methods: names of all methods.
         reference: reference method of the gains.
         trained: names of the methods whose gains are tested.
@@ -139,7 +140,8 @@ def final_metrics(
 
 def stage_metrics(
     settings: RunSettings,
-    values: Mapping[str, Callable[[str], Floats]],
+    values: Callable[[str, str], Floats | None],
+    methods: Collection[str],
     *,
     reference: str,
     trained: Collection[str],
@@ -147,19 +149,26 @@ def stage_metrics(
 ) -> dict[str, list[StageMetric]]:
     """Return the metrics of ``evaluation.metrics`` of every method for every stage.
 
+    A metric that some run does not have is left out.
+
     Args:
         settings: settings of the comparison.
-        values: for each method, a function of a metric that returns ``[seeds, requests]`` values.
+        values: function of a method and a metric, as in :func:`final_metrics`.
+        methods: names of all methods.
         reference: reference method of the gains.
         trained: names of the methods with gains.
         confidence: confidence level of the intervals, in (0, 1).
     """
-    metrics: dict[str, list[StageMetric]] = {name: [] for name in values}
+    metrics: dict[str, list[StageMetric]] = {name: [] for name in methods}
     for stage in settings.stages:
         for metric in settings.evaluation.metrics:
             key = over_all_candidates(metric, stage)
+            by_method = {name: values(name, key) for name in methods}
+            known = {name: x for name, x in by_method.items() if x is not None}
+            if len(known) < len(by_method):
+                continue
             means, gains = two_way_bootstrap(
-                {name: of(key) for name, of in values.items()},
+                known,
                 against=reference,
                 resamples=settings.evaluation.bootstrap,
                 seed=settings.evaluation.seed,

@@ -4,7 +4,6 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -122,7 +121,8 @@ class Comparison:
     undefined: int
     """Number of test requests without ground truth; they are excluded."""
     absent: list[str]
-    """Metrics of the final list that are left out, because runs of version 0.2 do not have them."""
+    """Metrics of the final list that are left out: not in runs of version 0.2, or with gain 2^y - 1
+    and labels too large for it."""
     folds: int
     fold_names: list[str]
     seeds: int
@@ -219,9 +219,13 @@ def summarise(
         if name != reference
     }
     adjusted = holm(tests)
+
+    def values(name: str, metric: str) -> Floats | None:
+        return _over_seeds(runs[name], metric) if _has(runs[name], metric) else None
+
     of_list, absent = final_metrics(
         settings,
-        lambda name, metric: _over_seeds(runs[name], metric) if _has(runs[name], metric) else None,
+        values,
         list(runs),
         reference=reference,
         trained=trained,
@@ -229,7 +233,8 @@ def summarise(
     )
     of_stages = stage_metrics(
         settings,
-        {name: partial(_over_seeds, results) for name, results in runs.items()},
+        values,
+        list(runs),
         reference=reference,
         trained=trained,
         confidence=CONFIDENCE,

@@ -3,14 +3,16 @@
 import ast
 import json
 import re
+import traceback
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from cascaderank.errors import ConfigError, did_you_mean
+from cascaderank.errors import CascadeRankError, ConfigError, did_you_mean
 from cascaderank.metrics._registered import ALIASES, CONSISTENCY, ERRORS, METRICS, POOLED
 from cascaderank.tensors import check_lists
 
@@ -64,6 +66,10 @@ class NamedMetric:
             mask: ``[..., list]`` bool, ``True`` for a real candidate.
             retrieved: ``[..., list]`` bool, ``True`` for a candidate of the evaluated ranking; only
                 if :attr:`ranks_a_list`. The other candidates count in denominators only.
+
+        Raises:
+            ConfigError: if the code of the metric raises another exception than those of this
+                library, which is the cause, or does not return one value per list.
         """
         options = dict(self.options)
         if retrieved is not None:
@@ -74,7 +80,25 @@ class NamedMetric:
         if self.name in ERRORS:
             return _error(self.name, scores, labels, mask)
         name = "auc" if self.name in POOLED else self.name
-        return METRICS[name](scores, labels, mask=mask, **options)
+        try:
+            value: object = METRICS[name](scores, labels, mask=mask, **options)
+        except CascadeRankError:
+            raise
+        except Exception as error:
+            *_, last = traceback.extract_tb(error.__traceback__)
+            raise ConfigError(
+                f"metric '{self.text}' failed with {type(error).__name__}: {error} "
+                f"({Path(last.filename).name}, line {last.lineno}), for scores "
+                f"{list(scores.shape)} and labels {list(labels.shape)}; correct the metric, or "
+                "remove it from evaluation.metrics"
+            ) from error
+        if not isinstance(value, Tensor) or value.shape != scores.shape[:-1]:
+            found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ConfigError(
+                f"metric '{self.text}' must return a tensor with one value per list, "
+                f"{list(scores.shape[:-1])}; got {found}"
+            )
+        return value
 
     @property
     def ranks_a_list(self) -> bool:
@@ -84,6 +108,13 @@ class NamedMetric:
         not for metrics of pairs or errors.
         """
         return self.name in METRICS and "retrieved" in METRICS.options(self.name)
+
+    @property
+    def has_exponential_gain(self) -> bool:
+        """Whether the gain of a label y is 2^y - 1, which is defined for grades."""
+        parameter = METRICS.options(self.name).get("gain") if self.name in METRICS else None
+        gain = self.options.get("gain", parameter and parameter.default)
+        return bool(gain == "exponential")
 
     def truth(self, k: int | None, threshold: float | None) -> dict[str, Any]:
         """Return the arguments ``k`` and ``threshold``, given those of the run."""
@@ -327,6 +358,8 @@ def _try_out(metric: NamedMetric) -> None:
     try:
         metric(example, example, k=1)
     except ValueError as error:
+        if error.__cause__ is not None:  # names the metric
+            raise
         raise ConfigError(f"metric '{metric.text}': {error}") from None
 
 

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from typing import Any, Final
 
+from cascaderank.errors import counted
 from cascaderank.experiments.results import Comparison, MethodResult
 
 SIGNIFICANT: Final = 0.05
@@ -138,12 +139,22 @@ def mark(method: MethodResult) -> str:
     return "better" if m.gain_low > 0 else "worse" if m.gain_high < 0 else ""
 
 
+def excluded(undefined: int) -> str:
+    """Return a note on requests without ground truth.
+
+    Examples:
+        >>> excluded(1)
+        '1 request without ground truth is excluded'
+    """
+    verb = "is" if undefined == 1 else "are"
+    return f"{counted(undefined, 'request')} without ground truth {verb} excluded"
+
+
 def title(comparison: Comparison) -> str:
     """Return the title: data set, number of test requests, folds and seeds."""
     c = comparison
-    folds = "1 fold" if c.folds == 1 else f"{c.folds} folds"
-    seeds = "1 seed" if c.seeds == 1 else f"{c.seeds} seeds"
-    return f"{c.dataset}: {c.requests:,} test requests, {folds}, {seeds}"
+    sizes = (c.requests, "test request"), (c.folds, "fold"), (c.seeds, "seed")
+    return f"{c.dataset}: {', '.join(counted(*size) for size in sizes)}"
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -162,9 +173,15 @@ def notes(comparison: Comparison) -> list[str]:
     if any(m.sees_more for m in c.methods):
         sentences.append(f"{SEES_MORE}: uses features that a stage of the cascade may not use.")
     if c.absent:
-        sentences.append(f"Not in runs that version 0.2 wrote: {', '.join(c.absent)}.")
+        of_stages = {found.metric for method in c.methods for found in method.stage_metrics}
+        always = {"joint_recall_decided", "ndcg_linear"} | of_stages
+        old, large = [m for m in c.absent if m in always], [m for m in c.absent if m not in always]
+        if old:
+            sentences.append(f"Not in runs that version 0.2 wrote: {', '.join(old)}.")
+        if large:
+            sentences.append(f"Omitted, as labels are too large for 2^y - 1: {', '.join(large)}.")
     if c.undefined:
-        sentences.append(f"{c.undefined:,} requests without ground truth are excluded.")
+        sentences.append(f"{excluded(c.undefined)}.")
     return sentences
 
 

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cascaderank.data.loading.candidates import SEARCH_METRICS
+from cascaderank.errors import counted
 from cascaderank.evaluation.item_retrieval import EXACT, CatalogueReport
 from cascaderank.evaluation.report import Report
 from cascaderank.evaluation.statistics.bootstrap import Summary
+from cascaderank.reports.cells import excluded
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -119,8 +121,9 @@ def summary_table(report: Report) -> "Table":
         del metrics["joint_recall_decided"]
     notes = list(report.notes)
     if report.without_ground_truth:
-        undefined, requests = f"{report.without_ground_truth:,}", f"{report.requests:,}"
-        notes.insert(0, f"{undefined} of {requests} requests have no ground truth")
+        verb = "has" if report.requests == 1 else "have"
+        requests = counted(report.requests, "request")
+        notes.insert(0, f"{report.without_ground_truth:,} of {requests} {verb} no ground truth")
     if "joint_recall_decided" in metrics:
         notes.append("decided: of lists longer than the last quota; shorter ones lose nothing")
     if "ndcg_linear" in metrics:
@@ -156,12 +159,13 @@ def summary_table(report: Report) -> "Table":
 def catalogue_table(report: CatalogueReport) -> "Table":
     """Return a table of full-catalogue retrieval metrics, one row per metric and cut-off."""
     cutoffs = list(dict.fromkeys(name.partition("@")[2] for name in report.metrics))
-    notes = [f"{report.items:,} items, {report.requests:,} requests"]
+    notes = [f"{counted(report.items, 'item')}, {counted(report.requests, 'request')}"]
     undefined = max(summary.undefined for summary in report.metrics.values())
     if undefined:
-        notes.append(f"{undefined:,} requests without ground truth are excluded")
+        notes.append(excluded(undefined))
     if report.absent:
-        notes.append(f"{report.absent:,} ground-truth items outside the catalogue count as misses")
+        count = "counts as a miss" if report.absent == 1 else "count as misses"
+        notes.append(f"{counted(report.absent, 'ground-truth item')} outside the catalogue {count}")
     if report.index != EXACT:
         notes.append(f"index {report.index} retrieves {report.index_recall:.4f} of the exact lists")
     table = _table("Search of all items", notes)

@@ -3,6 +3,7 @@
 from rich.markup import escape
 from rich.table import Table
 
+from cascaderank.errors import counted
 from cascaderank.experiments.heatmap import Heatmap
 from cascaderank.reports.table_width import column_groups
 
@@ -56,5 +57,4 @@ def heatmap_markdown(found: Heatmap) -> str:
 
 
 def _folds_and_seeds(found: Heatmap) -> str:
-    folds = "1 fold" if found.folds == 1 else f"{found.folds} folds"
-    return folds + (", 1 seed" if found.seeds == 1 else f", {found.seeds} seeds")
+    return f"{counted(found.folds, 'fold')}, {counted(found.seeds, 'seed')}"

@@ -6,7 +6,9 @@ from itertools import groupby
 from rich.markup import escape
 from rich.table import Table
 
-from cascaderank.evaluation import Importance
+from cascaderank.errors import counted
+from cascaderank.evaluation import FeatureImportance, Importance
+from cascaderank.reports.cells import excluded
 
 
 def importance_tables(importance: Importance) -> list[Table]:
@@ -33,22 +35,29 @@ def importance_tables(importance: Importance) -> list[Table]:
             table.add_row(
                 escape(f.feature),
                 f.role,
-                _with_error(f.joint_recall_loss, f.joint_recall_error),
-                _with_error(f.recall_loss, f.recall_error),
+                _loss(f, f.joint_recall_loss, f.joint_recall_error),
+                _loss(f, f.recall_loss, f.recall_error),
             )
         tables.append(table)
     if tables:
         notes = [
-            f"loss: by permuted values of one feature in one stage; {importance.repeats} "
-            f"permutations, {importance.requests:,} requests",
+            "loss: by permuted values of one feature in one stage; "
+            f"{counted(importance.repeats, 'permutation')}, "
+            f"{counted(importance.requests, 'request')}",
             "±: standard error over requests. Correlated features share their importance.",
         ]
+        if any(f.constant for f in importance.features):
+            notes.append(
+                "constant: no permutation changes a value, inside requests for an item feature"
+            )
         if importance.undefined:
-            notes.append(f"{importance.undefined:,} requests without ground truth are excluded")
+            notes.append(excluded(importance.undefined))
         tables[-1].caption, tables[-1].caption_justify = "\n".join(notes), "left"
     return tables
 
 
-def _with_error(loss: float, error: float) -> str:
+def _loss(feature: FeatureImportance, loss: float, error: float) -> str:
+    if feature.constant:
+        return "constant"
     text = f"{round(loss, 4) + 0:+.4f}"  # no negative zero
     return text if math.isnan(error) else f"{text} ± {error:.4f}"

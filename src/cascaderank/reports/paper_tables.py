@@ -294,7 +294,7 @@ def _caption(c: Comparison, table: str) -> str:
     if table == _RECALL and c.published:
         text.append(f"Published: {c.published['source']}; {c.published['note']}.")
     if c.undefined:
-        text.append(f"{c.undefined:,} requests without ground truth are excluded.")
+        text.append(f"{cells.excluded(c.undefined)}.")
     caption = _escaped(" ".join(text))
     return caption.replace("@dagger@", r"$^\dagger$").replace("@ddagger@", r"$^\ddagger$")
 

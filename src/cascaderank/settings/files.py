@@ -35,10 +35,21 @@ def read_as(kind: type[Kind], path: str | os.PathLike[str], changes: Sequence[st
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    replaced = with_changes(values, dict(parsed_change(change) for change in changes))
     try:
-        return check_as(kind, with_changes(values, dict(parsed_change(c) for c in changes)))
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        return kind.model_validate(replaced)
+    except ValidationError as error:
+        mistakes = _messages(error, kind)
+    of_file = set(_mistakes(kind, values)) if changes else set(mistakes)
+    parts = [
+        f"{origin}: {'; '.join(found)}"
+        for origin, found in (
+            (str(path), [mistake for mistake in mistakes if mistake in of_file]),
+            ("--set", [mistake for mistake in mistakes if mistake not in of_file]),
+        )
+        if found
+    ]
+    raise ConfigError("; ".join(parts))
 
 
 def check_as(kind: type[Kind], values: Mapping[str, object]) -> Kind:
@@ -54,7 +65,20 @@ def check_as(kind: type[Kind], values: Mapping[str, object]) -> Kind:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("; ".join(_message(e, kind) for e in error.errors())) from None
+        raise ConfigError("; ".join(_messages(error, kind))) from None
+
+
+def _mistakes(kind: type[Settings], values: Mapping[str, object]) -> list[str]:
+    """Return a message for each mistake in nested settings."""
+    try:
+        kind.model_validate(values)
+    except ValidationError as error:
+        return _messages(error, kind)
+    return []
+
+
+def _messages(error: ValidationError, kind: type[Settings]) -> list[str]:
+    return [_message(details, kind) for details in error.errors()]
 
 
 def parsed_change(change: str) -> tuple[str, object]:
@@ -71,7 +95,7 @@ def parsed_change(change: str) -> tuple[str, object]:
     """
     name, equals, value = change.partition("=")
     if not equals or not name.strip():
-        raise ConfigError(f"--set takes name=value, such as train.seed=3; got '{change}'")
+        raise ConfigError(f"--set: expected name=value, such as train.seed=3; got '{change}'")
     try:
         return name.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

@@ -337,14 +337,18 @@ class RunSettings(Settings):
     def differences(self, other: "RunSettings") -> list[str]:
         """Return one line for each setting of the run that differs from that of another run.
 
-        A line has the form ``"train.seed: 0, not 1"``, this value first.
+        A line has the form ``"train.seed: 0, not 1"``, this value first; or ``"train.start: runs/a,
+        now not set"`` and ``"train.start: not set, now runs/a"``.
         """
         own, others = (flat(settings.of_run()) for settings in (self, other))
-        return [
-            f"{name}: {own.get(name, 'not set')}, not {others.get(name, 'not set')}"
-            for name in sorted({*own, *others})
-            if own.get(name) != others.get(name)
-        ]
+        lines = []
+        for name in sorted({*own, *others}):
+            if own.get(name) != others.get(name):
+                between = "not" if name in own and name in others else "now"
+                lines.append(
+                    f"{name}: {own.get(name, 'not set')}, {between} {others.get(name, 'not set')}"
+                )
+        return lines
 
     def to_toml(self) -> str:
         """Return the settings of the run, including defaults, as TOML."""

@@ -9,6 +9,7 @@ from cascaderank.data.split import Rows
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.evaluation import (
     CatalogueReport,
+    Evaluator,
     Importance,
     Report,
     evaluate,
@@ -61,6 +62,34 @@ def evaluate_rows(
     )
     progress.stop()
     return report
+
+
+def try_metrics(settings: RunSettings, data: RunData) -> None:
+    """Compute the metrics of ``evaluation.metrics`` for two requests, so that errors occur early.
+
+    Args:
+        settings: settings of the run.
+        data: data of the run; labels are those of its first test requests, scores are made up.
+
+    Raises:
+        ConfigError: if a metric fails.
+    """
+    if not settings.evaluation.metrics:
+        return
+    batch = next(iter(data.loader(data.split.test[:2]).epoch(0)))
+    if batch.labels is None:
+        return
+    evaluator = Evaluator(
+        quotas=settings.quotas,
+        stage_names=tuple(settings.stages),
+        k=settings.ground_truth.top,
+        threshold=settings.ground_truth.threshold,
+        metrics=settings.evaluation.metrics,
+    )
+    scores = torch.arange(batch.mask.shape[-1], dtype=torch.float32)
+    evaluator.update(
+        scores.expand(len(settings.stages), *batch.mask.shape), batch.labels, mask=batch.mask
+    )
 
 
 def evaluate_run(

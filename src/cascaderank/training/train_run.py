@@ -20,7 +20,7 @@ from cascaderank.runs.log_defaults import resolved
 from cascaderank.runs.seeding import deterministic, pick_device
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.domain_checks import check_domains
-from cascaderank.training.evaluate_run import evaluate_rows
+from cascaderank.training.evaluate_run import evaluate_rows, try_metrics
 from cascaderank.training.length import batch_size_of
 from cascaderank.training.memory import PeakMemory
 from cascaderank.training.retrieval import ItemRetrieval
@@ -55,7 +55,7 @@ def train_run(
         DivergedError: if the loss is not finite.
         DataError: if the request log is missing or damaged, or does not fit these settings.
         SchemaError: if a stage uses a feature that the request log does not have.
-        ConfigError: if the cascade or the objective cannot be built.
+        ConfigError: if the cascade or the objective cannot be built, or a metric fails.
     """
     progress = progress or Silent()
     log = data.log if data else RequestLog.open(settings.data.path)
@@ -74,6 +74,7 @@ def train_run(
 
 def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progress) -> RunResult:
     started, device = time.monotonic(), pick_device(settings.train.device)
+    try_metrics(settings, data)
     memory = PeakMemory(device)
     write_atomically(run.schema, data.schema.model_dump_json(indent=1).encode())
     software = environment(seed=settings.train.seed, device=device)
@@ -82,7 +83,7 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
     with deterministic(settings.train.seed, device):
         cascade = build_cascade(settings, data.schema)
         if settings.train.start is not None and not run.checkpoint.exists():
-            warm_start(cascade, data.schema, load_run(settings.train.start))
+            warm_start(cascade, data.schema, load_run(settings.train.start), settings)
         check_domains(settings, data, cascade)
         retrieval.check(cascade)
         trainer = build_trainer(settings, cascade, data, retrieval, run, device, progress)

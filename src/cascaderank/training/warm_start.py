@@ -1,5 +1,7 @@
 """Warm start: initialise a cascade from the weights of a complete run."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -7,12 +9,19 @@ from cascaderank.cascade import Cascade
 from cascaderank.data.encoding.fitting import extend_schema
 from cascaderank.errors import ConfigError
 from cascaderank.runs.load import TrainedRun
-from cascaderank.schema import FittedSchema
+from cascaderank.schema import FittedSchema, abridged
+from cascaderank.settings.run import RunSettings
+from cascaderank.stages import STAGES
 from cascaderank.stages.cold import COLD
 from cascaderank.stages.fscd import FSCD
 
 
-def warm_start(cascade: Cascade, schema: FittedSchema, source: TrainedRun) -> None:
+def warm_start(
+    cascade: Cascade,
+    schema: FittedSchema,
+    source: TrainedRun,
+    settings: RunSettings | None = None,
+) -> None:
     """Initialise a cascade with the weights of a complete run.
 
     The vocabularies of ``schema`` may have more categories than those of the run, behind the same
@@ -27,6 +36,7 @@ def warm_start(cascade: Cascade, schema: FittedSchema, source: TrainedRun) -> No
         cascade: cascade to initialise.
         schema: fitted schema that encodes its requests.
         source: run that the weights are copied from.
+        settings: settings of the cascade, for the message about a stage that differs.
 
     Raises:
         ConfigError: if the schemas differ, the run does not have a stage, or a stage has other
@@ -54,10 +64,57 @@ def warm_start(cascade: Cascade, schema: FittedSchema, source: TrainedRun) -> No
         try:
             stage.load_state_dict(_with_new_rows(saved, stage))
         except RuntimeError:
+            differences = "; ".join(_differences(name, stage, source, schema, settings))
             raise ConfigError(
                 f"train.start: stage '{name}' of {path} has other parameters than that of this "
-                "run; start from a run whose stages have the same models and options"
+                f"run: {differences}; set the same model, options and features in both, or start "
+                "from another run"
             ) from None
+
+
+def _differences(
+    name: str,
+    stage: nn.Module,
+    source: TrainedRun,
+    schema: FittedSchema,
+    settings: RunSettings | None,
+) -> Iterator[str]:
+    """Yield the settings of a stage that differ from those of the saved one, or its parameters."""
+    lines = []
+    if settings is not None:
+        own, saved = settings.stages[name], source.settings.stages[name]
+        if own.model != saved.model:
+            lines.append(f"expected model {own.model}, found {saved.model}")
+        else:
+            known = STAGES.options(own.model)
+            for option in sorted({*own.options, *saved.options}):
+                default = known[option].default if option in known else None
+                there, here = (_plain(s.options.get(option, default)) for s in (saved, own))
+                if there != here:
+                    lines.append(f"expected {option} = {here}, found {there}")
+        there, here = (
+            {f.name for f in fitted.select(s.features)}
+            for fitted, s in ((source.schema, saved), (schema, own))
+        )
+        if there - here:
+            lines.append(f"it also uses {abridged(sorted(there - here))}")
+        if here - there:
+            lines.append(f"it does not use {abridged(sorted(here - there))}")
+    if lines:
+        yield from lines
+        return
+    before = {n: list(p.shape) for n, p in source.cascade.stages[name].state_dict().items()}
+    after = {n: list(p.shape) for n, p in stage.state_dict().items()}
+    for parameter in sorted({*before, *after}):
+        if before.get(parameter) != after.get(parameter):
+            there_, here_ = (s.get(parameter, "missing") for s in (before, after))
+            yield f"expected shape {here_} of {parameter}, found {there_}"
+            return
+
+
+def _plain(value: object) -> object:
+    """Return a list for a tuple: TOML has lists, defaults are tuples."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _with_new_rows(saved: nn.Module, stage: nn.Module) -> dict[str, Tensor]:
