@@ -53,6 +53,6 @@ def test_a_run_of_0_2_resumes_if_its_settings_have_the_same_meaning(explicit, tm
     written_by_version_0_2(settings, run.config)
     claim(run, settings)
     written_by_version_0_2(explicit(), run.config)
-    with pytest.raises(RunError, match=r"objective\.temperature: 50\.0, not not set"):
+    with pytest.raises(RunError, match=r"objective\.temperature: 50\.0, now not set"):
         claim(run, explicit())
     claim(run, explicit(objective={"name": "lcron", "temperature": 50.0}))

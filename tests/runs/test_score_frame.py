@@ -292,3 +292,24 @@ def test_features_with_the_names_of_results_are_refused(run, candidates, monkeyp
     monkeypatch.setattr("cascaderank.runs.score_frame.result_columns", lambda _: ["price", "rank"])
     with pytest.raises(SchemaError, match="features have the names of results: price, which"):
         run.score(candidates)
+
+
+def test_a_pandas_frame_that_cannot_be_read_is_refused_with_the_column(run):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"request_id": [1, 1], "user": ["a", 5], "video": [1, 2]})
+    with pytest.raises(DataError, match=r"column 'user': expected values of one type .* int, str"):
+        run.score(frame)
+    twice = pandas.concat([frame[["video"]], frame], axis=1)
+    with pytest.raises(DataError, match="several columns called video"):
+        run.rank(twice)
+
+
+def test_copies_in_final_lists_are_counted_if_items_have_an_identity(shop, tmp_path, candidates):
+    stages = {name: {**stage, "quota": 9} for name, stage in STAGES.items()}
+    run = load_run(untrained(tmp_path / "run", shop, stages))
+    plain = run.rank(candidates)
+    keyed = candidates.with_columns(item_key=pl.col("video"))
+    assert run.rank(keyed).height == plain.height
+    with pytest.warns(UserWarning, match="2 candidates of final lists repeat another .*'item_key'"):
+        copied = run.rank(pl.concat([keyed, keyed[:2]]))
+    assert copied.height == plain.height + 2

@@ -26,7 +26,7 @@ from cascaderank.runs.load import load_run
 from cascaderank.runs.new_files import new_file
 from cascaderank.runs.parts import part_of
 from cascaderank.runs.score_files import format_of, trec_lines
-from cascaderank.runs.score_run import VECTOR_FILES
+from cascaderank.runs.vector_files import VECTOR_FILES
 from cascaderank.schema import Schema
 from cascaderank.settings.run import read_settings
 from cascaderank.training.evaluate_run import evaluate_run
@@ -379,7 +379,7 @@ def test_dot_products_of_vectors_are_scores(shop, tmp_path, model):
     done = score(
         run, shop.path, to=tmp_path / "s.parquet", vectors=tmp_path / "v", part="all", item="video"
     )
-    assert sorted(p.name for p in (tmp_path / "v").iterdir()) == sorted(VECTOR_FILES)
+    assert sorted(p.name for p in (tmp_path / "v").iterdir()) == sorted(VECTOR_FILES["numpy"])
     items, requests = (np.load(tmp_path / "v" / f"{n}.npy") for n in ("items", "requests"))
     keys = pl.read_parquet(tmp_path / "v/item_keys.parquet")["item_key"].to_list()
     ids = pl.read_parquet(tmp_path / "v/request_ids.parquet")["request_id"].to_list()
@@ -390,6 +390,23 @@ def test_dot_products_of_vectors_are_scores(shop, tmp_path, model):
     for row in pl.read_parquet(tmp_path / "s.parquet").iter_rows(named=True):
         product = requests[ids.index(row["request_id"])] @ items[keys.index(row["item_key"])]
         assert product == pytest.approx(row["score/retrieval"], abs=1e-5)
+
+
+def test_vectors_in_parquet_are_those_in_numpy(shop_run, shop, tmp_path):
+    words = {"part": "all", "item": "video"}
+    score(shop_run, shop.path, vectors=tmp_path / "n", **words)
+    score(shop_run, shop.path, vectors=tmp_path / "p", vectors_kind="parquet", **words)
+    assert sorted(p.name for p in (tmp_path / "p").iterdir()) == sorted(VECTOR_FILES["parquet"])
+    for name, ids, key in (
+        ("items", "item_keys", "item_key"),
+        ("requests", "request_ids", "request_id"),
+    ):
+        frame = pl.read_parquet(tmp_path / "p" / f"{name}.parquet")
+        assert frame.schema["vector"] == pl.Array(pl.Float32, 4)
+        assert (frame["vector"].to_numpy() == np.load(tmp_path / "n" / f"{name}.npy")).all()
+        assert frame[key].equals(pl.read_parquet(tmp_path / "n" / f"{ids}.parquet")[key])
+    with pytest.raises(ConfigError, match="--vectors-format must be one of numpy, parquet"):
+        score(shop_run, shop.path, vectors=tmp_path / "q", vectors_kind="npz", **words)
 
 
 def test_vectors_are_of_all_items_of_the_item_table(shop_run, tmp_path):
@@ -421,7 +438,7 @@ def test_items_without_a_vector_of_their_own_are_an_error(shop, shop_run, tmp_pa
 
 def test_the_stage_of_vectors_has_vectors(shop, shop_run, tmp_path):
     words = {"vectors": tmp_path / "v", "item": "video"}
-    with pytest.raises(ConfigError, match="found retrieval among retrieval, ranking"):
+    with pytest.raises(ConfigError, match="stages with vectors: retrieval"):
         score(shop_run, shop.path, stage="ranking", **words)
     with pytest.raises(ConfigError, match=r"no stage called 'rankin' \(did you mean 'ranking'"):
         score(shop_run, shop.path, stage="rankin", **words)

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, emit_json, notify, user_errors
+from cascaderank.cli.shell import AsJson, Bars, PartOption, emit_json, notify, user_errors
+from cascaderank.errors import counted
 
 
 @user_errors
@@ -23,13 +24,7 @@ def score(
         Path | None,
         typer.Option(help="Folder for the item vectors and request vectors of a stage."),
     ] = None,
-    part: Annotated[
-        Literal["auto", "all", "train", "validation", "test"],
-        typer.Option(
-            help="Requests to score. auto: the test requests of the data set that the run was "
-            "trained on, or all requests of another data set."
-        ),
-    ] = "auto",
+    part: PartOption = "auto",
     kind: Annotated[
         Literal["parquet", "jsonl", "trec"] | None,
         typer.Option("--format", help="Format of --to. Default: by the suffix of the file."),
@@ -48,6 +43,13 @@ def score(
             "vectors."
         ),
     ] = None,
+    vectors_format: Annotated[
+        Literal["numpy", "parquet"],
+        typer.Option(
+            help="Format of --vectors: numpy, arrays with a file of ids each; or parquet, files "
+            "with an id and a list of numbers in each row."
+        ),
+    ] = "numpy",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist.")
     ] = False,
@@ -69,6 +71,7 @@ def score(
             kind=kind,
             item=item,
             stage=stage,
+            vectors_kind=vectors_format,
             overwrite=overwrite,
             progress=bars,
         )
@@ -80,13 +83,14 @@ def score(
     notify(f"item key: {done.item_key}")
     if done.repeated:
         notify(
-            f"left out: {done.repeated:,} candidates of final lists, because the request has a "
-            "better one with the same key, and TREC allows a document once"
+            f"left out: {counted(done.repeated, 'candidate')} of final lists, because the request "
+            "has a better one with the same key, and TREC allows a document once"
         )
     if to is not None:
-        typer.echo(f"{to}: {done.written:,} rows, {done.requests:,} requests")
+        sizes = f"{counted(done.written, 'row')}, {counted(done.requests, 'request')}"
+        typer.echo(f"{to}: {sizes}")
     if vectors is not None:
         typer.echo(
-            f"{vectors}: vectors of '{done.stage}', {done.items:,} items, {done.requests:,} "
-            f"requests, length {done.dim}"
+            f"{vectors}: vectors of '{done.stage}', {counted(done.items, 'item')}, "
+            f"{counted(done.requests, 'request')}, length {done.dim}"
         )

@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast, final
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from cascaderank.data.ragged import depth_of, flattened
@@ -14,6 +15,9 @@ from cascaderank.schema import Feature, FittedSchema, Kind, Role, abridged
 
 Frame = TypeVar("Frame")
 """A polars or pandas frame, or an Arrow table; functions return the type that they are given."""
+
+_UNREADABLE = (TypeError, ValueError, OverflowError, pa.ArrowException, pl.exceptions.PolarsError)
+"""Errors of polars and pyarrow for a frame that they cannot convert."""
 
 _POSITION = "__candidate__"
 _DIFFERS = "__differs__"
@@ -39,7 +43,8 @@ def as_polars(frame: Any) -> pl.DataFrame:
             a pandas frame (2.2 or later) or an Arrow table.
 
     Raises:
-        DataError: if it is none of these.
+        DataError: if it is none of these, column names are not distinct, or a column has values
+            of several types.
 
     Examples:
         >>> import pyarrow as pa
@@ -53,7 +58,31 @@ def as_polars(frame: Any) -> pl.DataFrame:
             "expected a polars frame, a pandas frame (2.2 or later) or an Arrow table; got "
             f"{type(frame).__module__}.{type(frame).__name__}; collect or convert it first"
         )
-    return pl.DataFrame(frame)
+    try:
+        return pl.DataFrame(frame)
+    except _UNREADABLE as error:
+        raise DataError(_unusable(frame, error)) from error
+
+
+def _unusable(frame: Any, error: Exception) -> str:
+    """Return a message on a frame that polars cannot read."""
+    names = [str(name) for name in getattr(frame, "columns", ())]
+    copies = sorted({name for name in names if names.count(name) > 1})
+    if copies:
+        return (
+            f"the frame has several columns called {abridged(copies)}; expected distinct names; "
+            "rename or drop columns"
+        )
+    for name in getattr(frame, "columns", ()):
+        try:
+            pl.DataFrame(frame[[name]])
+        except _UNREADABLE:
+            found = abridged(sorted({type(value).__name__ for value in frame[name]}))
+            return (
+                f"column '{name}': expected values of one type that Arrow has, found {found}; "
+                "convert the column, or drop it if no stage reads it"
+            )
+    return f"the frame cannot be read: {str(error).splitlines()[0]}; convert it to polars first"
 
 
 def like(frame: pl.DataFrame, given: Frame, *, same_rows: bool = False) -> Frame:

@@ -1,7 +1,6 @@
 """Vectors of a stage whose score is a dot product: one per item of a log, and one per request."""
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -37,13 +36,19 @@ def vector_stage(cascade: Cascade, name: str | None = None) -> str:
     if name in found:
         return str(name)
     names = cascade.stage_names
-    which = f"stage '{name}'" if name in names else f"no stage called '{name}'"
     if name is not None and name not in names:
-        raise ConfigError(f"{which}{did_you_mean(name, names)}; the stages are {', '.join(names)}")
+        raise ConfigError(
+            f"no stage called '{name}'{did_you_mean(name, names)}; the stages are "
+            f"{', '.join(names)}; with vectors: {', '.join(found) or 'none'}"
+        )
+    if found:
+        raise ConfigError(
+            f"stage '{name}' has no vectors: its score is no dot product of a request vector and "
+            f"an item vector; stages with vectors: {', '.join(found)}; choose one with --stage"
+        )
     raise ConfigError(
         "vectors need a stage whose score is a dot product of a request vector and an item "
-        f"vector, such as two_tower or matrix_factorisation; found {', '.join(found) or 'none'} "
-        f"among {', '.join(names)}"
+        f"vector, such as two_tower or matrix_factorisation; found none among {', '.join(names)}"
     )
 
 
@@ -110,37 +115,27 @@ def item_vectors(
     return np.concatenate(blocks)
 
 
-def write_request_vectors(
+def request_vectors(
     stage: VectorStage,
     loader: RequestLoader,
-    path: str | os.PathLike[str],
     device: torch.device,
     progress: Callable[[int], None] | None = None,
-) -> int:
-    """Write one vector per request of a loader as a NumPy file, ``[requests, dim]`` float32.
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the vectors of the requests of a loader, ``[batch, dim]`` each.
 
     Args:
         stage: stage in evaluation mode, on ``device``.
         loader: requests.
-        path: file to write.
         device: device of the stage.
         progress: callback, called with 1 after each batch.
 
-    Returns:
-        Length of the vectors.
+    Raises:
+        DataError: if there is no request.
     """
-    target: NDArray[np.float32] | None = None
-    done = 0
+    if not len(loader.rows):
+        raise DataError("expected at least one request; got none")
     for batch in loader.epoch(0):
         with torch.no_grad():
-            vectors = stage.request_vectors(batch.to(device)).float().cpu().numpy()
-        if target is None:  # mapped, so that it need not fit in memory
-            shape = (len(loader.rows), vectors.shape[1])
-            target = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        target[done : done + len(vectors)] = vectors
-        done += len(vectors)
+            yield stage.request_vectors(batch.to(device)).float().cpu().numpy()
         if progress is not None:
             progress(1)
-    if target is None:
-        raise DataError("expected at least one request; got none")
-    return int(target.shape[1])

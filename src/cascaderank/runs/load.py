@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from cascaderank.cascade import Cascade
 from cascaderank.data.encoding.encoder import Encoder
+from cascaderank.data.log.validation import ITEM_KEY
 from cascaderank.errors import CascadeRankError, RunError
 from cascaderank.runs.build import build_cascade, schema_of_stages
 from cascaderank.runs.folder import RunFolder
@@ -79,7 +80,9 @@ class TrainedRun:
             One row per candidate that no stage cut, best first inside each request, requests in
             the order of their first rows: the columns of the frame and those of :meth:`score`. If
             the frame has one row per request, lists with one value per candidate become values,
-            and ``request_id`` is the number of the row if the frame has none.
+            and ``request_id`` is the number of the row if the frame has none. A candidate that the
+            frame has twice in a request can be twice in its list; a warning counts such copies if
+            items have an identity: the column ``item_key``, or ``catalogue.item`` of the run.
 
         Raises:
             ConfigError: if ``top`` is not a positive integer.
@@ -88,7 +91,10 @@ class TrainedRun:
         """
         if top is not None:
             check_size(top, "top")
-        return like(self._scored(as_polars(frame)).final_lists(top), frame)
+        scored = self._scored(as_polars(frame))
+        identity = self.settings.catalogue.item if self.settings.catalogue else None
+        key = ITEM_KEY if ITEM_KEY in scored.frame.columns else identity
+        return like(scored.final_lists(top, key), frame)
 
     @cached_property
     def _encoder(self) -> Encoder:

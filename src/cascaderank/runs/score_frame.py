@@ -1,5 +1,6 @@
 """Score a frame of raw columns by the stages of a run."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
@@ -14,7 +15,7 @@ from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.encoder import Encoder
 from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.data.ragged import lengths_of, offsets_of
-from cascaderank.errors import SchemaError
+from cascaderank.errors import SchemaError, counted
 from cascaderank.runs.candidate_scores import joined, result_columns, scores_of
 from cascaderank.runs.frames import request_rows
 from cascaderank.schema import Role, Schema, abridged
@@ -33,11 +34,13 @@ class ScoredFrame:
     lists: tuple[str, ...]
     """Columns with a list of one value per candidate; empty with one row per candidate."""
 
-    def final_lists(self, top: int | None = None) -> pl.DataFrame:
+    def final_lists(self, top: int | None = None, key: str | None = None) -> pl.DataFrame:
         """Return one row per candidate that no stage cut, best first inside each request.
 
         Args:
             top: maximum length of a list; default: no maximum.
+            key: column that identifies items; if a list has an item more than once, a warning
+                states how many candidates are copies.
         """
         frame, owner = self.frame, "__owner__"
         if self.owners is None:
@@ -49,6 +52,16 @@ class ScoredFrame:
         else:
             frame = frame.with_columns(pl.Series(owner, self.owners))
         kept = frame.filter(pl.col("rank") <= (top or pl.col("rank")))
+        if key is not None and key in kept.columns:
+            copies = kept.height - kept.select(owner, key).n_unique()
+            if copies:
+                verb = "repeats" if copies == 1 else "repeat"
+                warnings.warn(
+                    f"{counted(copies, 'candidate')} of final lists {verb} another of the same "
+                    f"request by '{key}'; leave copies out of the frame if a list must have an "
+                    "item once",
+                    stacklevel=3,
+                )
         return kept.sort(owner, "rank").drop(owner)
 
 

@@ -21,19 +21,16 @@ from cascaderank.runs.item_keys import ItemKeys, item_keys
 from cascaderank.runs.item_vectors import (
     all_items,
     item_vectors,
+    request_vectors,
     vector_stage,
-    write_request_vectors,
 )
 from cascaderank.runs.load import TrainedRun, load_run
 from cascaderank.runs.new_files import check_free, new_file
 from cascaderank.runs.parts import Part, part_of
 from cascaderank.runs.score_files import Format, format_of, score_writer
 from cascaderank.runs.seeding import pick_device
+from cascaderank.runs.vector_files import VectorFormat, files_of, write_vectors
 from cascaderank.schema import Role
-
-VECTOR_FILES = ("items.npy", "item_keys.parquet", "requests.npy", "request_ids.parquet")
-"""Files of vectors: a NumPy array ``[n, dim]`` float32, and the ids of its rows, for items and for
-requests."""
 
 
 @final
@@ -73,6 +70,7 @@ def score_run(
     kind: str | None = None,
     item: str | None = None,
     stage: str | None = None,
+    vectors_kind: VectorFormat = "numpy",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ScoreSummary:
@@ -86,13 +84,14 @@ def score_run(
         folder: folder of the run.
         dataset: folder of a request log with the features that the stages read.
         to: file of scores; ``None`` for no such file.
-        vectors: folder of vectors: ``items.npy`` and ``item_keys.parquet`` for all items of the
-            data set, ``requests.npy`` and ``request_ids.parquet`` for the requests of the part;
-            ``None`` for no vectors.
+        vectors: folder of the vectors of all items of the data set and of the requests of the part,
+            in the files of :data:`~cascaderank.runs.vector_files.VECTOR_FILES`; ``None`` for no
+            vectors.
         part: requests to score, as in :func:`~cascaderank.training.evaluate_run.evaluate_run`.
         kind: ``"parquet"``, ``"jsonl"`` or ``"trec"``; by default the suffix of the file decides.
         item: feature that identifies items, see :func:`~cascaderank.runs.item_keys.item_keys`.
         stage: stage of the vectors; by default the first whose score is a dot product.
+        vectors_kind: format of the vectors, ``"numpy"`` or ``"parquet"``.
         overwrite: whether existing files are replaced.
         progress: receives the progress of the work.
 
@@ -108,7 +107,8 @@ def score_run(
     if to is not None:
         check_free([Path(to)], overwrite=overwrite)
     if vectors is not None:
-        check_free([Path(vectors) / name for name in VECTOR_FILES], overwrite=overwrite)
+        names = files_of(vectors_kind)
+        check_free([Path(vectors) / name for name in names], overwrite=overwrite)
     target = None if to is None else (Path(to), format_of(to, kind))
     run = load_run(folder)
     chosen = None if vectors is None else vector_stage(run.cascade, stage)
@@ -121,7 +121,8 @@ def score_run(
         (items, dim), (written, repeated) = (0, 0), (0, 0)
         # Vectors first: what is wrong with them is found before hours of scoring.
         if vectors is not None and chosen is not None:
-            items, dim = _write_vectors(run, data, rows, keys, chosen, Path(vectors), progress)
+            paths = [Path(vectors) / name for name in names]
+            items, dim = _write_vectors(run, data, rows, keys, chosen, paths, progress)
         if target is not None:
             written, repeated = _write_scores(run, data, rows, keys, *target, progress)
         lengths = data.encoded.offsets[rows + 1] - data.encoded.offsets[rows]
@@ -178,7 +179,7 @@ def _write_vectors(
     rows: Rows,
     keys: ItemKeys,
     name: str,
-    folder: Path,
+    paths: list[Path],
     progress: Progress,
 ) -> tuple[int, int]:
     """Write the vectors of a stage; return the number of items and the length of the vectors."""
@@ -187,14 +188,14 @@ def _write_vectors(
     schema = run.schema.only([f.name for f in chosen if f.role is Role.ITEM])
     items = all_items(keys, schema.names)
     device, loader = device_of(stage), data.loader(rows)
+    ids = (items["item_key"], data.encoded.request_ids.gather(rows).alias("request_id"))
     progress.start("vectors", loader.batches_per_epoch)
     with ExitStack() as files, evaluating(stage):
-        paths = [files.enter_context(new_file(folder / file)) for file in VECTOR_FILES]
-        with paths[0].open("wb") as file:
-            np.save(file, item_vectors(stage, items, schema, device))
-        items.select("item_key").write_parquet(paths[1])
-        dim = write_request_vectors(stage, loader, paths[2], device, progress.advance)
-        ids = pl.DataFrame({"request_id": data.encoded.request_ids.gather(rows)})
-        ids.write_parquet(paths[3])
+        # All files get their names together, at exit.
+        hidden = [files.enter_context(new_file(path)) for path in paths]
+        each = len(hidden) // 2  # files of items, then those of requests
+        dim = write_vectors(hidden[:each], ids[0], [item_vectors(stage, items, schema, device)])
+        blocks = request_vectors(stage, loader, device, progress.advance)
+        write_vectors(hidden[each:], ids[1], blocks)
     progress.stop()
     return items.height, dim
