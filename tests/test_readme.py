@@ -100,7 +100,7 @@ def test_commands_run_in_order_and_print_what_is_quoted(tmp_path):
     for command in own:
         done = cascaderank(*shlex.split(command)[1:], cwd=tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
-        assert done.stdout, command
+        assert done.stdout or " init " in command, command  # init writes a file
         if command in OUTPUTS:
             found = disagreements(OUTPUTS[command], RENEW.quoted(done.stdout))
             assert not found, f"{command}: run tools/renew_readme.py: {found}"

@@ -99,3 +99,9 @@ def test_the_package_has_the_recipes_where_they_are_looked_for():
     ]
     assert wheel["wheel"]["force-include"] == {"configs": "cascaderank/recipes"}
     assert Path(CONFIGS).is_dir()
+
+
+def test_ls_lists_and_prints_recipes():
+    assert json.loads(cascaderank("ls", "recipes", "--json").stdout) == {"recipes": recipes()}
+    shown = cascaderank("ls", "recipes", "funnel_two_stage").stdout
+    assert shown == recipe("funnel_two_stage")

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from cascaderank.cli.shell import Bars
+from cascaderank.cli.shell import Bars, notify_wrapped
 
 NOTE = "loss 0.4211  recall/retrieval 0.8  recall/pre_ranking 0.7  recall/ranking 0.6 [red]"
 
@@ -55,3 +55,12 @@ def test_without_a_terminal_nothing_is_drawn():
         bars.advance(10, NOTE)
         bars.stop("done")
     assert console.file.getvalue() == ""
+
+
+def test_long_messages_are_wrapped_and_indented(capsys):
+    notify_wrapped("Lower train.learning_rate, " * 9, "warning: ")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("warning: Lower train.learning_rate,")
+    assert all(line[:9] == " " * 9 and line[9] != " " for line in lines[1:])

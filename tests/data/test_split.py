@@ -120,7 +120,7 @@ def test_too_few_requests_days_or_folds_are_reported_with_the_settings_to_change
     with pytest.raises(DataError, match=r"2 requests are too few for 5 folds; lower split\.folds"):
         split_requests(log, FoldSplit())
     with pytest.raises(
-        DataError, match=r"requests of 2 days; 1 validation days and 1 test days leave"
+        DataError, match=r"requests of 2 days; 1 validation day and 1 test day leave"
     ):
         split_requests(log, DaySplit())
 

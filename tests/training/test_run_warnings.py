@@ -200,3 +200,30 @@ def test_a_stage_that_ignores_the_request_is_named(tmp_path, weight, count):
 def test_a_ground_truth_above_the_last_quota_is_reported(log):
     (found,) = warnings_of(settings_of(log([3.0, 2, 1, 1, 1, 0]), relevance={"top": 4}))
     assert found.startswith("relevance.top is 4 and the last quota 3, so the recall")
+
+
+@pytest.mark.parametrize(
+    ("levels", "feedback", "warned"),
+    [
+        ([0, 0, 1, 2], None, ""),
+        ([0, 1, 1, 2, 2, 2], None, "each level has more candidates than the one below it"),
+        ([0, 0, 1, 1], [0.0, 1.0, 0.0, 1.0], ""),
+        ([0, 0, 1, 1], [0.0, 1.0, 0.0, 0.0], "40 candidates of level 'l0' have. If l0, l1 is not"),
+    ],
+)
+def test_levels_in_reverse_order_are_pointed_out(tmp_path, levels, feedback, warned):
+    frame = {
+        "request_id": list(range(40)),
+        "x": [[float(i) for i in range(len(levels))]] * 40,
+        "label": [[1.0] + [0.0] * (len(levels) - 1)] * 40,
+        "level": [levels] * 40,
+        **({"feedback": [feedback] * 40} if feedback else {}),
+    }
+    names = [f"l{i}" for i in range(max(levels) + 1)]
+    with RequestLogWriter(tmp_path / "log", name="log", schema=SCHEMA, level_names=names) as writer:
+        writer.write(pl.DataFrame(frame))
+    settings = settings_of(tmp_path / "log")
+    with run_data(settings, folder=tmp_path) as data:
+        found = [w for w in data_warnings(settings, data) if "level_names" in w]
+    assert bool(found) == bool(warned)
+    assert all(warned in warning for warning in found)

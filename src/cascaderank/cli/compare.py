@@ -13,6 +13,7 @@ from cascaderank.cli.shell import (
     emit_json,
     notify,
     notify_defaults,
+    notify_wrapped,
     user_errors,
 )
 
@@ -93,7 +94,7 @@ def compare(
     else:
         emit(*comparison_tables(result))
     for warning in result.warnings:
-        notify(f"warning: {warning}")
+        notify_wrapped(warning, "warning: ")
     write_comparison(result, folder)
     files = "comparison.json, .md and .tex"
     try:

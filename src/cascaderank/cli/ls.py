@@ -6,6 +6,8 @@ import typer
 
 from cascaderank.cli.shell import AsJson, emit, emit_json, user_errors
 
+RECIPES = "recipes"
+
 
 @user_errors
 def ls(
@@ -13,7 +15,8 @@ def ls(
         str | None,
         typer.Argument(
             metavar="[KIND]",
-            help="losses, metrics, stages, objectives, operators or sources. Default: all kinds.",
+            help="losses, metrics, stages, objectives, operators, sources or recipes. Default: all "
+            "kinds of components.",
         ),
     ] = None,
     name: Annotated[str | None, typer.Argument(help="Component to describe.")] = None,
@@ -21,16 +24,27 @@ def ls(
 ) -> None:
     """List losses, metrics, stages, objectives, operators and sources, or describe one.
 
-    `cascaderank ls stages mlp` prints the documentation and the options of the stage `mlp`.
+    `cascaderank ls stages mlp` prints the documentation and the options of the stage `mlp`;
+    `cascaderank ls recipes` lists the configs that `cascaderank init --recipe` writes.
     """
     from cascaderank.components import SHELVES, components, documentation, options
     from cascaderank.errors import ConfigError, did_you_mean
     from cascaderank.reports.component_tables import component_table, documentation_text
+    from cascaderank.settings.recipes import recipe, recipes
 
+    if what == RECIPES:
+        if name is not None:
+            text = recipe(name)
+            emit_json({"name": name, "config": text}) if as_json else typer.echo(text, nl=False)
+        else:
+            listed = {RECIPES: recipes()}
+            emit_json(listed) if as_json else emit(component_table(RECIPES, listed[RECIPES]))
+        return
     if what is not None and what not in SHELVES:
+        kinds = [*SHELVES, RECIPES]
         raise ConfigError(
-            f"no kind of component called '{what}'{did_you_mean(what, SHELVES)}; "
-            f"there are {', '.join(SHELVES)}"
+            f"no kind of component called '{what}'{did_you_mean(what, kinds)}; "
+            f"there are {', '.join(kinds)}"
         )
 
     if what is not None and name is not None:

@@ -126,21 +126,26 @@ def source_options(source: str, changes: Sequence[str], file: Path | None = None
 
     known = [option for option in SOURCES.options(source) if option not in NOT_OPTIONS]
     options = {} if file is None else _read_options(file)
-    mistakes = [_unknown(source, name, known) for name in options if name not in known]
+    mistakes = []
+    changed: dict[str, object] = {}
     for change in changes:
         name, equals, text = change.partition("=")
         name = name.strip()
         if not equals or not name:
-            mistakes.append(f"--set takes name=value, such as {known[0]}=...; got '{change}'")
+            mistakes.append(f"expected name=value, such as {known[0]}=...; got '{change}'")
         elif name not in known:
             mistakes.append(_unknown(source, name, known))
         else:
-            options[name] = _value(source, name, text.strip())
-    given = {name: value for name, value in options.items() if name in known}
-    mistakes += SOURCES.option_mistakes(source, given)
-    if mistakes:
-        raise ConfigError((f"--options {file}: " if file else "") + "; ".join(mistakes))
-    return SOURCES.checked_options(source, options)
+            changed[name] = _value(source, name, text.strip())
+    mistakes += SOURCES.option_mistakes(source, changed)
+    of_file = [_unknown(source, name, known) for name in options if name not in known]
+    kept = {n: v for n, v in options.items() if n in known and n not in changed}
+    of_file += SOURCES.option_mistakes(source, kept)
+    parts = [f"--options {file}: {'; '.join(of_file)}"] if of_file else []
+    parts += [f"--set: {'; '.join(mistakes)}"] if mistakes else []
+    if parts:
+        raise ConfigError("; ".join(parts))
+    return SOURCES.checked_options(source, options | changed)
 
 
 def _unknown(source: str, name: str, known: Sequence[str]) -> str:

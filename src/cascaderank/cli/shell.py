@@ -3,6 +3,7 @@
 import functools
 import json
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec, Self, TypeVar, final
 
@@ -28,7 +29,7 @@ PartOption = Annotated[
     Literal["auto", "all", "train", "validation", "test"],
     typer.Option(
         "--part",
-        help="Requests to evaluate. auto: the test requests of the data set that the run was "
+        help="Requests to use. auto: the test requests of the data set that the run was "
         "trained on, or all requests of another data set.",
     ),
 ]
@@ -81,6 +82,28 @@ def notify(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def notify_wrapped(text: str, prefix: str = "") -> None:
+    """Print a message of one or more sentences on stderr, wrapped to the width of the terminal.
+
+    Args:
+        text: message, without line breaks.
+        prefix: word before it, such as ``"warning: "``; further lines are indented by its length.
+    """
+    from rich.console import Console
+
+    from cascaderank.reports.table_width import WIDTH
+
+    width = Console(stderr=True).width if sys.stderr.isatty() else WIDTH
+    lines = textwrap.wrap(
+        f"{prefix}{text}",
+        width,
+        subsequent_indent=" " * (len(prefix) or 2),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    notify("\n".join(lines))
+
+
 def notify_defaults(settings: "RunSettings") -> None:
     """Print what the settings of a run do not define and its request log does, on stderr.
 
@@ -91,7 +114,7 @@ def notify_defaults(settings: "RunSettings") -> None:
     from cascaderank.runs.log_defaults import notices
 
     for notice in notices(settings, RequestLog.open(settings.data.path)):
-        notify(notice)
+        notify_wrapped(notice)
 
 
 def emit_json(value: object) -> None:

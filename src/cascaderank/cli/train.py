@@ -13,6 +13,7 @@ from cascaderank.cli.shell import (
     emit_json,
     notify,
     notify_defaults,
+    notify_wrapped,
     user_errors,
 )
 
@@ -46,7 +47,7 @@ def train(
         return
     emit(*report_tables(result.test))
     for warning in result.warnings:
-        notify(f"warning: {warning}")
+        notify_wrapped(warning, "warning: ")
     if complete:
         notify(f"the run in {folder} was complete; to train again, choose another --run")
     else:

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from cascaderank.data.encoding.hashing import hashed, mix, seeded
 from cascaderank.data.log.request_log import RequestLog
-from cascaderank.errors import DataError
+from cascaderank.errors import DataError, counted
 from cascaderank.settings.base import Settings
 
 Rows = NDArray[np.int64]
@@ -224,15 +224,19 @@ def given_folds(log: RequestLog) -> int:
     )
 
 
+def _too_few(requests: int) -> str:
+    return f"{counted(requests, 'request')} {'is' if requests == 1 else 'are'} too few"
+
+
 def _by_request(log: RequestLog, settings: RequestSplit) -> Split:
     rank = _ranks(log, settings.seed)
     test = max(1, round(len(rank) * settings.test))
     validation = max(1, round(len(rank) * settings.validation))
     if test + validation >= len(rank):
         raise DataError(
-            f"{log.path}: {len(rank)} requests are too few for {validation} validation requests, "
-            f"{test} test requests and at least 1 training request; add requests, or lower "
-            "split.validation and split.test"
+            f"{log.path}: {_too_few(len(rank))} for {counted(validation, 'validation request')}, "
+            f"{counted(test, 'test request')} and at least 1 training request; add requests, or "
+            "lower split.validation and split.test"
         )
     part = np.where(rank < test, 2, np.where(rank < test + validation, 1, 0))
     return _split(part)
@@ -242,7 +246,7 @@ def _by_fold(log: RequestLog, settings: FoldSplit) -> Split:
     rank = _ranks(log, settings.seed)
     if len(rank) < settings.folds:
         raise DataError(
-            f"{log.path}: {len(rank)} requests are too few for {settings.folds} folds; "
+            f"{log.path}: {_too_few(len(rank))} for {settings.folds} folds; "
             "lower split.folds, or add requests"
         )
     # Index relative to the test fold: 0 is the test fold, 1 validation, the others training.
@@ -258,9 +262,10 @@ def _by_day(log: RequestLog, settings: DaySplit) -> Split:
     if len(used) <= held_out:
         skipped = f", of which the last {settings.skip_last} are skipped" * bool(settings.skip_last)
         raise DataError(
-            f"{log.path}: has requests of {len(days)} days{skipped}; "
-            f"{settings.validation_days} validation days and {settings.test_days} test days leave "
-            "no training days; lower split.validation_days, split.test_days or split.skip_last, or "
+            f"{log.path}: has requests of {counted(len(days), 'day')}{skipped}; "
+            f"{counted(settings.validation_days, 'validation day')} and "
+            f"{counted(settings.test_days, 'test day')} leave no training days; lower "
+            "split.validation_days, split.test_days or split.skip_last, or "
             'set split.by = "request"'
         )
     part_of = dict.fromkeys(used, 0)

@@ -14,6 +14,7 @@ from torch import Tensor
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.data.split import Rows
+from cascaderank.errors import counted
 from cascaderank.evaluation import Report
 from cascaderank.evaluation.feature_order import FeatureOrder
 from cascaderank.metrics.recall import recall_metric
@@ -34,6 +35,7 @@ _FEW_CHANGES = 0.05  # of lists
 _CHECKED_LISTS = 256  # whose scores are compared
 _CHECKED_REQUESTS = 1_000  # that single features are chosen and evaluated on, each
 _REQUESTS_AT_ONCE = 100_000  # whose labels are in memory
+_CANDIDATES_AT_ONCE = 10_000_000  # whose levels are counted
 
 
 def data_warnings(settings: RunSettings, data: RunData) -> tuple[str, ...]:
@@ -52,6 +54,7 @@ def data_warnings(settings: RunSettings, data: RunData) -> tuple[str, ...]:
         *_undecided(settings, data),
         *_small_ground_truth(settings, data),
         *_levels(settings, data),
+        *_order_of_levels(data),
     )
 
 
@@ -92,9 +95,9 @@ def _undecided(settings: RunSettings, data: RunData) -> Iterator[str]:
     short = int((lengths <= quota).sum())
     if 2 * short >= len(lengths) > 0:
         yield (
-            f"{short:,} of {len(lengths):,} test lists have at most {quota} candidates, the last "
-            "quota, so their recall is 1 for every cascade. Lower the quotas, or leave short lists "
-            "out when the data set is prepared."
+            f"{_of(short, len(lengths), 'test list')} at most {counted(quota, 'candidate')}, the "
+            "last quota, so their recall is 1 for every cascade. Lower the quotas, or leave short "
+            "lists out when the data set is prepared."
         )
 
 
@@ -113,7 +116,7 @@ def _small_ground_truth(settings: RunSettings, data: RunData) -> Iterator[str]:
     whole = int((lengths <= k).sum())
     if relevance.threshold is None and whole >= _MANY * len(lengths):
         yield (
-            f"{whole:,} of {len(lengths):,} training lists have at most {k} candidates, "
+            f"{_of(whole, len(lengths), 'training list')} at most {counted(k, 'candidate')}, "
             "relevance.top, so all of them are ground truth. Lower relevance.top."
         )
     if relevance.threshold is None:
@@ -123,11 +126,11 @@ def _small_ground_truth(settings: RunSettings, data: RunData) -> Iterator[str]:
     if settings.relevance.threshold is None and fewer:
         places = int(np.minimum(k, lengths).sum() - np.minimum(k, reach).sum())
         yield (
-            f"{fewer:,} of {len(lengths):,} training lists have fewer than {k} candidates with a "
-            f"label above 0; candidates with label 0 are not ground truth, which leaves "
-            f"{places:,} places empty. To define the ground truth by labels alone, replace "
-            "relevance.top by relevance.threshold; to fill the places with candidates of label 0, "
-            "set relevance.include_zero = true."
+            f"{_of(fewer, len(lengths), 'training list')} fewer than {counted(k, 'candidate')} "
+            "with a label above 0; candidates with label 0 are not ground truth, which leaves "
+            f"{counted(places, 'place')} empty. To define the ground truth by labels alone, "
+            "replace relevance.top by relevance.threshold; to fill the places with candidates of "
+            "label 0, set relevance.include_zero = true."
         )
     lowest = float(data.encoded.labels.min()) if data.encoded.labels is not None else 0.0
     if settings.relevance.threshold is None and lowest > 0:
@@ -135,8 +138,8 @@ def _small_ground_truth(settings: RunSettings, data: RunData) -> Iterator[str]:
         if included >= _MANY * len(lengths):
             yield (
                 f"candidates with the lowest label, {lowest:g}, are ground truth in "
-                f"{included:,} of {len(lengths):,} training lists. If that grade means not "
-                f"relevant, set relevance.threshold above {lowest:g}."
+                f"{included:,} of {counted(len(lengths), 'training list')}. If that grade means "
+                f"not relevant, set relevance.threshold above {lowest:g}."
             )
 
 
@@ -166,23 +169,54 @@ def _levels(settings: RunSettings, data: RunData) -> Iterator[str]:
         if 2 * undecided[t] >= lists:
             yield (
                 f"stage '{stage}' is trained on candidates of level {levels[t]} and higher; in "
-                f"{undecided[t]:,} of {lists:,} training lists these are all ground truth or none. "
-                "Set objective.entry_levels to lower levels."
+                f"{undecided[t]:,} of {counted(lists, 'training list')} these are all ground truth "
+                "or none. Set objective.entry_levels to lower levels."
             )
+
+
+def _order_of_levels(data: RunData) -> Iterator[str]:
+    """Warn of level names that seem to be in reverse order: the lowest must be first."""
+    levels, names = data.encoded.levels, data.log.manifest.level_names
+    if levels is None or len(names) < 2:
+        return
+    counts, responses = np.zeros((2, len(names)), dtype=np.int64)
+    for first in range(0, len(levels), _CANDIDATES_AT_ONCE):
+        part = levels[first : first + _CANDIDATES_AT_ONCE]
+        counts += np.bincount(part, minlength=len(names))
+        if data.encoded.feedback is not None:
+            positive = data.encoded.feedback[first : first + _CANDIDATES_AT_ONCE] > 0
+            responses += np.bincount(part[positive], minlength=len(names))
+    remedy = (
+        f"If {', '.join(names)} is not the order from the lowest to the highest level, prepare the "
+        "data set again with level_names in that order."
+    )
+    if responses.any() and not responses[-1]:
+        most = names[int(responses.argmax())]
+        yield (
+            f"no candidate of the highest level, '{names[-1]}', has feedback above 0, and "
+            f"{counted(int(responses.max()), 'candidate')} of level '{most}' "
+            f"{'has' if responses.max() == 1 else 'have'}. {remedy}"
+        )
+    elif len(names) > 2 and (np.diff(counts) > 0).all() and counts[-1] >= 2 * counts[0]:
+        yield (
+            f"each level has more candidates than the one below it, from {counts[0]:,} of level "
+            f"'{names[0]}' to {counts[-1]:,} of level '{names[-1]}', while a funnel has fewer. "
+            f"{remedy}"
+        )
 
 
 def _short_training(state: TrainState, length: TrainingLength, *, decays: bool) -> Iterator[str]:
     if state.step < _FEW_STEPS:
         yield (
-            f"training took {state.step} optimizer steps. Raise train.epochs or train.patience, or "
-            "lower train.batch_size."
+            f"training took {counted(state.step, 'optimizer step')}. Raise train.epochs or "
+            "train.patience, or lower train.batch_size."
         )
     ended = state.epoch >= length.epochs
     if ended and not decays and state.best_epoch == state.epoch - 1 and state.best >= 0:
-        yield (
-            f"the best of {state.epoch} epochs was the last, so more training may help. Raise "
-            "train.epochs or train.learning_rate."
-        )
+        which = f"the best of {state.epoch} epochs was the last"
+        if state.epoch == 1:
+            which = "the only epoch was the best"
+        yield f"{which}, so more training may help. Raise train.epochs or train.learning_rate."
 
 
 def _no_better_than_random(data: RunData, report: Report) -> Iterator[str]:
@@ -228,8 +262,8 @@ def _no_better_than_a_feature(
             yield (
                 f"stage '{name}' has recall {own[defined].mean():.3f}, and the order by "
                 f"'{best.feature}' alone, {sign}, {of_feature[defined].mean():.3f}, over "
-                f"{len(lost):,} test requests. Train longer, change train.learning_rate, or use a "
-                "simpler model."
+                f"{counted(len(lost), 'test request')}. Train longer, change train.learning_rate, "
+                "or use a simpler model."
             )
 
 
@@ -270,9 +304,9 @@ def _constant_scores(data: RunData, cascade: Cascade) -> Iterator[str]:
     for t, name in enumerate(cascade.stage_names):
         if lists and 2 * constant[t] >= lists:
             yield (
-                f"stage '{name}' gives all candidates the same score in {constant[t]} of {lists} "
-                "test lists. Give it features that differ between candidates, or lower "
-                "train.learning_rate."
+                f"stage '{name}' gives all candidates the same score in {constant[t]} of "
+                f"{counted(lists, 'test list')}. Give it features that differ between candidates, "
+                "or lower train.learning_rate."
             )
 
 
@@ -296,8 +330,9 @@ def _independent_of_the_request(
         if lists and roles > {Role.ITEM} and changed[t] < _FEW_CHANGES * lists:
             yield (
                 f"stage '{name}' hardly uses the features of the request: with those of another "
-                f"request, it keeps other candidates in {changed[t]} of {lists} test lists. Set "
-                "fewer hidden layers, or lower train.learning_rate."
+                f"request, it keeps other candidates in {changed[t]} of "
+                f"{counted(lists, 'test list')}. Set fewer hidden layers, or lower "
+                "train.learning_rate."
             )
 
 
@@ -321,6 +356,11 @@ def _exchanged(batch: RequestBatch) -> RequestBatch:
         history=rolled(batch.history),
         history_mask=rolled(batch.history_mask),
     )
+
+
+def _of(count: int, lists: int, noun: str) -> str:
+    """Return ``"2 of 5 test lists have"`` for the start of a sentence."""
+    return f"{count:,} of {counted(lists, noun)} {'has' if lists == 1 else 'have'}"
 
 
 def _lengths(data: RunData, rows: Rows) -> NDArray[np.int64]:

@@ -163,7 +163,8 @@ def _lines(
         "#   cascaderank prepare long --from FILES --to FOLDER --options THIS_FILE",
         f"# {counts['rows']:,} rows in {counts['files']:,} files. Figures are those of a sample of "
         f"{counts['sample_rows']:,} rows",
-        f"# with {counts['sample_requests']:,} requests of {shortest:,} to {longest:,} rows.",
+        f"# with {counts['sample_requests']:,} requests of {shortest:,} to {longest:,} rows"
+        + (", of those that were read." if counts["sample_rows"] < counts["rows"] else "."),
         "# Remove features that are known only after the ranking, such as clicks or watch time.",
         "",
     ]
