@@ -109,8 +109,13 @@ def test_options_follow_from_the_columns_and_open_decisions_are_comments(files):
     assert "1 of 5 rows" in lines['repeated = "error"']
     price = next(line for line in lines.values() if 'name = "price"' in line)
     assert price.endswith("# Float64, 40.0% null, 3 distinct: 0.5, 2.5, 3.5")
-    assert "5 rows in 1 files" in proposal.toml
-    assert "2 requests of 2 to 3 rows" in proposal.toml
+    assert "5 rows in 1 file." in proposal.toml
+    assert "2 requests of 2 to 3 rows.\n" in proposal.toml
+
+
+def test_lists_of_a_part_of_the_rows_are_those_of_the_sample(files, monkeypatch):
+    monkeypatch.setattr("cascaderank.data.sources._long.proposal._SAMPLE_ROWS", 4)
+    assert "rows in the sample.\n" in PROPOSE(files, **ROLES).toml
 
 
 def test_the_edited_file_prepares_the_log_and_nothing_else_is_written(files, tmp_path):

@@ -14,6 +14,7 @@ from cascaderank.data.sources._long.column_facts import TIMES, ColumnFacts, colu
 from cascaderank.data.sources._long.layout import Layout, opened_table
 from cascaderank.data.sources._long.schema_inference import FeatureOptions, schema_of_options
 from cascaderank.data.sources._shared.timestamps import check_time_zone
+from cascaderank.errors import counted
 from cascaderank.schema import Feature, Kind
 
 _SAMPLE_ROWS = 100_000
@@ -161,10 +162,10 @@ def _lines(
     lines = [
         "# Options of `cascaderank prepare long`, inferred from the files. Edit them, and run",
         "#   cascaderank prepare long --from FILES --to FOLDER --options THIS_FILE",
-        f"# {counts['rows']:,} rows in {counts['files']:,} files. Figures are those of a sample of "
-        f"{counts['sample_rows']:,} rows",
+        f"# {counts['rows']:,} rows in {counted(counts['files'], 'file')}. Figures are those of "
+        f"a sample of {counts['sample_rows']:,} rows",
         f"# with {counts['sample_requests']:,} requests of {shortest:,} to {longest:,} rows"
-        + (", of those that were read." if counts["sample_rows"] < counts["rows"] else "."),
+        + (" in the sample." if counts["sample_rows"] < counts["rows"] else "."),
         "# Remove features that are known only after the ranking, such as clicks or watch time.",
         "",
     ]
