@@ -48,7 +48,7 @@ class RequestBatch:
     """``[batch]`` int64, row of each request in its data set."""
     weights: Tensor | None = None
     """``[batch, list]`` float32, weight of each candidate in training, at least 0; ``None`` if all
-    are 1. Read by :meth:`cascaderank.objectives.CascadeInputs.of_batch` only."""
+    are 1; see :meth:`cascaderank.objectives.CascadeInputs.weighted`."""
 
     def __post_init__(self) -> None:
         mask: object = self.mask

@@ -19,7 +19,7 @@ from cascaderank.evaluation.feature_order import FeatureOrder
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.objectives import OBJECTIVES
 from cascaderank.runs.build import entry_levels_of
-from cascaderank.runs.data import RunData
+from cascaderank.runs.data import RunData, trained_requests
 from cascaderank.schema import Kind, Role
 from cascaderank.selection import relevance_of, top
 from cascaderank.settings.run import RunSettings
@@ -52,6 +52,7 @@ def data_warnings(settings: RunSettings, data: RunData) -> tuple[str, ...]:
         *_undecided(settings, data),
         *_small_ground_truth(settings, data),
         *_levels(settings, data),
+        *_untrained(data),
     )
 
 
@@ -168,6 +169,19 @@ def _levels(settings: RunSettings, data: RunData) -> Iterator[str]:
                 f"{undecided[t]:,} of {lists:,} training lists these are all ground truth or none. "
                 "Set objective.entry_levels to lower levels."
             )
+
+
+def _untrained(data: RunData) -> Iterator[str]:
+    rows, weights = data.split.train, data.encoded.weights
+    if weights is not None:
+        rows = rows[weights[rows] > 0]
+    untrained = len(rows) - int(trained_requests(data.encoded)[rows].sum())
+    if untrained >= _MANY * len(rows):
+        yield (
+            f"all candidates of {untrained:,} of {len(rows):,} training lists have weight 0, so "
+            "these lists take time and are not trained on. Correct candidate_weight, or set "
+            "request_weight to 0 for them."
+        )
 
 
 def _short_training(state: TrainState, length: TrainingLength, *, decays: bool) -> Iterator[str]:

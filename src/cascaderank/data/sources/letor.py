@@ -33,6 +33,10 @@ from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Kind, Role, Schema, Transform
 
 _INIT = "init"
+_NOTES = {
+    CANDIDATE_WEIGHT: "lines_with_candidate_weight",
+    REQUEST_WEIGHT: "queries_with_request_weight",
+}
 _REQUESTS_PER_PART = 2000  # MSLR-WEB30K: 120 candidates with 136 features per request
 
 
@@ -192,7 +196,10 @@ def letor_source(
             "document_ids": f"not kept: {scan.without_ids}" if scan.without_ids else "kept",
             "missing_values": missing_values,
             **asdict(counts),
-            **{f"{w}s": sum(of.count for of in scan.weights if w in of.columns) for w in weighted},
+            **{
+                _NOTES[name]: sum(of.count for of in scan.weights if name in of.columns)
+                for name in weighted
+            },
         }
 
 

@@ -142,6 +142,8 @@ def _check_constant(rows: pl.DataFrame, columns: Sequence[str], layout: Layout) 
         remedy = "put the column in item_features if it describes the candidates"
         if name == "timestamp":
             remedy = "set several_times=earliest, or timestamp to another column"
+        elif name == REQUEST_WEIGHT:
+            remedy = "set candidate_weight to the column if it has weights of candidates"
         raise DataError(
             f"column '{column_of.get(name, name)}': expected one value per request, found "
             f"{' and '.join(str(v) for v in values[:2].to_list())} in request {request!r}, and "
