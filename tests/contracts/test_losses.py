@@ -231,7 +231,9 @@ def test_the_result_has_the_dtype_of_the_scores(loss, cascade, dtype):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "rtol"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)], ids=str
+    ("dtype", "rtol"),
+    [(torch.float32, 1e-4), (torch.float16, 2e-2), (torch.bfloat16, 2e-2)],
+    ids=str,
 )
 def test_narrow_floats_agree_with_float64(loss, cascade, dtype, rtol):
     scores, labels, mask = cascade
@@ -240,6 +242,16 @@ def test_narrow_floats_agree_with_float64(loss, cascade, dtype, rtol):
     torch.testing.assert_close(got[0].double(), expected[0], rtol=rtol, atol=rtol)
     scale = expected[1].abs().max()
     torch.testing.assert_close(got[1].double() / scale, expected[1] / scale, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_short_lists_in_half_precision_have_a_finite_value_and_gradient(loss, cascade, length):
+    scores, labels, mask = (x[..., :length] for x in cascade)
+    for real in (mask, None):
+        value, gradient = loss.with_gradient(scores.half(), labels.half(), mask=real)
+        assert value.dtype is torch.float16
+        assert value.isfinite()
+        assert gradient.isfinite().all()
 
 
 def test_labels_may_be_integers(loss, cascade):

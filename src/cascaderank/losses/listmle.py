@@ -54,7 +54,7 @@ def listmle_loss(
         return reduce_lists(scores.sum(-1), reduction)
     ranked = labels.detach().to(torch.promote_types(labels.dtype, torch.float32))
     ranked, order = ranked.masked_fill(~mask, -torch.inf).sort(dim=-1, descending=True, stable=True)
-    filled = at_least_float32(scores.masked_fill(~mask, _FAR_BELOW)).clamp(min=_FAR_BELOW)
+    filled = at_least_float32(scores).masked_fill(~mask, _FAR_BELOW).clamp(min=_FAR_BELOW)
     logits, real = filled.gather(-1, order), mask.gather(-1, order)
     log_sums = logits.flip(-1).logcumsumexp(-1).flip(-1)  # over this candidate and all after it
     starts = torch.ones_like(real)
