@@ -93,6 +93,14 @@ def test_weights_multiply_the_gradient_of_each_candidate_and_nothing_else(case):
     same(case.with_gradient(weights=junk), (plain, gradient * weights))
 
 
+def test_a_nan_label_makes_the_objective_nan_if_it_reads_labels(case):
+    labels = case.labels.clone()
+    labels[0, 0] = torch.nan
+    changed = torch.where(case.mask, 1 - case.labels, case.labels)
+    reads_labels = not torch.equal(case(labels=changed).total, case().total)
+    assert bool(case(labels=labels).total.isnan()) == reads_labels
+
+
 def test_order_of_candidates_has_no_effect(case):
     order = torch.randperm(case.mask.shape[-1], generator=torch.Generator().manual_seed(0))
     total, gradient = case.with_gradient()
