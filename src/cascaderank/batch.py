@@ -46,6 +46,9 @@ class RequestBatch:
     candidate; ``None`` if no candidates are sampled."""
     rows: Tensor | None = None
     """``[batch]`` int64, row of each request in its data set."""
+    weights: Tensor | None = None
+    """``[batch, list]`` float32, weight of each candidate in training, at least 0; ``None`` if all
+    are 1; see :meth:`cascaderank.objectives.CascadeInputs.weighted`."""
 
     def __post_init__(self) -> None:
         mask: object = self.mask

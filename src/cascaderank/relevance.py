@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.sorting.order import sort_ascending
-from cascaderank.tensors import check_mask, is_whole
+from cascaderank.tensors import check_mask, exact_labels, is_whole, undefined_lists
 
 Gain = Literal["exponential", "linear"]
 
@@ -53,6 +53,7 @@ def ground_truth(
 
     Returns:
         ``[..., list]`` of the labels' dtype (float32 for integers), in [0, 1]; 0 under the mask.
+        All real candidates of a list with a NaN label are NaN: its ground truth is undefined.
 
     Raises:
         ConfigError: if neither ``k`` nor ``threshold`` is given.
@@ -68,25 +69,33 @@ def ground_truth(
     Source: this project.
     """
     check_ground_truth(k, threshold)
-    labels = labels if labels.is_floating_point() else labels.float()
-    mask = check_mask(labels, mask)
+    mask = check_mask(labels if labels.is_floating_point() else labels.float(), mask)
+    dtype = labels.dtype if labels.is_floating_point() else torch.float32
+    labels = exact_labels(labels.detach())
+    undefined = undefined_lists(labels, mask)
+    if undefined is not None:
+        undefined = undefined[..., None] & mask
     if threshold is not None:
         mask = mask & (labels >= threshold)
         if k is None:
-            return mask.to(labels.dtype)
+            return _undefined_to_nan(mask.to(dtype), undefined)
     if labels.shape[-1] == 0:
-        return torch.zeros_like(labels)
+        return labels.to(dtype)
     whole, size = is_whole(mask), min(k or 1, labels.shape[-1])
-    labels = labels.detach() if whole else labels.detach().masked_fill(~mask, -torch.inf)
+    labels = labels if whole else labels.masked_fill(~mask, -torch.inf)
     rising = sort_ascending(labels)
     last = rising[..., -size:][..., :1]  # the k-th best label
     if whole and is_whole(last > rising[..., -size - 1 : -size]):  # no ties at the cut-off
-        return (labels >= last).to(labels.dtype)
+        return _undefined_to_nan((labels >= last).to(dtype), undefined)
     # A list with fewer than k real candidates has -inf here, and every real one is above it.
     better, tied = (labels > last) & mask, (labels == last) & mask
     left = (k or 1) - better.sum(-1, keepdim=True)
-    share = left.to(labels.dtype) / tied.sum(-1, keepdim=True).clamp(min=1)
-    return better.to(labels.dtype) + tied * share.clamp(max=1.0)
+    share = left.to(dtype) / tied.sum(-1, keepdim=True).clamp(min=1)
+    return _undefined_to_nan(better.to(dtype) + tied * share.clamp(max=1.0), undefined)
+
+
+def _undefined_to_nan(relevance: Tensor, undefined: Tensor | None) -> Tensor:
+    return relevance if undefined is None else relevance.masked_fill(undefined, torch.nan)
 
 
 def relative_gains(labels: Tensor, gain: Gain, mask: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ RESERVED = (
     "position",
     "label",
     "feedback",
+    "candidate_weight",
     "item_key",
 )
 """Columns of a request log that are not features."""

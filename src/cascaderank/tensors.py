@@ -16,6 +16,9 @@ from cascaderank.errors import ConfigError, ShapeError, did_you_mean
 
 Reduction = Literal["mean", "sum", "none"]
 
+_WIDE_INTEGERS = (torch.int32, torch.int64, torch.uint32, torch.uint64)
+"""Integers that float32 does not represent exactly."""
+
 
 def check_lists(scores: Tensor, labels: Tensor, mask: Tensor | None) -> Tensor:
     """Check lists of candidates and return their mask.
@@ -70,6 +73,55 @@ def is_whole(mask: Tensor) -> bool:
     if mask.numel() and not any(mask.stride()):  # one element, expanded
         return bool(mask[(0,) * mask.dim()])
     return bool(mask.numpy().all())  # faster in numpy
+
+
+def undefined_lists(labels: Tensor, mask: Tensor) -> Tensor | None:
+    """Return which lists have a NaN label, ``[...]`` bool; ``None`` if certainly none has.
+
+    The rule of all losses and metrics: the result of such a list is NaN, since its order, its
+    ground truth and its gains are undefined. What lies under the mask has no effect.
+
+    Args:
+        labels: ``[..., list]``.
+        mask: ``[..., list]`` bool.
+
+    Examples:
+        >>> labels, mask = torch.tensor([[1.0, torch.nan]] * 2), torch.tensor([[True, False]] * 2)
+        >>> undefined_lists(labels, torch.ones_like(mask)).tolist()
+        [True, True]
+        >>> undefined_lists(labels, mask).tolist()
+        [False, False]
+    """
+    if not labels.is_floating_point():
+        return None
+    if labels.device.type == "cpu" and not (labels.numel() and bool(labels.amin().isnan())):
+        return None  # one pass: the minimum of a tensor with a NaN is NaN
+    return (labels.isnan() & mask).any(-1)
+
+
+def undefined_to_nan(values: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """Return the values of lists, ``[...]``, with NaN for each list that has a NaN label.
+
+    See :func:`undefined_lists`. Functions that multiply labels do not need it; those that only
+    compare labels do, because every comparison with NaN is false.
+    """
+    undefined = undefined_lists(labels, mask)
+    return values if undefined is None else values.masked_fill(undefined, torch.nan)
+
+
+def exact_labels(labels: Tensor) -> Tensor:
+    """Return labels as floating point numbers that compare exactly as the labels do.
+
+    Floating point labels are unchanged. Integers of 32 and 64 bits become float64, because float32
+    has the same value for 2^24 and 2^24 + 1; beyond 2^53 float64 rounds them, too.
+
+    Examples:
+        >>> exact_labels(torch.tensor([2**24, 2**24 + 1])).diff()
+        tensor([1.], dtype=torch.float64)
+    """
+    if labels.is_floating_point():
+        return labels
+    return labels.double() if labels.dtype in _WIDE_INTEGERS else labels.float()
 
 
 def count_real(mask: Tensor) -> Tensor:

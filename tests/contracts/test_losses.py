@@ -90,6 +90,7 @@ class Loss:
 
     def __init__(self, name):
         options = LOSSES.options(name)
+        self.name = name
         self.of_cascade = "quotas" in options
         given = {o: v for o, v in OPTIONS.items() if o in options}
         needed = [o for o, p in options.items() if p.default is p.empty and o not in given]
@@ -131,6 +132,25 @@ def test_padding_has_no_effect(loss, cascade, junk, dtype):
     assert clean[0].isfinite().all()
     assert (dirty[1][:, ~mask] == 0).all()
     assert clean[1][0][mask].any(), "vacuous: no gradient at all"
+
+
+@pytest.mark.parametrize("at", [0, 1, -1], ids=["best", "worst", "last"])
+@pytest.mark.parametrize("truth", [{}, {"k": None, "threshold": 0.6}], ids=["top", "threshold"])
+def test_a_nan_label_makes_the_loss_of_its_list_nan(loss, cascade, at, truth):
+    """It has no effect on the losses and the gradients of other lists, nor under the mask."""
+    scores, labels, mask = cascade
+    options = {o: v for o, v in truth.items() if "threshold" in LOSSES.options(loss.name)}
+    value, gradient = loss.with_gradient(scores, labels, mask=mask, reduction="none", **options)
+    mask = mask.clone()
+    mask[0, at], labels[:2, at] = True, nan  # real in the first list; the last of the second is not
+    if at != -1:
+        labels[1] = cascade[1][2]
+    got, back = loss.with_gradient(scores, labels, mask=mask, reduction="none", **options)
+    assert got[0].isnan()
+    others = slice(2, None) if at != -1 else slice(1, None)
+    assert value[others].isfinite().all()
+    same(got[others], value[others])
+    same(back[:, others], gradient[:, others])
 
 
 def test_a_padded_list_equals_the_list_without_padding(loss, cascade):
@@ -231,7 +251,9 @@ def test_the_result_has_the_dtype_of_the_scores(loss, cascade, dtype):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "rtol"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)], ids=str
+    ("dtype", "rtol"),
+    [(torch.float32, 1e-4), (torch.float16, 2e-2), (torch.bfloat16, 2e-2)],
+    ids=str,
 )
 def test_narrow_floats_agree_with_float64(loss, cascade, dtype, rtol):
     scores, labels, mask = cascade
@@ -240,6 +262,35 @@ def test_narrow_floats_agree_with_float64(loss, cascade, dtype, rtol):
     torch.testing.assert_close(got[0].double(), expected[0], rtol=rtol, atol=rtol)
     scale = expected[1].abs().max()
     torch.testing.assert_close(got[1].double() / scale, expected[1] / scale, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_short_lists_in_half_precision_have_a_finite_value_and_gradient(loss, cascade, length):
+    scores, labels, mask = (x[..., :length] for x in cascade)
+    for real in (mask, None):
+        value, gradient = loss.with_gradient(scores.half(), labels.half(), mask=real)
+        assert value.dtype is torch.float16
+        assert value.isfinite()
+        assert gradient.isfinite().all()
+
+
+def test_integer_labels_that_float32_cannot_hold_are_compared_exactly(loss, cascade):
+    scores, labels, mask = cascade
+    if loss.name in {"bce", "pointwise_softmax"}:
+        pytest.skip("labels are probabilities, or classes that start at 0")
+    ranks, high = (4 * labels).long(), 2**24 + 1
+    names = LOSSES.options(loss.name)
+    options = [({}, {})]
+    if "threshold" in names:
+        options.append(({"k": None, "threshold": 2}, {"k": None, "threshold": high + 2}))
+    if "gain" in names:  # gains depend on the origin of labels; their order is that of the ranks
+        assert loss(scores.float(), ranks + high, mask=mask) > 0
+        return
+    for low, shifted in options:
+        want = loss(scores, ranks, mask=mask, **low)
+        torch.testing.assert_close(loss(scores, ranks + high, mask=mask, **shifted), want)
+        narrow = loss(scores.float(), (ranks + high).int(), mask=mask, **shifted)
+        torch.testing.assert_close(narrow.double(), want, rtol=1e-4, atol=1e-5)
 
 
 def test_labels_may_be_integers(loss, cascade):

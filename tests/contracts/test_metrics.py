@@ -72,6 +72,34 @@ def test_padding_has_no_effect(metric, cascade, junk):
     same(dirty, metric(scores, labels, mask=mask))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("truth", [{}, {"k": None, "threshold": 3.0}], ids=["top", "threshold"])
+def test_a_nan_label_makes_its_list_undefined(metric, cascade, dtype, truth):
+    """It has no effect on other lists, nor under the mask."""
+    scores, labels, mask = cascade
+    options = {o: v for o, v in truth.items() if "threshold" in METRICS.options(metric.name)}
+    want = metric(scores, labels.to(dtype), mask=mask, **options)
+    labels[1, 17:] = torch.nan  # padding
+    for at in range(LENGTH):
+        damaged = labels.clone()
+        damaged[0, at] = torch.nan
+        got = metric(scores, damaged.to(dtype), mask=mask, **options)
+        assert got[0].isnan()
+        same(got[1:], want[1:])
+
+
+def test_integer_labels_that_float32_cannot_hold_are_compared_exactly(metric, cascade):
+    scores, labels, mask = cascade
+    if "gain" in METRICS.options(metric.name):
+        pytest.skip("gains depend on the origin of the labels")
+    high, options = 2**24 + 1, [({}, {})]
+    if "threshold" in METRICS.options(metric.name):
+        options.append(({"k": None, "threshold": 3}, {"k": None, "threshold": high + 3}))
+    for low, shifted in options:
+        want = metric(scores, labels.long(), mask=mask, **low)
+        same(metric(scores, labels.long() + high, mask=mask, **shifted), want)
+
+
 def test_a_padded_list_equals_the_unpadded_list_bit_for_bit(metric, cascade):
     scores, labels, mask = cascade
     whole = metric(scores, labels, mask=mask)

@@ -83,6 +83,24 @@ def test_padding_has_no_effect(case, junk):
     assert (dirty[1][:, padding] == 0).all()
 
 
+def test_weights_multiply_the_gradient_of_each_candidate_and_nothing_else(case):
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.rand(case.labels.shape, generator=generator, dtype=torch.float64) * 3
+    weights[:, ::4] = 0
+    plain, gradient = case.with_gradient()
+    assert gradient.count_nonzero()
+    junk = weights.masked_fill(~case.mask, torch.nan)
+    same(case.with_gradient(weights=junk), (plain, gradient * weights))
+
+
+def test_a_nan_label_makes_the_objective_nan_if_it_reads_labels(case):
+    labels = case.labels.clone()
+    labels[0, 0] = torch.nan
+    changed = torch.where(case.mask, 1 - case.labels, case.labels)
+    reads_labels = not torch.equal(case(labels=changed).total, case().total)
+    assert bool(case(labels=labels).total.isnan()) == reads_labels
+
+
 def test_order_of_candidates_has_no_effect(case):
     order = torch.randperm(case.mask.shape[-1], generator=torch.Generator().manual_seed(0))
     total, gradient = case.with_gradient()

@@ -86,6 +86,24 @@ def same(got, expected):
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("length", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_short_lists_have_a_result_and_a_gradient(operator, dtype, length):
+    scores = torch.linspace(1.0, 0.0, length, dtype=dtype).expand(2, length)
+    scores = scores.clone().requires_grad_()
+    kept = top_k_probability(scores, 1, operator=operator)
+    results = [kept, *log_top_k_probability(scores, 1, operator=operator)]
+    if operator in RANKED:
+        results.append(permutation(scores, operator=operator))
+    for result in results:
+        (gradient,) = torch.autograd.grad(
+            result[result.isfinite()].sum(), scores, retain_graph=True
+        )
+        assert gradient.isfinite().all()
+    if length == 1:
+        assert kept.tolist() == [[1.0], [1.0]]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("junk", JUNK)
 def test_padding_has_no_effect_on_the_top_k(operator, lists, upstream, junk, dtype):

@@ -130,6 +130,7 @@ BAD_VALUES = {
     "item_features": ("nothing",),
     "feedback": "nothing",
     "request_weight": "nothing",
+    "candidate_weight": "nothing",
     "item_key": "nothing",
     "label": "nothing",
     "level": "nothing",

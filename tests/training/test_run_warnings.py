@@ -12,16 +12,16 @@ from cascaderank.cascade import Cascade
 from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.errors import DataError
 from cascaderank.experiments.compare import compare
-from cascaderank.runs.data import run_data
+from cascaderank.runs.data import RunData, run_data
 from cascaderank.schema import Schema
 from cascaderank.settings.run import check_settings
 from cascaderank.training.checkpoint import TrainState
 from cascaderank.training.length import TrainingLength
 from cascaderank.training.run_result import read_result
 from cascaderank.training.run_warnings import (
-    _independent_of_the_request,
     _no_better_than_a_feature,
     _short_training,
+    _uninformative_scores,
     data_warnings,
 )
 from cascaderank.training.train_run import train_run
@@ -144,6 +144,18 @@ def test_a_stage_that_is_worse_than_a_feature_is_named(log, tmp_path):
             assert all(name in text for name, text in zip(names, found, strict=True))
 
 
+def test_requests_are_read_once_for_all_stages(log, tmp_path, monkeypatch):
+    path, read, loader = log([0.0, 1.0, 1.0, 0.0, 0.0]), [], RunData.loader
+    settings = settings_of(path, train__epochs=1, stages__second={"model": "linear", "quota": 2})
+    report = train_run(settings, tmp_path / "run").test
+    monkeypatch.setattr(
+        RunData, "loader", lambda self, rows: read.append(len(rows)) or loader(self, rows)
+    )
+    with run_data(settings) as data:
+        list(_no_better_than_a_feature(settings, data, report))
+        assert read == [len(data.split.train), len(data.split.test)]
+
+
 def test_a_comparison_lists_the_warnings_of_its_runs(log, tmp_path):
     path = log([1.0, 0, 0, 0, 0], x=[1.0] * 5, requests=50)
     settings = settings_of(path, train__epochs=1)
@@ -192,7 +204,7 @@ def test_a_stage_that_ignores_the_request_is_named(tmp_path, weight, count):
     settings = settings_of(tmp_path / "log")
     with run_data(settings) as data:
         cascade = Cascade({"first": _Popular(weight)}, quotas=(3,))
-        found = list(_independent_of_the_request(settings, data, cascade))
+        found = list(_uninformative_scores(settings, data, cascade))
     assert len(found) == count
     assert all("keeps other candidates in 0 of" in text for text in found)
 

@@ -7,8 +7,9 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from cascaderank.evaluation import holm, paired_test, two_way_bootstrap
+from cascaderank.evaluation import paired_test
 from cascaderank.evaluation.report import over_all_candidates
+from cascaderank.experiments.against_reference import PValue, against_reference
 from cascaderank.metrics import named_metric
 from cascaderank.settings.run import RunSettings
 
@@ -104,37 +105,16 @@ def final_metrics(
             continue
         if metric == DECIDED and _is_of_all(known[reference], values(reference, "joint_recall")):
             continue
-        means, gains = two_way_bootstrap(
+        results = against_reference(
+            settings,
             known,
-            against=reference,
-            resamples=settings.evaluation.bootstrap,
-            seed=settings.evaluation.seed,
+            reference=reference,
+            compared=trained,
             confidence=confidence,
+            p_value=paired_p(settings),
         )
-        tests = {
-            name: paired_test(
-                known[name].mean(0) - known[reference].mean(0), seed=settings.evaluation.seed
-            ).p
-            for name in trained
-            if name != reference
-        }
-        adjusted = holm(tests)
-        for name, mean in means.items():
-            gain = gains[name] if name in tests else None
-            found[name].append(
-                FinalMetric(
-                    metric=metric,
-                    mean=mean.mean,
-                    low=mean.low,
-                    high=mean.high,
-                    requests=mean.requests,
-                    gain=gain.mean if gain else None,
-                    gain_low=gain.low if gain else None,
-                    gain_high=gain.high if gain else None,
-                    p=tests.get(name),
-                    p_holm=adjusted.get(name),
-                )
-            )
+        for name, own in results.items():
+            found[name].append(FinalMetric(metric=metric, **own.without()))
     return found, absent
 
 
@@ -167,28 +147,29 @@ def stage_metrics(
             known = {name: x for name, x in by_method.items() if x is not None}
             if len(known) < len(by_method):
                 continue
-            means, gains = two_way_bootstrap(
+            results = against_reference(
+                settings,
                 known,
-                against=reference,
-                resamples=settings.evaluation.bootstrap,
-                seed=settings.evaluation.seed,
+                reference=reference,
+                compared=trained,
                 confidence=confidence,
+                p_value=None,
             )
-            for name, mean in means.items():
-                gain = gains[name] if name in trained and name != reference else None
-                metrics[name].append(
-                    StageMetric(
-                        stage=stage,
-                        metric=metric,
-                        mean=mean.mean,
-                        low=mean.low,
-                        high=mean.high,
-                        gain=gain.mean if gain else None,
-                        gain_low=gain.low if gain else None,
-                        gain_high=gain.high if gain else None,
-                    )
-                )
+            for name, own in results.items():
+                shown = own.without("requests", "p", "p_holm")
+                metrics[name].append(StageMetric(stage=stage, metric=metric, **shown))
     return metrics
+
+
+def paired_p(settings: RunSettings) -> PValue:
+    """Return the paired randomisation test over requests, of the means over seeds.
+
+    Args:
+        settings: settings of the comparison, for the seed of the test.
+    """
+    return lambda own, base: (
+        paired_test(own.mean(0) - base.mean(0), seed=settings.evaluation.seed).p
+    )
 
 
 def _is_of_all(decided: Floats, joint: Floats | None) -> bool:

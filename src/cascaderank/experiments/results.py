@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascaderank.errors import ConfigError, DataError, did_you_mean
-from cascaderank.evaluation import holm, paired_test, two_way_bootstrap
+from cascaderank.experiments.against_reference import against_reference
 from cascaderank.experiments.metric_results import (
     FinalMetric,
     StageMetric,
     final_metrics,
+    paired_p,
     stage_metrics,
 )
 from cascaderank.experiments.published import PublishedTable, PublishedValue, published_table
@@ -209,16 +210,14 @@ def summarise(
     if isinstance(planted, Mapping) and _planted_for(settings, planted):
         ceiling, kind = float(planted["joint_recall"]), "planted"
     joint = {name: _over_seeds(results, "joint_recall") for name, results in runs.items()}
-    resampling = {"resamples": settings.evaluation.bootstrap, "seed": settings.evaluation.seed}
-    means, gains = two_way_bootstrap(joint, against=reference, confidence=CONFIDENCE, **resampling)
-    tests = {
-        name: paired_test(
-            joint[name].mean(0) - joint[reference].mean(0), seed=settings.evaluation.seed
-        ).p
-        for name in trained
-        if name != reference
-    }
-    adjusted = holm(tests)
+    recalls = against_reference(
+        settings,
+        joint,
+        reference=reference,
+        compared=trained,
+        confidence=CONFIDENCE,
+        p_value=paired_p(settings),
+    )
 
     def values(name: str, metric: str) -> Floats | None:
         return _over_seeds(runs[name], metric) if _has(runs[name], metric) else None
@@ -258,15 +257,14 @@ def summarise(
             for metric in ("recall", "ndcg_linear", "survival")
         }
         by_seed = [_mean(values) for values in joint[name]]
-        gain = gains[name] if name in tests else None
+        recall = recalls[name]
         methods.append(
             MethodResult(
                 name=name,
                 trained=name in trained,
                 sees_more=results.sees_more,
-                joint_recall=means[name].mean,
-                low=means[name].low,
-                high=means[name].high,
+                joint_recall=recall.mean,
+                **recall.without("mean", "requests"),
                 by_seed=by_seed,
                 seed_deviation=deviation(by_seed),
                 by_fold=_by_fold(results),
@@ -276,12 +274,7 @@ def summarise(
                 final_metrics=of_list[name],
                 stage_metrics=of_stages[name],
                 search=search[name],
-                share_of_ceiling=means[name].mean / ceiling if ceiling else None,
-                gain=gain.mean if gain else None,
-                gain_low=gain.low if gain else None,
-                gain_high=gain.high if gain else None,
-                p=tests.get(name),
-                p_holm=adjusted.get(name),
+                share_of_ceiling=recall.mean / ceiling if ceiling else None,
                 seconds=float(np.mean(results.seconds)) if results.seconds else None,
                 peak_memory=float(max(results.peak_memory)) if results.peak_memory else None,
                 tuning=results.tuning,

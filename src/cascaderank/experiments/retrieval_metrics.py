@@ -7,7 +7,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from cascaderank.evaluation import holm, two_way_bootstrap, unpaired_test
+from cascaderank.evaluation import unpaired_test
+from cascaderank.experiments.against_reference import against_reference
 from cascaderank.settings.run import RunSettings
 
 Floats = NDArray[np.float64]
@@ -62,36 +63,31 @@ def search_metrics(
         the reference has none.
     """
     metrics: dict[str, list[SearchMetric]] = {name: [] for name in values}
-    resampling = {"resamples": settings.evaluation.bootstrap, "seed": settings.evaluation.seed}
     for metric in values[reference]:
         by_method = {name: own[metric] for name, own in values.items() if metric in own}
-        means, gains = two_way_bootstrap(
-            by_method, against=reference, confidence=confidence, **resampling
+        results = against_reference(
+            settings,
+            by_method,
+            reference=reference,
+            compared=by_method,
+            confidence=confidence,
+            p_value=lambda own, base: unpaired_test(_by_seed(own), _by_seed(base)).p,
         )
-        repeats = {name: np.nanmean(x, axis=1) for name, x in by_method.items()}
-        tests = {
-            name: unpaired_test(runs, repeats[reference]).p
-            for name, runs in repeats.items()
-            if name != reference
-        }
-        adjusted = holm(tests)
-        for name, mean in means.items():
-            gain = gains[name] if name in tests else None
+        for name, own in results.items():
             metrics[name].append(
                 SearchMetric(
                     metric=metric.removeprefix(SEARCHED),
-                    mean=mean.mean,
-                    low=mean.low,
-                    high=mean.high,
-                    deviation=deviation(repeats[name]),
-                    gain=gain.mean if gain else None,
-                    gain_low=gain.low if gain else None,
-                    gain_high=gain.high if gain else None,
-                    p=tests.get(name),
-                    p_holm=adjusted.get(name),
+                    deviation=deviation(_by_seed(by_method[name])),
+                    **own.without("requests"),
                 )
             )
     return metrics
+
+
+def _by_seed(values: Floats) -> Floats:
+    """Mean over the requests where a value is defined, ``[seeds]``."""
+    means: Floats = np.nanmean(values, axis=1)
+    return means
 
 
 def deviation(by_seed: Sequence[float] | Floats) -> float | None:

@@ -4,6 +4,7 @@ A scorer is named in ``compare.objectives`` like any method. It is tuned with th
 trials by ``[compare.grid.<name>]`` and evaluated on the same requests. It ranks by the same score
 in every stage and uses the features of the last stage: numeric features as encoded for a network,
 and categorical features as categories. Histories and features with several values are not used.
+Weights of candidates are those of LightGBM's rows; weights of requests are not used.
 """
 
 import os
@@ -154,9 +155,9 @@ def fit_scorer(
 
     def dataset(requests: "_Requests", reference: Any = None) -> Any:
         return lightgbm.Dataset(
-            requests.values, requests.labels, group=requests.sizes, feature_name=columns,
-            reference=reference, categorical_feature=categories, params={"verbosity": -1},
-            free_raw_data=False,
+            requests.values, requests.labels, weight=requests.weights, group=requests.sizes,
+            feature_name=columns, reference=reference, categorical_feature=categories,
+            params={"verbosity": -1}, free_raw_data=False,
         )  # fmt: skip
 
     def recall(scores: NDArray[np.float64], _: Any) -> tuple[str, float, bool]:
@@ -220,12 +221,16 @@ def run_scorer(
 
 @final
 class _Requests:
-    """Features and labels of the candidates of several requests, and the size of each request."""
+    """Features, labels and weights of the candidates of several requests, and their numbers."""
 
     def __init__(
-        self, values: NDArray[np.float32], labels: NDArray[np.float32], sizes: NDArray[np.int64]
+        self,
+        values: NDArray[np.float32],
+        labels: NDArray[np.float32],
+        sizes: NDArray[np.int64],
+        weights: NDArray[np.float32] | None,
     ) -> None:
-        self.values, self.labels, self.sizes = values, labels, sizes
+        self.values, self.labels, self.sizes, self.weights = values, labels, sizes, weights
         self._padded = self._lists(torch.from_numpy(labels))
         self._mask = self._lists(torch.ones(len(labels))) > 0
 
@@ -248,14 +253,21 @@ class _Requests:
 def _requests(
     data: RunData, rows: NDArray[np.int64], columns: Sequence[str], name: str
 ) -> _Requests:
-    values, labels, sizes = [], [], []
+    values, labels, sizes, weights = [], [], [], []
     for batch in data.loader(rows).epoch(0):
         if batch.labels is None:
             raise ConfigError(f"scorer '{name}' needs labels; the data set has none")
         values.append(_matrix(batch, columns))
         labels.append(batch.labels[batch.mask].numpy())
         sizes.append(batch.mask.sum(-1).numpy())
-    requests = _Requests(np.concatenate(values), np.concatenate(labels), np.concatenate(sizes))
+        if batch.weights is not None:
+            weights.append(batch.weights[batch.mask].numpy())
+    requests = _Requests(
+        np.concatenate(values),
+        np.concatenate(labels),
+        np.concatenate(sizes),
+        np.concatenate(weights) if weights else None,
+    )
     grades = requests.labels
     if (grades != grades.round()).any() or grades.min() < 0 or grades.max() >= _MAX_GRADES:
         raise ConfigError(

@@ -1,5 +1,7 @@
 """Losses: one per file, pure functions ``(scores, labels, *, mask, ..., reduction)``.
 
+The loss of a list with a NaN label is NaN; what lies under the mask has no effect.
+
 Every registered loss is an attribute of this package, such as ``cascaderank.losses.bce_loss``.
 The names in ``__all__`` are the registry and the building blocks of losses that objectives use.
 """

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from cascaderank.losses._gains import discount
 from cascaderank.sorting.order import all_distinct, find_ties, sort_best_first
-from cascaderank.tensors import at_least_float32
+from cascaderank.tensors import at_least_float32, undefined_lists
 
 Weigh = Callable[..., Tensor]
 """Takes the features of the preferred candidates, ``[lists, i, 1]`` each, then those of the other
@@ -35,7 +35,8 @@ no worse, so a block of a long list need not be compared with them."""
 class Preferences:
     """All pairs of candidates of a list in which the first candidate has the better label.
 
-    Candidates of equal label form no pair, and padding is in none.
+    Candidates of equal label form no pair, and padding is in none. The preferences of a list with
+    a NaN label are undefined, and its loss is NaN.
 
     Args:
         labels: ``[..., list]``, higher is better.
@@ -43,6 +44,7 @@ class Preferences:
     """
 
     def __init__(self, labels: Tensor, mask: Tensor) -> None:
+        self._undefined = undefined_lists(labels, mask)
         if labels.is_floating_point():
             labels, padding = labels.detach(), -torch.inf
             lowest = torch.finfo(labels.dtype).min
@@ -89,7 +91,8 @@ class Preferences:
         columns = (sorted_scores, as_preferred, as_other, *sorted_features)
         flat = (x.reshape(-1, length) for x in columns)
         loss = _PairLoss.apply(weigh, *flat)  # type: ignore[no-untyped-call]
-        return cast("Tensor", loss).view(scores.shape[:-1])
+        loss = cast("Tensor", loss).view(scores.shape[:-1])
+        return loss if self._undefined is None else loss.masked_fill(self._undefined, torch.nan)
 
     def _in_list_order(self, best_first: Tensor) -> Tensor:
         return torch.empty_like(best_first).scatter_(-1, self._order, best_first)

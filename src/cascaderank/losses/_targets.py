@@ -8,7 +8,7 @@ from torch import Tensor
 from cascaderank.losses._options import check_threshold
 from cascaderank.relevance import ground_truth
 from cascaderank.selection import check_size
-from cascaderank.tensors import at_least_float32, count_real, is_whole, masked_mean
+from cascaderank.tensors import at_least_float32, count_real, exact_labels, is_whole, masked_mean
 
 
 def ground_truth_targets(
@@ -18,12 +18,13 @@ def ground_truth_targets(
 
     A target is 1 for a candidate of the ground truth and 0 for any other. Candidates that tie for
     the last places share the remaining targets, but K is an integer: the number of candidates that
-    reach the threshold, if there is one, and at most ``k``.
+    reach the threshold, if there is one, and at most ``k``. Targets of a list with a NaN label are
+    NaN.
 
     Args:
         labels: ``[..., list]``, higher is better.
-        like: scores, ``[..., list]``. Labels are compared in the wider of both dtypes, and in at
-            least float32.
+        like: scores, ``[..., list]``. Labels are compared in the wider of both dtypes, in at
+            least float32, and integers exactly.
         k: the ground truth is the top ``k`` by label. At least one of ``k`` and ``threshold`` must
             be given.
         threshold: the ground truth is every label of at least this; finite.
@@ -41,6 +42,7 @@ def ground_truth_targets(
     if k is not None:
         check_size(k, "k")
     check_threshold(threshold)
+    labels = exact_labels(labels)
     labels = at_least_float32(labels.to(torch.promote_types(labels.dtype, like.dtype)))
     targets = ground_truth(labels, k=k, threshold=threshold, mask=mask)
     if threshold is not None:

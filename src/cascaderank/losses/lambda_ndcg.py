@@ -8,7 +8,13 @@ from torch import Tensor
 from cascaderank.losses import LOSSES
 from cascaderank.losses._pairs import Preferences, best_dcg, ndcg_lambdas, pessimistic_rank
 from cascaderank.selection import check_size
-from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
+from cascaderank.tensors import (
+    Reduction,
+    at_least_float32,
+    check_lists,
+    exact_labels,
+    reduce_lists,
+)
 
 
 @LOSSES.register
@@ -65,7 +71,8 @@ def lambda_ndcg_loss(
 
 def _gain(labels: Tensor, like: Tensor, mask: Tensor) -> Tensor:
     """Return labels minus the lowest label of the list, divided by the ideal DCG."""
-    labels = at_least_float32(labels.detach().to(torch.promote_types(labels.dtype, like.dtype)))
+    labels = exact_labels(labels.detach())
+    labels = at_least_float32(labels.to(torch.promote_types(labels.dtype, like.dtype)))
     lowest = labels.masked_fill(~mask, torch.inf).sort(dim=-1).values[..., :1]
     gain = (labels - lowest).masked_fill(~mask, 0.0)
     ideal_dcg = best_dcg(gain)

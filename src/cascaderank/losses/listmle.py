@@ -4,7 +4,14 @@ import torch
 from torch import Tensor
 
 from cascaderank.losses import LOSSES
-from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
+from cascaderank.tensors import (
+    Reduction,
+    at_least_float32,
+    check_lists,
+    exact_labels,
+    reduce_lists,
+    undefined_to_nan,
+)
 
 _FAR_BELOW = -1e30
 """Score of padding: it adds nothing to a sum of exponentials, and the sums stay finite."""
@@ -52,9 +59,9 @@ def listmle_loss(
     mask = check_lists(scores, labels, mask)
     if scores.shape[-1] == 0:
         return reduce_lists(scores.sum(-1), reduction)
-    ranked = labels.detach().to(torch.promote_types(labels.dtype, torch.float32))
-    ranked, order = ranked.masked_fill(~mask, -torch.inf).sort(dim=-1, descending=True, stable=True)
-    filled = at_least_float32(scores.masked_fill(~mask, _FAR_BELOW)).clamp(min=_FAR_BELOW)
+    ranked = exact_labels(labels.detach()).masked_fill(~mask, -torch.inf)
+    ranked, order = ranked.sort(dim=-1, descending=True, stable=True)
+    filled = at_least_float32(scores).masked_fill(~mask, _FAR_BELOW).clamp(min=_FAR_BELOW)
     logits, real = filled.gather(-1, order), mask.gather(-1, order)
     log_sums = logits.flip(-1).logcumsumexp(-1).flip(-1)  # over this candidate and all after it
     starts = torch.ones_like(real)
@@ -62,4 +69,5 @@ def listmle_loss(
     position = torch.arange(ranked.shape[-1], device=ranked.device).expand_as(ranked)
     first_tied = position.masked_fill(~starts, 0).cummax(-1).values
     loss = (log_sums.gather(-1, first_tied) - logits).masked_fill(~real, 0.0)
-    return reduce_lists(loss.sum(-1), reduction).to(scores.dtype)
+    loss = undefined_to_nan(loss.sum(-1), labels, mask)
+    return reduce_lists(loss, reduction).to(scores.dtype)

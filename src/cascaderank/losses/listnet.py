@@ -4,7 +4,14 @@ import torch
 from torch import Tensor
 
 from cascaderank.losses import LOSSES
-from cascaderank.tensors import Reduction, at_least_float32, check_lists, is_whole, reduce_lists
+from cascaderank.tensors import (
+    Reduction,
+    at_least_float32,
+    check_lists,
+    exact_labels,
+    is_whole,
+    reduce_lists,
+)
 
 
 @LOSSES.register
@@ -47,7 +54,8 @@ def listnet_loss(
     if scores.shape[-1] == 0:
         return reduce_lists(scores.sum(-1), reduction)
     filled = at_least_float32(scores)
-    target_logits = labels.detach().to(torch.promote_types(labels.dtype, filled.dtype))
+    target_logits = exact_labels(labels.detach())
+    target_logits = target_logits.to(torch.promote_types(target_logits.dtype, filled.dtype))
     if mask is None or is_whole(real):
         log_probabilities = filled.log_softmax(-1)
     else:

@@ -8,7 +8,14 @@ from cascaderank.sorting import Operator, PermutationOperator
 from cascaderank.sorting.functions import cross_entropy_of_ranks
 from cascaderank.sorting.operator import Ranks
 from cascaderank.sorting.order import find_ties, sort_best_first
-from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
+from cascaderank.tensors import (
+    Reduction,
+    at_least_float32,
+    check_lists,
+    exact_labels,
+    reduce_lists,
+    undefined_to_nan,
+)
 
 
 @LOSSES.register
@@ -79,12 +86,14 @@ def permutation_costs(
         at_least_float32(scores), ranks, operator=operator, temperature=temperature, mask=mask
     )
     count = mask.sum(-1).clamp(min=1)
-    return cross_entropy.masked_fill(~decided, 0.0) / count**2, totals
+    losses = undefined_to_nan(cross_entropy.masked_fill(~decided, 0.0) / count**2, labels, mask)
+    return losses, totals
 
 
 def _ranks_by_label(labels: Tensor, *, like: Tensor, mask: Tensor) -> tuple[Ranks, Tensor]:
     """Return the ranks of each candidate by label, and which lists ``[...]`` have two labels."""
-    labels = labels.detach().to(torch.promote_types(labels.dtype, like.dtype))
+    labels = exact_labels(labels.detach())
+    labels = labels.to(torch.promote_types(labels.dtype, like.dtype))
     lowest = torch.finfo(labels.dtype).min
     best_first, order = sort_best_first(labels.clamp(min=lowest).masked_fill(~mask, -torch.inf))
     count = mask.sum(-1, keepdim=True)

@@ -1,6 +1,6 @@
 """Metrics: one per file, pure functions ``(scores, labels, *, mask, ...)`` to one value per list.
 
-An undefined value (of a list without relevant candidates, for example) is NaN;
+An undefined value (of a list without relevant candidates, or with a NaN label) is NaN;
 ``torch.nanmean`` excludes it. :func:`named_metric` parses names such as ``"ndcg@10"``.
 """
 

@@ -126,7 +126,7 @@ class NamedMetric:
         """Return the mask of the evaluated candidates, given the mask of the real ones."""
         if self.among is None:
             return mask
-        among = labels >= self.among
+        among = ~(labels < self.among)  # a NaN label stays, and makes the list undefined
         return among if mask is None else among & mask
 
 

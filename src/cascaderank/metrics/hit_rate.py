@@ -57,4 +57,5 @@ def hit_rate_metric(
     ranked = ranked_of(scores, mask, retrieved)
     relevant = relevance_of(labels, k=k, threshold=threshold, mask=mask) > 0
     hit = (relevant & top(scores, m, ranked)).any(-1).to(result_dtype(scores))
+    # Also of a list with a NaN label: its relevance is NaN, which is not positive.
     return hit.masked_fill(~relevant.any(-1), torch.nan)

@@ -5,7 +5,7 @@ from torch import Tensor
 from cascaderank.metrics import METRICS
 from cascaderank.metrics._pair_counts import count_pairs
 from cascaderank.selection import result_dtype
-from cascaderank.tensors import check_lists
+from cascaderank.tensors import check_lists, undefined_to_nan
 
 
 @METRICS.register
@@ -41,4 +41,5 @@ def kendall_tau_metric(scores: Tensor, labels: Tensor, *, mask: Tensor | None = 
     counts = count_pairs(scores, labels, mask)
     ordered = counts.right + counts.wrong
     both = (ordered + counts.tied_scores).sqrt() * (ordered + counts.tied_labels).sqrt()
-    return ((counts.right - counts.wrong) / both).to(result_dtype(scores))
+    tau = undefined_to_nan((counts.right - counts.wrong) / both, labels, mask)
+    return tau.to(result_dtype(scores))

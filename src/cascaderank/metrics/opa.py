@@ -9,7 +9,7 @@ from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.metrics import METRICS
 from cascaderank.metrics._pair_counts import count_pairs
 from cascaderank.selection import result_dtype
-from cascaderank.tensors import check_lists
+from cascaderank.tensors import check_lists, undefined_to_nan
 
 Pairs = Literal["preferred", "all"]
 
@@ -65,4 +65,4 @@ def opa_metric(
     else:
         decided = counts.right + counts.wrong + counts.tied_scores
         value = (counts.right + counts.tied_scores / 2) / decided
-    return value.to(result_dtype(scores))
+    return undefined_to_nan(value, labels, mask).to(result_dtype(scores))

@@ -66,4 +66,5 @@ def reciprocal_rank_metric(
     counted = hits if m is None else hits & (rank <= check_size(m, "m"))
     first = counted & (counted.cumsum(-1) == 1)
     value = total(first / rank.clamp(min=1).double())
-    return value.masked_fill(total(relevant) == 0, torch.nan).to(result_dtype(scores))
+    # Also of a list with a NaN label: its relevance is NaN, which is not positive.
+    return value.masked_fill(~(total(relevant) > 0), torch.nan).to(result_dtype(scores))

@@ -9,6 +9,11 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.objectives._candidate_weights import (
+    check_candidate_weights,
+    weighted_output,
+    with_weighted_gradient,
+)
 from cascaderank.stages import StageOutput
 from cascaderank.tensors import check_cascade
 
@@ -56,6 +61,8 @@ class CascadeInputs:
     ) -> Self:
         """Return the inputs of the objective for a batch and the outputs of all stages.
 
+        If the batch has weights of candidates, they are applied as by :meth:`weighted`.
+
         Args:
             batch: batch of training requests, with labels.
             outputs: outputs of the stages, as :meth:`cascaderank.cascade.Cascade.outputs` returns
@@ -69,7 +76,7 @@ class CascadeInputs:
         if batch.labels is None:
             raise ConfigError("training needs labels; the batch has none")
         scores = torch.stack([output.scores for output in outputs])
-        return cls(
+        inputs = cls(
             scores=scores,
             labels=batch.labels,
             mask=check_cascade(scores, batch.labels, None, batch.mask),
@@ -79,6 +86,42 @@ class CascadeInputs:
             feedback=batch.feedback,
             rows=batch.rows,
             outputs=tuple(outputs),
+        )
+        return inputs if batch.weights is None else inputs.weighted(batch.weights)
+
+    def weighted(self, weights: Tensor) -> Self:
+        r"""Return inputs whose objective has a gradient weighted by candidate.
+
+        The gradient with respect to each stage's score :math:`s_{ti}` of candidate i is multiplied
+        by its weight, for every objective:
+
+        .. math:: w_i \, \frac{\partial L}{\partial s_{ti}}
+
+        The values of scores and terms are unchanged. A candidate of weight 0 still has its place
+        in the list and affects the gradient of the others, but is not trained on. For an objective
+        that is a sum over candidates, such as ``bce``, this is the gradient of the weighted sum.
+
+        Args:
+            weights: ``[batch, list]`` floating point, at least 0.
+
+        Raises:
+            ShapeError: if the weights have another shape.
+
+        Examples:
+            >>> scores = torch.zeros(1, 1, 2, requires_grad=True)
+            >>> inputs = CascadeInputs(scores, torch.ones(1, 2), torch.ones(1, 2).bool(), None)
+            >>> inputs.weighted(torch.tensor([[0.0, 2.0]])).scores.sum().backward()
+            >>> scores.grad
+            tensor([[[0., 2.]]])
+
+        Source: the weights of rows of LightGBM's ranking objectives, which multiply the gradient.
+        """
+        check_candidate_weights(weights, self.labels)
+        weights = weights.masked_fill(~self.mask, 1.0)
+        return replace(
+            self,
+            scores=with_weighted_gradient(self.scores, weights),
+            outputs=tuple(weighted_output(output, weights) for output in self.outputs),
         )
 
     def once(self, function: Callable[["CascadeInputs"], _T]) -> _T:
@@ -169,6 +212,7 @@ class Objective(nn.Module):
         outputs: Sequence[StageOutput] = (),
         reached: Tensor | None = None,
         terms: Collection[str] | None = None,
+        weights: Tensor | None = None,
     ) -> ObjectiveOutput:
         """Evaluate the objective on a batch.
 
@@ -192,6 +236,8 @@ class Objective(nn.Module):
                 itself which candidates a stage drops, and ignores this argument.
             terms: names of the terms to evaluate; all by default. Other terms are neither computed
                 nor reported.
+            weights: ``[batch, list]``, weight of each candidate, by which the gradient of its
+                scores is multiplied, see :meth:`CascadeInputs.weighted`; 1 by default.
 
         Raises:
             ShapeError: if shapes or dtypes do not agree.
@@ -208,6 +254,8 @@ class Objective(nn.Module):
             outputs=tuple(outputs),
             log_q=log_q,
         )
+        if weights is not None:
+            inputs = inputs.weighted(weights)
         return self.evaluate(inputs, reached=reached, terms=terms)
 
     def evaluate(

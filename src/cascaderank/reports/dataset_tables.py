@@ -35,9 +35,12 @@ def _rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"{role} features", text
     if several := summary["several_values"]:
         yield "several values", abridged(several)
-    for what in ("levels", "label", "feedback"):
-        if counts := summary[what]:
-            yield what, ", ".join(f"{key}: {count:,}" for key, count in counts.items())
+    for what in ("levels", "label", "feedback", "request_weight", "candidate_weight"):
+        if counts := summary.get(what):
+            yield (
+                what.replace("_", " "),
+                ", ".join(f"{key}: {count:,}" for key, count in counts.items()),
+            )
     if times := summary["time_range"]:
         yield "time", f"{times[0]} to {times[1]}, {summary['days']} days with requests"
     for note, value in (summary["notes"] or {}).items():

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.fitting import extend_schema, fit_schema
 from cascaderank.data.item_catalogue import ItemCatalogue
 from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.data.log.request_log import RequestLog
+from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT, REQUEST_WEIGHT
 from cascaderank.data.split import Rows, Split, split_requests
 from cascaderank.errors import ConfigError, DataError, RunError, SchemaError
 from cascaderank.progress import Progress, Silent
@@ -24,6 +26,7 @@ from cascaderank.schema import FittedSchema
 from cascaderank.settings.run import RunSettings
 
 _LABELS_AT_ONCE = 1 << 24
+_REQUESTS_AT_ONCE = 100_000  # whose weights are in memory
 
 
 @final
@@ -93,7 +96,8 @@ def run_data(
         progress: receives the progress of the encoding.
 
     Raises:
-        DataError: if the log is missing or damaged, or cannot be split as the settings require.
+        DataError: if the log is missing or damaged, cannot be split as the settings require, or has
+            weight 0 in all training requests or candidates.
         SchemaError: if a stage uses a feature that the log does not have.
         ConfigError: if ``train.start`` names a run on a log with other features.
         RunError: if ``train.start`` is no folder of a run.
@@ -112,6 +116,7 @@ def run_data(
         schema = _extended(settings.train.start, schema)
     with encoded_data(settings, log, schema, split=split, folder=folder, progress=progress) as data:
         _check_lists(settings, data)
+        _check_weights(data)
         yield data
 
 
@@ -203,6 +208,56 @@ def _extended(start: Path, schema: FittedSchema) -> FittedSchema:
             f"train.start: {start} was trained on a log with other features: {error}; prepare both "
             "logs with the same schema"
         ) from None
+
+
+def trained_requests(encoded: EncodedLog) -> NDArray[np.bool_]:
+    """Return which requests are trained on: their weight and that of a candidate are above 0.
+
+    Args:
+        encoded: the encoded requests.
+
+    Returns:
+        ``[requests]`` bool; all ``True`` for a log without weights.
+
+    Examples:
+        >>> import polars as pl
+        >>> log = EncodedLog(
+        ...     request_ids=pl.Series(["a", "b"]),
+        ...     offsets=np.array([0, 2, 3]),
+        ...     items={},
+        ...     candidate_weights=np.array([0.0, 1.0, 0.0], dtype=np.float32),
+        ... )
+        >>> trained_requests(log).tolist()
+        [True, False]
+    """
+    trained = np.ones(encoded.requests, dtype=bool)
+    if encoded.weights is not None:
+        trained &= np.asarray(encoded.weights) > 0
+    if encoded.candidate_weights is not None:
+        for first in range(0, encoded.requests, _REQUESTS_AT_ONCE):
+            part = encoded.offsets[first : first + _REQUESTS_AT_ONCE + 1]
+            above = encoded.candidate_weights[part[0] : part[-1]] > 0
+            trained[first : first + len(part) - 1] &= np.logical_or.reduceat(
+                above, part[:-1] - part[0]
+            )
+    return trained
+
+
+def _check_weights(data: RunData) -> None:
+    """Check that a training request is trained on.
+
+    Raises:
+        DataError: if all have weight 0, or all their candidates.
+    """
+    rows, encoded = data.split.train, data.encoded
+    if trained_requests(encoded)[rows].any():
+        return
+    of_requests = encoded.weights is not None and not encoded.weights[rows].any()
+    name, what = (REQUEST_WEIGHT, "requests") if of_requests else (CANDIDATE_WEIGHT, "candidates")
+    raise DataError(
+        f"{data.log.path}: expected training {what} with a weight above 0, found weight 0 in all; "
+        f"set positive weights in the column {name}, or prepare the log without it"
+    )
 
 
 def _check_lists(settings: RunSettings, data: RunData) -> None:

@@ -71,6 +71,8 @@ def log_rows(
         values = torch.where(compared, other + log_stay.exp() * (values - other), values)
     rows = scores.new_zeros(*scores.shape[:-1], *start.shape[-2:])
     rows = rows.masked_fill(~start, torch.finfo(scores.dtype).min / 4)
+    if not swaps:  # a list of one: the result is a constant, which must still have a gradient
+        rows = rows + 0 * values[..., None, :]
     for partner, compared, log_stay, log_swap in reversed(swaps):
         stayed = log_stay[..., None, :] + rows
         swapped = log_swap[..., None, :] + rows[..., partner]

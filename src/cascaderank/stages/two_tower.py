@@ -23,6 +23,11 @@ class TwoTower(nn.Module):
     The towers share no input, so candidate vectors can be computed once and indexed. Histories are
     averaged and are inputs of the request's tower.
 
+    Weights of the towers are initialised by Glorot and Bengio's uniform distribution, biases to
+    zero. Biases of the default initialisation are larger than what a tower computes from its
+    initial embeddings: all its vectors start nearly equal, and may stay so at the default learning
+    rate.
+
     Args:
         schema: schema fitted to the training requests.
         features: features that the stage may use; at least one of the request or its history, and
@@ -57,6 +62,10 @@ class TwoTower(nn.Module):
         *inner, vector = hidden
         self.request_tower = mlp(self.embedder.request_dim, inner, vector, dropout=dropout)
         self.item_tower = mlp(self.embedder.item_dim, inner, vector, dropout=dropout)
+        for layer in (*self.request_tower, *self.item_tower):
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
     def request_vectors(self, batch: RequestBatch) -> Tensor:
         """Return ``[batch, dim]``."""

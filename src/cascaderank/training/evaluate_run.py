@@ -1,6 +1,10 @@
 """Evaluate a trained cascade: on requests of its run, or a complete run on any data set."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import final
 
 import torch
 
@@ -18,7 +22,7 @@ from cascaderank.evaluation import (
 from cascaderank.evaluation.item_retrieval import EXACT
 from cascaderank.progress import Progress, Silent
 from cascaderank.runs.data import RunData
-from cascaderank.runs.load import load_run
+from cascaderank.runs.load import TrainedRun, load_run
 from cascaderank.runs.parts import Part, part_of
 from cascaderank.runs.seeding import pick_device
 from cascaderank.settings.run import RunSettings
@@ -126,11 +130,17 @@ def evaluate_run(
     if threshold is not None:
         changes["relevance"] = {"threshold": threshold}
     run = load_run(folder)
-    settings, device = run.settings.changed(changes), pick_device(run.settings.train.device)
-    with part_of(run, dataset, part, settings=settings, progress=progress) as (data, part, rows):
-        cascade = run.cascade.to(device)
-        report = evaluate_rows(settings, cascade, data, rows, device=device, progress=progress)
-    return part, report
+    settings = run.settings.changed(changes)
+    with _opened(run, dataset, part, settings=settings, progress=progress) as opened:
+        report = evaluate_rows(
+            settings,
+            opened.cascade,
+            opened.data,
+            opened.rows,
+            device=opened.device,
+            progress=progress,
+        )
+    return opened.part, report
 
 
 def evaluate_run_catalogue(
@@ -163,11 +173,10 @@ def evaluate_run_catalogue(
         MissingExtraError: if ``index`` needs faiss and it is not installed.
     """
     run = load_run(folder)
-    device = pick_device(run.settings.train.device)
-    with part_of(run, dataset, part, progress=progress) as (data, part, rows):
-        retrieval = ItemRetrieval(run.settings, data, device)
-        report = retrieval.evaluate(run.cascade.to(device), rows, stage=stage, index=index)
-    return part, report
+    with _opened(run, dataset, part, progress=progress) as opened:
+        retrieval = ItemRetrieval(run.settings, opened.data, opened.device)
+        report = retrieval.evaluate(opened.cascade, opened.rows, stage=stage, index=index)
+    return opened.part, report
 
 
 def run_importance(
@@ -202,19 +211,18 @@ def run_importance(
         DataError: if no evaluated request has ground truth.
     """
     run, progress = load_run(folder), progress or Silent()
-    settings, device = run.settings, pick_device(run.settings.train.device)
-    stages = settings.stages
+    settings, stages = run.settings, run.settings.stages
     if stage is not None and stage not in stages:
         raise ConfigError(
             f"no stage '{stage}'{did_you_mean(stage, stages)}; the run has {', '.join(stages)}"
         )
     if seed < 0:
         raise ConfigError(f"seed must be at least 0; got {seed}")
-    with part_of(run, dataset, part, progress=progress) as (data, part, rows):
-        loader = data.loader(rows)
+    with _opened(run, dataset, part, progress=progress) as opened:
+        loader = opened.data.loader(opened.rows)
         progress.start("permuting", loader.batches_per_epoch)
         importance = permutation_importance(
-            run.cascade.to(device),
+            opened.cascade,
             loader,
             {
                 name: run.schema.select(own.features)
@@ -225,8 +233,36 @@ def run_importance(
             threshold=settings.ground_truth.threshold,
             repeats=repeats,
             seed=seed,
-            device=device,
+            device=opened.device,
             progress=progress.advance,
         )
         progress.stop()
-    return part, importance
+    return opened.part, importance
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """Part of a data set, encoded for a run, and the cascade of the run on the device of both."""
+
+    cascade: Cascade
+    data: RunData
+    part: Part
+    rows: Rows
+    device: torch.device
+
+
+@contextmanager
+def _opened(
+    run: TrainedRun,
+    dataset: str | os.PathLike[str],
+    part: Part,
+    *,
+    settings: RunSettings | None = None,
+    progress: Progress | None = None,
+) -> Iterator[_Opened]:
+    """Open a part of a data set for a run, and move the cascade to the device of the run."""
+    device = pick_device(run.settings.train.device)
+    with part_of(run, dataset, part, settings=settings, progress=progress) as (data, found, rows):
+        cascade = run.cascade.to(device)
+        yield _Opened(cascade=cascade, data=data, part=found, rows=rows, device=device)

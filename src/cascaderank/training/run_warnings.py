@@ -20,7 +20,7 @@ from cascaderank.evaluation.feature_order import FeatureOrder
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.objectives import OBJECTIVES
 from cascaderank.runs.build import entry_levels_of
-from cascaderank.runs.data import RunData
+from cascaderank.runs.data import RunData, trained_requests
 from cascaderank.schema import Kind, Role
 from cascaderank.selection import relevance_of, top
 from cascaderank.settings.run import RunSettings
@@ -55,6 +55,7 @@ def data_warnings(settings: RunSettings, data: RunData) -> tuple[str, ...]:
         *_small_ground_truth(settings, data),
         *_levels(settings, data),
         *_order_of_levels(data),
+        *_untrained(data),
     )
 
 
@@ -85,8 +86,7 @@ def result_warnings(
         *_short_training(state, length, decays=settings.train.decay == "linear"),
         *_no_better_than_random(data, report),
         *_no_better_than_a_feature(settings, data, report),
-        *_constant_scores(data, cascade),
-        *_independent_of_the_request(settings, data, cascade),
+        *_uninformative_scores(settings, data, cascade),
     )
 
 
@@ -119,11 +119,12 @@ def _small_ground_truth(settings: RunSettings, data: RunData) -> Iterator[str]:
             f"{_of(whole, len(lengths), 'training list')} at most {counted(k, 'candidate')}, "
             "relevance.top, so all of them are ground truth. Lower relevance.top."
         )
-    if relevance.threshold is None:
+    if relevance.threshold is None or settings.relevance.threshold is not None:
         return
-    reach = _count(data, relevance.threshold)[rows]
+    lowest = float(data.encoded.labels.min()) if data.encoded.labels is not None else 0.0
+    reach = lengths if lowest >= relevance.threshold else _count(data, relevance.threshold)[rows]
     fewer = int((reach < k).sum())
-    if settings.relevance.threshold is None and fewer:
+    if fewer:
         places = int(np.minimum(k, lengths).sum() - np.minimum(k, reach).sum())
         yield (
             f"{_of(fewer, len(lengths), 'training list')} fewer than {counted(k, 'candidate')} "
@@ -132,8 +133,7 @@ def _small_ground_truth(settings: RunSettings, data: RunData) -> Iterator[str]:
             "replace relevance.top by relevance.threshold; to fill the places with candidates of "
             "label 0, set relevance.include_zero = true."
         )
-    lowest = float(data.encoded.labels.min()) if data.encoded.labels is not None else 0.0
-    if settings.relevance.threshold is None and lowest > 0:
+    if lowest > 0:
         included = int((_count(data, np.nextafter(np.float32(lowest), np.inf))[rows] < k).sum())
         if included >= _MANY * len(lengths):
             yield (
@@ -205,6 +205,19 @@ def _order_of_levels(data: RunData) -> Iterator[str]:
         )
 
 
+def _untrained(data: RunData) -> Iterator[str]:
+    rows, weights = data.split.train, data.encoded.weights
+    if weights is not None:
+        rows = rows[weights[rows] > 0]
+    untrained = len(rows) - int(trained_requests(data.encoded)[rows].sum())
+    if untrained >= _MANY * len(rows):
+        yield (
+            f"all candidates of {untrained:,} of {len(rows):,} training lists have weight 0, so "
+            "these lists take time and are not trained on. Correct candidate_weight, or set "
+            "request_weight to 0 for them."
+        )
+
+
 def _short_training(state: TrainState, length: TrainingLength, *, decays: bool) -> Iterator[str]:
     if state.step < _FEW_STEPS:
         yield (
@@ -242,18 +255,22 @@ def _no_better_than_a_feature(
     train = data.split.train[:: max(1, len(data.split.train) // _CHECKED_REQUESTS)]
     test = report.per_request["row"].astype(np.int64)
     step = max(1, len(test) // _CHECKED_REQUESTS)
-    for name, stage in settings.stages.items():
-        features = [
-            f
+    choices = {
+        name: [
+            FeatureOrder(f.name, sign=sign)
             for f in data.schema.select(stage.features)
             if f.role is Role.ITEM and f.kind is Kind.NUMERIC and not f.several
+            for sign in (1.0, -1.0)
         ]
-        choices = [FeatureOrder(f.name, sign=sign) for f in features for sign in (1.0, -1.0)]
-        if not choices:
-            continue
-        recalls = _recalls(choices, settings, data, train, stage.quota).nanmean(-1).nan_to_num(-1)
-        best = choices[int(recalls.argmax())]
-        of_feature = _recalls([best], settings, data, test[::step], stage.quota)[0].double().numpy()
+        for name, stage in settings.stages.items()
+    }
+    chosen = {
+        name: choices[name][int(recalls.nanmean(-1).nan_to_num(-1).argmax())]
+        for name, recalls in _recalls(choices, settings, data, train).items()
+    }
+    alone = _recalls({n: [best] for n, best in chosen.items()}, settings, data, test[::step])
+    for name, best in chosen.items():
+        of_feature = alone[name][0].double().numpy()
         own = report.per_request[f"recall/{name}"][::step]
         defined = ~(np.isnan(of_feature) | np.isnan(own))
         lost = (of_feature - own)[defined]
@@ -268,80 +285,74 @@ def _no_better_than_a_feature(
 
 
 def _recalls(
-    choices: Sequence[FeatureOrder], settings: RunSettings, data: RunData, rows: Rows, quota: int
-) -> Tensor:
-    """Return the recall of each choice in each request, ``[choices, requests]``."""
-    truth, found = settings.ground_truth, []
-    for batch in data.loader(rows).epoch(0):
+    choices: Mapping[str, Sequence[FeatureOrder]], settings: RunSettings, data: RunData, rows: Rows
+) -> dict[str, Tensor]:
+    """Return the recall of each choice in each request, ``[choices, requests]``, by stage.
+
+    Stages without a choice are left out. The requests are read once.
+    """
+    truth = settings.ground_truth
+    found: dict[str, list[Tensor]] = {name: [] for name, some in choices.items() if some}
+    for batch in data.loader(rows).epoch(0) if found else ():
         labels = torch.zeros(batch.mask.shape) if batch.labels is None else batch.labels
-        scores = torch.stack([choice(batch) for choice in choices])
-        shape = scores.shape
-        found.append(
-            recall_metric(
-                scores,
-                labels.expand(shape),
-                m=quota,
-                k=truth.top,
-                threshold=truth.threshold,
-                mask=batch.mask.expand(shape),
+        for name, recalls in found.items():
+            scores = torch.stack([choice(batch) for choice in choices[name]])
+            recalls.append(
+                recall_metric(
+                    scores,
+                    labels.expand(scores.shape),
+                    m=settings.stages[name].quota,
+                    k=truth.top,
+                    threshold=truth.threshold,
+                    mask=batch.mask.expand(scores.shape),
+                )
             )
-        )
-    return torch.cat(found, dim=-1)
+    return {name: torch.cat(recalls, dim=-1) for name, recalls in found.items()}
 
 
-def _constant_scores(data: RunData, cascade: Cascade) -> Iterator[str]:
+def _uninformative_scores(settings: RunSettings, data: RunData, cascade: Cascade) -> Iterator[str]:
+    """Warn of stages whose scores do not depend on the candidate, or not on the request.
+
+    The latter keep the same candidates if requests are exchanged for each other.
+    """
     rows = data.split.test[:_CHECKED_LISTS]
     device = next((p.device for p in cascade.parameters()), torch.device("cpu"))
-    constant, lists = np.zeros(len(cascade.quotas), dtype=np.int64), 0
+    constant, changed = np.zeros((2, len(cascade.quotas)), dtype=np.int64)
+    several, exchanged = 0, 0  # lists
     with torch.no_grad():
         for batch in data.loader(rows).epoch(0):
-            scores, mask = cascade(batch.to(device)).cpu(), batch.mask
-            several = mask.sum(-1) > 1
-            highest = scores.masked_fill(~mask, -torch.inf).amax(-1)
-            lowest = scores.masked_fill(~mask, torch.inf).amin(-1)
-            constant += ((highest == lowest) & several).sum(-1).numpy()
-            lists += int(several.sum())
+            scores, lengths = cascade(batch.to(device)).cpu(), batch.mask.sum(-1)
+            highest = scores.masked_fill(~batch.mask, -torch.inf).amax(-1)
+            lowest = scores.masked_fill(~batch.mask, torch.inf).amin(-1)
+            constant += ((highest == lowest) & (lengths > 1)).sum(-1).numpy()
+            several += int((lengths > 1).sum())
+            if len(batch) > 1:
+                kept = _kept(scores, cascade.quotas, batch.mask)
+                of_others = cascade(_exchanged(batch).to(device)).cpu()
+                other = _kept(of_others, cascade.quotas, batch.mask)
+                changed += (kept != other).any(-1).sum(-1).numpy()
+                exchanged += int((lengths > min(cascade.quotas)).sum())
     for t, name in enumerate(cascade.stage_names):
-        if lists and 2 * constant[t] >= lists:
+        if several and 2 * constant[t] >= several:
             yield (
                 f"stage '{name}' gives all candidates the same score in {constant[t]} of "
-                f"{counted(lists, 'test list')}. Give it features that differ between candidates, "
-                "or lower train.learning_rate."
+                f"{counted(several, 'test list')}. Give it features that differ between "
+                "candidates, or lower train.learning_rate."
             )
-
-
-def _independent_of_the_request(
-    settings: RunSettings, data: RunData, cascade: Cascade
-) -> Iterator[str]:
-    """Warn of stages that keep the same candidates if requests are exchanged for each other."""
-    rows = data.split.test[:_CHECKED_LISTS]
-    device = next((p.device for p in cascade.parameters()), torch.device("cpu"))
-    changed, lists = np.zeros(len(cascade.quotas), dtype=np.int64), 0
-    with torch.no_grad():
-        for batch in data.loader(rows).epoch(0):
-            if len(batch) < 2:
-                continue
-            kept = _kept(cascade, batch.to(device))
-            other = _kept(cascade, _exchanged(batch).to(device))
-            changed += (kept != other).any(-1).sum(-1).numpy()
-            lists += int((batch.mask.sum(-1) > min(cascade.quotas)).sum())
     for t, (name, stage) in enumerate(settings.stages.items()):
         roles = {f.role for f in data.schema.select(stage.features)}
-        if lists and roles > {Role.ITEM} and changed[t] < _FEW_CHANGES * lists:
+        if exchanged and roles > {Role.ITEM} and changed[t] < _FEW_CHANGES * exchanged:
             yield (
                 f"stage '{name}' hardly uses the features of the request: with those of another "
                 f"request, it keeps other candidates in {changed[t]} of "
-                f"{counted(lists, 'test list')}. Set fewer hidden layers, or lower "
+                f"{counted(exchanged, 'test list')}. Set fewer hidden layers, or lower "
                 "train.learning_rate."
             )
 
 
-def _kept(cascade: Cascade, batch: RequestBatch) -> Tensor:
+def _kept(scores: Tensor, quotas: Sequence[int], mask: Tensor) -> Tensor:
     """Return the candidates that each stage alone would keep, ``[stages, batch, list]`` bool."""
-    scores = cascade(batch)
-    return torch.stack(
-        [top(s, m, batch.mask) for s, m in zip(scores, cascade.quotas, strict=True)]
-    ).cpu()
+    return torch.stack([top(s, m, mask) for s, m in zip(scores, quotas, strict=True)])
 
 
 def _exchanged(batch: RequestBatch) -> RequestBatch:

@@ -202,9 +202,7 @@ def test_sizes_of_queries_may_be_in_a_file_beside(file, tmp_path, monkeypatch, s
     assert frame["init"].to_list() == [[5.0, 6.0], [7.0]]
 
 
-def test_a_folder_of_lightgbm_has_parts_and_initial_scores_and_its_weights_are_counted(
-    file, tmp_path
-):
+def test_a_folder_of_lightgbm_has_parts_and_initial_scores_and_weights(file, tmp_path):
     folder = tmp_path / "lightgbm"
     folder.mkdir()
     for part, lines in {"train": GROUPED, "test": "1 1:9\n0 2:3\n1 1:1\n"}.items():
@@ -215,9 +213,10 @@ def test_a_folder_of_lightgbm_has_parts_and_initial_scores_and_its_weights_are_c
     frame = read(tmp_path, folder, features=2)
     log = RequestLog.open(tmp_path / "log")
     assert {p.given for p in log.manifest.parts} == {"train", "test"}
-    assert frame.columns == ["request_id", "f1", "f2", "init", "label"]
+    assert frame.columns == ["request_id", "f1", "f2", "init", "label", "candidate_weight"]
+    assert frame["candidate_weight"].to_list() == [[1.0], [1.0, 3.0]] * 2
     assert frame["init"].to_list() == [[0.5], [-1.0, 2.0]] * 2
-    assert notes(tmp_path)["ignored_weights"] == 6
+    assert notes(tmp_path)["lines_with_candidate_weight"] == 6
     every = read(tmp_path, *sorted(folder.iterdir()), overwrite=True)  # such as --from folder/*
     assert every.sort("request_id").equals(frame.sort("request_id"))
 
@@ -244,7 +243,18 @@ def test_lines_with_qid_keep_their_queries_if_the_sizes_agree(file, tmp_path):
         (".init", "1\n2\n", "init: expected 3 initial scores, one per line of .*train, found 2"),
         (".init", "1\n2\nnan\n", "init, line 3: expected an initial score, found 'nan'"),
         (".init", "1\t2\n", "init, line 1: expected an initial score"),
-        (".weight", "1\nx\n", "weight, line 2: expected a weight, found 'x'"),
+        (".weight", "1\nx\n", "weight, line 2: expected a weight of at least 0, found 'x'"),
+        (
+            ".weight",
+            "1\n-0.5\n2\n",
+            "weight, line 2: expected a weight of at least 0, found '-0.5'",
+        ),
+        (
+            ".weight",
+            "1\n1\n1\n1\n",
+            "weight: expected 3 weights, one per line of .*train as in "
+            "LightGBM, or 2, one per query as in XGBoost, found 4; give",
+        ),
         (".group", "2\n1\n", "group: expected one file with sizes, found .*query too"),
     ],
 )
@@ -256,6 +266,32 @@ def test_a_side_file_that_does_not_fit_is_refused(file, tmp_path, name, text, to
     with pytest.raises(DataError, match=told):
         read(tmp_path, path, features=features)
     assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.parametrize("features", [None, 2])
+def test_one_weight_per_query_is_the_weight_of_the_request(file, tmp_path, features):
+    paths = [file("2 qid:7 1:1\n0 qid:7 2:1\n\n1 qid:8 1:1\n", "a.txt"),
+             file("1 qid:9 1:1\n0 qid:9 1:2\n", "b.txt"),
+             file("1 qid:10 1:1\n0 qid:10 1:2\n", "c.txt")]  # fmt: skip
+    file("0.5\n3\n", "a.txt.weight")
+    frame = read(tmp_path, *paths, features=features)
+    assert frame["request_weight"].to_list() == [0.5, 3.0, 1.0, 1.0]
+    assert "candidate_weight" not in frame.columns
+    assert notes(tmp_path)["queries_with_request_weight"] == 2
+    file("4\n5\n", "b.txt.weight")
+    frame = read(tmp_path, *paths, features=features, overwrite=True)
+    assert frame["request_weight"].to_list() == [0.5, 3.0, 1.0, 1.0]
+    assert frame["candidate_weight"].to_list() == [[1.0, 1.0], [1.0], [4.0, 5.0], [1.0, 1.0]]
+    assert notes(tmp_path)["queries_with_request_weight"] == 2
+    assert notes(tmp_path)["lines_with_candidate_weight"] == 2
+
+
+def test_documents_that_are_drawn_keep_their_weights(file, tmp_path):
+    path = file("".join(f"{i % 2} qid:1 1:{i}\n" for i in range(30)))
+    file("".join(f"{i}\n" for i in range(30)), "letor.txt.weight")
+    frame = read(tmp_path, path, max_documents=10)
+    assert frame["candidate_weight"].to_list() == frame["f1"].to_list()
+    assert len(frame["f1"][0]) == 10
 
 
 def test_initial_scores_of_some_files_only_are_refused(file, tmp_path):

@@ -20,7 +20,7 @@ from cascaderank.data.encoding.value_lists import ValueLists
 from cascaderank.data.labels import Relabelling, Target, needs
 from cascaderank.data.log.manifest import Part
 from cascaderank.data.log.request_log import RequestLog
-from cascaderank.data.log.validation import WEIGHT
+from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT, REQUEST_WEIGHT
 from cascaderank.data.ragged import offsets_of, positions_within
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import FittedSchema
@@ -72,6 +72,8 @@ class EncodedLog:
     """Request features with several values by name, one list per request each."""
     weights: NDArray[np.float32] | None = None
     """``[requests]`` weights of the requests in training, at least 0."""
+    candidate_weights: NDArray[np.float32] | None = None
+    """``[candidates]`` weights of the candidates in training, at least 0."""
     days: NDArray[np.int32] | None = None
     """``[requests]`` days since 1970-01-01; ``None`` if the log has no timestamps."""
 
@@ -100,9 +102,8 @@ class EncodedLog:
         columns = [*self.items.values(), *self.request.values(), *self.history.values()]
         for lists in (*self.item_lists.values(), *self.request_lists.values()):
             columns += [lists.offsets, lists.values]
-        columns += [
-            c for c in (self.labels, self.levels, self.feedback, self.weights) if c is not None
-        ]
+        single = (getattr(self, name) for name in _SINGLE)
+        columns += [column for column in single if column is not None]
         # By identity, because all columns of a block share one mapping.
         mappings = {id(mapping): mapping for mapping in map(mapping_of, columns)}
         return [mapping for mapping in mappings.values() if mapping is not None]
@@ -167,7 +168,8 @@ class EncodedLog:
         target_columns = needs(target, available, where=str(log.path)) if target else ()
         if isinstance(target, Relabelling):
             target.check_levels(len(log.manifest.level_names), where=str(log.path))
-        extra = [c for c in (WEIGHT, "level", "feedback", *target_columns) if c in available]
+        extra = [REQUEST_WEIGHT, "level", "feedback", *target_columns, CANDIDATE_WEIGHT]
+        extra = [column for column in extra if column in available]
         columns = list(dict.fromkeys(["request_id", *fitted.names, *extra]))
         encoder = Encoder(fitted)
         chunks = (_from_part(log, part, columns, encoder, target, history_length) for part in parts)
@@ -187,7 +189,8 @@ class EncodedLog:
 
         Args:
             frame: one row per request with the features of the fitted schema, and optionally
-                ``request_id``, ``level``, ``position``, ``label`` and ``feedback``.
+                ``request_id``, ``request_weight``, ``level``, ``position``, ``label``,
+                ``feedback`` and ``candidate_weight``.
             fitted: schema fitted to the training requests, or an encoder of it.
             target: definition of the labels; ``None`` for no labels.
             history_length: maximum number of history entries per request, at least 1; the latest
@@ -196,7 +199,8 @@ class EncodedLog:
         Raises:
             SchemaError: if a feature is missing or has another type.
             DataError: if the lists of a request have unequal lengths, if values are infinite, NaN
-                or null where the schema allows none, or if a column of the target is missing.
+                or null where the schema allows none, if a weight is negative, or if a column of
+                the target is missing.
             ConfigError: if the target does not exist, or ``history_length`` is below 1.
         """
         if history_length < 1:
@@ -271,10 +275,7 @@ def _joined(
             name: offsets_of(mapped[f"entries:{name}"]) for name in chunk.history_offsets
         },
         sequences=chunk.sequences,
-        labels=mapped.get("labels:"),
-        levels=mapped.get("levels:"),
-        feedback=mapped.get("feedback:"),
-        weights=mapped.get("weights:"),
+        **{name: mapped.get(f"{name}:") for name in _SINGLE},
         item_lists={name: lists[name] for name in chunk.item_lists},
         request_lists={name: lists[name] for name in chunk.request_lists},
     )
@@ -289,7 +290,11 @@ def _append(files: ColumnFiles, name: str, lists: ValueLists, totals: dict[str, 
     totals[name] = (before or 0) + len(lists.values)
 
 
-_CANDIDATE_KEYS = ("items:", "labels:", "levels:", "feedback:")
+_OF_CANDIDATES = ("labels", "levels", "feedback", "candidate_weights")
+_SINGLE = (*_OF_CANDIDATES, "weights")
+"""Fields of an encoded log with one column, which may be ``None``."""
+
+_CANDIDATE_KEYS = ("items:", *(f"{name}:" for name in _OF_CANDIDATES))
 
 
 def _tables(chunk: EncodedLog) -> dict[str, Table]:
@@ -308,7 +313,7 @@ def _columns(chunk: EncodedLog, tables: Mapping[str, Table]) -> dict[str, Column
     columns |= {
         f"entries:{name}": np.diff(offsets) for name, offsets in chunk.history_offsets.items()
     }
-    for name in ("labels", "levels", "feedback", "weights"):
+    for name in _SINGLE:
         values = getattr(chunk, name)
         if values is not None:
             columns[f"{name}:"] = values

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from cascaderank.data.encoding.encoder import Encoder
 from cascaderank.data.encoding.value_lists import ValueLists
 from cascaderank.data.labels import Target, labels_of
-from cascaderank.data.log.validation import CANDIDATE_COLUMNS, WEIGHT
+from cascaderank.data.log.validation import CANDIDATE_COLUMNS
+from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT, REQUEST_WEIGHT, check_weights
 from cascaderank.data.ragged import flattened, lengths_of, lists_of, nested, offsets_of
 from cascaderank.errors import DataError, SchemaError
 from cascaderank.schema import Feature, Role, abridged
@@ -38,7 +39,7 @@ def flat_columns(
         raise SchemaError(
             f"features are missing: {abridged(missing)}; found {abridged(frame.columns)}"
         )
-    extra = [c for c in CANDIDATE_COLUMNS if c in frame.columns]
+    extra = [c for c in (*CANDIDATE_COLUMNS, CANDIDATE_WEIGHT) if c in frame.columns]
     of_items = [*(f.name for f in fitted.of(Role.ITEM)), *extra]
     if not of_items:
         raise SchemaError(
@@ -49,7 +50,7 @@ def flat_columns(
     lengths = _common_lengths(frame, of_items, "candidates")
     sequences = {f.name: f.sequence for f in fitted.of(Role.HISTORY)}
     tails = frame.select(pl.col(name).list.tail(history_length) for name in sequences)
-    plain: dict[str, NDArray[Any]] = {name: _without_nulls(frame[name]) for name in extra}
+    plain = {name: _without_nulls(frame[name]) for name in extra if name != CANDIDATE_WEIGHT}
     return {
         "request_ids": frame["request_id"]
         if "request_id" in frame.columns
@@ -85,7 +86,8 @@ def flat_columns(
         "sequences": sequences,
         "labels": None if target is None else labels_of(target, plain),
         "levels": plain["level"].astype(np.int8) if "level" in plain else None,
-        "weights": frame[WEIGHT].to_numpy().astype(np.float32) if WEIGHT in frame.columns else None,
+        "weights": _weights(frame, REQUEST_WEIGHT),
+        "candidate_weights": _weights(frame, CANDIDATE_WEIGHT),
         "feedback": plain["feedback"].astype(np.float32) if "feedback" in plain else None,
     }
 
@@ -135,6 +137,15 @@ def _common_lengths(frame: pl.DataFrame, columns: list[str], group: str) -> NDAr
                 "each per entry"
             )
     return first
+
+
+def _weights(frame: pl.DataFrame, name: str) -> NDArray[np.float32] | None:
+    """Return the weights of requests or candidates; ``None`` if the frame has none."""
+    if name not in frame.columns:
+        return None
+    values = flattened(frame[name]) if name == CANDIDATE_WEIGHT else frame[name]
+    check_weights(values, name=name)
+    return values.to_numpy().astype(np.float32)
 
 
 def _without_nulls(column: pl.Series) -> NDArray[Any]:

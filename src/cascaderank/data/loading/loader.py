@@ -46,7 +46,7 @@ class RequestLoader:
         sampler: sampler that draws the candidates of each request anew in each epoch; default: all
             logged candidates.
         random_label: label of a candidate that the sampler drew from the catalogue; its level and
-            its feedback are 0.
+            its feedback are 0, and its weight is 1.
 
     Raises:
         ConfigError: if a row is not in the log, if ``batch_size``, ``seed`` or ``prefetch`` is out
@@ -228,6 +228,7 @@ class RequestLoader:
             if drawn is None or drawn.log_q is None
             else lists.padded(drawn.log_q[:, None])[0],
             rows=torch.from_numpy(rows),
+            weights=of_candidates(log.candidate_weights, random=1.0),
         )
 
 

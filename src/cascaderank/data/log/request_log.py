@@ -7,9 +7,10 @@
 
 Candidate columns are lists with one value per candidate: the item features, and optionally
 ``level`` (the funnel level that the candidate reached, 0 lowest), ``position`` (rank inside the
-level from 1; 0 unknown), ``label``, ``feedback`` and ``item_key`` (identity of the candidate, an
-integer or a string). All candidate lists of a request have equal length. Lengths differ between
-requests; nothing on disk is padded. A feature with several values has one level of lists more.
+level from 1; 0 unknown), ``label``, ``feedback``, ``candidate_weight`` (weight in training, at
+least 0) and ``item_key`` (identity of the candidate, an integer or a string). All candidate lists
+of a request have equal length. Lengths differ between requests; nothing on disk is padded. A
+feature with several values has one level of lists more.
 """
 
 import hashlib

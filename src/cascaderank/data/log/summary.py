@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.log.validation import CANDIDATE_COLUMNS
+from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT, REQUEST_WEIGHT
 from cascaderank.data.ragged import flattened
 from cascaderank.schema import Kind, Role
 
@@ -15,7 +16,7 @@ _MOST_VALUES = 12  # distinct values that are counted one by one
 
 
 def summarise(log: RequestLog) -> dict[str, JsonValue]:
-    """Compute summary statistics of a request log; reads two or three columns, part by part.
+    """Compute summary statistics of a request log; reads a few columns, part by part.
 
     Args:
         log: an opened request log.
@@ -24,8 +25,9 @@ def summarise(log: RequestLog) -> dict[str, JsonValue]:
         Values that can be written as JSON: ``name``, ``requests``, ``candidates``, ``list_length``
         (``min``, ``mean``, ``max``), ``features`` (counts by role and kind), ``several_values``
         (names of the features with a list of values), ``levels`` (number of candidates by level
-        name), ``label`` and ``feedback`` (number of candidates by value; with more than 12 distinct
-        values: ``min``, ``mean``, ``max`` and ``positive``), ``time_range`` (ISO 8601, UTC),
+        name), ``label``, ``feedback`` and ``candidate_weight`` (number of candidates by value; with
+        more than 12 distinct values: ``min``, ``mean``, ``max`` and ``positive``),
+        ``request_weight`` (the same of requests), ``time_range`` (ISO 8601, UTC),
         ``days``, ``bytes`` and the ``notes`` of the source. Entries that the log has no data for
         are ``None``.
 
@@ -45,16 +47,18 @@ def summarise(log: RequestLog) -> dict[str, JsonValue]:
     Source: this project.
     """
     manifest = log.manifest
-    counted = [c for c in CANDIDATE_COLUMNS if c in manifest.columns and c != "position"]
+    counted = [c for c in (*CANDIDATE_COLUMNS, CANDIDATE_WEIGHT) if c in manifest.columns]
+    counted = [c for c in counted if c != "position"]
     columns = counted or [f.name for f in manifest.schema_.of(Role.ITEM)][:1] or ["position"]
     shortest, longest = manifest.candidates, 0
-    tallies = {column: _Tally() for column in counted}
-    for frame in log.frames(columns):
+    of_requests = [c for c in (REQUEST_WEIGHT,) if c in manifest.columns]
+    tallies = {column: _Tally() for column in (*counted, *of_requests)}
+    for frame in log.frames([*columns, *of_requests]):
         lengths = frame[columns[0]].list.len()
         shortest = min(shortest, int(lengths.to_numpy().min()))
         longest = max(longest, int(lengths.to_numpy().max()))
         for column, tally in tallies.items():
-            tally.add(flattened(frame[column]))
+            tally.add(frame[column] if column in of_requests else flattened(frame[column]))
     features: dict[str, JsonValue] = {
         role.value: {kind.value: len(manifest.schema_.of(role, kind)) for kind in Kind}
         for role in Role
@@ -75,8 +79,10 @@ def summarise(log: RequestLog) -> dict[str, JsonValue]:
         "levels": None
         if by_level is None
         else {name: by_level[float(i)] for i, name in enumerate(manifest.level_names)},
-        "label": tallies["label"].summary() if "label" in tallies else None,
-        "feedback": tallies["feedback"].summary() if "feedback" in tallies else None,
+        **{
+            name: tallies[name].summary() if name in tallies else None
+            for name in ("label", "feedback", REQUEST_WEIGHT, CANDIDATE_WEIGHT)
+        },
         "time_range": [t.isoformat() for t in times] if times else None,
         "days": len({part.day for part in manifest.parts}) if times else None,
         "bytes": sum(part.bytes for part in manifest.parts),

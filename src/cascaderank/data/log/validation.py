@@ -4,6 +4,7 @@ from typing import final
 
 import polars as pl
 
+from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT, REQUEST_WEIGHT, check_weights
 from cascaderank.data.ragged import depth_of, flattened, lists_of
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import RESERVED, Feature, Kind, Role, Schema, abridged
@@ -11,14 +12,14 @@ from cascaderank.schema import RESERVED, Feature, Kind, Role, Schema, abridged
 CANDIDATE_COLUMNS = ("level", "position", "label", "feedback")
 """Candidate columns that targets are computed from, in the order of the log."""
 
-WEIGHT = "request_weight"
-"""Column of requests with their weight in training, at least 0."""
-
 ITEM_KEY = "item_key"
 """Candidate column with the identity of each candidate, such as a document id; not a feature."""
 
 _MOST_POSITION = 32767
 _SEVERAL = "; set multiple=true for a feature with several categories, or width for a vector"
+_NUMBERS = (REQUEST_WEIGHT, *CANDIDATE_COLUMNS, CANDIDATE_WEIGHT, ITEM_KEY)
+"""Reserved columns whose types are checked as those of features."""
+
 _Types = dict[str, pl.DataType]
 
 
@@ -79,10 +80,11 @@ value is missing and set missing=true for the feature
         self._check_requests(frame)
         types = self._types or self._inferred_types(frame)
         self._check_lengths(frame)
-        frame = frame.select(self._cast(frame[name], dtype) for name, dtype in types.items())
-        self._check_values(frame)
+        cast = frame.select(self._cast(frame[name], dtype) for name, dtype in types.items())
+        _check_weights(frame)
+        self._check_values(cast)
         self._types = types
-        return frame
+        return cast
 
     def of_catalogue(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return one row per item with the types of the log, in the order of the schema.
@@ -110,12 +112,12 @@ value is missing and set missing=true for the feature
         return frame
 
     def _role(self, column: str) -> Role:
-        if column in (*CANDIDATE_COLUMNS, ITEM_KEY):
+        if column in (*CANDIDATE_COLUMNS, CANDIDATE_WEIGHT, ITEM_KEY):
             return Role.ITEM
         return Role.REQUEST if column in RESERVED else self._schema[column].role
 
     def _check_columns(self, frame: pl.DataFrame) -> None:
-        optional = {"timestamp", WEIGHT, *CANDIDATE_COLUMNS, ITEM_KEY}
+        optional = {"timestamp", *_NUMBERS}
         needed = ["request_id", *self._schema.names, *(["level"] if self._level_names else [])]
         if self._types:
             needed, optional = list(self._types), set()
@@ -197,8 +199,8 @@ value is missing and set missing=true for the feature
         types: _Types = {"request_id": ids}
         if "timestamp" in frame.columns:
             types["timestamp"] = pl.Datetime("us", "UTC")
-        if WEIGHT in frame.columns:
-            types[WEIGHT] = pl.Float32()
+        if REQUEST_WEIGHT in frame.columns:
+            types[REQUEST_WEIGHT] = pl.Float32()
         for feature in self._schema.features:
             inner = depth_of(frame.schema[feature.name])[1]
             dtype: pl.DataType
@@ -213,6 +215,8 @@ value is missing and set missing=true for the feature
             CANDIDATE_COLUMNS, (pl.Int8(), pl.Int16(), pl.Float32(), pl.Float32()), strict=True
         )
         types |= {name: pl.List(inner) for name, inner in inners if name in frame.columns}
+        if CANDIDATE_WEIGHT in frame.columns:
+            types[CANDIDATE_WEIGHT] = pl.List(pl.Float32())
         if ITEM_KEY in frame.columns:
             text = _is_text(_inner(frame.schema[ITEM_KEY]))
             types[ITEM_KEY] = pl.List(pl.String() if text else pl.Int64())
@@ -249,17 +253,12 @@ value is missing and set missing=true for the feature
 
     def _cast(self, column: pl.Series, dtype: pl.DataType) -> pl.Series:
         found, expected, name = depth_of(column.dtype)[1], depth_of(dtype)[1], column.name
-        if name not in RESERVED or name in (WEIGHT, *CANDIDATE_COLUMNS, ITEM_KEY):
+        if name not in RESERVED or name in _NUMBERS:
             fits = _fits(self._schema[name] if name not in RESERVED else None, found, expected)
             if not fits:
                 raise DataError(f"column '{name}': expected {_type_name(expected)}; found {found}")
         if name in ("level", "position"):
             self._check_range(column)
-        if name == WEIGHT and (negative := int((column < 0).sum())):
-            raise DataError(
-                f"{WEIGHT}: expected numbers of at least 0, found {column.min()!r} and "
-                f"{negative - 1} more below 0"
-            )
         try:
             return column.cast(dtype, strict=True)
         except pl.exceptions.PolarsError as error:
@@ -349,6 +348,15 @@ def check_unique(ids: pl.Series) -> None:
             f"request_id must be unique; {ids.filter(repeated).n_unique()} are not, first "
             f"{ids.filter(repeated)[0]!r}; write one row per request, with its candidates in lists"
         )
+
+
+def _check_weights(frame: pl.DataFrame) -> None:
+    ids = frame["request_id"]
+    if REQUEST_WEIGHT in frame.columns:
+        check_weights(frame[REQUEST_WEIGHT], ids, name=REQUEST_WEIGHT)
+    if CANDIDATE_WEIGHT in frame.columns:
+        rows = frame.select("request_id", CANDIDATE_WEIGHT).explode(CANDIDATE_WEIGHT)
+        check_weights(rows[CANDIDATE_WEIGHT], rows["request_id"], name=CANDIDATE_WEIGHT)
 
 
 def _first(frame: pl.DataFrame, where: pl.Series) -> str:

@@ -202,10 +202,10 @@ class RequestLogWriter:
 
         Args:
             frame: one row per request with the columns ``request_id`` (strings or integers, unique
-                in the log), ``timestamp`` (optional, with a time zone), the request features, the
-                history and item features as lists, and optionally ``level``, ``position``,
-                ``label`` and ``feedback`` as lists. Categories are integers or strings; numbers are
-                finite. A feature with several values has one level of lists more.
+                in the log), the request features, the history and item features as lists, and
+                optionally ``timestamp`` (with a time zone), ``request_weight``, and the lists
+                ``level``, ``position``, ``label``, ``feedback``, ``candidate_weight`` and
+                ``item_key``. A feature with several values has one level of lists more.
             day: day of all requests of the frame, for sources that define their days; default: the
                 day (UTC) of each timestamp.
             given: part of the split published with the data, such as ``"train"``; lower-case

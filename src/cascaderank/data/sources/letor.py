@@ -14,6 +14,7 @@ import polars as pl
 
 from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.data.log.validation import ITEM_KEY
+from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT, REQUEST_WEIGHT
 from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
 from cascaderank.data.sources._letor.folders import letor_files
 from cascaderank.data.sources._letor.queries import (
@@ -32,6 +33,10 @@ from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Kind, Role, Schema, Transform
 
 _INIT = "init"
+_NOTES = {
+    CANDIDATE_WEIGHT: "lines_with_candidate_weight",
+    REQUEST_WEIGHT: "queries_with_request_weight",
+}
 _REQUESTS_PER_PART = 2000  # MSLR-WEB30K: 120 candidates with 136 features per request
 
 
@@ -68,8 +73,9 @@ def letor_source(
     Files beside a file ``X``, as LightGBM and XGBoost read them: ``X.query`` or ``X.group`` has
     the number of lines of each query, for lines without ``qid``; queries are then named ``X-1``,
     ``X-2`` and so on. ``X.init`` has an initial score for each line, which becomes the numeric
-    feature ``init``. ``X.weight`` is not used, because the library has no weights of samples; the
-    notes have the number of weights.
+    feature ``init``. ``X.weight`` has weights for training: one for each line, as in LightGBM,
+    becomes ``candidate_weight``, and one for each query, as in XGBoost, ``request_weight``. Lines
+    of files without weights have weight 1. The notes have the number of weights of each kind.
 
     If the files are named ``train``, ``vali`` (or ``valid``, ``validation``) and ``test``, as in
     a fold of MSLR or in Istella, or end so (``rank.train``), the log keeps these parts, for
@@ -111,8 +117,9 @@ def letor_source(
     Raises:
         ConfigError: if an option is unknown or of a wrong type.
         DataError: if an option is out of range, a file is missing, damaged or of another layout
-            (the message names file and line), the sizes of queries or the initial scores do not
-            fit the lines, the folds do not rotate as those of LETOR do, or no query remains.
+            (the message names file and line), the sizes of queries, the initial scores or the
+            weights do not fit the lines, the folds do not rotate as those of LETOR do, or no query
+            remains.
 
     Examples:
         >>> import tempfile
@@ -146,6 +153,8 @@ def letor_source(
             for n in names
         )
     )
+    of_files = {name for weights in scan.weights for name in weights.columns}
+    weighted = [name for name in (REQUEST_WEIGHT, CANDIDATE_WEIGHT) if name in of_files]
     advance = byte_counter(paths, progress)
     seen: dict[str, str] = {}
     with RequestLogWriter(
@@ -156,7 +165,9 @@ def letor_source(
         rows_per_part=_REQUESTS_PER_PART,
     ) as writer:
         missing_values, counts = 0, Counts()
-        for file, side, has_qid in zip(files, sides, scan.has_qid, strict=True):
+        for file, side, has_qid, weights in zip(
+            files, sides, scan.has_qid, scan.weights, strict=True
+        ):
             blocks = read_blocks(
                 file.path,
                 scan.width,
@@ -164,6 +175,7 @@ def letor_source(
                 queries=None if has_qid else side.query_names,
                 last=side.init,
                 keyed=not scan.without_ids,
+                weights=weights.columns,
             )
             if not missing:
                 blocks = finite_blocks(blocks, file.path)
@@ -172,20 +184,22 @@ def letor_source(
                 if kept is not None:
                     missing_values += int(np.isnan(kept.values).sum())
                     values = scaled(kept, within_query)
-                    writer.write(_frame(values, names), given=file.given)
+                    writer.write(_frame(values, names, weighted), given=file.given)
         if counts.dropped_queries == len(seen):
             raise DataError(
                 f"{paths[0]}: expected queries with at least {min_documents} documents, found none "
                 f"among {len(seen)}; lower min_documents"
             )
-        weights = sum(side.weights for side in sides)
         writer.extra["suggested"] = {"target": "label"}
         writer.extra["notes"] = {
             "files": len(files),
             "document_ids": f"not kept: {scan.without_ids}" if scan.without_ids else "kept",
             "missing_values": missing_values,
             **asdict(counts),
-            **({"ignored_weights": weights} if weights else {}),
+            **{
+                _NOTES[name]: sum(of.count for of in scan.weights if name in of.columns)
+                for name in weighted
+            },
         }
 
 
@@ -200,16 +214,24 @@ def _have_init(sides: Sequence[SideFiles]) -> bool:
     return not without
 
 
-def _frame(block: Block, names: list[str]) -> pl.DataFrame:
+def _frame(block: Block, names: list[str], weighted: Sequence[str]) -> pl.DataFrame:
     """Return one row per query, with candidates in the order of their lines and NaN as null."""
-    return (
+    ones = np.ones(len(block.queries), np.float32)
+    requests = (
         pl.from_numpy(block.values, schema=names)
         .select(pl.all().fill_nan(None))
         .insert_column(0, pl.Series("request_id", block.queries))
-        .with_columns(label=pl.Series(block.labels), **_keys(block))
+        .with_columns(
+            label=pl.Series(block.labels),
+            **{name: pl.Series(block.weights.get(name, ones)) for name in weighted},
+            **_keys(block),
+        )
         .group_by("request_id", maintain_order=True)
         .agg(pl.all())
     )
+    if REQUEST_WEIGHT in weighted:
+        requests = requests.with_columns(pl.col(REQUEST_WEIGHT).list.first())
+    return requests
 
 
 def _keys(block: Block) -> dict[str, pl.Series]:

@@ -10,6 +10,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from cascaderank.data.log.request_log import RequestLogWriter
+from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT
 from cascaderank.data.sources import DRY_RUNS, SOURCES, Inputs, Progress, checked_options
 from cascaderank.data.sources._long.grouping import gathered, shares
 from cascaderank.data.sources._long.layout import Layout, opened_table, typed_columns
@@ -17,6 +18,7 @@ from cascaderank.data.sources._long.proposal import proposed_options
 from cascaderank.data.sources._long.row_rules import (
     NullLevel,
     NullValue,
+    NullWeight,
     Repeated,
     RowRules,
     SeveralTimes,
@@ -51,6 +53,8 @@ def long_source(
     null_label: NullValue = "error",
     feedback: str = "",
     null_feedback: NullValue = "error",
+    candidate_weight: str = "",
+    null_weight: NullWeight = "error",
     item_key: str = "",
     repeated: Repeated | None = None,
     min_candidates: int = 1,
@@ -94,11 +98,11 @@ def long_source(
             it.
         several_times: what to do with a request whose rows have different times, such as those of
             impressions: ``"error"``, or ``"earliest"`` to use the earliest.
-        request_weight: column of the weight of the request in training, at least 0; default the
-            column ``request_weight``, if it exists.
+        request_weight: column of the weight of the request in training, at least 0: requests are
+            drawn in proportion to it. Default the column ``request_weight``, if it exists.
         level: column of the funnel level that the candidate reached: integers from 0, the lowest,
-            or names. The default of ``level``, ``position``, ``label``, ``feedback`` and
-            ``item_key`` is the column of that name, if it exists.
+            or names. The default of ``level``, ``position``, ``label``, ``feedback``,
+            ``candidate_weight`` and ``item_key`` is the column of that name, if it exists.
         level_names: names of the levels, lowest first; required if the table has levels.
         null_level: what to do with a candidate whose level is null: ``"error"`` refuses the log,
             ``"lowest"`` takes the lowest level, ``"drop"`` leaves the candidate out. Here and
@@ -110,6 +114,10 @@ def long_source(
             ``"drop"``.
         feedback: column of the user's response.
         null_feedback: what to do with a candidate whose feedback is null, as with ``null_label``.
+        candidate_weight: column of the weight of the candidate in training, at least 0: it
+            multiplies the gradient of the candidate's scores.
+        null_weight: what to do with a weight of a request or candidate that is null: ``"error"``,
+            ``"one"`` or ``"zero"``.
         item_key: column of the identity of the candidate, integers or strings, stored in the log to
             name candidates in results; it can also be a feature.
         repeated: what to do with rows that have the same ``item_key`` in one request, or without
@@ -181,6 +189,7 @@ def long_source(
             "position": position,
             "label": label,
             "feedback": feedback,
+            CANDIDATE_WEIGHT: candidate_weight,
         },
         item_key=item_key,
     )
@@ -220,7 +229,7 @@ def long_source(
     ) as writer:
         done = written = 0
         counts: Counter[str] = Counter()
-        rules = RowRules(level_names, null_level, null_label, null_feedback, repeated)
+        rules = RowRules(level_names, null_level, null_label, null_feedback, null_weight, repeated)
         for rows in shares(table, types, layout, rows_at_once):
             requests = gathered(
                 rows,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cascaderank.data.sources._letor.side_files import SideFiles
+from cascaderank.data.sources._letor.side_files import LineWeights, SideFiles
 from cascaderank.data.sources._letor.svmlight import EXPECTED, key_of
 from cascaderank.data.sources._shared.input_files import read_lines
 from cascaderank.errors import DataError
@@ -24,6 +24,8 @@ class Scan:
     """Why document ids are not read; empty if every line has one, unique in its query."""
     has_qid: list[bool] = field(default_factory=list)
     """For each file, whether its lines have query ids."""
+    weights: list[LineWeights] = field(default_factory=list)
+    """Weights of the lines of each file."""
 
 
 def scan_files(files: Sequence[SideFiles], features: int | None) -> Scan:
@@ -56,7 +58,8 @@ def _scan_file(side: SideFiles, scan: Scan, *, width_known: bool) -> None:
     lines, last = 0, b""
     run_lengths: list[int] = []
     ids: set[str] = set()
-    complete = not width_known or side.sizes is not None or side.init is not None
+    needs_queries = side.sizes is not None or side.weights is not None
+    complete = not width_known or needs_queries or side.init is not None
     for number, line in enumerate(read_lines(path), 1):
         body, _, comment = line.partition(b"#")
         if not body.strip():
@@ -64,7 +67,7 @@ def _scan_file(side: SideFiles, scan: Scan, *, width_known: bool) -> None:
         lines += 1
         if not width_known:
             scan.width = max(scan.width, _last_index(body, path, number))
-        if scan.without_ids and lines > 1 and side.sizes is None:
+        if scan.without_ids and lines > 1 and not needs_queries:
             if not complete:
                 break
             continue
@@ -84,6 +87,7 @@ def _scan_file(side: SideFiles, scan: Scan, *, width_known: bool) -> None:
         raise DataError(f"{path}: {EXPECTED} on every line, found none; fetch it again")
     if complete:
         side.check(lines, run_lengths if scan.has_qid[-1] else [])
+    scan.weights.append(side.line_weights(lines, run_lengths))
 
 
 def _check_id(key: str | None, ids: set[str], scan: Scan, where: str) -> None:

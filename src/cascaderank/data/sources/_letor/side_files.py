@@ -6,17 +6,19 @@ file         content of a line                      tool
 ``X.query``  number of lines of a query in ``X``    LightGBM
 ``X.group``  number of lines of a query in ``X``    XGBoost
 ``X.init``   initial score of a line of ``X``       LightGBM
-``X.weight`` weight of a line of ``X``              LightGBM; of a query: XGBoost
+``X.weight`` weight of a line, or of a query        LightGBM; XGBoost
 ===========  =====================================  ================================
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT, REQUEST_WEIGHT
 from cascaderank.data.sources._shared.input_files import read_lines, shown
 from cascaderank.errors import DataError
 
@@ -39,8 +41,9 @@ class SideFiles:
     init_file: Path | None = None
     init: NDArray[np.float32] | None = None
     """Initial score of each line; ``None`` without such a file."""
-    weights: int = 0
-    """Number of weights, which are not used."""
+    weight_file: Path | None = None
+    weights: NDArray[np.float32] | None = None
+    """Weight of each line or of each query; ``None`` without such a file."""
 
     @property
     def query_names(self) -> list[str] | None:
@@ -52,7 +55,7 @@ class SideFiles:
         return [f"{stem}-{number}" for number in numbers]
 
     def check(self, lines: int, run_lengths: list[int]) -> None:
-        """Check that the values fit the lines of the svmlight file.
+        """Check that sizes and initial scores fit the lines of the svmlight file.
 
         Args:
             lines: number of its lines with content.
@@ -83,6 +86,39 @@ class SideFiles:
                 f"found {len(self.init):,}; give the file that belongs to these lines"
             )
 
+    def line_weights(self, lines: int, run_lengths: list[int]) -> "LineWeights":
+        """Return the weights of the lines: of candidates if one per line, of queries if one each.
+
+        Args:
+            lines: number of lines with content of the svmlight file.
+            run_lengths: numbers of adjacent lines of one query.
+
+        Raises:
+            DataError: if there are as many weights as neither lines nor queries.
+        """
+        if self.weights is None:
+            return LineWeights()
+        if len(self.weights) == lines:
+            return LineWeights(lines, {CANDIDATE_WEIGHT: self.weights})
+        if len(self.weights) == len(run_lengths):
+            of_lines = np.repeat(self.weights, run_lengths)
+            return LineWeights(len(self.weights), {REQUEST_WEIGHT: of_lines})
+        raise DataError(
+            f"{self.weight_file}: expected {lines:,} weights, one per line of {self.of} as in "
+            f"LightGBM, or {len(run_lengths):,}, one per query as in XGBoost, found "
+            f"{len(self.weights):,}; give the file that belongs to these lines, or remove it"
+        )
+
+
+@dataclass(frozen=True)
+class LineWeights:
+    """Weights of the lines of an svmlight file."""
+
+    count: int = 0
+    """Number of weights in the file."""
+    columns: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Weight of each line by the column of the log, ``candidate_weight`` or ``request_weight``."""
+
 
 def side_files(path: Path) -> SideFiles:
     """Read the side files of an svmlight file, plain or gzipped.
@@ -91,8 +127,8 @@ def side_files(path: Path) -> SideFiles:
         path: the svmlight file ``X`` or ``X.gz``; its side files are ``X.query`` and so on.
 
     Raises:
-        DataError: if a side file is damaged, has a line that is no number, or there is more than
-            one file with sizes of queries.
+        DataError: if a side file is damaged, has a line that is no number or a negative weight,
+            or there is more than one file with sizes of queries.
     """
     found = {suffix: file for suffix in (*SIZES, _INIT, _WEIGHT) if (file := _beside(path, suffix))}
     sized = [found[suffix] for suffix in SIZES if suffix in found]
@@ -106,14 +142,17 @@ def side_files(path: Path) -> SideFiles:
             f"found {sizes[line]:g}; correct it"
         )
     init = _numbers(found[_INIT], "an initial score") if _INIT in found else None
-    weights = _numbers(found[_WEIGHT], "a weight") if _WEIGHT in found else ()
+    weights = None
+    if _WEIGHT in found:
+        weights = _numbers(found[_WEIGHT], "a weight of at least 0", least=0.0)
     return SideFiles(
         path,
         sized[0] if sized else None,
         None if sizes is None else sizes.astype(np.int64),
         found.get(_INIT),
         None if init is None else init.astype(np.float32),
-        len(weights),
+        found.get(_WEIGHT),
+        None if weights is None else weights.astype(np.float32),
     )
 
 
@@ -133,7 +172,7 @@ def _beside(path: Path, suffix: str) -> Path | None:
     return next((f for name in names if (f := path.with_name(name)).is_file()), None)
 
 
-def _numbers(path: Path, what: str) -> NDArray[np.float64]:
+def _numbers(path: Path, what: str, *, least: float = -_LARGEST) -> NDArray[np.float64]:
     numbers: list[float] = []
     for line, text in enumerate(read_lines(path), 1):
         if not text.strip():
@@ -142,7 +181,7 @@ def _numbers(path: Path, what: str) -> NDArray[np.float64]:
             number = float(text)
         except ValueError:
             number = math.nan
-        if not abs(number) <= _LARGEST:
+        if not least <= number <= _LARGEST:
             raise DataError(
                 f"{path}, line {line}: expected {what}, found {shown(text)}; correct it"
             )

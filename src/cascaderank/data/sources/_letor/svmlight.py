@@ -1,8 +1,8 @@
 """Parser of svmlight lines with query ids, in blocks of several thousand lines."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
@@ -38,6 +38,8 @@ class Block:
     """Features, ``[lines, width]``."""
     keys: list[str] | None = None
     """Document ids; ``None`` if they are not read."""
+    weights: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Weights by column of the log."""
 
     def take(self, rows: slice | NDArray[np.int64]) -> "Block":
         """Return some lines of the block."""
@@ -48,6 +50,7 @@ class Block:
             self.labels[rows],
             self.values[rows],
             None if self.keys is None else [self.keys[i] for i in index],
+            {name: values[rows] for name, values in self.weights.items()},
         )
 
     def joined(self, after: "Block") -> "Block":
@@ -58,6 +61,7 @@ class Block:
             np.concatenate([self.labels, after.labels]),
             np.concatenate([self.values, after.values]),
             None if self.keys is None else self.keys + (after.keys or []),
+            {n: np.concatenate([own, after.weights[n]]) for n, own in self.weights.items()},
         )
 
 
@@ -85,6 +89,7 @@ def read_blocks(
     queries: Sequence[str] | None = None,
     last: NDArray[np.float32] | None = None,
     keyed: bool = False,
+    weights: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> Iterator[Block]:
     """Parse a file in blocks of several thousand lines.
 
@@ -95,6 +100,7 @@ def read_blocks(
         queries: query of each line with content, for a file without ``qid``.
         last: value of each line with content, added as the last feature.
         keyed: whether to read the document ids in the comments, which every line must have.
+        weights: weights of each line with content, by column of the log.
 
     Yields:
         Blocks in the order of the lines. Values that are not finite in float32 are NaN.
@@ -117,6 +123,8 @@ def read_blocks(
             block = replace(block, values=np.column_stack([block.values, last[rows]]))
         if keyed:
             block = replace(block, keys=[key_of(comment) or "" for *_, comment in parts])
+        if weights:
+            block = replace(block, weights={name: v[rows] for name, v in weights.items()})
         yield block
         done += len(parts)
     if not done:
@@ -181,13 +189,13 @@ def _mistake(fields: Sequence[bytes], width: int, *, has_qid: bool) -> str:
             "number of lines of each query (.query or .group)"
         )
     last = 0
-    for field in fields[1 + has_qid :]:
-        pair = _PAIR.fullmatch(field)
+    for text in fields[1 + has_qid :]:
+        pair = _PAIR.fullmatch(text)
         if pair is None:
-            return f"expected index:value, found {shown(field)}"
+            return f"expected index:value, found {shown(text)}"
         index = int(pair[1])
         if index == 0:
-            return f"expected feature indices from 1, found {shown(field)}"
+            return f"expected feature indices from 1, found {shown(text)}"
         if index <= last:
             position = "occurs twice" if index == last else f"follows {last}"
             return f"feature indices must increase, but {index} {position}"

@@ -6,8 +6,15 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from cascaderank.data.log.validation import ITEM_KEY
+from cascaderank.data.log.weight_columns import REQUEST_WEIGHT
 from cascaderank.data.sources._long.layout import Layout
-from cascaderank.data.sources._long.row_rules import RowRules, SeveralTimes, integers, ruled_rows
+from cascaderank.data.sources._long.row_rules import (
+    RowRules,
+    SeveralTimes,
+    integers,
+    ruled_rows,
+    ruled_weights,
+)
 from cascaderank.data.sources._shared.long_table import LongTable
 from cascaderank.data.sources._shared.timestamps import TimestampUnit, utc_timestamps
 from cascaderank.errors import DataError
@@ -103,6 +110,9 @@ def gathered(
         *(pl.col(c).first() for c in whole),
         *(pl.col(c) for c in items),
     )
+    if layout.request_weight:
+        column = layout.request_weight
+        requests = ruled_weights(requests, REQUEST_WEIGHT, column, rules, counts)
     if gone := requests_read - requests.height:
         counts["requests_left_out_without_candidates"] += gone
     if min_candidates > 1 and items:
@@ -132,6 +142,8 @@ def _check_constant(rows: pl.DataFrame, columns: Sequence[str], layout: Layout) 
         remedy = "put the column in item_features if it describes the candidates"
         if name == "timestamp":
             remedy = "set several_times=earliest, or timestamp to another column"
+        elif name == REQUEST_WEIGHT:
+            remedy = "set candidate_weight to the column if it has weights of candidates"
         raise DataError(
             f"column '{column_of.get(name, name)}': expected one value per request, found "
             f"{' and '.join(str(v) for v in values[:2].to_list())} in request {request!r}, and "

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from cascaderank.data.log.validation import CANDIDATE_COLUMNS, ITEM_KEY, WEIGHT
+from cascaderank.data.log.validation import ITEM_KEY
+from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT, REQUEST_WEIGHT
 from cascaderank.data.sources import Inputs
 from cascaderank.data.sources._shared.input_files import input_files
 from cascaderank.data.sources._shared.long_table import LongTable, open_long_table
@@ -24,7 +25,8 @@ class Layout:
     request_weight: str | None
     """Column of the weight of the request; ``None`` if the table has none."""
     candidates: dict[str, str]
-    """Columns by their purpose: ``level``, ``position``, ``label`` or ``feedback``."""
+    """Columns by their purpose: ``level``, ``position``, ``label``, ``feedback`` or
+    ``candidate_weight``."""
     item_key: str | None
     """Column of the identity of the candidate, which can also be a feature."""
     schema: Schema
@@ -37,11 +39,14 @@ class Layout:
         if self.timestamp:
             taken[self.timestamp] = "timestamp"
         if self.request_weight:
-            taken[self.request_weight] = WEIGHT
+            taken[self.request_weight] = REQUEST_WEIGHT
         if self.item_key == ITEM_KEY:  # reserved, so that no feature has this name
             taken[ITEM_KEY] = ITEM_KEY
         return taken | {column: what for what, column in self.candidates.items()}
 
+
+MAYBE_BOOLEAN = ("label", "feedback", REQUEST_WEIGHT, CANDIDATE_WEIGHT)
+"""Purposes of columns of numbers that may also be booleans."""
 
 _PATTERNS = ("*.parquet", "*.pq", "*.csv", "*.tsv")
 
@@ -86,11 +91,11 @@ def opened_table(
             "set request_id to the column with the id of the request"
         )
     ids = table.check(request_id, what="request_id")
-    columns = {what: named(what, candidates[what]) for what in CANDIDATE_COLUMNS}
+    columns = {what: named(what, candidates[what]) for what in candidates}
     layout = Layout(
         ids,
         named("timestamp", timestamp),
-        named(WEIGHT, request_weight),
+        named(REQUEST_WEIGHT, request_weight),
         {what: column for what, column in columns.items() if column},
         named(ITEM_KEY, item_key),
         Schema(features=()),
@@ -122,7 +127,7 @@ def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
             raise DataError(
                 f"column '{column}' ({what}): expected one value per row, found {dtype}"
             )
-        if what in ("label", "feedback", "position", WEIGHT) and not (
+        if what in ("position", *MAYBE_BOOLEAN) and not (
             dtype.is_numeric()
             or dtype == pl.Null
             or (what != "position" and _is_true_or_false(table, column))

@@ -9,6 +9,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from cascaderank.data.log.validation import CANDIDATE_COLUMNS, ITEM_KEY
+from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT, REQUEST_WEIGHT
 from cascaderank.data.sources import NOT_OPTIONS, SOURCES, Inputs, Proposal
 from cascaderank.data.sources._long.column_facts import TIMES, ColumnFacts, column_facts
 from cascaderank.data.sources._long.layout import Layout, opened_table
@@ -18,6 +19,7 @@ from cascaderank.errors import counted
 from cascaderank.schema import Feature, Kind
 
 _SAMPLE_ROWS = 100_000
+_WEIGHTS = (REQUEST_WEIGHT, CANDIDATE_WEIGHT)
 _ABOUT = {
     "timestamp": "column of the time of the request",
     "timestamp_unit": "s, ms, us, yyyymmdd or iso",
@@ -32,6 +34,8 @@ _ABOUT = {
     "feedback": "column of the user's response",
     "null_feedback": "error, zero or drop",
     "request_weight": "column of the weight of the request in training",
+    "candidate_weight": "column of the weight of the candidate in training",
+    "null_weight": "error, one or zero",
     "item_key": "column of the identity of the candidate",
     "repeated": "a candidate twice in one request: error, keep, first or last",
     "min_candidates": "requests with fewer candidates are left out",
@@ -58,7 +62,7 @@ def proposed_options(from_: Inputs, **options: Any) -> Proposal:
         request_id=values["request_id"],
         timestamp=values["timestamp"],
         request_weight=values["request_weight"],
-        candidates={what: values[what] for what in CANDIDATE_COLUMNS},
+        candidates={what: values[what] for what in (*CANDIDATE_COLUMNS, CANDIDATE_WEIGHT)},
         item_key=values["item_key"],
     )
     chosen = FeatureOptions(**{f.name: values[f.name] for f in fields(FeatureOptions)})
@@ -120,6 +124,10 @@ def _settings(
             settings[f"null_{what}"] = values[f"null_{what}"]
             share = by_purpose[what].null_share
             remarks[f"null_{what}"] = f"{share:.1%} null; {_ABOUT[f'null_{what}']}"
+    shares = {w: by_purpose[w].null_share for w in _WEIGHTS if w in by_purpose}
+    if shares:
+        settings["null_weight"] = values["null_weight"]
+        remarks["null_weight"] = f"{max(shares.values()):.1%} null; {_ABOUT['null_weight']}"
     if layout.item_key:
         settings["repeated"] = values["repeated"] or "error"
         keys = sample.select(layout.request_id, layout.item_key)

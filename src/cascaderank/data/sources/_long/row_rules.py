@@ -7,7 +7,8 @@ from typing import Literal
 import polars as pl
 
 from cascaderank.data.log.validation import ITEM_KEY
-from cascaderank.data.sources._long.layout import Layout
+from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT, REQUEST_WEIGHT, check_weights
+from cascaderank.data.sources._long.layout import MAYBE_BOOLEAN, Layout
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.schema import Role, abridged
 
@@ -16,6 +17,9 @@ NullLevel = Literal["error", "lowest", "drop"]
 
 NullValue = Literal["error", "zero", "drop"]
 """What a null label or feedback becomes: an error, 0, or a row that is left out."""
+
+NullWeight = Literal["error", "one", "zero"]
+"""What a null weight of a request or candidate becomes: an error, 1 or 0."""
 
 SeveralTimes = Literal["error", "earliest"]
 """What rows of a request with different timestamps become: an error, or their earliest time."""
@@ -32,6 +36,7 @@ class RowRules:
     null_level: NullLevel
     null_label: NullValue
     null_feedback: NullValue
+    null_weight: NullWeight
     repeated: Repeated | None
     """``None``: an error for candidates with a key, else keep."""
 
@@ -53,11 +58,12 @@ def ruled_rows(
     Raises:
         ConfigError: if levels have no names.
         DataError: if a value is null or a candidate is repeated and its rule is ``"error"``, or a
-            level is invalid.
+            level or a weight is invalid.
     """
+    numbers = [*layout.candidates, *([REQUEST_WEIGHT] if layout.request_weight else [])]
     rows = rows.with_columns(
-        _is_true(rows[name]) if name in ("label", "feedback") else _without_nan(rows[name])
-        for name in layout.candidates
+        _is_true(rows[name]) if name in MAYBE_BOOLEAN else _without_nan(rows[name])
+        for name in numbers
     )
     if "level" in layout.candidates:
         _check_level_names(rows["level"], rules.level_names)
@@ -74,9 +80,37 @@ def ruled_rows(
         rows = rows.with_columns(_whole(rows, "position", layout).fill_null(0))
     if "level" in layout.candidates:
         rows = rows.with_columns(_levels(rows, rules.level_names, layout))
+    if CANDIDATE_WEIGHT in layout.candidates:
+        column = layout.candidates[CANDIDATE_WEIGHT]
+        rows = ruled_weights(rows, CANDIDATE_WEIGHT, column, rules, counts)
     if layout.item_key:
         _check_keys(rows, layout)
     return _without_repeats(rows, layout, rules.repeated, counts)
+
+
+def ruled_weights(
+    frame: pl.DataFrame, name: str, column: str, rules: RowRules, counts: Counter[str]
+) -> pl.DataFrame:
+    """Apply the rule for null weights, and check the others.
+
+    Args:
+        frame: one row per candidate or per request, with ``request_id``.
+        name: column of the weights in a request log.
+        column: column of the weights in the files.
+        rules: what to do with a null weight.
+        counts: receives the number of weights that were null.
+
+    Raises:
+        DataError: if a weight is null and the rule is ``"error"``, or is negative or infinite.
+    """
+    nulls = frame[name].null_count()
+    if nulls and rules.null_weight != "error":
+        value = 1.0 if rules.null_weight == "one" else 0.0
+        counts[f"null_{name}s_taken_as_{value:g}"] += nulls
+        frame = frame.with_columns(pl.col(name).cast(pl.Float64).fill_null(value))
+    option = "null_weight=one or null_weight=zero"
+    check_weights(frame[name], frame["request_id"], name=name, column=column, option=option)
+    return frame
 
 
 def _without_nan(column: pl.Series) -> pl.Series:
