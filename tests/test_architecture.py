@@ -20,7 +20,7 @@ TIERS = [
     {"training", "simulation"},
     {"experiments"},
     {"reports", "serving"},
-    {"cli"},
+    {"cli", "__main__"},
 ]
 """Rooms, lowest first. A room may import rooms of its own tier and of lower tiers.
 

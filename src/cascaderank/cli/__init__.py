@@ -1,8 +1,8 @@
 """The command line: one command per file, registered here.
 
 Results go to stdout, messages and progress bars to stderr. Exit code 0 means success, 2 a user
-error, reported in one line, 130 an interrupt, and 1 a bug. Heavy modules are imported only when a
-command runs.
+error or output that cannot be written, reported in one line, 130 an interrupt, 141 a closed pipe,
+and 1 a bug. Heavy modules are imported only when a command runs.
 """
 
 import os
@@ -20,6 +20,7 @@ from cascaderank.cli.heatmap import heatmap
 from cascaderank.cli.importance import importance
 from cascaderank.cli.init import init
 from cascaderank.cli.ls import ls
+from cascaderank.cli.output import checked_output
 from cascaderank.cli.prepare import prepare
 from cascaderank.cli.profile import profile
 from cascaderank.cli.prune import prune
@@ -83,8 +84,12 @@ app.command("select", hidden=True)(select)  # the name of `fields` in version 0.
 
 def main() -> None:
     """Run the command line; invalid commands and options are reported in one line, too."""
+    sys.exit(checked_output(_run))
+
+
+def _run() -> object:
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+        return app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except typer.Abort:
         sys.exit(130)
     except typer.TyperException as error:

@@ -1,0 +1,5 @@
+"""``python -m cascaderank``: the same as ``cascaderank``."""
+
+from cascaderank.cli import main
+
+main()
