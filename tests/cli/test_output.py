@@ -31,7 +31,7 @@ def test_the_package_runs_as_the_command_and_has_its_name_in_the_usage():
     assert done.stderr.startswith("python -m cascaderank ls: No such option: --nothing; see ")
 
 
-@pytest.mark.parametrize("words", [["ls"], ["ls", "losses", "bce", "--json"], ["--help"]])
+@pytest.mark.parametrize("words", [["ls"], ["--help"]])
 def test_a_closed_pipe_ends_the_command_quietly(words):
     reader, writer = os.pipe()
     os.close(reader)
@@ -41,10 +41,9 @@ def test_a_closed_pipe_ends_the_command_quietly(words):
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
-@pytest.mark.parametrize("words", [["ls", "losses"], ["--version"]])
-def test_output_that_cannot_be_written_is_reported_in_one_line(words):
+def test_output_that_cannot_be_written_is_reported_in_one_line():
     with FULL.open("w") as full:
-        done = run(*words, stdout=full)
+        done = run("--version", stdout=full)
         assert done.returncode == 2
         assert done.stderr == (
             "cascaderank: the output is incomplete: stdout cannot be written: "
@@ -55,11 +54,11 @@ def test_output_that_cannot_be_written_is_reported_in_one_line(words):
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
 def test_a_message_that_cannot_be_written_is_an_error():
     with FULL.open("w") as full:
-        assert run("train", "nothing.toml", stdout=full, stderr=full).returncode == 2
+        assert run("ls", "--nothing", stdout=full, stderr=full).returncode == 2
 
 
 def test_closed_streams_receive_nothing():
-    closed = f"{sys.executable} -m cascaderank ls losses >&- 2>&-"
+    closed = f"{sys.executable} -m cascaderank --version >&- 2>&-"
     assert subprocess.run(closed, shell=True, env=ENVIRONMENT, check=False).returncode == 0
 
 

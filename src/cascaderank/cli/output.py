@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TextIO, final
 
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, the exit code of a Unix tool whose pipe was closed
@@ -69,7 +70,7 @@ class _Stream:
     def __init__(self, stream: TextIO | None, descriptor: int) -> None:
         if stream is None:
             _occupy(descriptor)
-            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
         self._stream, self._descriptor = stream, descriptor
 
     def write(self, text: str) -> int:
