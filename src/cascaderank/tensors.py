@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,6 +74,25 @@ def is_whole(mask: Tensor) -> bool:
     if mask.numel() and not any(mask.stride()):  # one element, expanded
         return bool(mask[(0,) * mask.dim()])
     return bool(mask.numpy().all())  # faster in numpy
+
+
+def finite_scores(scores: Tensor) -> Tensor:
+    """Return scores in at least float32, with infinities replaced by the largest finite numbers.
+
+    A score of minus infinity, as of candidates that must not be chosen, is then the worst of all
+    scores: differences and products with it are not NaN. It receives no gradient.
+
+    Examples:
+        >>> finite_scores(torch.tensor([1.0, -torch.inf]))
+        tensor([ 1.0000e+00, -3.4028e+38])
+    """
+    scores = at_least_float32(scores)
+    if scores.device.type == "cpu":
+        values = scores.detach().numpy()
+        if not values.size or (np.isfinite(values.min()) and np.isfinite(values.max())):
+            return scores
+    limits = torch.finfo(scores.dtype)
+    return scores.clamp(limits.min, limits.max)
 
 
 def undefined_lists(labels: Tensor, mask: Tensor) -> Tensor | None:

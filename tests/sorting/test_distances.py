@@ -31,7 +31,7 @@ def test_values_and_gradients_are_those_of_all_pairs(seed, ties):
     real = torch.arange(9) < count
     above = torch.randn(scores.shape, generator=torch.Generator().manual_seed(1)).double() * real
     above = (above - above.sum(-1, keepdim=True) / count.clamp(min=1)) * real
-    found, tied = distances_of(scores, count)
+    found, tied = distances_of(scores, count, count // 2)
     leaf = scores.clone().requires_grad_()
     want = by_pairs(leaf, count)
     torch.testing.assert_close(found * real, want.detach(), rtol=1e-12, atol=1e-12)
@@ -42,14 +42,26 @@ def test_values_and_gradients_are_those_of_all_pairs(seed, ties):
 
 def test_ties_behind_the_real_scores_are_none():
     scores, count = case(0, ties=False)
-    assert distances_of(scores, count)[1] is None
+    assert distances_of(scores, count, count // 2)[1] is None
     scores[0, 1] = scores[0, 0]
-    assert distances_of(scores, count)[1] is not None
+    assert distances_of(scores, count, count // 2)[1] is not None
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3])
 def test_equal_scores_get_equal_sums_to_the_bit(value):
     scores = torch.tensor([9.7, 3.1] + [value] * 30 + [-8.9] * 3)
-    sums, _ = distances_of(scores, torch.tensor([35]))
+    sums, _ = distances_of(scores, torch.tensor([35]), torch.tensor([17]))
     assert (sums[2:32] == sums[2]).all()
     assert (sums[32:] == sums[32]).all()
+
+
+@pytest.mark.parametrize("middle", [20, 15])
+def test_a_distant_score_does_not_affect_the_precision_of_others(middle):
+    scores = (
+        torch.randn(40, generator=torch.Generator().manual_seed(0)).sort(descending=True).values
+    )
+    scores[0], scores[-3:] = 1e9, -1e7
+    count, middle = torch.tensor([40]), torch.tensor([middle])
+    got, _ = distances_of(scores, count, middle)
+    want, _ = distances_of(scores.double(), count, middle)
+    torch.testing.assert_close(got[1:-3].double(), want[1:-3], rtol=0, atol=1e-5)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from cascaderank.losses._gains import discount
 from cascaderank.sorting.order import all_distinct, find_ties, sort_best_first
-from cascaderank.tensors import at_least_float32, undefined_lists
+from cascaderank.tensors import at_least_float32, finite_scores, undefined_lists
 
 Weigh = Callable[..., Tensor]
 """Takes the features of the preferred candidates, ``[lists, i, 1]`` each, then those of the other
@@ -79,7 +79,7 @@ class Preferences:
         Returns:
             The loss of each list, in the dtype of the scores and at least float32.
         """
-        scores = at_least_float32(scores)
+        scores = finite_scores(scores)
         length = scores.shape[-1]
         if not length:
             return scores.sum(-1)

@@ -13,7 +13,8 @@ from cascaderank.losses._pairs import blocks
 from cascaderank.relevance import Gain
 from cascaderank.sorting import check_temperature
 from cascaderank.sorting.order import sort_best_first
-from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
+from cascaderank.sorting.scaling import distance_from_middle
+from cascaderank.tensors import Reduction, check_lists, finite_scores, reduce_lists
 
 
 @LOSSES.register
@@ -66,8 +67,11 @@ def approx_ndcg_loss(
     gains = normalised_gains(labels, gain=gain, m=None, like=scores, mask=mask)
     if not scores.numel():
         return reduce_lists(scores.sum(-1), reduction)
-    flat = (x.reshape(-1, x.shape[-1]) for x in (at_least_float32(scores), gains, mask))
-    ndcg = _SoftNDCG.apply(*flat, temperature)  # type: ignore[no-untyped-call]
+    temperatures = gains.new_full(gains.shape[:-1], temperature)
+    filled = finite_scores(scores.masked_fill(~mask, 0.0))
+    distance = distance_from_middle(filled, temperatures, mask)
+    flat = (x.reshape(-1, x.shape[-1]) for x in (distance, gains, mask))
+    ndcg = _SoftNDCG.apply(*flat)  # type: ignore[no-untyped-call]
     ndcg = cast("Tensor", ndcg).view(scores.shape[:-1])
     return reduce_lists(one_minus_ndcg(ndcg, gains), reduction).to(scores.dtype)
 
@@ -75,17 +79,17 @@ def approx_ndcg_loss(
 class _SoftNDCG(torch.autograd.Function):
     """Sum the discounted gains of each list at its soft ranks, a block of pairs at a time.
 
+    Scores are in units of the temperature.
+
     Soft ranks are computed for candidates of positive gain only. A block compares such a candidate
     with all others, so its rank and the gradient of its term are complete after one block.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, scores: Tensor, gains: Tensor, mask: Tensor, temperature: float
-    ) -> Tensor:
+    def forward(ctx: Any, scores: Tensor, gains: Tensor, mask: Tensor) -> Tensor:
         gains, order = sort_best_first(gains)
         padding = ~mask.gather(-1, order)
-        scores = scores.gather(-1, order).masked_fill_(padding, 0.0).div_(temperature)
+        scores = scores.gather(-1, order).masked_fill_(padding, 0.0)
         others = scores.masked_fill(padding, -torch.inf)
         ranks, gradient = torch.ones_like(scores), torch.zeros_like(scores)
         pairs = scores.new_empty(0)
@@ -99,7 +103,7 @@ class _SoftNDCG(torch.autograd.Function):
                 pairs.addcmul_(pairs, pairs, value=-1.0).mul_(grad_rank[..., None])
                 gradient[lists].sub_(pairs.sum(-2))
                 gradient[lists, rows].add_(pairs.sum(-1))
-        gradient.mul_(math.log(2) / temperature)
+        gradient.mul_(math.log(2))
         ctx.save_for_backward(torch.empty_like(gradient).scatter_(-1, order, gradient))
         return (gains * discount(ranks)).sum(-1)
 
@@ -107,7 +111,7 @@ class _SoftNDCG(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad_output[:, None], None, None, None
+        return gradient * grad_output[:, None], None, None
 
 
 def _max_positive_gains(gains: Tensor) -> int:

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 from cascaderank.losses import LOSSES
 from cascaderank.tensors import (
     Reduction,
-    at_least_float32,
     check_lists,
+    finite_scores,
     masked_mean,
     reduce_lists,
 )
@@ -49,7 +49,7 @@ def bce_loss(
     Source: maximum likelihood of independent Bernoulli labels.
     """
     mask = check_lists(scores, labels, mask)
-    logits = at_least_float32(scores.masked_fill(~mask, 0.0))
+    logits = finite_scores(scores.masked_fill(~mask, 0.0))
     targets = labels.masked_fill(~mask, 0).to(logits.dtype)
     loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return reduce_lists(masked_mean(loss, mask), reduction).to(scores.dtype)

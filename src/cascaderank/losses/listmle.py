@@ -6,7 +6,6 @@ from torch import Tensor
 from cascaderank.losses import LOSSES
 from cascaderank.tensors import (
     Reduction,
-    at_least_float32,
     check_lists,
     exact_labels,
     reduce_lists,
@@ -61,7 +60,9 @@ def listmle_loss(
         return reduce_lists(scores.sum(-1), reduction)
     ranked = exact_labels(labels.detach()).masked_fill(~mask, -torch.inf)
     ranked, order = ranked.sort(dim=-1, descending=True, stable=True)
-    filled = at_least_float32(scores).masked_fill(~mask, _FAR_BELOW).clamp(min=_FAR_BELOW)
+    # In double precision, because the sums are subtracted from the scores: the difference would
+    # have the rounding error of the scores, which for scores near 1e6 is 0.03.
+    filled = scores.double().masked_fill(~mask, _FAR_BELOW).clamp(min=_FAR_BELOW)
     logits, real = filled.gather(-1, order), mask.gather(-1, order)
     log_sums = logits.flip(-1).logcumsumexp(-1).flip(-1)  # over this candidate and all after it
     starts = torch.ones_like(real)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from cascaderank.losses import LOSSES
 from cascaderank.selection import check_size
-from cascaderank.tensors import Reduction, at_least_float32, check_lists, masked_mean, reduce_lists
+from cascaderank.tensors import Reduction, check_lists, finite_scores, masked_mean, reduce_lists
 
 
 @LOSSES.register
@@ -55,10 +55,11 @@ def pointwise_softmax_loss(
     """
     check_size(classes, "classes")
     mask = check_lists(scores, labels, mask)
-    filled = at_least_float32(scores.masked_fill(~mask, 0.0))
+    filled = finite_scores(scores.masked_fill(~mask, 0.0))
     grades = labels.detach().masked_fill(~mask, 0).to(filled.dtype)
     every_grade = torch.arange(classes, device=scores.device, dtype=filled.dtype)
-    # The square of the score is the same for all classes and cancels.
-    logits = every_grade * filled[..., None] - every_grade.square() / 2
-    loss = logits.logsumexp(-1) - (grades * filled - grades.square() / 2)
+    # Relative to the logit of the grade; the square of the score is the same for all classes.
+    above = every_grade - grades[..., None]
+    logits = above * (filled[..., None] - (every_grade + grades[..., None]) / 2)
+    loss = logits.logsumexp(-1)
     return reduce_lists(masked_mean(loss, mask), reduction).to(scores.dtype)

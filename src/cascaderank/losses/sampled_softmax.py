@@ -6,7 +6,7 @@ from torch import Tensor
 from cascaderank.errors import ShapeError
 from cascaderank.losses import LOSSES
 from cascaderank.losses._targets import ground_truth_targets
-from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
+from cascaderank.tensors import Reduction, check_lists, finite_scores, reduce_lists
 
 
 @LOSSES.register
@@ -73,7 +73,7 @@ def sampled_softmax_loss(
     targets, _ = ground_truth_targets(labels, like=scores, k=k, threshold=threshold, mask=mask)
     if scores.shape[-1] == 0:
         return reduce_lists(scores.sum(-1), reduction)
-    logits = at_least_float32(scores.masked_fill(~mask, 0.0))
+    logits = finite_scores(scores.masked_fill(~mask, 0.0))
     if log_q is not None:
         logits = logits - log_q.detach().masked_fill(~mask, 0.0).to(logits.dtype)
     targets = targets.to(logits.dtype)
@@ -81,6 +81,9 @@ def sampled_softmax_loss(
     weight = torch.where(negative, (1 - targets).clamp(min=torch.finfo(logits.dtype).tiny), 1.0)
     # The fill value is finite: the gradient of a logsumexp of minus infinities alone is NaN.
     lowest = torch.finfo(logits.dtype).min
+    # Relative to the best negative: an offset that all scores have in common costs no precision.
+    best = logits.detach().masked_fill(~negative, lowest).amax(-1, keepdim=True)
+    logits = (logits - best).clamp(lowest, -lowest)
     negatives = (logits + weight.log()).masked_fill(~negative, lowest).logsumexp(-1, keepdim=True)
     ignored = ~negative.any(-1, keepdim=True) | ~mask
     margin = (negatives - logits).masked_fill(ignored, lowest)

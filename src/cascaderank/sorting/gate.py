@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cascaderank.sorting.scaling import scale_lists
+from cascaderank.sorting.order import sort_best_first
+from cascaderank.sorting.scaling import distance_from, positive_temperature
 
 _BISECTIONS, _STEPS = 8, 20
 """Number of times that the bracket of a threshold is halved, and number of steps in all. The
@@ -43,10 +44,9 @@ def log_gate(
     Source: this project.
     """
     nothing = torch.finfo(scores.dtype).min / 4
-    unit, gain = scale_lists(scores, temperature, mask)
     log_mass = log_mass.masked_fill(~mask, nothing)
-    anchor, upper, log_rest = _split(unit.detach(), log_mass.detach(), quota, mask)
-    distance = gain * (unit - anchor)
+    anchor, upper, log_rest = _split(scores.detach(), log_mass.detach(), quota, mask)
+    distance = distance_from(scores, anchor, positive_temperature(temperature)[..., None])
     with torch.no_grad():
         cut = _solve(distance, log_mass, upper, log_rest)
         log_pass, log_stop = F.logsigmoid(distance - cut), F.logsigmoid(cut - distance)
@@ -60,7 +60,7 @@ def log_gate(
 
 
 def _split(
-    unit: Tensor, log_mass: Tensor, quota: Tensor, mask: Tensor
+    scores: Tensor, log_mass: Tensor, quota: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Split each list where the cumulative mass of the best candidates reaches the quota.
 
@@ -68,19 +68,20 @@ def _split(
         The score of the first candidate below the split ``[..., 1]``, which candidates are above it
         ``[..., list]`` bool, and the logarithm of the quota minus the mass above it ``[..., 1]``.
     """
-    order = unit.masked_fill(~mask, -2.0).argsort(-1, descending=True)
+    lowest = torch.finfo(scores.dtype).min
+    _, order = sort_best_first(scores.masked_fill(~mask, lowest))
     total = log_mass.double().exp().gather(-1, order).cumsum(-1)
     capacity = quota.double()[..., None]
-    rounding = 8 * torch.finfo(unit.dtype).eps * capacity
+    rounding = 8 * torch.finfo(scores.dtype).eps * capacity
     above = total <= capacity + rounding
     count = above.sum(-1, keepdim=True)
     reached = total.gather(-1, (count - 1).clamp(min=0)).masked_fill(count == 0, 0.0)
     rest = capacity - reached
-    log_rest = rest.clamp(min=torch.finfo(rest.dtype).tiny).log().to(unit)
-    log_rest = log_rest.masked_fill(rest <= rounding, torch.finfo(unit.dtype).min / 4)
-    first_below = order.gather(-1, count.clamp(max=unit.shape[-1] - 1))
+    log_rest = rest.clamp(min=torch.finfo(rest.dtype).tiny).log().to(scores)
+    log_rest = log_rest.masked_fill(rest <= rounding, torch.finfo(scores.dtype).min / 4)
+    first_below = order.gather(-1, count.clamp(max=scores.shape[-1] - 1))
     upper = torch.zeros_like(above).scatter(-1, order, above)
-    return unit.gather(-1, first_below), upper, log_rest
+    return scores.gather(-1, first_below), upper, log_rest
 
 
 def _solve(distance: Tensor, log_mass: Tensor, upper: Tensor, log_rest: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.errors import ConfigError, ShapeError
-from cascaderank.tensors import at_least_float32, check_mask, count_real, is_whole
+from cascaderank.tensors import check_mask, count_real, finite_scores, is_whole
 
 
 class CutLists(NamedTuple):
@@ -73,15 +73,15 @@ def prepare(
         mask: ``[..., list]`` bool, or ``None`` if every candidate is real.
 
     Returns:
-        Scores ``[..., list]`` in at least float32, the mask ``[..., list]`` bool, and temperatures
-        ``[...]`` of the dtype of the returned scores.
+        Finite scores ``[..., list]`` in at least float32, the mask ``[..., list]`` bool, and
+        temperatures ``[...]`` of the dtype of the returned scores.
 
     Raises:
         ShapeError: if shapes or dtypes do not agree.
         ConfigError: if the temperature is a number and not positive.
     """
     mask = check_mask(scores, mask)
-    filled = at_least_float32(scores if is_whole(mask) else scores.masked_fill(~mask, 0.0))
+    filled = finite_scores(scores if is_whole(mask) else scores.masked_fill(~mask, 0.0))
     lists = scores.shape[:-1]
     if not isinstance(temperature, Tensor):
         check_temperature(temperature)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from cascaderank.sorting.operator import OPERATORS, Operator
-from cascaderank.sorting.scaling import scale_lists, spread
+from cascaderank.sorting.order import sort_best_first
+from cascaderank.sorting.scaling import distance_from, positive_temperature, spread
 
 
 @final
@@ -36,14 +37,14 @@ class LapSum(Operator):
         self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return two tensors ``[..., list]``; see :class:`Operator`."""
-        unit, gain = scale_lists(scores, temperature, mask)
-        best_first = unit.detach().masked_fill(~mask, -2.0).sort(-1, descending=True).values
+        lowest = torch.finfo(scores.dtype).min
+        best_first, order = sort_best_first(scores.masked_fill(~mask, lowest))
         # Distances from the k-th score: near the cut they are small at any temperature.
         anchor = best_first.gather(-1, (k[..., None] - 1).clamp(0, scores.shape[-1] - 1))
-        distance = gain * (unit - anchor)
+        distance = distance_from(scores, anchor, positive_temperature(temperature)[..., None])
         with torch.no_grad():
             count = mask.sum(-1, keepdim=True)
-            cut = _solve(gain * (best_first - anchor), k[..., None], count)
+            cut = _solve(distance.gather(-1, order), k[..., None], count)
             far = (distance - cut).abs().masked_fill(~mask, torch.inf)
             far = torch.where(mask.any(-1, keepdim=True), far, 0.0)
             density = (-far).softmax(-1)  # Laplace densities at the cut, for its gradient

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cascaderank.errors import ConfigError, did_you_mean
-from cascaderank.sorting.scaling import scale_lists
+from cascaderank.sorting.scaling import distance_from_middle
 
 Swap = Literal["cauchy", "logistic", "logistic_phi"]
 """Distribution function that gives the probability that two compared candidates are in order."""
@@ -56,19 +56,24 @@ def log_rows(
 
     Source: Petersen et al. 2021 (arXiv 2105.04019); running it backward is this project's.
     """
-    unit, gain = scale_lists(scores, temperature, mask)
     order = (~mask).long().argsort(stable=True, dim=-1)  # padding last
-    values, count = unit.gather(-1, order), mask.sum(-1, keepdim=True)
+    values = distance_from_middle(scores, temperature, mask).gather(-1, order)
+    count = mask.sum(-1, keepdim=True)
     place = torch.arange(scores.shape[-1], device=scores.device)
     log_probability, swaps = _LOG_PROBABILITIES[swap], []
     for layer in layers:
         compared = (torch.maximum(place, layer.partner) < count) & (count > layer.longer_than)
         partner = layer.partner.clamp(max=len(place) - 1)
         other = values[..., partner]
-        logits = gain * torch.where(partner > place, values - other, other - values)
+        excess = values - other
+        logits = torch.where(partner > place, excess, -excess)
         log_stay, log_swap = log_probability(logits), log_probability(-logits)
         swaps.append((partner, compared, log_stay, log_swap))
-        values = torch.where(compared, other + log_stay.exp() * (values - other), values)
+        # Relative to the likelier of both values, which loses nothing to a distant other one.
+        mixed = torch.where(
+            logits < 0, other + log_stay.exp() * excess, values - log_swap.exp() * excess
+        )
+        values = torch.where(compared, mixed, values)
     rows = scores.new_zeros(*scores.shape[:-1], *start.shape[-2:])
     rows = rows.masked_fill(~start, torch.finfo(scores.dtype).min / 4)
     if not swaps:  # a list of one: the result is a constant, which must still have a gradient

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from cascaderank.sorting._neural_sort.cross_entropy_of_lines import CrossEntropyOfLines
+from cascaderank.sorting._neural_sort.line_blocks import sort_lines
 from cascaderank.sorting._neural_sort.sum_of_lines import SumOfLines
 from cascaderank.sorting._neural_sort.top_k_of_lines import TopKOfLines
 from cascaderank.sorting.operator import OPERATORS, PermutationOperator, Ranks
 from cascaderank.sorting.rows import log_softmax_of_real
-from cascaderank.sorting.scaling import scale_lists, spread
+from cascaderank.sorting.scaling import distance_from_middle, spread
 from cascaderank.tensors import count_real, is_whole
 
 
@@ -41,14 +42,16 @@ class NeuralSort(PermutationOperator):
 
     def log_permutation(self, scores: Tensor, *, temperature: Tensor, mask: Tensor) -> Tensor:
         """Return ``[..., rank, list]``; see :class:`PermutationOperator`."""
-        unit, gain = scale_lists(scores, temperature, mask)
-        slope = gain * unit
+        slope = distance_from_middle(scores, temperature, mask)
         distances = (slope[..., :, None] - slope[..., None, :]).abs()
         if not is_whole(mask):
             distances = distances * mask[..., None, :]
+        distances = distances.sum(-1)
+        # The gradient is that of the sums. Their values would be rounded to the largest distance.
+        distances = _offsets(scores, temperature, mask) + (distances - distances.detach())
         rank = torch.arange(1, scores.shape[-1] + 1, device=scores.device)
         pull = (mask.sum(-1, keepdim=True) + 1 - 2 * rank).to(slope)  # [..., rank]
-        logits = pull[..., :, None] * slope[..., None, :] - distances.sum(-1)[..., None, :]
+        logits = pull[..., :, None] * slope[..., None, :] - distances[..., None, :]
         return log_softmax_of_real(logits, mask)
 
     def log_top_k(
@@ -70,9 +73,8 @@ class NeuralSort(PermutationOperator):
         self, scores: Tensor, ranks: Ranks, *, temperature: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return two tensors, ``[...]`` and ``[..., list]``; see :class:`PermutationOperator`."""
-        unit, gain = scale_lists(scores, temperature, mask)
         targets = ranks.first + ranks.behind - 1
-        flat = (x.reshape(-1, x.shape[-1]) for x in (unit, gain, targets, mask))
+        flat = (x.reshape(-1, x.shape[-1]) for x in (scores, temperature[..., None], targets, mask))
         cost, totals = CrossEntropyOfLines.apply(*flat)  # type: ignore[no-untyped-call]
         return cost.view(scores.shape[:-1]), totals.view(scores.shape)
 
@@ -80,14 +82,25 @@ class NeuralSort(PermutationOperator):
         self, scores: Tensor, values: Tensor, weights: Tensor, *, temperature: Tensor, mask: Tensor
     ) -> Tensor:
         """Return ``[...]``; see :class:`PermutationOperator`."""
-        unit, gain = scale_lists(scores, temperature, mask)
-        flat = (x.reshape(-1, x.shape[-1]) for x in (unit, gain, values, mask))
+        flat = (x.reshape(-1, x.shape[-1]) for x in (scores, temperature[..., None], values, mask))
         sums = SumOfLines.apply(*flat, weights)  # type: ignore[no-untyped-call]
         return cast("Tensor", sums).view(scores.shape[:-1])
 
     def temperature_scale(self, scores: Tensor, *, mask: Tensor) -> Tensor:
         """Return the number of candidates times the spread of their scores, ``[...]``."""
         return count_real(mask).clamp(min=1) * spread(scores, mask)
+
+
+def _offsets(scores: Tensor, temperature: Tensor, mask: Tensor) -> Tensor:
+    """Return the sums of distances of :func:`distances_of`, ``[..., list]``, without gradient."""
+    scores = scores.detach()
+    flat = (x.reshape(-1, x.shape[-1]) for x in (scores, temperature.detach()[..., None], mask))
+    lines = sort_lines(*flat)
+    return (
+        torch.empty_like(lines.distances)
+        .scatter_(-1, lines.order, lines.distances)
+        .view(scores.shape)
+    )
 
 
 def _flat(

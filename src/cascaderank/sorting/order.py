@@ -79,11 +79,11 @@ def sorted_values(scores: Tensor) -> Tensor:
     """
     values = scores.sort(dim=-1, descending=True).values
     fixed = values.detach()
-    group = F.pad((fixed.diff(dim=-1) != 0).long().cumsum(-1), (1, 0))
-    total = torch.zeros_like(values).scatter_add(-1, group, values)
+    group = F.pad((fixed[..., 1:] != fixed[..., :-1]).long().cumsum(-1), (1, 0))
+    # Of value 0, so that sums of large scores do not overflow; only the gradient counts.
+    total = torch.zeros_like(values).scatter_add(-1, group, values - fixed)
     count = torch.zeros_like(fixed).scatter_add(-1, group, torch.ones_like(fixed))
-    shared = (total / count.clamp(min=1)).gather(-1, group)
-    return fixed + (shared - shared.detach())  # rounding may change the mean of equal numbers
+    return fixed + (total / count.clamp(min=1)).gather(-1, group)
 
 
 def find_ties(best_first: Tensor, count: Tensor) -> Ties:

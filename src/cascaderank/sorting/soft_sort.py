@@ -2,6 +2,7 @@
 
 from typing import cast, final
 
+import torch
 from torch import Tensor
 
 from cascaderank.sorting._soft_sort.cross_entropy_of_distances import CrossEntropyOfDistances
@@ -9,7 +10,7 @@ from cascaderank.sorting._soft_sort.top_k_of_distances import LogTopKOfDistances
 from cascaderank.sorting.operator import OPERATORS, PermutationOperator, Ranks
 from cascaderank.sorting.order import sorted_values
 from cascaderank.sorting.rows import log_softmax_of_real
-from cascaderank.sorting.scaling import scale_lists, spread
+from cascaderank.sorting.scaling import distance_from, positive_temperature, spread
 
 
 @final
@@ -24,7 +25,6 @@ class SoftSort(PermutationOperator):
     the top k and the cross-entropy of ranks take a sort and linear memory.
 
     Examples:
-        >>> import torch
         >>> from cascaderank.sorting import permutation
         >>> permutation(torch.tensor([1.0, 2.0]), operator="soft_sort", temperature=1.0)
         tensor([[0.2689, 0.7311],
@@ -35,17 +35,18 @@ class SoftSort(PermutationOperator):
 
     def log_permutation(self, scores: Tensor, *, temperature: Tensor, mask: Tensor) -> Tensor:
         """Return ``[..., rank, list]``; see :class:`PermutationOperator`."""
-        unit, gain = scale_lists(scores, temperature, mask)
-        of_rank = sorted_values(unit.masked_fill(~mask, -2.0))  # padding last
-        distance = (of_rank[..., :, None] - unit[..., None, :]).abs()
-        return log_softmax_of_real(-gain[..., None] * distance, mask)
+        lowest = torch.finfo(scores.dtype).min
+        of_rank = sorted_values(scores.masked_fill(~mask, lowest))[..., :, None]  # padding last
+        scale = positive_temperature(temperature)[..., None, None]
+        distance = distance_from(scores[..., None, :], of_rank, scale).abs()
+        return log_softmax_of_real(-distance, mask)
 
     def log_top_k(
         self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return two tensors ``[..., list]``; see :class:`Operator`."""
-        unit, gain = scale_lists(scores, temperature, mask)
-        flat = (x.reshape(-1, x.shape[-1]) for x in (unit, gain, k[..., None], mask))
+        scale = positive_temperature(temperature)[..., None]
+        flat = (x.reshape(-1, x.shape[-1]) for x in (scores, scale, k[..., None], mask))
         logs = LogTopKOfDistances.apply(*flat)  # type: ignore[no-untyped-call]
         log_kept, log_dropped = cast("tuple[Tensor, Tensor]", logs)
         return log_kept.view(scores.shape), log_dropped.view(scores.shape)
@@ -54,8 +55,8 @@ class SoftSort(PermutationOperator):
         self, scores: Tensor, ranks: Ranks, *, temperature: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return two tensors, ``[...]`` and ``[..., list]``; see :class:`PermutationOperator`."""
-        unit, gain = scale_lists(scores, temperature, mask)
-        flat = (x.reshape(-1, x.shape[-1]) for x in (unit, gain, *ranks, mask))
+        scale = positive_temperature(temperature)[..., None]
+        flat = (x.reshape(-1, x.shape[-1]) for x in (scores, scale, *ranks, mask))
         cost, totals = CrossEntropyOfDistances.apply(*flat)  # type: ignore[no-untyped-call]
         return cost.view(scores.shape[:-1]), totals.view(scores.shape)
 

@@ -2,12 +2,13 @@
 
 from typing import final
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from cascaderank.sorting.operator import OPERATORS, Operator
 from cascaderank.sorting.order import sorted_values
-from cascaderank.sorting.scaling import scale_lists, spread
+from cascaderank.sorting.scaling import distance_from, positive_temperature, spread
 
 
 @final
@@ -24,7 +25,6 @@ class Threshold(Operator):
     sort and linear memory.
 
     Examples:
-        >>> import torch
         >>> from cascaderank.sorting import top_k_probability
         >>> top_k_probability(torch.tensor([1.0, 3.0, 2.0]), 1, operator="threshold")
         tensor([0.1824, 0.6225, 0.3775])
@@ -36,12 +36,14 @@ class Threshold(Operator):
         self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return two tensors ``[..., list]``; see :class:`Operator`."""
-        unit, gain = scale_lists(scores, temperature, mask)
-        best_first = sorted_values(unit.masked_fill(~mask, -2.0))  # padding last
+        lowest = torch.finfo(scores.dtype).min
+        best_first = sorted_values(scores.masked_fill(~mask, lowest))  # padding last
         last_kept = (k[..., None] - 1).clamp(0, scores.shape[-1] - 1)
         first_dropped = k[..., None].clamp(0, scores.shape[-1] - 1)
-        border = best_first.gather(-1, last_kept) / 2 + best_first.gather(-1, first_dropped) / 2
-        logits = gain * (unit - border)
+        borders = best_first.gather(-1, torch.cat([last_kept, first_dropped], -1))
+        origin, scale = borders[..., :1].detach(), positive_temperature(temperature)[..., None]
+        cut = distance_from(borders, origin, scale).mean(-1, keepdim=True)
+        logits = distance_from(scores, origin, scale) - cut
         return F.logsigmoid(logits), F.logsigmoid(-logits)
 
     def temperature_scale(self, scores: Tensor, *, mask: Tensor) -> Tensor:

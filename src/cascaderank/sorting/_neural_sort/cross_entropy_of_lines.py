@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cascaderank.sorting._neural_sort.distances import gradient_of_distances
 from cascaderank.sorting._neural_sort.line_blocks import (
     best_logit,
     block_size,
     blocks_of_rows,
-    sort_units,
+    sort_lines,
 )
 from cascaderank.sorting._neural_sort.lines import SYNC_LENGTH
 from cascaderank.sorting._neural_sort.quadrature import (
@@ -38,9 +37,9 @@ _SAMPLED = 8
 
 
 class CrossEntropyOfLines(torch.autograd.Function):
-    """Cross-entropy of each list as a function of scaled scores, and column sums.
+    """Cross-entropy of each list as a function of the scores, and column sums.
 
-    ``apply(unit, gain, targets, mask)`` takes ``[lists, list]`` in [-1, 1], ``[lists, 1]``,
+    ``apply(scores, temperature, targets, mask)`` takes ``[lists, list]``, ``[lists, 1]``,
     ``[lists, list]`` int64 (first plus last target rank of a candidate, counted from 0) and
     ``[lists, list]`` bool. It returns the sum of ``-Y_ij log P_ij`` ``[lists, 1]``, and
     ``sum_i P_ij`` ``[lists, list]``, through which no gradient flows.
@@ -54,33 +53,31 @@ class CrossEntropyOfLines(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, unit: Tensor, gain: Tensor, targets: Tensor, mask: Tensor
+        ctx: Any, scores: Tensor, temperature: Tensor, targets: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        best_first, order, count, behind, distances, ties, intercept = sort_units(unit, gain, mask)
-        rank = torch.arange(unit.shape[-1], device=unit.device)
-        excess = (targets.gather(-1, order) - 2 * rank).masked_fill_(behind, 0)
-        with torch.autocast(unit.device.type, enabled=False):
-            logs, mass, pulled = _sums_of_rows(gain * best_first, intercept, count)
-        steps = best_first[:, :-1] - best_first[:, 1:]
+        lines = sort_lines(scores, temperature, mask)
+        slope, count, behind = lines.slope, lines.candidates, lines.behind
+        rank = torch.arange(scores.shape[-1], device=scores.device)
+        excess = (targets.gather(-1, lines.order) - 2 * rank).masked_fill_(behind, 0)
+        with torch.autocast(scores.device.type, enabled=False):
+            logs, mass, pulled = _sums_of_rows(slope, lines.intercept, count)
+        steps = slope[:, :-1] - slope[:, 1:]
         missed = excess.cumsum(-1)[:, :-1].masked_fill(behind[:, 1:], 0).to(steps)
         missed = (missed * steps).sum(-1, keepdim=True)
 
         of_slope = pulled.add_(excess - (count - 1 - 2 * rank))
         of_slope.masked_fill_(behind, 0.0)
         of_offset = (1 - mass).masked_fill_(behind, 0.0)
-        of_gain = (of_slope * best_first).addcmul_(of_offset, distances).sum(-1, keepdim=True)
-        of_best_first = gradient_of_distances(of_offset, count, ties).add_(of_slope).mul_(gain)
-        of_unit = torch.empty_like(of_best_first).scatter_(-1, order, of_best_first)
-        ctx.save_for_backward(of_unit, of_gain)
-        totals = torch.empty_like(mass).scatter_(-1, order, mass)
+        ctx.save_for_backward(*lines.gradients(of_slope, of_offset))
+        totals = torch.empty_like(mass).scatter_(-1, lines.order, mass)
         ctx.mark_non_differentiable(totals)
-        return torch.addcmul(logs, gain, missed), totals
+        return logs + missed, totals
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, above: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        of_unit, of_gain = ctx.saved_tensors
-        return above * of_unit, above * of_gain, None, None
+        of_scores, of_temperature = ctx.saved_tensors
+        return above * of_scores, above * of_temperature, None, None
 
 
 class _Sums(NamedTuple):

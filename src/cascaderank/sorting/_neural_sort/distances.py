@@ -5,27 +5,30 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cascaderank.sorting.order import Ties, all_distinct, find_ties
+from cascaderank.sorting.scaling import sums_from_place
 
 
-def distances_of(best_first: Tensor, count: Tensor) -> tuple[Tensor, Ties | None]:
+def distances_of(best_first: Tensor, count: Tensor, middle: Tensor) -> tuple[Tensor, Ties | None]:
     """Return the sum of each score's distances to all others, less that of the middle score.
 
-    ``sum_i |s_j - s_i| - sum_i |s_m - s_i|``, where m is the middle score, whose sum is the
-    smallest. The sums are accumulated from score to score over the gaps between them: crossing a
-    gap adds it to the distance of every score above and subtracts it from that of every score
-    below. Takes O(n) time and memory. Equal scores get bitwise equal sums. No gradient flows
-    through the result.
+    ``sum_i |s_j - s_i| - sum_i |s_m - s_i|``, where m is the middle score. The sums are accumulated
+    from score to score over the gaps between them, from the middle outwards: crossing a gap adds it
+    to the distance of every score on one side and subtracts it from that of every score on the
+    other. A distant score is therefore reached last and does not affect the precision of others.
+    Takes O(n) time and memory. Equal scores get bitwise equal sums. No gradient flows through the
+    result.
 
     Args:
         best_first: ``[..., list]``, non-increasing along the first ``count`` scores of each list.
         count: ``[..., 1]``; number of real scores of each list.
+        middle: ``[..., 1]``; place of the middle score, any real score.
 
     Returns:
         ``[..., list]``, undefined behind the real scores; and the ties, ``None`` if it is
         certain that all scores are distinct.
 
     Examples:
-        >>> distances_of(torch.tensor([3.0, 1.0, 0.0]), torch.tensor([3]))[0]
+        >>> distances_of(torch.tensor([3.0, 1.0, 0.0]), torch.tensor([3]), torch.tensor([1]))[0]
         tensor([2., 0., 1.])
 
     Source: this project.
@@ -34,15 +37,10 @@ def distances_of(best_first: Tensor, count: Tensor) -> tuple[Tensor, Ties | None
     gaps = best_first[..., :-1] - best_first[..., 1:]
     ties = None if all_distinct(gaps, count) else find_ties(best_first, count)
     twice = torch.arange(2.0, 2 * length, 2.0, dtype=gaps.dtype, device=gaps.device)
-    sums = torch.zeros_like(best_first)
-    torch.cumsum(gaps.mul_(twice - count), -1, out=sums[..., 1:])
+    sums = sums_from_place(gaps.mul_(twice - count), middle)
     if ties is not None and best_first.device.type != "cpu":  # sums differ by rounding there
         sums = sums.gather(-1, ties.first)
-    if count.numel() == 1 and count.device.type == "cpu":
-        middle = sums[..., (at := int(count) // 2) : at + 1].clone()
-    else:
-        middle = sums.gather(-1, (count // 2).expand(*best_first.shape[:-1], 1))
-    return sums.sub_(middle), ties
+    return sums, ties
 
 
 def gradient_of_distances(gradient: Tensor, count: Tensor, ties: Ties | None) -> Tensor:

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cascaderank.sorting._neural_sort.distances import distances_of
+from cascaderank.sorting._neural_sort.distances import distances_of, gradient_of_distances
 from cascaderank.sorting._neural_sort.lines import LOG2_E
 from cascaderank.sorting.order import Ties, sort_best_first
+from cascaderank.sorting.scaling import positive_temperature, slopes_of
 
 _BLOCK_BYTES = {"cpu": 2**20}
 """Size of a block: on a CPU, small enough for the cache."""
@@ -20,11 +21,11 @@ _NEGLIGIBLE = -80.0
 """Logarithm of a number that is negligible beside 1, in float64 too, and still a normal float32."""
 
 
-class SortedUnits(NamedTuple):
-    """Scaled scores in descending order, and the lines of their logits."""
+class SortedLines(NamedTuple):
+    """Scores in descending order, and the lines of their logits, to base e."""
 
-    best_first: Tensor
-    """``[lists, list]``; 0 behind the real candidates."""
+    slope: Tensor
+    """``[lists, list]``, non-increasing along the real candidates; 0 behind them."""
     order: Tensor
     """``[lists, list]``; original index of each candidate."""
     candidates: Tensor
@@ -32,23 +33,49 @@ class SortedUnits(NamedTuple):
     behind: Tensor
     """``[lists, list]`` bool; ``True`` for padding."""
     distances: Tensor
-    """``[lists, list]``; result of :func:`distances_of`."""
+    """``[lists, list]``; result of :func:`distances_of` for the slopes."""
     ties: Ties | None
-    """Ties of the scores; ``None`` if it is certain that all are distinct."""
+    """Ties of the slopes; ``None`` if it is certain that all are distinct."""
     intercept: Tensor
     """``[lists, list]``; very negative behind the real candidates."""
+    temperature: Tensor
+    """``[lists, 1]``; the temperature, clamped from below."""
+    bounded: Tensor
+    """``[lists, 1]`` bool; lists whose gaps or temperature are bounded, see :func:`slopes_of`."""
+
+    def gradients(self, of_slope: Tensor, of_offset: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients with respect to scores and temperature, given those of the lines.
+
+        Args:
+            of_slope: ``[lists, list]``; 0 behind the real candidates.
+            of_offset: gradient with respect to the distances, minus the intercepts; likewise.
+
+        Returns:
+            ``[lists, list]`` in the order of the list, undefined for padding, and ``[lists, 1]``.
+        """
+        of_scores = gradient_of_distances(of_offset, self.candidates, self.ties).add_(of_slope)
+        of_scores.div_(self.temperature)
+        of_temperature = (of_slope * self.slope).addcmul_(of_offset, self.distances)
+        of_temperature = of_temperature.sum(-1, keepdim=True).div_(self.temperature).neg_()
+        of_temperature.masked_fill_(self.bounded, 0.0)
+        return torch.empty_like(of_scores).scatter_(-1, self.order, of_scores), of_temperature
 
 
-def sort_units(unit: Tensor, gain: Tensor, mask: Tensor) -> SortedUnits:
-    """Sort scaled scores, ``[lists, list]`` in [-1, 1], and compute their lines at a given gain."""
+def sort_lines(scores: Tensor, temperature: Tensor, mask: Tensor) -> SortedLines:
+    """Sort scores ``[lists, list]`` and compute their lines at temperatures ``[lists, 1]``."""
     count = mask.sum(-1, keepdim=True)
-    best_first, order = sort_best_first(unit.masked_fill(~mask, -2.0))
-    behind = torch.arange(unit.shape[-1], device=unit.device) >= count
+    lowest = torch.finfo(scores.dtype).min
+    best_first, order = sort_best_first(scores.masked_fill(~mask, lowest))
+    behind = torch.arange(scores.shape[-1], device=scores.device) >= count
     best_first.masked_fill_(behind, 0.0)
-    distances, ties = distances_of(best_first, count)
-    intercept = (gain * distances).neg_()
-    intercept.masked_fill_(behind, torch.finfo(unit.dtype).min / 4)
-    return SortedUnits(best_first, order, count, behind, distances, ties, intercept)
+    slope, middle, bounded = slopes_of(best_first, count, temperature)
+    slope.masked_fill_(behind, 0.0)
+    distances, ties = distances_of(slope, count, middle)
+    intercept = distances.neg().masked_fill_(behind, lowest / 4)
+    temperature = positive_temperature(temperature)
+    return SortedLines(
+        slope, order, count, behind, distances, ties, intercept, temperature, bounded
+    )
 
 
 def best_logit(slope: Tensor, intercept: Tensor, count: Tensor, pull: Tensor) -> Tensor:

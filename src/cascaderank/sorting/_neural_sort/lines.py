@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cascaderank.sorting._neural_sort.distances import distances_of, gradient_of_distances
 from cascaderank.sorting.order import Ties, sort_best_first
+from cascaderank.sorting.scaling import positive_temperature, slopes_of
 
 LOG2_E = math.log2(math.e)
 """``exp(x) = exp2(x * LOG2_E)``"""
@@ -28,7 +29,7 @@ class Lines(NamedTuple):
     slope: Tensor
     """``[lists, list]``, non-increasing along the real candidates, and 0 behind them."""
     intercept: Tensor
-    """``[lists, list]``, at most 0, and 0 behind the real candidates."""
+    """``[lists, list]``, and 0 behind the real candidates."""
     k: Tensor
     """``[lists or 1, 1]``; number of rows that are kept, from 0 to all. One value if it is certain
     that all lists have the same."""
@@ -46,7 +47,7 @@ class Sorted(NamedTuple):
     temperature: Tensor
     """``[lists, 1]``; the temperature, clamped from below."""
     clamped: Tensor
-    """``[lists, 1]`` bool; where the given temperature was lower."""
+    """``[lists, 1]`` bool; lists with a bounded gap, or for which the temperature was lower."""
     ties: Ties | None
     """``None`` if it is certain that all scores are distinct."""
 
@@ -56,9 +57,8 @@ def lines_of(
 ) -> tuple[Lines, Sorted]:
     """Sort the scores and return the lines of their logits.
 
-    Neither large scores nor low temperatures overflow. The temperature is clamped from below: at
-    the bound, even scores that differ only by rounding are fully separated, and a lower one would
-    change nothing.
+    Neither large scores nor low temperatures overflow: slopes are bounded, see
+    :func:`~cascaderank.sorting.scaling.slopes_of`.
 
     Args:
         scores: ``[lists, list]``.
@@ -71,7 +71,6 @@ def lines_of(
     if mask is None:
         count = k.new_full((1, 1), length)
         best_first, order = sort_best_first(scores)
-        low, middle = best_first[:, -1:], best_first[:, length // 2 :][:, :1]
         if k.stride(0) == 0 or (scores.device.type == "cpu" and bool((k == k[:1]).all())):
             k = k[:1]
     else:
@@ -79,23 +78,15 @@ def lines_of(
         best_first, order = sort_best_first(scores.masked_fill(~mask, -torch.inf))
         behind = torch.arange(length, device=scores.device) >= count
         best_first.masked_fill_(behind, 0.0)
-        low, middle = (
-            best_first.gather(-1, place) for place in ((count - 1).clamp_(min=0), count // 2)
-        )
         real = (~behind).to(scores)
-    # The difference of halves does not overflow; the one to the middle score is usually exact.
-    limits = torch.finfo(scores.dtype)
-    half_range = (best_first[:, :1] / 2).sub_(low / 2).clamp_(min=limits.tiny / limits.eps**2)
-    lowest = half_range.mul_(limits.eps**2)
-    clamped = torch.maximum(temperature, lowest)
-    slope = torch.add(middle / -2, best_first, alpha=0.5).div_(clamped / (2 * LOG2_E))
-    distances, ties = distances_of(slope, count)
+    slope, middle, bounded = slopes_of(best_first, count, temperature, unit=LOG2_E)
+    distances, ties = distances_of(slope, count, middle)
     intercept = distances.neg_()
     if real is not None:
         slope, intercept = slope.masked_fill_(behind, 0.0), intercept.masked_fill_(behind, 0.0)
     k = torch.minimum(k, count).clamp_(min=0)
     return Lines(slope, intercept, k, count, real), Sorted(
-        order, clamped, clamped > temperature, ties
+        order, positive_temperature(temperature), bounded, ties
     )
 
 

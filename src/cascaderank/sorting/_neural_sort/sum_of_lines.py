@@ -6,48 +6,49 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cascaderank.sorting._neural_sort.distances import gradient_of_distances
 from cascaderank.sorting._neural_sort.line_blocks import (
     best_logit,
     block_size,
     blocks_of_rows,
-    sort_units,
+    sort_lines,
 )
 
 
 class SumOfLines(torch.autograd.Function):
-    """``sum_ij w_i P_ij v_j`` of each list as a function of scaled scores.
+    """``sum_ij w_i P_ij v_j`` of each list as a function of the scores.
 
     The gradient is computed in the forward pass.
 
-    ``apply(unit, gain, values, mask, weights)`` takes ``[lists, list]`` in [-1, 1], ``[lists, 1]``,
+    ``apply(scores, temperature, values, mask, weights)`` takes ``[lists, list]``, ``[lists, 1]``,
     ``[lists, list]`` (0 under the mask), ``[lists, list]`` bool and ``[rank]``, for the first
     ranks. It returns ``[lists]``.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, unit: Tensor, gain: Tensor, values: Tensor, mask: Tensor, weights: Tensor
+        ctx: Any,
+        scores: Tensor,
+        temperature: Tensor,
+        values: Tensor,
+        mask: Tensor,
+        weights: Tensor,
     ) -> Tensor:
-        best_first, order, count, behind, _, ties, intercept = sort_units(unit, gain, mask)
-        values = values.gather(-1, order)
-        weights = weights.masked_fill(behind[:, : len(weights)], 0.0)
+        lines = sort_lines(scores, temperature, mask)
+        values = values.gather(-1, lines.order)
+        weights = weights.masked_fill(lines.behind[:, : len(weights)], 0.0)
         sums, of_slope, of_intercept = _sums_of_rows(
-            gain * best_first, intercept, count, values, weights
+            lines.slope, lines.intercept, lines.candidates, values, weights
         )
-        of_slope.masked_fill_(behind, 0.0)
-        of_offset = of_intercept.neg_().masked_fill_(behind, 0.0)
-        of_both = gradient_of_distances(of_offset, count, ties).add_(of_slope)
-        of_gain = (of_both * best_first).sum(-1, keepdim=True)
-        of_unit = torch.empty_like(of_both).scatter_(-1, order, of_both.mul_(gain))
-        ctx.save_for_backward(of_unit, of_gain)
+        of_slope.masked_fill_(lines.behind, 0.0)
+        of_offset = of_intercept.neg_().masked_fill_(lines.behind, 0.0)
+        ctx.save_for_backward(*lines.gradients(of_slope, of_offset))
         return sums
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
-        of_unit, of_gain = ctx.saved_tensors
-        return above[:, None] * of_unit, above[:, None] * of_gain, None, None, None
+        of_scores, of_temperature = ctx.saved_tensors
+        return above[:, None] * of_scores, above[:, None] * of_temperature, None, None, None
 
 
 def _sums_of_rows(

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from cascaderank.sorting._soft_sort.decaying_sums import sums_of_others
 from cascaderank.sorting.order import Ties, all_distinct, find_ties, sort_best_first
+from cascaderank.sorting.scaling import largest_distance
 from cascaderank.tensors import is_whole
 
 _SUMS = {"mps": torch.float32}
@@ -25,9 +26,9 @@ _SUMS = {"mps": torch.float32}
 
 
 class CrossEntropyOfDistances(torch.autograd.Function):
-    """Cross-entropy of each list as a function of scaled scores, and column sums.
+    """Cross-entropy of each list as a function of the scores, and column sums.
 
-    ``apply(unit, gain, first, behind, mask)`` takes ``[lists, list]`` in [-1, 1], ``[lists, 1]``,
+    ``apply(scores, temperature, first, behind, mask)`` takes ``[lists, list]``, ``[lists, 1]``,
     the target ranks, ``[lists, list]`` int64 each, and ``[lists, list]`` bool. It returns the sum
     of ``-Y_ij log P_ij`` ``[lists, 1]``, and ``sum_i P_ij`` ``[lists, list]``, through which no
     gradient flows and which is 1 under the mask.
@@ -35,18 +36,20 @@ class CrossEntropyOfDistances(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, unit: Tensor, gain: Tensor, first: Tensor, behind: Tensor, mask: Tensor
+        ctx: Any, scores: Tensor, temperature: Tensor, first: Tensor, behind: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         whole = is_whole(mask)
-        best_first, order = sort_best_first(unit if whole else unit.masked_fill(~mask, -2.0))
+        lowest = torch.finfo(scores.dtype).min
+        best_first, order = sort_best_first(scores if whole else scores.masked_fill(~mask, lowest))
         first, behind = first.gather(-1, order), behind.gather(-1, order)
-        wide = best_first.to(_SUMS.get(unit.device.type, torch.float64))
+        wide = best_first.to(_SUMS.get(scores.device.type, torch.float64))
         gaps = F.pad(wide[:, :-1] - wide[:, 1:], (1, 0))  # to the previous score
-        decay = (gaps * gain).neg_().exp_()
+        gaps.div_(temperature).clamp_(max=largest_distance(wide.dtype))
+        decay = (-gaps).exp_()
         decay[:, 0] = 0.0
         count = mask.sum(-1, keepdim=True)
         if not whole:  # padding is infinitely far from all scores and already at its target rank
-            place = torch.arange(unit.shape[-1], device=unit.device)
+            place = torch.arange(scores.shape[-1], device=scores.device)
             padding = place >= count
             decay.masked_fill_(padding, 0.0)
             first = torch.where(padding, place, first)
@@ -58,16 +61,16 @@ class CrossEntropyOfDistances(torch.autograd.Function):
         rows_above, rows_below = sums_of_others(decay, share)
         crossing_mass = _across(first, behind, wide.dtype)
         distance = (crossing_mass * gaps).sum(-1, keepdim=True)
-        cost = others.log1p_().sum(-1, keepdim=True) + gain * distance
-        mass = (rows_above + rows_below).add_(share).to(unit)
+        cost = (others.log1p_().sum(-1, keepdim=True) + distance).to(scores)
+        mass = (rows_above + rows_below).add_(share).to(scores)
         totals = torch.empty_like(mass).scatter_(-1, order, mass)
         ctx.mark_non_differentiable(totals)
         if not any(ctx.needs_input_grad):
-            return cost.to(gain), totals
+            return cost, totals
 
         # Mass of the soft permutation across each gap, like ``crossing_mass`` of the target.
         given = rows_above.addcmul(rows_above, below).addcmul_(above, rows_below + share)
-        of_gain = distance - given.mul_(gaps).sum(-1, keepdim=True)
+        of_temperature = given.mul_(gaps).sum(-1, keepdim=True).sub_(distance).div_(temperature)
         ties = None if all_distinct(gaps[:, 1:], count) else find_ties(best_first, count)
         of_x = _gradient_of_distance(crossing_mass, first, behind, ties)
         # Gradient from other candidates, as a column and as the centre of a row; ties contribute 0.
@@ -76,16 +79,16 @@ class CrossEntropyOfDistances(torch.autograd.Function):
         if ties is not None:
             from_above = from_above.gather(-1, ties.first)
             from_below = from_below.gather(-1, ties.behind - 1)
-        of_x = of_x.add_(from_above).sub_(from_below).mul_(gain).to(unit)
-        of_unit = torch.empty_like(of_x).scatter_(-1, order, of_x)
-        ctx.save_for_backward(of_unit, of_gain.to(gain))
-        return cost.to(gain), totals
+        of_x = of_x.add_(from_above).sub_(from_below).div_(temperature).to(scores)
+        of_scores = torch.empty_like(of_x).scatter_(-1, order, of_x)
+        ctx.save_for_backward(of_scores, of_temperature.to(scores))
+        return cost, totals
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, above: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        of_unit, of_gain = ctx.saved_tensors
-        return above * of_unit, above * of_gain, None, None, None
+        of_scores, of_temperature = ctx.saved_tensors
+        return above * of_scores, above * of_temperature, None, None, None
 
 
 def _across(first: Tensor, behind: Tensor, kind: torch.dtype) -> Tensor:

@@ -16,12 +16,13 @@ from torch.nn import functional as F
 
 from cascaderank.sorting._soft_sort.decaying_sums import sums_from_ends
 from cascaderank.sorting.order import Ties, find_ties, sort_best_first
+from cascaderank.sorting.scaling import largest_distance
 
 
 class LogTopKOfDistances(torch.autograd.Function):
-    """Log-probabilities of being kept and of being dropped, as a function of scaled scores.
+    """Log-probabilities of being kept and of being dropped, as a function of the scores.
 
-    ``apply(unit, gain, k, mask)`` takes ``[lists, list]`` in [-1, 1], ``[lists, 1]``, ``[lists,
+    ``apply(scores, temperature, k, mask)`` takes ``[lists, list]``, ``[lists, 1]``, ``[lists,
     1]`` and ``[lists, list]`` bool, and returns ``(log kept, log dropped)``. The sums and the
     gradients are those of :func:`cascaderank.sorting.rows.log_top_k_of_rows`. Where the result is
     undefined or trivial, the values are arbitrary and must receive no gradient.
@@ -29,15 +30,17 @@ class LogTopKOfDistances(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, unit: Tensor, gain: Tensor, k: Tensor, mask: Tensor
+        ctx: Any, scores: Tensor, temperature: Tensor, k: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        best_first, order = sort_best_first(unit.masked_fill(~mask, -2.0))
+        lowest = torch.finfo(scores.dtype).min
+        best_first, order = sort_best_first(scores.masked_fill(~mask, lowest))
         count = mask.sum(-1, keepdim=True)
-        rank = torch.arange(unit.shape[-1], device=unit.device)
+        rank = torch.arange(scores.shape[-1], device=scores.device)
         real = rank < count
         best_first.masked_fill_(~real, 0.0)
-        lists = _Lists(best_first, gain, torch.minimum(k, count).clamp_(min=0), real)
-        from_left, from_right = sums_from_ends(lists.decay(cut=False), real.to(unit))
+        k = torch.minimum(k, count).clamp_(min=0)
+        lists = _Lists(best_first, temperature, k, real)
+        from_left, from_right = sums_from_ends(lists.decay(cut=False), real.to(scores))
         share = real / (from_left + from_right - 1).clamp_(min=1)  # P_ii
         rows_left, rows_right = sums_from_ends(lists.decay(cut=True), share)
         kept = rank < lists.k
@@ -57,12 +60,17 @@ class LogTopKOfDistances(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_kept: Tensor, of_dropped: Tensor) -> tuple[Tensor | None, ...]:
-        order, best_first, gain, k, real, first, behind, *sums = ctx.saved_tensors
-        lists = _Lists(best_first, gain, k, real)
+        order, best_first, temperature, k, real, first, behind, *sums = ctx.saved_tensors
+        lists = _Lists(best_first, temperature, k, real)
         above = (x.gather(-1, order) * real for x in (of_kept, of_dropped))
         of_x = _gradient(lists, Ties(first, behind), *above, *sums)
-        of_unit = torch.empty_like(of_x).scatter_(-1, order, of_x * gain)
-        return of_unit, (of_x * best_first).sum(-1, keepdim=True), None, None
+        of_x.div_(temperature)
+        of_temperature = None
+        if ctx.needs_input_grad[1]:  # distances do not depend on where they are measured from
+            at_cut = best_first.gather(-1, (k - 1).clamp(min=0))
+            from_cut = (best_first - at_cut).mul_(of_x).sum(-1, keepdim=True)
+            of_temperature = from_cut.div_(temperature).neg_()
+        return torch.empty_like(of_x).scatter_(-1, order, of_x), of_temperature, None, None
 
 
 class _Lists(NamedTuple):
@@ -70,7 +78,7 @@ class _Lists(NamedTuple):
 
     best_first: Tensor
     """``[lists, list]``; 0 behind the real candidates."""
-    gain: Tensor
+    temperature: Tensor
     """``[lists, 1]``"""
     k: Tensor
     """``[lists, 1]``"""
@@ -82,7 +90,7 @@ class _Lists(NamedTuple):
 
     def decay(self, *, cut: bool) -> Tensor:
         """Return the exponential of minus the distance to the previous score, 0 for the first."""
-        step = self.best_first.roll(1, -1).sub_(self.best_first).abs_().mul_(self.gain)
+        step = self.best_first.roll(1, -1).sub_(self.best_first).abs_().div_(self.temperature)
         decay = step.neg_().exp_().masked_fill_(~self.real, 0.0)
         rank = torch.arange(decay.shape[-1], device=decay.device)
         return decay.masked_fill_(rank == self.k, 0.0) if cut else decay
@@ -99,7 +107,8 @@ class _Lists(NamedTuple):
 
     def distance(self, place: Tensor, score: Tensor) -> Tensor:
         """Return the distances between the scores at some places and other scores."""
-        return (self.best_first.gather(-1, place) - score).abs_().mul_(self.gain)
+        distance = (self.best_first.gather(-1, place) - score).abs_().div_(self.temperature)
+        return distance.clamp_(max=largest_distance(score.dtype))
 
     def at_border(self, from_left: Tensor, from_right: Tensor, *, own: bool) -> Tensor:
         """Return the decaying sum over a group, evaluated at its border, ``[lists, list]``."""
