@@ -56,7 +56,7 @@ def test_an_outlier_does_not_affect_the_distances_of_others(outlier):
 def test_the_middle_is_above_a_score_that_most_candidates_have():
     best_first = torch.tensor([[4.0, 2.0, 1.0, -1e9, -1e9, -1e9, -1e9], [5.0] * 7])
     slopes, place, _ = slopes_of(best_first, torch.tensor([[7], [7]]), torch.ones(2, 1))
-    assert place.tolist() == [[1], [0]]
+    assert place.tolist() == [[1], [3]]
     assert slopes[0].tolist() == [2.0, 0.0, -1.0] + [-1e9] * 4
     assert slopes[1].tolist() == [0.0] * 7
 

@@ -58,8 +58,7 @@ def pointwise_softmax_loss(
     filled = finite_scores(scores.masked_fill(~mask, 0.0))
     grades = labels.detach().masked_fill(~mask, 0).to(filled.dtype)
     every_grade = torch.arange(classes, device=scores.device, dtype=filled.dtype)
-    # Relative to the logit of the grade; the square of the score is the same for all classes.
-    above = every_grade - grades[..., None]
-    logits = above * (filled[..., None] - (every_grade + grades[..., None]) / 2)
-    loss = logits.logsumexp(-1)
+    # The square of the score is the same for all classes and cancels.
+    logits = every_grade * filled[..., None] - every_grade.square() / 2
+    loss = logits.logsumexp(-1) - (grades * filled - grades.square() / 2)
     return reduce_lists(masked_mean(loss, mask), reduction).to(scores.dtype)

@@ -82,11 +82,10 @@ def sampled_softmax_loss(
     # The fill value is finite: the gradient of a logsumexp of minus infinities alone is NaN.
     lowest = torch.finfo(logits.dtype).min
     # Relative to the best negative: an offset that all scores have in common costs no precision.
-    best = logits.detach().masked_fill(~negative, lowest).amax(-1, keepdim=True)
-    logits = (logits - best).clamp(lowest, -lowest)
+    logits = logits - logits.detach().masked_fill(~negative, lowest).amax(-1, keepdim=True)
     negatives = (logits + weight.log()).masked_fill(~negative, lowest).logsumexp(-1, keepdim=True)
     ignored = ~negative.any(-1, keepdim=True) | ~mask
-    margin = (negatives - logits).masked_fill(ignored, lowest)
+    margin = (negatives - logits).clamp(max=-lowest).masked_fill(ignored, lowest)
     costs = torch.nn.functional.softplus(margin)
     size = targets.sum(-1)
     loss = (targets * costs).sum(-1) / size.masked_fill(size == 0, 1.0)

@@ -11,7 +11,7 @@ from cascaderank.data.domains import DomainSampling, domains_of, no_feedback, no
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.objectives._objective import CascadeInputs
 from cascaderank.stages import Chance, StageOutput
-from cascaderank.tensors import at_least_float32, masked_mean
+from cascaderank.tensors import at_least_float32, finite_scores, masked_mean
 
 _CLICK, _UNCLICKED, _UNEXPOSED, _DROPPED = range(4)
 
@@ -83,7 +83,7 @@ class Chain:
                 "exposures_only leaves exposed candidates only, which are all positive; "
                 'a stage with one score needs event = "click"'
             )
-        logits = at_least_float32(output.scores.masked_fill(~mask, 0.0))
+        logits = finite_scores(output.scores.masked_fill(~mask, 0.0))
         happened = self._is(self.event, domains, output).to(logits.dtype)
         return binary_cross_entropy_with_logits(logits, happened, reduction="none")
 

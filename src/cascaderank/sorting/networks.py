@@ -66,13 +66,12 @@ def log_rows(
         partner = layer.partner.clamp(max=len(place) - 1)
         other = values[..., partner]
         excess = values - other
-        logits = torch.where(partner > place, excess, -excess)
+        logits = excess * torch.where(partner > place, 1.0, -1.0).to(excess)
         log_stay, log_swap = log_probability(logits), log_probability(-logits)
         swaps.append((partner, compared, log_stay, log_swap))
         # Relative to the likelier of both values, which loses nothing to a distant other one.
-        mixed = torch.where(
-            logits < 0, other + log_stay.exp() * excess, values - log_swap.exp() * excess
-        )
+        share = torch.minimum(log_stay, log_swap).exp() * excess
+        mixed = torch.where(logits < 0, other + share, values - share)
         values = torch.where(compared, mixed, values)
     rows = scores.new_zeros(*scores.shape[:-1], *start.shape[-2:])
     rows = rows.masked_fill(~start, torch.finfo(scores.dtype).min / 4)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.sorting.order import sort_best_first
-from cascaderank.tensors import count_real
+from cascaderank.tensors import count_real, is_whole
 
 SMALLEST_SPREAD = 1e-3
 """Lower bound of the spread of a list. Without it, a temperature relative to the spread would
@@ -75,13 +75,15 @@ def distance_from_middle(scores: Tensor, temperature: Tensor, mask: Tensor) -> T
     flat = scores.detach().reshape(-1, length).masked_fill(~real, torch.finfo(scores.dtype).min)
     with torch.no_grad():
         best_first, order = sort_best_first(flat)
-        slopes, place, _ = slopes_of(
+        slopes, place, bounded = slopes_of(
             best_first, real.sum(-1, keepdim=True), temperature.reshape(-1, 1)
         )
-        values = torch.empty_like(flat).scatter_(-1, order, slopes).view(scores.shape)
         middle = best_first.gather(-1, place.expand(len(flat), 1)).view(*scores.shape[:-1], 1)
     distance = distance_from(scores, middle, positive_temperature(temperature)[..., None])
-    return (values + (distance - distance.detach())).masked_fill(~mask, 0.0)
+    if scores.device.type != "cpu" or bool(bounded.any()):
+        values = torch.empty_like(flat).scatter_(-1, order, slopes).view(scores.shape)
+        distance = values + (distance - distance.detach())
+    return distance if is_whole(mask) else distance.masked_fill(~mask, 0.0)
 
 
 def slopes_of(
@@ -91,7 +93,8 @@ def slopes_of(
 
     The middle score is exact to rounding, and so are the scores near it, however far away others
     are. It is the one in the middle of the list or, if that equals the lowest, as where most of the
-    candidates were given one large negative score, the one in the middle of all higher scores.
+    candidates were given one large negative score, the one in the middle of all higher scores, if
+    these are more than an eighth of the list.
 
     In lists where a distance exceeds :func:`largest_distance`, the gaps between neighbours are
     bounded instead: candidates that far apart are fully separated, and a larger gap would change
@@ -115,7 +118,8 @@ def slopes_of(
     tied = middle == low
     if best_first.device.type != "cpu" or bool(tied.any()):
         higher = (best_first > low) & (torch.arange(end + 1, device=low.device) < count)
-        place = torch.where(tied, higher.sum(-1, keepdim=True) // 2, place)
+        higher = higher.sum(-1, keepdim=True)
+        place = torch.where(tied & (higher > count // 8), higher // 2, place)
         middle = best_first.gather(-1, place)
     clamped = positive_temperature(temperature)
     half = clamped / (2 * unit)
@@ -125,7 +129,7 @@ def slopes_of(
     far = (best_first[:, :1] / 2 - low / 2) / most > clamped / 2
     bounded = far | (clamped > temperature)
     if slope.device.type != "cpu" or bool(far.any()):
-        gaps = (best_first[:, 1:] / 2 - best_first[:, :-1] / 2).div_(half).clamp_(min=-most)
+        gaps = (best_first[:, 1:] / 2 - best_first[:, :-1] / 2).div_(half).clamp_(-most, 0.0)
         slope = torch.where(far, sums_from_place(gaps, place), slope)
     return slope, place, bounded
 
@@ -150,9 +154,9 @@ def sums_from_place(steps: Tensor, place: Tensor) -> Tensor:
         torch.cumsum(steps[..., at:], -1, out=sums[..., at + 1 :])
         sums[..., :at] = steps[..., :at].flip(-1).cumsum_(-1).flip(-1).neg_()
         return sums
-    before = torch.arange(steps.shape[-1], device=steps.device) < place
-    torch.cumsum(steps.masked_fill(before, 0.0), -1, out=sums[..., 1:])
-    sums[..., :-1] -= steps.masked_fill(~before, 0.0).flip(-1).cumsum_(-1).flip(-1)
+    behind = steps * (torch.arange(steps.shape[-1], device=steps.device) >= place)
+    torch.cumsum(behind, -1, out=sums[..., 1:])
+    sums[..., :-1] -= (steps - behind).flip(-1).cumsum_(-1).flip(-1)
     return sums
 
 

@@ -80,10 +80,12 @@ def lines_of(
         best_first.masked_fill_(behind, 0.0)
         real = (~behind).to(scores)
     slope, middle, bounded = slopes_of(best_first, count, temperature, unit=LOG2_E)
+    if real is not None:
+        slope.masked_fill_(behind, 0.0)
     distances, ties = distances_of(slope, count, middle)
     intercept = distances.neg_()
     if real is not None:
-        slope, intercept = slope.masked_fill_(behind, 0.0), intercept.masked_fill_(behind, 0.0)
+        intercept.masked_fill_(behind, 0.0)
     k = torch.minimum(k, count).clamp_(min=0)
     return Lines(slope, intercept, k, count, real), Sorted(
         order, positive_temperature(temperature), bounded, ties
