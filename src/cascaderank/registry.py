@@ -175,9 +175,11 @@ class Registry(Generic[T]):
                 )
                 continue
             try:
-                self._adapter(name, option).validate_python(value)
+                result = self._adapter(name, option).validate_python(value)
+                reasons = _other_number(value, result)
             except ValidationError as error:
                 reasons = "; ".join(_option_message(e, value) for e in error.errors())
+            if reasons:
                 mistakes.append(f"{self.kind} '{name}': {option}={value!r}: {reasons}")
         return mistakes
 
@@ -262,6 +264,21 @@ def _finite(value: object) -> bool:
     if isinstance(value, Mapping):
         return all(_finite(v) for v in value.values())
     return not isinstance(value, (list, tuple)) or all(_finite(v) for v in value)
+
+
+def _other_number(value: object, result: object) -> str:
+    """Return a message if a value became a number of another type, such as true or 1e3 an int."""
+    if isinstance(value, Mapping) and isinstance(result, Mapping):
+        return next(filter(None, map(_other_number, value.values(), result.values())), "")
+    if isinstance(value, list | tuple) and isinstance(result, list | tuple):
+        return next(filter(None, map(_other_number, value, result)), "")
+    if isinstance(value, bool) and not isinstance(result, bool):
+        return f"expected a number; got {str(value).lower()}" * isinstance(result, int | float)
+    if not isinstance(result, int) or isinstance(result, bool) or isinstance(value, int):
+        return ""
+    is_integer = isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+", value)
+    is_number = isinstance(value, str | float) and not is_integer
+    return f"expected an integer, such as {result}" if is_number else ""
 
 
 def _redefines(thing: Callable[..., Any], present: Callable[..., Any]) -> bool:

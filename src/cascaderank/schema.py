@@ -40,6 +40,16 @@ RESERVED = (
 """Columns of a request log that are not features."""
 
 
+def selects_columns(name: str) -> bool:
+    """Return whether Polars takes a name for a pattern: ``*``, or a text from ``^`` to ``$``.
+
+    Examples:
+        >>> [selects_columns(name) for name in ("price", "price[usd]", "^price$")]
+        [False, False, True]
+    """
+    return name == "*" or (name.startswith("^") and name.endswith("$"))
+
+
 class Role(StrEnum):
     """The entity that a feature describes."""
 
@@ -130,6 +140,10 @@ class Feature(Settings):
     def _name_is_free(self) -> Self:
         if self.name in RESERVED:
             raise ValueError(f"'{self.name}' is a reserved column name; rename the feature")
+        if selects_columns(self.name):
+            raise ValueError(
+                f"'{self.name}' stands for several columns in Polars; rename the feature"
+            )
         return self
 
     @model_validator(mode="after")
@@ -227,7 +241,8 @@ class Schema(Settings):
 
         Args:
             patterns: names, or shell patterns such as ``"bm25*"``. A leading ``!`` excludes
-                instead, as in ``["*", "!cross_*"]``.
+                instead, as in ``["*", "!cross_*"]``. The whole name of a feature is never a
+                pattern: ``"tag[0]"`` selects a feature of this name, if there is one.
 
         Raises:
             SchemaError: if a pattern matches no feature.
@@ -247,18 +262,39 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     Raises:
         SchemaError: if a pattern matches no name.
     """
-    included = [p for p in patterns if not p.startswith("!")]
-    excluded = [p[1:] for p in patterns if p.startswith("!")]
-    for pattern in (*included, *excluded):
-        if not any(fnmatchcase(n, pattern) for n in names):
-            raise SchemaError(
-                f"no feature '{pattern}'{did_you_mean(pattern, names)}; there are {abridged(names)}"
-            )
-    return [
-        n
-        for n in names
-        if any(fnmatchcase(n, p) for p in included) and not any(fnmatchcase(n, p) for p in excluded)
-    ]
+    chosen, unmatched = matched_names(names, patterns)
+    if unmatched:
+        raise SchemaError(
+            f"no feature '{unmatched[0]}'{did_you_mean(unmatched[0], names)}; "
+            f"there are {abridged(names)}"
+        )
+    return chosen
+
+
+def matched_names(names: Sequence[str], patterns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names that match any of the patterns, and the patterns that match no name.
+
+    Args:
+        names: names to choose from.
+        patterns: names, or shell patterns; a leading ``!`` excludes. A pattern that is one of the
+            names matches this name alone, whatever characters it has.
+
+    Examples:
+        >>> matched_names(["tag[0]", "tag0", "tag1"], ["tag[0]"])
+        (['tag[0]'], [])
+        >>> matched_names(["tag[0]", "tag0", "tag1"], ["tag*", "!tag[1]"])
+        (['tag[0]', 'tag0'], [])
+    """
+    included: set[str] = set()
+    excluded: set[str] = set()
+    unmatched = []
+    for pattern in patterns:
+        excludes = pattern.startswith("!") and pattern not in names
+        text = pattern[1:] if excludes else pattern
+        matched = {text} if text in names else {n for n in names if fnmatchcase(n, text)}
+        (excluded if excludes else included).update(matched)
+        unmatched += [] if matched else [text]
+    return [n for n in names if n in included and n not in excluded], unmatched
 
 
 class Moments(Settings):

@@ -1,4 +1,4 @@
-"""Output that is closed, full, or a pipe that nobody reads; and the two names of the command."""
+"""Output that is closed, full, or a pipe without a reader; and the two names of the command."""
 
 import errno
 import os

@@ -143,8 +143,10 @@ BAD_VALUES = {
     "request_id": "nothing",
     "schema": Path("nothing"),
     "separator": "",
+    "time_range": ("2100-01-01", "1971-01-01"),
     "time_zone": "Mars/Phobos",
     "timestamp": "nothing",
+    "timestamp_format": "nothing",
     "vocabulary": {"nothing": "video"},
 }
 """By option: a value of the right type that no source accepts."""

@@ -1,4 +1,4 @@
-"""Output streams of the command line that may be closed, full, or a pipe that nobody reads."""
+"""Output streams of the command line that may be closed, full, or a pipe without a reader."""
 
 import contextlib
 import os
@@ -48,7 +48,7 @@ class _OutputError(Exception):
         self.descriptor, self.reason = descriptor, reason
 
     def exit_code(self) -> int:
-        """Report what is lost, unless nobody reads it, and return the exit code."""
+        """Report what is lost, unless it has no reader, and return the exit code."""
         _discard(self.descriptor)
         if isinstance(self.reason, BrokenPipeError):
             return _BROKEN_PIPE

@@ -10,6 +10,7 @@ import typer
 
 from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, notify, user_errors
 from cascaderank.errors import ConfigError, DataError, did_you_mean
+from cascaderank.text_files import read_text
 
 
 @user_errors
@@ -158,7 +159,7 @@ def _unknown(source: str, name: str, known: Sequence[str]) -> str:
 def _read_options(file: Path) -> dict[str, Any]:
     """Read a TOML file of options."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(file))
     except OSError as error:
         raise ConfigError(f"--options {file}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:

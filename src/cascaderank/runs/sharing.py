@@ -77,7 +77,7 @@ def open_shared(path: str | os.PathLike[str]) -> RunData:
         log=RequestLog(log["path"], Manifest.model_validate(log["manifest"])),
         split=Split(**_mapped(content["split"])),
         encoded=EncodedLog(
-            request_ids=pl.read_ipc(encoded["request_ids"])["request_id"],
+            request_ids=pl.scan_ipc(encoded["request_ids"], glob=False).collect()["request_id"],
             offsets=_array(encoded["offsets"]),
             items=_table(encoded["items"]),
             request=_table(encoded["request"]),

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.settings.base import Settings
+from cascaderank.text_files import read_text
 
 Kind = TypeVar("Kind", bound=Settings)
 
@@ -28,12 +29,12 @@ def read_as(kind: type[Kind], path: str | os.PathLike[str], changes: Sequence[st
     """
     path = Path(path)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_text(path))
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror or error}; expected a TOML file"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     replaced = with_changes(values, dict(parsed_change(change) for change in changes))
     try:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from itertools import accumulate
 from typing import Any, Literal, Self, final
 
@@ -10,6 +9,7 @@ from pydantic import Field, model_validator
 
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.objectives import Term
+from cascaderank.schema import matched_names
 from cascaderank.settings.base import Settings
 
 PRESETS = ("joint", "alternating", "sequential", "rankflow")
@@ -155,18 +155,17 @@ def _plan(phase: Phase, where: str, stages: Sequence[str], terms: Sequence[Term]
                 f"the cascade has {', '.join(stages)}"
             )
     known = [term.name for term in terms]
-    for pattern in phase.terms:
-        if not any(fnmatchcase(name, pattern) for name in known):
-            raise ConfigError(
-                f"{where}: no term of the objective matches '{pattern}'"
-                f"{did_you_mean(pattern, known)}; its terms are {', '.join(known)}"
-            )
+    active, unmatched = matched_names(known, phase.terms)
+    if unmatched:
+        raise ConfigError(
+            f"{where}: no term of the objective matches '{unmatched[0]}'"
+            f"{did_you_mean(unmatched[0], known)}; its terms are {', '.join(known)}"
+        )
     selected = phase.stages or tuple(stages)
     used = [
         term
         for term in terms
-        if any(fnmatchcase(term.name, pattern) for pattern in phase.terms)
-        and (term.stage is None or stages[term.stage] in selected)
+        if term.name in active and (term.stage is None or stages[term.stage] in selected)
     ]
     if not used:
         raise ConfigError(

@@ -47,7 +47,7 @@ def read_result(run: RunFolder) -> RunResult:
     """
     report = read_json(run.report)
     test = Report.from_json(report["test"])
-    values = pl.read_parquet(run.per_request).drop("request_id")
+    values = pl.read_parquet(run.per_request, glob=False).drop("request_id")
     # Version 0.2 wrote additional metrics of a stage without the prefix.
     values = values.rename(
         {

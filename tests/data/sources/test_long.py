@@ -294,7 +294,7 @@ def test_a_time_and_a_history_that_change_within_a_request_are_refused(parquet, 
         ({"timestamp_unit": ""}, r"'time' holds numbers.*expected timestamp_unit 's' or 'ms'"),
         (
             {"timestamp_unit": "s"},
-            r"found 1700000000000 s and 1 more out of range; check timestamp_unit",
+            r"found 1700000000000 s and 1 more outside; set timestamp_unit=ms, with which all",
         ),
         ({"level_names": ()}, r"levels clicked, recalled, seen, found none; set level_names="),
         ({"level_names": ("recall", "seen", "clicked")}, r"found 'recalled' \(did you mean 'recal"),

@@ -75,7 +75,7 @@ def test_other_columns_are_comments_with_the_reason(files):
         "struct": "Struct({'x': Int64}) is neither numbers nor text",
         "version": "one value in the sample",
         "nothing": "null in the sample",
-        "label": "the name is reserved, rename it",
+        "label_feature": "called 'label' in the files, a reserved name",
         "day": "times, see timestamp",
     }
     text = PROPOSE(files, **ROLES).toml

@@ -76,7 +76,7 @@ def test_a_unit_that_does_not_go_with_the_column_is_refused(values, unit, told):
 @pytest.mark.parametrize(
     ("values", "unit", "told"),
     [
-        ([SECONDS, SECONDS * 1_000], "s", rf"1970 to 2099, found {SECONDS * 1_000} s and 0 more"),
+        ([SECONDS, SECONDS * 1_000], "s", rf"to 2100-.*found {SECONDS * 1_000} s and 0 more"),
         ([-1], "ms", "found -1 ms"),
         ([float("nan")], "s", "found nan s"),
         (["yesterday", "2024-05-01"], "iso", "found 'yesterday' and 0 more such values"),

@@ -18,6 +18,7 @@ from cascaderank.data.sources._short_video.exposure_requests import (
     write_requests,
 )
 from cascaderank.data.sources._short_video.official_tables import (
+    FETCH,
     USER,
     VIDEO,
     categories,
@@ -103,9 +104,10 @@ def kuairand_source(
         logs += find_files(folder, ["log_random_*.csv"], "random exposures")
     ids, times = [USER, VIDEO, "time_ms"], ["play_time_ms", "duration_ms"]
     responses = ["long_view", "is_like", *([] if feedback == "valid_play" else [feedback])]
-    exposures = whole(read_columns(logs, [*ids, *times, *responses]), ids, logs[0])
+    columns = [*ids, *times, *responses]
+    exposures = whole(read_columns(logs, columns, numbers=columns), ids, logs[0])
     exposures = exposures.with_columns(
-        utc_timestamps(exposures["time_ms"], "ms", column="time_ms").alias("time"),
+        utc_timestamps(exposures["time_ms"], "ms", column="time_ms", remedy=FETCH).alias("time"),
         valid_play(pl.col("play_time_ms"), pl.col("duration_ms")),
     ).with_columns(
         pl.col(feedback).cast(pl.Float32).fill_null(0).alias("feedback"),
@@ -139,7 +141,8 @@ def kuairand_source(
 
 
 def _videos(files: list[Path]) -> pl.DataFrame:
-    frame = read_columns(files, [VIDEO], [*_CATEGORIES, *_NUMBERS, "tag"])
+    optional = [*_CATEGORIES, *_NUMBERS, "tag"]
+    frame = read_columns(files, [VIDEO], optional, numbers=[VIDEO, *_NUMBERS])
     frame = categories(whole(frame, [VIDEO], files[0]), _CATEGORIES)
     if "tag" in frame.columns:
         frame = frame.with_columns(first_two(frame["tag"], "tag"))
@@ -147,14 +150,15 @@ def _videos(files: list[Path]) -> pl.DataFrame:
 
 
 def _histories(files: list[Path], exposures: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    frame = read_columns(files, [USER, "last_time_ms", *_SEQUENCES.values()])
+    numbers = [USER, "last_time_ms"]
+    frame = read_columns(files, [*numbers, *_SEQUENCES.values()], numbers=numbers)
     frame = one_per(whole(frame, [USER, "last_time_ms"], files[0]), USER, files[0])
     for column in _SEQUENCES.values():
         if not isinstance(frame[column].dtype, pl.List) or frame[column].null_count():
             raise DataError(
                 f"{files[0]}: column '{column}': expected a list of videos per user; fetch it again"
             )
-    end = utc_timestamps(frame["last_time_ms"], "ms", column="last_time_ms")
+    end = utc_timestamps(frame["last_time_ms"], "ms", column="last_time_ms", remedy=FETCH)
     before = cut_before(exposures, frame.select(USER, end.alias("end")))
     frame = frame.filter(pl.col(USER).is_in(before.implode()))
     return {name: unlisted(frame, column) for name, column in _SEQUENCES.items()}

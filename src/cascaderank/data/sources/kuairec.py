@@ -17,6 +17,7 @@ from cascaderank.data.sources._short_video.exposure_requests import (
     write_requests,
 )
 from cascaderank.data.sources._short_video.official_tables import (
+    FETCH,
     USER,
     VIDEO,
     categories,
@@ -91,13 +92,11 @@ def kuairec_source(
     folder = the_folder(from_, f"{matrix}_matrix.csv")
     table = folder / f"{matrix}_matrix.csv"
     durations = ["play_duration", "video_duration"]
-    exposures = whole(
-        read_columns([table], [USER, VIDEO, "timestamp", *durations]), [USER, VIDEO], table
-    )
+    columns = [USER, VIDEO, "timestamp", *durations]
+    exposures = whole(read_columns([table], columns, numbers=columns), [USER, VIDEO], table)
+    seconds = exposures["timestamp"].cast(pl.Float64)
     exposures = exposures.with_columns(
-        utc_timestamps(exposures["timestamp"].cast(pl.Float64), "s", column="timestamp").alias(
-            "time"
-        ),
+        utc_timestamps(seconds, "s", column="timestamp", remedy=FETCH).alias("time"),
         valid_play(*(pl.col(c) for c in durations)),
     ).select(
         USER,
@@ -132,11 +131,13 @@ def kuairec_source(
 def _videos(folder: Path) -> tuple[pl.DataFrame, Path]:
     """Return the features of videos that are constant over days, and the file they come from."""
     daily = find_files(folder, ["item_daily_features.csv"], "features of videos")
-    frame = read_columns(daily, [VIDEO, "date"], [*_CATEGORIES, *_NUMBERS])
+    numbers = [VIDEO, "date", *_NUMBERS]
+    frame = read_columns(daily, [VIDEO, "date"], [*_CATEGORIES, *_NUMBERS], numbers=numbers)
     frame = categories(whole(frame, [VIDEO, "date"], daily[0]), _CATEGORIES)
     frame = frame.sort(VIDEO, "date", maintain_order=True)
     frame = frame.unique(VIDEO, keep="first", maintain_order=True).drop("date")
     tags = find_files(folder, ["item_categories.csv"], "categories of videos")
-    feat = one_per(whole(read_columns(tags, [VIDEO, "feat"]), [VIDEO], tags[0]), VIDEO, tags[0])
+    feat = whole(read_columns(tags, [VIDEO, "feat"], numbers=[VIDEO]), [VIDEO], tags[0])
+    feat = one_per(feat, VIDEO, tags[0])
     feat = feat.with_columns(first_two(feat["feat"], "category")).drop("feat")
     return frame.join(feat, on=VIDEO, how="left", maintain_order="left"), daily[0]

@@ -78,8 +78,8 @@ def letor_source(
     of files without weights have weight 1. The notes have the number of weights of each kind.
 
     If the files are named ``train``, ``vali`` (or ``valid``, ``validation``) and ``test``, as in
-    a fold of MSLR or in Istella, or end so (``rank.train``), the log keeps these parts, for
-    ``data.split.by = "given"``. In a
+    a fold of MSLR or in Istella, or have such a part in their names (``rank.train``,
+    ``set1.train.txt`` of Yahoo), the log keeps these parts, for ``data.split.by = "given"``. In a
     folder that contains ``Fold1``, ``Fold2`` and so on, every query is read once, from the test
     file of its fold; the official parts of each fold are derived from that.
 
@@ -100,8 +100,8 @@ def letor_source(
             ``"standardise"`` takes signed logarithms, subtracts their mean and divides by their
             standard deviation. A feature that is constant within a query is 0. Default: no
             scaling.
-        missing: read NaN, infinities and numbers beyond float32 (Istella's 1.797e308) as
-            missing values; by default they are errors.
+        missing: read NaN, ``NULL``, infinities and numbers beyond float32 (Istella's 1.797e308)
+            as missing values; by default they are errors.
         fold: number of the fold to read, with its own parts, from a folder of folds; default all.
         min_documents: smallest number of documents of a query, 1 or more; queries with fewer are
             dropped.

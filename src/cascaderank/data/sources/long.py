@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,22 @@ from cascaderank.data.sources._long.row_rules import (
     RowRules,
     SeveralTimes,
 )
-from cascaderank.data.sources._long.schema_inference import FeatureOptions, schema_of_options
-from cascaderank.data.sources._shared.timestamps import TimestampUnit, check_time_zone
+from cascaderank.data.sources._long.schema_inference import (
+    FeatureOptions,
+    check_item_features,
+    schema_of_options,
+)
+from cascaderank.data.sources._shared.csv_files import Decimal
+from cascaderank.data.sources._shared.input_files import shown
+from cascaderank.data.sources._shared.long_table import LongTable
+from cascaderank.data.sources._shared.timestamps import (
+    TimestampUnit,
+    check_time_zone,
+    check_timestamp_format,
+    parsed_time_range,
+)
 from cascaderank.errors import ConfigError, DataError
-from cascaderank.schema import Transform, abridged
+from cascaderank.schema import Kind, Transform, abridged
 
 DRY_RUNS["long"] = proposed_options
 
@@ -42,6 +55,8 @@ def long_source(
     request_id: str = "request_id",
     timestamp: str = "",
     timestamp_unit: TimestampUnit = "",
+    timestamp_format: str = "",
+    time_range: tuple[str, str] = ("1971-01-01", "2100-01-01"),
     time_zone: str = "UTC",
     several_times: SeveralTimes = "error",
     request_weight: str = "",
@@ -69,7 +84,8 @@ def long_source(
     min_count: dict[str, int] | None = None,
     transform: Transform = Transform.STANDARDISE,
     schema: Path | dict[str, Any] | None = None,
-    separator: str = ",",
+    separator: str | None = None,
+    decimal: Decimal = ".",
     rows_at_once: int = 10_000_000,
     name: str = "",
     overwrite: bool = False,
@@ -89,10 +105,14 @@ def long_source(
         to: folder of the request log to write.
         request_id: column of the request id.
         timestamp: column of the time of the request; default the column ``timestamp``, if it
-            exists.
-        timestamp_unit: ``"s"``, ``"ms"`` or ``"us"`` since 1970, or ``"yyyymmdd"`` for days such as
-            20260101, required if the column holds numbers; ``"iso"`` if it holds text such as
-            ``2024-05-01T12:00:00Z``.
+            exists; ``"none"`` for no time.
+        timestamp_unit: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"`` since 1970, or ``"yyyymmdd"`` for
+            days such as 20260101, required if the column holds numbers; ``"iso"`` if it holds text
+            such as ``2024-05-01T12:00:00Z``.
+        timestamp_format: format of text that is not ISO 8601, such as ``"%d-%m-%y"`` for 31-01-24;
+            years of two digits are 1970 to 2069.
+        time_range: first time and end of the range that all times must be in, in ISO 8601. The
+            default refuses times that come from a wrong unit or format, or stand for unknown ones.
         time_zone: zone in which days begin, such as ``"Asia/Shanghai"``: the days of the log, of
             ``split = {by = "day"}`` and of ``train.order = "days"``. Times without a zone are in
             it.
@@ -103,6 +123,8 @@ def long_source(
         level: column of the funnel level that the candidate reached: integers from 0, the lowest,
             or names. The default of ``level``, ``position``, ``label``, ``feedback``,
             ``candidate_weight`` and ``item_key`` is the column of that name, if it exists.
+            ``"none"`` is no column: one with the name is then a feature as any other, called
+            ``level_feature``.
         level_names: names of the levels, lowest first; required if the table has levels.
         null_level: what to do with a candidate whose level is null: ``"error"`` refuses the log,
             ``"lowest"`` takes the lowest level, ``"drop"`` leaves the candidate out. Here and
@@ -127,7 +149,8 @@ def long_source(
         min_candidates: requests with fewer candidates are left out; at least 1.
         request_features: columns that describe the request, constant over the rows of a request.
             This and the next five options accept names and shell patterns such as ``"user_*"``; a
-            leading ``!`` excludes, as in ``["*", "!debug_*"]``.
+            leading ``!`` excludes, as in ``["*", "!debug_*"]``. The whole name of a column, such as
+            ``"price[usd]"``, is never a pattern.
         item_features: columns that describe the candidate, or the pair of request and candidate. A
             column of lists of categories is a feature with several values, such as genres, and one
             of lists of numbers of equal length a vector. So for the columns of the request.
@@ -135,7 +158,8 @@ def long_source(
             the rows of a request; null is an empty history. Parquet only.
         categorical: features that are categorical. The kind of a feature that is in neither list
             is inferred and reported: integers, strings and booleans are categorical, other types
-            numeric.
+            numeric. In CSV, ``00712``, ``12e5`` and integers beyond 64 bits are strings, unless
+            other values of the column have decimals.
         numeric: features that are numeric.
         missing: features that may be null; their NaN are read as null.
         buckets: number of hash buckets of hashed features or vocabularies, by name.
@@ -145,7 +169,9 @@ def long_source(
         transform: transformation that models apply to every numeric feature.
         schema: JSON or TOML file with the schema of the features, or its table
             ``{features = [...]}``, instead of the options ``request_features`` to ``min_count``.
-        separator: character between the fields of CSV files.
+        separator: character between the fields of CSV files. Default: a tab in files named
+            ``.tsv`` or ``.tab``, a comma in others.
+        decimal: decimal mark of the numbers of CSV files, ``"."`` or ``","``.
         rows_at_once: approximate maximum number of rows in memory, 1 or more.
         name: name of the data set; default the name of the folder ``to``.
         overwrite: replace an existing request log.
@@ -178,9 +204,12 @@ def long_source(
         if value < 1:
             raise ConfigError(f"{option} must be at least 1; got {value}")
     check_time_zone(time_zone)
+    check_timestamp_format(timestamp_format)
+    times = parsed_time_range(time_range)
     table, layout = opened_table(
         from_,
         separator=separator,
+        decimal=decimal,
         request_id=request_id,
         timestamp=timestamp,
         request_weight=request_weight,
@@ -215,10 +244,14 @@ def long_source(
             schema=schema,
         ),
     )
+    check_item_features(chosen)
     layout = replace(layout, schema=chosen)
     notes |= {f"taken_as_{k.value}": [*names] for k, names in inferred.items() if names}
     types = typed_columns(table, layout)
-    notes["columns_not_used"] = [c for c in table.types if c not in types]
+    notes |= _notes_on_text(table, inferred[Kind.CATEGORICAL] if inferred else ())
+    renamed = {table.name_in_files(c): c for c in layout.schema.names if c in table.renamed}
+    notes |= {"renamed": [f"{old} to {new}" for old, new in renamed.items()]} if renamed else {}
+    notes["columns_not_used"] = [table.name_in_files(c) for c in table.types if c not in types]
     with RequestLogWriter(
         to,
         name=name or Path(to).name,
@@ -237,6 +270,8 @@ def long_source(
                 rules,
                 unit=timestamp_unit,
                 time_zone=time_zone,
+                pattern=timestamp_format,
+                time_range=times,
                 several_times=several_times,
                 min_candidates=min_candidates,
                 counts=counts,
@@ -257,6 +292,27 @@ def long_source(
                 "min_candidates or the null_... options"
             )
         writer.extra["notes"] = notes | counts
+
+
+def _notes_on_text(table: LongTable, categorical: Sequence[str]) -> dict[str, JsonValue]:
+    """Return notes on features that were taken for categories and could be numbers."""
+    text = {name: table.numbers[name] for name in categorical if name in table.numbers}
+    almost = {
+        name: table.almost_numbers[name] for name in categorical if name in table.almost_numbers
+    }
+    notes: dict[str, JsonValue] = {}
+    if text:
+        notes["numbers_kept_as_text"] = f"{_examples(text)}; numeric=[...] reads them as numbers"
+    if almost:
+        remedy = "write plain numbers"
+        if any("," in value for value in almost.values()):
+            remedy = 'decimal="," reads numbers with a decimal comma'
+        notes["text_like_numbers"] = f"{_examples(almost)} taken as categorical; {remedy}"
+    return notes
+
+
+def _examples(values: Mapping[str, str]) -> str:
+    return abridged(f"{name} ({shown(value)})" for name, value in values.items())
 
 
 def _write(

@@ -65,7 +65,8 @@ def trec_source(
             ``"tag"``: the last column of the run; the file name if a file has several tags.
             ``"auto"``: as ``"file"``, but the tag where file names do not distinguish systems:
             files named ``input.*``, as in TREC's archive, and files with equal names up to the
-            first dot and a query in common.
+            first dot and a query in common. Files with one tag of which no two share a query are
+            the run of one system, named by the tag.
         order: order that defines the rank of a document in a run. ``"score"``: decreasing score,
             as in trec_eval, with ties broken by the rank column and then by document; ``"rank"``:
             the rank column, with ties broken by score and then by document.

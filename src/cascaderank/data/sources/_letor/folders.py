@@ -89,8 +89,9 @@ def _with_parts(paths: Sequence[Path]) -> list[LetorFile]:
 
 
 def _part_of(path: Path) -> str | None:
-    words = path.name.lower().removesuffix(".gz").split(".")  # train.txt, or mq2008.train
-    names = [part for word in (words[0], words[-1]) for part, ns in _NAMES.items() if word in ns]
+    words = path.name.lower().removesuffix(".gz").split(".")
+    words = [words[0], words[-1], *words[1:-1]]  # train.txt, mq2008.train, or set1.train.txt
+    names = [part for word in words for part, ns in _NAMES.items() if word in ns]
     return names[0] if names else None
 
 

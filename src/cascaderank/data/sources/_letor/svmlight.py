@@ -21,6 +21,7 @@ _LINE = re.compile(
 )
 _PAIR = re.compile(rb"([0-9]{1,9}):([-+.0-9a-zA-Z]+)")
 _DOCID = re.compile(rb"\bdocid\s*[=:]?\s*(\S+)", re.IGNORECASE)
+_NULL = b"NULL"  # a missing value in the files of LETOR
 EXPECTED = "expected 'label qid:ID index:value index:value ...'"
 """Start of messages on lines of another layout."""
 
@@ -141,7 +142,7 @@ def _parsed(
     labels, queries, pairs = zip(*(m.groups() for m in matches if m), strict=True)
     if any((query is None) is (names is None) for query in queries):
         return None
-    tokens = b" ".join(pairs).replace(b":", b" ").split()
+    tokens = b" ".join(pairs).replace(b":", b" ").replace(_NULL, b"nan").split()
     try:
         label = np.fromiter(map(float, labels), np.float64, len(labels))
         numbers = np.fromiter(map(float, tokens), np.float64, len(tokens)).reshape(-1, 2)
@@ -200,7 +201,7 @@ def _mistake(fields: Sequence[bytes], width: int, *, has_qid: bool) -> str:
             position = "occurs twice" if index == last else f"follows {last}"
             return f"feature indices must increase, but {index} {position}"
         try:
-            float(pair[2])
+            float(pair[2].replace(_NULL, b"nan"))
         except ValueError:
             return f"expected a number for feature {index}, found {shown(pair[2])}"
         last = index

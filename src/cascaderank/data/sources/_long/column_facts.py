@@ -10,7 +10,7 @@ from cascaderank.data.sources._shared.input_files import shown
 from cascaderank.data.sources._shared.long_table import LongTable
 from cascaderank.data.sources._shared.timestamps import utc_timestamps
 from cascaderank.errors import DataError
-from cascaderank.schema import RESERVED, Feature, Kind, Role, Schema
+from cascaderank.schema import Feature, Kind, Role, Schema
 
 _MANY_ROWS = 1_000  # with fewer, all values of an ordinary column may differ
 
@@ -140,8 +140,8 @@ def _role(
         return role, TIMES
     if not (is_category(inner) or inner.is_numeric()):
         return role, f"{dtype} is neither numbers nor text"
-    if name in RESERVED:
-        return role, "the name is reserved, rename it"
+    if name in table.renamed:
+        return role, f"called '{table.renamed[name]}' in the files, a reserved name"
     if name in table.hive.types:
         return role, "from the names of folders"
     if not len(known):

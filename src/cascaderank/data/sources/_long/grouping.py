@@ -16,7 +16,7 @@ from cascaderank.data.sources._long.row_rules import (
     ruled_weights,
 )
 from cascaderank.data.sources._shared.long_table import LongTable
-from cascaderank.data.sources._shared.timestamps import TimestampUnit, utc_timestamps
+from cascaderank.data.sources._shared.timestamps import TimeRange, TimestampUnit, utc_timestamps
 from cascaderank.errors import DataError
 from cascaderank.schema import Kind, Role, abridged
 
@@ -59,6 +59,8 @@ def gathered(
     *,
     unit: TimestampUnit,
     time_zone: str,
+    pattern: str,
+    time_range: TimeRange,
     several_times: SeveralTimes,
     min_candidates: int,
     counts: Counter[str],
@@ -71,6 +73,8 @@ def gathered(
         rules: what to do with null values and repeated candidates.
         unit: unit of timestamps that are numbers.
         time_zone: zone of timestamps without one.
+        pattern: format of timestamps that are text; empty for ISO 8601.
+        time_range: range that timestamps must be in.
         several_times: what to do with requests whose rows have different timestamps.
         min_candidates: requests with fewer candidates are left out.
         counts: receives the number of rows and requests that were changed or left out.
@@ -91,9 +95,14 @@ def gathered(
         rows = rows.with_columns(pl.col("request_id").cast(pl.String))
     if layout.timestamp and several_times == "earliest":
         times = utc_timestamps(
-            rows["timestamp"], unit, column=layout.timestamp, time_zone=time_zone
+            rows["timestamp"],
+            unit,
+            column=layout.timestamp,
+            time_zone=time_zone,
+            pattern=pattern,
+            time_range=time_range,
         )
-        rows, unit = rows.with_columns(times), ""
+        rows, unit, pattern = rows.with_columns(times), "", ""
         several = pl.col("timestamp").n_unique().over("request_id") > 1
         if count := rows.filter(several)["request_id"].n_unique():
             counts["requests_with_several_times_at_the_earliest"] += count
@@ -121,7 +130,12 @@ def gathered(
             counts[f"requests_left_out_below_{min_candidates}_candidates"] += short
     if layout.timestamp:
         times = utc_timestamps(
-            requests["timestamp"], unit, column=layout.timestamp, time_zone=time_zone
+            requests["timestamp"],
+            unit,
+            column=layout.timestamp,
+            time_zone=time_zone,
+            pattern=pattern,
+            time_range=time_range,
         )
         requests = requests.with_columns(times)
     return requests
@@ -141,7 +155,10 @@ def _check_constant(rows: pl.DataFrame, columns: Sequence[str], layout: Layout) 
         values = rows.filter(pl.col("request_id") == request)[name].unique(maintain_order=True)
         remedy = "put the column in item_features if it describes the candidates"
         if name == "timestamp":
-            remedy = "set several_times=earliest, or timestamp to another column"
+            remedy = (
+                "set several_times=earliest, timestamp to another column, or timestamp=none to "
+                "leave the times out"
+            )
         elif name == REQUEST_WEIGHT:
             remedy = "set candidate_weight to the column if it has weights of candidates"
         raise DataError(

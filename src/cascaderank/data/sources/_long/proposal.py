@@ -22,7 +22,7 @@ _SAMPLE_ROWS = 100_000
 _WEIGHTS = (REQUEST_WEIGHT, CANDIDATE_WEIGHT)
 _ABOUT = {
     "timestamp": "column of the time of the request",
-    "timestamp_unit": "s, ms, us, yyyymmdd or iso",
+    "timestamp_unit": "s, ms, us, ns, yyyymmdd or iso",
     "time_zone": "zone in which days begin, and of times without a zone",
     "several_times": "rows of a request with different times: error or earliest",
     "level": "column of the funnel level that the candidate reached",
@@ -59,6 +59,7 @@ def proposed_options(from_: Inputs, **options: Any) -> Proposal:
     table, layout = opened_table(
         from_,
         separator=values["separator"],
+        decimal=values["decimal"],
         request_id=values["request_id"],
         timestamp=values["timestamp"],
         request_weight=values["request_weight"],
@@ -148,7 +149,7 @@ def _guessed_unit(times: pl.Series) -> str:
     if not times.dtype.is_numeric() or times.null_count() == len(times):
         return ""
     middle = float(times.cast(pl.Float64).median() or 0.0)  # type: ignore[arg-type]
-    ranges = {"yyyymmdd": 19_700_101, "s": 6e8, "ms": 6e11, "us": 6e14}
+    ranges = {"yyyymmdd": 19_700_101, "s": 6e8, "ms": 6e11, "us": 6e14, "ns": 6e17}
     return next((unit for unit, least in reversed(ranges.items()) if middle >= least), "")
 
 

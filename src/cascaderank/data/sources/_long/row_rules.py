@@ -191,7 +191,7 @@ def _check_level_names(levels: pl.Series, level_names: tuple[str, ...]) -> None:
     values = levels.drop_nulls().unique().sort().to_list()
     raise ConfigError(
         f"expected names of the levels {abridged(map(str, values))}, found none; set "
-        "level_names=[...], lowest first"
+        "level_names=[...], lowest first, or level=none if they are not the levels of a funnel"
     )
 
 

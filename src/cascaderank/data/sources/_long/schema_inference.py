@@ -3,8 +3,7 @@
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,16 @@ from pydantic import ValidationError
 from cascaderank.data.sources._long.layout import Layout, inner_type, is_category
 from cascaderank.data.sources._shared.long_table import LongTable
 from cascaderank.errors import ConfigError, DataError, did_you_mean
-from cascaderank.schema import Feature, Kind, Role, Schema, Transform, abridged
+from cascaderank.schema import (
+    Feature,
+    Kind,
+    Role,
+    Schema,
+    Transform,
+    abridged,
+    matched_names,
+)
+from cascaderank.text_files import read_text
 
 _SAMPLE_ROWS = 10_000  # for the length of vectors
 
@@ -52,6 +60,23 @@ class FeatureOptions:
         names = (f.name for f in fields(self) if f.name not in ("schema", "transform"))
         return any(getattr(self, name) for name in names)
 
+    def with_names(self, renamed: Mapping[str, str]) -> "FeatureOptions":
+        """Return the options with the names that columns have in the table.
+
+        Args:
+            renamed: name in the files by name in the table, of columns for which they differ.
+        """
+        names = {in_files: name for name, in_files in renamed.items()}
+        names |= {f"!{in_files}": f"!{name}" for in_files, name in names.items()}
+
+        def new(value: object) -> object:
+            if isinstance(value, Mapping):
+                return {names.get(name, name): inner for name, inner in value.items()}
+            return tuple(names.get(n, n) for n in value) if isinstance(value, tuple) else value
+
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "schema"}
+        return replace(self, **{name: new(value) for name, value in values.items()})
+
 
 def schema_of_options(
     table: LongTable, layout: Layout, options: FeatureOptions
@@ -68,7 +93,7 @@ def schema_of_options(
         DataError: if the file of the schema cannot be read, or does not hold a schema.
     """
     if options.schema is None:
-        return _chosen_features(table, layout.taken, options)
+        return _chosen_features(table, layout, options.with_names(table.renamed))
     if options.are_given:
         raise ConfigError(
             "expected schema=FILE or the options of features, found both; leave one of them out"
@@ -76,8 +101,21 @@ def schema_of_options(
     return _read_schema(options.schema), {}
 
 
+def check_item_features(schema: Schema) -> None:
+    """Check that a schema has a feature of the candidates.
+
+    Raises:
+        ConfigError: if it has none.
+    """
+    if not schema.of(Role.ITEM):
+        raise ConfigError(
+            "expected at least one feature of the candidates, found none: all candidates of a "
+            "request would have the same score; set item_features=[...] (in a schema: role='item')"
+        )
+
+
 def _chosen_features(
-    table: LongTable, taken: Mapping[str, str], options: FeatureOptions
+    table: LongTable, layout: Layout, options: FeatureOptions
 ) -> tuple[Schema, dict[Kind, list[str]]]:
     """Build a schema from options and from the names and types of columns."""
     buckets, vocabulary = options.buckets or {}, options.vocabulary or {}
@@ -90,14 +128,14 @@ def _chosen_features(
     kinds = {Kind.CATEGORICAL: options.categorical, Kind.NUMERIC: options.numeric}
     role_of: dict[str, Role] = {}
     for role, patterns in roles.items():
-        for column in _columns(table, taken, patterns, f"{role.value}_features"):
+        for column in _columns(table, layout, patterns, f"{role.value}_features"):
             if role_of.setdefault(column, role) is not role:
                 raise ConfigError(
                     f"column '{column}' is in both {role_of[column].value}_features and "
                     f"{role.value}_features; leave it in one of them"
                 )
     if not role_of:
-        free = [c for c in table.types if c not in taken]
+        free = [c for c in table.types if c not in layout.taken]
         raise ConfigError(
             "expected at least one feature, found none; set item_features=[...], and if present "
             f"request_features=[...] or history_features=[...]; unused columns: {abridged(free)}; "
@@ -194,7 +232,7 @@ def _read_schema(schema: Path | Mapping[str, Any]) -> Schema:
             raise ConfigError(f"schema: {_mistakes(error, schema)}") from None
     values: Any = None
     try:
-        text = schema.read_text(encoding="utf-8")
+        text = read_text(schema)
         values = tomllib.loads(text) if schema.suffix == ".toml" else json.loads(text)
         return Schema.model_validate(values)
     except OSError as error:
@@ -207,31 +245,24 @@ def _read_schema(schema: Path | Mapping[str, Any]) -> Schema:
         raise DataError(f"schema={schema}: expected {expected}: {error}") from None
 
 
-def _columns(
-    table: LongTable, taken: Mapping[str, str], patterns: Sequence[str], option: str
-) -> list[str]:
-    for pattern in (p.removeprefix("!") for p in patterns):
-        if pattern in taken:
-            raise ConfigError(
-                f"{option}: column '{pattern}' is the {taken[pattern]}, so it cannot be a feature"
-            )
-    return _matching(patterns, [c for c in table.types if c not in taken], option)
+def _columns(table: LongTable, layout: Layout, patterns: Sequence[str], option: str) -> list[str]:
+    for pattern in patterns:
+        name = pattern if pattern in table.types else pattern.removeprefix("!")
+        if name in layout.taken:
+            raise ConfigError(f"{option}: {layout.refusal(name)}")
+    # A column with a reserved name, such as a second label, is only a feature if it is named.
+    free = [c for c in table.types if c not in table.renamed or {c, f"!{c}"} & set(patterns)]
+    return _matching(patterns, [c for c in free if c not in layout.taken], option)
 
 
 def _matching(patterns: Sequence[str], names: Sequence[str], option: str) -> list[str]:
-    excluded = [p[1:] for p in patterns if p.startswith("!")]
-    included = [p for p in patterns if not p.startswith("!")]
-    for pattern in (*included, *excluded):
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ConfigError(
-                f"{option}: no column matches '{pattern}'{did_you_mean(pattern, names)}; "
-                f"expected one of {abridged(names)}"
-            )
-    return [
-        n
-        for n in names
-        if any(fnmatchcase(n, p) for p in included) and not any(fnmatchcase(n, p) for p in excluded)
-    ]
+    chosen, unmatched = matched_names(names, patterns)
+    if unmatched:
+        raise ConfigError(
+            f"{option}: no column matches '{unmatched[0]}'{did_you_mean(unmatched[0], names)}; "
+            f"expected one of {abridged(names)}"
+        )
+    return chosen
 
 
 def _inferred_kind(name: str, dtype: pl.DataType) -> Kind:

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import polars as pl
+import polars.selectors as cs
 
 from cascaderank.errors import DataError
 
@@ -18,7 +19,8 @@ class HiveColumns:
     """Columns whose values are the same in all rows of a file."""
 
     types: dict[str, pl.DataType]
-    """Int64 if every value is an integer (``month=01`` is 1), else String."""
+    """Int64 if every value is an integer (``month=01`` is 1), unless two texts are the same integer
+    (``01`` and ``1``); else String."""
     values: Mapping[Path, dict[str, str | None]]
     """Value of each column, as text, by file."""
 
@@ -37,7 +39,7 @@ class HiveColumns:
         if not self.types:
             return rows
         own = rows.collect_schema().names()
-        paths = [str(path) for path in self.values]
+        paths = [str(path.absolute()) for path in self.values]
         columns = [
             pl.col(_PATH)
             .replace_strict(paths, [v[name] for v in self.values.values()], return_dtype=pl.String)
@@ -47,6 +49,32 @@ class HiveColumns:
             if name not in own
         ]
         return rows.with_columns(columns).drop(_PATH)
+
+    def check(self, path: Path, rows: pl.LazyFrame) -> None:
+        """Check that columns that are in a file and in the names of its folders are equal.
+
+        Args:
+            path: the file.
+            rows: its rows.
+
+        Raises:
+            DataError: if a value of the file is not that of its folder.
+        """
+        own = rows.collect_schema().names() if self.types else []
+        for name, text in self.values.get(path, {}).items():
+            if name not in own:
+                continue
+            found, value = cs.by_name(name).cast(pl.String), pl.lit(text, pl.String)
+            numbers = [c.cast(pl.Float64, strict=False) for c in (found, value)]
+            same = (numbers[0] == numbers[1]) & (numbers[0].abs() < 2**53)  # 007 and 7.0 are equal
+            equal = found.eq_missing(value) | same.fill_null(value=False)
+            odd = rows.filter(~equal).select(found).head(1).collect()
+            if odd.height:
+                raise DataError(
+                    f"{path}: column '{name}' of the file has the value {odd.item()}, and the "
+                    f"folder is '{name}={text}'; rename the column or the folder, or write equal "
+                    "values"
+                )
 
 
 def hive_columns(files: Sequence[Path]) -> HiveColumns:
@@ -76,7 +104,9 @@ def hive_columns(files: Sequence[Path]) -> HiveColumns:
     types: dict[str, pl.DataType] = {}
     for name in first:
         column = pl.Series([keys[name] for keys in values.values()], dtype=pl.String)
-        whole = column.cast(pl.Int64, strict=False).null_count() == column.null_count()
+        numbers = column.cast(pl.Int64, strict=False)
+        whole = numbers.null_count() == column.null_count()
+        whole = whole and numbers.n_unique() == column.n_unique()
         types[name] = pl.Int64() if whole else pl.String()
     return HiveColumns(types, values)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cascaderank.data.sources import Inputs, Progress, paths_of
 from cascaderank.errors import DataError
+from cascaderank.text_files import BYTE_ORDER_MARK, other_encoding
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _LINES_PER_CALL = 4096
@@ -139,24 +140,44 @@ def byte_counter(files: Sequence[Path], progress: Progress | None) -> Callable[[
     return advance
 
 
-def read_lines(path: Path, advance: Callable[[int], None] = lambda _: None) -> Iterator[bytes]:
-    """Yield the lines of a file, decompressed if it starts with the magic number of gzip.
+def read_lines(
+    path: Path, advance: Callable[[int], None] = lambda _: None, *, quotes: bool = False
+) -> Iterator[bytes]:
+    r"""Yield the lines of a file, decompressed if it starts with the magic number of gzip.
+
+    A byte-order mark of UTF-8 is not part of the first line.
 
     Args:
         path: the file; its name is not used.
         advance: callback that receives the number of bytes read from the file since its last call.
+        quotes: whether a line may contain carriage returns, in quotes. Otherwise they are only
+            allowed at its end.
 
     Raises:
-        DataError: if the file cannot be read, or is a damaged or truncated gzip file.
+        DataError: if the file cannot be read, is a damaged or truncated gzip file, is UTF-16, or
+            has a carriage return inside a line.
     """
     number = position = 0
     try:
         with path.open("rb") as raw:
             is_gzip = raw.peek(2)[:2] == _GZIP_MAGIC
-            for number, line in enumerate(gzip.GzipFile(fileobj=raw) if is_gzip else raw, 1):
+            for number, content in enumerate(gzip.GzipFile(fileobj=raw) if is_gzip else raw, 1):
+                line = content
                 if number % _LINES_PER_CALL == 0:
                     advance(raw.tell() - position)
                     position = raw.tell()
+                if number == 1:
+                    if encoding := other_encoding(line):
+                        raise DataError(
+                            f"{path}: expected UTF-8 text, found {encoding}; convert the file to "
+                            "UTF-8"
+                        )
+                    line = line.removeprefix(BYTE_ORDER_MARK)
+                if not quotes and b"\r" in line.rstrip():
+                    raise DataError(
+                        f"{path}, line {number}: expected lines that end with \\n or \\r\\n, found "
+                        "a carriage return inside the line; convert the line ends"
+                    )
                 yield line
             advance(raw.tell() - position)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:

@@ -1,44 +1,105 @@
 """One lazy table over several Parquet or CSV files; it need not fit in memory."""
 
-import csv
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 
+from cascaderank.data.sources._shared.csv_files import (
+    CsvDialect,
+    Decimal,
+    as_numbers,
+    checked_csv_files,
+    csv_columns,
+    csv_rows,
+    dialect_of,
+    scan_csv_files,
+)
 from cascaderank.data.sources._shared.hive_folders import HiveColumns, hive_columns
-from cascaderank.data.sources._shared.input_files import read_lines, shown
+from cascaderank.data.sources._shared.input_files import shown
+from cascaderank.data.sources._shared.parquet_files import (
+    is_parquet,
+    parquet_types,
+    scan_parquet_files,
+)
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import abridged
 
-_INTEGER = r"^-?(0|[1-9][0-9]{0,17})$"  # integers that print as the same text again
-_PARQUET_MAGIC = b"PAR1"
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LongTable:
     """Rows of several files of one format, in the order of the files."""
 
     files: Sequence[Path]
-    is_csv: bool
-    separator: str
+    dialects: Sequence[CsvDialect]
+    """Dialect of each CSV file; empty for Parquet."""
     types: dict[str, pl.DataType]
     """Data type by column. For CSV: Int64 if every value is an integer in canonical notation,
-    Float64 if every value is a number, else String. An empty field is null."""
+    Float64 if every value is a number, else String. Text that is not that of a number, such as
+    ``00712``, ``12e5`` and an integer beyond 64 bits, is String, unless other values of the column
+    have decimals. An empty field is null."""
     rows: int
     """Total number of rows."""
     hive: HiveColumns
     """Columns that the names of folders hold; they are among ``types``."""
+    numbers: Mapping[str, str] = field(default_factory=dict)
+    """Columns of CSV with the type String that can be read as Float64, each with a value."""
+    almost_numbers: Mapping[str, str] = field(default_factory=dict)
+    """Columns of CSV whose values look like numbers and are none, such as ``0,5``, with a value."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Names in the files of the columns that have another name here."""
 
-    def scan(self, types: dict[str, pl.DataType] | None = None) -> pl.LazyFrame:
-        """Return a lazy frame of the given columns, or all; those of CSV are cast to ``types``."""
-        types = self.types if types is None else types
-        if not self.is_csv:
-            return _parquet(self.files, self.hive).select(list(types))
-        return _csv(self.files, self.separator, self.hive).select(
-            pl.col(name).replace("", None).cast(dtype) for name, dtype in types.items()
+    @property
+    def is_csv(self) -> bool:
+        """Whether the files are CSV."""
+        return bool(self.dialects)
+
+    def with_names(self, names: Mapping[str, str]) -> "LongTable":
+        """Return the table with other names for some columns.
+
+        Args:
+            names: new name by present name.
+        """
+
+        def new(values: Mapping[str, object]) -> dict[str, object]:
+            return {names.get(name, name): value for name, value in values.items()}
+
+        return replace(
+            self,
+            types=new(self.types),
+            numbers=new(self.numbers),
+            almost_numbers=new(self.almost_numbers),
+            renamed={**self.renamed, **{n: self.renamed.get(o, o) for o, n in names.items()}},
         )
+
+    def name_in_files(self, column: str) -> str:
+        """Return the name that a column has in the files."""
+        return self.renamed.get(column, column)
+
+    def scan(self, types: Mapping[str, pl.DataType] | None = None) -> pl.LazyFrame:
+        """Return a lazy frame of the given columns, or all, cast to ``types``."""
+        rows, columns = self._rows(), []
+        for name, dtype in (self.types if types is None else types).items():
+            values: pl.Expr = cs.by_name(self.name_in_files(name))
+            if self.is_csv and dtype.is_numeric():
+                values = as_numbers(values, self.dialects[0].decimal).cast(dtype)
+            elif self.is_csv:
+                values = values.replace("", None).cast(dtype)
+            elif dtype != self.types[name]:
+                values = values.cast(dtype)
+            columns.append(values.alias(name))
+        return rows.select(columns)
+
+    def _rows(self, files: Sequence[Path] | None = None) -> pl.LazyFrame:
+        """Return the rows of some files, or all, with their own names and types."""
+        files = self.files if files is None else files
+        if self.is_csv:
+            dialect_by_file = dict(zip(self.files, self.dialects, strict=True))
+            return scan_csv_files(files, [dialect_by_file[path] for path in files], self.hive)
+        types = {self.name_in_files(name): dtype for name, dtype in self.types.items()}
+        return scan_parquet_files(files, types, self.hive)
 
     def sample(self, rows: int) -> pl.DataFrame:
         """Return the first rows of every file, about ``rows`` in all, with all columns.
@@ -48,10 +109,10 @@ class LongTable:
         """
         per_file = max(1, rows // len(self.files))
         parts = []
-        for path in self.files:
-            part = replace(self, files=[path])
+        for i, path in enumerate(self.files):
+            part = replace(self, files=[path], dialects=self.dialects[i : i + 1])
             parts.append(part.collect(part.scan().head(per_file)))
-        return pl.concat(parts, how="vertical_relaxed")
+        return pl.concat(parts)
 
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """Collect a lazy frame that :meth:`scan` returned.
@@ -62,20 +123,45 @@ class LongTable:
         try:
             return rows.collect()
         except (pl.exceptions.PolarsError, OSError) as error:
+            reason = str(error).strip().partition("\n")[0]
             raise DataError(
-                f"{abridged(map(str, self.files), 3)}: cannot be read: {_first_line(error)}"
+                f"{abridged(map(str, self.files), 3)}: cannot be read: {reason}"
             ) from None
 
     def first(self, column: str, wrong: Callable[[str], bool]) -> str:
         """Return the place of the first wrong field of a CSV column, for a message; else ``""``."""
-        if self.is_csv and column not in self.hive.types:
-            for path in self.files:
-                rows = _csv_rows(path, self.separator)
-                index = next(rows)[1].index(column)
+        name = self.name_in_files(column)
+        if self.is_csv and name not in self.hive.types:
+            for path, dialect in zip(self.files, self.dialects, strict=True):
+                rows = csv_rows(path, dialect)
+                index = next(rows)[1].index(name)
                 for line, row in rows:
                     if wrong(row[index]):
                         return f", first in {path}, line {line}: {shown(row[index])}"
         return ""
+
+    def first_not_number(self, column: str, *, whole: bool = False) -> str:
+        """Return the place of the first field of a CSV column that is no number, and what to do.
+
+        Args:
+            column: name of the column.
+            whole: whether only integers are numbers.
+        """
+        comma = self.is_csv and self.dialects[0].decimal == ","
+
+        def is_wrong(text: str) -> bool:
+            text = text.strip(" \t")
+            text = text.replace(",", ".", 1) if comma else text
+            if whole:
+                return bool(text) and not text.removeprefix("-").isdigit()
+            try:
+                float(text or 0)
+            except ValueError:
+                return True
+            return "_" in text
+
+        place, value = self.first(column, is_wrong), self.almost_numbers.get(column, "")
+        return place + ("; set decimal=',' to read it as a number" if "," in value else "")
 
     def first_null(self, column: str) -> str:
         """Return the place of the first null of a column, for a message; else ``""``.
@@ -86,11 +172,24 @@ class LongTable:
         if self.is_csv:
             return self.first(column, lambda text: not text)
         for path in self.files:
-            rows = _parquet([path], self.hive).select(column).with_row_index()
-            found = self.collect(rows.filter(pl.col(column).is_null()).head(1))
+            values = cs.by_name(self.name_in_files(column))
+            rows = self._rows([path]).select(values.alias("value")).with_row_index()
+            found = self.collect(rows.filter(pl.col("value").is_null()).head(1))
             if found.height:
                 return f", first in {path}, row {found['index'][0] + 1}"
         return ""
+
+    def exceeds(self, column: str, most: int) -> bool:
+        """Return whether a column of integers, or of lists of them, has a larger number.
+
+        Raises:
+            DataError: if the files cannot be read.
+        """
+        values: pl.Expr = pl.col("value")
+        if self.types[column].is_nested():
+            values = values.explode()
+        rows = self._rows().select(cs.by_name(self.name_in_files(column)).alias("value"))
+        return bool(self.collect(rows.select((values > most).any())).item())
 
     def check(self, column: str, *, what: str) -> str:
         """Return the name of a column that exists.
@@ -110,7 +209,9 @@ class LongTable:
         return column
 
 
-def open_long_table(files: Sequence[Path], *, separator: str = ",") -> LongTable:
+def open_long_table(
+    files: Sequence[Path], *, separator: str | None = None, decimal: Decimal = "."
+) -> LongTable:
     """Open files with the same columns, either all Parquet or all CSV with a header.
 
     Every line of a CSV file is read, to check its number of fields and to infer the types of
@@ -118,17 +219,19 @@ def open_long_table(files: Sequence[Path], *, separator: str = ",") -> LongTable
 
     Args:
         files: at least one; the format is detected from the content.
-        separator: one character between the fields of CSV files.
+        separator: one character between the fields of CSV files; ``None`` for a tab in files named
+            ``.tsv`` or ``.tab``, and a comma in others.
+        decimal: decimal mark of the numbers of CSV files.
 
     Raises:
-        DataError: if a file is empty, damaged, or has other columns than the first (the message
-            names file and line), if a column of a folder name is also in a file with another value,
-            or if no file has a row.
+        DataError: if a file is empty, damaged, or has other columns or types than the first (the
+            message names file and line), if a column of a folder name is also in a file with
+            another value, or if no file has a row.
     """
-    if len(separator) != 1:
+    if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
         raise DataError(f"separator must be one character; got {separator!r}")
     hive = hive_columns(files)
-    kinds = [_is_parquet(path) for path in files]
+    kinds = [is_parquet(path) for path in files]
     if len(set(kinds)) > 1:
         odd, formats = files[kinds.index(not kinds[0])], ["CSV", "Parquet"]
         raise DataError(
@@ -136,178 +239,39 @@ def open_long_table(files: Sequence[Path], *, separator: str = ",") -> LongTable
             "prepare files of one format at a time"
         )
     if kinds[0]:
-        types, rows = _parquet_types(files, hive)
+        types, rows = parquet_types(files, hive)
+        table = LongTable(files=files, dialects=(), types=types, rows=rows, hive=hive)
     else:
-        types, rows = _csv_types(files, separator, hive)
-    if not rows:
+        table = _open_csv(files, hive, separator, decimal)
+    if not table.rows:
         raise DataError(f"{abridged(map(str, files), 3)}: expected candidates, found no rows")
-    return LongTable(files, not kinds[0], separator, types, rows, hive)
+    return table
 
 
-def _is_parquet(path: Path) -> bool:
+def _open_csv(
+    files: Sequence[Path], hive: HiveColumns, separator: str | None, decimal: Decimal
+) -> LongTable:
+    dialects: Sequence[CsvDialect] = [dialect_of(path, separator, decimal) for path in files]
+    header, dialects, rows = checked_csv_files(files, dialects)
     try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if not start:
-        raise DataError(f"{path}: expected Parquet or CSV, found an empty file; fetch it again")
-    if start != _PARQUET_MAGIC and path.suffix.lower() == ".parquet":
+        if any(name in header for name in hive.types):
+            for path, dialect in zip(files, dialects, strict=True):
+                hive.check(path, scan_csv_files([path], [dialect], HiveColumns({}, {})))
+        found = csv_columns(scan_csv_files(files, dialects, hive), header, decimal)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(f"{abridged(map(str, files), 3)}: invalid CSV: {reason}") from None
+    if found.rows != rows:
         raise DataError(
-            f"{path}: damaged Parquet file (it does not begin with PAR1); fetch or write it again"
+            f"{abridged(map(str, files), 3)}: expected {rows:,} rows, found {found.rows:,}; "
+            "write every field with quotes or line ends in quotes"
         )
-    return start == _PARQUET_MAGIC
-
-
-def _check_columns(
-    path: Path, columns: Sequence[str], first: Path, expected: Sequence[str]
-) -> None:
-    missing = [c for c in expected if c not in columns]
-    extra = [c for c in columns if c not in expected]
-    if missing or extra:
-        differences = [f"without {abridged(missing)}"] * bool(missing)
-        differences += [f"with {abridged(extra)}"] * bool(extra)
-        raise DataError(
-            f"{path}: expected the columns of {first}, found them {' and '.join(differences)}; "
-            "prepare files of one layout at a time"
-        )
-
-
-def _check_hive(path: Path, scan: pl.LazyFrame, hive: HiveColumns) -> None:
-    """Check that columns that are in the file and in the names of its folders are equal."""
-    own = scan.collect_schema().names() if hive.types else []
-    for name, text in hive.values[path].items():
-        if name not in own:
-            continue
-        found, value = pl.col(name).cast(pl.String), pl.lit(text, pl.String)
-        numbers = [c.cast(pl.Float64, strict=False) for c in (found, value)]
-        equal = found.eq_missing(value) | (numbers[0] == numbers[1]).fill_null(value=False)
-        rows = scan.filter(~equal).select(found).head(1).collect()
-        if rows.height:
-            raise DataError(
-                f"{path}: column '{name}' of the file has the value {rows.item()}, and the folder "
-                f"is '{name}={text}'; rename the column or the folder, or write equal values"
-            )
-
-
-def _parquet_file(path: Path, hive: HiveColumns | None = None) -> pl.LazyFrame:
-    paths = hive.path_column if hive else None
-    return pl.scan_parquet(path, hive_partitioning=False, glob=False, include_file_paths=paths)
-
-
-def _parquet(files: Sequence[Path], hive: HiveColumns) -> pl.LazyFrame:
-    scans = [_parquet_file(path, hive) for path in files]
-    columns = scans[0].collect_schema().names()
-    rows = pl.concat([scan.select(columns) for scan in scans], how="vertical_relaxed")
-    return hive.added_to(rows)
-
-
-def _parquet_types(files: Sequence[Path], hive: HiveColumns) -> tuple[dict[str, pl.DataType], int]:
-    expected: dict[str, pl.DataType] = {}
-    rows = 0
-    for path in files:
-        try:
-            scan = _parquet_file(path)
-            _check_hive(path, scan, hive)
-            types = dict(scan.collect_schema())
-            rows += int(scan.select(pl.len()).collect().item())
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise DataError(
-                f"{path}: damaged Parquet file ({_first_line(error)}); fetch or write it again"
-            ) from None
-        expected = expected or types
-        _check_columns(path, list(types), files[0], list(expected))
-        for column, dtype in types.items():
-            other = expected[column]
-            if pl.Null in (dtype, other):  # a file in which every value is null
-                expected[column] = other if dtype == pl.Null else dtype
-            elif dtype != other and not (dtype.is_numeric() and other.is_numeric()):
-                raise DataError(
-                    f"{path}: expected column '{column}' to hold {other} as in {files[0]}, "
-                    f"found {dtype}; write the files with one type"
-                )
-    return dict(_parquet(files, hive).collect_schema()), rows
-
-
-def _csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the header and the non-blank rows, each with the number of its last line."""
-    line = 0
-
-    def text() -> Iterator[str]:
-        nonlocal line
-        for line, content in enumerate(read_lines(path), 1):
-            yield content.decode("utf-8-sig" if line == 1 else "utf-8")
-
-    try:
-        for row in csv.reader(text(), delimiter=separator, strict=True):
-            if row:
-                yield line, row
-    except UnicodeDecodeError:
-        raise DataError(
-            f"{path}, line {line}: expected UTF-8 text; convert the file to UTF-8"
-        ) from None
-    except csv.Error as error:
-        raise DataError(f"{path}, line {line}: invalid CSV: {error}; correct the line") from None
-
-
-def _csv(files: Sequence[Path], separator: str, hive: HiveColumns) -> pl.LazyFrame:
-    """Return all rows; values are text, those of folder names too."""
-    paths = hive.path_column
-    scans = [
-        pl.scan_csv(
-            path, separator=separator, infer_schema=False, glob=False, include_file_paths=paths
-        ).filter(
-            ~pl.all_horizontal(pl.all().exclude(paths or []).is_null())  # blank lines
-        )
-        for path in files
-    ]
-    columns = scans[0].collect_schema().names()
-    return hive.added_to(pl.concat([scan.select(columns) for scan in scans]), as_text=True)
-
-
-def _csv_types(
-    files: Sequence[Path], separator: str, hive: HiveColumns
-) -> tuple[dict[str, pl.DataType], int]:
-    header: list[str] = []
-    rows = 0
-    for path in files:
-        names: list[str] = []
-        for line, row in _csv_rows(path, separator):
-            if not names:
-                names = row
-                header = header or row
-                if "" in row or len(set(row)) < len(row):
-                    raise DataError(
-                        f"{path}, line {line}: expected a header of unique names, found "
-                        f"{shown(separator.join(row))}"
-                    )
-                _check_columns(path, row, files[0], header)
-            elif len(row) != len(names) or not any(row):
-                fields = len(row) if any(row) else "only empty fields"
-                raise DataError(
-                    f"{path}, line {line}: expected {len(names)} fields as in the header, "
-                    f"found {fields}: {shown(separator.join(row))}"
-                )
-            else:
-                rows += 1
-        if not names:
-            raise DataError(f"{path}: expected CSV with a header, found no line; fetch it again")
-        if any(name in names for name in hive.types):
-            _check_hive(path, _csv([path], separator, HiveColumns({}, {})), hive)
-    values = {name: pl.col(name).replace("", None) for name in header}
-    tests = [v.str.contains(_INTEGER).all().alias(f"integer {n}") for n, v in values.items()]
-    tests += [
-        (v.cast(pl.Float64, strict=False).null_count() == v.null_count()).alias(f"number {n}")
-        for n, v in values.items()
-    ]
-    passed = _csv(files, separator, hive).select(tests).collect().row(0, named=True)
-    types: dict[str, pl.DataType] = {}
-    for name in header:
-        types[name] = pl.Float64() if passed[f"number {name}"] else pl.String()
-        if passed[f"integer {name}"]:
-            types[name] = pl.Int64()
-    return types | {name: t for name, t in hive.types.items() if name not in types}, rows
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return LongTable(
+        files=files,
+        dialects=dialects,
+        types=found.types | {n: t for n, t in hive.types.items() if n not in found.types},
+        rows=rows,
+        hive=hive,
+        numbers=found.numbers,
+        almost_numbers=found.almost_numbers,
+    )

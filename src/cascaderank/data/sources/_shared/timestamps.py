@@ -1,7 +1,13 @@
-"""Conversion of numbers, text, dates and times to timestamps in UTC; names of time zones."""
+"""Conversion of numbers, text, dates and times to timestamps in UTC; names of time zones.
+
+Times are refused outside a plausible range, since a wrong unit or format makes other times of
+them, and files often have 0, the year 1 or the year 9999 for a time that is unknown. Numbers in a
+unit that is 1,000 times too small are before March 1970, whatever the day is.
+"""
 
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Literal, cast
 from zoneinfo import available_timezones
 
@@ -10,18 +16,31 @@ import polars as pl
 from cascaderank.data.sources._shared.input_files import shown
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 
-TimestampUnit = Literal["", "s", "ms", "us", "iso", "yyyymmdd"]
+TimestampUnit = Literal["", "s", "ms", "us", "ns", "iso", "yyyymmdd"]
 """Unit of numbers since 1970, ``"iso"`` for ISO 8601 text, ``"yyyymmdd"`` for days such as 20260101
 as numbers or text, or empty if no unit is needed."""
 
-_PER_UNIT = {"s": 1_000_000, "ms": 1_000, "us": 1}
-_LATEST = 4102444800  # 2100-01-01, in seconds
+TimeRange = tuple[datetime, datetime]
+"""The first time, and the end, which is later than the last time."""
+
+PLAUSIBLE: TimeRange = (datetime(1971, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+"""Range of times that are accepted by default."""
+
+_REMEDY = "correct the values, or set time_range if they are right"
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _ZONED = "%Y-%m-%dT%H:%M:%S%.f%:z"
 _ISO = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
 
 
 def utc_timestamps(
-    times: pl.Series, unit: TimestampUnit, *, column: str, time_zone: str = "UTC"
+    times: pl.Series,
+    unit: TimestampUnit,
+    *,
+    column: str,
+    time_zone: str = "UTC",
+    pattern: str = "",
+    time_range: TimeRange = PLAUSIBLE,
+    remedy: str = "",
 ) -> pl.Series:
     """Convert times to Datetime in microseconds, in UTC; null stays null.
 
@@ -32,11 +51,18 @@ def utc_timestamps(
         column: name of the column, for messages.
         time_zone: zone of times without one. A time that occurs twice, when clocks are set back, is
             the earlier one. Numbers since 1970 are independent of it.
+        pattern: format of text, or of days and times written as integers, such as ``"%d-%m-%y"``;
+            default: ISO 8601.
+        time_range: range that all times must be in.
+        remedy: what to do about times outside it, for the message; default: options of the source
+            ``long``.
 
     Raises:
-        ConfigError: if the unit is missing, or does not fit the type of the column.
-        DataError: if a value is not a time, or a number is before 1970 or after 2099 in that unit,
-            or the time does not exist in its zone because clocks were set forward.
+        ConfigError: if the unit is missing, or the unit or the pattern does not fit the type of the
+            column.
+        DataError: if a value is not a time or is outside the range (the message names the unit in
+            which numbers are inside), or the time does not exist in its zone because clocks were
+            set forward.
 
     Examples:
         >>> utc_timestamps(pl.Series([1_650_000_000_000]), "ms", column="time_ms")[0].isoformat()
@@ -46,9 +72,17 @@ def utc_timestamps(
     """
     dtype = times.dtype
     kind = "numbers" if dtype.is_numeric() else "text" if dtype == pl.String else str(dtype)
-    units = {"numbers": ("s", "ms", "us", "yyyymmdd"), "text": ("", "iso", "yyyymmdd")}.get(
+    units = {"numbers": (*_PER_SECOND, "yyyymmdd"), "text": ("", "iso", "yyyymmdd")}.get(
         kind, ("",)
     )
+    if pattern:
+        if unit or not (kind == "text" or dtype.is_integer()):
+            raise ConfigError(
+                f"timestamp column '{column}' holds {kind}, with timestamp_unit='{unit}'; "
+                "expected text and no unit with timestamp_format; leave out one of both"
+            )
+        parsed = _from_pattern(times.cast(pl.String), column, time_zone, pattern)
+        return _within(parsed, times, column, time_range, remedy)
     if unit not in units:
         expected = " or ".join(f"'{u}'" for u in units if u) or "''"
         example = times.drop_nulls()[:1].to_list()
@@ -56,19 +90,39 @@ def utc_timestamps(
             f"timestamp column '{column}' holds {kind}, such as {example}; "
             f"expected timestamp_unit {expected}, got '{unit}'"
         )
+    if kind == "numbers" and unit != "yyyymmdd":
+        return _from_numbers(times, unit, column, time_range, remedy)
     if unit == "yyyymmdd":
-        return _from_days(times, column, time_zone)
-    if kind == "numbers":
-        return _from_numbers(times, unit, column)
-    if kind == "text":
-        return _from_text(times, column, time_zone)
-    if isinstance(dtype, pl.Date):
-        return _in_utc(times.cast(pl.Datetime("us")), column, time_zone)
-    if isinstance(dtype, pl.Datetime):
-        times = times.dt.cast_time_unit("us")
+        parsed = _from_days(times, column, time_zone)
+    elif kind == "text":
+        parsed = _from_text(times, column, time_zone)
+    elif isinstance(dtype, pl.Date):
+        parsed = _in_utc(times.cast(pl.Datetime("us")), column, time_zone)
+    elif isinstance(dtype, pl.Datetime):
+        micros = times.dt.cast_time_unit("us")
         zoned = dtype.time_zone is not None
-        return times.dt.convert_time_zone("UTC") if zoned else _in_utc(times, column, time_zone)
-    raise DataError(f"timestamp column '{column}': expected times, found {dtype}")
+        parsed = micros.dt.convert_time_zone("UTC") if zoned else _in_utc(micros, column, time_zone)
+    else:
+        raise DataError(f"timestamp column '{column}': expected times, found {dtype}")
+    return _within(parsed, times, column, time_range, remedy)
+
+
+def _within(
+    parsed: pl.Series, times: pl.Series, column: str, time_range: TimeRange, remedy: str
+) -> pl.Series:
+    """Check that all times are in a range."""
+    first, end = time_range
+    outside = times.filter(((parsed < first) | (parsed >= end)).fill_null(value=False))
+    if len(outside):
+        raise DataError(
+            f"timestamp column '{column}': expected times {_shown(time_range)}, found "
+            f"{shown(str(outside[0]))} and {len(outside) - 1:,} more outside; {remedy or _REMEDY}"
+        )
+    return parsed
+
+
+def _shown(time_range: TimeRange) -> str:
+    return " to ".join(t.isoformat(" ", "seconds").removesuffix("+00:00") for t in time_range)
 
 
 def _in_utc(times: pl.Series, column: str, time_zone: str) -> pl.Series:
@@ -85,7 +139,9 @@ def _in_utc(times: pl.Series, column: str, time_zone: str) -> pl.Series:
 
 def _from_days(times: pl.Series, column: str, time_zone: str) -> pl.Series:
     text = times.cast(pl.Int64) if times.dtype.is_numeric() else times.str.strip_chars()
-    days = text.cast(pl.String).str.to_date("%Y%m%d", strict=False)
+    text = text.cast(pl.String)
+    days = text.str.to_date("%Y%m%d", strict=False)
+    days = days.zip_with(text.str.len_chars() == 8, pl.Series([None], dtype=pl.Date))
     invalid = times.filter(days.is_null() & times.is_not_null())
     if len(invalid):
         raise DataError(
@@ -96,36 +152,71 @@ def _from_days(times: pl.Series, column: str, time_zone: str) -> pl.Series:
     return _in_utc(days.cast(pl.Datetime("us")), column, time_zone)
 
 
-def _from_numbers(times: pl.Series, unit: str, column: str) -> pl.Series:
-    seconds = times.cast(pl.Float64) * _PER_UNIT[unit] / 1_000_000
-    outside = times.filter(~(seconds.is_between(0, _LATEST)) & times.is_not_null())
+def _from_numbers(
+    times: pl.Series, unit: str, column: str, time_range: TimeRange, remedy: str
+) -> pl.Series:
+    outside = _outside(times, unit, time_range)
     if len(outside):
+        fitting = [u for u in _PER_SECOND if not len(_outside(times, u, time_range))]
+        example = f"{outside[0]} {unit}"
+        with suppress(OverflowError, ValueError, OSError):
+            when = datetime.fromtimestamp(outside[0] / _PER_SECOND[unit], UTC)
+            example += f" ({when:%Y-%m-%d %H:%M})"
+        if fitting and not remedy:
+            remedy = f"set timestamp_unit={fitting[0]}, with which all are inside"
         raise DataError(
-            f"timestamp column '{column}': expected times from 1970 to 2099, found {outside[0]} "
-            f"{unit} and {len(outside) - 1:,} more out of range; check timestamp_unit"
+            f"timestamp column '{column}': expected times {_shown(time_range)}, found {example} "
+            f"and {len(outside) - 1:,} more outside; {remedy or _REMEDY}"
         )
+    factor = 1_000_000 / _PER_SECOND[unit]
     if times.dtype.is_integer():
-        micros = times.cast(pl.Int64) * _PER_UNIT[unit]
+        whole = times.cast(pl.Int64)
+        micros = whole * int(factor) if factor >= 1 else whole // round(1 / factor)
     else:
-        micros = (times.cast(pl.Float64) * _PER_UNIT[unit]).round().cast(pl.Int64)
+        micros = (times.cast(pl.Float64) * factor).round().cast(pl.Int64)
     return micros.cast(pl.Datetime("us", "UTC"))
+
+
+def _outside(times: pl.Series, unit: str, time_range: TimeRange) -> pl.Series:
+    seconds = times.cast(pl.Float64) / _PER_SECOND[unit]
+    first, end = (time.timestamp() for time in time_range)
+    inside = seconds.is_between(first, end, closed="left")
+    return times.filter(~inside & times.is_not_null())
+
+
+def _from_pattern(times: pl.Series, column: str, time_zone: str, pattern: str) -> pl.Series:
+    parsed = times.str.strip_chars().str.to_datetime(pattern, time_unit="us", strict=False)
+    _check_parsed(times, parsed, column, f"the timestamp_format '{pattern}'", "correct the format")
+    if cast("pl.Datetime", parsed.dtype).time_zone is None:
+        return _in_utc(parsed, column, time_zone)
+    return parsed.dt.convert_time_zone("UTC")
+
+
+def _check_parsed(
+    times: pl.Series, parsed: pl.Series, column: str, expected: str, remedy: str
+) -> None:
+    invalid = times.filter(parsed.is_null() & times.is_not_null())
+    if len(invalid):
+        raise DataError(
+            f"timestamp column '{column}': expected {expected}, found "
+            f"{shown(cast('str', invalid[0]))} and {len(invalid) - 1:,} more such values; {remedy}"
+        )
 
 
 def _from_text(times: pl.Series, column: str, time_zone: str) -> pl.Series:
     text = times.str.strip_chars().str.replace(" ", "T", literal=True)
     text = text.str.replace("Z$", "+00:00")
+    # Polars takes the 31 of 31-01-24 for a year.
+    text = text.zip_with(text.str.contains(r"^[0-9]{4}-"), pl.Series([None], dtype=pl.String))
     local = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
     for pattern in _ISO:
         matched = text.str.to_datetime(pattern, time_unit="us", strict=False)
         local = local.zip_with(local.is_not_null(), matched)
     parsed = text.str.to_datetime(_ZONED, time_unit="us", time_zone="UTC", strict=False)
     parsed = parsed.zip_with(parsed.is_not_null(), _in_utc(local, column, time_zone))
-    invalid = times.filter(parsed.is_null() & times.is_not_null())
-    if len(invalid):
-        raise DataError(
-            f"timestamp column '{column}': expected ISO 8601 such as 2024-05-01T12:00:00Z, found "
-            f"{shown(cast('str', invalid[0]))} and {len(invalid) - 1:,} more such values"
-        )
+    remedy = "set timestamp_format to their format, such as '%d-%m-%y'"
+    expected = "ISO 8601 such as 2024-05-01T12:00:00Z"
+    _check_parsed(times, parsed, column, expected, remedy)
     return parsed
 
 
@@ -141,6 +232,8 @@ def time_zone_mistake(time_zone: str) -> str:
     Source: this project.
     """
     try:
+        if not time_zone:
+            raise pl.exceptions.ComputeError(time_zone)
         pl.Series([0]).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(time_zone)
     except pl.exceptions.PolarsError:
         names: Iterable[str] = ()
@@ -148,9 +241,52 @@ def time_zone_mistake(time_zone: str) -> str:
             names = available_timezones()
         return (
             "time_zone: expected the name of a time zone, such as Asia/Shanghai or UTC; got "
-            f"'{time_zone}'{did_you_mean(time_zone, names)}"
+            f"{shown(time_zone)}{did_you_mean(time_zone, names)}"
         )
     return ""
+
+
+def parsed_time_range(time_range: tuple[str, str]) -> TimeRange:
+    """Return the times of an option with a range, such as ``("1971-01-01", "2100-01-01")``.
+
+    Args:
+        time_range: first time and end, in ISO 8601; times without a zone are in UTC.
+
+    Raises:
+        ConfigError: if one of both is not a time, or the end is not after the first.
+
+    Examples:
+        >>> parsed_time_range(("1971-01-01", "2100-01-01")) == PLAUSIBLE
+        True
+    """
+    try:
+        first, end = (datetime.fromisoformat(text) for text in time_range)
+        first, end = (t if t.tzinfo else t.replace(tzinfo=UTC) for t in (first, end))
+        is_ordered = first < end
+    except ValueError:
+        is_ordered = False
+    if not is_ordered:
+        raise ConfigError(
+            "time_range: expected a first time and a later end, such as "
+            f'["1971-01-01", "2100-01-01"]; got {list(time_range)}'
+        )
+    return first, end
+
+
+def check_timestamp_format(pattern: str) -> None:
+    """Check that the format of times has a year, a month and a day, or is empty.
+
+    Raises:
+        ConfigError: if it has not.
+    """
+    days = (("%Y", "%y"), ("%m", "%b", "%B"), ("%d", "%e"))
+    whole = ("%F", "%D", "%s", "%x", "%j", "%c", "%v", "%+")
+    has_day = all(any(p in pattern for p in part) for part in days)
+    if pattern and not (has_day or any(p in pattern for p in whole)):
+        raise ConfigError(
+            "timestamp_format: expected a format with year, month and day, such as '%d-%m-%y'; got "
+            f"'{pattern}'"
+        )
 
 
 def check_time_zone(time_zone: str) -> None:

@@ -6,11 +6,16 @@ from pathlib import Path
 import polars as pl
 
 from cascaderank.data.sources import Inputs, paths_of
+from cascaderank.data.sources._shared.input_files import shown
 from cascaderank.data.sources._shared.long_table import open_long_table
 from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Kind, Role, Transform, abridged
 
 USER, VIDEO = "user_id", "video_id"
+FETCH = "fetch the file again"
+"""What to do about a value that no file of the data set has."""
+
+_TAGS = r"^[\[\]\s]*(\d{1,18}([,\s]+|[\]\s]*$))*$"
 
 USER_CATEGORIES = (
     "user_active_degree",
@@ -64,7 +69,11 @@ def find_files(folder: Path, patterns: Sequence[str], what: str) -> list[Path]:
 
 
 def read_columns(
-    files: Sequence[Path], required: Sequence[str], optional: Sequence[str] = ()
+    files: Sequence[Path],
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    *,
+    numbers: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Read columns of Parquet or CSV files and concatenate their rows.
 
@@ -72,15 +81,26 @@ def read_columns(
         files: files of one format.
         required: columns that must exist.
         optional: columns that are read if they exist.
+        numbers: those columns that hold numbers, or null.
 
     Raises:
-        DataError: if a file is damaged, or a column is missing.
+        DataError: if a file is damaged, a column is missing, or a column of numbers has text; for
+            CSV, the message names the line.
     """
     table = open_long_table(files)
     for column in required:
         table.check(column, what="an official column of the data set")
     columns = [c for c in dict.fromkeys([*required, *optional]) if c in table.types]
-    return table.collect(table.scan({c: table.types[c] for c in columns}))
+    types = {c: table.types[c] for c in columns}
+    for name in (c for c in columns if c in numbers):
+        if name in table.numbers:
+            types[name] = pl.Float64()
+        if not (types[name].is_numeric() or types[name] in (pl.Boolean, pl.Null)):
+            raise DataError(
+                f"{files[0]}: column '{name}': expected numbers, found {types[name]}"
+                f"{table.first_not_number(name)}; fetch the file again"
+            )
+    return table.collect(table.scan(types))
 
 
 def whole(frame: pl.DataFrame, columns: Sequence[str], where: Path) -> pl.DataFrame:
@@ -134,7 +154,8 @@ def one_per(frame: pl.DataFrame, key: str, where: Path) -> pl.DataFrame:
 
 def read_users(files: Sequence[Path]) -> pl.DataFrame:
     """Read the table of users, with one row per user and the official columns that exist."""
-    frame = read_columns(files, [USER], [*USER_CATEGORIES, *USER_NUMBERS])
+    optional = [*USER_CATEGORIES, *USER_NUMBERS]
+    frame = read_columns(files, [USER], optional, numbers=[USER, *USER_NUMBERS])
     frame = whole(frame, [USER], files[0])
     return one_per(categories(frame, USER_CATEGORIES), USER, files[0])
 
@@ -158,11 +179,21 @@ def categories(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
 def first_two(tags: pl.Series, name: str) -> list[pl.Series]:
     """Return the first and the second tag of texts such as ``"25,65"`` and ``"[25, 65]"``.
 
+    Raises:
+        DataError: if a text has anything but integers.
+
     Examples:
         >>> [s.to_list() for s in first_two(pl.Series(["[8, 3]", "5", None]), "tag")]
         [[8, 5, None], [3, None, None]]
     """
-    numbers = tags.cast(pl.String).str.extract_all(r"\d+").cast(pl.List(pl.Int64))
+    text = tags.cast(pl.String)
+    strange = text.filter(~text.str.contains(_TAGS))
+    if len(strange):
+        raise DataError(
+            f"column '{name}': expected tags such as '25,65' or '[25, 65]', found "
+            f"{shown(strange[0])} and {len(strange) - 1:,} more such values; fetch the file again"
+        )
+    numbers = text.str.extract_all(r"\d+").cast(pl.List(pl.Int64))
     return [
         numbers.list.get(i, null_on_oob=True).alias(n) for i, n in enumerate((name, f"{name}_2"))
     ]

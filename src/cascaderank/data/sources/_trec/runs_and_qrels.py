@@ -78,7 +78,8 @@ def read_trec(
             dot. ``"tag"``: the tag, the last column; the file name if a file has several tags.
             ``"auto"``: the file name; the tag for files named ``input.*``, and for files whose
             names are equal up to the first dot and that share a query, unless all files have one
-            tag. Of ``input.NAME.gz``, the name of the file is NAME.
+            tag; and for files with one tag of which no two share a query, which are one system. Of
+            ``input.NAME.gz``, the name of the file is NAME.
 
     Returns:
         Runs and judgments. Documents are unique per query. All numbers are finite in float32.
@@ -105,6 +106,8 @@ def read_trec(
         by_system.setdefault(system, []).append(file)
         if use_tag and file.tag is not None:
             named_by_tag.add(system)
+    if names == "auto":
+        by_system = _joined_by_tag(by_system, named_by_tag)
     for system, own in by_system.items():
         other = "file" if system in named_by_tag else "tag"
         _check_queries(own, f"once per system (both are '{system}'), or set names='{other}'")
@@ -129,6 +132,28 @@ def _stems_without_name(runs: Sequence[_File]) -> set[str]:
             stems.add(file.stem)
         before |= own
     return stems
+
+
+def _joined_by_tag(
+    by_system: dict[str, list[_File]], named_by_tag: set[str]
+) -> dict[str, list[_File]]:
+    """Join systems of one tag without a query in common: parts of the run of one system."""
+    tags: dict[str, list[str]] = {}
+    for system, own in by_system.items():
+        if system not in named_by_tag and len({file.tag for file in own}) == 1 and own[0].tag:
+            tags.setdefault(own[0].tag, []).append(system)
+    name_of = {system: system for system in by_system}
+    for tag, systems in tags.items():
+        queries = [set(f.table["query"].unique()) for s in systems for f in by_system[s]]
+        together = set().union(*queries)
+        is_free = tag not in by_system or tag in systems
+        if len(systems) > 1 and is_free and sum(map(len, queries)) == len(together):
+            name_of |= dict.fromkeys(systems, tag)
+            named_by_tag.add(tag)
+    joined: dict[str, list[_File]] = {}
+    for system, own in by_system.items():
+        joined.setdefault(name_of[system], []).extend(own)
+    return joined
 
 
 def _check_queries(files: Sequence[_File], once: str) -> None:
@@ -167,7 +192,9 @@ def _file(path: Path, advance: Callable[[int], None]) -> _File:
         try:
             rows.append(parsed(fields))
         except ValueError:
-            expected = "an integer rank and a finite score" if width == 6 else "a finite grade"
+            expected = "a finite grade"
+            if width == 6:
+                expected = "an integer rank (of 64 bits) and a finite score"
             raise DataError(
                 f"{path}, line {number}: expected {expected}, found "
                 f"{' and '.join(map(repr, fields[3:5]))}"

@@ -69,13 +69,13 @@ def _is_named_so(path: Path) -> bool:
 
 def _reason_to_skip(path: Path) -> str:
     """Return why a file is neither a run nor judgments; an empty string if it is one of both."""
-    for line in read_lines(path):
-        try:
-            fields = line.decode().split()
-        except UnicodeDecodeError:
-            return "not text"
-        if fields:
-            return "" if _is_entry(fields) else f"neither run nor qrels: {shown(line, 40)}"
+    try:
+        for line in read_lines(path, quotes=True):
+            # A run with carriage returns as line ends is one, to be refused with the reason.
+            if fields := line.decode().partition("\r")[0].split():
+                return "" if _is_entry(fields) else f"neither run nor qrels: {shown(line, 40)}"
+    except UnicodeDecodeError:
+        return "not text"
     return "empty"
 
 
