@@ -157,7 +157,7 @@ def typed_columns(table: LongTable, layout: Layout) -> dict[str, pl.DataType]:
         dtype = types[column] = table.types[column]
         if what == "request_id":
             types[column] = _id_type(table, column)
-        elif column in table.numbers:
+        elif column in table.numbers and what != "timestamp":  # 010224 is a day with a format
             dtype = types[column] = pl.Float64()
         if dtype.is_nested():
             raise DataError(

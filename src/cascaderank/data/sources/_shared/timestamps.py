@@ -277,7 +277,7 @@ def check_timestamp_format(pattern: str) -> None:
     """Check that the format of times has a year, a month and a day, or is empty.
 
     Raises:
-        ConfigError: if it has not.
+        ConfigError: if it does not have them.
     """
     days = (("%Y", "%y"), ("%m", "%b", "%B"), ("%d", "%e"))
     whole = ("%F", "%D", "%s", "%x", "%j", "%c", "%v", "%+")
