@@ -76,7 +76,9 @@ def test_one_job_runs_in_this_process(small, tmp_path, monkeypatch):
     compare(small.changed({"compare.objectives": ["bce"], "compare.grid": {}}), tmp_path)
 
 
-def test_columns_are_mapped_and_not_copied(small):
+def test_columns_are_mapped_and_not_copied(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "a[1]*"))  # a path, and no pattern
+    (tmp_path / "a[1]*").mkdir()
     with run_data(small) as data:
         path = share(data)
         columns = sum(p.stat().st_size for p in data.folder.glob("column-*"))

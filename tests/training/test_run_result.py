@@ -24,14 +24,14 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def run(funnel, tmp_path_factory):
-    """A complete run whose report includes a search of all items."""
-    folder = tmp_path_factory.mktemp("runs") / "run"
+    """A complete run whose report includes a search of all items; its path is no pattern."""
+    folder = tmp_path_factory.mktemp("runs") / "run[1]*"
     return train_run(search_settings(funnel, train__epochs=1), folder), folder
 
 
 def test_values_per_request_have_the_ids_of_the_test_requests(run, funnel):
     _, folder = run
-    values = pl.read_parquet(folder / "per_request.parquet")
+    values = pl.read_parquet(folder / "per_request.parquet", glob=False)
     rows = values["row"].to_list()
     assert rows != list(range(len(rows))), "the test requests must not be the first of the log"
     ids = pl.concat(RequestLog.open(funnel).frames(["request_id"]))["request_id"]
@@ -42,7 +42,8 @@ def test_a_report_of_version_0_1_can_be_read(run, tmp_path):
     result, folder = run
     report = json.loads((folder / "report.json").read_text())
     training = report["training"]
-    assert result.validation == training["validation"] > 0
+    assert result.validation == training["validation"] == read_result(RunFolder(folder)).validation
+    assert result.validation > 0
     training["validation_joint_recall"] = training.pop("validation")
     old = RunFolder(folder)
     old.report = tmp_path / "report.json"

@@ -75,7 +75,8 @@ class FeatureOptions:
             return tuple(names.get(n, n) for n in value) if isinstance(value, tuple) else value
 
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "schema"}
-        return replace(self, **{name: new(value) for name, value in values.items()})
+        changed: dict[str, Any] = {name: new(value) for name, value in values.items()}
+        return replace(self, **changed)
 
 
 def schema_of_options(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 import polars.selectors as cs
@@ -26,6 +27,9 @@ from cascaderank.data.sources._shared.parquet_files import (
 )
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import abridged
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +67,7 @@ class LongTable:
             names: new name by present name.
         """
 
-        def new(values: Mapping[str, object]) -> dict[str, object]:
+        def new(values: Mapping[str, _T]) -> dict[str, _T]:
             return {names.get(name, name): value for name, value in values.items()}
 
         return replace(

@@ -11,7 +11,7 @@ from cascaderank.data.sources._shared.hive_folders import HiveColumns
 from cascaderank.errors import DataError
 
 _MAGIC = b"PAR1"
-_LARGEST_WHOLE = {pl.Float32: 2**24, pl.Float64: 2**53}
+_LARGEST_WHOLE: dict[type[pl.DataType], int] = {pl.Float32: 2**24, pl.Float64: 2**53}
 """Largest number up to which all integers are exact, by type."""
 
 
