@@ -28,7 +28,6 @@ from cascaderank.data.sources._shared.parquet_files import (
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import abridged
 
-
 _T = TypeVar("_T")
 
 
