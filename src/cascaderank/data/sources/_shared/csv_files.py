@@ -6,7 +6,7 @@ which is fast. Only text that both read alike passes the first.
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -248,32 +248,51 @@ def csv_columns(rows: pl.LazyFrame, header: Sequence[str], decimal: Decimal) -> 
         header: names of the columns.
         decimal: decimal mark.
     """
-    tests: dict[str, pl.Expr] = {"rows": pl.len()}
-    for i, name in enumerate(header):
-        values = as_numbers(cs.by_name(name), decimal)
-        whole, number = (values.cast(t, strict=False) for t in (pl.Int64(), pl.Float64()))
-        tests |= {
-            f"integer {i}": values.str.contains(_INTEGER).all()
-            & (whole.null_count() == values.null_count()),
-            f"number {i}": number.null_count() == values.null_count(),
-            f"fraction {i}": values.str.contains(_FRACTION).any(),
-            f"odd {i}": (values.str.contains(_DIGITS) & ~values.str.contains(_EXACT)).any(),
-            f"almost {i}": values.str.contains(_ALMOST).all(),
-            f"value {i}": cs.by_name(name).drop_nulls().first(),
-        }
-    passed = rows.select(t.alias(n) for n, t in tests.items()).collect().row(0, named=True)
-    columns = CsvColumns(rows=passed["rows"])
-    for i, name in enumerate(header):
-        is_number = passed[f"number {i}"]
-        is_odd = passed[f"odd {i}"] and not passed[f"fraction {i}"]
-        columns.types[name] = pl.Float64() if is_number and not is_odd else pl.String()
-        if passed[f"integer {i}"]:
+    texts = {name: as_numbers(cs.by_name(name), decimal) for name in header}
+    columns = CsvColumns(rows=rows.select(pl.len()).collect().item())
+
+    def passed(names: Sequence[str], test: Callable[[pl.Expr], pl.Expr]) -> list[str]:
+        """Return the columns whose text passes a test."""
+        tests = [test(texts[name]).alias(str(i)) for i, name in enumerate(names)]
+        results = rows.select(tests).collect().row(0) if tests else ()
+        return [name for name, result in zip(names, results, strict=True) if result]
+
+    # One test after another, each of the columns that need it: there are many rows.
+    numbers = passed(header, _are_numbers)
+    integers = passed(numbers, _are_integers)
+    other = [name for name in numbers if name not in integers]
+    odd = passed([n for n in other if n not in passed(other, _any_has_decimals)], _any_is_odd)
+    almost = passed([name for name in header if name not in numbers], _almost_numbers)
+    for name in header:
+        columns.types[name] = pl.Float64() if name in numbers else pl.String()
+        if name in integers:
             columns.types[name] = pl.Int64()
-        elif is_number and is_odd:
-            columns.numbers[name] = passed[f"value {i}"]
-        elif not is_number and passed[f"almost {i}"]:
-            columns.almost_numbers[name] = passed[f"value {i}"]
+        elif name in odd or name in almost:
+            columns.types[name] = pl.String()
+            value = rows.select(cs.by_name(name).drop_nulls().first()).collect().item()
+            (columns.numbers if name in odd else columns.almost_numbers)[name] = value
     return columns
+
+
+def _are_numbers(text: pl.Expr) -> pl.Expr:
+    return text.cast(pl.Float64, strict=False).null_count() == text.null_count()
+
+
+def _are_integers(text: pl.Expr) -> pl.Expr:
+    in_range = text.cast(pl.Int64, strict=False).null_count() == text.null_count()
+    return text.str.contains(_INTEGER).all() & in_range
+
+
+def _any_has_decimals(text: pl.Expr) -> pl.Expr:
+    return text.str.contains(_FRACTION).any()
+
+
+def _any_is_odd(text: pl.Expr) -> pl.Expr:
+    return (text.str.contains(_DIGITS) & ~text.str.contains(_EXACT)).any()
+
+
+def _almost_numbers(text: pl.Expr) -> pl.Expr:
+    return text.str.contains(_ALMOST).all()
 
 
 def check_columns(path: Path, columns: Sequence[str], first: Path, expected: Sequence[str]) -> None:
