@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from cascaderank.data.log.validation import ITEM_KEY
+from cascaderank.data.log.validation import CANDIDATE_COLUMNS, ITEM_KEY
 from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT, REQUEST_WEIGHT
 from cascaderank.data.sources import Inputs
 from cascaderank.data.sources._shared.csv_files import Decimal
@@ -56,7 +56,7 @@ MAYBE_BOOLEAN = ("label", "feedback", REQUEST_WEIGHT, CANDIDATE_WEIGHT)
 """Purposes of columns of numbers that may also be booleans."""
 
 _PATTERNS = ("*.parquet", "*.pq", "*.csv", "*.tsv")
-_DECLINABLE = ("timestamp", WEIGHT, *CANDIDATE_COLUMNS, ITEM_KEY)
+_DECLINABLE = ("timestamp", REQUEST_WEIGHT, *CANDIDATE_COLUMNS, CANDIDATE_WEIGHT, ITEM_KEY)
 NONE = "none"
 """Value of an option of a column: no column has this purpose."""
 
