@@ -64,6 +64,9 @@ def test_a_path_that_exists_is_never_a_glob(file, tmp_path):
     own = file(HEADER + "1,11,1\n1,12,0\n", "rows[1].csv")
     file(HEADER + "9,91,1\n9,92,0\n", "rows1.csv")
     assert values(tmp_path, own) == [11, 12]
+    file(ROWS, "a[1]/x1.csv")
+    file(HEADER + "9,91,1\n", "a1/x1.csv")
+    assert values(tmp_path, tmp_path / "a[1]" / "x*.csv") == [5, 6]
     folder = file(ROWS, "a[1]*^ %20/user=007/x.csv").parent.parent
     file(HEADER + "2,7,1\n", "a[1]*^ %20/user=7/x.csv")
     frame = read(tmp_path, folder, request_features=("user",))
@@ -545,6 +548,25 @@ def test_text_in_a_column_of_numbers_of_kuairec_is_refused_by_line(tmp_path, col
     frame.with_columns(pl.col(column).replace(frame[column][0], "much")).write_csv(table)
     with pytest.raises(DataError, match=rf"'{column}': expected numbers.*line 2: 'much'; fetch"):
         read(tmp_path, folder, source="kuairec")
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("user_features.csv", "fans_user_num"),
+        ("user_features.csv", "user_id"),
+        ("item_daily_features.csv", "video_duration"),
+        ("item_daily_features.csv", "date"),
+        ("item_categories.csv", "video_id"),
+    ],
+)
+def test_text_in_the_tables_of_kuairec_is_refused_by_line(tmp_path, table, column):
+    path = write_rec(tmp_path / "files") / table
+    frame = pl.read_csv(path, infer_schema=False)
+    text = pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("much")).otherwise(pl.col(column))
+    frame.with_columns(text.alias(column)).write_csv(path)
+    with pytest.raises(DataError, match=rf"'{column}': expected numbers.*line 2: 'much'; fetch"):
+        read(tmp_path, path.parent, source="kuairec")
 
 
 @pytest.mark.parametrize("column", ["time_ms", "is_like", "play_time_ms", "duration_ms"])

@@ -28,7 +28,8 @@ def input_files(
         from_: files, folders and globs. A file is accepted under any name. From a folder, the files
             directly inside it that match a pattern are returned, sorted by name and without
             hidden files. A path that does not exist and has wildcards, such as ``logs/*.csv`` or
-            ``logs/**/*.csv``, is a glob: it stands for its matches in sorted order.
+            ``logs/**/*.csv``, is a glob: it stands for its matches in sorted order. Folders of it
+            that exist by their whole names, such as ``a[1]`` of ``a[1]/*.csv``, are not patterns.
         patterns: shell patterns of file names, in lower case; each also matches with ``.gz``.
         what: description of the files for messages, such as ``"LETOR files"``.
         recursive: whether to include the folders inside a folder, sorted by path. Hidden folders
@@ -102,8 +103,8 @@ def _matched(
     also: Callable[[Path], bool],
 ) -> list[Path]:
     """Return the files that a glob matches, and those of the folders that it matches."""
-    relative = str(pattern.relative_to(pattern.anchor))
-    found = sorted(Path(pattern.anchor).glob(relative))
+    folder = next(p for p in pattern.parents if p.exists())  # a folder such as a[1] is no pattern
+    found = sorted(folder.glob(str(pattern.relative_to(folder))))
     found = [p for p in found if not p.name.startswith((".", "_"))]  # such as _SUCCESS
     if not found:
         raise DataError(f"{pattern}: expected {what}, found no path that matches")
