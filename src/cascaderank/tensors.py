@@ -95,6 +95,23 @@ def finite_scores(scores: Tensor) -> Tensor:
     return scores.clamp(limits.min, limits.max)
 
 
+def below_best(scores: Tensor, mask: Tensor) -> Tensor:
+    """Return scores minus the best real one of their list, ``[..., list]``; 0 under the mask.
+
+    Means and sums of the result do not lose a difference beside an offset that all scores have in
+    common. The best score is a constant to the gradient.
+
+    Examples:
+        >>> below_best(torch.tensor([1e6, 1e6 + 1, 0.0]), torch.tensor([True, True, False]))
+        tensor([-1.,  0.,  0.])
+    """
+    filled = scores.masked_fill(~mask, 0.0)
+    if not scores.shape[-1]:
+        return filled
+    best = scores.detach().masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return (filled - best.amax(-1, keepdim=True)).masked_fill(~mask, 0.0)
+
+
 def undefined_lists(labels: Tensor, mask: Tensor) -> Tensor | None:
     """Return which lists have a NaN label, ``[...]`` bool; ``None`` if certainly none has.
 

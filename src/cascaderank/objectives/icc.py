@@ -17,7 +17,7 @@ from cascaderank.objectives._sorting import (
     make_temperature_schedule,
 )
 from cascaderank.sorting import find_operator, top_k_probability
-from cascaderank.tensors import at_least_float32
+from cascaderank.tensors import at_least_float32, below_best
 
 
 @OBJECTIVES.register
@@ -137,7 +137,7 @@ def _centred(scores: Tensor, mask: Tensor) -> Tensor:
     For a candidate that passes, the score of the next stage replaces that of this one. If scores
     of the next stage were lower on average, a stage would be trained to pass on the worst.
     """
-    filled = scores.masked_fill(~mask, 0.0)
+    filled = below_best(scores, mask)
     mean = filled.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
     return (filled - mean).masked_fill(~mask, 0.0)
 

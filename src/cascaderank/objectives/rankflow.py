@@ -17,7 +17,7 @@ from cascaderank.objectives._published.rankflow_reference import (
     squared_distance,
 )
 from cascaderank.selection import best_first, keep
-from cascaderank.tensors import at_least_float32, masked_mean, reduce_lists
+from cascaderank.tensors import at_least_float32, below_best, masked_mean, reduce_lists
 
 
 @OBJECTIVES.register
@@ -148,7 +148,7 @@ class _StageTerms:
         scores, tutor = self._with_tutor(inputs)
         kept = keep(best_first(tutor), alive, self.form.tutor_cuts[self.stage])
         dropped = alive & ~kept
-        scores = at_least_float32(scores.masked_fill(~alive, 0.0))
+        scores = below_best(at_least_float32(scores), alive)
         cost = softplus(masked_mean(scores, dropped) - masked_mean(scores, kept))
         return reduce_lists(cost * (kept.any(-1) & dropped.any(-1)), "mean")
 

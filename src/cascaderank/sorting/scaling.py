@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.sorting.order import sort_best_first
-from cascaderank.tensors import count_real, is_whole
+from cascaderank.tensors import below_best, count_real, is_whole
 
 SMALLEST_SPREAD = 1e-3
 """Lower bound of the spread of a list. Without it, a temperature relative to the spread would
@@ -166,9 +166,7 @@ def spread(scores: Tensor, mask: Tensor) -> Tensor:
     Source: this project.
     """
     share = mask / count_real(mask)[..., None].clamp(min=1)
-    if scores.shape[-1]:  # relative to some score, so that a common offset costs no precision
-        scores = scores - scores.detach().masked_fill(~mask, -torch.inf).amax(-1, keepdim=True)
-        scores = scores.masked_fill(~mask, 0.0)
+    scores = below_best(scores, mask)
     mean = (scores * share).sum(-1, keepdim=True)
     deviation = ((scores - mean).abs() * share).sum(-1)
     return deviation.clamp(min=SMALLEST_SPREAD)
