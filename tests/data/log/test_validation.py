@@ -76,6 +76,15 @@ BAD_VALUES = {
         with_column("request_id", [1.0, 2.0, 3.0]),
         r"request_id must be strings or integers; found Float64",
     ),
+    "labels that become equal": (
+        with_column("label", [[2**24], [1700000001, 3], [1700000001, 1700000002, 1700000001]]),
+        r"'label': expected values that differ as float32.*; found 1700000001 and 1700000002 in "
+        r"one request, which are both 1700000000 as float32; subtract a constant",
+    ),
+    "numbers of feedback that become equal": (
+        with_column("feedback", [[0.0], [-1e9, -1e9 - 1], [1.0, 1.0, 1.0]]),
+        r"'feedback': expected values that differ as float32",
+    ),
     "a level without a name": (
         with_column("level", [[0], [1, 3], [-1, 2, 0]]),
         r"'level': expected 0 to 2 \(lost, ranked, shown\); found 3 and 1 more values outside",
