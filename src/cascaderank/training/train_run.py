@@ -23,6 +23,7 @@ from cascaderank.training.domain_checks import check_domains
 from cascaderank.training.evaluate_run import evaluate_rows, try_metrics
 from cascaderank.training.length import batch_size_of
 from cascaderank.training.memory import PeakMemory
+from cascaderank.training.number_warnings import number_warnings
 from cascaderank.training.retrieval import ItemRetrieval
 from cascaderank.training.run_result import RunResult, read_result, write_result
 from cascaderank.training.run_warnings import data_warnings, result_warnings
@@ -100,6 +101,7 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
         peak_memory=peak,
         warnings=(
             *data_warnings(settings, data),
+            *number_warnings(data),
             *result_warnings(settings, data, cascade, report, state, trainer.length),
         ),
     )
