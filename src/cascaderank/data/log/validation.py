@@ -4,6 +4,7 @@ from typing import final
 
 import polars as pl
 
+from cascaderank.data.log.label_precision import check_distinct
 from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT, REQUEST_WEIGHT, check_weights
 from cascaderank.data.ragged import depth_of, flattened, lists_of
 from cascaderank.errors import DataError, did_you_mean
@@ -16,9 +17,6 @@ ITEM_KEY = "item_key"
 """Candidate column with the identity of each candidate, such as a document id; not a feature."""
 
 _MOST_POSITION = 32767
-_EXACT = 2**24
-"""Up to here, Float32 holds every integer."""
-
 _SEVERAL = "; set multiple=true for a feature with several categories, or width for a vector"
 _NUMBERS = (REQUEST_WEIGHT, *CANDIDATE_COLUMNS, CANDIDATE_WEIGHT, ITEM_KEY)
 """Reserved columns whose types are checked as those of features."""
@@ -269,7 +267,7 @@ value is missing and set missing=true for the feature
                 f"column '{name}': not every value fits into {expected}: {error}"
             ) from None
         if name in ("label", "feedback"):
-            _check_distinct(column, narrow)
+            check_distinct(column, narrow)
         return narrow
 
     def _check_range(self, column: pl.Series) -> None:
@@ -363,37 +361,6 @@ def _check_weights(frame: pl.DataFrame) -> None:
     if CANDIDATE_WEIGHT in frame.columns:
         rows = frame.select("request_id", CANDIDATE_WEIGHT).explode(CANDIDATE_WEIGHT)
         check_weights(rows[CANDIDATE_WEIGHT], rows["request_id"], name=CANDIDATE_WEIGHT)
-
-
-def _check_distinct(column: pl.Series, narrow: pl.Series) -> None:
-    """Check that large labels of a request do not become equal in the type on disk.
-
-    Float32 holds every integer up to 2^24. Beyond, timestamps for example, neighbours are equal.
-
-    Args:
-        column: lists of numbers.
-        narrow: the same in Float32.
-
-    Raises:
-        DataError: if two different labels of one request become equal.
-    """
-    values = flattened(column)
-    if values.dtype in (pl.Float32, pl.Boolean, pl.Null) or not len(values.drop_nulls()):
-        return
-    if max(abs(values.min() or 0), abs(values.max() or 0)) <= _EXACT:  # type: ignore[operator,arg-type]
-        return
-    tied = narrow.list.n_unique() < column.list.n_unique()
-    for row in tied.arg_true().to_list():
-        known: dict[float, int | float] = {}
-        for value, stored in zip(column[row], narrow[row], strict=True):
-            if stored is None or abs(stored) <= _EXACT:
-                continue
-            if known.setdefault(stored, value) != value:
-                raise DataError(
-                    f"column '{column.name}': expected values that differ as float32, the type of "
-                    f"labels; found {known[stored]} and {value} in one request, which are both "
-                    f"{stored:.0f} as float32; subtract a constant, divide, or write ranks"
-                )
 
 
 def _first(frame: pl.DataFrame, where: pl.Series) -> str:
