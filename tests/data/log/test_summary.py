@@ -57,6 +57,8 @@ def test_statistics_cover_all_parts(tmp_path):
         "levels": {"a": 2, "b": 0, "c": 2},
         "label": {"0": 2, "0.5": 1, "1": 1},
         "feedback": None,
+        "request_weight": None,
+        "candidate_weight": None,
         "time_range": ["2024-05-01T01:00:00+00:00", "2024-05-03T01:00:00+00:00"],
         "days": 2,
         "bytes": size,
