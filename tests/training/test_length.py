@@ -22,16 +22,17 @@ def rates(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("requests", [1, 5, 33, 64, 100, 500, 1024, 2_000, 20_000, 200_000])
+@pytest.mark.parametrize("requests", [1, 5, 33, 64, 100, 500, 1024, 2_000, 63_999, 64_000, 200_000])
 def test_small_logs_have_enough_steps_and_large_ones_few_passes(requests):
     settings = TrainSettings()
     size = batch_size_of(settings, requests)
     batches = -(-requests // size)
     length = training_length(settings, batches)
-    assert batches >= 16 or size == 4
+    assert batches >= (500 if size > 64 else 16) or size == 4
+    assert (size > 64) == (requests >= 64_000)
     assert length.epochs * batches >= min(3_000, 60 * batches)
     assert length.patience * batches >= 150
-    assert requests < 50_000 or length.epochs <= 4
+    assert requests < 20_000 or length.epochs <= 10
 
 
 def test_the_learning_rate_falls_to_zero_in_each_phase(funnel, settings_for, tmp_path, rates):

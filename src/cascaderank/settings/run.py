@@ -144,8 +144,8 @@ class TrainSettings(Settings):
     )
     batch_size: Count = Field(
         "auto",
-        description='Number of requests per step; "auto": 4 to 64, so that an epoch has at least '
-        "16 steps.",
+        description='Number of requests per step; "auto": 4 to 256, so that an epoch has enough '
+        "steps, see docs/training.md.",
     )
     order: Order = Field(
         "shuffled",

@@ -10,10 +10,10 @@ from typing import final
 
 from cascaderank.settings.run import TrainSettings
 
-_BATCH_SIZES = (64, 32, 16, 8, 4)
-_BATCHES_PER_EPOCH = 16  # at least, unless the smallest batch size has fewer
+_BATCH_SIZES = {256: 500, 128: 500, 64: 16, 32: 16, 16: 16, 8: 16, 4: 0}
+"""Batch sizes, largest first, each with the fewest batches per epoch for which it is chosen."""
 _STEPS = 3000  # at least, within the limits of epochs
-_EPOCHS = (4, 60)
+_EPOCHS = (10, 60)
 _PATIENCE_EPOCHS, _PATIENCE_STEPS = 3, 150
 
 
@@ -31,7 +31,7 @@ class TrainingLength:
 def training_length(settings: TrainSettings, batches: int) -> TrainingLength:
     """Return the limits of training, with numbers in place of ``"auto"``.
 
-    Without a setting, epochs are as many as 3,000 steps need, from 4 to 60; the patience is at
+    Without a setting, epochs are as many as 3,000 steps need, from 10 to 60; the patience is at
     least 3 epochs and 150 steps.
 
     Args:
@@ -42,7 +42,7 @@ def training_length(settings: TrainSettings, batches: int) -> TrainingLength:
         >>> training_length(TrainSettings(), batches=16)
         TrainingLength(epochs=60, patience=10)
         >>> training_length(TrainSettings(), batches=2500)
-        TrainingLength(epochs=4, patience=3)
+        TrainingLength(epochs=10, patience=3)
         >>> training_length(TrainSettings(epochs=10), batches=100)
         TrainingLength(epochs=10, patience=3)
 
@@ -61,16 +61,16 @@ def training_length(settings: TrainSettings, batches: int) -> TrainingLength:
 def batch_size_of(settings: TrainSettings, requests: int) -> int:
     """Return the number of requests per step, with a number in place of ``"auto"``.
 
-    Without a setting, it is the largest of 64, 32, 16, 8 and 4 with at least 16 batches per epoch,
-    or 4.
+    Without a setting, it is 256 or 128 with at least 500 batches per epoch, or else the largest of
+    64, 32, 16, 8 and 4 with at least 16 batches per epoch, or 4.
 
     Args:
         settings: settings of training.
         requests: number of training requests.
 
     Examples:
-        >>> [batch_size_of(TrainSettings(), n) for n in (33, 300, 20_000)]
-        [4, 16, 64]
+        >>> [batch_size_of(TrainSettings(), n) for n in (33, 300, 20_000, 200_000)]
+        [4, 16, 64, 256]
         >>> batch_size_of(TrainSettings(batch_size=128), 33)
         128
 
@@ -78,5 +78,4 @@ def batch_size_of(settings: TrainSettings, requests: int) -> int:
     """
     if settings.batch_size != "auto":
         return settings.batch_size
-    enough = [size for size in _BATCH_SIZES if size * _BATCHES_PER_EPOCH <= requests]
-    return max(enough, default=min(_BATCH_SIZES))
+    return next(size for size, batches in _BATCH_SIZES.items() if size * batches <= requests)
