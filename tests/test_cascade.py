@@ -74,8 +74,6 @@ def test_stages_of_a_cascade_train_together():
         ({}, (), ConfigError, "at least one stage"),
         ({"a": Given("x")}, (2, 1), ShapeError, "got 2 quotas for 1 stages"),
         ({"a": Given("x"), "b": Given("x")}, (1, 2), ConfigError, "never grow"),
-        ({"keys": Given("x")}, (1,), ConfigError, "cannot have this name"),
-        ({"a.b": Given("x")}, (1,), ConfigError, "cannot have this name"),
     ],
 )
 def test_what_is_no_cascade_is_refused(stages, quotas, error, told):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError
+from cascaderank.layers.named_modules import NamedModules
 from cascaderank.schema import FittedSchema, Role
 from cascaderank.selection import select
 from cascaderank.stages import STAGES, StageOutput, output_of
@@ -49,10 +50,7 @@ class Cascade(nn.Module):
         if not stages:
             raise ConfigError("a cascade needs at least one stage; got none")
         self.quotas = check_quotas(quotas, stages=len(stages))
-        try:
-            self.stages = nn.ModuleDict(stages)
-        except KeyError as error:
-            raise ConfigError(f"a stage cannot have this name: {error.args[0]}") from None
+        self.stages = NamedModules(stages)
 
     @property
     def stage_names(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.layers.named_modules import NamedModules
 from cascaderank.schema import Feature, FittedSchema, Kind, Pooling, Role
 
 _INITIAL_DEVIATION = 0.05  # of embeddings: small, so that numbers dominate at first
@@ -47,7 +48,7 @@ class Embedder(nn.Module):
         if dim < 1:
             raise ConfigError(f"dim must be at least 1; got {dim}")
         self._features = {role: [f for f in features if f.role is role] for role in Role}
-        self.tables = nn.ModuleDict()
+        self.tables = NamedModules()
         for feature in features:
             if feature.kind is Kind.CATEGORICAL and feature.vocabulary not in self.tables:
                 table = nn.Embedding(schema.codes(feature), dim)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.layers.named_modules import attribute_name
 from cascaderank.objectives._candidate_weights import (
     check_candidate_weights,
     weighted_output,
@@ -166,7 +167,7 @@ class Objective(nn.Module):
     of training contributes ``c(progress) L``. A learned weight contributes ``L / (2 w^2) + ln w``:
     it reduces the influence of a term that stays large, and ``ln w`` penalises that. The parameter
     is ``ln w``, initialised to 0, so w stays positive. It is stored in ``log_weights`` under the
-    name of the term.
+    name of the term, see :func:`~cascaderank.layers.named_modules.attribute_name`.
 
     Args:
         terms: the terms, with distinct names.
@@ -194,9 +195,10 @@ class Objective(nn.Module):
             raise ConfigError(f"an objective needs terms with distinct names; got {names}")
         self.terms = tuple(terms)
         self.stages = stages
-        self.log_weights = nn.ParameterDict(
-            {t.name: nn.Parameter(torch.zeros(())) for t in terms if t.weight == "learned"}
-        )
+        self.log_weights = nn.ParameterDict()
+        for term in terms:
+            if term.weight == "learned":
+                self.log_weights[self._attribute(term)] = nn.Parameter(torch.zeros(()))
 
     def forward(
         self,
@@ -289,8 +291,8 @@ class Objective(nn.Module):
             value = term.function(inputs if term.stage is None else of_stage[term.stage])
             weight = self._weight(term, inputs.progress)
             total = total + weight * value
-            if term.name in self.log_weights:
-                total = total + self.log_weights[term.name]
+            if term.weight == "learned":
+                total = total + self.log_weights[self._attribute(term)]
             values[term.name] = value.detach()
             weights[term.name] = torch.as_tensor(weight).detach()
         return ObjectiveOutput(total=total, terms=values, weights=weights)
@@ -303,9 +305,12 @@ class Objective(nn.Module):
 
     def _weight(self, term: Term, progress: float) -> Tensor | float:
         if term.weight == "learned":
-            log_weight: Tensor = self.log_weights[term.name]
+            log_weight: Tensor = self.log_weights[self._attribute(term)]
             return (-2 * log_weight).exp() / 2
         return term.weight(progress) if callable(term.weight) else term.weight
+
+    def _attribute(self, term: Term) -> str:
+        return attribute_name(term.name, self.log_weights)
 
     def _selected(self, names: Collection[str] | None) -> list[Term]:
         selected = [t for t in self.terms if names is None or t.name in names]
