@@ -149,14 +149,14 @@ def fit_scorer(
             f"last stage has none: {abridged(last.features)}"
         )
     columns = [f.name for f in chosen]
-    categories = [f.name for f in chosen if f.kind is Kind.CATEGORICAL]
+    categories = [i for i, f in enumerate(chosen) if f.kind is Kind.CATEGORICAL]
     train = _requests(data, data.split.train, columns, name)
     validation = _requests(data, data.split.validation, columns, name)
 
     def dataset(requests: "_Requests", reference: Any = None) -> Any:
         return lightgbm.Dataset(
             requests.values, requests.labels, weight=requests.weights, group=requests.sizes,
-            feature_name=columns, reference=reference, categorical_feature=categories,
+            reference=reference, categorical_feature=categories,  # by number: LightGBM alters names
             params={"verbosity": -1}, free_raw_data=False,
         )  # fmt: skip
 
