@@ -3,7 +3,7 @@
 import pytest
 
 from cascaderank.errors import ConfigError
-from cascaderank.settings.files import parsed_change
+from cascaderank.settings.files import dotted, parsed_change, parts_of, with_changes
 from cascaderank.settings.run import check_settings, read_settings
 
 GOOD = """
@@ -201,3 +201,16 @@ def test_differences_name_settings_that_are_not_set(tmp_path):
     plain, started = read_settings(path), read_settings(path, ["train.start=runs/a"])
     assert started.differences(plain) == ["train.start: runs/a, now not set"]
     assert plain.differences(started) == ["train.start: not set, now runs/a"]
+
+
+@pytest.mark.parametrize(
+    "name", ["v1.2", "a=b", 'a"b', "x/y", "[red]", " ", "\\", "ä", '"q"', "a.b=c"]
+)
+def test_settings_of_a_stage_of_any_name(name):
+    setting = dotted("stages", name, "quota")
+    assert parts_of(setting) == ["stages", name, "quota"]
+    assert parsed_change(f"{setting}=3") == (setting, 3)
+    values = {"stages": {name: {"quota": 5, "model": "mlp"}, "other": {}}}
+    changed = with_changes(values, {setting: 3})
+    assert changed == {"stages": {name: {"quota": 3, "model": "mlp"}, "other": {}}}
+    assert values["stages"][name]["quota"] == 5

@@ -20,6 +20,7 @@ from cascaderank.objectives import OBJECTIVES
 from cascaderank.progress import Progress, Silent
 from cascaderank.runs.data import run_data
 from cascaderank.runs.folder import locked, write_json
+from cascaderank.settings.files import dotted
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.train_run import train_run
 
@@ -209,7 +210,7 @@ def _settings(
     stage = next(iter(run.stages))
     return run.changed(
         {
-            f"stages.{stage}.quota": cell[0],
+            dotted("stages", stage, "quota"): cell[0],
             "relevance": {"top": cell[1]},
             "train.seed": seed,
             "evaluation.metrics": list(metrics),

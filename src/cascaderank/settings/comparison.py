@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from cascaderank.settings.base import Settings
+from cascaderank.settings.files import dotted, parts_of
 
 _VARIANT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _.+=()-]*[A-Za-z0-9_+=()-])?")
 
@@ -18,10 +19,10 @@ def _by_name(values: object) -> object:
 def _flat(values: dict[str, object], above: str = "") -> dict[str, object]:
     flat: dict[str, object] = {}
     for key, value in values.items():
-        name = f"{above}{key}"
+        name = above + (dotted(key) if above and isinstance(value, dict) else key)
         # Stop at the depth of a setting, because its value may be a table, too.
         depth = 3 if name.startswith("stages") else 2
-        if isinstance(value, dict) and name.count(".") + 1 < depth:
+        if isinstance(value, dict) and len(parts_of(name)) < depth:
             flat |= _flat(value, f"{name}.")
         else:
             flat[name] = value

@@ -1,6 +1,8 @@
 """Read settings from TOML; one error reports all mistakes, each with its dotted name."""
 
+import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +15,12 @@ from cascaderank.settings.base import Settings
 from cascaderank.text_files import read_text
 
 Kind = TypeVar("Kind", bound=Settings)
+
+_QUOTED = r'"(?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"'
+_PART = rf"(?:{_QUOTED}(?=\s*[.=]|$)|[^.=]*)"
+_NAME = re.compile(rf"{_PART}(?:\.{_PART})*\s*")
+_PARTS = re.compile(rf"(?:^|\.)({_QUOTED}(?=\.|$)|[^.]*)")
+_NEEDS_QUOTES = re.compile(r'[.="]|^\s|\s$|^$')
 
 
 def read_as(kind: type[Kind], path: str | os.PathLike[str], changes: Sequence[str] = ()) -> Kind:
@@ -87,14 +95,20 @@ def parsed_change(change: str) -> tuple[str, object]:
 
     The value is parsed as TOML; if it is not valid TOML, it is a string.
 
+    A part of the name in quotes may have dots and equals signs, as in TOML.
+
     Raises:
         ConfigError: if the name or ``=`` is missing.
 
     Examples:
         >>> parsed_change("train.seed=3"), parsed_change("objective.name=bce")
         (('train.seed', 3), ('objective.name', 'bce'))
+        >>> parsed_change('stages."v1=2".quota=3')
+        ('stages."v1=2".quota', 3)
     """
-    name, equals, value = change.partition("=")
+    found = _NAME.match(change)
+    name = found.group() if found else ""
+    equals, value = change[len(name) :][:1], change[len(name) + 1 :]
     if not equals or not name.strip():
         raise ConfigError(f"--set: expected name=value, such as train.seed=3; got '{change}'")
     try:
@@ -115,17 +129,41 @@ def with_changes(values: Mapping[str, object], changes: Mapping[str, object]) ->
     """
     result = dict(values)
     for name, value in changes.items():
-        head, _, rest = name.partition(".")
-        if rest:
-            inner = result.get(head, {})
+        table, (*tables, last) = result, parts_of(name)
+        for part in tables:
+            inner = table.get(part, {})
             if not isinstance(inner, dict):
                 raise ConfigError(
-                    f"cannot set '{name}': '{head}' is a value, not a table; got {inner!r}"
+                    f"cannot set '{name}': '{part}' is a value, not a table; got {inner!r}"
                 )
-            result[head] = with_changes(inner, {rest: value})
-        else:
-            result[head] = value
+            table[part] = table = dict(inner)
+        table[last] = value
     return result
+
+
+def dotted(*parts: str) -> str:
+    """Join the parts of the name of a setting by dots, as TOML does.
+
+    A part with a dot, an equals sign or a quotation mark is quoted, so that it remains one part.
+
+    Examples:
+        >>> dotted("stages", "ranking", "quota"), dotted("stages", "v1.2", "quota")
+        ('stages.ranking.quota', 'stages."v1.2".quota')
+    """
+    return ".".join(
+        json.dumps(p, ensure_ascii=False) if _NEEDS_QUOTES.search(p) else p for p in parts
+    )
+
+
+def parts_of(name: str) -> list[str]:
+    """Return the parts of the dotted name of a setting; the inverse of :func:`dotted`.
+
+    Examples:
+        >>> parts_of('stages."v1.2".quota')
+        ['stages', 'v1.2', 'quota']
+    """
+    parts = [part for (part,) in map(re.Match.groups, _PARTS.finditer(name))]
+    return [json.loads(p, strict=False) if re.fullmatch(_QUOTED, p) else p for p in parts]
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -133,9 +171,9 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            result |= flat(value, f"{prefix}{name}.")
+            result |= flat(value, f"{prefix}{dotted(name)}.")
         else:
-            result[prefix + name] = value
+            result[prefix + dotted(name)] = value
     return result
 
 

@@ -9,6 +9,7 @@ from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import ConfigError
 from cascaderank.runs.data import run_data
 from cascaderank.runs.load import load_run
+from cascaderank.settings.files import dotted
 from cascaderank.settings.run import RunSettings
 from cascaderank.stages.cold import COLD
 from cascaderank.stages.fscd import FSCD
@@ -71,7 +72,8 @@ def select_fields(
             selected[name] = SelectedFields(importance, kept)
     changes: dict[str, object] = {}
     for name, fields in selected.items():
-        changes |= {f"stages.{name}.features": fields.kept, f"stages.{name}.gates": False}
+        changes[dotted("stages", name, "features")] = fields.kept
+        changes[dotted("stages", name, "gates")] = False
         if isinstance(gated[name], FSCD):
             changes["train.start"] = str(folder)
     return selected, settings.changed(changes)

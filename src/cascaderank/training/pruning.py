@@ -18,6 +18,7 @@ from cascaderank.runs.folder import (
     write_json,
 )
 from cascaderank.runs.load import load_run
+from cascaderank.settings.files import dotted
 from cascaderank.stages import Prunable, Pruned, prune
 
 
@@ -63,7 +64,7 @@ def prune_run(folder: str | os.PathLike[str], to: str | os.PathLike[str]) -> dic
             "train a stage with gates, such as 'ecmm'"
         )
     changes = {
-        f"stages.{name}.{option}": value
+        dotted("stages", name, option): value
         for name, stage in pruned.items()
         for option, value in stage.options.items()
     }
