@@ -3,6 +3,7 @@
 import math
 import mmap
 import os
+from collections.abc import Hashable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, final
@@ -34,8 +35,8 @@ class ColumnFiles:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder = Path(folder)
-        self._files: dict[str, BinaryIO] = {}
-        self._rows: dict[str, np.dtype[Any]] = {}
+        self._files: dict[Hashable, BinaryIO] = {}
+        self._rows: dict[Hashable, np.dtype[Any]] = {}
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -55,11 +56,11 @@ class ColumnFiles:
         for file in self._files.values():
             file.close()
 
-    def append(self, column: str, values: NDArray[Any]) -> None:
+    def append(self, column: Hashable, values: NDArray[Any]) -> None:
         """Append values to a column.
 
         Args:
-            column: name of the column.
+            column: name or other key of the column.
             values: ``[n, ...]``; all values of a column have one dtype and trailing shape.
 
         Raises:
@@ -77,7 +78,7 @@ class ColumnFiles:
                 f"{self._folder}: cannot be written: {error.strerror or error}"
             ) from None
 
-    def mapped(self, column: str) -> NDArray[Any]:
+    def mapped(self, column: Hashable) -> NDArray[Any]:
         """Return all values of a column as a read-only array that is mapped from its file."""
         file, row = self._files[column], self._rows[column]
         file.flush()

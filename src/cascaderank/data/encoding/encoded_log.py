@@ -243,7 +243,7 @@ def _joined(
             order = shuffled_order(np.diff(chunk.offsets), numbers, seed=seed)
             tables = _tables(chunk)
             for key, values in _columns(chunk, tables).items():
-                files.append(key, values[order] if key.startswith(_CANDIDATE_KEYS) else values)
+                files.append(key, values[order] if key[0] in _OF_CANDIDATES else values)
             for name, of_candidates in chunk.item_lists.items():
                 _append(files, name, of_candidates.taken(order), totals)
             for name, of_requests in chunk.request_lists.items():
@@ -255,27 +255,27 @@ def _joined(
         lists = {
             name: replace(
                 of_chunk,
-                offsets=files.mapped(f"offsets:{name}"),
-                values=files.mapped(f"values:{name}"),
+                offsets=files.mapped(("offsets", name)),
+                values=files.mapped(("values", name)),
             )
             for name, of_chunk in (*chunk.item_lists.items(), *chunk.request_lists.items())
         }
 
     def table(group: str) -> Table:
         names = tables[group]
-        return Table({block: mapped[_key(group, block)] for block in names.blocks}, tuple(names))
+        return Table({block: mapped[group, *block] for block in names.blocks}, tuple(names))
 
     return EncodedLog(
         request_ids=pl.concat(ids),
-        offsets=offsets_of(mapped["lengths:"]),
+        offsets=offsets_of(mapped["lengths",]),
         items=table("items"),
         request=table("request"),
         history=table("history"),
         history_offsets={
-            name: offsets_of(mapped[f"entries:{name}"]) for name in chunk.history_offsets
+            name: offsets_of(mapped["entries", name]) for name in chunk.history_offsets
         },
         sequences=chunk.sequences,
-        **{name: mapped.get(f"{name}:") for name in _SINGLE},
+        **{name: mapped.get((name,)) for name in _SINGLE},
         item_lists={name: lists[name] for name in chunk.item_lists},
         request_lists={name: lists[name] for name in chunk.request_lists},
     )
@@ -285,16 +285,19 @@ def _append(files: ColumnFiles, name: str, lists: ValueLists, totals: dict[str, 
     """Append the lists of a feature to its files; ``totals`` is the number of values by feature."""
     before = totals.get(name)
     offsets = lists.offsets if before is None else before + lists.offsets[1:]
-    files.append(f"offsets:{name}", offsets)
-    files.append(f"values:{name}", lists.values)
+    files.append(("offsets", name), offsets)
+    files.append(("values", name), lists.values)
     totals[name] = (before or 0) + len(lists.values)
 
 
-_OF_CANDIDATES = ("labels", "levels", "feedback", "candidate_weights")
-_SINGLE = (*_OF_CANDIDATES, "weights")
+_SINGLE = ("labels", "levels", "feedback", "candidate_weights", "weights")
 """Fields of an encoded log with one column, which may be ``None``."""
 
-_CANDIDATE_KEYS = ("items:", *(f"{name}:" for name in _OF_CANDIDATES))
+_OF_CANDIDATES = ("items", "labels", "levels", "feedback", "candidate_weights")
+"""Groups of columns with one row per candidate."""
+
+_Key = tuple[str, ...]
+"""Group of a column and the names of the features in it; no separator, as names have any text."""
 
 
 def _tables(chunk: EncodedLog) -> dict[str, Table]:
@@ -305,23 +308,19 @@ def _tables(chunk: EncodedLog) -> dict[str, Table]:
     }
 
 
-def _columns(chunk: EncodedLog, tables: Mapping[str, Table]) -> dict[str, Column]:
-    """Arrays that are written to files, by ``group:names``."""
-    columns: dict[str, Column] = {"lengths:": np.diff(chunk.offsets)}
+def _columns(chunk: EncodedLog, tables: Mapping[str, Table]) -> dict[_Key, Column]:
+    """Arrays that are written to files, by group and names."""
+    columns: dict[_Key, Column] = {("lengths",): np.diff(chunk.offsets)}
     for group, table in tables.items():
-        columns |= {_key(group, names): block for names, block in table.blocks.items()}
+        columns |= {(group, *names): block for names, block in table.blocks.items()}
     columns |= {
-        f"entries:{name}": np.diff(offsets) for name, offsets in chunk.history_offsets.items()
+        ("entries", name): np.diff(offsets) for name, offsets in chunk.history_offsets.items()
     }
     for name in _SINGLE:
         values = getattr(chunk, name)
         if values is not None:
-            columns[f"{name}:"] = values
+            columns[name,] = values
     return columns
-
-
-def _key(group: str, names: tuple[str, ...]) -> str:
-    return f"{group}:{','.join(names)}"
 
 
 def _days_of(parts: Sequence[Part]) -> NDArray[np.int32] | None:
