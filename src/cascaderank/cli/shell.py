@@ -200,4 +200,4 @@ class Bars:
         if not self._tasks:
             self._bars.stop()
             if note and self._console.is_terminal:
-                self._console.print(f"{what}: {note}", highlight=False)
+                self._console.print(f"{what}: {note}", highlight=False, markup=False)
