@@ -103,9 +103,7 @@ def _stage_names(stages: int | Sequence[str]) -> tuple[str, ...]:
         return tuple(f"stage_{t}" for t in range(1, stages + 1))
     if isinstance(stages, str) or not isinstance(stages, Sequence):
         raise ConfigError(f"stages must be a number or a list of names; got {stages!r}")
-    valid = all(isinstance(s, str) and s and not set(s) & {".", "/"} for s in stages)
+    valid = all(isinstance(s, str) and s for s in stages)
     if not stages or not valid or len(set(stages)) < len(stages):
-        raise ConfigError(
-            f"names of stages must be distinct and without '.' and '/'; got {list(stages)}"
-        )
+        raise ConfigError(f"names of stages must be distinct and not empty; got {list(stages)}")
     return tuple(stages)

@@ -141,20 +141,26 @@ def _survival(axes: Any, methods: list[MethodResult]) -> None:
     for row, m in enumerate(methods):
         values = [m.stage_survival[stage] for stage in stages]
         axes.plot(values, [row] * len(values), color="#cccccc", lw=1.5, zorder=1)
+    handles: list[Any] = []
     for i, stage in enumerate(stages):
         alive = [m.stage_survival[stage] for m in methods]
         marker, colour = _MARKERS[i % len(_MARKERS)], _COLOURS[(i + 1) % len(_COLOURS)]
-        axes.plot(alive, range(len(methods)), marker, color=colour, ms=6, label=stage, zorder=2)
+        line = axes.plot(alive, range(len(methods)), marker, color=colour, ms=6, zorder=2)
+        handles += line
     axes.tick_params(axis="y", left=False, labelleft=False)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=_LIGHT, lw=0.7)
     axes.set_axisbelow(True)
     axes.set_title("alive after")
-    axes.legend(
+    # Handles, because a label that starts with an underscore is not in the legend by itself.
+    legend = axes.legend(
+        handles, stages,
         loc="lower right", bbox_to_anchor=(1, 0.995), ncols=max(1, min(4, len(stages))),
         frameon=False, fontsize=7.5, handlelength=0.8, handletextpad=0.4, columnspacing=1.0,
         borderpad=0,
     )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _by_day(axes: Any, c: Comparison, methods: list[MethodResult]) -> None:

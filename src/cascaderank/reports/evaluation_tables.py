@@ -181,6 +181,7 @@ def catalogue_table(report: CatalogueReport) -> "Table":
 
 
 def _table(title: str, notes: Sequence[str] = ()) -> "Table":
+    from rich.markup import escape
     from rich.table import Table
 
     return Table(
@@ -189,7 +190,7 @@ def _table(title: str, notes: Sequence[str] = ()) -> "Table":
         box=None,
         header_style="bold",
         pad_edge=False,
-        caption="\n".join(notes) or None,
+        caption=escape("\n".join(notes)) or None,
         caption_justify="left",
     )
 

@@ -305,6 +305,7 @@ def _line(texts: list[str]) -> str:
 
 def _plain(text: str) -> str:
     """Escape the Markdown markup in a text."""
+    text = " ".join(text.splitlines())
     return "".join(f"\\{letter}" if letter in r"\|*_`[]<>#" else letter for letter in text)
 
 
@@ -322,4 +323,4 @@ _LATEX = {
 
 def _escaped(text: str) -> str:
     """Escape the LaTeX markup in a text."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.splitlines()))
