@@ -306,7 +306,7 @@ def _line(texts: list[str]) -> str:
 def _plain(text: str) -> str:
     """Escape the Markdown markup in a text."""
     text = " ".join(text.splitlines())
-    return "".join(f"\\{letter}" if letter in r"\|*_`[]<>#" else letter for letter in text)
+    return "".join(f"\\{letter}" if letter in r"\|*_`[]<>#$" else letter for letter in text)
 
 
 _LATEX = {
