@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from cascaderank.data.log.request_log import RequestLogWriter
+from cascaderank.data.encoding.encoded_log import EncodedLog
+from cascaderank.data.encoding.encoder import fit_schema
+from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
 from cascaderank.experiments.compare import compare
 from cascaderank.reports import (
     comparison_tables,
@@ -135,3 +137,16 @@ def test_a_comparison_with_trees_writes_whole_tables(settings, tmp_path):
     assert r"\_a\$b\$" in written
     assert r"p|p\&q" in written
     assert (tmp_path / "comparison.png").stat().st_size
+
+
+def test_a_category_called_as_two_numbers_together_keeps_its_own_column(tmp_path):
+    kinds = {"a": "numeric", "b": "numeric", "a,b": "categorical"}
+    schema = Schema(features=[{"name": n, "role": "item", "kind": k} for n, k in kinds.items()])
+    frame = pl.DataFrame({"request_id": [1], "a": [[1.0, 2.0]], "b": [[3.0, 5.0]], "a,b": [[7, 8]]})
+    with RequestLogWriter(tmp_path / "log", name="log", schema=schema) as writer:
+        writer.write(frame)
+    log = RequestLog.open(tmp_path / "log")
+    fitted = fit_schema(log.schema, log.frames())
+    encoded = EncodedLog.build(log, fitted, target=None, folder=tmp_path / "columns")
+    assert sorted(encoded.items["a,b"].tolist()) == [1, 2]
+    assert len(set(encoded.items["a"].tolist())) == len(set(encoded.items["b"].tolist())) == 2
