@@ -18,7 +18,6 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     StrictInt,
     StrictStr,
-    ValidationError,
     model_serializer,
     model_validator,
 )
@@ -111,7 +110,7 @@ class Feature(Settings):
     vocabulary: str = ""
     """Categorical features only: features with one vocabulary share their codes, as the items of a
     history share those of the candidates. Empty: the feature's own name."""
-    buckets: int | None = Field(None, ge=1)
+    buckets: int | None = Field(None, ge=1, le=2**40)
     """Categorical features only: number of hash buckets; ``None`` to build a vocabulary instead."""
     min_count: int = Field(1, ge=1)
     """Categorical features only: values that occur less often in training are out of vocabulary."""
@@ -345,7 +344,7 @@ class FittedSchema(Schema):
         path = Path(path)
         try:
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, json.JSONDecodeError, ValidationError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # also JSON and validation errors
             raise DataError(f"{path}: not a fitted schema: {error}") from None
 
 

@@ -323,9 +323,13 @@ def test_an_invalid_log(config, funnel, tmp_path, case):
     manifest = json.loads((log / "manifest.json").read_text())
     first = manifest["parts"][0]
     part = log / first["path"]
-    change(pl.read_parquet(part)).write_parquet(part)
-    content = part.read_bytes()
+    frame = change(pl.read_parquet(part))
+    frame.write_parquet(part)
+    content, candidates = part.read_bytes(), int(frame["level"].list.len().sum())
+    manifest["candidates"] += candidates - first["candidates"]
+    first["candidates"] = candidates
     first |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    del manifest["checksum"]
     (log / "manifest.json").write_text(json.dumps(manifest))
     message = refused("train", config, "--set", f"data.path={log}", "--run", tmp_path / "run")
     assert str(log) in message
@@ -336,7 +340,7 @@ def test_an_empty_log(config, funnel, tmp_path):
     log = tmp_path / "log"
     shutil.copytree(funnel, log)
     manifest = json.loads((log / "manifest.json").read_text())
-    manifest |= {"requests": 0, "candidates": 0, "parts": []}
+    manifest |= {"requests": 0, "candidates": 0, "parts": [], "checksum": None}
     (log / "manifest.json").write_text(json.dumps(manifest))
     message = refused("train", config, "--set", f"data.path={log}", "--run", tmp_path / "run")
     assert "the data set is empty" in message

@@ -1,18 +1,27 @@
 import hashlib
 import json
+import re
+import shutil
+from collections import Counter
 from datetime import UTC, date, datetime
+from random import Random
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from cascaderank.data.encoding.encoded_log import EncodedLog
+from cascaderank.data.encoding.fitting import fit_schema
 from cascaderank.data.log.request_log import RequestLog
-from cascaderank.errors import DataError
+from cascaderank.errors import ConfigError, DataError
+from cascaderank.schema import Feature, Schema
 from tests.data.shops import SCHEMA, shop_frame, write_shop
 
 
 def edit_manifest(path, **changes):
+    """Change entries and remove the checksum, as in a data set of version 0.3."""
     manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["checksum"]
     (path / "manifest.json").write_text(json.dumps({**manifest, **changes}))
 
 
@@ -209,3 +218,135 @@ def test_without_a_limit_parts_are_bounded_by_feature_values(tmp_path, monkeypat
     monkeypatch.setattr("cascaderank.data.log.writer._VALUES_PER_PART", 10)  # of 2 item features
     log = write_shop(tmp_path / "shop", [shop_frame(10)])
     assert [p.requests for p in log.manifest.parts] == [3, 3, 3, 1]
+
+
+def listed_twice(manifest):
+    manifest["parts"] *= 2
+    for unit in ("requests", "candidates"):
+        manifest[unit] *= 2
+
+
+def copied_under_another_name(manifest):
+    listed_twice(manifest)
+    manifest["parts"][1] = {**manifest["parts"][1], "path": "requests/copy.parquet"}
+
+
+def with_vocabulary(manifest):
+    manifest["schema"]["features"][0]["vocabulary"] = "nosuch"
+
+
+def with_buckets(manifest):
+    manifest["schema"]["features"][-1]["buckets"] = 10**18
+
+
+CONTRADICTIONS = {
+    "parts 0 and 1 are the same file, requests/part-00000": listed_twice,
+    "copy.parquet has the same content as requests/part-00000": copied_under_another_name,
+    "level_names: expected names of the levels, found none": lambda m: m.pop("level_names"),
+    "level_names: expected different names": lambda m: m.update(level_names=["a", "a", "b"]),
+    "level_names: expected no levels": lambda m: m["columns"].remove("level"),
+    "feature 'user': expected the vocabulary of a feature, found 'nosuch'": with_vocabulary,
+    "buckets: Input should be less than or equal to": with_buckets,
+    "columns: 'level' is listed twice": lambda m: m["columns"].append("level"),
+    "columns: expected all features of the schema, found no 'hour'": lambda m: m["columns"].remove(
+        "hour"
+    ),
+    "columns: expected features of the schema, found hours": lambda m: m["columns"].append("hours"),
+    "time_range: expected one if": lambda m: m["columns"].append("timestamp"),
+}
+
+
+@pytest.mark.parametrize("message", CONTRADICTIONS)
+def test_a_manifest_that_contradicts_itself_is_refused(tmp_path, message):
+    """With and without a checksum: those of version 0.3 and earlier have none."""
+    path = write_shop(tmp_path / "shop").path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    CONTRADICTIONS[message](manifest)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"manifest\.json: checksum does not match: .*; copy the"):
+        RequestLog.open(tmp_path / "shop")
+    shutil.copyfile(
+        tmp_path / "shop/requests/part-00000.parquet", tmp_path / "shop/requests/copy.parquet"
+    )
+    del manifest["checksum"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=rf"manifest\.json: .*{re.escape(message)}.*prepare"):
+        RequestLog.open(tmp_path / "shop")
+
+
+def test_parts_in_another_order_change_the_checksum(tmp_path):
+    path = write_shop(tmp_path / "shop", [shop_frame(10)], rows_per_part=4).path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest))
+    RequestLog.open(tmp_path / "shop")  # white space does not matter
+    manifest["parts"].reverse()
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="checksum does not match: expected sha256"):
+        RequestLog.open(tmp_path / "shop")
+
+
+def test_a_data_set_without_checksum_has_the_same_fingerprint(tmp_path):
+    log = write_shop(tmp_path / "shop")
+    assert log.manifest.checksum is not None
+    edit_manifest(tmp_path / "shop")
+    old = RequestLog.open(tmp_path / "shop")
+    assert (old.manifest.checksum, old.fingerprint) == (None, log.fingerprint)
+
+
+def rewritten(log, frame, **counts):
+    """Replace the only part of a log, with its checksum, and open the log again."""
+    part = json.loads(log.manifest.parts[0].model_dump_json()) | counts
+    frame.write_parquet(log.path / part["path"])
+    content = (log.path / part["path"]).read_bytes()
+    part |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    edit_manifest(log.path, parts=[part], **counts)
+    return RequestLog.open(log.path)
+
+
+def test_a_request_twice_is_refused_when_it_is_encoded(tmp_path):
+    log = write_shop(tmp_path / "shop")
+    (frame,) = log.frames()
+    log = rewritten(log, pl.concat([frame, frame[1:2]]), requests=4, candidates=8)
+    fitted = fit_schema(log.schema, log.frames())
+    message = r"shop: request_id must be unique; 1 are not, first 'r0001'"
+    with pytest.raises(DataError, match=message):
+        EncodedLog.build(log, fitted, target=None, folder=tmp_path / "columns")
+
+
+def test_a_part_with_another_number_of_candidates_is_refused(tmp_path):
+    log = write_shop(tmp_path / "shop")
+    (frame,) = log.frames()
+    log = rewritten(log, frame, candidates=7)
+    with pytest.raises(DataError, match=r"part-00000\.parquet: expected 7 candidates, found 6"):
+        list(log.frames(["video"]))
+    assert list(log.frames(["user"]))
+
+
+def test_a_vocabulary_of_no_feature_cannot_be_written(tmp_path):
+    seen = Feature(name="seen", role="history", kind="categorical", vocabulary="vdeo")
+    with pytest.raises(ConfigError, match="'shop': feature 'seen': expected the vocabulary of"):
+        write_shop(tmp_path / "shop", schema=Schema(features=(seen,)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_any_flipped_bit_of_a_data_set_is_refused_or_harmless(tmp_path):
+    log = write_shop(tmp_path / "shop", [shop_frame(10, days=2)])
+    rows, random = [frame.to_dicts() for frame in log.frames()], Random(0)
+    refused = Counter()
+    for file in sorted(p for p in log.path.rglob("*") if p.is_file()):
+        good = file.read_bytes()
+        flips = [(random.randrange(len(good)), 1 << random.randrange(8)) for _ in range(60)]
+        cuts = [good[: random.randrange(len(good))] for _ in range(6)]
+        for content in (*(good[:p] + bytes([good[p] ^ bit]) + good[p + 1 :] for p, bit in flips),
+                        *cuts, good * 2):  # fmt: skip
+            file.write_bytes(content)
+            try:
+                found = RequestLog.open(log.path)
+                assert [frame.to_dicts() for frame in found.frames()] == rows
+                assert found.manifest == log.manifest
+                assert json.loads(content) == json.loads(good)  # only white space differs
+            except DataError as error:
+                refused[file.name] += file.name in str(error)
+        file.write_bytes(good)
+    assert refused["part-00000.parquet"] == 2 * 67
+    assert 50 <= refused["manifest.json"] <= 67

@@ -20,6 +20,7 @@ from cascaderank.data.encoding.value_lists import ValueLists
 from cascaderank.data.labels import Relabelling, Target, needs
 from cascaderank.data.log.manifest import Part
 from cascaderank.data.log.request_log import RequestLog
+from cascaderank.data.log.validation import check_unique
 from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT, REQUEST_WEIGHT
 from cascaderank.data.ragged import offsets_of, positions_within
 from cascaderank.errors import ConfigError, DataError
@@ -140,7 +141,8 @@ class EncodedLog:
 
         Raises:
             SchemaError: if the log does not have the features that the schema was fitted to.
-            DataError: if the log is damaged, or a column of the target is missing.
+            DataError: if the log is damaged or has a request twice, or a column of the target is
+                missing.
             ConfigError: if the target does not exist, if a relabelling has another number of levels
                 than the log, or if ``history_length`` is below 1.
 
@@ -174,6 +176,10 @@ class EncodedLog:
         encoder = Encoder(fitted)
         chunks = (_from_part(log, part, columns, encoder, target, history_length) for part in parts)
         joined = _joined(chunks, Path(folder), seed, progress or _ignore)
+        try:
+            check_unique(joined.request_ids)
+        except DataError as error:
+            raise DataError(f"{log.path}: {error}") from None
         return replace(joined, days=_days_of(parts))
 
     @classmethod

@@ -1,7 +1,10 @@
 """Manifest of a request log: schema, level names, counts and checksums."""
 
+import hashlib
 import json
 import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from cascaderank.errors import DataError
-from cascaderank.schema import Schema
+from cascaderank.schema import RESERVED, Kind, Schema, abridged
 from cascaderank.settings.base import Settings
 
 FORMAT = 1
@@ -97,12 +100,57 @@ class Manifest(Settings):
     """File of all items that could have been candidates; ``None`` if the source has no list."""
     extra: dict[str, JsonValue] = Field({})
     """Facts that a source adds, such as the parameters of a simulation."""
+    checksum: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    """:func:`checksum_of` the other entries; ``None`` in data sets of version 0.3 and earlier."""
+
+
+def checksum_of(content: Mapping[str, object]) -> str:
+    """Return the SHA-256 of the entries of a manifest other than ``checksum``.
+
+    Args:
+        content: the manifest as parsed from JSON. White space and the order of the entries in the
+            file do not change the checksum.
+
+    Examples:
+        >>> checksum_of({"name": "shop", "checksum": "a"}) == checksum_of({"name": "shop"})
+        True
+    """
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    return hashlib.sha256(
+        json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
+
+
+def vocabulary_mistake(schema: Schema) -> str | None:
+    """Return a message about the first vocabulary that only one feature names, or ``None``.
+
+    A feature has the vocabulary of its own name, or shares that of another feature.
+
+    Args:
+        schema: schema of a data set.
+
+    Examples:
+        >>> shop = {"name": "seen", "role": "history", "kind": "categorical"}
+        >>> vocabulary_mistake(Schema(features=({**shop, "vocabulary": "vdeo"},)))
+        "feature 'seen': expected the vocabulary of a feature, found 'vdeo', which no other \
+feature has; name the feature whose categories it shares"
+    """
+    categorical = [f for f in schema.features if f.kind is Kind.CATEGORICAL]
+    used = Counter(f.vocabulary for f in categorical)
+    for feature in categorical:
+        if used[feature.vocabulary] == 1 and feature.vocabulary != feature.name:
+            return (
+                f"feature '{feature.name}': expected the vocabulary of a feature, found "
+                f"'{feature.vocabulary}', which no other feature has; name the feature whose "
+                "categories it shares"
+            )
+    return None
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
-    """Read the manifest of a request log and check that all its parts exist.
+    """Read the manifest of a request log, and check it and that all its files exist.
 
-    Only the size of each file is checked. Checksums are compared when a part is read.
+    Of a file, only the size is checked. Its checksum is compared when it is read.
 
     Args:
         folder: folder of the request log.
@@ -112,8 +160,9 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
 
     Raises:
         DataError: if the folder or its manifest is missing or unreadable, if the manifest has
-            another format version, if a part is missing or has another size, if the counts of the
-            parts do not add up, or if the log has no requests.
+            another format version or another checksum, if its entries contradict each other, if a
+            file is missing or has another size, if the counts of the parts do not add up, or if
+            the log has no requests.
 
     Examples:
         >>> read_manifest("nowhere")  # doctest: +ELLIPSIS
@@ -125,7 +174,12 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     manifest = _parsed(folder)
     if not manifest.requests or not manifest.parts:
         raise DataError(f"{folder}: the data set is empty; prepare it again from its source")
-    for part in manifest.parts:
+    for mistake in _mistakes(manifest):
+        raise DataError(
+            f"{folder / MANIFEST}: {mistake}; copy the data set again, or prepare it again from "
+            "its source"
+        )
+    for part in (*manifest.parts, *([manifest.catalogue] if manifest.catalogue else [])):
         file = folder / part.path
         if not file.is_file():
             raise DataError(
@@ -149,6 +203,39 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     return manifest
 
 
+def _mistakes(manifest: Manifest) -> Iterator[str]:
+    """Yield the contradictions between the entries of a manifest."""
+    paths, contents = {}, {}
+    for number, part in enumerate(manifest.parts):
+        if part.path in paths:
+            yield f"parts {paths[part.path]} and {number} are the same file, {part.path}"
+        if part.sha256 in contents:
+            yield f"{part.path} has the same content as {contents[part.sha256]}"
+        paths[part.path], contents[part.sha256] = number, part.path
+    columns = Counter(manifest.columns)
+    twice = [name for name, count in columns.items() if count > 1]
+    if twice:
+        yield f"columns: '{twice[0]}' is listed twice"
+    missing = [n for n in ("request_id", *manifest.schema_.names) if n not in columns]
+    if missing:
+        yield f"columns: expected all features of the schema, found no '{missing[0]}'"
+    known = {*RESERVED, *manifest.schema_.names}
+    strange = [n for n in columns if n not in known]
+    if strange:
+        yield f"columns: expected features of the schema, found {abridged(strange)}"
+    if ("level" in columns) != bool(manifest.level_names):
+        found = "none" if "level" in columns else abridged(manifest.level_names)
+        expected = "names of the levels" if "level" in columns else "no levels, as no column has"
+        yield f"level_names: expected {expected}, found {found}"
+    if len(set(manifest.level_names)) < len(manifest.level_names):
+        yield f"level_names: expected different names, found {abridged(manifest.level_names)}"
+    if ("timestamp" in columns) != (manifest.time_range is not None):
+        yield "time_range: expected one if there is a column 'timestamp', and none otherwise"
+    vocabulary = vocabulary_mistake(manifest.schema_)
+    if vocabulary is not None:
+        yield f"schema: {vocabulary}"
+
+
 def _parsed(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not folder.exists():
@@ -163,7 +250,7 @@ def _parsed(folder: Path) -> Manifest:
         )
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # also of bytes that are not UTF-8
         raise DataError(
             f"{path}: cannot be read as JSON: {error}; prepare the data set again"
         ) from None
@@ -172,6 +259,13 @@ def _parsed(folder: Path) -> Manifest:
         raise DataError(
             f"{path}: expected a data set of format {FORMAT}, found {version!r}; prepare it "
             "again with this version of cascaderank"
+        )
+    expected = content.get("checksum")
+    if expected is not None and expected != (found := checksum_of(content)):
+        raise DataError(
+            f"{path}: checksum does not match: expected sha256 {expected}, found {found}; copy the "
+            "data set again, or prepare it again from its source; after a change of your own, "
+            "remove the entry 'checksum'"
         )
     try:
         return Manifest.model_validate(content)

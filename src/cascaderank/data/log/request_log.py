@@ -25,9 +25,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cascaderank.data.log.manifest import Catalogue, Manifest, Part, read_manifest
+from cascaderank.data.log.validation import CANDIDATE_COLUMNS, ITEM_KEY
+from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT
 from cascaderank.data.log.writer import RequestLogWriter
 from cascaderank.errors import DataError, did_you_mean
-from cascaderank.schema import Schema, abridged
+from cascaderank.schema import Role, Schema, abridged
 
 __all__ = ["RequestLog", "RequestLogWriter"]
 
@@ -69,8 +71,9 @@ class RequestLog:
 
         Raises:
             DataError: if the folder or its manifest is missing or unreadable, if the manifest has
-                another format version, if a part is missing or has another size, if the counts of
-                the parts do not add up, or if the log has no requests.
+                another format version or another checksum, if its entries contradict each other, if
+                a file is missing or has another size, if the counts of the parts do not add up, or
+                if the log has no requests.
         """
         path = Path(path)
         return cls(path, read_manifest(path))
@@ -102,7 +105,7 @@ class RequestLog:
 
         Raises:
             DataError: if a column does not exist, or if the file is missing or differs from the
-                manifest.
+                manifest in its checksum, its columns or its number of requests or candidates.
         """
         names = list(self.manifest.columns if columns is None else columns)
         unknown = [c for c in names if c not in self.manifest.columns]
@@ -120,12 +123,24 @@ class RequestLog:
                 f"{file}: not a Parquet file with columns {abridged(names)}: {error}; "
                 "prepare the data set again from its source"
             ) from None
-        if frame.height != part.requests:
-            raise DataError(
-                f"{file}: expected {part.requests} requests, found {frame.height}; "
-                "prepare the data set again from its source"
-            )
+        counts = {"requests": (part.requests, frame.height)}
+        for column in frame.select(pl.selectors.list()):
+            if column.name in self._candidate_columns:  # all have equal lengths
+                counts["candidates"] = (part.candidates, int(column.list.len().sum()))
+                break
+        for unit, (expected, found) in counts.items():
+            if found != expected:
+                raise DataError(
+                    f"{file}: expected {expected} {unit}, found {found}; "
+                    "prepare the data set again from its source"
+                )
         return frame
+
+    @property
+    def _candidate_columns(self) -> set[str]:
+        """Names of the columns with a value, or a list of values, per candidate."""
+        items = (feature.name for feature in self.schema.of(Role.ITEM))
+        return {*items, *CANDIDATE_COLUMNS, CANDIDATE_WEIGHT, ITEM_KEY}
 
     def catalogue(self) -> pl.DataFrame | None:
         """Read all items that could have been candidates.
@@ -134,11 +149,25 @@ class RequestLog:
             One row per item with its features; ``None`` if the source provided no list of items.
 
         Raises:
-            DataError: if the file is missing or its checksum does not match.
+            DataError: if the file is missing, or differs from the manifest in its checksum or its
+                number of items.
         """
         if self.manifest.catalogue is None:
             return None
-        return pl.read_parquet(io.BytesIO(self._content(self.manifest.catalogue)))
+        entry = self.manifest.catalogue
+        file, content = self.path / entry.path, self._content(entry)
+        try:
+            items = pl.read_parquet(io.BytesIO(content))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataError(
+                f"{file}: not a Parquet file: {error}; prepare the data set again from its source"
+            ) from None
+        if items.height != entry.items:
+            raise DataError(
+                f"{file}: expected {entry.items} items, found {items.height}; "
+                "prepare the data set again from its source"
+            )
+        return items
 
     def _content(self, entry: Part | Catalogue) -> bytes:
         """Return the bytes of a file, after verifying its checksum."""
