@@ -196,7 +196,29 @@ def test_a_damaged_checkpoint_is_reported_and_kept(funnel, settings_for, tmp_pat
     folder = tmp_path / "run"
     with pytest.raises(StoppedError):
         train_run(settings_for(funnel), folder, progress=StopAfter(5))
+    (folder / "checkpoint-previous.pt").unlink()
     (folder / "checkpoint.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(RunError, match=r"checkpoint\.pt: cannot resume .* remove the file"):
         train_run(settings_for(funnel), folder)
     assert (folder / "checkpoint.pt").read_bytes() == b"not a checkpoint"
+
+
+@pytest.mark.parametrize("damage", ["flipped", "missing"])
+def test_the_previous_checkpoint_is_used_if_the_last_is_damaged(
+    funnel, settings_for, tmp_path, damage
+):
+    settings, folder = settings_for(funnel), tmp_path / "run"
+    train_run(settings, tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train_run(settings, folder, progress=StopAfter(11))
+    last = folder / "checkpoint.pt"
+    content = last.read_bytes()
+    if damage == "missing":  # killed between two renames
+        last.unlink()
+        train_run(settings, folder)
+    else:
+        last.write_bytes(content[:-500] + bytes([content[-500] ^ 1]) + content[-499:])
+        with pytest.warns(UserWarning, match=r"checksum does not match.*checkpoint-previous\.pt"):
+            train_run(settings, folder)
+    assert bits_of(folder) == bits_of(tmp_path / "whole")
+    assert not list(folder.glob("checkpoint*"))

@@ -40,7 +40,7 @@ def run(funnel, tmp_path_factory):
 def test_the_folder_is_complete(run):
     _, folder = run
     assert {p.name for p in folder.iterdir()} == {
-        ".lock", "config.toml", "environment.json", "metrics.jsonl", "per_request.parquet",
+        ".lock", "checksums.sha256", "config.toml", "environment.json", "metrics.jsonl", "per_request.parquet",
         "report.json", "schema.json", "weights.safetensors",
     }  # fmt: skip
     assert tomllib.loads((folder / "config.toml").read_text())["train"]["epochs"] == 2

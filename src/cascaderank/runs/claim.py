@@ -1,8 +1,12 @@
 """Claim the folder of a run: only a run with the same settings and data resumes in it."""
 
+import os
+
+from pydantic import BaseModel
+
 from cascaderank.data.log.request_log import RequestLog
-from cascaderank.errors import RunError
-from cascaderank.runs.folder import RunFolder, read_json, write_atomically
+from cascaderank.errors import CascadeRankError, RunError
+from cascaderank.runs.folder import RunFolder, read_record, write_atomically
 from cascaderank.runs.recorded import recorded_settings
 from cascaderank.settings.run import RunSettings
 
@@ -17,12 +21,20 @@ def claim(run: RunFolder, settings: RunSettings) -> None:
         settings: settings of the run.
 
     Raises:
-        RunError: if the folder holds results of a run with other settings.
+        RunError: if the folder holds results of a run with other settings, or its settings cannot
+            be read.
     """
     if not run.begun:
         write_atomically(run.config, settings.to_toml().encode())
         return
-    differences = recorded_settings(run.config).differences(settings)
+    try:
+        recorded = recorded_settings(run.config)
+    except CascadeRankError as error:
+        raise RunError(
+            f"{run.path}: the settings of this run cannot be read: {error}; restore "
+            f"{run.config.name} from a copy, or choose another folder with --run"
+        ) from None
+    differences = recorded.differences(settings)
     if differences:
         shown = "; ".join(differences[:_SHOWN])
         if len(differences) > _SHOWN:
@@ -45,13 +57,33 @@ def check_same_data(run: RunFolder, log: RequestLog) -> None:
     """
     if not run.begun:
         return
-    before = read_json(run.environment)["dataset"]["fingerprint"]
+    before = recorded_fingerprint(run.environment)
     if before != log.fingerprint:
         raise RunError(
             f"{run.path}: was trained on another data set than {log.path} is now (fingerprint "
             f"{before[:12]} then, {log.fingerprint[:12]} now); choose another folder, or "
             "remove this one"
         )
+
+
+class _Dataset(BaseModel):
+    fingerprint: str
+
+
+class _OfDataset(BaseModel):
+    dataset: _Dataset
+
+
+def recorded_fingerprint(path: str | os.PathLike[str]) -> str:
+    """Return the fingerprint of the data set that a run was trained on.
+
+    Args:
+        path: the environment or the report of a run.
+
+    Raises:
+        RunError: if the file is missing or damaged.
+    """
+    return read_record(path, _OfDataset).dataset.fingerprint
 
 
 def describe_log(log: RequestLog, settings: RunSettings) -> dict[str, str]:

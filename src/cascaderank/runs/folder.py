@@ -7,23 +7,29 @@
     environment.json     versions, seed, device, data set, and the git commit if there is one
     metrics.jsonl        one line per epoch; the same bytes if the run was interrupted and resumed
     checkpoint.pt        state to resume from; removed when the run is complete
+    checkpoint-previous.pt  the checkpoint before it, used if it is damaged
     weights.safetensors  weights with the best validation value
     per_request.parquet  metrics of each test request
+    checksums.sha256     SHA-256 of the files of a complete run, as ``sha256sum`` writes them
     report.json          evaluation on the test requests; written last, when the run is complete
 
 Every file is written under another name first and then renamed, so that an interrupted process
 leaves no partial file.
 """
 
+import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
+
+from pydantic import BaseModel, ValidationError
 
 from cascaderank.errors import RunError
 
@@ -33,6 +39,8 @@ except ImportError:  # Windows has no fcntl: two processes in one folder are not
     fcntl = None  # type: ignore[assignment]
 
 _SCRATCH = ".cascaderank-"
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @final
@@ -53,8 +61,10 @@ class RunFolder:
         self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
         self.checkpoint = path / "checkpoint.pt"
+        self.previous_checkpoint = path / "checkpoint-previous.pt"
         self.weights = path / "weights.safetensors"
         self.per_request = path / "per_request.parquet"
+        self.checksums = path / "checksums.sha256"
         self.report = path / "report.json"
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: expected the folder of a run, found a file; choose another")
@@ -73,12 +83,93 @@ class RunFolder:
     @property
     def begun(self) -> bool:
         """Whether training has written a checkpoint, weights or a report."""
-        return self.checkpoint.exists() or self.weights.exists() or self.complete
+        return self.resumable or self.weights.exists() or self.complete
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint to resume from."""
+        return self.checkpoint.exists() or self.previous_checkpoint.exists()
 
     @property
     def complete(self) -> bool:
         """Whether the run has been trained and evaluated."""
         return self.report.exists()
+
+    def write_report(self, report: object) -> None:
+        """Write the checksums of all files and then the report, which completes the run.
+
+        Args:
+            report: JSON value.
+
+        Raises:
+            ValueError: if a number is NaN or infinite, which JSON cannot represent.
+        """
+        content = _json(report)
+        digests = {file: _sha256(file) for file in self._written if file.exists()}
+        digests[self.report] = hashlib.sha256(content).hexdigest()
+        lines = "".join(f"{digest}  {file.name}\n" for file, digest in digests.items())
+        write_atomically(self.checksums, lines.encode())
+        write_atomically(self.report, content)
+
+    def check_files(self) -> None:
+        """Compare the files of a complete run with their checksums.
+
+        Files that are missing are left to their readers; files that the run did not write are not
+        checked, and runs of version 0.3 and earlier have no checksums.
+
+        Raises:
+            RunError: if a file differs from its checksum, or the checksums cannot be read.
+        """
+        if not self.checksums.exists():
+            return
+        files = {file.name: file for file in (*self._written, self.report)}
+        try:
+            lines = self.checksums.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+            digests = {match["name"]: match["sha256"] for match in map(_checksum_of, lines)}
+            unknown = [name for name in digests if name not in files]
+            if unknown:
+                raise ValueError(f"'{unknown[0]}' is no file of a run")
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self.checksums}: expected a SHA-256 and the name of a file of the run in each "
+                f"line; {error}; restore the file from a copy, or remove it to use the run without "
+                "these checks"
+            ) from None
+        for name, expected in digests.items():
+            if files[name].is_file() and (found := _sha256(files[name])) != expected:
+                raise RunError(
+                    f"{files[name]}: changed since the run was completed: expected sha256 "
+                    f"{expected}, found {found}; restore the file from a copy, or train again in "
+                    f"another folder; after a change of your own, remove its line from "
+                    f"{self.checksums.name}"
+                )
+
+    @property
+    def _written(self) -> tuple[Path, ...]:
+        """Files of a complete run other than the report."""
+        return (
+            self.config,
+            self.schema,
+            self.environment,
+            self.metrics,
+            self.weights,
+            self.per_request,
+        )
+
+
+def _checksum_of(line: str) -> re.Match[str]:
+    match = re.fullmatch(r"(?P<sha256>[0-9a-f]{64})  (?P<name>.+)", line)
+    if match is None:
+        raise ValueError(f"found {line[:80]!r}")
+    return match
+
+
+def _sha256(file: Path) -> str:
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise RunError(f"{file}: cannot be read: {error.strerror or error}") from None
 
 
 @contextmanager
@@ -121,8 +212,18 @@ def scratch(folder: str | os.PathLike[str] | None) -> Iterator[Path]:
         yield Path(path)
 
 
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+def write_atomically(
+    path: str | os.PathLike[str],
+    *content: bytes | memoryview,
+    keep: str | os.PathLike[str] | None = None,
+) -> None:
     """Write a file atomically: to a temporary file in the same folder, which then replaces it.
+
+    Args:
+        path: file to write.
+        content: contents of the file, concatenated.
+        keep: new path of the file that is replaced; by default it is removed. A process that is
+            killed between both renames leaves ``keep`` and no file at ``path``.
 
     The permissions are those of any new file of the user (the umask applies), so that the files of
     a run can be shared. Files of :mod:`tempfile` can be read by their owner only.
@@ -131,9 +232,11 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -146,7 +249,11 @@ def write_json(path: str | os.PathLike[str], value: object) -> None:
     Raises:
         ValueError: if a number is NaN or infinite, which JSON cannot represent.
     """
-    write_atomically(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+    write_atomically(path, _json(value))
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -157,12 +264,38 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(f"expected an object, found {type(value).__name__}")
+        return value
     except OSError:
         raise RunError(
             f"{path}: missing; expected {path.parent} to be the folder of a complete run; "
             "finish it with `cascaderank train`"
         ) from None
-    except json.JSONDecodeError as error:
-        raise RunError(f"{path}: not JSON: {error}; restore the file or train again") from None
-    return value
+    except (ValueError, RecursionError) as error:  # also of bytes that are not UTF-8
+        raise RunError(
+            f"{path}: not JSON: {error}; restore the file from a copy, or train again in another "
+            "folder"
+        ) from None
+
+
+def read_record(path: str | os.PathLike[str], model: type[M]) -> M:
+    """Read a JSON file of a run as a record with types; other keys of the file are ignored.
+
+    Args:
+        path: file to read.
+        model: class of the record.
+
+    Raises:
+        RunError: if the file is missing, not JSON, or does not have the entries of the record.
+    """
+    content = read_json(path)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        mistakes = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise RunError(
+            f"{path}: not a file of a run: {mistakes}; restore the file from a copy, or train "
+            "again in another folder"
+        ) from None

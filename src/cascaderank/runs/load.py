@@ -141,11 +141,12 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
             f"{folder}: no {run.weights.name}, so the run is not complete; "
             "finish it with `cascaderank train`"
         )
+    run.check_files()
     try:
         settings, schema = recorded_settings(run.config), FittedSchema.load(run.schema)
         cascade = build_cascade(settings, schema)
         cascade.load_state_dict(load_file(run.weights))
-    except (CascadeRankError, RuntimeError, SafetensorError, OSError) as error:
+    except (CascadeRankError, RuntimeError, SafetensorError, OSError, LookupError) as error:
         reason = str(error).strip().split("\n")[0]
         raise RunError(
             f"{folder}: cannot be loaded: {reason}; import the module of its own components first, "

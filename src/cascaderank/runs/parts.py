@@ -1,7 +1,7 @@
 """Part of a data set for a run: its test requests, or all requests of another data set."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -11,8 +11,8 @@ from cascaderank.data.encoding.encoder import check_same_features
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.split import Rows, Split, split_requests
 from cascaderank.progress import Progress
+from cascaderank.runs.claim import recorded_fingerprint
 from cascaderank.runs.data import RunData, encoded_data
-from cascaderank.runs.folder import read_json
 from cascaderank.runs.load import TrainedRun
 from cascaderank.schema import FittedSchema
 from cascaderank.settings.run import RunSettings
@@ -54,8 +54,7 @@ def part_of(
     settings, schema = settings or run.settings, schema or run.schema
     log = RequestLog.open(dataset)
     check_same_features(schema, log.schema, where=str(log.path))
-    report: Mapping[str, dict[str, object]] = read_json(run.folder.report)
-    is_own = report["dataset"]["fingerprint"] == log.fingerprint
+    is_own = recorded_fingerprint(run.folder.report) == log.fingerprint
     if part == "auto":
         part = "test" if is_own else "all"
     all_rows = np.arange(log.manifest.requests, dtype=np.int64)

@@ -15,7 +15,6 @@ from cascaderank.runs.folder import (
     locked,
     read_json,
     write_atomically,
-    write_json,
 )
 from cascaderank.runs.load import load_run
 from cascaderank.settings.files import dotted
@@ -86,7 +85,7 @@ def prune_run(folder: str | os.PathLike[str], to: str | os.PathLike[str]) -> dic
         sizes = {n: sum(p.numel() for p in s.parameters()) for n, s in smaller.stages.items()}
         records = {name: pruning_record(stage) for name, stage in pruned.items()}
         changed = {"parameters": sizes, "pruned": {"from": str(folder), "stages": records}}
-        write_json(copy.report, {**report, **changed})
+        copy.write_report({**report, **changed})
     return pruned
 
 

@@ -1,19 +1,20 @@
 """The result of a run, and its serialisation in the folder of the run."""
 
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, final
 
 import polars as pl
+from pydantic import AliasChoices, BaseModel, Field
 
 from cascaderank.cascade import Cascade
 from cascaderank.data.split import Split
+from cascaderank.errors import RunError
 from cascaderank.evaluation import CatalogueReport, Report
 from cascaderank.evaluation.report import over_all_candidates
 from cascaderank.runs.claim import describe_log
 from cascaderank.runs.data import RunData
-from cascaderank.runs.folder import RunFolder, read_json, write_atomically, write_json
+from cascaderank.runs.folder import RunFolder, read_record, write_atomically
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.checkpoint import TrainState
 
@@ -39,15 +40,41 @@ class RunResult:
     :mod:`cascaderank.training.run_warnings`."""
 
 
+class _Training(BaseModel):
+    # Reports written before `catalogue.decides` existed have the second key.
+    validation: float | None = Field(
+        validation_alias=AliasChoices("validation", "validation_joint_recall")
+    )
+    seconds: float
+    peak_memory_bytes: int | None = None
+
+
+class _Written(BaseModel):
+    """Entries of ``report.json`` that :func:`read_result` reads."""
+
+    test: dict[str, Any]
+    training: _Training
+    warnings: tuple[str, ...] = ()
+
+
 def read_result(run: RunFolder) -> RunResult:
     """Read the result of a complete run.
 
     Raises:
         RunError: if a file is missing or damaged.
     """
-    report = read_json(run.report)
-    test = Report.from_json(report["test"])
-    values = pl.read_parquet(run.per_request, glob=False).drop("request_id")
+    run.check_files()
+    report = read_record(run.report, _Written)
+    file = run.report
+    try:
+        test = Report.from_json(report.test)
+        file = run.per_request
+        values = pl.read_parquet(io.BytesIO(file.read_bytes())).drop("request_id")
+    except (OSError, LookupError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        raise RunError(
+            f"{file}: cannot be read: {error}; restore the file from a copy, or train again in "
+            "another folder"
+        ) from None
     # Version 0.2 wrote additional metrics of a stage without the prefix.
     values = values.rename(
         {
@@ -57,16 +84,13 @@ def read_result(run: RunFolder) -> RunResult:
         },
         strict=False,
     )
-    training: Mapping[str, Any] = report["training"]
-    # Reports written before `catalogue.decides` existed have the second key.
-    key = "validation" if "validation" in training else "validation_joint_recall"
     return RunResult(
         folder=run,
         test=replace(test, per_request={name: values[name].to_numpy() for name in values.columns}),
-        validation=training[key],
-        seconds=training["seconds"],
-        peak_memory=training.get("peak_memory_bytes"),
-        warnings=tuple(report.get("warnings", ())),
+        validation=report.training.validation,
+        seconds=report.training.seconds,
+        peak_memory=report.training.peak_memory_bytes,
+        warnings=report.warnings,
     )
 
 
@@ -99,8 +123,7 @@ def write_result(
     content = io.BytesIO()
     pl.DataFrame({"request_id": ids, **report.per_request}).write_parquet(content)
     write_atomically(run.per_request, content.getvalue())
-    write_json(
-        run.report,
+    run.write_report(
         {
             "dataset": describe_log(data.log, settings),
             "requests": _sizes(split),

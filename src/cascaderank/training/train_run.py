@@ -52,7 +52,8 @@ def train_run(
         Result of the run; weights, metrics and report are in the folder.
 
     Raises:
-        RunError: if the folder holds a run with other settings or data, or is in use.
+        RunError: if the folder holds a run with other settings or data, is in use, or has damaged
+            files.
         DivergedError: if the loss is not finite.
         DataError: if the request log is missing or damaged, or does not fit these settings.
         SchemaError: if a stage uses a feature that the request log does not have.
@@ -63,6 +64,8 @@ def train_run(
     settings = resolved(settings, log)
     run = RunFolder(Path(folder))
     with locked(run.path):
+        if run.complete:
+            run.check_files()
         claim(run, settings)
         check_same_data(run, log)
         if run.complete:
@@ -77,13 +80,14 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
     started, device = time.monotonic(), pick_device(settings.train.device)
     try_metrics(settings, data)
     memory = PeakMemory(device)
+    run.checksums.unlink(missing_ok=True)  # of a run that was killed before its report
     write_atomically(run.schema, data.schema.model_dump_json(indent=1).encode())
     software = environment(seed=settings.train.seed, device=device)
     write_json(run.environment, {**software, "dataset": describe_log(data.log, settings)})
     retrieval = ItemRetrieval(settings, data, device)
     with deterministic(settings.train.seed, device):
         cascade = build_cascade(settings, data.schema)
-        if settings.train.start is not None and not run.checkpoint.exists():
+        if settings.train.start is not None and not run.resumable:
             warm_start(cascade, data.schema, load_run(settings.train.start), settings)
         check_domains(settings, data, cascade)
         retrieval.check(cascade)
@@ -107,6 +111,7 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
     )
     result = write_result(result, settings, cascade, data, state, search)
     run.checkpoint.unlink(missing_ok=True)
+    run.previous_checkpoint.unlink(missing_ok=True)
     return result
 
 

@@ -1,8 +1,12 @@
 """The training loop: plain PyTorch with checkpoints; a resumed run ends with the same bits."""
 
+import hashlib
 import json
 import math
+import os
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, final
 
 import torch
@@ -12,7 +16,7 @@ from torch import Tensor, nn
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.data.loading.loader import RequestLoader
-from cascaderank.errors import ConfigError, DivergedError
+from cascaderank.errors import ConfigError, DivergedError, RunError
 from cascaderank.metrics.cascade_recall import cascade_recall_metric
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.objectives import CascadeInputs, Objective, ObjectiveOutput
@@ -44,7 +48,8 @@ class Trainer:
 
     A checkpoint is written every ``settings.checkpoint_every`` steps and after each epoch. If the
     folder has a checkpoint, :meth:`fit` resumes from it, and the result is bitwise identical to
-    that of an uninterrupted run.
+    that of an uninterrupted run. The checkpoint before the last is kept, and used with a warning
+    if the last is damaged.
 
     Args:
         cascade: cascade to train; moved to ``device``.
@@ -112,9 +117,9 @@ class Trainer:
         Raises:
             ConfigError: if the validation requests have no labels.
             DivergedError: if the loss or a term of it is not finite.
-            RunError: if the checkpoint is damaged.
+            RunError: if both checkpoints, or the metrics up to them, are damaged.
         """
-        if self._folder.checkpoint.exists():
+        if self._folder.resumable:
             self._resume()
         else:
             self._folder.metrics.write_bytes(b"")
@@ -129,13 +134,46 @@ class Trainer:
         return self._state
 
     def _resume(self) -> None:
-        """Restore the state of the last checkpoint and cut ``metrics.jsonl`` to match it."""
-        self._state, self._best_weights, random = load_checkpoint(
-            self._folder.checkpoint, modules=self._modules(), device=self.device
+        """Resume from the last checkpoint, or from the one before it if that is damaged."""
+        last, previous = self._folder.checkpoint, self._folder.previous_checkpoint
+        try:
+            if last.exists() or not previous.exists():
+                self._restore(last)
+                return
+        except RunError as error:
+            if not previous.exists():
+                raise
+            warnings.warn(f"{error}; tried {previous.name} instead", stacklevel=3)
+        self._restore(previous)
+        previous.replace(last)
+
+    def _restore(self, checkpoint: Path) -> None:
+        """Restore the state of a checkpoint and cut ``metrics.jsonl`` to match it."""
+        state, best_weights, random = load_checkpoint(
+            checkpoint, modules=self._modules(), device=self.device
         )
+        per_epoch, total = self._train.batches_per_epoch, self._timetable.steps
+        expected = min(state.epoch * per_epoch + state.batch, total)
+        fits = state.step == expected and state.batch < per_epoch and state.epoch <= self._epochs
+        if not fits or set(state.sums) != set(state.counts):
+            raise RunError(
+                f"{checkpoint}: cannot resume from this checkpoint: expected a step of "
+                f"{self._epochs} epochs of {per_epoch} steps each, found step {state.step}, batch "
+                f"{state.batch} of epoch {state.epoch}; remove the file to train from the start"
+            )
+        metrics = self._folder.metrics
+        written = metrics.read_bytes()[: state.metrics_bytes] if metrics.exists() else b""
+        digest = hashlib.sha256(written).hexdigest()
+        if len(written) < state.metrics_bytes or digest != (state.metrics_sha256 or digest):
+            raise RunError(
+                f"{metrics}: changed since {checkpoint.name} was written: expected "
+                f"{state.metrics_bytes} bytes, found {len(written)}, or other ones; restore the "
+                f"file from a copy, or remove {checkpoint.name} to train from the start"
+            )
+        self._state, self._best_weights = state, best_weights
         set_random_state(random, self.device)
-        with self._folder.metrics.open("ab") as metrics:
-            metrics.truncate(self._state.metrics_bytes)
+        with metrics.open("ab") as file:
+            file.truncate(state.metrics_bytes)
 
     def _train_epoch(self) -> None:
         """Take the remaining steps of the current epoch."""
@@ -290,7 +328,13 @@ class Trainer:
         line = json.dumps(record, allow_nan=False) + "\n"
         with self._folder.metrics.open("ab") as metrics:
             metrics.write(line.encode())
-        state.metrics_bytes = self._folder.metrics.stat().st_size
+            metrics.flush()
+            os.fsync(metrics.fileno())
+        written = self._folder.metrics.read_bytes()
+        state.metrics_bytes, state.metrics_sha256 = (
+            len(written),
+            hashlib.sha256(written).hexdigest(),
+        )
 
     def _save_checkpoint(self) -> None:
         save_checkpoint(
@@ -299,6 +343,7 @@ class Trainer:
             modules=self._modules(),
             best_weights=self._best_weights,
             random=random_state(self.device),
+            keep=self._folder.previous_checkpoint,
         )
 
     def _modules(self) -> dict[str, nn.Module | Optimizers]:
