@@ -1,5 +1,6 @@
 """``cascaderank train``: train and evaluate the run of a config."""
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -40,8 +41,10 @@ def train(
     notify_defaults(settings)
     folder = run or Path("runs") / config.stem
     complete = folder.is_dir() and RunFolder(folder).complete
-    with Bars() as bars:
+    with Bars() as bars, warnings.catch_warnings(record=True) as caught:
         result = train_run(settings, folder, progress=bars)
+    for one in caught:
+        notify_wrapped(str(one.message), "warning: ")
     if as_json:
         emit_json(read_json(folder / "report.json"))
         return

@@ -143,7 +143,8 @@ class Trainer:
         except RunError as error:
             if not previous.exists():
                 raise
-            warnings.warn(f"{error}; tried {previous.name} instead", stacklevel=3)
+            reason = str(error).rpartition("; ")[0]  # without what to do if there is no other
+            warnings.warn(f"{reason}; resuming from {previous.name} instead", stacklevel=3)
         self._restore(previous)
         previous.replace(last)
 

@@ -324,7 +324,7 @@ def test_a_part_with_another_number_of_candidates_is_refused(tmp_path):
 
 def test_a_vocabulary_of_no_feature_cannot_be_written(tmp_path):
     seen = Feature(name="seen", role="history", kind="categorical", vocabulary="vdeo")
-    with pytest.raises(ConfigError, match="'shop': feature 'seen': expected the vocabulary of"):
+    with pytest.raises(ConfigError, match="feature 'seen': expected the vocabulary of"):
         write_shop(tmp_path / "shop", schema=Schema(features=(seen,)))
     assert not list(tmp_path.iterdir())
 

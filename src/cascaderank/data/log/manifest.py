@@ -121,6 +121,17 @@ def checksum_of(content: Mapping[str, object]) -> str:
     ).hexdigest()
 
 
+def signed(manifest: Manifest) -> bytes:
+    """Return the contents of ``manifest.json``, with the checksum.
+
+    Args:
+        manifest: manifest; its own checksum is not used.
+    """
+    content = json.loads(manifest.model_dump_json(by_alias=True))
+    content["checksum"] = checksum_of(content)
+    return json.dumps(content, indent=1, ensure_ascii=False).encode()
+
+
 def vocabulary_mistake(schema: Schema) -> str | None:
     """Return a message about the first vocabulary that only one feature names, or ``None``.
 
@@ -179,7 +190,10 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
             f"{folder / MANIFEST}: {mistake}; copy the data set again, or prepare it again from "
             "its source"
         )
-    for part in (*manifest.parts, *([manifest.catalogue] if manifest.catalogue else [])):
+    files: list[Part | Catalogue] = list(manifest.parts)
+    if manifest.catalogue is not None:
+        files.append(manifest.catalogue)
+    for part in files:
         file = folder / part.path
         if not file.is_file():
             raise DataError(
@@ -205,7 +219,8 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
 
 def _mistakes(manifest: Manifest) -> Iterator[str]:
     """Yield the contradictions between the entries of a manifest."""
-    paths, contents = {}, {}
+    paths: dict[str, int] = {}
+    contents: dict[str, str] = {}
     for number, part in enumerate(manifest.parts):
         if part.path in paths:
             yield f"parts {paths[part.path]} and {number} are the same file, {part.path}"

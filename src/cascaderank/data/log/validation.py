@@ -5,9 +5,10 @@ from typing import final
 import polars as pl
 
 from cascaderank.data.log.label_precision import check_distinct
+from cascaderank.data.log.manifest import vocabulary_mistake
 from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT, REQUEST_WEIGHT, check_weights
 from cascaderank.data.ragged import depth_of, flattened, lists_of
-from cascaderank.errors import DataError, did_you_mean
+from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.schema import RESERVED, Feature, Kind, Role, Schema, abridged
 
 CANDIDATE_COLUMNS = ("level", "position", "label", "feedback")
@@ -49,6 +50,9 @@ value is missing and set missing=true for the feature
     """
 
     def __init__(self, schema: Schema, level_names: tuple[str, ...]) -> None:
+        mistake = vocabulary_mistake(schema)
+        if mistake is not None:
+            raise ConfigError(mistake)
         self._schema = schema
         self._level_names = level_names
         self._types: _Types = {}

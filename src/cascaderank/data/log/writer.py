@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import re
 import secrets
@@ -20,14 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from cascaderank.data.log.manifest import (
-    MANIFEST,
-    Catalogue,
-    Manifest,
-    Part,
-    checksum_of,
-    vocabulary_mistake,
-)
+from cascaderank.data.log.manifest import MANIFEST, Catalogue, Manifest, Part, signed
 from cascaderank.data.log.steps import Unfinished
 from cascaderank.data.log.validation import FrameCheck, check_unique
 from cascaderank.data.ragged import lengths_of
@@ -78,8 +70,8 @@ class RequestLogWriter:
             discards everything.
 
     Raises:
-        ConfigError: if ``rows_per_part`` or ``candidates_per_part`` is below 1, or a feature names
-            a vocabulary that no other feature has.
+        ConfigError: if ``rows_per_part`` or ``candidates_per_part`` is below 1, or a feature names a
+            vocabulary that no other has.
         DataError: if ``path`` exists and is neither an empty folder nor, with ``overwrite``, a data
             set. On entering the ``with`` block: if another process writes the same steps.
 
@@ -119,9 +111,6 @@ class RequestLogWriter:
                 "rows_per_part and candidates_per_part must be at least 1; "
                 f"got {rows_per_part} and {candidates_per_part}"
             )
-        mistake = vocabulary_mistake(schema)
-        if mistake is not None:
-            raise ConfigError(f"data set '{name}': {mistake}")
         self.path = Path(path).absolute()
         self.extra: dict[str, JsonValue] = dict(extra or {})
         self._name, self._schema, self._level_names = name, schema, tuple(level_names)
@@ -283,9 +272,7 @@ class RequestLogWriter:
             catalogue=self._write_catalogue(),
             extra=self.extra,
         )
-        content = json.loads(manifest.model_dump_json(by_alias=True))
-        content["checksum"] = checksum_of(content)
-        _write(self._folder / MANIFEST, json.dumps(content, indent=1, ensure_ascii=False).encode())
+        _write(self._folder / MANIFEST, signed(manifest))
         self._check_target()
         self._swap()
 
