@@ -70,8 +70,8 @@ class RequestLogWriter:
             discards everything.
 
     Raises:
-        ConfigError: if ``rows_per_part`` or ``candidates_per_part`` is below 1, or a feature names a
-            vocabulary that no other has.
+        ConfigError: if ``rows_per_part`` or ``candidates_per_part`` is below 1, or a feature names
+            a vocabulary that no other has.
         DataError: if ``path`` exists and is neither an empty folder nor, with ``overwrite``, a data
             set. On entering the ``with`` block: if another process writes the same steps.
 
