@@ -150,7 +150,7 @@ CHOSEN = {
     "history_features": ("seen",),
     "missing": ("price",),
     "numeric": ("age",),
-    "vocabulary": {"seen": "shown"},
+    "vocabulary": {"seen": "seen"},
     "buckets": {"shown": 50, "video": 9},
     "min_count": {"shown": 2},
     "transform": "log1p",
