@@ -151,8 +151,8 @@ CHOSEN = {
     "missing": ("price",),
     "numeric": ("age",),
     "vocabulary": {"seen": "seen"},
-    "buckets": {"shown": 50, "video": 9},
-    "min_count": {"shown": 2},
+    "buckets": {"seen": 50, "video": 9},
+    "min_count": {"seen": 2},
     "transform": "log1p",
 }
 
