@@ -187,3 +187,35 @@ def test_without_lightgbm_the_error_names_the_extra(log, tmp_path, monkeypatch):
     monkeypatch.setattr(scorers, "require", gone)
     with pytest.raises(MissingExtraError, match=r"cascaderank\[baselines\]"):
         compare(run_of(log, objectives=["lightgbm_xendcg"]), tmp_path / "runs")
+
+
+def test_candidates_of_weight_0_are_not_fitted(tmp_path):
+    """Half of the labels are reversed, and have weight 0."""
+    rng = np.random.default_rng(1)
+    schema = Schema(features=({"name": "x", "role": "item", "kind": "numeric"},))
+    x = rng.normal(size=(120, 10))
+    wrong = np.arange(120) % 2 == 0
+    wrong[80:] = False
+    label = np.clip((np.where(wrong[:, None], -x, x) + 1).round(), 0, 3)
+    frame = {
+        "request_id": [f"{i:03}" for i in range(120)],
+        "x": x.tolist(),
+        "label": label.tolist(),
+    }
+    weights = np.repeat(1.0 - wrong[:, None], 10, axis=1).tolist()
+    found = []
+    for name, more in {"plain": {}, "weighted": {"candidate_weight": weights}}.items():
+        with RequestLogWriter(tmp_path / name, name="log", schema=schema) as writer:
+            writer.write(
+                pl.DataFrame({k: v[:80] for k, v in (frame | more).items()}), given="train"
+            )
+            for part, rows in {"validation": slice(80, 100), "test": slice(100, None)}.items():
+                of_part = {k: v[rows] for k, v in (frame | more).items()}
+                writer.write(pl.DataFrame(of_part), given=part)
+        settings = run_of(tmp_path / name).changed({"data.split": {"by": "given"}})
+        with run_data(settings) as data:
+            cascade, _ = fit_scorer("lightgbm_lambdarank", FAST, settings, data)
+            batch = next(data.loader(data.split.test).epoch(0))
+        pairs = torch.stack([cascade(batch)[0].flatten(), batch.items["x"].double().flatten()])
+        found.append(float(torch.corrcoef(pairs)[0, 1]))
+    assert found[1] > 0.8 > 0.6 > found[0]

@@ -51,6 +51,25 @@ def log(tmp_path_factory):
     return write
 
 
+@pytest.fixture
+def weighted_log(tmp_path):
+    """Write a log of 40 equal lists of 5 candidates, with columns by functions of the row."""
+
+    def write(**columns):
+        path = tmp_path / f"log{len(list(tmp_path.iterdir()))}"
+        frame = {
+            "request_id": list(range(40)),
+            "x": [[float(i) for i in range(5)]] * 40,
+            "label": [[1.0, 0.0, 0.0, 1.0, 0.0]] * 40,
+            **{name: [of(i) for i in range(40)] for name, of in columns.items()},
+        }
+        with RequestLogWriter(path, name="log", schema=SCHEMA) as writer:
+            writer.write(pl.DataFrame(frame))
+        return path
+
+    return write
+
+
 def settings_of(path, **changes):
     return check_settings(
         {
@@ -239,3 +258,37 @@ def test_levels_in_reverse_order_are_pointed_out(tmp_path, levels, feedback, war
         found = [w for w in data_warnings(settings, data) if "level_names" in w]
     assert bool(found) == bool(warned)
     assert all(warned in warning for warning in found)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"candidate_weight": lambda i: [0.0] * 5}, "candidate_weight"),
+        ({"request_weight": lambda i: 0.0}, "request_weight"),
+        (
+            {
+                "request_weight": lambda i: float(i % 2),
+                "candidate_weight": lambda i: [float(i % 2 == 0)] * 5,
+            },
+            "candidate_weight",
+        ),
+    ],
+)
+def test_a_log_without_a_weight_above_0_is_refused(weighted_log, weights, message):
+    with pytest.raises(DataError, match=f"found weight 0 in all; set .* column {message}"):
+        warnings_of(settings_of(weighted_log(**weights)))
+
+
+@pytest.mark.parametrize(("untrained", "warned"), [(4, True), (20, False)])
+def test_lists_of_weight_0_are_reported(weighted_log, untrained, warned):
+    def weights(i):
+        return [float(i % untrained > 0)] * 5
+
+    found = warnings_of(settings_of(weighted_log(candidate_weight=weights)))
+    assert len(found) == warned
+    if warned:
+        assert re.match(
+            r"all candidates of \d+ of 32 training lists have weight 0, .* Corr", *found
+        )
+    path = weighted_log(candidate_weight=weights, request_weight=lambda i: weights(i)[0])
+    assert warnings_of(settings_of(path)) == ()

@@ -1,6 +1,7 @@
 """Sampling of training candidates: logged candidates per level, and random items."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -252,3 +253,13 @@ def test_wrong_settings_are_refused(data):
     for count in (0, -1, "many"):
         with pytest.raises(ValueError, match="levels"):
             CandidateSettings(levels={"liked": count})
+
+
+def test_logged_candidates_keep_their_weights_and_random_items_have_weight_1(data):
+    log, _ = data
+    weighted = replace(log, candidate_weights=log.items["length"].astype(np.float32) + 2)
+    (batch,) = loader((weighted, None), items=catalogue(data), pool=6).epoch(0)
+    logged = batch.levels > 0
+    assert (batch.mask & ~logged).any()
+    assert torch.equal(batch.weights[logged], batch.items["length"][logged] + 2)
+    assert batch.weights[batch.mask & ~logged].eq(1).all()

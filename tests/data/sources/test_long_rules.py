@@ -295,3 +295,48 @@ def test_a_request_with_several_times_is_at_the_earliest_on_request(read, late, 
     assert out["timestamp"][0] < out["timestamp"][1]
     assert out["video"].to_list() == [[0, 1], [2]]
     assert notes["requests_with_several_times_at_the_earliest"] == 1
+
+
+def test_weights_of_candidates_and_requests_have_a_rule_for_nulls(read):
+    rows = ROWS.with_columns(
+        w=pl.Series([0.5, None, NAN, 2.0, 1.0, 0.0]), of_request=pl.Series([2.0] * 3 + [None] * 3)
+    )
+    options = LENIENT | {"candidate_weight": "w", "request_weight": "of_request"}
+    with pytest.raises(DataError, match=r"'w' \(candidate_weight\): .* null in 2 of 6 candidates, "
+                       r"first in request 'a'; write 1 .*null_weight=one or null_weight=zero"):  # fmt: skip
+        read(rows, **options)
+    with pytest.raises(DataError, match=r"'of_request' \(request_weight\): .* null in 2 of 3 req.*"
+                       r"first in request 'b'; .*, or set null_weight=one"):  # fmt: skip
+        read(rows.with_columns(w=pl.lit(1)), **options)
+    for rule, value in {"one": 1, "zero": 0}.items():
+        frame, notes = read(rows, **options, null_weight=rule)
+        assert frame["candidate_weight"].to_list() == [[0.5, value, value], [2, 1], [0]]
+        assert frame["request_weight"].to_list() == [2, value, value]
+        assert notes[f"null_candidate_weights_taken_as_{value}"] == 2
+        assert notes[f"null_request_weights_taken_as_{value}"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"candidate_weight": "w"}, r"'w' \(candidate_weight\): .*found -0.5 in 1 of 6 candidates"),
+        ({"request_weight": "w"}, "'w': expected one value per request, .*; correct the rows, or "
+         "set candidate_weight to the column if it has weights of candidates"),
+        ({"request_weight": "v", "candidate_weight": "v"}, "column 'v' has two purposes"),
+    ],
+)  # fmt: skip
+def test_weights_that_are_none_are_refused_with_a_remedy(read, options, message):
+    rows = ROWS.with_columns(w=pl.Series([0.5, 1.0, 1.0, 1.0, 1.0, -0.5]), v=pl.lit(1.0))
+    with pytest.raises((DataError, ConfigError), match=message):
+        read(rows, **LENIENT | options)
+
+
+def test_weights_are_true_and_false_too(read, tmp_path):
+    rows = ROWS.with_columns(w=pl.Series([True, False, True, True, True, False]))
+    expected = [[1, 0, 1], [1, 1], [0]]
+    assert read(rows, **LENIENT, candidate_weight="w")[0]["candidate_weight"].to_list() == expected
+    rows.select("request_id", "video", "w").write_csv(tmp_path / "rows.csv")
+    SOURCES["long"](tmp_path / "rows.csv", tmp_path / "log", item_features=("video",),
+                    candidate_weight="w", overwrite=True)  # fmt: skip
+    frame = pl.concat(RequestLog.open(tmp_path / "log").frames())
+    assert frame["candidate_weight"].to_list() == expected
