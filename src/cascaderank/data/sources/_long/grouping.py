@@ -93,16 +93,21 @@ def gathered(
             rows = rows.drop(layout.item_key)
     if isinstance(rows["request_id"].dtype, pl.Categorical | pl.Enum):
         rows = rows.with_columns(pl.col("request_id").cast(pl.String))
-    if layout.timestamp and several_times == "earliest":
+
+    def with_times(frame: pl.DataFrame) -> pl.DataFrame:
         times = utc_timestamps(
-            rows["timestamp"],
+            frame["timestamp"],
             unit,
-            column=layout.timestamp,
+            column=layout.timestamp or "",
             time_zone=time_zone,
             pattern=pattern,
             time_range=time_range,
         )
-        rows, unit, pattern = rows.with_columns(times), "", ""
+        return frame.with_columns(times)
+
+    earliest = several_times == "earliest"
+    if layout.timestamp and earliest:
+        rows = with_times(rows)
         several = pl.col("timestamp").n_unique().over("request_id") > 1
         if count := rows.filter(several)["request_id"].n_unique():
             counts["requests_with_several_times_at_the_earliest"] += count
@@ -128,17 +133,8 @@ def gathered(
         requests = requests.filter(pl.col(items[0]).list.len() >= min_candidates)
         if short := requests_read - gone - requests.height:
             counts[f"requests_left_out_below_{min_candidates}_candidates"] += short
-    if layout.timestamp:
-        times = utc_timestamps(
-            requests["timestamp"],
-            unit,
-            column=layout.timestamp,
-            time_zone=time_zone,
-            pattern=pattern,
-            time_range=time_range,
-        )
-        requests = requests.with_columns(times)
-    return requests
+    # Times of requests are fewer than those of rows; they are parsed once.
+    return with_times(requests) if layout.timestamp and not earliest else requests
 
 
 def _check_constant(rows: pl.DataFrame, columns: Sequence[str], layout: Layout) -> None:
