@@ -13,8 +13,9 @@ from cascaderank.evaluation import Evaluator, FeatureImportance, Importance
 from cascaderank.evaluation.item_retrieval import CatalogueReport
 from cascaderank.evaluation.profile import Profile, StageProfile, Timing, Walk
 from cascaderank.evaluation.statistics.bootstrap import Summary
+from cascaderank.experiments.against_reference import ComparedMetric
 from cascaderank.experiments.heatmap import Heatmap, LossMap
-from cascaderank.experiments.metric_results import FinalMetric, StageMetric
+from cascaderank.experiments.metric_results import StageMetric
 from cascaderank.experiments.results import summarise
 from cascaderank.reports.component_tables import component_table
 from cascaderank.reports.table_width import WIDTH, column_groups
@@ -39,7 +40,7 @@ def a_comparison(settings_for):
     values = dict(zip(names, numbers, strict=True))
     metrics = tuple(StageMetric(stage=s, metric=m, **values) for s in STAGES[:2] for m in METRICS)
     final = tuple(
-        FinalMetric(metric=m, requests=108, p=0.0123, p_holm=0.0246, **values)
+        ComparedMetric(metric=m, requests=108, p=0.0123, p_holm=0.0246, **values)
         for m in ("joint_recall_decided", *METRICS[:2])
     )
     methods = tuple(

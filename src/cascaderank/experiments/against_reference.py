@@ -18,12 +18,15 @@ PValue = Callable[[Floats, Floats], float]
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class AgainstReference:
-    """Mean of one metric of one method, and its gain over the reference; undefined values are NaN.
+class ComparedMetric:
+    """One metric of one method, and its gain over the reference; undefined values are NaN.
 
     Intervals are over requests and seeds.
     """
 
+    metric: str
+    """Name, such as ``"ndcg@10"``; ``"ndcg_linear"`` is NDCG with linear gain, at the size of the
+    ground truth."""
     mean: float
     low: float
     high: float
@@ -45,29 +48,31 @@ class AgainstReference:
             names: names to leave out.
 
         Examples:
-            >>> found = AgainstReference(
-            ...     mean=0.5, low=0.4, high=0.6, requests=9,
+            >>> found = ComparedMetric(
+            ...     metric="mrr", mean=0.5, low=0.4, high=0.6, requests=9,
             ...     gain=None, gain_low=None, gain_high=None, p=None, p_holm=None,
             ... )
             >>> found.without("gain", "gain_low", "gain_high", "p", "p_holm")
-            {'mean': 0.5, 'low': 0.4, 'high': 0.6, 'requests': 9}
+            {'metric': 'mrr', 'mean': 0.5, 'low': 0.4, 'high': 0.6, 'requests': 9}
         """
         return {name: value for name, value in asdict(self).items() if name not in names}
 
 
 def against_reference(
     settings: RunSettings,
+    metric: str,
     values: Mapping[str, Floats],
     *,
     reference: str,
     compared: Collection[str],
     confidence: float,
     p_value: PValue | None,
-) -> dict[str, AgainstReference]:
+) -> dict[str, ComparedMetric]:
     """Return the mean of a metric of every method, and the gains over the reference.
 
     Args:
         settings: settings of the comparison, for the bootstrap and its seed.
+        metric: name of the metric.
         values: values of the metric by method, ``[seeds, requests]`` each, over the same requests.
         reference: reference method of the gains.
         compared: names of the methods that have a gain; the reference itself has none.
@@ -93,6 +98,7 @@ def against_reference(
         ... )
         >>> found = against_reference(
         ...     settings,
+        ...     "recall@10",
         ...     {"bce": np.array([[0.0, 1.0]]), "lcron": np.array([[0.5, 1.0]])},
         ...     reference="bce",
         ...     compared=["bce", "lcron"],
@@ -117,7 +123,8 @@ def against_reference(
     found = {}
     for name, mean in means.items():
         gain = gains.get(name)
-        found[name] = AgainstReference(
+        found[name] = ComparedMetric(
+            metric=metric,
             mean=mean.mean,
             low=mean.low,
             high=mean.high,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cascaderank.evaluation import paired_test
 from cascaderank.evaluation.report import over_all_candidates
-from cascaderank.experiments.against_reference import PValue, against_reference
+from cascaderank.experiments.against_reference import ComparedMetric, PValue, against_reference
 from cascaderank.metrics import named_metric
 from cascaderank.settings.run import RunSettings
 
@@ -17,33 +17,6 @@ Floats = NDArray[np.float64]
 
 DECIDED = "joint_recall_decided"
 """Joint recall over the requests with more candidates than the last quota."""
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class FinalMetric:
-    """One metric of the list that the cascade returns, over all folds and seeds.
-
-    Undefined values are NaN. Candidates that a stage cuts are not retrieved; denominators are over
-    all candidates of a request in the log.
-    """
-
-    metric: str
-    """Name, such as ``"ndcg@10"``; ``"ndcg_linear"`` is NDCG with linear gain, at the size of the
-    ground truth."""
-    mean: float
-    low: float
-    high: float
-    requests: int
-    """Number of test requests where the metric is defined for all methods."""
-    gain: float | None
-    """Difference to the reference; ``None`` for the reference and for baselines."""
-    gain_low: float | None
-    gain_high: float | None
-    p: float | None
-    """Two-sided p value of the paired randomisation test of the gain over requests."""
-    p_holm: float | None
-    """``p`` with Holm's adjustment for all methods compared to the reference by this metric."""
 
 
 @final
@@ -75,11 +48,13 @@ def final_metrics(
     reference: str,
     trained: Collection[str],
     confidence: float,
-) -> tuple[dict[str, list[FinalMetric]], list[str]]:
+) -> tuple[dict[str, list[ComparedMetric]], list[str]]:
     """Return the metrics of the final list of every method, with gains and tests.
 
     These are the joint recall over lists longer than the last quota, unless no list is shorter, the
     NDCG with linear gain, and the metrics of ``evaluation.metrics`` that apply to a ranked list.
+    Candidates that a stage cuts are not retrieved; denominators are over all candidates of a
+    request in the log.
 
     Args:
         settings: settings of the comparison.
@@ -95,18 +70,18 @@ def final_metrics(
         The metrics by method, and the names of the metrics that some run does not have.
     """
     additional = [m for m in settings.evaluation.metrics if named_metric(m).ranks_a_list]
-    found: dict[str, list[FinalMetric]] = {name: [] for name in methods}
+    found: dict[str, list[ComparedMetric]] = {name: [] for name in methods}
     absent = []
     for metric in (DECIDED, "ndcg_linear", *additional):
-        by_method = {name: values(name, metric) for name in methods}
-        known = {name: x for name, x in by_method.items() if x is not None}
-        if len(known) < len(by_method):
+        known = _of_all_methods(values, methods, metric)
+        if known is None:
             absent.append(metric)
             continue
         if metric == DECIDED and _is_of_all(known[reference], values(reference, "joint_recall")):
             continue
         results = against_reference(
             settings,
+            metric,
             known,
             reference=reference,
             compared=trained,
@@ -114,7 +89,7 @@ def final_metrics(
             p_value=paired_p(settings),
         )
         for name, own in results.items():
-            found[name].append(FinalMetric(metric=metric, **own.without()))
+            found[name].append(own)
     return found, absent
 
 
@@ -142,13 +117,12 @@ def stage_metrics(
     metrics: dict[str, list[StageMetric]] = {name: [] for name in methods}
     for stage in settings.stages:
         for metric in settings.evaluation.metrics:
-            key = over_all_candidates(metric, stage)
-            by_method = {name: values(name, key) for name in methods}
-            known = {name: x for name, x in by_method.items() if x is not None}
-            if len(known) < len(by_method):
+            known = _of_all_methods(values, methods, over_all_candidates(metric, stage))
+            if known is None:
                 continue
             results = against_reference(
                 settings,
+                metric,
                 known,
                 reference=reference,
                 compared=trained,
@@ -157,7 +131,7 @@ def stage_metrics(
             )
             for name, own in results.items():
                 shown = own.without("requests", "p", "p_holm")
-                metrics[name].append(StageMetric(stage=stage, metric=metric, **shown))
+                metrics[name].append(StageMetric(stage=stage, **shown))
     return metrics
 
 
@@ -170,6 +144,15 @@ def paired_p(settings: RunSettings) -> PValue:
     return lambda own, base: (
         paired_test(own.mean(0) - base.mean(0), seed=settings.evaluation.seed).p
     )
+
+
+def _of_all_methods(
+    values: Callable[[str, str], Floats | None], methods: Collection[str], metric: str
+) -> dict[str, Floats] | None:
+    """Return the values of a metric by method; ``None`` if some method does not have it."""
+    by_method = {name: values(name, metric) for name in methods}
+    known = {name: x for name, x in by_method.items() if x is not None}
+    return known if len(known) == len(by_method) else None
 
 
 def _is_of_all(decided: Floats, joint: Floats | None) -> bool:

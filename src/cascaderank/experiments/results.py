@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascaderank.errors import ConfigError, DataError, did_you_mean
-from cascaderank.experiments.against_reference import against_reference
+from cascaderank.experiments.against_reference import ComparedMetric, against_reference
 from cascaderank.experiments.metric_results import (
-    FinalMetric,
     StageMetric,
     final_metrics,
     paired_p,
@@ -84,7 +83,7 @@ class MethodResult:
     """NDCG with linear gain by stage over all candidates, at the size of the ground truth."""
     stage_survival: dict[str, float]
     """Share of the ground truth that remains after each stage."""
-    final_metrics: list[FinalMetric]
+    final_metrics: list[ComparedMetric]
     """Metrics of the list that the cascade returns, with intervals over requests and seeds."""
     stage_metrics: list[StageMetric]
     """Metrics of ``evaluation.metrics`` by stage over all candidates, with intervals over requests
@@ -212,6 +211,7 @@ def summarise(
     joint = {name: _over_seeds(results, "joint_recall") for name, results in runs.items()}
     recalls = against_reference(
         settings,
+        "joint_recall",
         joint,
         reference=reference,
         compared=trained,
@@ -264,7 +264,7 @@ def summarise(
                 trained=name in trained,
                 sees_more=results.sees_more,
                 joint_recall=recall.mean,
-                **recall.without("mean", "requests"),
+                **recall.without("metric", "mean", "requests"),
                 by_seed=by_seed,
                 seed_deviation=deviation(by_seed),
                 by_fold=_by_fold(results),

@@ -67,6 +67,7 @@ def search_metrics(
         by_method = {name: own[metric] for name, own in values.items() if metric in own}
         results = against_reference(
             settings,
+            metric.removeprefix(SEARCHED),
             by_method,
             reference=reference,
             compared=by_method,
@@ -76,7 +77,6 @@ def search_metrics(
         for name, own in results.items():
             metrics[name].append(
                 SearchMetric(
-                    metric=metric.removeprefix(SEARCHED),
                     deviation=deviation(_by_seed(by_method[name])),
                     **own.without("requests"),
                 )

@@ -6,7 +6,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from cascaderank.experiments.metric_results import DECIDED, FinalMetric, StageMetric
+from cascaderank.experiments.against_reference import ComparedMetric
+from cascaderank.experiments.metric_results import DECIDED, StageMetric
 from cascaderank.experiments.results import Comparison
 from cascaderank.experiments.retrieval_metrics import SearchMetric
 from cascaderank.reports import cells
@@ -128,12 +129,12 @@ def metric_tables(comparison: Comparison) -> list[Table]:
     return _tables_of("\nSingle stages over all candidates", caption, headings, rows)
 
 
-def _tested_cell(v: FinalMetric | SearchMetric) -> str:
+def _tested_cell(v: ComparedMetric | SearchMetric) -> str:
     p = "" if v.p_holm is None else f"p {cells.p_value(v.p_holm)}"
     return "\n".join(line for line in (_metric_cell(v), p) if line)
 
 
-def _metric_cell(v: FinalMetric | StageMetric | SearchMetric) -> str:
+def _metric_cell(v: ComparedMetric | StageMetric | SearchMetric) -> str:
     gain = f"{cells.share(v.gain, sign='+')} {cells.interval(v.gain_low, v.gain_high, sign='+')}"
     lines = [f"{cells.share(v.mean)} {cells.interval(v.low, v.high)}", gain]
     return "\n".join(line.strip() for line in lines if line.strip())

@@ -5,7 +5,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cascaderank.experiments.metric_results import DECIDED, FinalMetric
+from cascaderank.experiments.against_reference import ComparedMetric
+from cascaderank.experiments.metric_results import DECIDED
 from cascaderank.experiments.results import Comparison, MethodResult
 from cascaderank.reports import cells
 from cascaderank.reports.comparison_tables import final_heading
@@ -231,7 +232,7 @@ def _stage_columns(c: Comparison) -> list[_Column]:
     return columns
 
 
-def _gain(of: MethodResult | FinalMetric) -> str:
+def _gain(of: MethodResult | ComparedMetric) -> str:
     """Gain over the reference with its interval; empty if there is none."""
     ends = cells.interval(of.gain_low, of.gain_high, sign="+")
     return f"{cells.share(of.gain, sign='+')} {ends}".strip()

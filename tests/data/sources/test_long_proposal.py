@@ -146,11 +146,11 @@ def test_the_edited_file_prepares_the_log_and_nothing_else_is_written(files, tmp
 
 CHOSEN = {
     "request_features": ("age",),
-    "item_features": ("video", "price"),
+    "item_features": ("video", "price", "tags"),
     "history_features": ("seen",),
     "missing": ("price",),
     "numeric": ("age",),
-    "vocabulary": {"seen": "seen"},
+    "vocabulary": {"tags": "video"},
     "buckets": {"seen": 50, "video": 9},
     "min_count": {"seen": 2},
     "transform": "log1p",
@@ -273,3 +273,21 @@ def test_files_of_a_schema_that_cannot_be_parsed_are_refused_by_format(files, tm
         (tmp_path / name).write_text("features = {")
         with pytest.raises(CascadeRankError, match=rf"schema=.*{name}: {message}"):
             PROPOSE(files, **ROLES, schema=tmp_path / name)
+
+
+def test_columns_of_weights_are_proposed_with_a_rule_for_nulls(tmp_path):
+    pl.DataFrame(
+        {
+            "request_id": [1, 1, 2, 2],
+            "video": [3, 4, 3, 5],
+            "candidate_weight": [1.0, None, 0.5, 0.0],
+            "of_request": [2.0, 2.0, 1.0, 1.0],
+        }
+    ).write_parquet(tmp_path / "rows.parquet")
+    proposal = PROPOSE(tmp_path / "rows.parquet", request_weight="of_request")
+    options = tomllib.loads(proposal.toml)
+    assert options["request_weight"] == "of_request"
+    assert options["candidate_weight"] == "candidate_weight"
+    assert options["null_weight"] == "error"
+    assert [f["name"] for f in options["schema"]["features"]] == ["video"]
+    assert "# 25.0% null; error, one or zero" in proposal.toml
