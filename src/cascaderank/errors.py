@@ -16,7 +16,9 @@ escapes the library is a bug.
 """
 
 import difflib
+import math
 from collections.abc import Iterable
+from reprlib import Repr
 
 
 class CascadeRankError(Exception):
@@ -75,3 +77,35 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
         ('1 request', '2,000 requests', '0 queries')
     """
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def shown(value: object) -> str:
+    """Return a value as text for a message, as ``repr`` does, of limited length.
+
+    Examples:
+        >>> shown([True, "a"]), shown("x" * 1000)[:12], len(shown("x" * 1000))
+        ("[true, 'a']", "'xxxxxxxxxxx", 200)
+        >>> shown(10**5000)
+        'an integer of about 5001 digits'
+    """
+    return _SHORT.repr(value)
+
+
+class _Short(Repr):
+    """Text of values, with booleans as in TOML and JSON."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxother = 4, 200
+        self.maxlist = self.maxtuple = self.maxdict = 20
+        self.maxstring = 200
+
+    def repr_bool(self, value: bool, _: int) -> str:  # noqa: FBT001
+        return str(value).lower()
+
+    def repr_int(self, value: int, _: int) -> str:
+        digits = int(value.bit_length() * math.log10(2)) + 1
+        return repr(value) if digits <= 40 else f"an integer of about {digits} digits"
+
+
+_SHORT = _Short()

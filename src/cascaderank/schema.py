@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from cascaderank.errors import DataError, SchemaError, did_you_mean
-from cascaderank.settings.base import Settings
+from cascaderank.settings.base import Count, Settings
 
 RESERVED = (
     "request_id",
@@ -110,9 +110,9 @@ class Feature(Settings):
     vocabulary: str = ""
     """Categorical features only: features with one vocabulary share their codes, as the items of a
     history share those of the candidates. Empty: the feature's own name."""
-    buckets: int | None = Field(None, ge=1, le=2**40)
+    buckets: StrictInt | None = Field(None, ge=1, le=2**40)
     """Categorical features only: number of hash buckets; ``None`` to build a vocabulary instead."""
-    min_count: int = Field(1, ge=1)
+    min_count: Count = 1
     """Categorical features only: values that occur less often in training are out of vocabulary."""
     sequence: str = "history"
     """History features only: features of one sequence have the same length in each request."""
@@ -122,7 +122,7 @@ class Feature(Settings):
     same, and must not contain nulls; stages pool the embeddings of its values."""
     pooling: Pooling = Pooling.MEAN
     """Features with ``multiple`` only: how the embeddings of a list are pooled."""
-    width: int | None = Field(None, ge=1)
+    width: Count | None = None
     """Numeric features of requests or candidates only: number of values of a vector, such as a text
     embedding; ``None`` for one number. Each request or candidate then has a list of ``width``
     numbers, or, with ``missing``, null. The transform uses one mean and one deviation for all

@@ -1,7 +1,16 @@
-"""Text files that users write: UTF-8, with or without a byte-order mark."""
+"""Text that users write: UTF-8 with or without a byte-order mark, TOML and JSON."""
 
+import json
 import os
+import tomllib
+from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
+from typing import Any, TypeGuard
+
+_DEEPEST, _MOST_BITS = 100, 128
+_TOO_DEEP = f"tables and lists are nested more than {_DEEPEST} deep"
+_TOO_LONG = f"an integer has more than {_MOST_BITS} bits"
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """First bytes of a UTF-8 file that Windows programs write; not a part of the text."""
@@ -60,3 +69,78 @@ def read_text(path: str | os.PathLike[str]) -> str:
             "convert the file to UTF-8"
         ) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parsed_toml(text: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Args:
+        text: a TOML document.
+
+    Raises:
+        tomllib.TOMLDecodeError: if the text is not TOML.
+        ValueError: if it is nested more than 100 deep, or has an integer of more than 128 bits.
+
+    Examples:
+        >>> parsed_toml("quota = 30")
+        {'quota': 30}
+        >>> parsed_toml("z = " + 101 * "[" + 101 * "]")
+        Traceback (most recent call last):
+        ValueError: tables and lists are nested more than 100 deep
+    """
+    values: dict[str, Any] = _parsed(tomllib.loads, text)
+    return values
+
+
+def parsed_json(text: str) -> Any:
+    """Parse JSON.
+
+    Args:
+        text: a JSON document.
+
+    Raises:
+        json.JSONDecodeError: if the text is not JSON.
+        ValueError: if it is nested more than 100 deep, or has an integer of more than 128 bits.
+
+    Examples:
+        >>> parsed_json('{"quota": 30}')
+        {'quota': 30}
+    """
+    return _parsed(json.loads, text)
+
+
+def check_nested(values: object) -> None:
+    """Check that nested values can be validated and printed.
+
+    Args:
+        values: mappings, lists and values in them.
+
+    Raises:
+        ValueError: if they are nested more than 100 deep, or have an integer of more than 128 bits.
+    """
+    inner = [values]
+    for _ in range(_DEEPEST + 1):
+        if any(isinstance(v, int) and v.bit_length() > _MOST_BITS for v in inner):
+            raise ValueError(_TOO_LONG)
+        of_tables = [v.values() if isinstance(v, Mapping) else v for v in inner if _has_values(v)]
+        inner = list(chain.from_iterable(of_tables))
+        if not of_tables:
+            return
+    raise ValueError(_TOO_DEEP)
+
+
+def _has_values(value: object) -> TypeGuard[Mapping[Any, Any] | list[Any] | tuple[Any, ...]]:
+    return isinstance(value, Mapping | list | tuple)
+
+
+def _parsed(parse: Callable[[str], Any], text: str) -> Any:
+    try:
+        values = parse(text)
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError):
+        raise
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except ValueError:  # Python converts no integer of more than 4,300 digits
+        raise ValueError(_TOO_LONG) from None
+    check_nested(values)
+    return values

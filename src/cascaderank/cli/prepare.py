@@ -10,7 +10,7 @@ import typer
 
 from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, notify, user_errors
 from cascaderank.errors import ConfigError, DataError, did_you_mean
-from cascaderank.text_files import read_text
+from cascaderank.text_files import parsed_toml, read_text
 
 
 @user_errors
@@ -159,7 +159,7 @@ def _unknown(source: str, name: str, known: Sequence[str]) -> str:
 def _read_options(file: Path) -> dict[str, Any]:
     """Read a TOML file of options."""
     try:
-        return tomllib.loads(read_text(file))
+        return parsed_toml(read_text(file))
     except OSError as error:
         raise ConfigError(f"--options {file}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:
@@ -171,9 +171,11 @@ def _value(source: str, option: str, text: str) -> object:
     from cascaderank.data.sources import SOURCES
 
     try:
-        parsed = tomllib.loads(f"value = {text}")
+        parsed = parsed_toml(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    except ValueError as error:
+        raise ConfigError(f"--set {option}: {error}") from None
     if set(parsed) != {"value"} or SOURCES.option_mistakes(source, {option: parsed["value"]}):
         as_text = not SOURCES.option_mistakes(source, {option: text})
         return text if as_text or set(parsed) != {"value"} else parsed["value"]

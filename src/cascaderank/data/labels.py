@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from cascaderank.errors import ConfigError, DataError, did_you_mean
-from cascaderank.settings.base import Settings
+from cascaderank.settings.base import Real, Settings
 
 Numbers = NDArray[Any]
 Labels = NDArray[np.float32]
@@ -135,7 +135,7 @@ class Relabelling(Settings):
     """
 
     by: Literal["level", "feedback"] = "level"
-    z: tuple[float, ...] = Field(min_length=1)
+    z: tuple[Real, ...] = Field(min_length=1, max_length=1_000)
     """Values per level, lowest level first; finite, at least 0 and non-decreasing."""
 
     @model_validator(mode="after")

@@ -11,14 +11,16 @@ from typing import Annotated, Literal, Self, assert_never
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, StrictFloat, StrictInt, model_validator
 
 from cascaderank.data.encoding.hashing import hashed, mix, seeded
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import DataError, counted
-from cascaderank.settings.base import Settings
+from cascaderank.settings.base import Count, CountOrZero, Settings
 
 Rows = NDArray[np.int64]
+SignedSeed = Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1)]
+"""Seed of a split: any 64-bit integer."""
 GIVEN = ("train", "validation", "test")
 """Part names of data that is published as one split."""
 FOLD = "fold-"
@@ -36,11 +38,11 @@ class RequestSplit(Settings):
     """
 
     by: Literal["request"] = "request"
-    validation: float = Field(0.1, gt=0, lt=1)
+    validation: StrictFloat = Field(0.1, gt=0, lt=1)
     """Fraction of the requests for validation; the number is rounded and at least 1."""
-    test: float = Field(0.1, gt=0, lt=1)
+    test: StrictFloat = Field(0.1, gt=0, lt=1)
     """Fraction of the requests for the test; the number is rounded and at least 1."""
-    seed: int = 0
+    seed: SignedSeed = 0
     """Seed of the random order of the requests."""
 
     @model_validator(mode="after")
@@ -61,11 +63,11 @@ class FoldSplit(Settings):
     """
 
     by: Literal["fold"] = "fold"
-    folds: int = Field(5, ge=3)
+    folds: StrictInt = Field(5, ge=3, le=10_000)
     """Number of folds; their sizes differ by at most one request."""
-    fold: int = Field(0, ge=0)
+    fold: CountOrZero = 0
     """Index of the test fold, from 0."""
-    seed: int = 0
+    seed: SignedSeed = 0
     """Seed of the random assignment of requests to folds."""
 
     @model_validator(mode="after")
@@ -87,11 +89,11 @@ class DaySplit(Settings):
     """
 
     by: Literal["day"] = "day"
-    validation_days: int = Field(1, ge=1)
+    validation_days: Count = 1
     """Number of validation days, counted among days with requests."""
-    test_days: int = Field(1, ge=1)
+    test_days: Count = 1
     """Number of test days, counted among days with requests."""
-    skip_last: int = Field(0, ge=0)
+    skip_last: CountOrZero = 0
     """Number of last days in none of the sets, counted among days with requests."""
 
 
@@ -107,11 +109,11 @@ class GivenSplit(Settings):
     """
 
     by: Literal["given"] = "given"
-    fold: int = Field(0, ge=0)
+    fold: CountOrZero = 0
     """Index of the test fold, from 0: the published fold number ``fold + 1``."""
-    validation: float = Field(0.1, gt=0, lt=1)
+    validation: StrictFloat = Field(0.1, gt=0, lt=1)
     """Fraction of the training requests for validation, if the data has no validation part."""
-    seed: int = 0
+    seed: SignedSeed = 0
     """Seed of the choice of these validation requests."""
 
 

@@ -15,7 +15,7 @@ from typing import Any, Self, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, StrictFloat, StrictInt, ValidationError, model_validator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -27,7 +27,7 @@ from cascaderank.metrics.recall import recall_metric
 from cascaderank.runs.data import RunData
 from cascaderank.runs.folder import RunFolder
 from cascaderank.schema import Kind, Role, abridged
-from cascaderank.settings.base import Settings
+from cascaderank.settings.base import LARGEST_FLOAT32, Count, Settings
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.evaluate_run import evaluate_rows
 from cascaderank.training.memory import PeakMemory
@@ -47,17 +47,17 @@ _MAX_CANDIDATES = 10_000  # per request, a limit of LightGBM
 class TreeSettings(Settings):
     """Settings of gradient-boosted trees, with the names and meanings of LightGBM."""
 
-    num_leaves: int = Field(31, ge=2)
-    learning_rate: float = Field(0.1, gt=0)
-    min_data_in_leaf: int = Field(20, ge=1)
-    lambda_l2: float = Field(0.0, ge=0)
-    feature_fraction: float = Field(0.8, gt=0, le=1)
-    bagging_fraction: float = Field(0.8, gt=0, le=1)
-    truncation: int | None = Field(None, ge=1)
+    num_leaves: StrictInt = Field(31, ge=2, le=131_072)
+    learning_rate: StrictFloat = Field(0.1, gt=0, le=1_000)
+    min_data_in_leaf: Count = 20
+    lambda_l2: StrictFloat = Field(0.0, ge=0, le=LARGEST_FLOAT32)
+    feature_fraction: StrictFloat = Field(0.8, gt=0, le=1)
+    bagging_fraction: StrictFloat = Field(0.8, gt=0, le=1)
+    truncation: Count | None = None
     """Truncation level of lambdarank; by default the quota of the last stage."""
-    rounds: int = Field(500, ge=1)
+    rounds: Count = 500
     """Maximum number of trees."""
-    patience: int = Field(50, ge=1)
+    patience: Count = 50
     """Number of trees without an improved validation recall before early stopping."""
 
     @model_validator(mode="after")

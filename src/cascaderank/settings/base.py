@@ -1,12 +1,33 @@
 """Base classes of all settings that are read from a file and validated."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
+
+LARGEST = 2**31 - 1
+"""Largest count that a setting accepts, such as a number of requests or candidates."""
+
+LARGEST_FLOAT32 = float(2**128 - 2**104)
+"""Largest finite number of float32, the type of labels, scores and weights."""
+
+Count = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
+"""A positive number; booleans, and numbers with a decimal point or exponent, are refused."""
+
+CountOrZero = Annotated[StrictInt, Field(ge=0, le=LARGEST)]
+"""A number of at least 0."""
+
+Seed = Annotated[StrictInt, Field(ge=0, le=2**63 - 1)]
+"""Seed of a generator of random numbers."""
+
+Real = Annotated[StrictFloat, Field(ge=-LARGEST_FLOAT32, le=LARGEST_FLOAT32)]
+"""A finite number in the range of float32."""
 
 
 class Settings(BaseModel):
-    """Immutable, validated record; unknown keys are errors.
+    """Immutable, validated record; unknown keys, NaN and infinity are errors.
+
+    Every number has a range: declare it as one of the types of this module, or with the limits of
+    :func:`pydantic.Field`.
 
     Examples:
         >>> class Tuning(Settings):
@@ -15,7 +36,7 @@ class Settings(BaseModel):
         8
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Choice(Settings):
@@ -24,7 +45,7 @@ class Choice(Settings):
     Subclasses declare the key of the name; all other keys are options of the component.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     @property
     def options(self) -> dict[str, Any]:

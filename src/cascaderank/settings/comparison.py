@@ -1,13 +1,18 @@
 """Settings of a comparison: methods, grids of settings to tune, and execution."""
 
+import math
 import re
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, StrictInt, model_validator
 
-from cascaderank.settings.base import Settings
+from cascaderank.settings.base import Count, Seed, Settings
 from cascaderank.settings.files import dotted, parts_of
 
+MOST_SEEDS = 10_000
+"""Largest number of runs of one method with different seeds."""
+MOST_JOBS = 1_024
+"""Largest number of processes that train at the same time."""
 _VARIANT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _.+=()-]*[A-Za-z0-9_+=()-])?")
 
 
@@ -29,21 +34,34 @@ def _flat(values: dict[str, object], above: str = "") -> dict[str, object]:
     return flat
 
 
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("expected a finite number")
+    return value
+
+
+_Finite = Annotated[Any, BeforeValidator(_finite)]
 _BY_NAME = BeforeValidator(_by_name)
-_Values = Annotated[tuple[Any, ...], Field(min_length=1)]
+_Values = Annotated[tuple[_Finite, ...], Field(min_length=1)]
 
 
 class TuningSettings(Settings):
     """Search of the grid of each method; every method has the same budget."""
 
-    trials: int | None = Field(
-        None, ge=1, description="Number of grid points tried per method; default: all points."
+    trials: Count | None = Field(
+        None, description="Number of grid points tried per method; default: all points."
     )
-    seeds: int = Field(1, ge=1, description="Number of runs per point, with seeds 0, 1, 2, ...")
-    seed: int = Field(0, ge=0, description="Seed of the random choice of points.")
-    extend: int = Field(
+    seeds: StrictInt = Field(
+        1,
+        ge=1,
+        le=MOST_SEEDS,
+        description="Number of runs per point, with seeds 0, 1, 2, ...",
+    )
+    seed: Seed = Field(0, description="Seed of the random choice of points.")
+    extend: StrictInt = Field(
         2,
         ge=0,
+        le=1_000,
         description="Largest number of values added beyond the end of a numeric axis while the "
         "best value is the last one.",
     )
@@ -57,7 +75,12 @@ class CompareSettings(Settings):
         min_length=1,
         description="Methods to compare: names of objectives or of variants.",
     )
-    seeds: int = Field(3, ge=1, description="Number of runs per method, with seeds 0, 1, 2, ...")
+    seeds: StrictInt = Field(
+        3,
+        ge=1,
+        le=MOST_SEEDS,
+        description="Number of runs per method, with seeds 0, 1, 2, ...",
+    )
     baselines: tuple[str, ...] | None = Field(
         None,
         description="Baselines without training; default: random, best_feature and rank_fusion "
@@ -82,13 +105,17 @@ class CompareSettings(Settings):
         "experiments/published.toml.",
     )
     tuning: TuningSettings = TuningSettings()
-    streaming: int | None = Field(
+    streaming: Count | None = Field(
         None,
-        ge=1,
         description="For a split by day: number of last days, each of which is tested once with "
         "models trained on the days before it.",
     )
-    jobs: int = Field(1, ge=1, description="Number of processes that train at the same time.")
+    jobs: StrictInt = Field(
+        1,
+        ge=1,
+        le=MOST_JOBS,
+        description="Number of processes that train at the same time.",
+    )
 
     @model_validator(mode="after")
     def _variants_are_folder_names_and_methods_are_distinct(self) -> Self:

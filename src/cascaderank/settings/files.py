@@ -10,9 +10,9 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from cascaderank.errors import ConfigError, did_you_mean
+from cascaderank.errors import ConfigError, did_you_mean, shown
 from cascaderank.settings.base import Settings
-from cascaderank.text_files import read_text
+from cascaderank.text_files import check_nested, parsed_toml, read_text
 
 Kind = TypeVar("Kind", bound=Settings)
 
@@ -37,18 +37,21 @@ def read_as(kind: type[Kind], path: str | os.PathLike[str], changes: Sequence[st
     """
     path = Path(path)
     try:
-        values = tomllib.loads(read_text(path))
+        values = parsed_toml(read_text(path))
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror or error}; expected a TOML file"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     replaced = with_changes(values, dict(parsed_change(change) for change in changes))
     try:
+        check_nested(replaced)
         return kind.model_validate(replaced)
     except ValidationError as error:
         mistakes = _messages(error, kind)
+    except ValueError as error:
+        raise ConfigError(f"--set: {error}") from None
     of_file = set(_mistakes(kind, values)) if changes else set(mistakes)
     parts = [
         f"{origin}: {'; '.join(found)}"
@@ -72,9 +75,12 @@ def check_as(kind: type[Kind], values: Mapping[str, object]) -> Kind:
         ConfigError: if a setting is missing, unknown or invalid; the message lists all mistakes.
     """
     try:
+        check_nested(values)
         return kind.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(_messages(error, kind))) from None
+    except ValueError as error:
+        raise ConfigError(f"settings: {error}") from None
 
 
 def _mistakes(kind: type[Settings], values: Mapping[str, object]) -> list[str]:
@@ -110,11 +116,13 @@ def parsed_change(change: str) -> tuple[str, object]:
     name = found.group() if found else ""
     equals, value = change[len(name) :][:1], change[len(name) + 1 :]
     if not equals or not name.strip():
-        raise ConfigError(f"--set: expected name=value, such as train.seed=3; got '{change}'")
+        raise ConfigError(f"--set: expected name=value, such as train.seed=3; got {shown(change)}")
     try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+        return name.strip(), parsed_toml(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return name.strip(), value.strip()
+    except ValueError as error:
+        raise ConfigError(f"--set {name.strip()}: {error}") from None
 
 
 def with_changes(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
@@ -193,8 +201,8 @@ def _message(error: Any, kind: type[Settings]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     message = message.replace("tuple", "list").replace("Tuple", "List")  # the term of TOML
     value = error["input"]
-    shown = f"; got {value!r}" if isinstance(value, (str, int, float, bool, list)) else ""
-    return f"{name}: {message}{shown}" if name else message
+    got = f"; got {shown(value)}" if isinstance(value, (str, int, float, bool, list)) else ""
+    return f"{name}: {message}{got}" if name else message
 
 
 def _fields(kind: type[Settings], where: Sequence[str]) -> list[str]:

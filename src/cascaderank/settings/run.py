@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, StrictFloat, StrictInt, Tag, model_validator
 
 from cascaderank.data.labels import TARGETS, TargetSettings
 from cascaderank.data.loading.candidates import CandidateSettings, CatalogueSettings
@@ -18,18 +18,21 @@ from cascaderank.errors import ConfigError, ShapeError, did_you_mean
 from cascaderank.metrics import named_metric
 from cascaderank.objectives import OBJECTIVES, build_objective
 from cascaderank.registry import Registry
-from cascaderank.settings.base import Choice, Settings
+from cascaderank.settings.base import Choice, Count, Real, Seed, Settings
 from cascaderank.settings.comparison import CompareSettings
 from cascaderank.settings.files import check_as, flat, read_as, with_changes
 from cascaderank.settings.schedule import Schedule
 from cascaderank.stages import STAGES
 from cascaderank.tensors import check_quotas
 
-Count = Annotated[
-    Annotated[int, Field(ge=1), Tag("number")] | Annotated[Literal["auto"], Tag("auto")],
+AutoCount = Annotated[
+    Annotated[Count, Tag("number")] | Annotated[Literal["auto"], Tag("auto")],
     Discriminator(lambda value: "auto" if isinstance(value, str) else "number"),
 ]
 """A positive number, or ``"auto"``; errors refer to the form that was used."""
+_BATCHES_AHEAD = 10_000
+_REPLICATES = 10_000_000
+_STAGES = 100
 _SMALLEST = 2.0**-126  # of the normal numbers of float32, the type of labels
 
 
@@ -56,8 +59,8 @@ class DataSettings(Settings):
     split: SplitSettings = Field(
         RequestSplit(), description="Split into training, validation and test requests."
     )
-    history_length: int = Field(
-        50, ge=1, description="Number of most recent entries of a history that are kept."
+    history_length: Count = Field(
+        50, description="Number of most recent entries of a history that are kept."
     )
 
     @model_validator(mode="after")
@@ -77,10 +80,10 @@ class RelevanceSettings(Settings):
     reach the threshold.
     """
 
-    top: int | None = Field(
-        None, ge=1, description="Number k of candidates per list, those with the highest labels."
+    top: Count | None = Field(
+        None, description="Number k of candidates per list, those with the highest labels."
     )
-    threshold: float | None = Field(
+    threshold: Real | None = Field(
         None, description="Smallest label of the ground truth; any number of candidates per list."
     )
     include_zero: bool = Field(
@@ -101,7 +104,7 @@ class StageSettings(Choice):
     """A stage of the cascade; all other keys are options of its model."""
 
     model: str = Field(description="Name of the model; `cascaderank ls stages` lists them.")
-    quota: int = Field(ge=1, description="Number of candidates that the stage keeps.")
+    quota: Count = Field(description="Number of candidates that the stage keeps.")
     features: tuple[str, ...] = Field(
         ("*",),
         min_length=1,
@@ -136,13 +139,13 @@ class ObjectiveSettings(Choice):
 class TrainSettings(Settings):
     """Length of training, batches, optimizer, schedule and device."""
 
-    epochs: Count = Field(
+    epochs: AutoCount = Field(
         "auto",
         description="Maximum number of passes over the training requests, in total or, if the "
         'schedule has phases that do not repeat, for each phase without a length; "auto": by '
         "number of steps, see docs/training.md.",
     )
-    batch_size: Count = Field(
+    batch_size: AutoCount = Field(
         "auto",
         description='Number of requests per step; "auto": 4 to 256, so that an epoch has enough '
         "steps, see docs/training.md.",
@@ -156,10 +159,13 @@ class TrainSettings(Settings):
         default=False,
         description="Whether lists of similar length share a batch, which reduces padding.",
     )
-    prefetch: int = Field(
-        0, ge=0, description="Number of batches that a background thread builds in advance."
+    prefetch: StrictInt = Field(
+        0,
+        ge=0,
+        le=_BATCHES_AHEAD,
+        description="Number of batches that a background thread builds in advance.",
     )
-    learning_rate: float = Field(
+    learning_rate: StrictFloat = Field(
         0.01, gt=0, lt=10, description="Learning rate, at the start if it decays."
     )
     decay: Literal["linear", "none"] = Field(
@@ -167,18 +173,22 @@ class TrainSettings(Settings):
         description='Decay of the learning rate; "linear": to 0 over the steps of each phase of '
         "the schedule.",
     )
-    weight_decay: float = Field(
-        0.0, ge=0, description="Coefficient of decoupled weight decay, as in AdamW."
+    weight_decay: StrictFloat = Field(
+        0.0, ge=0, le=1_000, description="Coefficient of decoupled weight decay, as in AdamW."
     )
     embedding_optimizer: Literal["auto", "adamw", "sparse_adam", "row_wise_adagrad"] = Field(
         "auto",
         description='Optimizer of embedding tables; "auto": row_wise_adagrad for tables of at '
         "least 1,000,000 rows, adamw for others.",
     )
-    clip_norm: float = Field(
-        10.0, gt=0, description="Maximum norm of the gradient; a longer one is scaled down to it."
+    clip_norm: StrictFloat = Field(
+        10.0,
+        gt=0,
+        allow_inf_nan=True,
+        description="Maximum norm of the gradient; a longer one is scaled down to it; inf: no "
+        "maximum.",
     )
-    patience: Count = Field(
+    patience: AutoCount = Field(
         "auto",
         description="Number of epochs without a better validation value after which training ends; "
         '"auto": at least 3 epochs and 150 steps.',
@@ -195,9 +205,8 @@ class TrainSettings(Settings):
         description="Folder of a complete run whose weights initialise the cascade; default: "
         "random initialisation.",
     )
-    seed: int = Field(
+    seed: Seed = Field(
         0,
-        ge=0,
         description="Seed of initialisation, order and sampling; on the CPU, equal seeds give "
         "bitwise equal results.",
     )
@@ -212,7 +221,7 @@ class TrainSettings(Settings):
         default=False,
         description="Whether torch.compile compiles the stages; compilation takes minutes.",
     )
-    checkpoint_every: int = Field(200, ge=1, description="Number of steps between checkpoints.")
+    checkpoint_every: Count = Field(200, description="Number of steps between checkpoints.")
 
     @model_validator(mode="after")
     def _sparse_adam_has_no_weight_decay(self) -> Self:
@@ -228,13 +237,16 @@ class TrainSettings(Settings):
 class EvaluationSettings(Settings):
     """Batches, confidence intervals and metrics of the evaluation."""
 
-    batch_size: int = Field(
-        256, ge=1, description="Number of requests per batch; does not affect results."
+    batch_size: Count = Field(
+        256, description="Number of requests per batch; does not affect results."
     )
-    bootstrap: int = Field(
-        1_000, ge=1, description="Number of bootstrap replicates for the 95 % intervals."
+    bootstrap: StrictInt = Field(
+        1_000,
+        ge=1,
+        le=_REPLICATES,
+        description="Number of bootstrap replicates for the 95 % intervals.",
     )
-    seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
+    seed: Seed = Field(0, description="Seed of the bootstrap.")
     metrics: tuple[str, ...] = Field(
         (),
         description='Additional metrics, such as "ndcg@15", "map", "mrr", "recall@10" and "opa": '
@@ -259,7 +271,7 @@ class RunSettings(Settings):
 
     data: DataSettings
     relevance: RelevanceSettings
-    stages: dict[str, StageSettings] = Field(min_length=1)
+    stages: dict[str, StageSettings] = Field(min_length=1, max_length=_STAGES)
     objective: ObjectiveSettings = ObjectiveSettings()
     train: TrainSettings = TrainSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

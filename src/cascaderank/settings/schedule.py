@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.objectives import Term
 from cascaderank.schema import matched_names
-from cascaderank.settings.base import Settings
+from cascaderank.settings.base import Count, Settings
 
 PRESETS = ("joint", "alternating", "sequential", "rankflow")
 """Names of predefined schedules; see ``docs/schedules.md``."""
@@ -31,8 +31,8 @@ class Phase(Settings):
         "all",
         description="Training candidates of a stage: all, or those that the earlier stages keep.",
     )
-    epochs: int | None = Field(None, ge=1, description="Length in epochs.")
-    steps: int | None = Field(None, ge=1, description="Length in batches.")
+    epochs: Count | None = Field(None, description="Length in epochs.")
+    steps: Count | None = Field(None, description="Length in batches.")
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -69,10 +69,8 @@ class Schedule(Settings):
     preset: Literal["joint", "alternating", "sequential", "rankflow"] | None = Field(
         None, description="Name of a predefined schedule."
     )
-    steps: int | None = Field(
-        None, ge=1, description="Steps per phase of a preset; an epoch if None."
-    )
-    phases: tuple[Phase, ...] = Field((), description="Custom phases, in order.")
+    steps: Count | None = Field(None, description="Steps per phase of a preset; an epoch if None.")
+    phases: tuple[Phase, ...] = Field((), max_length=1_000, description="Custom phases, in order.")
     repeat: bool = Field(default=False, description="Repeat the phases until the last epoch.")
 
     @model_validator(mode="before")

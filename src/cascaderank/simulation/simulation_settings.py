@@ -3,9 +3,17 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictFloat, model_validator
 
-from cascaderank.settings.base import Choice, Settings
+from cascaderank.settings.base import (
+    LARGEST_FLOAT32,
+    Choice,
+    Count,
+    CountOrZero,
+    Real,
+    Seed,
+    Settings,
+)
 from cascaderank.settings.run import (
     DataSettings,
     RunSettings,
@@ -23,7 +31,7 @@ class SourceSettings(DataSettings):
     target: str = Field(
         "feedback", description="Training target of the teachers; see data/labels.py."
     )
-    threshold: float = Field(1.0, description="Minimum label of positive feedback.")
+    threshold: Real = Field(1.0, description="Minimum label of positive feedback.")
     user: str = Field(description="Request feature that identifies the user.")
     item: str = Field(description="Candidate feature that identifies the item.")
     features: tuple[str, ...] = Field(
@@ -34,13 +42,13 @@ class SourceSettings(DataSettings):
 class RequestSettings(Settings):
     """Number of requests, and their initial candidates."""
 
-    candidates: int = Field(1_000, ge=1, description="Initial candidates of a request.")
-    pool: int = Field(50, ge=0, description="Further random items that are logged.")
-    users: int | None = Field(
-        None, ge=1, description="Number of users, sampled at random; all by default."
+    candidates: Count = Field(1_000, description="Initial candidates of a request.")
+    pool: CountOrZero = Field(50, description="Further random items that are logged.")
+    users: Count | None = Field(
+        None, description="Number of users, sampled at random; all by default."
     )
-    requests: int = Field(1, ge=1, description="Training requests of each user.")
-    seed: int = Field(0, ge=0, description="Seed of all sampling except training.")
+    requests: Count = Field(1, description="Training requests of each user.")
+    seed: Seed = Field(0, description="Seed of all sampling except training.")
 
 
 class TeacherSettings(Choice):
@@ -60,13 +68,15 @@ class TeacherSettings(Choice):
 class SimulatedStage(TeacherSettings):
     """One stage of the simulated funnel."""
 
-    keep: int = Field(ge=1, description="Number of candidates that the stage keeps.")
-    negatives: int = Field(ge=0, description="Number of dropped candidates that are logged.")
+    keep: Count = Field(description="Number of candidates that the stage keeps.")
+    negatives: CountOrZero = Field(description="Number of dropped candidates that are logged.")
     negatives_from: Literal["bottom", "random"] = Field(
         "bottom", description="Logged dropped candidates: lowest scores, or at random."
     )
-    noise: float = Field(0.0, ge=0, description="Standard deviation of the score noise.")
-    exploration: float = Field(
+    noise: StrictFloat = Field(
+        0.0, ge=0, le=LARGEST_FLOAT32, description="Standard deviation of the score noise."
+    )
+    exploration: StrictFloat = Field(
         0.0, ge=0, lt=1, description="Share of kept candidates that is random."
     )
 
@@ -102,7 +112,7 @@ class SimulationSettings(Settings):
 
     data: SourceSettings
     funnel: RequestSettings = RequestSettings()
-    stages: dict[str, SimulatedStage] = Field(min_length=1)
+    stages: dict[str, SimulatedStage] = Field(min_length=1, max_length=100)
     truth: TruthSettings
     train: TrainSettings = TrainSettings()
 

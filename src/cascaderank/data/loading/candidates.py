@@ -6,14 +6,14 @@ from typing import Any, Final, Literal, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.hashing import mix, seeded
 from cascaderank.data.item_catalogue import Codes, ItemCatalogue
 from cascaderank.data.ragged import flat_places, positions_within
 from cascaderank.errors import ConfigError, DataError, did_you_mean
-from cascaderank.settings.base import Settings
+from cascaderank.settings.base import Count, CountOrZero, Real, Settings
 
 _ALL = 2**31  # more candidates than a level of a request can have
 
@@ -29,11 +29,11 @@ class CandidateSettings(Settings):
         'uniform'
     """
 
-    levels: dict[str, PositiveInt | Literal["all"]] | None = Field(
+    levels: dict[str, Count | Literal["all"]] | None = Field(
         None,
         description='Number of candidates by level name, or "all"; other levels have none.',
     )
-    pool: int = Field(0, ge=0, description="Number of random items from the catalogue.")
+    pool: CountOrZero = Field(0, description="Number of random items from the catalogue.")
     draw: Literal["uniform", "frequency"] = Field(
         "uniform",
         description="Distribution of the random items: uniform, or by their count in training.",
@@ -54,12 +54,12 @@ class CatalogueSettings(Settings):
         description="Categorical request feature that identifies a user; relevant items of the "
         "user's training requests are left out of the lists.",
     )
-    leaves_out: float | None = Field(
+    leaves_out: Real | None = Field(
         None,
         description="Items with at least this label in the user's training requests are left out, "
         "such as all exposed items; default: the ground truth of these requests.",
     )
-    cutoffs: tuple[PositiveInt, ...] = Field(
+    cutoffs: tuple[Count, ...] = Field(
         (20, 50), min_length=1, description="Cut-offs of the metrics."
     )
     decides: str | None = Field(

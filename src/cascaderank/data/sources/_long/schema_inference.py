@@ -1,7 +1,5 @@
 """Schema of a long table, from options with column patterns and from the types of columns."""
 
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -22,7 +20,7 @@ from cascaderank.schema import (
     abridged,
     matched_names,
 )
-from cascaderank.text_files import read_text
+from cascaderank.text_files import parsed_json, parsed_toml, read_text
 
 _SAMPLE_ROWS = 10_000  # for the length of vectors
 
@@ -234,7 +232,7 @@ def _read_schema(schema: Path | Mapping[str, Any]) -> Schema:
     values: Any = None
     try:
         text = read_text(schema)
-        values = tomllib.loads(text) if schema.suffix == ".toml" else json.loads(text)
+        values = parsed_toml(text) if schema.suffix == ".toml" else parsed_json(text)
         return Schema.model_validate(values)
     except OSError as error:
         raise DataError(f"schema={schema}: cannot be read: {error.strerror or error}") from None
