@@ -11,7 +11,15 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "cascaderank"
 
 TIERS = [
-    {"errors", "extras", "progress", "text_files", "settings.base", "settings.files"},
+    {
+        "errors",
+        "extras",
+        "memory_limits",
+        "progress",
+        "text_files",
+        "settings.base",
+        "settings.files",
+    },
     {"tensors", "registry", "schema", "batch"},
     {"sorting", "relevance", "selection", "layers"},
     {"stages", "losses", "metrics", "data"},

@@ -1,18 +1,26 @@
 """A cascade: named stages with quotas, trained and evaluated as one network."""
 
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cascaderank.batch import RequestBatch
-from cascaderank.errors import ConfigError
+from cascaderank.errors import CascadeRankError, ConfigError
 from cascaderank.layers.named_modules import NamedModules
+from cascaderank.memory_limits import check_fits
 from cascaderank.schema import FittedSchema, Role
 from cascaderank.selection import select
 from cascaderank.stages import STAGES, StageOutput, output_of
 from cascaderank.tensors import check_quotas
+
+FEWER_PARAMETERS = (
+    "reduce the widths and embedding sizes of the stages, such as hidden and dim, or the number of "
+    "categories (buckets, min_count)"
+)
+"""Remedy for a model that does not fit into the memory."""
 
 
 @final
@@ -94,9 +102,79 @@ def build_stage(
         options: options of the stage.
 
     Raises:
-        ConfigError: if the stage or an option is unknown, or no item feature is selected.
+        ConfigError: if the stage or an option is unknown, no item feature is selected, or the
+            parameters do not fit into the memory of the machine.
         SchemaError: if a pattern matches no feature.
     """
+    check_parameters_fit(parameters_of(name, schema, features=features, options=options))
+    return _built(name, schema, features, options)
+
+
+def parameters_of(
+    name: str,
+    schema: FittedSchema,
+    *,
+    features: Sequence[str] = ("*",),
+    options: Mapping[str, object] | None = None,
+) -> int:
+    """Return the number of parameters of a stage without building it.
+
+    Args:
+        name: as of :func:`build_stage`, like the other arguments.
+        schema: schema fitted to the training requests.
+        features: names or shell patterns of the features that the stage may use.
+        options: options of the stage.
+
+    Raises:
+        ConfigError: as :func:`build_stage`, except that nothing has to fit into the memory.
+        SchemaError: if a pattern matches no feature.
+
+    Examples:
+        >>> from cascaderank.schema import Feature
+        >>> schema = FittedSchema(features=(Feature(name="x", role="item", kind="numeric"),))
+        >>> parameters_of("mlp", schema, options={"hidden": [10**6, 10**6]})
+        1000004000001
+    """
+    try:
+        with torch.device("meta"), _WithoutValues():
+            outline = _built(name, schema, features, options)
+    except CascadeRankError:
+        raise
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        if "overflow" in str(error).lower():  # more than 2^63 bytes in one parameter
+            return 2**63
+        return 0  # a stage of another package that only a device with values can build
+    return sum(parameter.numel() for parameter in outline.parameters())
+
+
+def check_parameters_fit(parameters: int) -> None:
+    """Check that as many parameters fit into the memory of the machine.
+
+    Raises:
+        ConfigError: if they do not.
+    """
+    check_fits(
+        4.0 * parameters,
+        f"a model of {parameters:,} parameters",
+        FEWER_PARAMETERS,
+    )
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Leave out random normal values: for the device ``meta`` they take seconds to import."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
+
+
+def _built(
+    name: str,
+    schema: FittedSchema,
+    features: Sequence[str],
+    options: Mapping[str, object] | None,
+) -> nn.Module:
     values = STAGES.checked_options(name, options or {})
     chosen = schema.select(features)
     if not any(f.role is Role.ITEM for f in chosen):

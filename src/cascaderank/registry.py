@@ -15,14 +15,18 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from importlib.metadata import entry_points
+from itertools import chain
 from typing import Any, Generic, TypeVar, cast, get_type_hints, overload
 
 from pydantic import TypeAdapter, ValidationError
 
-from cascaderank.errors import ConfigError, did_you_mean
+from cascaderank.errors import ConfigError, did_you_mean, shown
+from cascaderank.settings.base import LARGEST, LARGEST_FLOAT32
 
 T = TypeVar("T", bound=Callable[..., Any])
 F = TypeVar("F", bound=Callable[..., Any])
+
+_LARGEST_SEED, _LONGEST = 2**63 - 1, 1_000
 
 
 class Registry(Generic[T]):
@@ -155,6 +159,9 @@ class Registry(Generic[T]):
     ) -> list[str]:
         """Return one message for each option that ``name`` does not accept.
 
+        Besides its type, the range of a number is checked: integers have at most 32 bits (seeds
+        64), other numbers are in the range of float32, and a list has at most 1,000 numbers.
+
         Args:
             name: registered name of the entry that takes the options.
             options: values by option name.
@@ -171,16 +178,17 @@ class Registry(Generic[T]):
                 continue
             if finite and not _finite(value):
                 mistakes.append(
-                    f"{self.kind} '{name}': {option} takes finite numbers; got {value!r}"
+                    f"{self.kind} '{name}': {option} takes finite numbers; got {shown(value)}"
                 )
                 continue
             try:
                 result = self._adapter(name, option).validate_python(value)
-                reasons = _other_number(value, result)
+                largest = _LARGEST_SEED if option == "seed" else LARGEST
+                reasons = _other_number(value, result) or _out_of_range(result, value, largest)
             except ValidationError as error:
                 reasons = "; ".join(_option_message(e, value) for e in error.errors())
             if reasons:
-                mistakes.append(f"{self.kind} '{name}': {option}={value!r}: {reasons}")
+                mistakes.append(f"{self.kind} '{name}': {option}={shown(value)}: {reasons}")
         return mistakes
 
     def checked_options(
@@ -279,6 +287,22 @@ def _other_number(value: object, result: object) -> str:
     is_integer = isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+", value)
     is_number = isinstance(value, str | float) and not is_integer
     return f"expected an integer, such as {result}" if is_number else ""
+
+
+def _out_of_range(result: object, value: object, largest: int) -> str:
+    """Return a message if a number of an option, or of a list or table in it, is too large."""
+    layer = [result if isinstance(result, int | float | Mapping | list | tuple) else value]
+    while layer:
+        numbers = [x for x in layer if isinstance(x, int | float) and not isinstance(x, bool)]
+        if any(isinstance(x, int) and not -largest <= x <= largest for x in numbers):
+            return f"expected integers from -{largest} to {largest}"
+        if any(isinstance(x, float) and LARGEST_FLOAT32 < abs(x) < math.inf for x in numbers):
+            return f"expected numbers in the range of float32, at most {LARGEST_FLOAT32:.3g}"
+        if len(numbers) > _LONGEST:
+            return f"expected at most {_LONGEST:,} numbers; got {len(numbers):,}"
+        tables = [x.values() for x in layer if isinstance(x, Mapping)]
+        layer = [*chain(*tables, *(x for x in layer if isinstance(x, list | tuple)))]
+    return ""
 
 
 def _redefines(thing: Callable[..., Any], present: Callable[..., Any]) -> bool:

@@ -6,7 +6,6 @@ higher is better.
 """
 
 import inspect
-import math
 from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
@@ -140,8 +139,7 @@ class Relabelling(Settings):
 
     @model_validator(mode="after")
     def _is_non_decreasing(self) -> Self:
-        finite = all(map(math.isfinite, self.z))
-        if not finite or min(self.z) < 0 or any(a > b for a, b in pairwise(self.z)):
+        if min(self.z) < 0 or any(a > b for a, b in pairwise(self.z)):
             raise ValueError(f"z must be non-decreasing numbers of at least 0; got {[*self.z]}")
         return self
 

@@ -1,5 +1,6 @@
 """Serving cost of a cascade: operation counts, and latencies on this machine."""
 
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
-from cascaderank.errors import ConfigError
+from cascaderank.errors import ConfigError, counted
+from cascaderank.memory_limits import check_fits
 from cascaderank.schema import Feature, FittedSchema, Kind, Role
 from cascaderank.stages import LookUps, MultiplyAdds, look_ups, multiply_adds
 
@@ -248,6 +250,9 @@ def made_requests(
     Returns:
         A batch without labels. Numeric values are standard normal; a tenth of the values of
         features that may be missing is missing (NaN).
+
+    Raises:
+        ConfigError: if the batch does not fit into the memory of the machine.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = {
@@ -256,10 +261,19 @@ def made_requests(
         Role.HISTORY: (requests, history),
     }
 
+    def size_of(feature: Feature) -> tuple[int, ...]:
+        of_lists = (feature.width or values,) if feature.several else ()
+        return shape[feature.role] + of_lists
+
+    check_fits(
+        4.0 * sum(math.prod(size_of(feature)) for feature in schema.features),
+        f"{counted(requests, 'request')} of {counted(candidates, 'candidate')} and histories of "
+        f"{counted(history, 'entry', 'entries')}",
+        "reduce --lists, --batch or --history",
+    )
+
     def sample(feature: Feature) -> Tensor:
-        size = shape[feature.role]
-        if feature.several:
-            size += (feature.width or values,)
+        size = size_of(feature)
         if feature.kind is Kind.CATEGORICAL:
             return torch.randint(schema.codes(feature), size, generator=generator)
         numbers = torch.randn(size, generator=generator)

@@ -16,7 +16,7 @@ from cascaderank.experiments.baselines import build_baseline, default_baselines
 from cascaderank.experiments.execution.job import Job, Start
 from cascaderank.experiments.execution.local import runner
 from cascaderank.experiments.execution.plans import carry_out
-from cascaderank.experiments.folds import Fold, folds_of
+from cascaderank.experiments.folds import Fold, check_runs, folds_of
 from cascaderank.experiments.methods import Method, label_of, methods_of
 from cascaderank.experiments.results import Comparison, MethodRuns, check_reference, summarise
 from cascaderank.experiments.tuning import Outcome, Trial, Tuned, planned, sampled_points, tune
@@ -77,12 +77,14 @@ def compare(
     check_reference(settings, settings.compare.objectives)
     log = RequestLog.open(settings.data.path)
     settings = resolved(settings, log)
+    folds = folds_of(settings, log)
+    runs = len(folds) * sum(planned(m, settings) for m in methods)
+    check_runs(runs, "set compare.tuning.trials, or reduce the values of compare.grid or the seeds")
     for method in methods:
         _check(method, settings, log)
-    folds = folds_of(settings, log)
     method_runs: dict[str, MethodRuns] = {}
     results: list[tuple[str, RunResult]] = []
-    progress.start("comparing", len(folds) * sum(planned(m, settings) for m in methods))
+    progress.start("comparing", runs)
     with locked(folder), runner(settings.compare.jobs, progress) as start:
         for fold in folds:
             with run_data(fold.settings, folder=folder, progress=progress) as data:

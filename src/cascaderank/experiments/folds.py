@@ -26,6 +26,24 @@ class Fold:
         return self.name.replace(" ", "-")
 
 
+MOST_RUNS = 100_000
+"""Largest number of runs of a comparison or a heat map; beyond it, a number is a mistake."""
+
+
+def check_runs(runs: int, remedy: str) -> None:
+    """Check the number of runs before they are planned.
+
+    Args:
+        runs: number of runs.
+        remedy: settings to change, for the message.
+
+    Raises:
+        ConfigError: if there are more than :data:`MOST_RUNS`.
+    """
+    if runs > MOST_RUNS:
+        raise ConfigError(f"expected at most {MOST_RUNS:,} runs, found {runs:,}; {remedy}")
+
+
 def folds_of(settings: RunSettings, log: RequestLog) -> list[Fold]:
     """Return the folds of a comparison, in the order of execution.
 

@@ -15,7 +15,7 @@ from cascaderank._moved import moved_name
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import ConfigError
 from cascaderank.evaluation.report import over_all_candidates
-from cascaderank.experiments.folds import folds_of
+from cascaderank.experiments.folds import check_runs, folds_of
 from cascaderank.objectives import OBJECTIVES
 from cascaderank.progress import Progress, Silent
 from cascaderank.runs.data import run_data
@@ -194,6 +194,8 @@ def _checked(
             "m, k and seeds of a heat map must be at least 1; "
             f"got m={list(m)}, k={list(k)}, seeds={seeds}"
         )
+    runs = len(losses) * len(m) * len(k) * seeds
+    check_runs(runs, "reduce the losses, the values of m and k, or the seeds")
     cells = list(product(sorted(m), sorted(k)))
     for loss in losses:
         OBJECTIVES[loss]

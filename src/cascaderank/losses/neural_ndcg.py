@@ -14,6 +14,8 @@ from cascaderank.relevance import Gain
 from cascaderank.sorting import PermutationOperator, permutation
 from cascaderank.tensors import Reduction, at_least_float32, check_lists, reduce_lists
 
+_MOST_SCALINGS = 10_000
+
 _MIN_SUM = 1e-6
 """Rows and columns with a sum of at most this are not scaled, as they may be padding."""
 
@@ -51,7 +53,7 @@ def neural_ndcg_loss(
         labels: ``[..., list]``, at least 0; higher is better.
         m: cut-off of NDCG@m, at least 1; ``None`` for NDCG of the whole list.
         gain: ``"exponential"`` for ``2^y - 1``, ``"linear"`` for ``y``.
-        scalings: number of Sinkhorn iterations, at least 0.
+        scalings: number of Sinkhorn iterations, 0 to 10,000.
         operator: operator with a permutation: a name in ``cascaderank.sorting.OPERATORS``, or an
             instance.
         temperature: temperature of the operator, positive: a number, or a tensor ``[...]`` with
@@ -76,8 +78,11 @@ def neural_ndcg_loss(
 
     Source: Pobrotyn and Bialobrzeski 2021 (arXiv 2102.07831).
     """
-    if not isinstance(scalings, int) or isinstance(scalings, bool) or scalings < 0:
-        raise ConfigError(f"scalings must be an integer of at least 0; got {scalings!r}")
+    is_integer = isinstance(scalings, int) and not isinstance(scalings, bool)
+    if not is_integer or not 0 <= scalings <= _MOST_SCALINGS:
+        raise ConfigError(
+            f"scalings must be an integer from 0 to {_MOST_SCALINGS:,}; got {scalings}"
+        )
     mask = check_lists(scores, labels, mask)
     rows = permutation(
         at_least_float32(scores), operator=operator, temperature=temperature, mask=mask

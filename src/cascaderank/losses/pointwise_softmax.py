@@ -3,9 +3,12 @@
 import torch
 from torch import Tensor
 
+from cascaderank.errors import ConfigError
 from cascaderank.losses import LOSSES
 from cascaderank.selection import check_size
 from cascaderank.tensors import Reduction, check_lists, finite_scores, masked_mean, reduce_lists
+
+_MOST_CLASSES = 10_000
 
 
 @LOSSES.register
@@ -31,7 +34,7 @@ def pointwise_softmax_loss(
     Args:
         scores: ``[..., list]``, higher is better, in units of grades.
         labels: ``[..., list]``, grades from 0 to ``classes - 1``.
-        classes: number C of grades, at least 1.
+        classes: number C of grades, 1 to 10,000.
         mask: ``[..., list]`` bool, ``True`` for a real candidate.
         reduction: reduction over lists: ``"mean"``, ``"sum"``, or ``"none"`` for one value per
             list.
@@ -42,7 +45,7 @@ def pointwise_softmax_loss(
 
     Raises:
         ShapeError: if shapes or dtypes do not agree.
-        ConfigError: if ``classes`` is not a positive integer, or the reduction is unknown.
+        ConfigError: if ``classes`` is out of range, or the reduction is unknown.
 
     Examples:
         >>> pointwise_softmax_loss(torch.tensor([4.0, 0.0]), torch.tensor([4.0, 0.0]))
@@ -53,7 +56,8 @@ def pointwise_softmax_loss(
     Source: a baseline of ARF (arXiv 2310.10462) and PiRank. One score for all classes is the
     adjacent-categories model and a choice of this project.
     """
-    check_size(classes, "classes")
+    if check_size(classes, "classes") > _MOST_CLASSES:
+        raise ConfigError(f"classes must be at most {_MOST_CLASSES:,}; got {classes:,}")
     mask = check_lists(scores, labels, mask)
     filled = finite_scores(scores.masked_fill(~mask, 0.0))
     grades = labels.detach().masked_fill(~mask, 0).to(filled.dtype)

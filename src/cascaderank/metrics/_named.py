@@ -267,7 +267,7 @@ def _literals(arguments: str, text: str) -> dict[str, object]:
     wrong = ConfigError(f"options of a metric are written as name=value, ...; got '{text}'")
     try:
         call = ast.parse(f"_({arguments})", mode="eval").body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two: of deep nesting
         raise wrong from None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
         raise wrong

@@ -1,11 +1,16 @@
 """Build the parts of a run from its settings: the cascade and the objective."""
 
-from cascaderank.cascade import Cascade, build_stage
+from collections.abc import Callable
+from typing import TypeVar
+
+from cascaderank.cascade import Cascade, build_stage, check_parameters_fit, parameters_of
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import ConfigError, SchemaError
 from cascaderank.objectives import OBJECTIVES, Objective, build_objective
 from cascaderank.schema import FittedSchema
 from cascaderank.settings.run import RunSettings
+
+T = TypeVar("T")
 
 
 def build_cascade(settings: RunSettings, schema: FittedSchema) -> Cascade:
@@ -16,18 +21,27 @@ def build_cascade(settings: RunSettings, schema: FittedSchema) -> Cascade:
         schema: schema fitted to the training requests.
 
     Raises:
-        ConfigError: if a stage cannot be built from its options; the message names the stage.
+        ConfigError: if a stage cannot be built from its options, with the name of the stage; or if
+            the parameters of all stages do not fit into the memory of the machine.
         SchemaError: if a stage uses a feature that does not exist.
     """
+    check_parameters_fit(sum(_of_stages(settings, schema, parameters_of).values()))
+    return Cascade(_of_stages(settings, schema, build_stage), settings.quotas)
+
+
+def _of_stages(
+    settings: RunSettings, schema: FittedSchema, build: Callable[..., T]
+) -> dict[str, T]:
+    """Return the result of a function of the settings of a stage, for each stage by name."""
     stages = {}
     for name, stage in settings.stages.items():
         try:
-            stages[name] = build_stage(
+            stages[name] = build(
                 stage.model, schema, features=stage.features, options=stage.options
             )
         except (ConfigError, SchemaError) as error:
             raise type(error)(f"stages.{name}: {error}") from None
-    return Cascade(stages, settings.quotas)
+    return stages
 
 
 def schema_of_stages(settings: RunSettings, schema: FittedSchema) -> FittedSchema:

@@ -42,7 +42,7 @@ def _finite(value: object) -> object:
 
 _Finite = Annotated[Any, BeforeValidator(_finite)]
 _BY_NAME = BeforeValidator(_by_name)
-_Values = Annotated[tuple[_Finite, ...], Field(min_length=1)]
+_Values = Annotated[tuple[_Finite, ...], Field(min_length=1, max_length=1_000)]
 
 
 class TuningSettings(Settings):

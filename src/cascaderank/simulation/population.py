@@ -15,6 +15,7 @@ from cascaderank.data.labels import labels_of, needs
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.ragged import flattened, lengths_of
 from cascaderank.errors import ConfigError, DataError, did_you_mean
+from cascaderank.memory_limits import check_fits
 from cascaderank.schema import Kind, Role, Schema, abridged
 
 Places = NDArray[np.int64]
@@ -80,7 +81,16 @@ class Population:
         """Return the mask of items in no history of each user, ``[users, items]``.
 
         A history reveals the feedback of the user to a model, so its items cannot be candidates.
+
+        Raises:
+            ConfigError: if the mask does not fit into the memory of the machine.
         """
+        users, items = self.users.height, self.items.height
+        check_fits(
+            float(users * items),
+            f"a table of {users:,} users and {items:,} items",
+            "set funnel.users to a lower number",
+        )
         unseen = np.ones((self.users.height, self.items.height), dtype=bool)
         vocabulary = self.schema[self.item].vocabulary
         for feature in self.schema.of(Role.HISTORY, Kind.CATEGORICAL):

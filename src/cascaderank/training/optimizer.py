@@ -6,12 +6,14 @@ not depend on the size of the vocabulary. All other rows are bitwise unchanged: 
 weight decay applies to them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
+from cascaderank.cascade import FEWER_PARAMETERS
+from cascaderank.memory_limits import check_fits
 from cascaderank.settings.run import TrainSettings
 
 LARGE = 1_000_000
@@ -136,6 +138,9 @@ def build_optimizer(
         cascade: cascade on its device; its tables are its modules of type ``nn.Embedding``.
         objective: objective; its parameters have no weight decay.
         settings: settings of training: learning rate, weight decay, and the optimizer of tables.
+
+    Raises:
+        ConfigError: if weights, gradients and moments do not fit into the memory of the machine.
     """
     choice = settings.embedding_optimizer
     tables: dict[int, Tensor] = {}
@@ -145,6 +150,7 @@ def build_optimizer(
             module.sparse = large if choice == "auto" else choice != "adamw"
             if module.sparse:
                 tables[id(module.weight)] = module.weight
+    _check_memory(cascade, {*tables})
     members: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(
             [
@@ -168,6 +174,16 @@ def build_optimizer(
             )
         )
     return Optimizers(*members)
+
+
+def _check_memory(cascade: nn.Module, lazy: Collection[int]) -> None:
+    """Check that weights, gradients and the two moments of AdamW fit; lazy tables: the weights."""
+    parameters = [p for p in cascade.parameters() if p.device.type == "cpu"]
+    check_fits(
+        sum(4.0 * p.numel() * (1 if id(p) in lazy else 4) for p in parameters),
+        f"training of {sum(p.numel() for p in parameters):,} parameters",
+        FEWER_PARAMETERS,
+    )
 
 
 def touched(table: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,13 +5,23 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.settings.base import LARGEST, LARGEST_FLOAT32
 from cascaderank.tensors import check_quotas
 
 CATEGORIES = 20
 Chain = Literal["exposure", "click"]
 _LOGGING_STAGES = ("prerank", "coarse", "rank", "rerank")
 _CASCADE_STAGES = ("retrieval", "preranking", "ranking", "reranking")
-_AT_LEAST_ONE = ("requests", "users", "stages", "ground_truth", "per_level", "days")
+_MOST_POSITIONS = 32_767  # that the format of a log can store
+_LARGEST = {
+    "requests": LARGEST,
+    "users": LARGEST,
+    "items": LARGEST,
+    "stages": 100,
+    "ground_truth": _MOST_POSITIONS,
+    "per_level": _MOST_POSITIONS,
+    "days": 36_525,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,20 +78,20 @@ class FunnelSettings:
 
     def __post_init__(self) -> None:
         mistakes = [
-            f"{name} must be at least 1; got {getattr(self, name)}"
-            for name in _AT_LEAST_ONE
-            if getattr(self, name) < 1
+            f"{name} must be 1 to {largest:,}; got {getattr(self, name):,}"
+            for name, largest in _LARGEST.items()
+            if not 1 <= getattr(self, name) <= largest
         ]
-        if not 0 < self.noise < float("inf"):
-            mistakes.append(f"noise must be positive; got {self.noise}")
+        if not 0 < self.noise <= LARGEST_FLOAT32:
+            mistakes.append(f"noise must be positive and finite; got {self.noise}")
         if not 0 <= self.complementarity <= 1:
             mistakes.append(f"complementarity must be in [0, 1]; got {self.complementarity}")
         if self.chain not in (None, *get_args(Chain)):
             mistakes.append(f"chain must be exposure or click; got {self.chain}")
         if self.chain is not None and self.ragged:
             mistakes.append("chain logs all candidates and ragged only some; set one of them")
-        if self.seed < 0:
-            mistakes.append(f"seed must be at least 0; got {self.seed}")
+        if not 0 <= self.seed < 2**63:
+            mistakes.append(f"seed must be at least 0 and less than 2^63; got {self.seed}")
         if not mistakes:
             if self.items < max(self.alive[0], CATEGORIES):
                 mistakes.append(

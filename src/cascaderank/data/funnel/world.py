@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from cascaderank.data.funnel.funnel_settings import CATEGORIES, FunnelSettings
 from cascaderank.data.ragged import offsets_of
+from cascaderank.errors import ConfigError
+from cascaderank.memory_limits import check_fits
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HISTORY = 20
@@ -20,6 +22,7 @@ _SEGMENTS = 8
 _FAVOURITES, _FAVOURITE_SHARE = 4, 0.8
 _MOST_LIKES, _DAYS_BEFORE = 60, 30
 _MICROSECONDS_PER_DAY = 86_400_000_000
+_BYTES = 8  # of a number while it is drawn
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,27 @@ class World:
 
 
 def make_world(settings: FunnelSettings) -> World:
-    """Draw users, items and likes; depends on users, items, days and seed of the settings only."""
+    """Draw users, items and likes; depends on users, items, days and seed of the settings only.
+
+    Raises:
+        ConfigError: if users, items or the candidates of a request do not fit into the memory of
+            the machine, or users and days together exceed 64 bits.
+    """
+    span = (settings.days + _DAYS_BEFORE + 1) * _MICROSECONDS_PER_DAY
+    if settings.users * span >= 2**63:
+        raise ConfigError(
+            f"synthetic funnel: users must be less than {2**63 // span:,} with "
+            f"{settings.days:,} days; got {settings.users:,}; reduce users or days"
+        )
+    of_user = CATEGORIES * _BYTES * 3 + _MOST_LIKES // 2 * _BYTES * 5
+    of_candidate = _BYTES * (3 + settings.stages)
+    check_fits(
+        float(settings.users * of_user + settings.items * _BYTES * 5)
+        + settings.alive[0] * of_candidate,
+        f"synthetic funnel: {settings.users:,} users, {settings.items:,} items and requests of "
+        f"{settings.alive[0]:,} candidates",
+        "reduce users, items, stages, ground_truth or per_level",
+    )
     rng = np.random.default_rng([settings.seed, 0])
     users, items = settings.users, settings.items
     affinity = rng.standard_normal((_SEGMENTS, CATEGORIES))
@@ -117,7 +140,6 @@ def make_world(settings: FunnelSettings) -> World:
     lengths = rng.integers(0, _MOST_LIKES + 1, users)
     user = np.repeat(np.arange(users), lengths)
     likes = len(user)
-    span = (settings.days + _DAYS_BEFORE + 1) * _MICROSECONDS_PER_DAY
     first = -_DAYS_BEFORE * _MICROSECONDS_PER_DAY
     time = rng.integers(first, settings.days * _MICROSECONDS_PER_DAY, likes)
     liked = np.where(

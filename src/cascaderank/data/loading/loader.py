@@ -17,7 +17,8 @@ from cascaderank.data.loading.padding import Padding
 from cascaderank.data.loading.prefetch import prefetched
 from cascaderank.data.loading.request_order import Order, Rows, bucketed, ordered, resampled
 from cascaderank.data.ragged import flat_places, offsets_of
-from cascaderank.errors import ConfigError, DataError
+from cascaderank.errors import ConfigError, DataError, counted
+from cascaderank.memory_limits import check_fits
 
 _MOST_RESIDENT = 2**30  # bytes of mapped files that may stay resident in memory
 
@@ -50,7 +51,8 @@ class RequestLoader:
 
     Raises:
         ConfigError: if a row is not in the log, if ``batch_size``, ``seed`` or ``prefetch`` is out
-            of range, if bucketing has no seed, or if the order does not exist.
+            of range, if a batch does not fit into the memory of the machine, if bucketing has no
+            seed, or if the order does not exist.
         DataError: if the order is ``"days"`` and the log has no timestamps. From :meth:`epoch`, if
             all weights are 0.
 
@@ -110,6 +112,16 @@ class RequestLoader:
         self._history = Table.of(log.history, log.sequences)
         self.rows = _checked_rows(rows, log.requests)
         self.batch_size = batch_size
+        if len(self.rows):
+            pool = sampler.pool if sampler is not None else 0
+            longest = pool + int(np.diff(log.offsets)[self.rows].max())
+            requests = min(batch_size, len(self.rows))
+            check_fits(
+                4.0 * requests * longest * max(len(log.items), 1),
+                f"a batch of {counted(requests, 'request')} with up to "
+                f"{counted(longest, 'candidate')}",
+                "reduce train.batch_size, evaluation.batch_size or train.candidates.pool",
+            )
         self.seed = seed
         self.bucketing = bucketing
         self.weighted = weighted

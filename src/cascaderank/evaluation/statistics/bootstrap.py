@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.errors import ConfigError, ShapeError, counted
+from cascaderank.memory_limits import check_fits
 
 Floats = NDArray[np.float64]
 
@@ -111,7 +112,7 @@ def bootstrap_intervals(
     if len({len(column) for column in columns.values()}) > 1:
         lengths = {name: len(column) for name, column in columns.items()}
         raise ShapeError(f"columns must all have one value per request; got lengths {lengths}")
-    _check_resampling(resamples, confidence)
+    _check_resampling(resamples, confidence, columns=len(columns))
     if not columns:
         return {}
     values = np.column_stack(list(columns.values())).astype(np.float64)
@@ -182,7 +183,7 @@ def two_way_bootstrap(
         raise ShapeError(f"methods must be [seeds, requests] over the same requests; got {shapes}")
     if against is not None and against not in methods:
         raise ConfigError(f"against must be one of {list(methods)}; got {against!r}")
-    _check_resampling(resamples, confidence)
+    _check_resampling(resamples, confidence, columns=len(methods))
     if not methods:
         return {}, {}
     seeds = [len(values) for values in methods.values()]
@@ -228,11 +229,16 @@ def two_way_bootstrap(
     }
 
 
-def _check_resampling(resamples: int, confidence: float) -> None:
+def _check_resampling(resamples: int, confidence: float, *, columns: int) -> None:
     if resamples < 0:
         raise ConfigError(f"resamples must be at least 0; got {resamples}")
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence must be in (0, 1); got {confidence}")
+    check_fits(
+        8.0 * resamples * columns,
+        f"{resamples:,} bootstrap replicates of {counted(columns, 'mean')}",
+        "reduce the number of replicates, evaluation.bootstrap",
+    )
 
 
 def _ends(
