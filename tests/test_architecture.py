@@ -14,7 +14,7 @@ TIERS = [
     {
         "errors",
         "extras",
-        "memory_limits",
+        "limits",
         "progress",
         "text_files",
         "settings.base",

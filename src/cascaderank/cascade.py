@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import CascadeRankError, ConfigError
 from cascaderank.layers.named_modules import NamedModules
-from cascaderank.memory_limits import check_fits
+from cascaderank.limits import check_fits
 from cascaderank.schema import FittedSchema, Role
 from cascaderank.selection import select
 from cascaderank.stages import STAGES, StageOutput, output_of

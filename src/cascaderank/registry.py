@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar, cast, get_type_hints, overload
 from pydantic import TypeAdapter, ValidationError
 
 from cascaderank.errors import ConfigError, did_you_mean, shown
-from cascaderank.settings.base import LARGEST, LARGEST_FLOAT32
+from cascaderank.limits import LARGEST, LARGEST_FLOAT32
 
 T = TypeVar("T", bound=Callable[..., Any])
 F = TypeVar("F", bound=Callable[..., Any])

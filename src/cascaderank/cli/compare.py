@@ -16,6 +16,7 @@ from cascaderank.cli.shell import (
     notify_wrapped,
     user_errors,
 )
+from cascaderank.limits import LARGEST
 
 
 @user_errors
@@ -30,12 +31,15 @@ def compare(
     ] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="Runs per method. Default: compare.seeds of the config."),
+        typer.Option(
+            min=1, max=10_000, help="Runs per method. Default: compare.seeds of the config."
+        ),
     ] = None,
     streaming: Annotated[
         int | None,
         typer.Option(
             min=1,
+            max=LARGEST,
             help="For a split by day: test each of the last N days separately, with models "
             "trained on the days before it.",
         ),
@@ -44,6 +48,7 @@ def compare(
         int | None,
         typer.Option(
             min=1,
+            max=1_024,
             help="Number of processes that train at the same time. They share the CPU threads; "
             "the number of threads can change the last digits of results, and nothing else.",
         ),

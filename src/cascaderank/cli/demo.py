@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, notify, user_errors
+from cascaderank.limits import LARGEST
 
 
 @user_errors
@@ -14,7 +15,7 @@ def demo(
         "runs/demo"
     ),
     requests: Annotated[
-        int, typer.Option(min=100, help="Number of requests to simulate.")
+        int, typer.Option(min=100, max=LARGEST, help="Number of requests to simulate.")
     ] = 20_000,
     changes: Changes = None,
     as_json: AsJson = False,

@@ -11,6 +11,7 @@ from cascaderank.cli.shell import (
     PartOption,
     emit,
     emit_json,
+    finite,
     notify,
     user_errors,
 )
@@ -29,7 +30,8 @@ def evaluate(
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="Smallest label of the ground truth. Default: the ground truth of the run."
+            callback=finite,
+            help="Smallest label of the ground truth. Default: the ground truth of the run.",
         ),
     ] = None,
     catalogue: Annotated[

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cascaderank.cli.shell import AsJson, emit, emit_json, notify, user_errors
+from cascaderank.cli.shell import AsJson, emit, emit_json, finite, notify, user_errors
+from cascaderank.limits import LARGEST
 
 
 @user_errors
@@ -18,7 +19,10 @@ def fields(
     keep: Annotated[
         float,
         typer.Option(
-            help="Fields to keep per stage: fraction of the fields in (0, 1), or their number."
+            min=0,
+            max=LARGEST,
+            callback=finite,
+            help="Fields to keep per stage: fraction of the fields in (0, 1), or their number.",
         ),
     ] = 0.5,
     as_json: AsJson = False,

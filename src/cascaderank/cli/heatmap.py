@@ -32,7 +32,9 @@ def heatmap(
     k: Annotated[
         str, typer.Option(help="Sizes of the ground truth, separated by commas.")
     ] = "5,15",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs per loss, (m, k) and fold.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Runs per loss, (m, k) and fold.")
+    ] = 1,
     run: Annotated[
         Path | None,
         typer.Option(help="Folder of all runs. Default: runs/NAME-heatmap for NAME.toml."),

@@ -23,9 +23,11 @@ def importance(
     stage: Annotated[str | None, typer.Option(help="Stage to measure. Default: all.")] = None,
     part: PartOption = "auto",
     repeats: Annotated[
-        int, typer.Option(min=1, help="Number of permutations of each feature.")
+        int, typer.Option(min=1, max=10_000, help="Number of permutations of each feature.")
     ] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the permutations.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Random seed of the permutations.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Measure feature importance: the recall lost if a stage receives permuted values.

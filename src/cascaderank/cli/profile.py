@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, notify, numbers, user_errors
+from cascaderank.cli.shell import (
+    AsJson,
+    Bars,
+    emit,
+    emit_json,
+    finite,
+    notify,
+    numbers,
+    user_errors,
+)
 from cascaderank.errors import ConfigError
+from cascaderank.limits import LARGEST
 
 if TYPE_CHECKING:
     from cascaderank.evaluation.profile import Profile
@@ -21,14 +31,25 @@ def profile(
         str, typer.Option(help="Numbers of candidates per request, separated by commas.")
     ] = "10,100,1000",
     batch: Annotated[
-        int, typer.Option(min=1, help="Requests per batch, timed in addition to single requests.")
+        int,
+        typer.Option(
+            min=1, max=LARGEST, help="Requests per batch, timed in addition to single requests."
+        ),
     ] = 16,
     history: Annotated[
         int | None,
-        typer.Option(min=1, help="Entries per history. Default: data.history_length of the run."),
+        typer.Option(
+            min=1, max=LARGEST, help="Entries per history. Default: data.history_length of the run."
+        ),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(help="Approximate duration of each measurement, in seconds.")
+        float,
+        typer.Option(
+            min=1e-6,
+            max=86_400,
+            callback=finite,
+            help="Approximate duration of each measurement, in seconds.",
+        ),
     ] = 0.5,
     plot: Annotated[
         Path | None,

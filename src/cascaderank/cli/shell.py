@@ -1,5 +1,6 @@
 """Shared by all commands: output of errors, results, messages and progress."""
 
+import errno
 import functools
 import json
 import sys
@@ -9,12 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec, Self, TypeVar, 
 
 import typer
 
-from cascaderank.errors import CascadeRankError, ConfigError
+from cascaderank.errors import CascadeRankError, ConfigError, shown
+from cascaderank.limits import LARGEST, LARGEST_FLOAT32
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from cascaderank.settings.run import RunSettings
+
+_OF_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
+"""Parts of the messages of PyTorch's errors of memory, which have no type of their own."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +55,12 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
             message = " ".join(str(error).split())  # quoted input may have line breaks
             typer.echo(f"cascaderank {command.__name__}: {message}", err=True)
             raise typer.Exit(code=2) from None
+        except (MemoryError, OverflowError, RuntimeError, OSError) as error:
+            message = limit_message(error)
+            if not message:
+                raise
+            typer.echo(f"cascaderank {command.__name__}: {message}", err=True)
+            raise typer.Exit(code=2) from None
         except KeyboardInterrupt:
             typer.echo(
                 f"cascaderank {command.__name__}: interrupted; completed work is kept", err=True
@@ -59,22 +70,76 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def limit_message(error: Exception) -> str:
+    """Return one line on a limit of the machine that was reached, and what to do.
+
+    Args:
+        error: error that is not of this library.
+
+    Returns:
+        The message; empty if the error is a bug.
+
+    Examples:
+        >>> limit_message(OSError(28, "No space left on device", "runs/a/model.pt"))
+        'runs/a/model.pt: No space left on device; free space there, and repeat the command'
+        >>> limit_message(RuntimeError("expected a tensor"))
+        ''
+    """
+    text = shown(str(error).partition("\n")[0])[1:-1]
+    if isinstance(error, MemoryError) or any(part in text for part in _OF_MEMORY):
+        return (
+            f"the memory is not enough ({text or 'nothing is left'}); reduce batch sizes, lengths "
+            "of lists or histories, or the sizes of the model, or use a larger machine"
+        )
+    if isinstance(error, RecursionError):
+        return "a file, a setting or an option is nested too deeply; expected a few levels"
+    if isinstance(error, OverflowError):
+        return f"a number is too large ({text}); reduce the numbers of the options and settings"
+    if isinstance(error, OSError):
+        remedy = (
+            "free space there, and repeat the command"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "check the path and its permissions"
+        )
+        return f"{error.filename or 'a file'}: {error.strerror or text}; {remedy}"
+    return ""
+
+
 def numbers(option: str, text: str) -> list[int]:
-    """Parse integers that are separated by commas.
+    """Parse positive integers that are separated by commas.
 
     Args:
         option: name of the option, for the message.
         text: value of the option.
 
     Raises:
-        ConfigError: if a part of the text is no integer.
+        ConfigError: if a part of the text is no integer, or out of range.
+
+    Examples:
+        >>> numbers("--lists", "10,20")
+        [10, 20]
     """
     try:
-        return [int(part) for part in text.split(",") if part.strip()]
+        found = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise ConfigError(
-            f"{option} takes integers separated by commas, such as 10,20; got '{text}'"
+            f"{option} takes integers separated by commas, such as 10,20; got {shown(text)}"
         ) from None
+    wrong = [number for number in found if not 1 <= number <= LARGEST]
+    if wrong:
+        raise ConfigError(f"{option} takes integers from 1 to {LARGEST}; got {shown(wrong[0])}")
+    return found
+
+
+def finite(value: float | None) -> float | None:
+    """Return the value of an option; for ``callback`` of an option that takes a number.
+
+    Raises:
+        typer.BadParameter: if it is NaN, infinite, or beyond the range of float32.
+    """
+    if value is not None and not abs(value) <= LARGEST_FLOAT32:
+        raise typer.BadParameter(f"{value} is not a finite number in the range of float32.")
+    return value
 
 
 def notify(text: str) -> None:

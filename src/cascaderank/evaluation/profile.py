@@ -14,7 +14,7 @@ from torch import Tensor
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.errors import ConfigError, counted
-from cascaderank.memory_limits import check_fits
+from cascaderank.limits import check_fits
 from cascaderank.schema import Feature, FittedSchema, Kind, Role
 from cascaderank.stages import LookUps, MultiplyAdds, look_ups, multiply_adds
 

@@ -23,11 +23,12 @@ from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.extras import require
+from cascaderank.limits import LARGEST_FLOAT32
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.runs.data import RunData
 from cascaderank.runs.folder import RunFolder
 from cascaderank.schema import Kind, Role, abridged
-from cascaderank.settings.base import LARGEST_FLOAT32, Count, Settings
+from cascaderank.settings.base import Count, Settings
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.evaluate_run import evaluate_rows
 from cascaderank.training.memory import PeakMemory

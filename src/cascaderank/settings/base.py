@@ -4,11 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
-LARGEST = 2**31 - 1
-"""Largest count that a setting accepts, such as a number of requests or candidates."""
-
-LARGEST_FLOAT32 = float(2**128 - 2**104)
-"""Largest finite number of float32, the type of labels, scores and weights."""
+from cascaderank.limits import LARGEST, LARGEST_FLOAT32
 
 Count = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
 """A positive number; booleans, and numbers with a decimal point or exponent, are refused."""

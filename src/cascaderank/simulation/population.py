@@ -15,7 +15,7 @@ from cascaderank.data.labels import labels_of, needs
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.ragged import flattened, lengths_of
 from cascaderank.errors import ConfigError, DataError, did_you_mean
-from cascaderank.memory_limits import check_fits
+from cascaderank.limits import check_fits
 from cascaderank.schema import Kind, Role, Schema, abridged
 
 Places = NDArray[np.int64]

@@ -5,8 +5,8 @@ from typing import Literal, Self
 
 from pydantic import Field, StrictFloat, model_validator
 
+from cascaderank.limits import LARGEST_FLOAT32
 from cascaderank.settings.base import (
-    LARGEST_FLOAT32,
     Choice,
     Count,
     CountOrZero,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cascaderank.cascade import FEWER_PARAMETERS
-from cascaderank.memory_limits import check_fits
+from cascaderank.limits import check_fits
 from cascaderank.settings.run import TrainSettings
 
 LARGE = 1_000_000

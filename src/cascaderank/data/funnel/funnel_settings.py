@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from cascaderank.errors import ConfigError, ShapeError
-from cascaderank.settings.base import LARGEST, LARGEST_FLOAT32
+from cascaderank.limits import LARGEST, LARGEST_FLOAT32
 from cascaderank.tensors import check_quotas
 
 CATEGORIES = 20

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cascaderank.data.funnel.funnel_settings import CATEGORIES, FunnelSettings
 from cascaderank.data.ragged import offsets_of
 from cascaderank.errors import ConfigError
-from cascaderank.memory_limits import check_fits
+from cascaderank.limits import check_fits
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HISTORY = 20

@@ -18,7 +18,7 @@ from cascaderank.data.loading.prefetch import prefetched
 from cascaderank.data.loading.request_order import Order, Rows, bucketed, ordered, resampled
 from cascaderank.data.ragged import flat_places, offsets_of
 from cascaderank.errors import ConfigError, DataError, counted
-from cascaderank.memory_limits import check_fits
+from cascaderank.limits import check_fits
 
 _MOST_RESIDENT = 2**30  # bytes of mapped files that may stay resident in memory
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascaderank.errors import ConfigError, ShapeError, counted
-from cascaderank.memory_limits import check_fits
+from cascaderank.limits import check_fits
 
 Floats = NDArray[np.float64]
 

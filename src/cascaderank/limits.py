@@ -1,4 +1,4 @@
-"""Memory of the machine, and a check that what a number asks for fits into it."""
+"""Limits of numbers and of memory: what a user asks for is compared with them before any work."""
 
 import math
 import os
@@ -6,6 +6,12 @@ import sys
 from pathlib import Path
 
 from cascaderank.errors import ConfigError
+
+LARGEST = 2**31 - 1
+"""Largest count that an option or a setting accepts, such as a number of requests or candidates."""
+
+LARGEST_FLOAT32 = float(2**128 - 2**104)
+"""Largest finite number of float32, the type of labels, scores and weights."""
 
 _GROUPS, _OF_PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _GIB = 2**30
