@@ -8,13 +8,14 @@ ties included. The rules are:
 * padding is never kept, whatever its score.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.relevance import check_ground_truth, ground_truth
+from cascaderank.sorting.order import sort_best_first
 from cascaderank.tensors import check_mask, check_quotas
 
 
@@ -46,8 +47,27 @@ def select(scores: Tensor, quotas: Sequence[int], mask: Tensor | None = None) ->
         raise ShapeError(f"scores must be [stages, batch, list]; got {list(scores.shape)}")
     quotas = check_quotas(quotas, stages=scores.shape[0])
     alive = check_mask(scores[0], mask)
+    return kept_by_stages(best_first(scores), quotas, alive)
+
+
+def kept_by_stages(orders: Iterable[Tensor], quotas: Sequence[int], alive: Tensor) -> Tensor:
+    """Return the candidates that each stage keeps of those that the stage before it kept.
+
+    Args:
+        orders: indices of the candidates by each stage, best first, ``[..., list]`` int64 each.
+        quotas: number of candidates that each stage passes on, one per stage.
+        alive: ``[..., list]`` bool, candidates that the first stage receives.
+
+    Returns:
+        ``[stages, ..., list]`` bool.
+
+    Examples:
+        >>> orders = torch.tensor([[0, 1, 2], [2, 1, 0]])
+        >>> kept_by_stages(orders, (2, 1), torch.tensor([True, True, True])).int().tolist()
+        [[1, 1, 0], [0, 1, 0]]
+    """
     kept = []
-    for order, quota in zip(best_first(scores), quotas, strict=True):
+    for order, quota in zip(orders, quotas, strict=True):
         alive = keep(order, alive, quota)
         kept.append(alive)
     return torch.stack(kept)
@@ -98,10 +118,25 @@ def final_ranks(scores: Tensor, alive: Tensor) -> Tensor:
     return torch.zeros_like(ranks).scatter(-1, order, ranks)
 
 
+def ranked(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the scores best first, NaN as minus infinity, and the index of each candidate.
+
+    Args:
+        scores: ``[..., list]`` floating point, with padding.
+
+    Returns:
+        ``(scores best first, indices)``, each ``[..., list]``.
+
+    Examples:
+        >>> ranked(torch.tensor([1.0, torch.nan, 2.0]))
+        (tensor([2., 1., -inf]), tensor([2, 0, 1]))
+    """
+    return sort_best_first(scores.masked_fill(scores.isnan(), -torch.inf))
+
+
 def best_first(scores: Tensor) -> Tensor:
     """Return the indices of the candidates, best first, ``[..., list]`` int64, with padding."""
-    ranked = scores.masked_fill(scores.isnan(), -torch.inf)
-    return ranked.argsort(dim=-1, descending=True, stable=True)
+    return ranked(scores)[1]
 
 
 def keep(order: Tensor, alive: Tensor, quota: int) -> Tensor:

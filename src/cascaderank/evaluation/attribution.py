@@ -6,7 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cascaderank.selection import best_first, keep, relevance_of, result_dtype, share, total
+from cascaderank.selection import (
+    best_first,
+    kept_by_stages,
+    relevance_of,
+    result_dtype,
+    share,
+    total,
+)
+from cascaderank.sorting.order import sort_ascending, sort_best_first
 from cascaderank.tensors import check_cascade, check_quotas
 
 
@@ -84,46 +92,62 @@ def attribute(
     quotas = check_quotas(quotas, stages=scores.shape[0])
     relevant = relevance_of(labels, k=k, threshold=threshold, mask=mask)
     orders = best_first(scores)
-    perfect = _ground_truth_first(orders, relevant)
+    kept, dtype = kept_by_stages(orders, quotas, mask), result_dtype(scores)
+    found = attribution_of(orders, kept, relevant, quotas=quotas, mask=mask)
+    return Attribution(**{name: value.to(dtype) for name, value in vars(found).items()})
 
-    reached, alive, lost, ceiling, depth = mask, [], [], [], []
-    for stage, (order, quota) in enumerate(zip(orders, quotas, strict=True)):
-        kept = keep(order, reached, quota)
-        cut = reached & ~kept
-        saved = keep(perfect[stage], reached, quota)
-        for later in range(stage + 1, len(quotas)):
-            saved = keep(orders[later], saved, quotas[later])
-        alive.append(share(kept, relevant))
-        lost.append(share(cut, relevant))
-        ceiling.append(share(saved, relevant))
-        depth.append(_ranks_below(order, reached, cut, quota, relevant))
-        reached = kept
 
-    best = relevant.sort(dim=-1, descending=True).values[..., : quotas[-1]]
-    dtype = result_dtype(scores)
+def attribution_of(
+    orders: Tensor, kept: Tensor, relevant: Tensor, *, quotas: Sequence[int], mask: Tensor
+) -> Attribution:
+    """Return the attribution of :func:`attribute`, given what the stages keep, in float64.
+
+    Args:
+        orders: ``[stages, batch, list]`` indices of the candidates by each stage, best first, with
+            padding; see :func:`~cascaderank.selection.best_first`.
+        kept: ``[stages, batch, list]`` bool; see :func:`~cascaderank.selection.kept_by_stages`.
+        relevant: ``[batch, list]`` float64; see :func:`~cascaderank.selection.relevance_of`.
+        quotas: number of candidates that each stage keeps, one per stage, non-increasing.
+        mask: ``[batch, list]`` bool, ``True`` for a real candidate.
+
+    Examples:
+        >>> orders, kept = torch.tensor([[[0, 1]]]), torch.tensor([[[True, False]]])
+        >>> mask, relevant = torch.tensor([[True, True]]), torch.tensor([[0.0, 1.0]]).double()
+        >>> attribution_of(orders, kept, relevant, quotas=(1,), mask=mask).depth
+        tensor([[1.]], dtype=torch.float64)
+    """
+    reached = torch.cat([mask[None], kept[:-1]])
+    cut = reached & ~kept
+    saved = []
+    for stage, perfect in enumerate(_ground_truth_first(orders, relevant)):
+        walk = [perfect, *orders[stage + 1 :]]
+        saved.append(kept_by_stages(walk, quotas[stage:], reached[stage])[-1])
+    best = sort_ascending(relevant).flip(-1)[..., : quotas[-1]]
     return Attribution(
-        alive=torch.stack(alive).to(dtype),
-        lost=torch.stack(lost).to(dtype),
-        ceiling=torch.stack(ceiling).to(dtype),
-        depth=torch.stack(depth).to(dtype),
+        alive=share(kept, relevant),
+        lost=share(cut, relevant),
+        ceiling=share(torch.stack(saved), relevant),
+        depth=_ranks_below(orders, reached, cut, quotas, relevant),
         # The two sums may round differently, so the ratio may exceed 1 by a rounding error.
-        reachable=(total(best) / total(relevant)).clamp(max=1.0).to(dtype),
+        reachable=(total(best) / total(relevant)).clamp(max=1.0),
     )
 
 
 def _ground_truth_first(orders: Tensor, relevant: Tensor) -> Tensor:
     """Sort the order of each stage by the relevance of the ground truth, stably."""
-    ranked = relevant.expand(orders.shape).gather(-1, orders)
-    return orders.gather(-1, ranked.argsort(dim=-1, descending=True, stable=True))
+    # In float32, the relevance of tied candidates is still equal, above 0 and below 1.
+    by_stage = relevant.float().expand(orders.shape).gather(-1, orders)
+    return orders.gather(-1, sort_best_first(by_stage)[1])
 
 
 def _ranks_below(
-    order: Tensor, reached: Tensor, cut: Tensor, quota: int, relevant: Tensor
+    orders: Tensor, reached: Tensor, cut: Tensor, quotas: Sequence[int], relevant: Tensor
 ) -> Tensor:
-    """Mean number of ranks by which the cut ground truth missed the quota, ``[batch]``.
+    """Mean number of ranks by which the cut ground truth missed the quota, ``[stages, batch]``.
 
     NaN where none of the ground truth was cut.
     """
-    weights = (relevant * cut).gather(-1, order)
-    ranks = reached.gather(-1, order).cumsum(-1)
-    return total(weights * (ranks - quota)) / total(weights)
+    weights = (relevant * cut).gather(-1, orders)
+    ranks = reached.gather(-1, orders).cumsum(-1)
+    allowed = torch.tensor(quotas, device=ranks.device)[:, None, None]
+    return total(weights * (ranks - allowed)) / total(weights)

@@ -1,7 +1,7 @@
 """Evaluator: batch-wise evaluation of a cascade, independent of batch size and order."""
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, final
+from typing import Final, NamedTuple, final
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cascaderank._moved import renamed_keywords
 from cascaderank.errors import ConfigError, DataError, ShapeError
-from cascaderank.evaluation.attribution import attribute
+from cascaderank.evaluation.attribution import attribution_of
 from cascaderank.evaluation.consistency import ranking_consistency
 from cascaderank.evaluation.linearised import linearised_auc, linearised_gauc
 from cascaderank.evaluation.report import (
@@ -23,10 +23,9 @@ from cascaderank.evaluation.report import (
 )
 from cascaderank.evaluation.statistics.bootstrap import bootstrap_intervals
 from cascaderank.metrics import CONSISTENCY, NamedMetric, named_metric
-from cascaderank.metrics.ndcg import ndcg_metric
-from cascaderank.metrics.recall import recall_metric
+from cascaderank.metrics.ndcg import ndcg_of, shared_discounts
 from cascaderank.relevance import Gain, check_ground_truth
-from cascaderank.selection import relevance_of, select, total
+from cascaderank.selection import keep, kept_by_stages, ranked, relevance_of, share, total
 from cascaderank.tensors import check_cascade, check_quotas
 
 GAINS: Final[tuple[Gain, ...]] = ("linear", "exponential")
@@ -279,33 +278,30 @@ class Evaluator:
 
     def _values(self, scores: Tensor, labels: Tensor, mask: Tensor) -> dict[str, Tensor]:
         k, threshold, stages = self.k, self.threshold, len(self.quotas)
-        attribution = attribute(
-            scores, labels, quotas=self.quotas, k=k, threshold=threshold, mask=mask
-        )
-        size = total(relevance_of(labels, k=k, threshold=threshold, mask=mask))
+        relevant = relevance_of(labels, k=k, threshold=threshold, mask=mask)
+        best, orders = ranked(scores)
+        kept = kept_by_stages(orders, self.quotas, mask)
+        attribution = attribution_of(orders, kept, relevant, quotas=self.quotas, mask=mask)
+        size, masks = total(relevant), mask.expand(stages, *mask.shape)
 
         def with_truth(values: Tensor) -> Tensor:
             # One population of requests: NDCG alone would include those without ground truth.
             return values.masked_fill(size == 0, torch.nan)
 
-        def ndcg(scores: Tensor, gain: Gain, **lists: Any) -> Tensor:
-            return with_truth(ndcg_metric(scores, k=k, gain=gain, **lists))
-
-        masks = mask.expand(stages, *mask.shape)
-        everything = {"labels": labels.expand(stages, *labels.shape), "mask": masks}
-        final = {
-            "labels": labels,
-            "mask": mask,
-            "retrieved": select(scores, self.quotas, mask)[-1],
+        # NDCG of all candidates by each stage, and of the final list in the order of the last.
+        listed = torch.cat([masks, kept[-1:]])
+        by_rank = torch.cat([orders, orders[-1:]])
+        shared = shared_discounts(torch.cat([best, best[-1:]]), listed.gather(-1, by_rank), k)
+        ndcg = {
+            f"ndcg_{gain}": with_truth(
+                ndcg_of(by_rank, shared, labels, k=k, gain=gain, mask=mask, listed=listed)
+            )
+            for gain in GAINS
         }
+        alone = [keep(order, mask, m) for order, m in zip(orders, self.quotas, strict=True)]
         by_stage = {
-            "recall": torch.stack(
-                [
-                    recall_metric(stage, labels, m=quota, k=k, threshold=threshold, mask=mask)
-                    for stage, quota in zip(scores, self.quotas, strict=True)
-                ]
-            ),
-            **{f"ndcg_{gain}": ndcg(scores, gain, **everything) for gain in GAINS},
+            "recall": share(torch.stack(alone), relevant),
+            **{name: values[:-1] for name, values in ndcg.items()},
             "survival": attribution.alive,
             "lost": attribution.lost,
             "ceiling_if_perfect": attribution.ceiling,
@@ -317,8 +313,10 @@ class Evaluator:
             "joint_recall": joint,
             "joint_recall_decided": joint.masked_fill(~decided, torch.nan),
             "reachable": attribution.reachable,
-            **{f"ndcg_{gain}": ndcg(scores[-1], gain, **final) for gain in GAINS},
+            **{name: values[-1] for name, values in ndcg.items()},
         }
+        everything = {"labels": labels.expand(stages, *labels.shape), "mask": masks}
+        final = {"labels": labels, "mask": mask, "retrieved": kept[-1]}
         for metric in self._metrics:
             key = f"{ALL_CANDIDATES}/{metric.text}"
             if metric.ranks_a_list:
@@ -332,8 +330,8 @@ class Evaluator:
                 by_stage[key] = torch.cat([consistency, last])
                 continue
             value = metric(scores, k=k, threshold=threshold, **everything)
-            alone = metric.ranks_a_list and not metric.takes_truth
-            by_stage[key] = with_truth(value) if alone else value
+            own = metric.ranks_a_list and not metric.takes_truth
+            by_stage[key] = with_truth(value) if own else value
             if metric.name == "gauc":
                 seen = metric.candidates(**everything)
                 by_stage[f"{_WEIGHTS}{key}"] = (everything["mask"] if seen is None else seen).sum(

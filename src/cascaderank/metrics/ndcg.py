@@ -5,8 +5,9 @@ from torch import Tensor
 
 from cascaderank.metrics import METRICS
 from cascaderank.relevance import Gain, relative_gains
-from cascaderank.selection import check_size, ranked_of, result_dtype, total
-from cascaderank.tensors import check_lists
+from cascaderank.selection import check_size, ranked, ranked_of, result_dtype, total
+from cascaderank.sorting.order import sort_ascending
+from cascaderank.tensors import check_lists, is_whole
 
 
 @METRICS.register
@@ -59,21 +60,67 @@ def ndcg_metric(
     """
     mask = check_lists(scores, labels, mask)
     listed = ranked_of(scores, mask, retrieved)
+    best, order = ranked(scores)
+    shared = shared_discounts(best, listed.gather(-1, order), k)
+    value = ndcg_of(order, shared, labels, k=k, gain=gain, mask=mask, listed=listed)
+    return value.to(result_dtype(scores))
+
+
+def ndcg_of(
+    order: Tensor,
+    shared: Tensor,
+    labels: Tensor,
+    *,
+    k: int | None,
+    gain: Gain,
+    mask: Tensor,
+    listed: Tensor,
+) -> Tensor:
+    """Return the NDCG of rankings of the same candidates, given their order, in float64.
+
+    Args:
+        order: ``[..., batch, list]`` indices of the candidates, best first.
+        shared: ``[..., batch, list]`` discounts in that order; see :func:`shared_discounts`.
+        labels: ``[batch, list]``.
+        k: cut-off of the ideal ranking, the one of ``shared``.
+        gain: gain of a label.
+        mask: ``[batch, list]`` bool, ``True`` for a real candidate.
+        listed: ``[..., batch, list]`` bool, ``True`` for a candidate of the ranking.
+    """
     gains = relative_gains(labels, gain, mask)
-    discounts = _discounts(labels.shape[-1], k, labels.device)
-    ideal = total(gains.sort(dim=-1, descending=True).values * discounts)
-
+    ideal = total(sort_ascending(gains).flip(-1) * _discounts(labels.shape[-1], k, labels.device))
     # What is not ranked may have any position: its gain is 0 and it occupies no rank.
-    ranked, order = scores.masked_fill(scores.isnan(), -torch.inf).sort(
-        dim=-1, descending=True, stable=True
-    )
-    shared = _shared_discounts(ranked, listed.gather(-1, order), discounts)
     actual = total((gains * listed).gather(-1, order) * shared)
-
     defined = (ideal > 0) & ~((labels < 0) & mask).any(-1)
     # A tie of equal gains may round to a little more than the ideal.
-    value = (actual / ideal).clamp(max=1.0).masked_fill(~defined, torch.nan)
-    return value.to(result_dtype(scores))
+    return (actual / ideal).clamp(max=1.0).masked_fill(~defined, torch.nan)
+
+
+def shared_discounts(ranked: Tensor, real: Tensor, k: int | None) -> Tensor:
+    """Return the mean discount of the ranks that each candidate shares with those of equal score.
+
+    Args:
+        ranked: scores, best first, ``[..., list]``, including those of padding.
+        real: ``[..., list]`` bool in the same order; only real candidates occupy ranks.
+        k: cut-off: number of ranks that are evaluated; ``None`` for all.
+    """
+    length = ranked.shape[-1]
+    discounts = _discounts(length, k, ranked.device)
+    if length == 0:
+        return discounts.expand_as(ranked)
+    through = real.cumsum(-1)  # number of real candidates up to and including each
+    changes = ranked[..., 1:] != ranked[..., :-1]
+    if is_whole(changes | ~(real[..., 1:] | real[..., :-1])):  # no real candidate is in a tie
+        return discounts[(through - 1).clamp(min=0)]
+    cut = torch.ones_like(ranked[..., :1], dtype=torch.bool)
+    starts, ends = torch.cat([cut, changes], -1), torch.cat([changes, cut], -1)
+    before = (through - real.long()).masked_fill(~starts, 0).cummax(-1).values
+    after = through.masked_fill(~ends, length).flip(-1).cummin(-1).values.flip(-1)
+    sums = torch.cat([discounts.new_zeros(1), discounts.cumsum(-1)])
+    tied = (after - before).clamp(min=1)
+    # A candidate without ties has exactly the discount of its own rank.
+    own = discounts[before.clamp(max=length - 1)]
+    return torch.where(tied == 1, own, (sums[after] - sums[before]) / tied)
 
 
 def _discounts(length: int, k: int | None, device: torch.device) -> Tensor:
@@ -81,26 +128,3 @@ def _discounts(length: int, k: int | None, device: torch.device) -> Tensor:
     ranks = torch.arange(1, length + 1, dtype=torch.float64, device=device)
     discounts = 1 / torch.log2(1 + ranks)
     return discounts if k is None else discounts * (ranks <= check_size(k, "k"))
-
-
-def _shared_discounts(ranked: Tensor, real: Tensor, discounts: Tensor) -> Tensor:
-    """Return the mean discount of the ranks that each candidate shares with those of equal score.
-
-    Args:
-        ranked: scores, best first, ``[..., list]``, including those of padding.
-        real: ``[..., list]`` bool in the same order; only real candidates occupy ranks.
-        discounts: discount of each rank, ``[list]``.
-    """
-    if ranked.shape[-1] == 0:
-        return discounts.expand_as(ranked)
-    cut = torch.ones_like(ranked[..., :1], dtype=torch.bool)
-    changes = ranked[..., 1:] != ranked[..., :-1]
-    starts, ends = torch.cat([cut, changes], -1), torch.cat([changes, cut], -1)
-    through = real.cumsum(-1)  # number of real candidates up to and including each
-    before = (through - real.long()).masked_fill(~starts, 0).cummax(-1).values
-    after = through.masked_fill(~ends, ranked.shape[-1]).flip(-1).cummin(-1).values.flip(-1)
-    sums = torch.cat([discounts.new_zeros(1), discounts.cumsum(-1)])
-    tied = (after - before).clamp(min=1)
-    # A candidate without ties has exactly the discount of its own rank.
-    own = discounts[before.clamp(max=ranked.shape[-1] - 1)]
-    return torch.where(tied == 1, own, (sums[after] - sums[before]) / tied)

@@ -25,7 +25,8 @@ def sort_best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
     """Return each list in descending order, and the original index of each of its scores.
 
     On a CPU, numpy sorts several times as fast as torch. A float32 and its index fit into one
-    int64, and sorting these integers is faster still. No gradient flows through the result.
+    int64, and sorting these integers is faster still. So are float64 numbers sorted that float32
+    represents exactly. No gradient flows through the result.
 
     Args:
         scores: ``[..., list]`` floating point; only float32 and float64 are sorted faster.
@@ -40,9 +41,13 @@ def sort_best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
     """
     scores = scores.detach()
     if scores.device.type == "cpu" and scores.dtype is torch.float32:
-        order = _order_of_float32(scores.contiguous())
+        order = _order_of_float32(scores)
     elif scores.device.type == "cpu" and scores.dtype is torch.float64:
-        order = torch.from_numpy(np.argsort(-scores.numpy(), axis=-1, kind="stable"))
+        narrow = scores.float()
+        if torch.equal(narrow.double(), scores):
+            order = _order_of_float32(narrow)
+        else:
+            order = torch.from_numpy(np.argsort(-scores.numpy(), axis=-1, kind="stable"))
     else:
         return torch.sort(scores, dim=-1, descending=True, stable=True)
     return scores.gather(-1, order), order
@@ -119,7 +124,7 @@ def all_distinct(gaps: Tensor, count: Tensor) -> bool:
 
 
 def _order_of_float32(scores: Tensor) -> Tensor:
-    bits = scores.numpy().view(np.int32)
+    bits = (scores.contiguous().numpy() + np.float32(0)).view(np.int32)  # -0 becomes 0: they tie
     falling = bits >> 31
     falling &= 0x7FFFFFFF
     falling ^= bits  # integers that sort as the floating point numbers do
