@@ -1,0 +1,78 @@
+"""Commands in processes that are forked from one that has imported everything: fast and limited."""
+
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+SECONDS = 60
+"""Time that a command may take."""
+
+MEMORY = 4 << 30
+"""Address space that a command may take, in bytes; 1.5 GB of it are libraries."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is left of a command."""
+
+    code: int | None
+    """Exit code, negative for a signal; ``None`` if the command was killed after ``SECONDS``."""
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+def forkserver() -> ForkServerContext:
+    """Return a context whose processes are forked from one with all modules, and no other thread.
+
+    It has run nothing: the threads of Polars do not survive a fork.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.fuzz.preloaded"])
+    return context
+
+
+def run(context: ForkServerContext, words: tuple[str, ...], folder: Path, streams: Path) -> Outcome:
+    """Run a command in a folder, with limits of time and memory.
+
+    Args:
+        context: see :func:`forkserver`.
+        words: the command line, without ``cascaderank``.
+        folder: working folder.
+        streams: empty folder for the output and for ``tmp``, the temporary files.
+    """
+    (streams / "tmp").mkdir()
+    process = context.Process(target=_main, args=(words, folder, streams))
+    started = time.monotonic()
+    process.start()
+    process.join(SECONDS)
+    seconds = time.monotonic() - started
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        code = None
+    else:
+        code = process.exitcode
+    process.close()
+    texts = ((streams / name).read_text(errors="replace") for name in ("stdout", "stderr"))
+    return Outcome(code, *texts, seconds)
+
+
+def _main(words: tuple[str, ...], folder: Path, streams: Path) -> None:
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        descriptor = os.open(streams / name, os.O_WRONLY | os.O_CREAT)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.environ |= {"TMPDIR": str(streams / "tmp"), "COLUMNS": "80", "TERM": "dumb"}
+    os.chdir(folder)
+    sys.argv = ["cascaderank", *words]
+    from cascaderank.cli import main
+
+    main()
