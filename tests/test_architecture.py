@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "cascaderank"
 
 TIERS = [
     {
+        "atomic",
         "errors",
         "extras",
         "limits",

@@ -97,6 +97,7 @@ def test_a_failed_swap_restores_the_old_data_set(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         return rename(self, target)
 
+    monkeypatch.setattr("cascaderank.atomic.exchange", lambda *_: False)
     monkeypatch.setattr(Path, "rename", fails_for_the_new)
     with pytest.raises(DataError, match="No space left on device"):
         write_shop(tmp_path / "shop", name="other", overwrite=True)
@@ -112,6 +113,19 @@ def test_other_files_are_never_replaced(tmp_path, overwrite):
     with pytest.raises(DataError, match="exists and is not a data set"):
         write_shop(tmp_path / "letters" / "love.txt", overwrite=overwrite)
     assert tree(tmp_path) == {"letters/love.txt": b"dear"}
+
+
+def test_a_writer_can_be_closed_in_and_without_its_block(tmp_path):
+    options = {"name": "shop", "schema": SCHEMA, "level_names": LEVELS}
+    with RequestLogWriter(tmp_path / "in", **options, overwrite=True) as writer:
+        writer.write(shop_frame())
+        writer.close()
+    writer = RequestLogWriter(tmp_path / "without", **options)
+    writer.write(shop_frame())
+    assert not (tmp_path / "without").exists()
+    writer.close()
+    assert tree(tmp_path / "in") == tree(tmp_path / "without")
+    assert sorted(names(tmp_path)) == ["in", "without"]
 
 
 def test_an_empty_folder_is_accepted(tmp_path):

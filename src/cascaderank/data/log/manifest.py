@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationError, field_validator
 
+from cascaderank.atomic import former_folders
 from cascaderank.errors import DataError
 from cascaderank.schema import RESERVED, Kind, Schema, abridged
 from cascaderank.settings.base import Settings
@@ -254,6 +255,11 @@ def _mistakes(manifest: Manifest) -> Iterator[str]:
 def _parsed(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not folder.exists():
+        for former in former_folders(folder):
+            raise DataError(
+                f"{folder}: no such folder; a process that replaced it was killed, and the former "
+                f"one was moved to {former}; rename it, or repeat the command that was killed"
+            )
         raise DataError(
             f"{folder}: no such folder; make a data set there with "
             f"`cascaderank prepare SOURCE --from PATH --to {folder}`"

@@ -9,8 +9,12 @@ from typing import final
 
 from pydantic import AliasChoices, Field, JsonValue, ValidationError
 
+from cascaderank.atomic import partial_file
+from cascaderank.data.log.destination import files_in, is_written_file
 from cascaderank.data.log.manifest import Part
+from cascaderank.data.log.part_files import not_written
 from cascaderank.errors import ConfigError, DataError
+from cascaderank.schema import abridged
 from cascaderank.settings.base import Settings
 
 try:
@@ -73,6 +77,7 @@ class Unfinished:
         self._state = path.with_name(f".{path.name}.unfinished.json")
         self._keys = dict(keys)
         self._handle: int | None = None
+        self._opened = False
 
     def open(self) -> Iterator[tuple[Part, bytes]]:
         """Lock the folder for this process and read its finished steps.
@@ -84,15 +89,27 @@ class Unfinished:
             Each part of the finished steps and the contents of its file.
 
         Raises:
-            DataError: if another process writes this data set, or the folder cannot be created.
+            DataError: if another process writes this data set, or the folder cannot be created, is
+                a link, or has files that no writer made.
         """
+        if self.folder.is_symlink() or (self.folder.exists() and not self.folder.is_dir()):
+            raise DataError(
+                f"{self.folder}: expected the folder of an unfinished data set, found a link or a "
+                "file; remove it, or choose another folder"
+            )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock()
         except OSError as error:
+            raise not_written(self.folder, error) from None
+        found = list(files_in(self.folder))
+        foreign = sorted(name for name in found if not is_written_file(name))
+        if foreign:
             raise DataError(
-                f"{self.folder}: cannot be written: {error.strerror or error}"
-            ) from None
+                f"{self.folder}: expected the folder of an unfinished data set, found other files: "
+                f"{abridged(foreign)}; move them to another folder"
+            )
+        self._opened = True
         kept = set()
         for name, step in self._recorded_steps().items():
             contents = [self._content(part) for part in step.parts]
@@ -103,7 +120,7 @@ class Unfinished:
                 kept.add(self.folder / part.path)
                 if content is not None:
                     yield part, content
-        for file in [p for p in self.folder.rglob("*") if p.is_file() and p not in kept]:
+        for file in [file for name in found if (file := self.folder / name) not in kept]:
             file.unlink()
 
     def finish(self, step: str, parts: Sequence[Part], notes: Mapping[str, JsonValue]) -> None:
@@ -122,23 +139,22 @@ class Unfinished:
             status = "already finished" if step in self.steps else "not one of the steps"
             raise ConfigError(f"step '{step}' is {status}")
         self.steps[step] = Step(key=self._keys[step], parts=tuple(parts), notes=dict(notes))
-        temporary = self._state.with_suffix(".new")
         try:
-            with temporary.open("wb") as file:
-                file.write(_State(steps=self.steps).model_dump_json(by_alias=True).encode())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._state)
+            with partial_file(self._state) as hidden:
+                content = _State(steps=self.steps).model_dump_json(by_alias=True)
+                hidden.write_text(content, encoding="utf-8")
         except OSError as error:
-            raise DataError(f"{temporary}: cannot be written: {error.strerror or error}") from None
+            del self.steps[step]
+            raise not_written(self._state, error) from None
+
+    def complete(self) -> None:
+        """Remove the record: the folder was renamed to its final path."""
+        self.steps.clear()
+        self._state.unlink(missing_ok=True)
 
     def leave(self) -> None:
-        """Release the lock; remove folder and record if the data set is complete or has no steps.
-
-        The data set is complete once its folder was renamed to its final path.
-        """
-        complete = not self.folder.exists()
-        if complete or not self.steps:
+        """Release the lock; remove folder and record if there is no folder or no finished step."""
+        if self._opened and not (self.steps and self.folder.exists()):
             shutil.rmtree(self.folder, ignore_errors=True)
             self._state.unlink(missing_ok=True)
         if self._handle is not None:
@@ -147,16 +163,18 @@ class Unfinished:
 
     def _lock(self) -> None:
         if fcntl is not None:
-            self._handle = os.open(self.folder, os.O_RDONLY)
+            handle = os.open(self.folder, os.O_RDONLY)
             try:
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(self._handle)
-                self._handle = None
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
                 raise DataError(
                     f"{self.folder}: another process writes this data set; wait for it, or choose "
                     "another folder"
                 ) from None
+            except OSError:  # a file system without locks
+                pass
+            self._handle = handle
 
     def _recorded_steps(self) -> dict[str, Step]:
         try:

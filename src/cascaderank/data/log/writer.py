@@ -1,16 +1,13 @@
 """Atomic writing of request logs, optionally in resumable steps."""
 
-import hashlib
 import io
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import count
-from pathlib import Path
 from types import TracebackType
 from typing import Self, final
 
@@ -19,7 +16,15 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from cascaderank.atomic import move_folder, partial_folder
+from cascaderank.data.log.destination import (
+    ITEMS,
+    check_destination,
+    destination_of,
+    recover_destination,
+)
 from cascaderank.data.log.manifest import MANIFEST, Catalogue, Manifest, Part, signed
+from cascaderank.data.log.part_files import not_written, write_bytes, write_frame
 from cascaderank.data.log.steps import Unfinished
 from cascaderank.data.log.validation import FrameCheck, check_unique
 from cascaderank.data.ragged import lengths_of
@@ -48,14 +53,16 @@ class RequestLogWriter:
     """Write a data set atomically: the whole data set or nothing.
 
     Parts are written to a hidden folder next to ``path``, which is renamed to ``path`` when the
-    ``with`` block ends without an error. After an error or a kill, ``path`` is unchanged.
+    ``with`` block ends without an error. After an error or a kill, ``path`` is unchanged. What a
+    killed process left in the hidden folder is removed by the next writer of the same path.
 
     A data set that takes hours can be written in steps, such as days. Finished steps survive an
     error or a kill: the next writer with the same steps lists them in ``finished`` and only has to
     write the others. The resulting files are byte-identical to those of an uninterrupted writer.
 
     Args:
-        path: folder to create, a string or a path; an existing empty folder is accepted.
+        path: folder to create, a string or a path; an existing empty folder is accepted. A link
+            stands for the folder that it points to.
         name: name of the data set in tables.
         schema: features of the data set.
         level_names: names of the funnel levels, lowest first; empty for a log without levels.
@@ -73,10 +80,12 @@ class RequestLogWriter:
         ConfigError: if ``rows_per_part`` or ``candidates_per_part`` is below 1, or a feature names
             a vocabulary that no other has.
         DataError: if ``path`` exists and is neither an empty folder nor, with ``overwrite``, a data
-            set. On entering the ``with`` block: if another process writes the same steps.
+            set without other files; if it is inside a data set, or contains the working folder. On
+            entering the ``with`` block: if another process writes the same steps.
 
     Examples:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> from cascaderank.data.log.request_log import RequestLog
         >>> schema = Schema(features=({"name": "price", "role": "item", "kind": "numeric"},))
         >>> frame = pl.DataFrame(
@@ -111,7 +120,7 @@ class RequestLogWriter:
                 "rows_per_part and candidates_per_part must be at least 1; "
                 f"got {rows_per_part} and {candidates_per_part}"
             )
-        self.path = Path(path).absolute()
+        self.path = destination_of(path)
         self.extra: dict[str, JsonValue] = dict(extra or {})
         self._name, self._schema, self._level_names = name, schema, tuple(level_names)
         self._overwrite = overwrite
@@ -123,23 +132,31 @@ class RequestLogWriter:
         self._times: list[datetime] = []
         self._items: pl.DataFrame | None = None
         self._commit()  # nothing up to here can be discarded
-        self._check_target()
+        recover_destination(self.path)
+        check_destination(self.path, overwrite=overwrite)
         self._unfinished = None if steps is None else Unfinished(self.path, steps)
-        self._folder = (
-            self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.partial")
-            if self._unfinished is None
-            else self._unfinished.folder
-        )
+        self._folder = self.path if self._unfinished is None else self._unfinished.folder
+        self._open: ExitStack | None = None
+        self._closed = False
 
     def __enter__(self) -> Self:
-        if self._unfinished is not None:
-            for part, content in self._unfinished.open():
-                frame = pl.read_parquet(io.BytesIO(content))
-                if not self._parts:
-                    self._check(frame[:1])  # fixes the column types, as the first frame did
-                self._parts.append(part)
-                self._record(frame)
-            self._commit()
+        with ExitStack() as opened:
+            if self._unfinished is None:
+                try:
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    self._folder = opened.enter_context(partial_folder(self.path))
+                except OSError as error:
+                    raise not_written(self.path, error) from None
+            else:
+                opened.callback(self._unfinished.leave)
+                for part, content in self._unfinished.open():
+                    frame = pl.read_parquet(io.BytesIO(content))
+                    if not self._parts:
+                        self._check(frame[:1])  # fixes the column types, as the first frame did
+                    self._parts.append(part)
+                    self._record(frame)
+                self._commit()
+            self._open = opened.pop_all()
         return self
 
     @property
@@ -158,10 +175,12 @@ class RequestLogWriter:
             if kind is None:
                 self.close()
         finally:
-            if self._unfinished is None:
-                shutil.rmtree(self._folder, ignore_errors=True)
-            else:
-                self._unfinished.leave()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Remove the hidden folder if it is still there, and release its lock."""
+        if self._open is not None:
+            self._open.close()
 
     def finish(self, step: str, notes: Mapping[str, JsonValue]) -> None:
         """Store everything written since the last finished step, so that it survives a kill.
@@ -219,6 +238,8 @@ class RequestLogWriter:
         """
         if not frame.height:
             return
+        if self._open is None:
+            self.__enter__()
         if given is not None and not _GIVEN.fullmatch(given):
             raise ConfigError(f"given must consist of a-z, 0-9, _ and -; got '{given}'")
         try:
@@ -246,12 +267,14 @@ class RequestLogWriter:
     def close(self) -> None:
         """Write the remaining requests and rename the folder to ``path``.
 
-        The end of the ``with`` block calls it.
+        The end of the ``with`` block calls it. A second call does nothing.
 
         Raises:
             DataError: if no requests were written, if two requests have the same id, or if a file
                 cannot be written.
         """
+        if self._closed:
+            return
         if not self._ids:
             raise DataError(
                 f"data set '{self._name}': no requests were written; is the source empty?"
@@ -272,9 +295,16 @@ class RequestLogWriter:
             catalogue=self._write_catalogue(),
             extra=self.extra,
         )
-        _write(self._folder / MANIFEST, signed(manifest))
-        self._check_target()
-        self._swap()
+        write_bytes(self._folder / MANIFEST, signed(manifest))
+        check_destination(self.path, overwrite=self._overwrite)
+        try:
+            move_folder(self._folder, self.path)
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be replaced: {error.strerror or error}") from None
+        self._closed = True
+        if self._unfinished is not None:
+            self._unfinished.complete()
+        self._leave()
 
     def _write_catalogue(self) -> Catalogue | None:
         if self._items is None:
@@ -283,36 +313,8 @@ class RequestLogWriter:
             items = self._check.of_catalogue(self._items)
         except DataError as error:
             raise DataError(f"data set '{self._name}': {error}") from None
-        path = "items.parquet"
-        size, sha256 = _write_frame(self._folder / path, items)
-        return Catalogue(path=path, items=items.height, bytes=size, sha256=sha256)
-
-    def _check_target(self) -> None:
-        """Check that ``path`` is free or a data set: ``overwrite`` must not delete other files."""
-        if self.path.is_dir() and not any(self.path.iterdir()):
-            return
-        if (self.path / MANIFEST).is_file():
-            if not self._overwrite:
-                raise DataError(
-                    f"{self.path}: a data set exists already; choose another folder, or set "
-                    "overwrite=True to replace it"
-                )
-        elif self.path.exists():
-            raise DataError(
-                f"{self.path}: exists and is not a data set; choose another folder, or remove it"
-            )
-
-    def _swap(self) -> None:
-        old = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.old")
-        try:
-            if self.path.exists():
-                self.path.rename(old)
-            self._folder.rename(self.path)
-        except OSError as error:
-            if old.exists():
-                old.rename(self.path)
-            raise DataError(f"{self.path}: cannot be replaced: {error.strerror or error}") from None
-        shutil.rmtree(old, ignore_errors=True)
+        size, sha256 = write_frame(self._folder / ITEMS, items)
+        return Catalogue(path=ITEMS, items=items.height, bytes=size, sha256=sha256)
 
     def _record(self, frame: pl.DataFrame) -> None:
         self._ids.append(frame["request_id"])
@@ -366,7 +368,7 @@ class RequestLogWriter:
         folder += f"/given={given}" * (given is not None)
         taken = {p.path for p in self._parts}  # not a counter: a changed step may leave a gap
         path = next(p for i in count() if (p := f"{folder}/part-{i:05}.parquet") not in taken)
-        size, sha256 = _write_frame(self._folder / path, frame)
+        size, sha256 = write_frame(self._folder / path, frame)
         self._parts.append(
             Part(
                 path=path,
@@ -378,23 +380,3 @@ class RequestLogWriter:
                 given=given,
             )
         )
-
-
-def _write_frame(path: Path, frame: pl.DataFrame) -> tuple[int, str]:
-    """Write a frame as Parquet and return the size of the file in bytes and its SHA-256."""
-    sink = io.BytesIO()
-    frame.write_parquet(sink)
-    content = sink.getvalue()
-    _write(path, content)
-    return len(content), hashlib.sha256(content).hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
