@@ -1,5 +1,20 @@
-"""``python -m cascaderank``: the same as ``cascaderank``."""
+"""``python -m cascaderank``: the command line, ``cascaderank``."""
 
-from cascaderank.cli import main
+import signal
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line; an interrupt while it is loaded or ends has no traceback."""
+    try:
+        from cascaderank.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process only ends after this
+
+
+if __name__ == "__main__":
+    main()

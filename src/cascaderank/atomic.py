@@ -6,6 +6,7 @@ was killed; the next writer of the same target removes it.
 """
 
 import ctypes
+import errno
 import os
 import re
 import secrets
@@ -16,17 +17,47 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from cascaderank.errors import CascadeRankError, RunError
+
 try:
     import fcntl
 except ImportError:  # Windows has no fcntl: files of killed processes stay
     fcntl = None  # type: ignore[assignment]
 _HAS_LOCKS = fcntl is not None
 
-FULL_DISK = "free space on the disk, or choose another place"
-"""What to do if a file cannot be written."""
-
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+@contextmanager
+def writing(
+    path: str | os.PathLike[str], kind: type[CascadeRankError] = RunError
+) -> Iterator[None]:
+    """Raise an :class:`OSError` of the block, such as a full disk, as an error that names a file.
+
+    Args:
+        path: file or folder that the block writes.
+        kind: class of the error.
+
+    Raises:
+        CascadeRankError: of this class, with the path, the reason, and what to do.
+
+    Examples:
+        >>> with writing("scores.txt"):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+            ...
+        cascaderank.errors.RunError: scores.txt: cannot be written: No space left on device; free \
+space or choose another place, and repeat the command
+    """
+    try:
+        yield
+    except OSError as error:
+        reason, remedy = error.strerror or str(error), "choose another place"
+        if error.errno in _FULL or "No space left" in reason:  # polars sets no errno
+            remedy = "free space or choose another place, and repeat the command"
+        raise kind(f"{path}: cannot be written: {reason}; {remedy}") from None
 
 
 @contextmanager
@@ -53,23 +84,25 @@ def partial_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     with _partial(path, lambda hidden: hidden.open("xb").close(), Path.unlink) as hidden:
         yield hidden
-        with hidden.open("rb") as file:
+        with hidden.open("rb+") as file:
             os.fsync(file.fileno())
         hidden.replace(path)
 
 
 @contextmanager
-def partial_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def partial_folder(path: str | os.PathLike[str], mode: int = 0o777) -> Iterator[Path]:
     """Create a hidden folder beside a target, and remove it at exit if it is still there.
 
     Args:
         path: folder to write; :func:`move_folder` moves the hidden one there. Its parent must
             exist.
+        mode: permissions of the folder; the umask applies.
 
     Raises:
         OSError: if the folder cannot be created.
     """
-    with _partial(Path(path), Path.mkdir, partial(shutil.rmtree, ignore_errors=True)) as hidden:
+    create = partial(Path.mkdir, mode=mode)
+    with _partial(Path(path), create, partial(shutil.rmtree, ignore_errors=True)) as hidden:
         yield hidden
 
 

@@ -50,7 +50,7 @@ def test_a_profile_has_histories_of_the_given_length(one_stage, tmp_path, option
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (KeyboardInterrupt(), 130, "cascaderank work: interrupted; completed work is kept"),
+        (KeyboardInterrupt(), 130, "cascaderank work: interrupted; no incomplete file is left"),
         (ConfigError("two\nlines"), 2, "cascaderank work: two lines"),
     ],
 )

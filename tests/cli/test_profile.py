@@ -40,10 +40,14 @@ def test_several_runs_are_compared_and_plotted(run, tmp_path):
         assert [w["candidates"] for w in of["walks"]] == [5, 40]
         assert of["history"] == 50
     assert drawn.read_bytes().startswith(b"\x89PNG")
-    table = cascaderank("profile", run, other, *QUICK, "--plot", drawn)
+    before = drawn.read_bytes()
+    refused = cascaderank("profile", run, *QUICK, "--plot", drawn)
+    assert (refused.returncode, drawn.read_bytes()) == (2, before)
+    assert f"{drawn} exists; choose another file, or add --overwrite" in refused.stderr
+    table = cascaderank("profile", run, other, *QUICK, "--plot", drawn, "--overwrite")
     assert "Recall and cost" in table.stdout
     assert "cannot be written" in cascaderank(
-        "profile", run, other, *QUICK, "--plot", tmp_path / "no" / "a.png"
+        "profile", run, other, *QUICK, "--plot", tmp_path / "other" / "report.json" / "a.png"
     ).stderr  # fmt: skip
 
 

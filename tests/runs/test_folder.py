@@ -27,7 +27,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(RunError, match="file: cannot be written: disk full; choose"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"], "no temporary file is left"
@@ -76,9 +76,74 @@ def test_temporary_folders_of_a_killed_process_are_removed(tmp_path):
     with scratch(tmp_path) as place:
         assert [p.name for p in tmp_path.iterdir()] == [place.name]
     assert not list(tmp_path.iterdir())
-    with scratch(None) as place:
-        assert place.is_dir()
-    assert not place.exists()
+
+
+def test_a_temporary_folder_in_tmpdir_is_private_and_cleared_after_a_kill(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / ".cascaderank-0.3").mkdir()  # perhaps of a living process of version 0.3
+    with scratch(None) as first:
+        (first / "column").write_bytes(b"large")
+        first.rename(first.with_name(".cascaderank-scratch.00aa.partial"))
+    (tmp_path / ".cascaderank-scratch.00aa.partial" / "column").write_bytes(b"large")
+    with scratch(None) as one, scratch(None) as two:
+        assert {p.name for p in tmp_path.iterdir()} == {".cascaderank-0.3", one.name, two.name}
+        assert one.stat().st_mode & 0o777 == 0o700
+    assert [p.name for p in tmp_path.iterdir()] == [".cascaderank-0.3"]
+
+
+def test_a_tmpdir_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    with pytest.raises(RunError, match="TMPDIR: cannot be written: Not a directory"), scratch(None):
+        pass
+
+
+@pytest.mark.parametrize("name", ["config.toml", "metrics.jsonl", "schema.json"])
+def test_files_of_others_are_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with (
+        pytest.raises(RunError, match=f"{name}: exists, and was not written by cascaderank"),
+        locked(tmp_path, writes=["config.toml", "metrics.jsonl", "schema.json"]),
+    ):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["text", "link", "folder"])
+def test_a_lock_of_another_program_is_not_touched(tmp_path, kind):
+    target = tmp_path / "target"
+    target.write_text("mine")
+    lock = tmp_path / "run" / ".lock"
+    lock.parent.mkdir()
+    if kind == "text":
+        lock.write_text("pid 7")
+    elif kind == "link":
+        lock.symlink_to(target)
+    else:
+        lock.mkdir()
+    with pytest.raises(RunError, match=r"\.lock: exists, and was not written"), locked(lock.parent):
+        pass
+    assert target.read_text() == "mine"
+    assert kind != "text" or lock.read_text() == "pid 7"
+
+
+@pytest.mark.parametrize("mark", [b"", b"cascaderank\n"])
+def test_a_folder_that_was_locked_before_may_be_written(tmp_path, mark):
+    (tmp_path / ".lock").write_bytes(mark)
+    (tmp_path / "config.toml").write_text("of a run that failed before its first checkpoint")
+    with locked(tmp_path, writes=["config.toml"]):
+        pass
+    assert (tmp_path / ".lock").read_bytes() == b"cascaderank\n"
+
+
+def test_a_folder_with_the_remains_of_a_kill_is_accepted(tmp_path):
+    for name in (".lock", ".config.toml.01234567.partial", ".config.toml.01234567"):
+        (tmp_path / name).touch()
+    (tmp_path / ".cascaderank-scratch.0a.partial").mkdir()
+    RunFolder(tmp_path)
+    write_atomically(tmp_path / "config.toml", b"")
+    assert not (tmp_path / ".config.toml.01234567.partial").exists()
 
 
 def test_a_file_is_refused(tmp_path):

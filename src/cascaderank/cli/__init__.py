@@ -1,11 +1,12 @@
 """The command line: one command per file, registered here.
 
 Results go to stdout, messages and progress bars to stderr. Exit code 0 means success, 2 a user
-error or output that cannot be written, reported in one line, 130 an interrupt, 141 a closed pipe,
-and 1 a bug. Heavy modules are imported only when a command runs.
+error or output that cannot be written, reported in one line, 130 an interrupt, 143 a termination,
+141 a closed pipe, and 1 a bug. Heavy modules are imported only when a command runs.
 """
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from cascaderank.cli.fields import fields, select
 from cascaderank.cli.heatmap import heatmap
 from cascaderank.cli.importance import importance
 from cascaderank.cli.init import init
+from cascaderank.cli.interrupts import interrupted_by, interrupts
 from cascaderank.cli.ls import ls
 from cascaderank.cli.output import checked_output
 from cascaderank.cli.prepare import prepare
@@ -84,14 +86,16 @@ app.command("select", hidden=True)(select)  # the name of `fields` in version 0.
 
 def main() -> None:
     """Run the command line; invalid commands and options are reported in one line, too."""
-    sys.exit(checked_output(_run))
+    with interrupts():
+        code = checked_output(_run)
+    sys.exit(code)
 
 
 def _run() -> object:
     try:
         return app(sys.argv[1:] or ["--help"], standalone_mode=False)
-    except typer.Abort:
-        sys.exit(130)
+    except (typer.Abort, KeyboardInterrupt) as error:  # before or after a command
+        sys.exit(128 + (interrupted_by(error) or signal.SIGINT))
     except typer.TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "cascaderank")
         message = " ".join(error.format_message().replace("Value error, ", "").split())

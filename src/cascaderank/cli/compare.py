@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cascaderank.cli.interrupts import after_interrupt, kept_runs
 from cascaderank.cli.shell import (
     AsJson,
     Bars,
@@ -84,6 +85,7 @@ def compare(
     notify_defaults(settings)
     folder = run or Path("runs") / f"{config.stem}-compare"
     names = [n.strip() for n in objectives.split(",") if n.strip()] if objectives else None
+    after_interrupt(lambda: kept_runs(folder))
     with Bars() as bars:
         result = run_comparison(
             settings,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cascaderank.cli.interrupts import after_interrupt, kept_data_set, kept_runs
 from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, notify, user_errors
 from cascaderank.limits import LARGEST
 
@@ -28,6 +29,8 @@ def demo(
     from cascaderank.settings.run import read_settings
 
     log = run / "log"
+    after_interrupt(kept_data_set(log))
+    after_interrupt(lambda: kept_runs(run / "runs"))
     settings = read_settings(
         Path(__file__).with_name("demo.toml"), [f"data.path={log}", *(changes or [])]
     )

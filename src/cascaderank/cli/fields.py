@@ -34,14 +34,15 @@ def fields(
     """
     from cascaderank.errors import ConfigError
     from cascaderank.reports.run_tables import fields_table
+    from cascaderank.runs.new_files import new_file
     from cascaderank.training.field_selection import select_fields
 
     if to.exists():
         raise ConfigError(f"--to: {to} already exists; choose another file")
     number = int(keep) if keep >= 1 and keep % 1 == 0 else keep
     selected, settings = select_fields(run, keep=number)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_text(settings.to_toml())
+    with new_file(to) as hidden:
+        hidden.write_text(settings.to_toml(), encoding="utf-8")
     if as_json:
         stages = {
             name: {"importance": dict(chosen.importance), "kept": list(chosen.kept)}

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cascaderank.cli.interrupts import after_interrupt, kept_runs
 from cascaderank.cli.shell import (
     AsJson,
     Bars,
@@ -60,6 +61,7 @@ def heatmap(
     settings = read_settings(config, changes or [])
     notify_defaults(settings)
     folder = run or Path("runs") / f"{config.stem}-heatmap"
+    after_interrupt(lambda: kept_runs(folder))
     with Bars() as bars:
         result = run_heatmap(
             settings,

@@ -40,6 +40,7 @@ def init(
     from cascaderank.data.log.request_log import RequestLog
     from cascaderank.reports.component_tables import component_table
     from cascaderank.runs.data import check_log
+    from cascaderank.runs.new_files import check_free, new_file
     from cascaderank.settings.first_config import first_config
     from cascaderank.settings.recipes import recipe, recipes
     from cascaderank.settings.run import check_settings
@@ -57,21 +58,15 @@ def init(
         )
     log = None if dataset is None else RequestLog.open(dataset)
     path = to or Path("configs") / f"{name or (dataset or Path()).resolve().name}.toml"
-    if path.exists() and not overwrite:
-        raise ConfigError(f"--to: {path} exists; choose another file, or add --overwrite")
+    check_free([path], overwrite=overwrite)
     if name is None and log is not None:
         text = first_config(log, to=path)
     else:
         text = recipe(str(name), to=path, dataset=dataset)
         if log is not None:
             check_log(check_settings(tomllib.loads(text)), log)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"--to: {path} cannot be written: {error.strerror or error}; choose another file"
-        ) from None
+    with new_file(path) as hidden:
+        hidden.write_text(text, encoding="utf-8")
     if as_json:
         emit_json({"config": str(path), "recipe": name})
     else:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cascaderank.cli.interrupts import after_interrupt, kept_data_set
 from cascaderank.cli.shell import AsJson, Bars, emit, emit_json, notify, user_errors
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.text_files import parsed_toml, read_text
@@ -86,6 +87,7 @@ def prepare(
         )
     started = time.monotonic()
     accepted = SOURCES.options(source)
+    after_interrupt(kept_data_set(to))
     with Bars() as bars:
         common = {"overwrite": overwrite, "progress": _percent_bar(bars)}
         common = {name: value for name, value in common.items() if name in accepted}

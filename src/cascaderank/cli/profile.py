@@ -55,6 +55,9 @@ def profile(
         Path | None,
         typer.Option(help="PNG file for a plot of recall against cost; needs the extra `report`."),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file of --plot if it exists.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Count the operations of each stage of a run, and measure its latency on this machine.
@@ -69,8 +72,10 @@ def profile(
     from cascaderank.reports.profile_tables import profile_tables, tradeoff_table
     from cascaderank.runs.folder import read_json
     from cascaderank.runs.load import load_run
+    from cascaderank.runs.new_files import check_free
 
     if plot is not None:
+        check_free([plot], overwrite=overwrite)
         require("matplotlib", extra="report")  # fail before minutes of measurement
     lengths = sorted(set(numbers("--lists", lists)))
     profiles = {}
@@ -113,12 +118,9 @@ def _record(run: str, recall: float, result: "Profile") -> dict[str, object]:
 
 def _plot(path: Path, profiles: Mapping[str, tuple[float, "Profile"]]) -> None:
     from cascaderank.reports.profile_plot import profile_png
+    from cascaderank.runs.new_files import new_file
 
     content = profile_png(profiles)
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise ConfigError(
-            f"--plot: {path} cannot be written: {error.strerror or error}; choose another file"
-        ) from None
+    with new_file(path) as hidden:
+        hidden.write_bytes(content)
     notify(f"wrote the plot to {path}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec, Self, TypeVar, 
 
 import typer
 
+from cascaderank.cli.interrupts import forget, interrupted_by, outcome
 from cascaderank.errors import CascadeRankError, ConfigError, shown
 from cascaderank.limits import LARGEST, LARGEST_FLOAT32
 
@@ -45,29 +46,37 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 
 
 def user_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Report the errors of the library in one line on stderr, with exit code 2."""
+    """Report the errors of the library in one line on stderr, with exit code 2.
+
+    An interrupt is reported with what the command keeps, and exit code 128 + number of the signal.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        forget()
         try:
             return command(*args, **kwargs)
-        except CascadeRankError as error:
-            message = " ".join(str(error).split())  # quoted input may have line breaks
-            typer.echo(f"cascaderank {command.__name__}: {message}", err=True)
-            raise typer.Exit(code=2) from None
-        except (MemoryError, OverflowError, RuntimeError, OSError) as error:
-            message = limit_message(error)
-            if not message:
+        except BaseException as error:
+            signal = interrupted_by(error)
+            if signal is not None:
+                typer.echo(f"cascaderank {command.__name__}: interrupted; {outcome()}", err=True)
+                raise typer.Exit(code=128 + signal) from None
+            message = _one_line(error)
+            if not message:  # a bug
                 raise
             typer.echo(f"cascaderank {command.__name__}: {message}", err=True)
             raise typer.Exit(code=2) from None
-        except KeyboardInterrupt:
-            typer.echo(
-                f"cascaderank {command.__name__}: interrupted; completed work is kept", err=True
-            )
-            raise typer.Exit(code=130) from None
 
     return wrapped
+
+
+def _one_line(error: BaseException) -> str:
+    """Return the message of an error that is no bug; empty for a bug."""
+    if isinstance(error, CascadeRankError):
+        return " ".join(str(error).split())  # quoted input may have line breaks
+    if isinstance(error, MemoryError | OverflowError | RuntimeError | OSError):
+        return limit_message(error)
+    return ""
 
 
 def limit_message(error: Exception) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cascaderank.cli.interrupts import after_interrupt, kept_data_set, kept_runs
 from cascaderank.cli.shell import AsJson, Bars, Changes, emit, emit_json, notify, user_errors
 from cascaderank.errors import DataError
 
@@ -50,6 +51,8 @@ def simulate(
         )
     started = time.monotonic()
     folder = runs or Path("runs") / "simulation" / config.stem
+    after_interrupt(kept_data_set(to))
+    after_interrupt(lambda: kept_runs(folder))
     with Bars() as bars:
         run(settings, to, runs=folder, overwrite=overwrite, progress=bars)
     log = RequestLog.open(to)

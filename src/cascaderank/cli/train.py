@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cascaderank.cli.interrupts import after_interrupt, kept_runs
 from cascaderank.cli.shell import (
     AsJson,
     Bars,
@@ -41,6 +42,7 @@ def train(
     notify_defaults(settings)
     folder = run or Path("runs") / config.stem
     complete = folder.is_dir() and RunFolder(folder).complete
+    after_interrupt(lambda: kept_runs(folder))
     with Bars() as bars, warnings.catch_warnings(record=True) as caught:
         result = train_run(settings, folder, progress=bars)
     for one in caught:

@@ -30,6 +30,9 @@ from cascaderank.settings.run import RunSettings
 from cascaderank.training.evaluate_run import evaluate_rows
 from cascaderank.training.run_result import RunResult
 
+FILES = tuple(f"comparison.{kind}" for kind in ("json", "md", "tex", "png", "svg"))
+"""Files of a comparison in its folder; :mod:`cascaderank.reports` writes those for people."""
+
 _NUMBER = re.compile(r"\d[\d.,]*")
 
 
@@ -68,7 +71,7 @@ def compare(
         ConfigError: if a method, a baseline or a setting is unknown.
         DataError: if the request log is invalid.
         DivergedError: if training of a method diverges at every evaluated point.
-        RunError: if the folder is in use, or holds runs of other settings.
+        RunError: if the folder is in use, or holds runs of other settings or files of others.
     """
     progress, folder = progress or Silent(), Path(folder)
     options = {"objectives": objectives, "seeds": seeds, "streaming": streaming, "jobs": jobs}
@@ -85,7 +88,7 @@ def compare(
     method_runs: dict[str, MethodRuns] = {}
     results: list[tuple[str, RunResult]] = []
     progress.start("comparing", runs)
-    with locked(folder), runner(settings.compare.jobs, progress) as start:
+    with locked(folder, writes=FILES), runner(settings.compare.jobs, progress) as start:
         for fold in folds:
             with run_data(fold.settings, folder=folder, progress=progress) as data:
                 asked = settings.compare.baselines

@@ -26,6 +26,9 @@ from cascaderank.training.train_run import train_run
 
 Floats = NDArray[np.float64]
 
+FILES = ("heatmap.json", "heatmap.md", "heatmap.png")
+"""Files of a heat map in its folder; :mod:`cascaderank.reports` writes those for people."""
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,7 @@ def heatmap(
         ConfigError: if the settings do not have exactly one stage, the grid is empty, or a loss is
             unknown.
         DataError: if the request log is invalid.
+        RunError: if the folder is in use, or holds runs of other settings or files of others.
 
     Source: ARF (arXiv 2310.10462), figures 2 and 3.
     """
@@ -109,7 +113,7 @@ def heatmap(
     values: dict[tuple[str, int, int], list[Floats]] = {}
     requests = 0
     progress.start("training", total)
-    with locked(folder):
+    with locked(folder, writes=FILES):
         for fold in folds:
             with run_data(fold.settings, folder=folder, progress=progress) as data:
                 requests += len(data.split.test)

@@ -21,16 +21,17 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, final
 
 from pydantic import BaseModel, ValidationError
 
+from cascaderank.atomic import partial_file, partial_folder, writing
 from cascaderank.errors import RunError
 
 try:
@@ -38,7 +39,8 @@ try:
 except ImportError:  # Windows has no fcntl: two processes in one folder are not detected
     fcntl = None  # type: ignore[assignment]
 
-_SCRATCH = ".cascaderank-"
+_LOCK, _MARK = ".lock", b"cascaderank\n"
+_SCRATCH = "cascaderank-scratch"
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -68,17 +70,13 @@ class RunFolder:
         self.report = path / "report.json"
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: expected the folder of a run, found a file; choose another")
-        if path.is_dir() and any(path.iterdir()) and not self.config.exists():
+        if path.is_dir() and not self.config.exists() and any(_of_others(path)):
             raise RunError(
                 f"{path}: expected the folder of a run, found files and no config.toml; "
                 "choose another folder"
             )
-        try:
+        with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(
-                f"{path}: cannot be created: {error.strerror or error}; choose another folder"
-            ) from None
 
     @property
     def begun(self) -> bool:
@@ -95,6 +93,11 @@ class RunFolder:
         """Whether the run has been trained and evaluated."""
         return self.report.exists()
 
+    @property
+    def new_files(self) -> tuple[str, ...]:
+        """Names of the files that a new run writes; none if training has begun."""
+        return () if self.begun else tuple(file.name for file in (*self._written, self.checksums))
+
     def write_report(self, report: object) -> None:
         """Write the checksums of all files and then the report, which completes the run.
 
@@ -102,6 +105,7 @@ class RunFolder:
             report: JSON value.
 
         Raises:
+            RunError: if a file cannot be written.
             ValueError: if a number is NaN or infinite, which JSON cannot represent.
         """
         content = _json(report)
@@ -173,16 +177,32 @@ def _sha256(file: Path) -> str:
 
 
 @contextmanager
-def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+def locked(folder: str | os.PathLike[str], *, writes: Iterable[str] = ()) -> Iterator[None]:
     """Hold the exclusive lock of a folder; create the folder if it does not exist.
 
+    The lock is a file that also marks the folder as one of this program. It stays.
+
+    Args:
+        folder: folder to lock.
+        writes: names of files that are written into it. In a folder without the mark, they must not
+            exist.
+
     Raises:
-        RunError: if another process holds the lock, or the folder is not writable.
+        RunError: if another process holds the lock, the folder is not writable, or it has one of
+            the files and is not one of this program.
     """
     folder = Path(folder)
+    path = folder / _LOCK
+    if not _is_own(folder):
+        for name in (_LOCK, *writes):
+            if os.path.lexists(folder / name):
+                raise RunError(
+                    f"{folder / name}: exists, and was not written by cascaderank; choose another "
+                    "folder with --run, or move the file"
+                )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = path.open("ab")
     except OSError as error:
         raise RunError(
             f"{folder}: not writable: {error.strerror or error}; choose another folder with --run"
@@ -191,25 +211,55 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         if fcntl is not None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise RunError(
                     f"{folder}: in use by another process; wait for it or choose another folder"
                 ) from None
+            except OSError:  # a file system without locks
+                pass
+        if not path.stat().st_size:
+            with writing(path):
+                lock.write(_MARK)
+                lock.flush()
         yield
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether this program wrote a folder: it has its mark, or is the copy of a run."""
+    path = folder / _LOCK
+    with suppress(OSError):
+        if stat.S_ISREG(path.lstat().st_mode) and path.stat().st_size <= len(_MARK):
+            return path.read_bytes() in (b"", _MARK)  # empty in version 0.3 and earlier
+        return False
+    return all((folder / name).is_file() for name in ("schema.json", "environment.json"))
+
+
+def _of_others(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder other than the lock, temporary folders, and partial files."""
+    ours = re.compile(r"\.lock|\.cascaderank-.*|\..*\.[0-9a-f]{8}(\.partial)?")
+    return (path for path in folder.iterdir() if not ours.fullmatch(path.name))
 
 
 @contextmanager
 def scratch(folder: str | os.PathLike[str] | None) -> Iterator[Path]:
     """Create a temporary folder for files as large as the data, and remove it at exit.
 
+    Temporary folders that killed processes left in the same place are removed first.
+
     Args:
-        folder: parent folder, which must be :func:`locked`: temporary folders that a killed
-            process left in it are removed first. ``None`` for the system's temporary folder.
+        folder: parent folder, which must be :func:`locked`. ``None`` for the system's temporary
+            folder.
+
+    Raises:
+        RunError: if the folder cannot be created.
     """
-    for leftover in Path(folder).glob(f"{_SCRATCH}*") if folder else ():
+    for leftover in Path(folder).glob(".cascaderank-*") if folder else ():  # also of version 0.3
         shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as path:
-        yield Path(path)
+    with ExitStack() as opened:
+        with writing(folder or "TMPDIR"):
+            parent = folder or tempfile.gettempdir()
+            place = opened.enter_context(partial_folder(Path(parent) / _SCRATCH, mode=0o700))
+        yield place
 
 
 def write_atomically(
@@ -225,22 +275,18 @@ def write_atomically(
         keep: new path of the file that is replaced; by default it is removed. A process that is
             killed between both renames leaves ``keep`` and no file at ``path``.
 
+    Raises:
+        RunError: if the file cannot be written; it is unchanged.
+
     The permissions are those of any new file of the user (the umask applies), so that the files of
     a run can be shared. Files of :mod:`tempfile` can be read by their owner only.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
+    with writing(path), partial_file(path) as hidden:
+        with hidden.open("wb") as file:
             file.writelines(content)
-            file.flush()
-            os.fsync(file.fileno())
         if keep is not None and path.exists():
             path.replace(keep)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: str | os.PathLike[str], value: object) -> None:

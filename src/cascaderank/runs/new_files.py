@@ -1,19 +1,12 @@
 """Files that are written completely or not at all, block by block."""
 
-import glob
 import os
-import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
-from cascaderank.errors import ConfigError, RunError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no fcntl: files of killed processes stay
-    fcntl = None  # type: ignore[assignment]
+from cascaderank.atomic import partial_file, writing
+from cascaderank.errors import ConfigError
 
 
 def check_free(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool) -> None:
@@ -24,13 +17,14 @@ def check_free(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool) -> N
         overwrite: whether existing files may be replaced.
 
     Raises:
-        ConfigError: if a file exists and may not be replaced, or is a folder.
+        ConfigError: if a file exists and may not be replaced, or is a folder, a device or a pipe.
     """
     for path in map(Path, paths):
-        if path.is_dir():
-            raise ConfigError(f"{path}: expected a file, found a folder; choose another name")
+        if path.exists() and not path.is_file():
+            found = "a folder" if path.is_dir() else "a device or a pipe"
+            raise ConfigError(f"{path}: expected a file, found {found}; choose another name")
         if path.exists() and not overwrite:
-            raise ConfigError(f"{path} exists; choose another name, or replace it with --overwrite")
+            raise ConfigError(f"{path} exists; choose another file, or add --overwrite")
 
 
 @contextmanager
@@ -42,9 +36,11 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     created if it does not exist.
 
     Args:
-        path: file to write, a string or a path; a file of that name is replaced.
+        path: file to write, a string or a path; a file of that name is replaced. A link stands for
+            the file that it points to.
 
     Raises:
+        ConfigError: if the path is a folder, a device or a pipe.
         RunError: if the file cannot be written.
 
     Examples:
@@ -55,33 +51,11 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         ...     (Path(folder) / "scores.txt").read_text()
         'complete'
     """
+    check_free([path], overwrite=True)
     path = Path(path)
-    hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
+    with writing(path):
+        if path.is_symlink():
+            path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-            with leftover.open("rb") as file:
-                if _locked(file):
-                    leftover.unlink(missing_ok=True)
-        with hidden.open("xb") as file:  # with the permissions of the user's umask
-            _locked(file)
+        with partial_file(path) as hidden:
             yield hidden
-            os.fsync(file.fileno())
-            hidden.replace(path)
-    except OSError as error:
-        raise RunError(
-            f"{path}: cannot be written: {error.strerror or error}; choose another place"
-        ) from None
-    finally:
-        with suppress(OSError):  # such as a parent that is no folder
-            hidden.unlink(missing_ok=True)
-
-
-def _locked(file: IO[bytes]) -> bool:
-    """Lock an open file until it is closed; return whether no other process holds the lock."""
-    held = False
-    if fcntl is not None:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = True
-    return held

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cascaderank.atomic import writing
 from cascaderank.data.encoding.column_blocks import Table
 from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.value_lists import ValueLists
@@ -32,13 +33,17 @@ def share(data: RunData) -> Path:
 
     Returns:
         Path of the file, for :func:`open_shared`.
+
+    Raises:
+        RunError: if a file cannot be written.
     """
     path = data.folder / "shared.json"
     if path.exists():
         return path
     encoded, arrays = data.encoded, _Arrays(data.folder)
     ids = data.folder / "shared-ids.arrow"
-    pl.DataFrame({"request_id": encoded.request_ids}).write_ipc(ids)
+    with writing(ids):
+        pl.DataFrame({"request_id": encoded.request_ids}).write_ipc(ids)
     content = {
         "log": {
             "path": str(data.log.path),
@@ -113,7 +118,8 @@ class _Arrays:
         else:
             file = str(self._folder / f"shared-{self._written}.bin")
             self._written += 1
-            Path(file).write_bytes(np.ascontiguousarray(values).tobytes())
+            with writing(file):
+                Path(file).write_bytes(np.ascontiguousarray(values).tobytes())
         return [file, values.dtype.str, list(values.shape)]
 
     def described(self, arrays: Mapping[str, NDArray[Any] | None]) -> dict[str, Any]:

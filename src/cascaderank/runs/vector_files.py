@@ -1,5 +1,6 @@
 """Files of vectors: NumPy arrays with the ids of their rows, or Parquet with both."""
 
+import io
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -70,24 +71,26 @@ def write_vectors(
     """
     if len(paths) == 1:
         return _write_parquet(paths[0], ids, blocks)
-    ids.to_frame().write_parquet(Path(paths[1]))
+    content = io.BytesIO()
+    ids.to_frame().write_parquet(content)  # of a file, polars reports no OSError
+    Path(paths[1]).write_bytes(content.getbuffer())
     return _write_numpy(paths[0], len(ids), blocks)
 
 
 def _write_numpy(
     path: str | os.PathLike[str], rows: int, blocks: Iterable[NDArray[np.float32]]
 ) -> int:
-    array: NDArray[np.float32] | None = None
-    done = 0
-    for block in blocks:
-        if array is None:  # mapped, so that it need not fit in memory
-            shape = (rows, block.shape[1])
-            array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        array[done : done + len(block)] = block
-        done += len(block)
-    if array is None:
-        raise DataError("expected at least one vector to write; got none")
-    return int(array.shape[1])
+    dim = 0
+    with Path(path).open("wb") as file:  # not mapped: a full disk would end the process
+        for block in blocks:
+            if not file.tell():
+                dim = block.shape[1]
+                header = {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(block, dtype="<f4").data)
+        if not file.tell():
+            raise DataError("expected at least one vector to write; got none")
+    return dim
 
 
 def _write_parquet(

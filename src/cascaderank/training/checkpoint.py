@@ -69,6 +69,9 @@ def save_checkpoint(
         best_weights: weights with the best validation value.
         random: states of the random generators.
         keep: new path of the checkpoint that is replaced; by default it is removed.
+
+    Raises:
+        RunError: if the file cannot be written.
     """
     buffer = io.BytesIO()
     torch.save(

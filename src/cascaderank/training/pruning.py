@@ -8,6 +8,7 @@ from typing import Any
 
 from safetensors.torch import save
 
+from cascaderank.atomic import writing
 from cascaderank.errors import ConfigError, RunError
 from cascaderank.runs.build import build_cascade
 from cascaderank.runs.folder import (
@@ -79,7 +80,8 @@ def prune_run(folder: str | os.PathLike[str], to: str | os.PathLike[str]) -> dic
         write_atomically(copy.config, smaller_settings.to_toml().encode())
         for name in ("schema", "environment", "metrics", "per_request"):
             if getattr(original, name).exists():
-                shutil.copyfile(getattr(original, name), getattr(copy, name))
+                with writing(getattr(copy, name)):
+                    shutil.copyfile(getattr(original, name), getattr(copy, name))
         weights = {name: tensor.contiguous() for name, tensor in smaller.state_dict().items()}
         write_atomically(copy.weights, save(weights))
         sizes = {n: sum(p.numel() for p in s.parameters()) for n, s in smaller.stages.items()}

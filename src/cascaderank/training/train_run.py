@@ -52,8 +52,8 @@ def train_run(
         Result of the run; weights, metrics and report are in the folder.
 
     Raises:
-        RunError: if the folder holds a run with other settings or data, is in use, or has damaged
-            files.
+        RunError: if the folder holds a run with other settings or data, or files of others, is in
+            use, or has damaged files, or if a file cannot be written.
         DivergedError: if the loss is not finite.
         DataError: if the request log is missing or damaged, or does not fit these settings.
         SchemaError: if a stage uses a feature that the request log does not have.
@@ -63,7 +63,7 @@ def train_run(
     log = data.log if data else RequestLog.open(settings.data.path)
     settings = resolved(settings, log)
     run = RunFolder(Path(folder))
-    with locked(run.path):
+    with locked(run.path, writes=run.new_files):
         if run.complete:
             run.check_files()
         claim(run, settings)

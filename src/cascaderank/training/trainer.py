@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from cascaderank.atomic import writing
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.data.loading.loader import RequestLoader
@@ -117,12 +118,13 @@ class Trainer:
         Raises:
             ConfigError: if the validation requests have no labels.
             DivergedError: if the loss or a term of it is not finite.
-            RunError: if both checkpoints, or the metrics up to them, are damaged.
+            RunError: if both checkpoints, or the metrics up to them, are damaged, or if a file
+                cannot be written.
         """
         if self._folder.resumable:
             self._resume()
         else:
-            self._folder.metrics.write_bytes(b"")
+            write_atomically(self._folder.metrics, b"")
             self._best_weights = _copied(self.cascade)
         while not self._state.stopped:
             self._train_epoch()
@@ -146,7 +148,8 @@ class Trainer:
             reason = str(error).rpartition("; ")[0]  # without what to do if there is no other
             warnings.warn(f"{reason}; resuming from {previous.name} instead", stacklevel=3)
         self._restore(previous)
-        previous.replace(last)
+        with writing(last):
+            previous.replace(last)
 
     def _restore(self, checkpoint: Path) -> None:
         """Restore the state of a checkpoint and cut ``metrics.jsonl`` to match it."""
@@ -173,7 +176,7 @@ class Trainer:
             )
         self._state, self._best_weights = state, best_weights
         set_random_state(random, self.device)
-        with metrics.open("ab") as file:
+        with writing(metrics), metrics.open("ab") as file:
             file.truncate(state.metrics_bytes)
 
     def _train_epoch(self) -> None:
@@ -327,7 +330,7 @@ class Trainer:
             "validation": validation,
         }
         line = json.dumps(record, allow_nan=False) + "\n"
-        with self._folder.metrics.open("ab") as metrics:
+        with writing(self._folder.metrics), self._folder.metrics.open("ab") as metrics:
             metrics.write(line.encode())
             metrics.flush()
             os.fsync(metrics.fileno())

@@ -34,7 +34,7 @@ def test_existing_columns_of_a_folder_are_overwritten(tmp_path):
 
 def test_a_folder_that_cannot_be_created_or_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match="file: cannot be created: File exists"):
+    with pytest.raises(DataError, match="file: cannot be written: File exists"):
         ColumnFiles(tmp_path / "file")
     (tmp_path / "folder" / "column-00000.bin").mkdir(parents=True)
     files = ColumnFiles(tmp_path / "folder")

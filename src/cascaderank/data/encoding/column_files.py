@@ -4,6 +4,7 @@ import math
 import mmap
 import os
 from collections.abc import Hashable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, final
@@ -11,6 +12,7 @@ from typing import Any, BinaryIO, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from cascaderank.atomic import writing
 from cascaderank.errors import DataError
 
 
@@ -37,12 +39,8 @@ class ColumnFiles:
         self._folder = Path(folder)
         self._files: dict[Hashable, BinaryIO] = {}
         self._rows: dict[Hashable, np.dtype[Any]] = {}
-        try:
+        with writing(self._folder, DataError):
             self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(
-                f"{self._folder}: cannot be created: {error.strerror or error}"
-            ) from None
 
     def __enter__(self) -> Self:
         return self
@@ -54,7 +52,8 @@ class ColumnFiles:
         trace: TracebackType | None,
     ) -> None:
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):  # a full disk, which the error in flight reports
+                file.close()
 
     def append(self, column: Hashable, values: NDArray[Any]) -> None:
         """Append values to a column.
@@ -66,22 +65,23 @@ class ColumnFiles:
         Raises:
             DataError: if the values cannot be written, for example on a full disk.
         """
-        try:
+        with writing(self._folder, DataError):
             if column not in self._files:
                 # Numbered, because a column name need not be a valid file name.
                 path = self._folder / f"column-{len(self._files):05}.bin"
                 self._files[column] = path.open("wb")
                 self._rows[column] = np.dtype((values.dtype, values.shape[1:]))
             self._files[column].write(np.ascontiguousarray(values).data)
-        except OSError as error:
-            raise DataError(
-                f"{self._folder}: cannot be written: {error.strerror or error}"
-            ) from None
 
     def mapped(self, column: Hashable) -> NDArray[Any]:
-        """Return all values of a column as a read-only array that is mapped from its file."""
+        """Return all values of a column as a read-only array that is mapped from its file.
+
+        Raises:
+            DataError: if the values cannot be written.
+        """
         file, row = self._files[column], self._rows[column]
-        file.flush()
+        with writing(self._folder, DataError):
+            file.flush()
         if not file.tell():  # an empty file cannot be mapped
             return np.zeros(0, dtype=row)
         # As a plain ndarray: indexing a memmap is several times slower.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from cascaderank.atomic import FULL_DISK
+from cascaderank.atomic import writing
 from cascaderank.errors import DataError
 
 
@@ -31,16 +31,9 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
         DataError: if the file cannot be written.
     """
     path = Path(path)
-    try:
+    with writing(path, DataError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
-        raise not_written(path, error) from None
-
-
-def not_written(path: str | os.PathLike[str], error: OSError) -> DataError:
-    """Return the error of a file that cannot be written, with its reason and what to do."""
-    return DataError(f"{path}: cannot be written: {error.strerror or error}; {FULL_DISK}")

@@ -9,10 +9,9 @@ from typing import final
 
 from pydantic import AliasChoices, Field, JsonValue, ValidationError
 
-from cascaderank.atomic import partial_file
+from cascaderank.atomic import partial_file, writing
 from cascaderank.data.log.destination import files_in, is_written_file
 from cascaderank.data.log.manifest import Part
-from cascaderank.data.log.part_files import not_written
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import abridged
 from cascaderank.settings.base import Settings
@@ -97,11 +96,9 @@ class Unfinished:
                 f"{self.folder}: expected the folder of an unfinished data set, found a link or a "
                 "file; remove it, or choose another folder"
             )
-        try:
+        with writing(self.folder, DataError):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock()
-        except OSError as error:
-            raise not_written(self.folder, error) from None
         found = list(files_in(self.folder))
         foreign = sorted(name for name in found if not is_written_file(name))
         if foreign:
@@ -138,14 +135,11 @@ class Unfinished:
         if step not in self._keys or step in self.steps:
             status = "already finished" if step in self.steps else "not one of the steps"
             raise ConfigError(f"step '{step}' is {status}")
-        self.steps[step] = Step(key=self._keys[step], parts=tuple(parts), notes=dict(notes))
-        try:
-            with partial_file(self._state) as hidden:
-                content = _State(steps=self.steps).model_dump_json(by_alias=True)
-                hidden.write_text(content, encoding="utf-8")
-        except OSError as error:
-            del self.steps[step]
-            raise not_written(self._state, error) from None
+        finished = Step(key=self._keys[step], parts=tuple(parts), notes=dict(notes))
+        steps = {**self.steps, step: finished}
+        with writing(self._state, DataError), partial_file(self._state) as hidden:
+            hidden.write_text(_State(steps=steps).model_dump_json(by_alias=True), encoding="utf-8")
+        self.steps = steps
 
     def complete(self) -> None:
         """Remove the record: the folder was renamed to its final path."""

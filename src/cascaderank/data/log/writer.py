@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from cascaderank.atomic import move_folder, partial_folder
+from cascaderank.atomic import move_folder, partial_folder, writing
 from cascaderank.data.log.destination import (
     ITEMS,
     check_destination,
@@ -24,7 +24,7 @@ from cascaderank.data.log.destination import (
     recover_destination,
 )
 from cascaderank.data.log.manifest import MANIFEST, Catalogue, Manifest, Part, signed
-from cascaderank.data.log.part_files import not_written, write_bytes, write_frame
+from cascaderank.data.log.part_files import write_bytes, write_frame
 from cascaderank.data.log.steps import Unfinished
 from cascaderank.data.log.validation import FrameCheck, check_unique
 from cascaderank.data.ragged import lengths_of
@@ -142,11 +142,9 @@ class RequestLogWriter:
     def __enter__(self) -> Self:
         with ExitStack() as opened:
             if self._unfinished is None:
-                try:
+                with writing(self.path, DataError):
                     self.path.parent.mkdir(parents=True, exist_ok=True)
                     self._folder = opened.enter_context(partial_folder(self.path))
-                except OSError as error:
-                    raise not_written(self.path, error) from None
             else:
                 opened.callback(self._unfinished.leave)
                 for part, content in self._unfinished.open():

@@ -1,0 +1,121 @@
+"""Signals that end a command: it removes what is not complete, and says what is kept."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from cascaderank.errors import counted
+
+_SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+_SECONDS = 3.0  # tools such as timeout(1) send a signal twice: to the process and to its group
+
+_received: list[tuple[int, float]] = []
+_descriptions: list[Callable[[], str]] = []
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[None]:
+    """Raise :class:`KeyboardInterrupt` in the block for SIGINT, SIGTERM and SIGHUP.
+
+    So ``with`` blocks and ``finally`` clauses remove what is not complete. A signal within three
+    seconds after another is ignored, since it would interrupt them. Signals that the parent process
+    ignores, as ``nohup`` does, remain ignored.
+    """
+    _received.clear()
+    before = {}
+    with contextlib.suppress(ValueError):  # not in the main thread
+        for number in _SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    again = _received and time.monotonic() - _received[-1][1] < _SECONDS
+    if not again:
+        _received.append((number, time.monotonic()))
+        raise KeyboardInterrupt
+
+
+def interrupted_by(error: BaseException) -> int | None:
+    """Return the number of the signal that interrupted a command, ``None`` for another error.
+
+    Args:
+        error: what the command raised. A library may have raised it in place of the
+            :class:`KeyboardInterrupt`.
+    """
+    if _received:
+        return _received[0][0]
+    return int(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else None
+
+
+def after_interrupt(kept: Callable[[], str]) -> None:
+    """Set what the message of an interrupt says.
+
+    Args:
+        kept: function that describes what is kept at that time; an empty string for nothing.
+    """
+    _descriptions.append(kept)
+
+
+def forget() -> None:
+    """Remove what :func:`after_interrupt` has set, before another command."""
+    _descriptions.clear()
+
+
+def outcome() -> str:
+    """Describe what an interrupted command leaves on the disk."""
+    if not _descriptions:
+        return "no incomplete file is left"
+    kept = "; ".join(text for describe in _descriptions if (text := describe()))
+    return f"kept: {kept}" if kept else "nothing is kept"
+
+
+def kept_runs(folder: str | os.PathLike[str]) -> str:
+    """Describe the runs in a folder that the same command goes on with.
+
+    Args:
+        folder: folder of a run, or of folders with runs.
+    """
+    folder = Path(folder)
+    complete = {file.parent for file in folder.rglob("report.json")}
+    names = ("checkpoint.pt", "checkpoint-previous.pt")
+    begun = {file.parent for name in names for file in folder.rglob(name)} - complete
+    what = [f"{counted(len(complete), 'complete run')}"] * bool(complete)
+    what += [f"the checkpoint of {counted(len(begun), 'run')}"] * bool(begun)
+    return f"{' and '.join(what)} in {folder}; repeat the command to resume" if what else ""
+
+
+def kept_data_set(path: str | os.PathLike[str]) -> Callable[[], str]:
+    """Return a function that describes what a command has written of a data set.
+
+    Args:
+        path: folder of the data set, before the command writes it.
+    """
+    path = Path(path)
+    before = _identity(path)
+
+    def describe() -> str:
+        steps = path.with_name(f".{path.name}.unfinished.json")
+        if _identity(path) != before:
+            return f"the data set in {path}, which is complete"
+        if path.name and steps.exists():
+            return f"the finished steps in {steps.with_suffix('')}; repeat the command to resume"
+        return ""
+
+    return describe
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        found = (folder / "manifest.json").stat()
+        return found.st_ino, found.st_mtime_ns
+    return None
