@@ -14,9 +14,11 @@ TIERS = [
     {
         "atomic",
         "errors",
+        "expansion",
         "extras",
         "limits",
         "progress",
+        "regular_files",
         "text_files",
         "settings.base",
         "settings.files",

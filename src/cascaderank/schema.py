@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from cascaderank.errors import DataError, SchemaError, did_you_mean
+from cascaderank.regular_files import read_file
 from cascaderank.settings.base import Count, Settings
 
 RESERVED = (
@@ -343,7 +344,7 @@ class FittedSchema(Schema):
         """
         path = Path(path)
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            return cls.model_validate(json.loads(read_file(path).decode()))
         except (OSError, ValueError, RecursionError) as error:  # also JSON and validation errors
             raise DataError(f"{path}: not a fitted schema: {error}") from None
 

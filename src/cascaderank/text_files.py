@@ -5,8 +5,9 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping
 from itertools import chain
-from pathlib import Path
 from typing import Any, TypeGuard
+
+from cascaderank.regular_files import read_file
 
 _DEEPEST, _MOST_BITS = 100, 128
 _TOO_DEEP = f"tables and lists are nested more than {_DEEPEST} deep"
@@ -14,6 +15,8 @@ _TOO_LONG = f"an integer has more than {_MOST_BITS} bits"
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """First bytes of a UTF-8 file that Windows programs write; not a part of the text."""
+
+_MOST_BYTES = 1 << 28
 
 
 def other_encoding(start: bytes) -> str:
@@ -45,18 +48,19 @@ def read_text(path: str | os.PathLike[str]) -> str:
         path: file to read.
 
     Raises:
-        OSError: if the file cannot be read.
+        OSError: if the file cannot be read, is no regular file, or has more than 256 MiB.
         UnicodeError: if the file is not UTF-8; the message names the encoding or the line.
 
     Examples:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = Path(folder) / "options.toml"
         ...     _ = file.write_bytes(b"\xef\xbb\xbflabel = 'click'\r\n")
         ...     read_text(file)
         "label = 'click'\n"
     """
-    content = Path(path).read_bytes()
+    content = read_file(path, _MOST_BYTES)
     if encoding := other_encoding(content[:64]):
         raise UnicodeError(f"expected UTF-8 text, found {encoding}; convert the file to UTF-8")
     content = content.removeprefix(BYTE_ORDER_MARK)

@@ -16,6 +16,8 @@ if __name__ == "__main__":
                 print(mistake, flush=True)
     else:
         case = fuzzer.case(int(first))
-        print(f"cd {case.folder}; cascaderank {' '.join(case.words)}  # {case.mutation} of {case.file}")
+        print(
+            f"cd {case.folder}; cascaderank {' '.join(case.words)}  # {case.mutation} of {case.file}"
+        )
         print(*fuzzer._mistakes(case), sep="\n")
         print((case.folder.parent / "streams" / "stderr").read_text()[-3000:])

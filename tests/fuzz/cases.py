@@ -66,7 +66,10 @@ class Fuzzer:
             place(random, path)
             mutation = place.__name__
         else:
-            chosen = [random.choice(mutations_of(path.name)) for _ in range(1 + (random.random() < _TWICE))]
+            chosen = [
+                random.choice(mutations_of(path.name))
+                for _ in range(1 + (random.random() < _TWICE))
+            ]
             for mutate in chosen:
                 path.write_bytes(mutate(random, path.read_bytes(), other.read_bytes()))
             mutation = " and ".join(mutate.__name__ for mutate in chosen)
@@ -146,7 +149,11 @@ def is_leftover(name: str, outcome: Outcome) -> bool:
     hidden = [part for part in parts if part.startswith(".")]
     if hidden and hidden[0] not in (".lock", ".log.unfinished", ".log.unfinished.json"):
         return True
-    return outcome.code == 2 and parts[0] == "out" and not (hidden or parts[1:2] in (("run",), ("runs",)))
+    return (
+        outcome.code == 2
+        and parts[0] == "out"
+        and not (hidden or parts[1:2] in (("run",), ("runs",)))
+    )
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -123,13 +123,19 @@ def other_encoding(random: Random, content: bytes, other: bytes) -> bytes:
 
 def latin_letters(random: Random, content: bytes, other: bytes) -> bytes:
     first, _ = _span(random, content)
-    inserted = random.choice(["é".encode("latin-1"), "é".encode(), "\u2028".encode(), b"\xed\xa0\x80"])
+    inserted = random.choice(
+        ["é".encode("latin-1"), "é".encode(), "\u2028".encode(), b"\xed\xa0\x80"]
+    )
     return content[:first] + inserted + content[first:]
 
 
 def control_characters(random: Random, content: bytes, other: bytes) -> bytes:
     first, _ = _span(random, content)
-    return content[:first] + bytes([random.choice([0, 1, 8, 9, 11, 12, 26, 27, 127])]) + content[first:]
+    return (
+        content[:first]
+        + bytes([random.choice([0, 1, 8, 9, 11, 12, 26, 27, 127])])
+        + content[first:]
+    )
 
 
 def line_ends(random: Random, content: bytes, other: bytes) -> bytes:
@@ -214,7 +220,19 @@ def rename_a_column(random: Random, content: bytes, other: bytes) -> bytes:
     header, newline, rest = content.partition(b"\n")
     names = re.split(rb"([,\t ])", header)
     names[2 * random.randrange((len(names) + 1) // 2)] = random.choice(
-        [b"x", b"", b"label", b"level", b"timestamp", b"position", b"feedback", b"item_key", b"*", b"^.*$", b'"']
+        [
+            b"x",
+            b"",
+            b"label",
+            b"level",
+            b"timestamp",
+            b"position",
+            b"feedback",
+            b"item_key",
+            b"*",
+            b"^.*$",
+            b'"',
+        ]
     )
     return b"".join(names) + newline + rest
 
@@ -241,18 +259,29 @@ def rename_a_setting(random: Random, content: bytes, other: bytes) -> bytes:
     if not names:
         return content
     name = random.choice(names)
-    new = random.choice([name[0] + b"s", name[0][:-1], b"a.b", b'""', b'"."', b"x" * 2000, random.choice(names)[0]])
+    new = random.choice(
+        [name[0] + b"s", name[0][:-1], b"a.b", b'""', b'"."', b"x" * 2000, random.choice(names)[0]]
+    )
     return content[: name.start()] + new + content[name.end() :]
 
 
 def add_a_setting(random: Random, content: bytes, other: bytes) -> bytes:
     lines = content.split(b"\n")
-    new = random.choice([b"[a]", b"a = 1", b"[[stages]]", b"[train]", b'"" = 1', b"a.b.c.d = 1", b"[stages.x]"])
+    new = random.choice(
+        [b"[a]", b"a = 1", b"[[stages]]", b"[train]", b'"" = 1', b"a.b.c.d = 1", b"[stages.x]"]
+    )
     lines.insert(random.randint(0, len(lines)), new)
     return b"\n".join(lines)
 
 
-TOML = (*[replace_a_value] * 4, rename_a_setting, add_a_setting, delete_a_line, repeat_a_line, swap_lines)
+TOML = (
+    *[replace_a_value] * 4,
+    rename_a_setting,
+    add_a_setting,
+    delete_a_line,
+    repeat_a_line,
+    swap_lines,
+)
 
 
 def change_an_entry(random: Random, content: bytes, other: bytes) -> bytes:
@@ -266,7 +295,10 @@ def change_an_entry(random: Random, content: bytes, other: bytes) -> bytes:
         return content
     place = random.choice(inner)
     keys = list(place) if isinstance(place, dict) else range(len(place))
-    key, act = random.choice(keys), random.choice(["replace", "replace", "remove", "rename", "repeat"])
+    key, act = (
+        random.choice(keys),
+        random.choice(["replace", "replace", "remove", "rename", "repeat"]),
+    )
     if act == "replace":
         place[key] = random.choice(ENTRIES)
     elif act == "remove":
@@ -327,14 +359,33 @@ def _column(random: Random, table: pl.DataFrame) -> str:
 
 def _cast(random: Random, table: pl.DataFrame) -> pl.DataFrame:
     name = _column(random, table)
-    kinds = [pl.String, pl.Float64, pl.Float32, pl.Int8, pl.Int64, pl.UInt64, pl.Boolean, pl.Categorical, pl.Null]
-    kinds += [pl.Binary, pl.Date, pl.Datetime("ns"), pl.Duration, pl.Decimal(38, 3), pl.List(pl.String)]
+    kinds = [
+        pl.String,
+        pl.Float64,
+        pl.Float32,
+        pl.Int8,
+        pl.Int64,
+        pl.UInt64,
+        pl.Boolean,
+        pl.Categorical,
+        pl.Null,
+    ]
+    kinds += [
+        pl.Binary,
+        pl.Date,
+        pl.Datetime("ns"),
+        pl.Duration,
+        pl.Decimal(38, 3),
+        pl.List(pl.String),
+    ]
     return table.with_columns(pl.col(name).cast(random.choice(kinds), strict=False))
 
 
 def _fill(random: Random, table: pl.DataFrame) -> pl.DataFrame:
     name = _column(random, table)
-    value = random.choice([None, 0, -1, 1e38, float("nan"), float("inf"), "", "x", 10**18, True, [], [1.0], [None]])
+    value = random.choice(
+        [None, 0, -1, 1e38, float("nan"), float("inf"), "", "x", 10**18, True, [], [1.0], [None]]
+    )
     return table.with_columns(pl.lit(pl.Series([value] * table.height)).alias(name))
 
 
@@ -342,11 +393,15 @@ def _set(random: Random, table: pl.DataFrame) -> pl.DataFrame:
     name, row = _column(random, table), random.randrange(max(1, table.height))
     value = random.choice([None, 0, -1, 1e38, float("nan"), float("inf"), 10**18, 2**63])
     number = pl.int_range(pl.len()) == row
-    return table.with_columns(pl.when(number).then(pl.lit(value)).otherwise(pl.col(name)).alias(name))
+    return table.with_columns(
+        pl.when(number).then(pl.lit(value)).otherwise(pl.col(name)).alias(name)
+    )
 
 
 def _rename(random: Random, table: pl.DataFrame) -> pl.DataFrame:
-    return table.rename({_column(random, table): random.choice(["x", "", "*", "^.*$", "label", "level", "a,b"])})
+    return table.rename(
+        {_column(random, table): random.choice(["x", "", "*", "^.*$", "label", "level", "a,b"])}
+    )
 
 
 def _exchange(random: Random, table: pl.DataFrame) -> pl.DataFrame:

@@ -32,7 +32,9 @@ def is_missing(random: Random, path: Path) -> None:
 
 
 def is_renamed(random: Random, path: Path) -> None:
-    path.rename(path.with_name(random.choice([f"{path.name}.bak", f"x-{path.name}", f".{path.name}"])))
+    path.rename(
+        path.with_name(random.choice([f"{path.name}.bak", f"x-{path.name}", f".{path.name}"]))
+    )
 
 
 def is_doubled(random: Random, path: Path) -> None:
@@ -41,7 +43,9 @@ def is_doubled(random: Random, path: Path) -> None:
 
 def is_exchanged(random: Random, path: Path) -> None:
     """Exchange the file with one beside it, or in its neighbouring folder."""
-    others = sorted(p for p in path.parent.parent.rglob("*") if p.is_file() and p.suffix == path.suffix)
+    others = sorted(
+        p for p in path.parent.parent.rglob("*") if p.is_file() and p.suffix == path.suffix
+    )
     other = random.choice(others)
     content, of_other = path.read_bytes(), other.read_bytes()
     path.write_bytes(of_other)

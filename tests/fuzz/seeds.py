@@ -177,13 +177,20 @@ def anything(case: Path, intact: Path) -> None:
 
 def long_csv(folder: Path) -> Seed:
     long_table().write_csv(folder / "rows.csv")
-    return Seed(prepare("long", "--from", "rows.csv", *LONG), ("rows.csv",), has_the_rows_of("rows.csv"), 200)
+    return Seed(
+        prepare("long", "--from", "rows.csv", *LONG),
+        ("rows.csv",),
+        has_the_rows_of("rows.csv"),
+        200,
+    )
 
 
 def long_quoted_csv(folder: Path) -> Seed:
     table = long_table(24).with_columns(video=pl.format('a, "{}"\n', "video"))
     table.write_csv(folder / "rows.csv", line_terminator="\r\n")
-    return Seed(prepare("long", "--from", "rows.csv", *LONG), ("rows.csv",), has_the_rows_of("rows.csv"))
+    return Seed(
+        prepare("long", "--from", "rows.csv", *LONG), ("rows.csv",), has_the_rows_of("rows.csv")
+    )
 
 
 def long_tsv(folder: Path) -> Seed:
@@ -191,13 +198,18 @@ def long_tsv(folder: Path) -> Seed:
         (folder / f"day=2024-05-0{day}").mkdir()
         rows = long_table()[20 * day - 20 : 20 * day]
         rows.write_csv(folder / f"day=2024-05-0{day}" / "rows.tsv", separator="\t")
-    return Seed(prepare("long", "--from", ".", *LONG), ("day=*/rows.tsv",), has_the_rows_of("day=*/*.tsv"))
+    return Seed(
+        prepare("long", "--from", ".", *LONG), ("day=*/rows.tsv",), has_the_rows_of("day=*/*.tsv")
+    )
 
 
 def long_gzip(folder: Path) -> Seed:
     long_table().write_csv(folder / "rows.csv.gz", compression="gzip")
     return Seed(
-        prepare("long", "--from", "rows.csv.gz", *LONG), ("rows.csv.gz",), has_the_rows_of("rows.csv.gz"), 60
+        prepare("long", "--from", "rows.csv.gz", *LONG),
+        ("rows.csv.gz",),
+        has_the_rows_of("rows.csv.gz"),
+        60,
     )
 
 
@@ -206,12 +218,19 @@ def long_parquet(folder: Path) -> Seed:
     table = long_table().with_columns(pl.col("timestamp").str.to_datetime(time_zone="UTC"))
     for part in (0, 1):
         table[20 * part : 20 * part + 20].write_parquet(folder / "rows" / f"part-{part}.parquet")
-    return Seed(prepare("long", "--from", "rows", *LONG), ("rows/*",), has_the_rows_of("rows/*.parquet"), 200)
+    return Seed(
+        prepare("long", "--from", "rows", *LONG),
+        ("rows/*",),
+        has_the_rows_of("rows/*.parquet"),
+        200,
+    )
 
 
 def long_proposal(folder: Path) -> Seed:
     long_table().write_csv(folder / "rows.csv")
-    return Seed((("prepare", "long", "--from", "rows.csv", "--dry-run"),), ("rows.csv",), anything, 60)
+    return Seed(
+        (("prepare", "long", "--from", "rows.csv", "--dry-run"),), ("rows.csv",), anything, 60
+    )
 
 
 def options(folder: Path) -> Seed:
@@ -244,7 +263,8 @@ def trec(folder: Path) -> Seed:
     (folder / "files").mkdir()
     for system in ("bm25", "dense"):
         lines = [
-            f"q{i // 6} Q0 d{i % 9} {i % 6 + 1} {9 - i % 6 + len(system)}.5 {system}\n" for i in range(24)
+            f"q{i // 6} Q0 d{i % 9} {i % 6 + 1} {9 - i % 6 + len(system)}.5 {system}\n"
+            for i in range(24)
         ]
         (folder / "files" / f"{system}.run").write_text("".join(lines))
     lines = [f"q{i // 5} 0 d{i % 9} {i % 4}\n" for i in range(20)]
@@ -309,12 +329,24 @@ def data_set(folder: Path) -> Seed:
     write_run(folder)
     commands = (
         ("score", "run", "log", "--to", "out/scores.jsonl"),
-        ("score", "run", "log", "--to", "out/scores.run", "--vectors", "out/vectors", "--part", "all"),
+        (
+            "score",
+            "run",
+            "log",
+            "--to",
+            "out/scores.run",
+            "--vectors",
+            "out/vectors",
+            "--part",
+            "all",
+        ),
         ("evaluate", "run", "log", "--json"),
         ("init", "log", "--to", "out/first.toml"),
         ("train", "config.toml", "--run", "out/run", *SHORT),
     )
-    return Seed(commands, ("log/manifest.json", "log/requests/*/*"), is_that_of_the_intact_files, 200)
+    return Seed(
+        commands, ("log/manifest.json", "log/requests/*/*"), is_that_of_the_intact_files, 200
+    )
 
 
 def complete_run(folder: Path) -> Seed:
@@ -360,5 +392,3 @@ SEEDS: dict[str, Callable[[Path], Seed]] = {
     )
 }  # fmt: skip
 """Makers of seeds, by name: each writes files into a folder."""
-
-

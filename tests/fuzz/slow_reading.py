@@ -67,7 +67,10 @@ def table_rows(path: Path) -> list[dict[str, object]]:
 def rows_of_all(folder: Path, patterns: Iterable[str]) -> list[dict[str, object]]:
     """Return the rows of all files that match."""
     is_table = (".parquet", ".feather")
-    read = {path: table_rows if path.suffix in is_table else csv_rows for path in files_of(folder, patterns)}
+    read = {
+        path: table_rows if path.suffix in is_table else csv_rows
+        for path in files_of(folder, patterns)
+    }
     return [row for path, rows in read.items() for row in rows(path)]
 
 

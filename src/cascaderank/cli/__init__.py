@@ -8,6 +8,8 @@ error or output that cannot be written, reported in one line, 130 an interrupt, 
 import os
 import signal
 import sys
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -92,6 +94,9 @@ def main() -> None:
 
 
 def _run() -> object:
+    if mistake := _mistake(sys.argv[1:]):
+        typer.echo(f"cascaderank: {mistake}; see cascaderank --help", err=True)
+        sys.exit(2)
     try:
         return app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt) as error:  # before or after a command
@@ -101,3 +106,20 @@ def _run() -> object:
         message = " ".join(error.format_message().replace("Value error, ", "").split())
         typer.echo(f"{command}: {message.rstrip('.')}; see {command} --help", err=True)
         sys.exit(error.exit_code)
+
+
+def _mistake(words: list[str]) -> str:
+    """Return what is wrong with any command in this place or with these words, or ``""``."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        return f"the working folder cannot be found: {error.strerror}; change to another folder"
+    for before, word in pairwise(["", *words]):
+        if not word or (word.startswith("-") and word.partition("=")[1:] == ("=", "")):
+            place = f" after {before}" if not word and before else f": {word}" * bool(word)
+            return f"expected a value, found an empty one{place}; write one, or leave it out"
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            return f"expected words in UTF-8, found {os.fsencode(word)!r}; rename the file"
+    return ""

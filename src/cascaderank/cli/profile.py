@@ -17,7 +17,6 @@ from cascaderank.cli.shell import (
     numbers,
     user_errors,
 )
-from cascaderank.errors import ConfigError
 from cascaderank.limits import LARGEST
 
 if TYPE_CHECKING:

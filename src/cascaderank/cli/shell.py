@@ -6,6 +6,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec, Self, TypeVar, final
 
 import typer
@@ -13,6 +14,7 @@ import typer
 from cascaderank.cli.interrupts import forget, interrupted_by, outcome
 from cascaderank.errors import CascadeRankError, ConfigError, shown
 from cascaderank.limits import LARGEST, LARGEST_FLOAT32
+from cascaderank.regular_files import check_path
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -46,15 +48,21 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 
 
 def user_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Report the errors of the library in one line on stderr, with exit code 2.
+    """Report errors of the library and of the system in one line on stderr, with exit code 2.
 
     An interrupt is reported with what the command keeps, and exit code 128 + number of the signal.
+    Paths are checked before the command runs, see
+    :func:`~cascaderank.regular_files.check_path`.
     """
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         forget()
         try:
+            for value in kwargs.values():
+                for path in value if isinstance(value, list) else [value]:
+                    if isinstance(path, Path):
+                        check_path(path, ConfigError)
             return command(*args, **kwargs)
         except BaseException as error:
             signal = interrupted_by(error)

@@ -20,6 +20,7 @@ from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT, REQUEST_WEIGHT
 from cascaderank.data.split import Rows, Split, split_requests
 from cascaderank.errors import ConfigError, DataError, RunError, SchemaError
 from cascaderank.progress import Progress, Silent
+from cascaderank.regular_files import check_path
 from cascaderank.runs.folder import RunFolder, scratch
 from cascaderank.runs.log_defaults import target_of
 from cascaderank.schema import FittedSchema
@@ -198,6 +199,8 @@ def _extended(start: Path, schema: FittedSchema) -> FittedSchema:
         RunError: if the folder has no schema.
         ConfigError: if the features differ.
     """
+    if not check_path(start, RunError).is_dir():
+        raise RunError(f"train.start: {start}: no such folder; name that of a complete run")
     path = RunFolder(start).schema
     if not path.exists():
         raise RunError(f"train.start: {start}: no {path.name}; name the folder of a complete run")

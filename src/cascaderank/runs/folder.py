@@ -33,6 +33,7 @@ from pydantic import BaseModel, ValidationError
 
 from cascaderank.atomic import partial_file, partial_folder, writing
 from cascaderank.errors import RunError
+from cascaderank.regular_files import check_path, open_file, read_file, system_errors
 
 try:
     import fcntl
@@ -57,7 +58,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = path = Path(path)
+        self.path = path = check_path(path, RunError)
         self.config = path / "config.toml"
         self.schema = path / "schema.json"
         self.environment = path / "environment.json"
@@ -68,13 +69,16 @@ class RunFolder:
         self.per_request = path / "per_request.parquet"
         self.checksums = path / "checksums.sha256"
         self.report = path / "report.json"
-        if path.exists() and not path.is_dir():
-            raise RunError(f"{path}: expected the folder of a run, found a file; choose another")
-        if path.is_dir() and not self.config.exists() and any(_of_others(path)):
-            raise RunError(
-                f"{path}: expected the folder of a run, found files and no config.toml; "
-                "choose another folder"
-            )
+        with system_errors(RunError):
+            if path.exists() and not path.is_dir():
+                raise RunError(
+                    f"{path}: expected the folder of a run, found a file; choose another"
+                )
+            if path.is_dir() and not self.config.exists() and any(_of_others(path)):
+                raise RunError(
+                    f"{path}: expected the folder of a run, found files and no config.toml; "
+                    "choose another folder"
+                )
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
 
@@ -128,7 +132,7 @@ class RunFolder:
             return
         files = {file.name: file for file in (*self._written, self.report)}
         try:
-            lines = self.checksums.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+            lines = read_file(self.checksums).decode().removesuffix("\n").split("\n")
             digests = {match["name"]: match["sha256"] for match in map(_checksum_of, lines)}
             unknown = [name for name in digests if name not in files]
             if unknown:
@@ -170,7 +174,7 @@ def _checksum_of(line: str) -> re.Match[str]:
 
 def _sha256(file: Path) -> str:
     try:
-        with file.open("rb") as content:
+        with open_file(file) as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
         raise RunError(f"{file}: cannot be read: {error.strerror or error}") from None
@@ -310,15 +314,17 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        value: Any = json.loads(path.read_text(encoding="utf-8"))
+        value: Any = json.loads(read_file(path).decode())
         if not isinstance(value, dict):
             raise ValueError(f"expected an object, found {type(value).__name__}")
         return value
-    except OSError:
+    except FileNotFoundError:
         raise RunError(
             f"{path}: missing; expected {path.parent} to be the folder of a complete run; "
             "finish it with `cascaderank train`"
         ) from None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:  # also of bytes that are not UTF-8
         raise RunError(
             f"{path}: not JSON: {error}; restore the file from a copy, or train again in another "

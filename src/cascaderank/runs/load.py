@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, final
 
 import polars as pl
@@ -16,6 +15,7 @@ from cascaderank.cascade import Cascade
 from cascaderank.data.encoding.encoder import Encoder
 from cascaderank.data.log.validation import ITEM_KEY
 from cascaderank.errors import CascadeRankError, RunError
+from cascaderank.regular_files import check_path, check_regular
 from cascaderank.runs.build import build_cascade, schema_of_stages
 from cascaderank.runs.folder import RunFolder
 from cascaderank.runs.frames import Frame, as_polars, like
@@ -130,7 +130,7 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     Raises:
         RunError: if the folder does not hold a complete run, or a file in it is damaged.
     """
-    folder = Path(folder)
+    folder = check_path(folder, RunError)
     if not folder.is_dir():
         raise RunError(
             f"{folder}: no such folder; expected the folder of a run that `cascaderank train` wrote"
@@ -145,6 +145,7 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     try:
         settings, schema = recorded_settings(run.config), FittedSchema.load(run.schema)
         cascade = build_cascade(settings, schema)
+        check_regular(run.weights)
         cascade.load_state_dict(load_file(run.weights))
     except (CascadeRankError, RuntimeError, SafetensorError, OSError, LookupError) as error:
         reason = str(error).strip().split("\n")[0]

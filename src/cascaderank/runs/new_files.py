@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cascaderank.atomic import partial_file, writing
 from cascaderank.errors import ConfigError
+from cascaderank.regular_files import check_path
 
 
 def check_free(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool) -> None:
@@ -17,9 +18,10 @@ def check_free(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool) -> N
         overwrite: whether existing files may be replaced.
 
     Raises:
-        ConfigError: if a file exists and may not be replaced, or is a folder, a device or a pipe.
+        ConfigError: if a file exists and may not be replaced, is a folder, a device or a pipe, or
+            its path cannot be looked up.
     """
-    for path in map(Path, paths):
+    for path in (check_path(path, ConfigError) for path in paths):
         if path.exists() and not path.is_file():
             found = "a folder" if path.is_dir() else "a device or a pipe"
             raise ConfigError(f"{path}: expected a file, found {found}; choose another name")

@@ -5,12 +5,12 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
 from cascaderank.errors import ConfigError, did_you_mean, shown
+from cascaderank.regular_files import check_path
 from cascaderank.settings.base import Settings
 from cascaderank.text_files import check_nested, parsed_toml, read_text
 
@@ -35,7 +35,7 @@ def read_as(kind: type[Kind], path: str | os.PathLike[str], changes: Sequence[st
     Raises:
         ConfigError: if the file cannot be read or has mistakes; the message lists all of them.
     """
-    path = Path(path)
+    path = check_path(path, ConfigError)
     try:
         values = parsed_toml(read_text(path))
     except OSError as error:

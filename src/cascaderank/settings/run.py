@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
@@ -18,6 +17,7 @@ from cascaderank.errors import ConfigError, ShapeError, did_you_mean
 from cascaderank.metrics import named_metric
 from cascaderank.objectives import OBJECTIVES, build_objective
 from cascaderank.registry import Registry
+from cascaderank.regular_files import GivenPath
 from cascaderank.settings.base import Choice, Count, Real, Seed, Settings
 from cascaderank.settings.comparison import CompareSettings
 from cascaderank.settings.files import check_as, flat, read_as, with_changes
@@ -50,7 +50,7 @@ def raise_for_options(registry: Registry[Any], name: str, options: Mapping[str, 
 class DataSettings(Settings):
     """Request log, labels, split and histories."""
 
-    path: Path = Field(description="Folder of the request log, see `cascaderank prepare`.")
+    path: GivenPath = Field(description="Folder of the request log, see `cascaderank prepare`.")
     target: TargetSettings | None = Field(
         None,
         description="Definition of the labels: a name, or a table with a label z for each level; "
@@ -200,7 +200,7 @@ class TrainSettings(Settings):
         Schedule(preset="joint"),
         description="Training schedule: a preset or a table of phases, see docs/schedules.md.",
     )
-    start: Path | None = Field(
+    start: GivenPath | None = Field(
         None,
         description="Folder of a complete run whose weights initialise the cascade; default: "
         "random initialisation.",

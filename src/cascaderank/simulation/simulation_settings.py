@@ -1,11 +1,11 @@
 """Settings of a simulation, read from TOML and validated before any work."""
 
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, StrictFloat, model_validator
 
 from cascaderank.limits import LARGEST_FLOAT32
+from cascaderank.regular_files import GivenPath
 from cascaderank.settings.base import (
     Choice,
     Count,
@@ -87,7 +87,7 @@ class TruthSettings(Choice):
     by: Literal["model", "observed"] = Field(
         description='"observed": labels of logs; "model": sampled from its probabilities.'
     )
-    paths: tuple[Path, ...] = Field(
+    paths: tuple[GivenPath, ...] = Field(
         (), description="Logs of observed feedback; users of the first log."
     )
     model: str = Field("mlp", description="Name from `cascaderank ls stages`.")

@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from cascaderank.errors import RunError
+from cascaderank.regular_files import read_file
 from cascaderank.runs.folder import write_atomically
 
 _HEADER = b"cascaderank checkpoint, sha256 "
@@ -106,7 +107,7 @@ def load_checkpoint(
     """
     path = Path(path)
     try:
-        content = io.BytesIO(_payload(path.read_bytes()))
+        content = io.BytesIO(_payload(read_file(path)))
         saved = torch.load(content, map_location=device, weights_only=True)
         state, best, random = TrainState(**saved["state"]), saved["best_weights"], saved["random"]
         _check_tensors("random", random, {"cpu": torch.get_rng_state()})

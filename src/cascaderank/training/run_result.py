@@ -12,6 +12,7 @@ from cascaderank.data.split import Split
 from cascaderank.errors import RunError
 from cascaderank.evaluation import CatalogueReport, Report
 from cascaderank.evaluation.report import over_all_candidates
+from cascaderank.regular_files import read_file
 from cascaderank.runs.claim import describe_log
 from cascaderank.runs.data import RunData
 from cascaderank.runs.folder import RunFolder, read_record, write_atomically
@@ -69,7 +70,7 @@ def read_result(run: RunFolder) -> RunResult:
     try:
         test = Report.from_json(report.test)
         file = run.per_request
-        values = pl.read_parquet(io.BytesIO(file.read_bytes())).drop("request_id")
+        values = pl.read_parquet(io.BytesIO(read_file(file))).drop("request_id")
     except (OSError, LookupError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise RunError(
             f"{file}: cannot be read: {error}; restore the file from a copy, or train again in "

@@ -22,6 +22,7 @@ from cascaderank.metrics.cascade_recall import cascade_recall_metric
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.objectives import CascadeInputs, Objective, ObjectiveOutput
 from cascaderank.progress import Progress, Silent
+from cascaderank.regular_files import read_file
 from cascaderank.runs.folder import RunFolder, write_atomically
 from cascaderank.runs.seeding import random_state, set_random_state
 from cascaderank.settings.run import RelevanceSettings, TrainSettings
@@ -166,7 +167,7 @@ class Trainer:
                 f"{state.batch} of epoch {state.epoch}; remove the file to train from the start"
             )
         metrics = self._folder.metrics
-        written = metrics.read_bytes()[: state.metrics_bytes] if metrics.exists() else b""
+        written = read_file(metrics)[: state.metrics_bytes] if metrics.exists() else b""
         digest = hashlib.sha256(written).hexdigest()
         if len(written) < state.metrics_bytes or digest != (state.metrics_sha256 or digest):
             raise RunError(

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationError, field_valida
 
 from cascaderank.atomic import former_folders
 from cascaderank.errors import DataError
+from cascaderank.regular_files import check_path, read_file, system_errors
 from cascaderank.schema import RESERVED, Kind, Schema, abridged
 from cascaderank.settings.base import Settings
 
@@ -182,7 +183,12 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
             ...
         cascaderank.errors.DataError: nowhere: no such folder; make a data set there with ...
     """
-    folder = Path(folder)
+    folder = check_path(folder, DataError)
+    with system_errors(DataError):
+        return _checked(folder)
+
+
+def _checked(folder: Path) -> Manifest:
     manifest = _parsed(folder)
     if not manifest.requests or not manifest.parts:
         raise DataError(f"{folder}: the data set is empty; prepare it again from its source")
@@ -270,7 +276,7 @@ def _parsed(folder: Path) -> Manifest:
             "`cascaderank prepare SOURCE --from PATH --to DIR`"
         )
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(read_file(path).decode())
     except (OSError, ValueError, RecursionError) as error:  # also of bytes that are not UTF-8
         raise DataError(
             f"{path}: cannot be read as JSON: {error}; prepare the data set again"

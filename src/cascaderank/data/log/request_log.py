@@ -29,6 +29,8 @@ from cascaderank.data.log.validation import CANDIDATE_COLUMNS, ITEM_KEY
 from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT
 from cascaderank.data.log.writer import RequestLogWriter
 from cascaderank.errors import DataError, did_you_mean
+from cascaderank.expansion import check_parquet
+from cascaderank.regular_files import read_file
 from cascaderank.schema import Role, Schema, abridged
 
 __all__ = ["RequestLog", "RequestLogWriter"]
@@ -117,6 +119,7 @@ class RequestLog:
             )
         file, content = self.path / part.path, self._content(part)
         try:
+            check_parquet(content)
             frame = pl.read_parquet(io.BytesIO(content), columns=names).select(names)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(
@@ -157,6 +160,7 @@ class RequestLog:
         entry = self.manifest.catalogue
         file, content = self.path / entry.path, self._content(entry)
         try:
+            check_parquet(content)
             items = pl.read_parquet(io.BytesIO(content))
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(
@@ -173,7 +177,7 @@ class RequestLog:
         """Return the bytes of a file, after verifying its checksum."""
         file = self.path / entry.path
         try:
-            content = file.read_bytes()
+            content = read_file(file)
         except OSError as error:
             raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
         digest = hashlib.sha256(content).hexdigest()

@@ -29,8 +29,9 @@ from typing import ParamSpec
 
 from pydantic import JsonValue
 
-from cascaderank.errors import ConfigError
+from cascaderank.errors import ConfigError, DataError
 from cascaderank.registry import Registry
+from cascaderank.regular_files import check_path, system_errors
 
 _P = ParamSpec("_P")
 
@@ -47,13 +48,16 @@ NOT_OPTIONS = ("overwrite", "progress")
 def paths_of(from_: Inputs | None) -> list[Path]:
     """Return the files and folders to read as a list of paths; empty if none was given.
 
+    Raises:
+        DataError: if the system cannot look up a path, such as one that is too long.
+
     Examples:
         >>> [path.name for path in paths_of("monday.csv")], paths_of(None)
         (['monday.csv'], [])
     """
     if isinstance(from_, str | os.PathLike):
-        return [Path(from_)]
-    return [Path(path) for path in from_ or ()]
+        from_ = [from_]
+    return [check_path(path, DataError) for path in from_ or ()]
 
 
 SOURCES: Registry[Callable[..., None]] = Registry("source", __name__, suffix="_source")
@@ -101,7 +105,8 @@ def propose(source: str, from_: Inputs, **options: object) -> Proposal:
         raise ConfigError(
             f"source '{source}' infers no options from files; expected {' or '.join(DRY_RUNS)}"
         )
-    return DRY_RUNS[source](from_, **options)
+    with system_errors(DataError):
+        return DRY_RUNS[source](from_, **options)
 
 
 def checked_options(source: Callable[_P, None]) -> Callable[_P, None]:
@@ -115,7 +120,8 @@ def checked_options(source: Callable[_P, None]) -> Callable[_P, None]:
 
     Returns:
         A function with the same signature. It raises
-        :class:`~cascaderank.errors.ConfigError` if an option is unknown or of a wrong type.
+        :class:`~cascaderank.errors.ConfigError` if an option is unknown or of a wrong type, and
+        :class:`~cascaderank.errors.DataError` if the system refuses to read or write a file.
     """
     name = source.__name__.removesuffix("_source")
 
@@ -123,7 +129,11 @@ def checked_options(source: Callable[_P, None]) -> Callable[_P, None]:
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> None:
         options = {k: v for k, v in kwargs.items() if k not in NOT_OPTIONS}
         kwargs.update(SOURCES.checked_options(name, options, finite=False))
-        source(*args, **kwargs)
+        to = args[1] if len(args) > 1 else kwargs.get("to")
+        if isinstance(to, str | os.PathLike):
+            check_path(to, DataError)
+        with system_errors(DataError):
+            source(*args, **kwargs)
 
     return checked
 

@@ -11,6 +11,7 @@ file         content of a line                      tool
 """
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,7 +170,7 @@ def is_side_file_of(path: Path, other: Path) -> bool:
 def _beside(path: Path, suffix: str) -> Path | None:
     plain = path.name.removesuffix(".gz")
     names = dict.fromkeys(f"{n}{suffix}{gz}" for n in (path.name, plain) for gz in ("", ".gz"))
-    return next((f for name in names if (f := path.with_name(name)).is_file()), None)
+    return next((f for name in names if os.path.lexists(f := path.with_name(name))), None)
 
 
 def _numbers(path: Path, what: str, *, least: float = -_LARGEST) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from cascaderank.data.sources import Inputs, paths_of
 from cascaderank.data.sources._recflow.pickles import check_ends
 from cascaderank.errors import DataError, did_you_mean
+from cascaderank.regular_files import check_regular
 from cascaderank.schema import abridged
 
 CANDIDATES, HISTORIES = "all_stage", "seq_effective_50_dict"
@@ -114,9 +115,9 @@ def day_problem(day: Day, columns: Sequence[str]) -> str:
             (day.candidates, day.histories),
             (day.histories, day.candidates),
         )
-        if not file.is_file()
+        if not file.exists()
     ]
-    if day.candidates.is_file():
+    if day.candidates.exists():
         try:
             names = column_names(day.candidates)
         except DataError as error:
@@ -128,7 +129,7 @@ def day_problem(day: Day, columns: Sequence[str]) -> str:
                     f"{day.candidates}: expected columns {abridged(missing)}, found "
                     f"{abridged(names, 40)}; fetch it again"
                 )
-    if day.histories.is_file() and (damage := check_ends(day.histories)):
+    if day.histories.exists() and (damage := check_ends(day.histories)):
         mistakes.append(f"{day.histories}: {damage}; fetch it again")
     return "; ".join(mistakes)
 
@@ -139,7 +140,11 @@ def column_names(path: Path) -> list[str]:
     Raises:
         DataError: if the file is empty, truncated, or not a Feather file.
     """
-    if path.is_file() and not path.stat().st_size:
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if not path.stat().st_size:
         raise DataError(f"{path}: expected a Feather file, found an empty file; fetch it again")
     try:
         with pa.ipc.open_file(pa.OSFile(str(path))) as file:

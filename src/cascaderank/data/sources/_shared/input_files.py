@@ -4,14 +4,19 @@ import gzip
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from cascaderank.data.sources import Inputs, Progress, paths_of
 from cascaderank.errors import DataError
+from cascaderank.expansion import decompressed
+from cascaderank.regular_files import check_path, check_regular, open_file
 from cascaderank.text_files import BYTE_ORDER_MARK, other_encoding
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _LINES_PER_CALL = 4096
+_MOST_BYTES = 1 << 26
+"""Largest size of a line."""
 
 
 def input_files(
@@ -42,6 +47,7 @@ def input_files(
     Raises:
         DataError: if ``from_`` is empty, a path does not exist, a glob matches nothing, a folder
             has no matching file, a file is empty, or a file is given twice.
+        OSError: if a file cannot be looked up, or is no regular file.
     """
     paths = paths_of(from_)
     if not paths:
@@ -58,6 +64,7 @@ def input_files(
             raise DataError(f"{path}: expected {what}, found no such file or folder")
     resolved: set[Path] = set()
     for path in files:
+        check_regular(check_path(path, DataError))
         if path.resolve() in resolved:
             raise DataError(f"{path}: this file was given twice; give it once")
         if not path.stat().st_size:
@@ -76,11 +83,11 @@ def _inside(
     must: bool = True,
 ) -> list[Path]:
     """Return the matching files of a folder, at least one if there ``must`` be."""
-    files = [p for p in sorted(folder.iterdir()) if p.is_file()]
+    files = [p for p in sorted(folder.iterdir()) if not p.is_dir()]
     files = [p for p in files if _matches(p, patterns) or also(p)]
     if recursive:
         inside = (p for p in folder.rglob("*") if p.parent != folder and _matches(p, patterns))
-        files += [p for p in inside if p.is_file() and not _is_skipped(p.parent, folder)]
+        files += [p for p in inside if not p.is_dir() and not _is_skipped(p.parent, folder)]
         files.sort()
     if not files and must:
         raise DataError(
@@ -110,7 +117,7 @@ def _matched(
         raise DataError(f"{pattern}: expected {what}, found no path that matches")
     files: dict[Path, None] = {}
     for path in found:
-        if path.is_file():
+        if not path.is_dir():
             files[path] = None
         else:
             inside = _inside(path, patterns, what=what, recursive=recursive, also=also, must=False)
@@ -156,14 +163,22 @@ def read_lines(
 
     Raises:
         DataError: if the file cannot be read, is a damaged or truncated gzip file, is UTF-16, or
-            has a carriage return inside a line.
+            has a carriage return inside a line, a line of more than 64 MiB, or a content that
+            is far larger than the compressed file.
     """
     number = position = 0
     try:
-        with path.open("rb") as raw:
-            is_gzip = raw.peek(2)[:2] == _GZIP_MAGIC
-            for number, content in enumerate(gzip.GzipFile(fileobj=raw) if is_gzip else raw, 1):
+        with open_file(path) as raw:
+            is_gzip = raw.read(2) == _GZIP_MAGIC
+            raw.seek(0)
+            next_line = partial((decompressed(raw) if is_gzip else raw).readline, _MOST_BYTES + 1)
+            for number, content in enumerate(iter(next_line, b""), 1):
                 line = content
+                if len(line) > _MOST_BYTES:
+                    raise DataError(
+                        f"{path}, line {number}: expected a line of at most {_MOST_BYTES:,} bytes, "
+                        "found a longer one; correct the file"
+                    )
                 if number % _LINES_PER_CALL == 0:
                     advance(raw.tell() - position)
                     position = raw.tell()

@@ -9,6 +9,8 @@ import polars.selectors as cs
 from cascaderank.data.sources._shared.csv_files import check_columns
 from cascaderank.data.sources._shared.hive_folders import HiveColumns
 from cascaderank.errors import DataError
+from cascaderank.expansion import check_parquet
+from cascaderank.regular_files import open_file
 
 _MAGIC = b"PAR1"
 _LARGEST_WHOLE: dict[type[pl.DataType], int] = {pl.Float32: 2**24, pl.Float64: 2**53}
@@ -22,7 +24,7 @@ def is_parquet(path: Path) -> bool:
         DataError: if the file cannot be read, is empty, or is Parquet by its name alone.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(4)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -73,6 +75,10 @@ def parquet_types(files: Sequence[Path], hive: HiveColumns) -> tuple[dict[str, p
     origins: dict[str, list[tuple[Path, pl.DataType]]] = {}
     rows = 0
     for path in files:
+        try:
+            check_parquet(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
         try:
             scan = scan_parquet_file(path)
             hive.check(path, scan)

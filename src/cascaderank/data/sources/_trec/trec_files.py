@@ -55,6 +55,8 @@ def _inside(folder: Path) -> tuple[list[Path], dict[str, str]]:
     for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
         if path.is_dir():
             skipped[str(path)] = "a folder inside the folder; give it with --from, too"
+        elif not path.is_file() and not _is_named_so(path):
+            skipped[str(path)] = "no regular file"
         elif _is_named_so(path) or not (reason := _reason_to_skip(path)):
             chosen.append(path)
         else:

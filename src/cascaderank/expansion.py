@@ -1,0 +1,112 @@
+"""Limits on how much larger the content of a compressed file is than the file.
+
+A gzip file of a megabyte can hold a gigabyte of zeros, and a Parquet file far more.
+"""
+
+import errno
+import gzip
+import io
+import os
+from pathlib import Path
+from typing import BinaryIO, final
+
+from cascaderank.errors import ConfigError
+
+VARIABLE = "CASCADERANK_MAX_EXPANSION"
+"""Environment variable with the largest ratio of the content of a file to its size."""
+
+_RATIO = 100
+_ALWAYS_ALLOWED_TEXT = 1 << 25
+_ALWAYS_ALLOWED_TABLE = 1 << 29
+_BYTES_PER_VALUE = 8
+_CHUNK = 1 << 15
+
+
+def decompressed(file: BinaryIO) -> io.BufferedReader:
+    """Return the content of an open gzip file.
+
+    Reading raises :class:`OSError` when the content is more than 32 MiB and more than 100 times as
+    large as the bytes that were read of the file; :data:`VARIABLE` sets another ratio.
+
+    Args:
+        file: gzip file, at its beginning.
+
+    Examples:
+        >>> decompressed(io.BytesIO(gzip.compress(b"2 qid:1 1:0.5"))).read()
+        b'2 qid:1 1:0.5'
+    """
+    return io.BufferedReader(_Decompressed(file), _CHUNK)
+
+
+@final
+class _Decompressed(io.RawIOBase):
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._gzip, self._size = file, gzip.GzipFile(fileobj=file), 0
+        self._ratio = _largest_ratio()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        count = self._gzip.readinto(buffer)
+        self._size += count
+        if self._size > _ALWAYS_ALLOWED_TEXT:
+            _check(self._size, self._file.tell(), self._ratio)
+        return count
+
+
+def check_parquet(file: str | os.PathLike[str] | bytes) -> None:
+    """Check the size of the content of a Parquet file, by its footer.
+
+    Args:
+        file: path or content of the file.
+
+    Raises:
+        OSError: if the content is more than 512 MiB and more than 100 times as large as the file;
+            :data:`VARIABLE` sets another ratio. Damaged files are left to the reader.
+
+    Examples:
+        >>> import polars as pl
+        >>> file = io.BytesIO()
+        >>> pl.DataFrame({"label": pl.repeat(0, 10**8, eager=True)}).write_parquet(file)
+        >>> check_parquet(file.getvalue())  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        OSError: [Errno 27] its content is 800,... bytes, more than 100 times the ... of the file; \
+if this is right, set the environment variable CASCADERANK_MAX_EXPANSION to a larger ratio
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        footer = pq.read_metadata(io.BytesIO(file) if isinstance(file, bytes) else file)
+        chunks = (
+            group.column(i)
+            for group in map(footer.row_group, range(footer.num_row_groups))
+            for i in range(footer.num_columns)
+        )
+        expanded = sum(
+            max(chunk.total_uncompressed_size, _BYTES_PER_VALUE * chunk.num_values)
+            for chunk in chunks
+        )
+    except (pa.ArrowException, OSError):
+        return
+    if expanded > _ALWAYS_ALLOWED_TABLE:
+        size = len(file) if isinstance(file, bytes) else Path(file).stat().st_size
+        _check(expanded, size, _largest_ratio())
+
+
+def _largest_ratio() -> int:
+    text = os.environ.get(VARIABLE, str(_RATIO))
+    if not (text.isascii() and text.isdecimal() and 0 < len(text) < 10):
+        raise ConfigError(f"{VARIABLE}: expected a ratio such as {_RATIO}, found {text!r}")
+    return int(text)
+
+
+def _check(expanded: int, size: int, ratio: int) -> None:
+    if expanded > ratio * size:
+        raise OSError(
+            errno.EFBIG,
+            f"its content is {expanded:,} bytes, more than {ratio} times the {size:,} of the file; "
+            f"if this is right, set the environment variable {VARIABLE} to a larger ratio",
+        )
