@@ -63,4 +63,4 @@ def test_mistakes_are_reported_in_one_line(tmp_path, run):
     assert "no weights.safetensors" in refused("profile", tmp_path / "empty")
     assert "no such folder" in refused("profile", tmp_path / "nowhere")
     assert "--lists takes integers" in refused("profile", run, "--lists", "ten")
-    assert "at least 1" in refused("profile", run, "--lists", "0")
+    assert "from 1 to" in refused("profile", run, "--lists", "0")

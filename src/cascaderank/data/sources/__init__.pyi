@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import ParamSpec
 from pydantic import JsonValue
 from cascaderank.errors import ConfigError as ConfigError
+from cascaderank.errors import DataError as DataError
 from cascaderank.registry import Registry as Registry
+from cascaderank.regular_files import check_path as check_path
+from cascaderank.regular_files import system_errors as system_errors
 _P = ParamSpec('_P')
 Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Progress = Callable[[int, int], None]
