@@ -210,7 +210,9 @@ class Evaluator:
         """
         values = self.per_request()
         sizes = values["ground_truth"]
-        columns = {n: v.astype(np.float64) for n, v in values.items() if n not in _NO_METRICS}
+        columns = {
+            n: v.astype(np.float64, copy=False) for n, v in values.items() if n not in _NO_METRICS
+        }
         summaries = bootstrap_intervals(
             columns, resamples=bootstrap, seed=seed, confidence=confidence
         )

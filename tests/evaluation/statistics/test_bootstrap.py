@@ -1,6 +1,7 @@
 """Bootstrap intervals: seeded, independent of block size, with nominal coverage."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -86,12 +87,35 @@ def test_the_interval_of_a_column_is_independent_of_other_columns(values):
     assert found["b"].requests == 0
 
 
-def test_the_block_size_does_not_change_the_intervals(values, monkeypatch):
+@pytest.mark.parametrize(
+    ("block", "sizes"),
+    [
+        ("_CACHED_DRAWS", (1, 400 * 7, 400 * 1000)),
+        ("_REPLICATES_AT_ONCE", (1, 7, 1000)),
+        ("_REQUESTS_AT_ONCE", (1, 7, 399, 1000)),
+    ],
+)
+def test_the_block_size_does_not_change_the_intervals(values, monkeypatch, block, sizes):
+    values[::5] = np.nan
     want = bootstrap_interval(values, resamples=100)
-    for at_once in (1, 400 * 7, 400 * 1000):
-        monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", at_once)
+    for at_once in sizes:
+        monkeypatch.setattr(bootstrap, block, at_once)
         got = bootstrap_interval(values, resamples=100)
         assert (got.low, got.high) == pytest.approx((want.low, want.high), rel=1e-12)
+
+
+def test_memory_is_a_few_numbers_per_request_whatever_the_number_of_resamples(monkeypatch):
+    monkeypatch.setattr(bootstrap, "_REPLICATES_AT_ONCE", 8)
+    monkeypatch.setattr(bootstrap, "_REQUESTS_AT_ONCE", 1 << 10)
+    peaks = []
+    for requests in (50_000, 100_000):
+        values = np.random.default_rng(0).random(requests)
+        tracemalloc.start()
+        bootstrap_interval(values, resamples=40)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # The values, the draws of one replicate, and their counts in 2 bytes for 8 replicates.
+    assert (peaks[1] - peaks[0]) / 50_000 < 6 * 8
 
 
 def test_zero_resamples_disable_the_interval(values):

@@ -14,7 +14,16 @@ from cascaderank.limits import check_fits
 Floats = NDArray[np.float64]
 
 _DRAWS_AT_ONCE = 1 << 20
-"""Maximum number of draws in memory at once; one replicate of more requests exceeds it."""
+"""Number of draws of requests before those of seeds in a two-way bootstrap; determines them."""
+
+_CACHED_DRAWS = 1 << 17
+"""Number of draws that fit into the cache; one replicate of more requests exceeds it."""
+
+_REPLICATES_AT_ONCE = 64
+"""Number of replicates of one pass over the values."""
+
+_REQUESTS_AT_ONCE = 1 << 13
+"""Number of requests whose draws are in memory as float64, and whose values fit into the cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +124,11 @@ def bootstrap_intervals(
     _check_resampling(resamples, confidence, columns=len(columns))
     if not columns:
         return {}
-    values = np.column_stack(list(columns.values())).astype(np.float64)
-    low, high = _ends(values, resamples, np.random.default_rng(seed), (1 - confidence) / 2)
+    low, high = _ends(columns, resamples, np.random.default_rng(seed), (1 - confidence) / 2)
     summaries = {}
-    for name, column, lower, upper in zip(columns, values.T, low, high, strict=True):
+    for (name, column), lower, upper in zip(columns.items(), low, high, strict=True):
         # A contiguous copy: numpy sums strided values in a different order.
-        defined = column[~np.isnan(column)]
+        defined = column[~np.isnan(column)].astype(np.float64)
         summaries[name] = Summary(
             mean=float(defined.mean()) if len(defined) else math.nan,
             low=float(lower),
@@ -197,7 +205,7 @@ def two_way_bootstrap(
     step = max(1, _DRAWS_AT_ONCE // max(1, len(kept)))
     for start in range(0, resamples if len(kept) else 0, step):
         draws = min(step, resamples - start)
-        seed_means = _times_drawn(rng, draws, len(kept)) @ kept / len(kept)
+        seed_means = _times_drawn(rng, draws, len(kept)).astype(np.float64) @ kept / len(kept)
         for method, columns in enumerate(np.split(np.arange(sum(seeds)), np.cumsum(seeds)[:-1])):
             times = _times_drawn(rng, draws, len(columns)) / len(columns)
             means[start : start + draws, method] = (times * seed_means[:, columns]).sum(1)
@@ -242,11 +250,12 @@ def _check_resampling(resamples: int, confidence: float, *, columns: int) -> Non
 
 
 def _ends(
-    values: Floats, resamples: int, rng: np.random.Generator, tail: float
+    columns: Mapping[str, Floats], resamples: int, rng: np.random.Generator, tail: float
 ) -> tuple[Floats, Floats]:
-    """Lower and upper ends of the interval of each column of ``[requests, columns]``, or NaN."""
-    requests, columns = values.shape
-    low, high = np.full(columns, np.nan), np.full(columns, np.nan)
+    """Lower and upper ends of the interval of each column of ``[requests]`` values, or NaN."""
+    values = np.column_stack(list(columns.values())).astype(np.float64, copy=False)
+    requests, width = values.shape
+    low, high = np.full(width, np.nan), np.full(width, np.nan)
     defined = ~np.isnan(values)
     some = defined.any(axis=0)
     if not some.any() or not resamples:
@@ -255,23 +264,33 @@ def _ends(
     # The sums and counts of a replicate are one matrix product with the number of times that each
     # request was drawn. Values are centred on the first defined one, so that the ends of a constant
     # column are exactly that constant.
-    centre = values[defined.argmax(axis=0), np.arange(columns)]
-    summands = np.hstack([np.where(defined, values - centre, 0.0), defined.astype(np.float64)])
-    means = np.empty((resamples, columns))
-    step = max(1, _DRAWS_AT_ONCE // requests)
-    for start in range(0, resamples, step):
-        drawn = _times_drawn(rng, min(step, resamples - start), requests) @ summands
+    centre = values[defined.argmax(axis=0), np.arange(width)]
+    values -= centre
+    values[~defined] = 0.0
+    means = np.empty((resamples, width))
+    for start in range(0, resamples, _REPLICATES_AT_ONCE):
+        times = _times_drawn(rng, min(_REPLICATES_AT_ONCE, resamples - start), requests)
+        drawn = np.zeros((len(times), 2 * width))
+        for first in range(0, requests, _REQUESTS_AT_ONCE):
+            part = slice(first, first + _REQUESTS_AT_ONCE)
+            drawn += times[:, part].astype(np.float64) @ np.hstack([values[part], defined[part]])
         with np.errstate(invalid="ignore"):  # 0 / 0: no defined value was drawn
-            means[start : start + step] = drawn[:, :columns] / drawn[:, columns:]
+            means[start : start + len(times)] = drawn[:, :width] / drawn[:, width:]
     some &= ~np.isnan(means).all(axis=0)
     ends = np.nanquantile(means[:, some], [tail, 1 - tail], axis=0) + centre[some]
     low[some], high[some] = ends
     return low, high
 
 
-def _times_drawn(rng: np.random.Generator, resamples: int, requests: int) -> Floats:
+def _times_drawn(rng: np.random.Generator, resamples: int, requests: int) -> NDArray[np.uint16]:
     """Number of times that each request is drawn in each replicate, ``[resamples, requests]``."""
-    drawn = rng.integers(requests, size=(resamples, requests))
-    drawn += np.arange(resamples)[:, None] * requests
-    times = np.bincount(drawn.ravel(), minlength=resamples * requests)
-    return times.reshape(resamples, requests).astype(np.float64)
+    # The sum over requests is their number, so 16 bits suffice up to 65,535 requests; of more, no
+    # request is drawn 65,536 times: the probability is below 1 / 65,536!.
+    times = np.empty((resamples, requests), dtype=np.uint16)
+    step = max(1, _CACHED_DRAWS // max(1, requests))
+    for start in range(0, resamples, step):
+        part = times[start : start + step]
+        drawn = rng.integers(requests, size=part.shape)
+        drawn += np.arange(len(part))[:, None] * requests
+        part[...] = np.bincount(drawn.ravel(), minlength=part.size).reshape(part.shape)
+    return times
