@@ -61,6 +61,27 @@ space or choose another place, and repeat the command
 
 
 @contextmanager
+def parents_of(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Create the parent folders of a path, and remove those that are still empty at exit.
+
+    Args:
+        path: file or folder to write.
+
+    Raises:
+        OSError: if a folder cannot be created.
+    """
+    path = Path(path)
+    missing = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        with suppress(OSError):
+            for parent in missing:
+                parent.rmdir()
+
+
+@contextmanager
 def partial_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Create a hidden file beside a target, and rename it to the target at exit.
 
@@ -155,9 +176,22 @@ def remove_partials(path: str | os.PathLike[str]) -> None:
         path: file or folder that they were written for.
     """
     path = Path(path)
-    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]+\.partial")
+    _remove_abandoned(path.parent, re.escape(path.name))
+
+
+def remove_all_partials(folder: str | os.PathLike[str]) -> None:
+    """Remove all partial files and folders that killed processes left in a folder.
+
+    Args:
+        folder: folder of this program, such as that of a run.
+    """
+    _remove_abandoned(Path(folder), r".+")
+
+
+def _remove_abandoned(folder: Path, target: str) -> None:
+    name = re.compile(rf"\.{target}\.[0-9a-f]+\.partial")
     with suppress(OSError):
-        for found in [p for p in path.parent.iterdir() if name.fullmatch(p.name)]:
+        for found in [p for p in folder.iterdir() if name.fullmatch(p.name)]:
             remove_abandoned(found)
 
 

@@ -42,7 +42,11 @@ def _interrupt(number: int, _: FrameType | None) -> None:
     again = _received and time.monotonic() - _received[-1][1] < _SECONDS
     if not again:
         _received.append((number, time.monotonic()))
-        raise KeyboardInterrupt
+        raise _Interrupt
+
+
+class _Interrupt(KeyboardInterrupt):
+    """Not KeyboardInterrupt itself: if one passes C code, Python ends with SIGINT at its exit."""
 
 
 def interrupted_by(error: BaseException) -> int | None:

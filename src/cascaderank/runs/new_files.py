@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cascaderank.atomic import partial_file, writing
+from cascaderank.atomic import parents_of, partial_file, writing
 from cascaderank.errors import ConfigError
 from cascaderank.regular_files import check_path
 
@@ -58,6 +58,5 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     with writing(path):
         if path.is_symlink():
             path = path.resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial_file(path) as hidden:
+        with parents_of(path), partial_file(path) as hidden:
             yield hidden

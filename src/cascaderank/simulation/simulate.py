@@ -64,13 +64,20 @@ def simulate(
 
     Raises:
         ConfigError: if the log does not have the configured users, items or features.
-        DataError: if a user has too few items, or a log is invalid.
+        DataError: if a user has too few items, a log is invalid, or ``to`` is or contains a log
+            that is read.
         RunError: if ``runs`` contains teachers of other settings or data.
 
     Source: FS-LTR, section 8.1.
     """
     progress = progress or Silent()
     semi = settings.truth.by == "model"
+    for path in (settings.data.path, *settings.truth.paths):
+        if Path(to).resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
+            raise DataError(
+                f"{to}: is, or contains, the data set {path} that is simulated from, which would "
+                "be replaced; choose another folder"
+            )
     log = RequestLog.open(settings.data.path)
     population = read_population(
         log,

@@ -57,8 +57,13 @@ def check_destination(path: str | os.PathLike[str], *, overwrite: bool) -> None:
         DataError: if it is anything else.
     """
     path = Path(path)
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
+    try:
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            return
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror or error}; choose another folder"
+        ) from None
     listed = _listed(path) if path.is_dir() else None
     if listed is None:
         what = f"has a {MANIFEST} that is not one of cascaderank and"

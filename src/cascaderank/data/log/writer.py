@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from cascaderank.atomic import move_folder, partial_folder, writing
+from cascaderank.atomic import move_folder, parents_of, partial_folder, writing
 from cascaderank.data.log.destination import (
     ITEMS,
     check_destination,
@@ -143,7 +143,7 @@ class RequestLogWriter:
         with ExitStack() as opened:
             if self._unfinished is None:
                 with writing(self.path, DataError):
-                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    opened.enter_context(parents_of(self.path))
                     self._folder = opened.enter_context(partial_folder(self.path))
             else:
                 opened.callback(self._unfinished.leave)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from cascaderank.atomic import remove_all_partials
 from cascaderank.errors import RunError
 from cascaderank.experiments.execution.job import Job, Start, run_job
 from cascaderank.experiments.tuning import Outcome
@@ -48,8 +49,14 @@ def runner(jobs: int, progress: Progress) -> Iterator[Start]:
         initializer=_initialise,
         initargs=(end, max(1, torch.get_num_threads() // jobs)),
     )
+    folders: list[Path] = []
+
+    def start(job: Job, data: RunData) -> "Future[Outcome]":
+        folders.append(job.folder)
+        return pool.submit(_run_shared, job, share(data))
+
     try:
-        yield lambda job, data: pool.submit(_run_shared, job, share(data))
+        yield start
     except BaseException as error:
         held_open.close()
         if isinstance(error, BrokenProcessPool):
@@ -62,6 +69,8 @@ def runner(jobs: int, progress: Progress) -> Iterator[Start]:
         pool.shutdown(cancel_futures=True)
         end.close()
         held_open.close()
+        for folder in folders:  # of workers that ended while they wrote
+            remove_all_partials(folder)
 
 
 def _completed(outcome: Outcome) -> "Future[Outcome]":
