@@ -5,6 +5,7 @@ A process per command would spend seconds on imports, and most kills would hit t
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -41,11 +42,13 @@ class Commands:
         self._server.stdout.close()
         self._server.wait()
 
-    def start(self, *words):
-        """Start a command; it is a session of its own."""
+    def start(self, *words, tmp=None):
+        """Start a command, optionally with another TMPDIR; it is a session of its own."""
         self._numbers += 1
         log = self.folder / f"{self._numbers}.log"
-        pid = self._ask({"words": list(map(str, words)), "log": str(log)})
+        pid = self._ask(
+            {"words": list(map(str, words)), "log": str(log), "tmp": str(tmp or self.tmp)}
+        )
         return Command(pid, log, self._ask)
 
     def run(self, *words, code=0):
@@ -77,11 +80,17 @@ class Command:
         """Send a signal after some CPU time, and return the exit code."""
         while True:
             used, ended = self.cpu()
-            if used >= seconds or ended:
+            if ended or (used >= seconds and self._handles_signals()):
                 break
             time.sleep(0.001)
         os.kill(self.pid, number)
         return self.wait()
+
+    def _handles_signals(self):
+        """Whether the command has begun; before that, it is the server."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+        return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
     def wait(self):
         """Return the exit code when the command and its children have ended."""
@@ -128,6 +137,7 @@ def _serve():
         os.dup2(log, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.argv = ["cascaderank", *request["words"]]
+        os.environ["TMPDIR"] = request["tmp"]
         code = 1
         try:
             main()

@@ -22,7 +22,7 @@ from cascaderank.cli.fields import fields, select
 from cascaderank.cli.heatmap import heatmap
 from cascaderank.cli.importance import importance
 from cascaderank.cli.init import init
-from cascaderank.cli.interrupts import interrupted_by, interrupts
+from cascaderank.cli.interrupts import interrupts, received
 from cascaderank.cli.ls import ls
 from cascaderank.cli.output import checked_output
 from cascaderank.cli.prepare import prepare
@@ -97,15 +97,20 @@ def _run() -> object:
     if mistake := _mistake(sys.argv[1:]):
         typer.echo(f"cascaderank: {mistake}; see cascaderank --help", err=True)
         sys.exit(2)
+    interrupted = 128 + signal.SIGINT
     try:
-        return app(sys.argv[1:] or ["--help"], standalone_mode=False)
-    except (typer.Abort, KeyboardInterrupt) as error:  # before or after a command
-        sys.exit(128 + (interrupted_by(error) or signal.SIGINT))
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if code != interrupted:
+            return code
+    except (typer.Abort, KeyboardInterrupt):
+        pass
     except typer.TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "cascaderank")
         message = " ".join(error.format_message().replace("Value error, ", "").split())
         typer.echo(f"{command}: {message.rstrip('.')}; see {command} --help", err=True)
         sys.exit(error.exit_code)
+    # Before a command, typer says 130 for all signals.
+    sys.exit(128 + (received() or signal.SIGINT))
 
 
 def _mistake(words: list[str]) -> str:

@@ -49,6 +49,11 @@ class _Interrupt(KeyboardInterrupt):
     """Not KeyboardInterrupt itself: if one passes C code, Python ends with SIGINT at its exit."""
 
 
+def received() -> int | None:
+    """Return the number of the first signal that interrupted the block of :func:`interrupts`."""
+    return _received[0][0] if _received else None
+
+
 def interrupted_by(error: BaseException) -> int | None:
     """Return the number of the signal that interrupted a command, ``None`` for another error.
 
@@ -56,9 +61,7 @@ def interrupted_by(error: BaseException) -> int | None:
         error: what the command raised. A library may have raised it in place of the
             :class:`KeyboardInterrupt`.
     """
-    if _received:
-        return _received[0][0]
-    return int(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else None
+    return received() or (int(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else None)
 
 
 def after_interrupt(kept: Callable[[], str]) -> None:
