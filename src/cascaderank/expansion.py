@@ -16,7 +16,7 @@ VARIABLE = "CASCADERANK_MAX_EXPANSION"
 """Environment variable with the largest ratio of the content of a file to its size."""
 
 _RATIO = 100
-_ALWAYS_ALLOWED_TEXT = 1 << 25
+_ALWAYS_ALLOWED_TEXT = 1 << 23
 _ALWAYS_ALLOWED_TABLE = 1 << 29
 _BYTES_PER_VALUE = 8
 _CHUNK = 1 << 15
@@ -25,7 +25,7 @@ _CHUNK = 1 << 15
 def decompressed(file: BinaryIO) -> io.BufferedReader:
     """Return the content of an open gzip file.
 
-    Reading raises :class:`OSError` when the content is more than 32 MiB and more than 100 times as
+    Reading raises :class:`OSError` when the content is more than 8 MiB and more than 100 times as
     large as the bytes that were read of the file; :data:`VARIABLE` sets another ratio.
 
     Args:
@@ -94,6 +94,29 @@ if this is right, set the environment variable CASCADERANK_MAX_EXPANSION to a la
     if expanded > _ALWAYS_ALLOWED_TABLE:
         size = len(file) if isinstance(file, bytes) else Path(file).stat().st_size
         _check(expanded, size, _largest_ratio())
+
+
+def check_feather(file: str | os.PathLike[str]) -> None:
+    """Check the number of values in a Feather file, by its metadata.
+
+    Args:
+        file: path of the file.
+
+    Raises:
+        OSError: if the values, of 8 bytes each, have more than 512 MiB and more than 100 times as
+            much as the file; :data:`VARIABLE` sets another ratio. Damaged files are left to the
+            reader.
+    """
+    import polars as pl
+
+    try:
+        frame = pl.scan_ipc(Path(file).absolute(), glob=False)
+        rows = frame.select(pl.len()).collect().item()
+        expanded = _BYTES_PER_VALUE * rows * len(frame.collect_schema())
+    except (pl.exceptions.PolarsError, OSError):
+        return
+    if expanded > _ALWAYS_ALLOWED_TABLE:
+        _check(expanded, Path(file).stat().st_size, _largest_ratio())
 
 
 def _largest_ratio() -> int:

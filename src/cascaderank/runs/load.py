@@ -148,7 +148,8 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
         check_regular(run.weights)
         cascade.load_state_dict(load_file(run.weights))
     except (CascadeRankError, RuntimeError, SafetensorError, OSError, LookupError) as error:
-        reason = str(error).strip().split("\n")[0]
+        text = error.strerror if isinstance(error, OSError) else None
+        reason = (text or str(error)).strip().split("\n")[0]
         raise RunError(
             f"{folder}: cannot be loaded: {reason}; import the module of its own components first, "
             "restore its files, or train again in another folder"

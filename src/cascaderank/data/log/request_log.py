@@ -119,7 +119,6 @@ class RequestLog:
             )
         file, content = self.path / part.path, self._content(part)
         try:
-            check_parquet(content)
             frame = pl.read_parquet(io.BytesIO(content), columns=names).select(names)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(
@@ -160,7 +159,6 @@ class RequestLog:
         entry = self.manifest.catalogue
         file, content = self.path / entry.path, self._content(entry)
         try:
-            check_parquet(content)
             items = pl.read_parquet(io.BytesIO(content))
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(
@@ -174,10 +172,11 @@ class RequestLog:
         return items
 
     def _content(self, entry: Part | Catalogue) -> bytes:
-        """Return the bytes of a file, after verifying its checksum."""
+        """Return the bytes of a file, after verifying its checksum and the size of its content."""
         file = self.path / entry.path
         try:
             content = read_file(file)
+            check_parquet(content)
         except OSError as error:
             raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
         digest = hashlib.sha256(content).hexdigest()

@@ -12,6 +12,7 @@ import pyarrow as pa
 from cascaderank.data.sources import Inputs, paths_of
 from cascaderank.data.sources._recflow.pickles import check_ends
 from cascaderank.errors import DataError, did_you_mean
+from cascaderank.expansion import check_feather
 from cascaderank.regular_files import check_regular
 from cascaderank.schema import abridged
 
@@ -138,10 +139,12 @@ def column_names(path: Path) -> list[str]:
     """Return the columns of a Feather file.
 
     Raises:
-        DataError: if the file is empty, truncated, or not a Feather file.
+        DataError: if the file is empty, truncated, or not a Feather file, or its content is far
+            larger than the file.
     """
     try:
         check_regular(path)
+        check_feather(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     if not path.stat().st_size:

@@ -4,22 +4,30 @@ A pickle is a program that may call any function it can import. The unpickler he
 only to a few stand-ins of its own, which build arrays of numbers from bytes; not even NumPy's
 functions for rebuilding arrays are reachable. It reads pickles of protocols 2 to 5, written by
 NumPy 1 and 2.
+
+Time and memory are proportional to the size of the file. The hash and the text of nested tuples
+that share their parts take exponential time, so that keys are scalars, and values of other types
+never become part of a message.
 """
 
 import pickle
 import re
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any, NoReturn, final
+from typing import Any, ClassVar, NoReturn, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascaderank.errors import DataError
+from cascaderank.regular_files import open_file
 
 _NUMBERS = re.compile(r"[iu][1248]|f[248]|b1")
 _ORDERS = ("<", ">", "|", "=")
+_MOST_DIMENSIONS = 64
+_MOST_KEY = 1 << 10  # bytes of a key that is text
 
 
 class _RefusedError(pickle.UnpicklingError):
@@ -59,7 +67,7 @@ are accepted; fetch the file from its publisher
     Source: this project.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             content = _Unpickler(file).load()
     except _RefusedError as error:
         raise DataError(
@@ -70,8 +78,8 @@ are accepted; fetch the file from its publisher
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # noqa: BLE001  a damaged pickle may fail in any way
         raise DataError(
-            f"{path}: damaged or truncated pickle ({type(error).__name__}: {error}); fetch the "
-            "file again"
+            f"{path}: damaged or truncated pickle ({type(error).__name__}: {str(error)[:200]}); "
+            "fetch the file again"
         ) from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected arrays by key, found {_kind(content)}")
@@ -93,13 +101,14 @@ def check_ends(path: Path) -> str:
         A description of the damage, or an empty string.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             first = file.read(2)
             file.seek(-1, 2)
             last = file.read(1)
     except OSError as error:
-        return f"cannot be read ({error.strerror or error})" if path.stat().st_size else "is empty"
-    if first[:1] != b"\x80" or not 2 <= first[1] <= pickle.HIGHEST_PROTOCOL:
+        is_empty = path.is_file() and not path.stat().st_size
+        return "is empty" if is_empty else f"cannot be read ({error.strerror or error})"
+    if len(first) < 2 or first[:1] != b"\x80" or not 2 <= first[1] <= pickle.HIGHEST_PROTOCOL:
         return "is not a pickle of protocol 2 to 5"
     return "" if last == b"." else "is truncated or damaged: a pickle ends with a full stop"
 
@@ -133,8 +142,8 @@ class _Dtype:
         if not isinstance(kind, str) or not _NUMBERS.fullmatch(kind.lstrip("<>|=")):
             is_object = isinstance(kind, str) and kind.strip("|") in ("O", "O8")
             raise _RefusedError(
-                f"it holds an array {'of objects ' * is_object}of dtype {kind!r}, and only numbers "
-                "are accepted"
+                f"it holds an array {'of objects ' * is_object}of dtype {_shown(kind)}, and only "
+                "numbers are accepted"
             )
         self.dtype = np.dtype(kind)
 
@@ -164,8 +173,12 @@ def _filled(data: object, dtype: object, shape: object, order: object = "C") -> 
     if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
         raise _RefusedError("it holds an array whose content is not bytes of numbers")
     sizes = shape if isinstance(shape, tuple) else (shape,)
-    if not all(isinstance(n, int) and n >= 0 for n in sizes) or order not in ("C", "F"):
-        raise _RefusedError(f"it holds an array of shape {shape!r}")
+    if (
+        len(sizes) > _MOST_DIMENSIONS
+        or not all(isinstance(n, int) and 0 <= n < 2**63 for n in sizes)
+        or order not in ("C", "F")
+    ):
+        raise _RefusedError("it holds an array whose shape is not a few sizes of at least 0")
     if prod(sizes) * dtype.dtype.itemsize != len(data):
         raise ValueError(f"{len(data)} bytes for an array {list(sizes)} of {dtype.dtype}")
     flat: NDArray[Any] = np.frombuffer(data, dtype.dtype)
@@ -184,7 +197,7 @@ def _buffer(*content: object) -> _Array:
 def _encoded(text: object, encoding: object = "latin1") -> bytes:
     """Return bytes from text, as protocol 2 stores them."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise _RefusedError(f"it encodes text as {encoding!r}")
+        raise _RefusedError(f"it encodes text as {_shown(encoding)}")
     return text.encode("latin1")
 
 
@@ -208,7 +221,7 @@ def _reconstruct(kind: object, *_: object) -> _Array:
 
 def _refuse(name: str) -> NoReturn:
     raise _RefusedError(
-        f"it refers to '{name}', and only arrays of numbers and plain containers are accepted"
+        f"it refers to {_shown(name)}, and only arrays of numbers and plain containers are accepted"
     )
 
 
@@ -217,29 +230,91 @@ def _kind(value: object) -> str:
     return f"a value of type {kind}"
 
 
+def _shown(value: object) -> str:
+    """Return a text for a message, shortened; of another value its type."""
+    if not isinstance(value, str):
+        return _kind(value)
+    return repr(value if len(value) <= 80 else value[:80] + "...")
+
+
 _RECONSTRUCT, _SCALAR, _BUFFER = _StandIn(_reconstruct), _StandIn(_scalar), _StandIn(_buffer)
-_ALLOWED: Mapping[tuple[str, str], _StandIn] = {
-    ("numpy", "ndarray"): _NDARRAY,
-    ("numpy", "dtype"): _DTYPE,
-    ("_codecs", "encode"): _StandIn(_encoded),
-} | {
-    (f"{module}.{file}", name): stand_in
-    for module in ("numpy.core", "numpy._core")
-    for file, name, stand_in in (
-        ("multiarray", "_reconstruct", _RECONSTRUCT),
-        ("multiarray", "scalar", _SCALAR),
-        ("numeric", "_frombuffer", _BUFFER),
-    )
-} | {
-    (module, name): _StandIn(call)
-    for module in ("builtins", "__builtin__")
-    for name, call in (
-        ("set", set), ("frozenset", frozenset), ("bytes", _bytes), ("bytearray", _bytes),
-    )
-}  # fmt: skip
+_ALLOWED: Mapping[tuple[str, str], _StandIn] = (
+    {
+        ("numpy", "ndarray"): _NDARRAY,
+        ("numpy", "dtype"): _DTYPE,
+        ("_codecs", "encode"): _StandIn(_encoded),
+    }
+    | {
+        (f"{module}.{file}", name): stand_in
+        for module in ("numpy.core", "numpy._core")
+        for file, name, stand_in in (
+            ("multiarray", "_reconstruct", _RECONSTRUCT),
+            ("multiarray", "scalar", _SCALAR),
+            ("numeric", "_frombuffer", _BUFFER),
+        )
+    }
+    | {
+        (module, name): _StandIn(call)
+        for module in ("builtins", "__builtin__")
+        for name, call in (("bytes", _bytes), ("bytearray", _bytes))
+    }
+)
 
 
 @final
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):  # noqa: SLF001
+    """The unpickler in Python, whose instructions can be replaced.
+
+    That in C hashes keys of any type, and allocates as much memory as a number in the file says.
+    """
+
+    append: Callable[[object], None]
+    pop_mark: Callable[[], list[Any]]
+    read: Callable[[int], bytes]
+    stack: list[Any]
+
     def find_class(self, module: str, name: str, /) -> Any:
         return _ALLOWED.get((module, name)) or _refuse(f"{module}.{name}")
+
+    def _set_item(self) -> None:
+        items = self.stack[-2:]
+        del self.stack[-2:]
+        _update(self.stack[-1], items)
+
+    def _set_items(self) -> None:
+        items = self.pop_mark()
+        _update(self.stack[-1], items)
+
+    def _bytearray(self) -> None:
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(size)))
+
+    def _set(self) -> NoReturn:
+        raise _RefusedError("it holds a set, and only arrays of numbers by key are accepted")
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **pickle._Unpickler.dispatch,  # noqa: SLF001
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.BYTEARRAY8[0]: _bytearray,
+        pickle.EMPTY_SET[0]: _set,
+        pickle.FROZENSET[0]: _set,
+    }
+
+
+def _update(target: object, items: Sequence[Any]) -> None:
+    """Add keys and values, which alternate, to a dictionary."""
+    if type(target) is not dict or len(items) % 2:
+        raise _RefusedError(f"it adds keys to {_kind(target)}")
+    for key in items[::2]:
+        if not _is_short(key):
+            raise _RefusedError(f"it has a key that is {_kind(key)}, and no number or short text")
+    target.update(zip(items[::2], items[1::2], strict=True))
+
+
+def _is_short(key: object) -> bool:
+    if isinstance(key, int):
+        return key.bit_length() <= 64
+    if isinstance(key, str | bytes):
+        return len(key) <= _MOST_KEY
+    return key is None or isinstance(key, float)
