@@ -15,23 +15,24 @@ import pyarrow.feather
 import pyarrow.parquet
 
 from cascaderank.data.log.request_log import RequestLog
-from cascaderank.data.log.validation import FrameCheck
+from cascaderank.data.log.validation import CANDIDATE_COLUMNS, ITEM_KEY, FrameCheck
+from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT
+from cascaderank.schema import Role
 
 
-def checked_frame(path: Path) -> pl.DataFrame:
-    """Return all requests of a data set, after the checks that a writer makes."""
+def candidates_of(path: Path) -> list[dict[str, object]]:
+    """Return the candidates of a data set, with the columns of their requests.
+
+    All requests pass the checks that a writer makes, once more.
+    """
     log = RequestLog.open(path)
     check = FrameCheck(log.schema, log.manifest.level_names)
     frame = pl.concat([check(frame) for frame in log.frames()])
     assert frame.height == log.manifest.requests
-    return frame
-
-
-def candidates_of(path: Path) -> list[dict[str, object]]:
-    """Return the candidates of a data set, with the columns of their requests."""
-    frame = checked_frame(path)
-    lists = [c for c in frame.columns if isinstance(frame[c].dtype, pl.List)]
-    return frame.explode(lists).rows(named=True)
+    names = [*(f.name for f in log.schema.of(Role.ITEM)), *CANDIDATE_COLUMNS, CANDIDATE_WEIGHT, ITEM_KEY]
+    candidates = frame.explode([name for name in names if name in frame.columns])
+    assert candidates.height == log.manifest.candidates
+    return candidates.rows(named=True)
 
 
 def files_of(folder: Path, patterns: Iterable[str]) -> list[Path]:
