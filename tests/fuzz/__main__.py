@@ -1,5 +1,6 @@
 """Repeat cases of the fuzzer: ``python -m tests.fuzz SEED NUMBER [END]``; files are kept."""
 
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -16,8 +17,6 @@ if __name__ == "__main__":
                 print(mistake, flush=True)
     else:
         case = fuzzer.case(int(first))
-        print(
-            f"cd {case.folder}; cascaderank {' '.join(case.words)}  # {case.mutation} of {case.file}"
-        )
+        print(f"cd {case.folder}; cascaderank {shlex.join(case.words)}  # {case.mutation} of {case.file}")
         print(*fuzzer._mistakes(case), sep="\n")
         print((case.folder.parent / "streams" / "stderr").read_text()[-3000:])

@@ -1,6 +1,7 @@
 """Cases of the fuzzer: a seed, one mutated file, one command, and what must hold afterwards."""
 
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from random import Random
 
+from tests.fuzz.command_words import mutated_words
 from tests.fuzz.mutations import mutations_of
 from tests.fuzz.places import PLACES
 from tests.fuzz.processes import MEMORY, SECONDS, Outcome, forkserver, run
@@ -50,7 +52,7 @@ class Fuzzer:
         for mistake in self._mistakes(case):
             yield (
                 f"python -m tests.fuzz {self.name} {number}: {case.mutation} of {case.file}, "
-                f"cascaderank {' '.join(case.words)}: {mistake}"
+                f"cascaderank {shlex.join(case.words)[:1000]}: {mistake}"
             )
         shutil.rmtree(case.folder.parent)
 
@@ -59,12 +61,14 @@ class Fuzzer:
         random = Random(f"{self.name} {number}")
         folder = self.folder / f"case-{number}" / "files"
         shutil.copytree(self.folder / "seed", folder)
+        words = random.choice(self.seed.commands)
+        if not self.seed.damaged:
+            return Case(folder, mutated_words(random, words), "", "mutated_words")
         paths = sorted(p for pattern in self.seed.damaged for p in folder.glob(pattern))
         path, other = random.choice(paths), random.choice(paths)
         if random.random() < _OF_PLACES:
-            place = random.choice(PLACES)
-            place(random, path)
-            mutation = place.__name__
+            chosen = [random.choice(PLACES)]
+            chosen[0](random, path)
         else:
             chosen = [
                 random.choice(mutations_of(path.name))
@@ -72,8 +76,7 @@ class Fuzzer:
             ]
             for mutate in chosen:
                 path.write_bytes(mutate(random, path.read_bytes(), other.read_bytes()))
-            mutation = " and ".join(mutate.__name__ for mutate in chosen)
-        words = random.choice(self.seed.commands)
+        mutation = " and ".join(one.__name__ for one in chosen)
         return Case(folder, words, str(path.relative_to(folder)), mutation)
 
     def outcome(self, case: Case) -> Outcome:
@@ -94,7 +97,7 @@ class Fuzzer:
         return self._intact[words]
 
     def _mistakes(self, case: Case) -> Iterator[str]:
-        intact = self.intact(case.words)
+        intact = self.intact(case.words) if case.file else case.folder
         before = contents(case.folder)
         outcome = self.outcome(case)
         after = contents(case.folder)
@@ -128,14 +131,14 @@ class Fuzzer:
 def refusal_mistakes(case: Case, stderr: str) -> Iterator[str]:
     """Yield what is wrong with the message of a refused file."""
     *notices, line = stderr.rstrip("\n").split("\n")
-    start = f"cascaderank {case.words[0]}: "
+    start = f"cascaderank {case.words[0]}: " if case.file else "cascaderank"
     if not line.startswith(start) or len(line) < len(start) + 10 or line == start:
         yield f"expected one line that starts with '{start}', found\n{stderr[-1500:]}"
     elif not all(_NOTICE.fullmatch(notice) for notice in notices):
         yield f"expected one line, found\n{stderr[-1500:]}"
     elif len(line) > 2000:
         yield f"a line of {len(line)} characters: {line[:300]}"
-    elif not any(part in line for part in (*Path(case.file).parts, "--set", "'")):
+    elif case.file and not any(part in line for part in (*Path(case.file).parts, "--set", "'")):
         yield f"the message names neither {case.file} nor a column, feature or setting: {line}"
 
 
