@@ -16,13 +16,32 @@ escapes the library is a bug.
 """
 
 import difflib
-import math
+import re
 from collections.abc import Iterable
 from reprlib import Repr
 
+_LONGEST = 2_000  # characters of a message
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 
 class CascadeRankError(Exception):
-    """Base of all errors of this library."""
+    r"""Base of all errors of this library.
+
+    A message can quote a file of any content: control characters are escaped, since a terminal
+    would execute them, and the middle of more than 2,000 characters is left out.
+
+    Examples:
+        >>> print(DataError("expected a name, found '\x1b[2J'"))
+        expected a name, found '\x1b[2J'
+        >>> len(str(DataError(f"found {'9' * 1_000_000}; write a number")))
+        2000
+    """
+
+    def __str__(self) -> str:
+        text = _CONTROL.sub(lambda found: repr(found[0])[1:-1], super().__str__())
+        if len(text) <= _LONGEST:
+            return text
+        return f"{text[: _LONGEST // 2]} ... {text[5 - _LONGEST // 2 :]}"  # the end has the remedy
 
 
 class ConfigError(CascadeRankError, ValueError):

@@ -13,9 +13,9 @@ from cascaderank.training.number_warnings import number_warnings
 
 @pytest.fixture
 def warnings_of(tmp_path):
-    def check(prices, *, transform="standardise", labels=(1.0, 0.0, 0.0, 2.0)):
+    def check(prices, *, transform="standardise", labels=(1.0, 0.0, 0.0, 2.0), learning_rate=0.01):
         price = {"name": "price", "role": "item", "kind": "numeric", "transform": transform}
-        path, requests = tmp_path / "log", len(prices) // 4
+        path, requests = tmp_path / f"log-{len([*tmp_path.iterdir()])}", len(prices) // 4
         frame = pl.DataFrame(
             {
                 "request_id": list(range(requests)),
@@ -31,10 +31,11 @@ def warnings_of(tmp_path):
                 "relevance": {"threshold": 1},
                 "stages": {"first": {"model": "linear", "quota": 3}},
                 "objective": {"name": "bce"},
+                "train": {"learning_rate": learning_rate},
             }
         )
         with run_data(settings) as data:
-            return number_warnings(data)
+            return number_warnings(settings, data)
 
     return check
 
@@ -51,8 +52,23 @@ def test_a_value_that_makes_a_feature_constant_for_all_others(warnings_of):
     prices = usual_prices()
     prices[1] = 1e38
     (warning,) = warnings_of(prices)
-    assert warning.startswith("feature 'price': half of its values are within ")
+    assert warning.startswith("feature 'price': half of the values other than the median, ")
     assert 'set transform = "log1p_standardise"' in warning
+
+
+def test_a_value_that_makes_the_few_values_other_than_zero_constant(warnings_of):
+    prices = np.where(np.arange(240) % 4 == 0, usual_prices(), 0.0)
+    assert warnings_of(prices) == ()
+    prices[4] = 1e38
+    (warning,) = warnings_of(prices)
+    assert warning.startswith("feature 'price': half of the values other than the median, 0, are ")
+
+
+@pytest.mark.parametrize(("rate", "count"), [(0.01, 0), (0.9, 0), (1.0, 1), (9.9, 1)])
+def test_a_learning_rate_beyond_any_use(warnings_of, rate, count):
+    found = warnings_of(usual_prices(), learning_rate=rate)
+    assert len(found) == count
+    assert all(f"train.learning_rate is {rate:g}" in warning for warning in found)
 
 
 def test_no_warning_with_the_remedy(warnings_of):

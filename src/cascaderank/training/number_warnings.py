@@ -9,16 +9,19 @@ import numpy as np
 
 from cascaderank.data.encoding.fitting import feature_values, finite_numbers, logged
 from cascaderank.runs.data import RunData
+from cascaderank.settings.run import RunSettings
 
 _MOST_REQUESTS = 2_000  # that a check reads
 _ALMOST_ALL = 0.99  # of lists
 _NARROW = 1e-4  # of a standard deviation
+_LARGE_RATE = 1.0  # AdamW changes each weight by up to the learning rate in each step
 
 
-def number_warnings(data: RunData) -> tuple[str, ...]:
-    """Return warnings about labels that are all equal, and about features that outliers flatten.
+def number_warnings(settings: RunSettings, data: RunData) -> tuple[str, ...]:
+    """Return warnings about labels, features and a learning rate from which little is learned.
 
     Args:
+        settings: settings of the run.
         data: data of the run.
 
     Examples:
@@ -26,7 +29,17 @@ def number_warnings(data: RunData) -> tuple[str, ...]:
 
     Source: this project.
     """
-    return (*_equal_labels(data), *_flattened_features(data))
+    return (*_equal_labels(data), *_flattened_features(data), *_large_learning_rate(settings))
+
+
+def _large_learning_rate(settings: RunSettings) -> Iterator[str]:
+    rate = settings.train.learning_rate
+    if rate >= _LARGE_RATE:
+        yield (
+            f"train.learning_rate is {rate:g}, and each step changes weights by up to about that, "
+            "so scores may become huge or constant. Lower train.learning_rate; 0.001 to 0.1 is "
+            "usual."
+        )
 
 
 def _equal_labels(data: RunData) -> Iterator[str]:
@@ -59,11 +72,14 @@ def _flattened_features(data: RunData) -> Iterator[str]:
         if not len(numbers):
             continue
         middle = float(np.median(numbers))
-        width = float(np.median(np.abs(numbers - middle)))
+        distances = np.abs(numbers - middle)
+        distances = distances[distances > 0]  # most values of a count can be 0
+        width = float(np.median(distances)) if len(distances) else 0.0
         if 0 < width < _NARROW * deviation:
             yield (
-                f"feature '{feature.name}': half of its values are within {width:.3g} of "
-                f"{middle:.3g}, but its standard deviation is {deviation:.3g}, because of a few "
-                "values far away, so it is almost constant for the others. Correct or drop these "
-                'values, or set transform = "log1p_standardise".'
+                f"feature '{feature.name}': half of the values other than the median, "
+                f"{middle:.3g}, are within {width:.3g} of it, but the standard deviation is "
+                f"{deviation:.3g}, because of a few values far away, so the feature is almost "
+                "constant for the others. Correct or drop these values, or set transform = "
+                '"log1p_standardise".'
             )

@@ -105,7 +105,7 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
         peak_memory=peak,
         warnings=(
             *data_warnings(settings, data),
-            *number_warnings(data),
+            *number_warnings(settings, data),
             *result_warnings(settings, data, cascade, report, state, trainer.length),
         ),
     )
