@@ -1,22 +1,19 @@
 """Repeat cases of the fuzzer: ``python -m tests.fuzz SEED NUMBER [END]``; files are kept."""
 
-import shlex
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.fuzz.cases import Fuzzer
+from tests.fuzz.processes import forked
 
 if __name__ == "__main__":
     name, first, *end = sys.argv[1:]
-    folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))
-    fuzzer = Fuzzer(name, folder)
-    if end:
-        for number in range(int(first), int(end[0])):
-            for mistake in fuzzer.mistakes(number):
-                print(mistake, flush=True)
-    else:
+    fuzzer = Fuzzer(name, Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-")), forked)
+    for number in range(int(first), int(end[0])) if end else ():
+        for finding in fuzzer.findings(number):
+            print(finding, flush=True)
+    if not end:
         case = fuzzer.case(int(first))
-        print(f"cd {case.folder}; cascaderank {shlex.join(case.words)}  # {case.mutation} of {case.file}")
-        print(*fuzzer._mistakes(case), sep="\n")
-        print((case.folder.parent / "streams" / "stderr").read_text()[-3000:])
+        print(f"{case.folder}: {case}", *fuzzer.mistakes(case), sep="\n")
+        print((case.streams / "stderr").read_text())

@@ -33,7 +33,9 @@ def options_of(command: str) -> tuple[str, ...]:
     commands = typer.main.get_command(app).commands
     if command not in commands:
         return ("--help",)
-    return tuple(o for p in commands[command].params for o in p.opts if o[:1] == "-" and o not in LEFT_OUT)
+    return tuple(
+        o for p in commands[command].params for o in p.opts if o[:1] == "-" and o not in LEFT_OUT
+    )
 
 
 def mutated_words(random: Random, words: tuple[str, ...]) -> tuple[str, ...]:
@@ -41,7 +43,9 @@ def mutated_words(random: Random, words: tuple[str, ...]) -> tuple[str, ...]:
     changed = list(words)
     for _ in range(random.choice([1, 1, 2, 3])):
         place = random.randrange(len(changed))
-        act = random.choice(["replace", "replace", "replace", "option", "option", "set", "remove", "repeat", "swap"])
+        act = random.choice(
+            ["replace", "replace", "replace", "option", "option", "set", "remove", "repeat", "swap"]
+        )
         if act == "replace":
             changed[place] = random.choice(WORDS)
         elif act == "option":

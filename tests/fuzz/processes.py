@@ -6,7 +6,6 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 SECONDS = 60
@@ -27,25 +26,19 @@ class Outcome:
     seconds: float
 
 
-def forkserver() -> ForkServerContext:
-    """Return a context whose processes are forked from one with all modules, and no other thread.
+def forked(words: tuple[str, ...], folder: Path, streams: Path) -> Outcome:
+    """Run a command in a process of its own, with limits of time and memory.
 
-    It has run nothing: the threads of Polars do not survive a fork.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.fuzz.preloaded"])
-    return context
-
-
-def run(context: ForkServerContext, words: tuple[str, ...], folder: Path, streams: Path) -> Outcome:
-    """Run a command in a folder, with limits of time and memory.
+    The process is forked from one that has imported all modules and has run nothing, because the
+    threads of Polars do not survive a fork.
 
     Args:
-        context: see :func:`forkserver`.
         words: the command line, without ``cascaderank``.
         folder: working folder.
         streams: empty folder for the output and for ``tmp``, the temporary files.
     """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.fuzz.preloaded"])
     (streams / "tmp").mkdir()
     process = context.Process(target=_main, args=(words, folder, streams))
     started = time.monotonic()

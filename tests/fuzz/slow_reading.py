@@ -29,7 +29,12 @@ def candidates_of(path: Path) -> list[dict[str, object]]:
     check = FrameCheck(log.schema, log.manifest.level_names)
     frame = pl.concat([check(frame) for frame in log.frames()])
     assert frame.height == log.manifest.requests
-    names = [*(f.name for f in log.schema.of(Role.ITEM)), *CANDIDATE_COLUMNS, CANDIDATE_WEIGHT, ITEM_KEY]
+    names = [
+        *(f.name for f in log.schema.of(Role.ITEM)),
+        *CANDIDATE_COLUMNS,
+        CANDIDATE_WEIGHT,
+        ITEM_KEY,
+    ]
     candidates = frame.explode([name for name in names if name in frame.columns])
     assert candidates.height == log.manifest.candidates
     return candidates.rows(named=True)
