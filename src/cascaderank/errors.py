@@ -16,6 +16,7 @@ escapes the library is a bug.
 """
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from reprlib import Repr
