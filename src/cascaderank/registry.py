@@ -281,7 +281,9 @@ def _other_number(value: object, result: object) -> str:
     if isinstance(value, list | tuple) and isinstance(result, list | tuple):
         return next(filter(None, map(_other_number, value, result)), "")
     if isinstance(value, bool) and not isinstance(result, bool):
-        return f"expected a number; got {str(value).lower()}" * isinstance(result, int | float)
+        kind = "an integer" if isinstance(result, int) else "a number"
+        got = f"expected {kind}; got {str(value).lower()}"
+        return got if isinstance(result, int | float) else ""
     if not isinstance(result, int) or isinstance(result, bool) or isinstance(value, int):
         return ""
     is_integer = isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+", value)

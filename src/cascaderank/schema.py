@@ -7,6 +7,7 @@ data, the latter with the model.
 
 import json
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -202,7 +203,7 @@ class Schema(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [f.name for f in self.features]
-        duplicates = sorted({n for n in names if names.count(n) > 1})
+        duplicates = sorted(n for n, times in Counter(names).items() if times > 1)
         if duplicates:
             raise ValueError(f"features named twice: {', '.join(duplicates)}")
         for vocabulary in {f.vocabulary for f in self.features if f.kind is Kind.CATEGORICAL}:

@@ -226,6 +226,20 @@ def given_folds(log: RequestLog) -> int:
     )
 
 
+def check_folds(log: RequestLog, settings: FoldSplit) -> None:
+    """Check that no fold is empty.
+
+    Raises:
+        DataError: if there are more folds than requests.
+    """
+    requests = log.manifest.requests
+    if requests < settings.folds:
+        raise DataError(
+            f"{log.path}: {_too_few(requests)} for {settings.folds} folds; "
+            "lower split.folds, or add requests"
+        )
+
+
 def _too_few(requests: int) -> str:
     return f"{counted(requests, 'request')} {'is' if requests == 1 else 'are'} too few"
 
@@ -245,12 +259,8 @@ def _by_request(log: RequestLog, settings: RequestSplit) -> Split:
 
 
 def _by_fold(log: RequestLog, settings: FoldSplit) -> Split:
+    check_folds(log, settings)
     rank = _ranks(log, settings.seed)
-    if len(rank) < settings.folds:
-        raise DataError(
-            f"{log.path}: {_too_few(len(rank))} for {settings.folds} folds; "
-            "lower split.folds, or add requests"
-        )
     # Index relative to the test fold: 0 is the test fold, 1 validation, the others training.
     after = (rank % settings.folds - settings.fold) % settings.folds
     return _split(np.where(after == 0, 2, np.where(after == 1, 1, 0)))

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from typing import final
 
 from cascaderank.data.log.request_log import RequestLog
-from cascaderank.data.split import DaySplit, FoldSplit, GivenSplit, days_of, given_folds
+from cascaderank.data.split import (
+    DaySplit,
+    FoldSplit,
+    GivenSplit,
+    check_folds,
+    days_of,
+    given_folds,
+)
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.settings.run import RunSettings
 
@@ -57,14 +64,17 @@ def folds_of(settings: RunSettings, log: RequestLog) -> list[Fold]:
 
     Raises:
         ConfigError: if streaming is set but the split is not by day.
-        DataError: if the log has too few days.
+        DataError: if the log has too few days, or fewer requests than folds.
     """
     split = settings.data.split
     if settings.compare.streaming is not None:
         if not isinstance(split, DaySplit):
             raise ConfigError(f'compare.streaming needs data.split.by = "day"; got "{split.by}"')
         return list(_days(settings, split, log, settings.compare.streaming))
-    folds = split.folds if isinstance(split, FoldSplit) else 0
+    folds = 0
+    if isinstance(split, FoldSplit):
+        check_folds(log, split)
+        folds = split.folds
     if isinstance(split, GivenSplit):
         folds = given_folds(log)
     if folds:

@@ -42,8 +42,10 @@ def read_as(kind: type[Kind], path: str | os.PathLike[str], changes: Sequence[st
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror or error}; expected a TOML file"
         ) from None
-    except ValueError as error:
+    except (tomllib.TOMLDecodeError, UnicodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
     replaced = with_changes(values, dict(parsed_change(change) for change in changes))
     try:
         check_nested(replaced)
@@ -192,7 +194,9 @@ def _message(error: Any, kind: type[Settings]) -> str:
     """Return a message on a validation error that starts with the dotted name of the setting."""
     location = error["loc"]
     # For one of several forms, pydantic inserts the tag of the form, which is no setting.
-    where = [str(p) for i, p in enumerate(location) if not (i == 2 and location[1] in _CHOICES)]
+    forms = [2] * (location[1:2] in [(name,) for name in _CHOICES])
+    forms += [4] * (location[2:3] == ("levels",))
+    where = [str(part) for i, part in enumerate(location) if i not in forms]
     name = ".".join(where)
     if error["type"] == "missing":
         return f"missing setting {name}"

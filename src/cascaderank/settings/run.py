@@ -14,6 +14,7 @@ from cascaderank.data.loading.candidates import CandidateSettings, CatalogueSett
 from cascaderank.data.loading.request_order import Order
 from cascaderank.data.split import RequestSplit, SplitSettings
 from cascaderank.errors import ConfigError, ShapeError, did_you_mean
+from cascaderank.limits import LARGEST_FLOAT32
 from cascaderank.metrics import named_metric
 from cascaderank.objectives import OBJECTIVES, build_objective
 from cascaderank.registry import Registry
@@ -174,7 +175,7 @@ class TrainSettings(Settings):
         "the schedule.",
     )
     weight_decay: StrictFloat = Field(
-        0.0, ge=0, le=1_000, description="Coefficient of decoupled weight decay, as in AdamW."
+        0.0, ge=0, le=LARGEST_FLOAT32, description="Coefficient of decoupled weight decay, AdamW's."
     )
     embedding_optimizer: Literal["auto", "adamw", "sparse_adam", "row_wise_adagrad"] = Field(
         "auto",
@@ -185,8 +186,7 @@ class TrainSettings(Settings):
         10.0,
         gt=0,
         allow_inf_nan=True,
-        description="Maximum norm of the gradient; a longer one is scaled down to it; inf: no "
-        "maximum.",
+        description="Maximum norm of the gradient, which is scaled down to it; inf: no maximum.",
     )
     patience: AutoCount = Field(
         "auto",

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Self, final
+from typing import Annotated, Any, Final, Literal, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.hashing import mix, seeded
@@ -15,6 +15,10 @@ from cascaderank.data.ragged import flat_places, positions_within
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.settings.base import Count, CountOrZero, Real, Settings
 
+_OfLevel = Annotated[
+    Annotated[Count, Tag("number")] | Annotated[Literal["all"], Tag("all")],
+    Discriminator(lambda value: "all" if isinstance(value, str) else "number"),
+]
 _ALL = 2**31  # more candidates than a level of a request can have
 
 SEARCH_METRICS: Final = ("hit_rate", "ndcg", "recall", "precision")
@@ -29,7 +33,7 @@ class CandidateSettings(Settings):
         'uniform'
     """
 
-    levels: dict[str, Count | Literal["all"]] | None = Field(
+    levels: dict[str, _OfLevel] | None = Field(
         None,
         description='Number of candidates by level name, or "all"; other levels have none.',
     )

@@ -78,8 +78,8 @@ value is missing and set missing=true for the feature
                 the column, the request or the number of values.
         """
         self._check_columns(frame)
-        for name in frame.columns:
-            if isinstance(frame.schema[name], pl.Array):
+        for name, found in frame.schema.items():
+            if isinstance(found, pl.Array):
                 frame = frame.with_columns(frame[name].arr.to_list())
         self._check_shapes(frame)
         self._check_requests(frame)
@@ -195,19 +195,20 @@ value is missing and set missing=true for the feature
 
     def _inferred_types(self, frame: pl.DataFrame) -> _Types:
         """Return the types on disk, inferred from the first frame."""
+        found = frame.schema  # once: it has every column
         strings = {
             f.vocabulary
             for f in self._schema.features
-            if f.kind is Kind.CATEGORICAL and _is_text(depth_of(frame.schema[f.name])[1])
+            if f.kind is Kind.CATEGORICAL and _is_text(depth_of(found[f.name])[1])
         }
-        ids = pl.String() if frame.schema["request_id"] == pl.String else pl.Int64()
+        ids = pl.String() if found["request_id"] == pl.String else pl.Int64()
         types: _Types = {"request_id": ids}
         if "timestamp" in frame.columns:
             types["timestamp"] = pl.Datetime("us", "UTC")
         if REQUEST_WEIGHT in frame.columns:
             types[REQUEST_WEIGHT] = pl.Float32()
         for feature in self._schema.features:
-            inner = depth_of(frame.schema[feature.name])[1]
+            inner = depth_of(found[feature.name])[1]
             dtype: pl.DataType
             if feature.kind is Kind.CATEGORICAL:
                 dtype = pl.String() if feature.vocabulary in strings else pl.Int64()
@@ -223,7 +224,7 @@ value is missing and set missing=true for the feature
         if CANDIDATE_WEIGHT in frame.columns:
             types[CANDIDATE_WEIGHT] = pl.List(pl.Float32())
         if ITEM_KEY in frame.columns:
-            text = _is_text(_inner(frame.schema[ITEM_KEY]))
+            text = _is_text(_inner(found[ITEM_KEY]))
             types[ITEM_KEY] = pl.List(pl.String() if text else pl.Int64())
         if all(self._role(name) is not Role.ITEM for name in types):
             raise DataError(

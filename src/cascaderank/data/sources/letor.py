@@ -37,6 +37,7 @@ _NOTES = {
     CANDIDATE_WEIGHT: "lines_with_candidate_weight",
     REQUEST_WEIGHT: "queries_with_request_weight",
 }
+_MOST_FEATURES = 20_000  # one column each; public data sets have at most 700
 _REQUESTS_PER_PART = 2000  # MSLR-WEB30K: 120 candidates with 136 features per request
 
 
@@ -144,6 +145,11 @@ def letor_source(
         raise DataError(f"features must be at least 1; got {features}")
     sides = [side_files(path) for path in paths]
     scan = scan_files(sides, features)
+    if scan.width > _MOST_FEATURES:
+        raise DataError(
+            f"expected at most {_MOST_FEATURES:,} features, found the index {scan.width:,} in the "
+            "files or in features; correct it, or number the features without gaps"
+        )
     names = [f"f{i + 1}" for i in range(scan.width)]
     if _have_init(sides):
         names.append(_INIT)
