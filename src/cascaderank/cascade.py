@@ -161,12 +161,15 @@ def check_parameters_fit(parameters: int) -> None:
 
 
 class _WithoutValues(TorchFunctionMode):
-    """Leave out random normal values: for the device ``meta`` they take seconds to import."""
+    """Leave out initial values: random normal ones on ``meta`` import a compiler for seconds."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> object:
-        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if name.endswith("_") and func in (getattr(nn.init, name, None), Tensor.normal_):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _built(

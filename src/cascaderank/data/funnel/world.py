@@ -119,7 +119,7 @@ def make_world(settings: FunnelSettings) -> World:
     span = (settings.days + _DAYS_BEFORE + 1) * _MICROSECONDS_PER_DAY
     if settings.users * span >= 2**63:
         raise ConfigError(
-            f"synthetic funnel: users must be less than {2**63 // span:,} with "
+            f"synthetic funnel: users must be at most {(2**63 - 1) // span:,} with "
             f"{settings.days:,} days; got {settings.users:,}; reduce users or days"
         )
     of_user = CATEGORIES * _BYTES * 3 + _MOST_LIKES // 2 * _BYTES * 5

@@ -54,6 +54,7 @@ value is missing and set missing=true for the feature
         if mistake is not None:
             raise ConfigError(mistake)
         self._schema = schema
+        self._features = {f.name: f for f in schema.features}
         self._level_names = level_names
         self._types: _Types = {}
 
@@ -119,15 +120,16 @@ value is missing and set missing=true for the feature
     def _role(self, column: str) -> Role:
         if column in (*CANDIDATE_COLUMNS, CANDIDATE_WEIGHT, ITEM_KEY):
             return Role.ITEM
-        return Role.REQUEST if column in RESERVED else self._schema[column].role
+        return Role.REQUEST if column in RESERVED else self._features[column].role
 
     def _check_columns(self, frame: pl.DataFrame) -> None:
         optional = {"timestamp", *_NUMBERS}
         needed = ["request_id", *self._schema.names, *(["level"] if self._level_names else [])]
         if self._types:
             needed, optional = list(self._types), set()
-        missing = [n for n in needed if n not in frame.columns]
-        extra = [n for n in frame.columns if n not in needed and n not in optional]
+        columns = frame.columns
+        missing = sorted({*needed} - {*columns}, key=needed.index)
+        extra = sorted({*columns} - {*needed} - optional, key=columns.index)
         if missing:
             hints = "".join(did_you_mean(n, extra) for n in missing[:1])
             expected = " that earlier frames have" if self._types else ""
@@ -145,7 +147,7 @@ value is missing and set missing=true for the feature
     def _check_shapes(self, frame: pl.DataFrame) -> None:
         several = [f.name for f in self._schema.features if f.several]
         for name in several:
-            check_depth(frame[name], self._schema[name].depth)
+            check_depth(frame[name], self._features[name].depth)
         for name, dtype in frame.schema.items():
             listed = isinstance(dtype, pl.List)
             if self._role(name) is Role.REQUEST and name not in several and dtype.is_nested():
@@ -260,7 +262,7 @@ value is missing and set missing=true for the feature
     def _cast(self, column: pl.Series, dtype: pl.DataType) -> pl.Series:
         found, expected, name = depth_of(column.dtype)[1], depth_of(dtype)[1], column.name
         if name not in RESERVED or name in _NUMBERS:
-            fits = _fits(self._schema[name] if name not in RESERVED else None, found, expected)
+            fits = _fits(self._features[name] if name not in RESERVED else None, found, expected)
             if not fits:
                 raise DataError(f"column '{name}': expected {_type_name(expected)}; found {found}")
         if name in ("level", "position"):
@@ -293,7 +295,7 @@ value is missing and set missing=true for the feature
         for name in frame.columns:
             if name == "request_id":
                 continue
-            feature = self._schema[name] if name not in RESERVED else None
+            feature = self._features[name] if name not in RESERVED else None
             values = frame[name]
             if feature and feature.several:
                 lists = flattened(values) if depth_of(values.dtype)[0] > 1 else values

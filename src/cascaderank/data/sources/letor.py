@@ -37,7 +37,7 @@ _NOTES = {
     CANDIDATE_WEIGHT: "lines_with_candidate_weight",
     REQUEST_WEIGHT: "queries_with_request_weight",
 }
-_MOST_FEATURES = 20_000  # one column each; public data sets have at most 700
+_MOST_FEATURES = 10_000  # one column each; public data sets have at most 700
 _REQUESTS_PER_PART = 2000  # MSLR-WEB30K: 120 candidates with 136 features per request
 
 
