@@ -128,7 +128,7 @@ class RunFolder:
         Raises:
             RunError: if a file differs from its checksum, or the checksums cannot be read.
         """
-        if not self.checksums.exists():
+        if not os.path.lexists(self.checksums):  # a link to nothing is damage
             return
         files = {file.name: file for file in (*self._written, self.report)}
         try:
@@ -144,7 +144,7 @@ class RunFolder:
                 "these checks"
             ) from None
         for name, expected in digests.items():
-            if files[name].is_file() and (found := _sha256(files[name])) != expected:
+            if os.path.lexists(files[name]) and (found := _sha256(files[name])) != expected:
                 raise RunError(
                     f"{files[name]}: changed since the run was completed: expected sha256 "
                     f"{expected}, found {found}; restore the file from a copy, or train again in "

@@ -1,15 +1,14 @@
 """Pruning of a run: the parts behind closed gates are removed; the scores do not change."""
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
 
-from cascaderank.atomic import writing
 from cascaderank.errors import ConfigError, RunError
+from cascaderank.regular_files import read_file, system_errors
 from cascaderank.runs.build import build_cascade
 from cascaderank.runs.folder import (
     RunFolder,
@@ -73,15 +72,20 @@ def prune_run(folder: str | os.PathLike[str], to: str | os.PathLike[str]) -> dic
     for name, stage in cascade.stages.items():
         source = pruned[name].stage if name in pruned else stage
         smaller.stages[name].load_state_dict(source.state_dict())
+    kept = [
+        n
+        for n in ("schema", "environment", "metrics", "per_request")
+        if getattr(original, n).exists()
+    ]
+    with system_errors(RunError):
+        contents = {name: read_file(getattr(original, name)) for name in kept}
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise RunError(f"{to}: already exists and is not an empty folder; choose another")
     copy = RunFolder(to)
     with locked(to):
         write_atomically(copy.config, smaller_settings.to_toml().encode())
-        for name in ("schema", "environment", "metrics", "per_request"):
-            if getattr(original, name).exists():
-                with writing(getattr(copy, name)):
-                    shutil.copyfile(getattr(original, name), getattr(copy, name))
+        for name, content in contents.items():
+            write_atomically(getattr(copy, name), content)
         weights = {name: tensor.contiguous() for name, tensor in smaller.state_dict().items()}
         write_atomically(copy.weights, save(weights))
         sizes = {n: sum(p.numel() for p in s.parameters()) for n, s in smaller.stages.items()}

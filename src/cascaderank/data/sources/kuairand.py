@@ -118,7 +118,7 @@ def kuairand_source(
     basics = find_files(folder, ["video_features_basic*"], "the table of videos")
     videos = _videos(basics)
     check_known(exposures, videos, basics[0])
-    earlier = sorted(folder.glob("user_histories.parquet"))
+    earlier = [f for f in [folder / "user_histories.parquet"] if os.path.lexists(f)]
     tables = ExposureTables(
         exposures=exposures.select(USER, VIDEO, "time", "feedback", *_SEQUENCES),
         users=read_users(find_files(folder, ["user_features*"], "the table of users")),

@@ -83,9 +83,9 @@ def _inside(
     must: bool = True,
 ) -> list[Path]:
     """Return the matching files of a folder, at least one if there ``must`` be."""
-    files = [p for p in sorted(folder.iterdir()) if not p.is_dir()]
-    files = [p for p in files if _matches(p, patterns) or also(p)]
+    files = [p for p in sorted(folder.iterdir()) if _matches(p, patterns) or also(p)]
     if recursive:
+        files = [p for p in files if not p.is_dir()]
         inside = (p for p in folder.rglob("*") if p.parent != folder and _matches(p, patterns))
         files += [p for p in inside if not p.is_dir() and not _is_skipped(p.parent, folder)]
         files.sort()
