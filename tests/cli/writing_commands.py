@@ -48,7 +48,7 @@ def write_inputs(folder, funnel):
         train = {{ epochs = 3, batch_size = 32, checkpoint_every = 2 }}
         evaluation.bootstrap = 50
         [stages]
-        retrieval = {{ model = "two_tower", quota = 30, hidden = [8, 4] }}
+        retrieval = {{ model = "two_tower", quota = 30, hidden = [8, 4], features = ["*", "!match_*", "!gap_*"] }}
         ranking = {{ model = "mlp", quota = 20, hidden = [8], dropout = 0.1 }}
         [compare]
         objectives = ["bce", "lcron"]

@@ -22,7 +22,7 @@ from cascaderank.cli.fields import fields, select
 from cascaderank.cli.heatmap import heatmap
 from cascaderank.cli.importance import importance
 from cascaderank.cli.init import init
-from cascaderank.cli.interrupts import interrupts, received
+from cascaderank.cli.interrupts import interruptible, received
 from cascaderank.cli.ls import ls
 from cascaderank.cli.output import checked_output
 from cascaderank.cli.prepare import prepare
@@ -88,7 +88,7 @@ app.command("select", hidden=True)(select)  # the name of `fields` in version 0.
 
 def main() -> None:
     """Run the command line; invalid commands and options are reported in one line, too."""
-    with interrupts():
+    with interruptible():
         code = checked_output(_run)
     sys.exit(code)
 

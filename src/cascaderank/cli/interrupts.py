@@ -18,7 +18,7 @@ _descriptions: list[Callable[[], str]] = []
 
 
 @contextlib.contextmanager
-def interrupts() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Raise :class:`KeyboardInterrupt` in the block for SIGINT, SIGTERM and SIGHUP.
 
     So ``with`` blocks and ``finally`` clauses remove what is not complete. A signal within three
@@ -50,7 +50,7 @@ class _Interrupt(KeyboardInterrupt):
 
 
 def received() -> int | None:
-    """Return the number of the first signal that interrupted the block of :func:`interrupts`."""
+    """Return the number of the first signal that interrupted the block of :func:`interruptible`."""
     return _received[0][0] if _received else None
 
 

@@ -1,0 +1,124 @@
+"""Signals interrupt a command once, and its message says what is kept."""
+
+import os
+import signal
+import threading
+
+import pytest
+import typer
+from tests.data.shops import write_shop
+from typer.testing import CliRunner
+
+from cascaderank.cli.interrupts import (
+    after_interrupt,
+    forget,
+    interrupted_by,
+    interruptible,
+    kept_data_set,
+    kept_runs,
+    outcome,
+)
+from cascaderank.cli.shell import user_errors
+from cascaderank.errors import DataError
+
+NUMBERS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX systems")
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+    signal.pause()
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_interrupts_a_block_once(number):
+    before, cleaned = signal.getsignal(number), []
+    with interruptible():
+        try:
+            with pytest.raises(KeyboardInterrupt) as caught:
+                send(number)
+        finally:
+            os.kill(os.getpid(), number)  # a tool such as timeout(1) sends it twice
+            cleaned.append(number)
+        assert interrupted_by(caught.value) == number
+        assert interrupted_by(DataError("raised in its place")) == number
+    assert cleaned == [number]
+    assert signal.getsignal(number) == before
+
+
+def test_a_later_signal_interrupts_again(monkeypatch):
+    monkeypatch.setattr("cascaderank.cli.interrupts._SECONDS", 0.0)
+    with interruptible():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with pytest.raises(KeyboardInterrupt):
+                send(number)
+        assert interrupted_by(KeyboardInterrupt()) == signal.SIGTERM
+
+
+def test_an_ignored_signal_remains_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        with interruptible():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_another_thread_has_no_signals():
+    done = []
+
+    def work():
+        with interruptible():
+            done.append(interrupted_by(DataError("none")))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [None]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("error", [None, DataError("a library raised it"), RuntimeError("panic")])
+def test_the_exit_code_is_that_of_the_signal(number, error):
+    commands = typer.Typer()
+
+    @commands.command()
+    @user_errors
+    def work() -> None:
+        after_interrupt(lambda: "")
+        try:
+            send(number)
+        except KeyboardInterrupt:
+            if error is not None:
+                raise error from None
+            raise
+
+    with interruptible():
+        found = CliRunner().invoke(commands, [])
+    assert found.exit_code == 128 + number
+    assert found.stderr == "cascaderank work: interrupted; nothing is kept\n"
+
+
+def test_the_message_says_what_is_kept(tmp_path):
+    forget()
+    assert outcome() == "no incomplete file is left"
+    runs, path = tmp_path / "runs", tmp_path / "shop"
+    after_interrupt(lambda: kept_runs(runs))
+    after_interrupt(kept_data_set(path))
+    assert outcome() == "nothing is kept"
+    for name in ("a/report.json", "b/report.json", "b/checkpoint.pt", "c/checkpoint-previous.pt"):
+        (runs / name).parent.mkdir(parents=True, exist_ok=True)
+        (runs / name).touch()
+    kept = f"kept: 2 complete runs and the checkpoint of 1 run in {runs}; repeat the command to"
+    assert outcome() == f"{kept} resume"
+    (tmp_path / ".shop.unfinished.json").touch()
+    steps = f"the finished steps in {tmp_path / '.shop.unfinished'}; repeat the command to resume"
+    assert outcome() == f"{kept} resume; {steps}"
+    write_shop(path)
+    assert outcome() == f"{kept} resume; the data set in {path}, which is complete"
+    forget()
+    after_interrupt(kept_data_set(path))
+    (tmp_path / ".shop.unfinished.json").unlink()
+    assert outcome() == "nothing is kept", "the data set was there before"
+    forget()
