@@ -131,7 +131,7 @@ def ranked(scores: Tensor) -> tuple[Tensor, Tensor]:
         >>> ranked(torch.tensor([1.0, torch.nan, 2.0]))
         (tensor([2., 1., -inf]), tensor([2, 0, 1]))
     """
-    return sort_best_first(scores.masked_fill(scores.isnan(), -torch.inf))
+    return sort_best_first(scores.nan_to_num(-torch.inf, torch.inf, -torch.inf))
 
 
 def best_first(scores: Tensor) -> Tensor:

@@ -135,7 +135,8 @@ class Evaluator:
             self._highest_label = max(self._highest_label, float(real.max()))
         self._rows.append(rows.cpu().numpy().astype(np.int64))
         values = self._values(scores, labels, mask)
-        self._batches.append({name: value.numpy() for name, value in values.items()})
+        # Copies: a value can be a view of a tensor that has one number per candidate.
+        self._batches.append({name: value.numpy().copy() for name, value in values.items()})
         self._pools.append(
             {
                 metric.text: _pool(metric, scores, labels, mask, self.k, self.threshold)

@@ -111,7 +111,8 @@ def shared_discounts(ranked: Tensor, real: Tensor, k: int | None) -> Tensor:
     through = real.cumsum(-1)  # number of real candidates up to and including each
     changes = ranked[..., 1:] != ranked[..., :-1]
     if is_whole(changes | ~(real[..., 1:] | real[..., :-1])):  # no real candidate is in a tie
-        return discounts[(through - 1).clamp(min=0)]
+        ranks = (through - 1).clamp(min=0)
+        return discounts.index_select(0, ranks.flatten()).view_as(ranks)
     cut = torch.ones_like(ranked[..., :1], dtype=torch.bool)
     starts, ends = torch.cat([cut, changes], -1), torch.cat([changes, cut], -1)
     before = (through - real.long()).masked_fill(~starts, 0).cummax(-1).values

@@ -281,13 +281,16 @@ def test_every_batch_is_pinned_if_and_only_if_that_is_set(week, monkeypatch, pin
     assert list(map(id, seen)) == (list(map(id, batches)) if pinned else [])
 
 
-def test_a_log_larger_than_the_resident_limit_is_released(week, monkeypatch):
+@pytest.mark.parametrize(
+    ("seed", "limit"), [(0, "_MOST_RESIDENT"), (None, "_MOST_RESIDENT_IN_ORDER")]
+)
+def test_a_log_larger_than_the_resident_limit_is_released(week, monkeypatch, seed, limit):
     released = []
     monkeypatch.setattr(EncodedLog, "release", lambda log: released.append(log.requests))
-    batches = RequestLoader(week[1], np.arange(60), batch_size=8)
+    batches = RequestLoader(week[1], np.arange(60), batch_size=8, seed=seed)
     list(batches.epoch(0))
     assert released == []
-    monkeypatch.setattr("cascaderank.data.loading.loader._MOST_RESIDENT", 1)
+    monkeypatch.setattr(f"cascaderank.data.loading.loader.{limit}", 1)
     list(batches.epoch(0))
     assert released == [60] * 8  # after each batch
 

@@ -21,6 +21,7 @@ from cascaderank.errors import ConfigError, DataError, counted
 from cascaderank.limits import check_fits
 
 _MOST_RESIDENT = 2**30  # bytes of mapped files that may stay resident in memory
+_MOST_RESIDENT_IN_ORDER = 2**28  # the same if requests are read in order: none is read again soon
 
 
 @final
@@ -157,11 +158,12 @@ class RequestLoader:
         return prefetched(self._batches(epoch, start), self.prefetch)
 
     def _batches(self, epoch: int, start: int) -> Iterator[RequestBatch]:
-        rows, release = self._ordered(epoch), self.log.mapped_bytes > _MOST_RESIDENT
+        most = _MOST_RESIDENT if self.seed is not None else _MOST_RESIDENT_IN_ORDER
+        rows, release = self._ordered(epoch), self.log.mapped_bytes > most
         for first in range(start * self.batch_size, len(rows), self.batch_size):
             batch = self.collate(rows[first : first + self.batch_size], epoch=epoch)
             yield batch.pin_memory() if self.pin_memory else batch
-            if release and resident_of_files() > _MOST_RESIDENT:
+            if release and resident_of_files() > most:
                 self.log.release()
 
     def _ordered(self, epoch: int) -> Rows:
