@@ -8,5 +8,5 @@ import cascaderank
 for module in pkgutil.walk_packages(cascaderank.__path__, "cascaderank."):
     if not module.name.endswith("__main__") and ".fused" not in module.name:
         importlib.import_module(module.name)
-for name in ("pandas", "pyarrow.parquet", "rich.console", "torch.optim"):
+for name in ("pandas", "pyarrow.parquet", "rich.progress", "torch._dynamo", "torch._inductor"):
     importlib.import_module(name)
