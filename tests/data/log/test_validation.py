@@ -22,7 +22,7 @@ def with_column(name, values, dtype=None):
 BAD_VALUES = {
     "NaN and infinite numbers are counted by feature": (
         with_column("price", [[NAN], [INF, -INF], [1.0, 2.0, 3.0]]),
-        r"NaN or infinite numbers: price \(3 of 6\); write null .* missing=true",
+        r"NaN or infinite numbers: price \(3 of 6\); correct them, or write null where .* missing=true",
     ),
     "an infinite request feature": (
         with_column("hour", [1.0, INF, 2.0]),
@@ -38,7 +38,7 @@ BAD_VALUES = {
     ),
     "nulls in a feature that is never missing": (
         with_column("video", [[None], [1, None], [1, 2, 3]]),
-        r"null values: video \(2 of 6\); set missing=true for the feature, or fill them",
+        r"null values: video \(2 of 6\); fill them, or set missing=true if it is a feature",
     ),
     "a null level": (
         with_column("level", [[None], [1, 0], [1, 2, 0]]),

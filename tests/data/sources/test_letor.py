@@ -398,6 +398,8 @@ def test_a_file_without_features_and_one_with_absurd_indices_are_refused(file, t
         read(tmp_path, file("1 qid:1\n0 qid:1\n"))
     with pytest.raises(DataError, match=r"line 2: feature index 20000000 is beyond 10000"):
         read(tmp_path, file("1 qid:1 1:1\n0 qid:1 20000000:1\n"))
+    with pytest.raises(DataError, match=r"line 1: feature index 9{18} is beyond 10000"):
+        read(tmp_path, file(f"1 qid:1 {'9' * 18}:1\n"))
     with pytest.raises(DataError, match="features must be at least 1"):
         read(tmp_path, file("1 qid:1 1:1\n"), features=0)
 

@@ -45,8 +45,8 @@ class FrameCheck:
         >>> check(pl.DataFrame({"request_id": ["b"], "price": [[float("nan")]]}))
         Traceback (most recent call last):
             ...
-        cascaderank.errors.DataError: NaN or infinite numbers: price (1 of 1); write null where a \
-value is missing and set missing=true for the feature
+        cascaderank.errors.DataError: NaN or infinite numbers: price (1 of 1); correct them, or \
+write null where the value of a feature is missing and set missing=true for the feature
     """
 
     def __init__(self, schema: Schema, level_names: tuple[str, ...]) -> None:
@@ -310,12 +310,12 @@ value is missing and set missing=true for the feature
                     broken.append(f"{name} ({count} of {len(values)})")
         if broken:
             raise DataError(
-                f"NaN or infinite numbers: {abridged(broken)}; write null where a value is missing "
-                "and set missing=true for the feature"
+                f"NaN or infinite numbers: {abridged(broken)}; correct them, or write null where "
+                "the value of a feature is missing and set missing=true for the feature"
             )
         if nulls:
             raise DataError(
-                f"null values: {abridged(nulls)}; set missing=true for the feature, or fill them"
+                f"null values: {abridged(nulls)}; fill them, or set missing=true if it is a feature"
             )
 
 

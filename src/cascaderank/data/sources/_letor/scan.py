@@ -101,7 +101,7 @@ def _check_id(key: str | None, ids: set[str], scan: Scan, where: str) -> None:
 
 def _last_index(body: bytes, path: Path, number: int) -> int:
     last = body.rpartition(b":")[0].rsplit(None, 1)[-1:]
-    index = int(last[0]) if last and last[0].isdigit() and len(last[0]) < 10 else 0
+    index = int(last[0]) if last and last[0].isdigit() and len(last[0]) <= 20 else 0
     if index > _MOST_FEATURES:
         raise DataError(
             f"{path}, line {number}: feature index {index} is beyond {_MOST_FEATURES}; "
