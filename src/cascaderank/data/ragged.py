@@ -20,8 +20,7 @@ def lengths_of(column: pl.Series) -> NDArray[np.int64]:
     if not _shared_with_arrow(column):
         return column.list.len().cast(pl.Int64).to_numpy()
     # Without a copy; `to_numpy` of Arrow would import pandas if it is installed, half a second.
-    offsets: NDArray[np.int64] = np.from_dlpack(column.to_arrow().offsets)
-    return np.diff(offsets)
+    return np.diff(np.from_dlpack(column.to_arrow().offsets)).astype(np.int64, copy=False)
 
 
 def flattened(column: pl.Series) -> pl.Series:
