@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from itertools import chain
@@ -10,6 +11,7 @@ from typing import Any, TypeGuard
 from cascaderank.regular_files import read_file
 
 _DEEPEST, _MOST_BITS = 100, 128
+_LONG_KEY = re.compile(rf"""(?m)(?:^|[{{,])[ \t\[]*(?:[\w"'-]+[ \t]*\.[ \t]*){{{_DEEPEST + 1}}}""")
 _TOO_DEEP = f"tables and lists are nested more than {_DEEPEST} deep"
 _TOO_LONG = f"an integer has more than {_MOST_BITS} bits"
 
@@ -92,6 +94,8 @@ def parsed_toml(text: str) -> dict[str, Any]:
         Traceback (most recent call last):
         ValueError: tables and lists are nested more than 100 deep
     """
+    if _LONG_KEY.search(text):  # the time of tomllib is quadratic in the parts of a key
+        raise ValueError(_TOO_DEEP)
     values: dict[str, Any] = _parsed(tomllib.loads, text)
     return values
 

@@ -1,16 +1,24 @@
 """Options of commands take effect, and exit codes are as documented."""
 
+import errno
 import json
 
+import numpy as np
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 from cascaderank.cli import app
-from cascaderank.cli.shell import user_errors
+from cascaderank.cli.shell import limit_message, user_errors
 from cascaderank.errors import ConfigError
 from cascaderank.settings.run import read_settings
 from cascaderank.training.train_run import train_run
+
+LESS = (
+    "reduce batch sizes, lengths of lists or histories, or the sizes of the model, or use a larger "
+    "machine"
+)
 
 
 def call(*words):
@@ -52,6 +60,36 @@ def test_a_profile_has_histories_of_the_given_length(one_stage, tmp_path, option
     [
         (KeyboardInterrupt(), 130, "cascaderank work: interrupted; no incomplete file is left"),
         (ConfigError("two\nlines"), 2, "cascaderank work: two lines"),
+        (MemoryError(), 2, "cascaderank work: the memory is not enough (nothing is left); " + LESS),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried\nmore"),
+            2,
+            "cascaderank work: the memory is not enough (DefaultCPUAllocator: can't allocate "
+            "memory: you tried); " + LESS,
+        ),
+        (
+            RecursionError("maximum recursion depth exceeded"),
+            2,
+            "cascaderank work: a file, a setting or an option is nested too deeply; expected a few "
+            "levels",
+        ),
+        (
+            OverflowError("int too large to convert to float"),
+            2,
+            "cascaderank work: a number is too large (int too large to convert to float); reduce "
+            "the numbers of the options and settings",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/a"),
+            2,
+            "cascaderank work: runs/a: No space left on device; free space there, and repeat the "
+            "command",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "runs/a"),
+            2,
+            "cascaderank work: runs/a: Permission denied; check the path and its permissions",
+        ),
     ],
 )
 def test_an_error_is_reported_on_stderr_and_by_the_exit_code(error, code, message):
@@ -65,6 +103,26 @@ def test_an_error_is_reported_on_stderr_and_by_the_exit_code(error, code, messag
 
     done = CliRunner().invoke(commands, [])
     assert (done.exit_code, done.stdout, done.stderr) == (code, "started\n", f"{message}\n")
+
+
+def test_memory_that_numpy_and_torch_cannot_allocate_is_one_line():
+    for allocate in (np.empty, torch.empty):
+        with pytest.raises((MemoryError, RuntimeError)) as error:
+            allocate(2**46)
+        assert limit_message(error.value).startswith("the memory is not enough (")
+
+
+def test_any_other_error_is_a_bug():
+    commands = typer.Typer()
+
+    @commands.command()
+    @user_errors
+    def work():
+        raise RuntimeError("expected a tensor")
+
+    done = CliRunner().invoke(commands, [])
+    assert done.exit_code == 1
+    assert str(done.exception) == "expected a tensor"
 
 
 @pytest.mark.parametrize("option", [("--target", "label"), ("--threshold", 2)])
