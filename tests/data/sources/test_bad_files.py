@@ -347,8 +347,9 @@ def test_a_bomb_takes_little_memory(made, tmp_path, source):
         table.write_parquet(folder / "a.parquet", row_group_size=4 * 10**7)
     else:
         shutil.copytree(made[source], folder)
-        path = folder / {"long": "a.csv", "letor": "a.txt", "trec": "a.run"}[source]
-        path.write_bytes(text_bomb(b"\n", 2**28, path.read_bytes()))
+        name, unit, _ = BOMBS[source][0]
+        path = folder / name
+        path.write_bytes(text_bomb(unit, 2**28, path.read_bytes()))
     done = subprocess.run(
         [sys.executable, "-c", READ, source.replace("parquet", "long"), folder, tmp_path / "out"],
         capture_output=True,

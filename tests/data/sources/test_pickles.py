@@ -3,6 +3,7 @@
 import os
 import pickle
 import pickletools
+import struct
 
 import numpy as np
 import pytest
@@ -175,3 +176,84 @@ def test_the_ends_of_a_pickle_tell_whether_it_was_cut_off(tmp_path):
 def test_a_file_that_is_not_there_is_told(tmp_path):
     with pytest.raises(DataError, match="cannot be read: No such file"):
         read_arrays(tmp_path / "absent.pkl")
+
+
+# Bombs: small files for which the pickle module needs ages, or all memory
+
+
+def nested(depth=60):
+    """Instructions for a tuple of two equal tuples of two equal tuples and so on: 2^60 leaves."""
+    return b")\x94" + b"".join(b"0h" + bytes([i, ord("h"), i]) + b"\x86\x94" for i in range(depth))
+
+
+START = b"\x80\x05"
+DTYPE = b"\x8c\x05numpy\x8c\x05dtype\x93\x8c\x02i8K\x00K\x01\x87R"
+ARRAY = (
+    b"\x8c\x16numpy._core.multiarray\x8c\x0c_reconstruct\x93"
+    b"\x8c\x05numpy\x8c\x07ndarray\x93K\x00\x85C\x01b\x87R"
+)
+
+
+def array(shape, before=b""):
+    """Instructions for a dictionary with an array of no bytes that claims a shape."""
+    return START + b"}K\x01" + before + ARRAY + b"(K\x01" + shape + DTYPE + b"\x89C\x00tbs."
+
+
+def long_int(size):
+    return b"\x8b" + struct.pack("<i", size) + b"\x7f" * size
+
+
+BOMBS = {
+    "key": (START + b"}" + nested() + b"K\x01s.", "a key that is a value of type tuple"),
+    "several keys": (START + b"}(" + nested() + b"K\x01u.", "a key that is a value of type tuple"),
+    "set": (START + b"\x8f(" + nested() + b"\x90.", "it holds a set"),
+    "frozenset": (START + b"(" + nested() + b"\x91.", "it holds a set"),
+    "call of set": (START + b"\x8c\x08builtins\x8c\x03set\x93(" + nested() + b"tR.", "refers to"),
+    "bytes": (START + b"\x8c\x08builtins\x8c\x05bytes\x93(" + nested() + b"tR.", "bytes from a value"),
+    "encoding": (
+        START + b"\x8c\x07_codecs\x8c\x06encode\x93(\x8c\x01a" + nested() + b"tR.",
+        "encodes text as a value of type tuple",
+    ),
+    "dtype": (START + nested() + b"\x8c\x05numpy\x8c\x05dtype\x93h\x3c\x85R.", "dtype a value of type"),
+    "shape": (array(b"h\x3c", nested() + b"0"), "shape is not a few sizes"),
+    "shape of long integers": (array(b"(" + long_int(10**5) + b"t"), "shape is not a few sizes"),
+    "many dimensions": (array(b"(" + b"J\xff\xff\xff\x7f" * 10**5 + b"t"), "shape is not a few"),
+    "large shape": (array(b"(" + b"J\xff\xff\xff\x7f" * 9 + b"t"), "0 bytes for an array"),
+    "long integer as key": (START + b"}" + long_int(10**6) + b"K\x01s.", "key that is a value of type int"),
+    "long text as key": (
+        START + b"}X" + struct.pack("<I", 10**6) + b"a" * 10**6 + b"K\x01s.",
+        "key that is a value of type str",
+    ),
+    "long name": (START + b"c" + b"a" * 10**6 + b"\nb\n.", r"refers to 'a{80}\.\.\.'"),
+    "many digits": (START + b"}I" + b"9" * 10**5 + b"\n.", "damaged or truncated"),
+    "size of bytes": (START + b"\x8e" + struct.pack("<Q", 2**45) + b"abc.", "damaged or truncated"),
+    "size of a bytearray": (START + b"\x96" + struct.pack("<Q", 2**45) + b"a.", "damaged or truncated"),
+    "size of text": (START + b"\x8d" + struct.pack("<Q", 2**45) + b"abc.", "damaged or truncated"),
+    "size of a frame": (START + b"\x95" + struct.pack("<Q", 2**45) + b"abc.", "damaged or truncated"),
+    "place in the memo": (START + b"]r\xff\xff\xff\x7f.", "found a value of type list"),
+    "deep lists": (START + b"]" * 10**5 + b"a" * (10**5 - 1) + b".", "found a value of type list"),
+    "deep tuples": (START + b"}K\x01)" + b"\x85" * 10**5 + b"s.", "array under 1, found a value of type tuple"),
+    "one byte": (b"\x80", "damaged or truncated"),
+    "one full stop": (b".", "damaged or truncated"),
+}  # fmt: skip
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_bomb_is_refused_at_once(tmp_path, kind):
+    content, told = BOMBS[kind]
+    with pytest.raises(DataError, match=told) as error:
+        read_arrays(written(tmp_path, content))
+    assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize("content", [b"\x80", b".", b"\x80."])
+def test_the_ends_of_very_short_files(tmp_path, content):
+    assert check_ends(written(tmp_path, content)) == "is not a pickle of protocol 2 to 5"
+
+
+def test_a_pipe_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "a.pkl")
+    with pytest.raises(DataError, match="expected a regular file, found a pipe"):
+        read_arrays(tmp_path / "a.pkl")
+    assert "found a pipe" in check_ends(tmp_path / "a.pkl")
