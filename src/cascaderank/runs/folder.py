@@ -95,7 +95,7 @@ class RunFolder:
     @property
     def complete(self) -> bool:
         """Whether the run has been trained and evaluated."""
-        return self.report.exists()
+        return os.path.lexists(self.report)
 
     @property
     def new_files(self) -> tuple[str, ...]:
@@ -137,7 +137,12 @@ class RunFolder:
             unknown = [name for name in digests if name not in files]
             if unknown:
                 raise ValueError(f"'{unknown[0]}' is no file of a run")
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise RunError(
+                f"{self.checksums}: cannot be read: {error.strerror or error}; restore it from "
+                "a copy, or remove it to use the run without these checks"
+            ) from None
+        except ValueError as error:
             raise RunError(
                 f"{self.checksums}: expected a SHA-256 and the name of a file of the run in each "
                 f"line; {error}; restore the file from a copy, or remove it to use the run without "
