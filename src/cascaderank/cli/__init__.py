@@ -109,7 +109,7 @@ def _run() -> object:
         message = " ".join(error.format_message().replace("Value error, ", "").split())
         typer.echo(f"{command}: {message.rstrip('.')}; see {command} --help", err=True)
         sys.exit(error.exit_code)
-    # Before a command, typer says 130 for all signals.
+    # Before a command runs, typer returns 130 for all signals.
     sys.exit(128 + (received() or signal.SIGINT))
 
 

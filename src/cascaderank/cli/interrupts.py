@@ -1,4 +1,4 @@
-"""Signals that end a command: it removes what is not complete, and says what is kept."""
+"""Signals that end a command: it removes what is not complete, and reports what is kept."""
 
 import contextlib
 import os
@@ -65,7 +65,7 @@ def interrupted_by(error: BaseException) -> int | None:
 
 
 def after_interrupt(kept: Callable[[], str]) -> None:
-    """Set what the message of an interrupt says.
+    """Set the message of an interrupt.
 
     Args:
         kept: function that describes what is kept at that time; an empty string for nothing.
@@ -87,7 +87,7 @@ def outcome() -> str:
 
 
 def kept_runs(folder: str | os.PathLike[str]) -> str:
-    """Describe the runs in a folder that the same command goes on with.
+    """Describe the runs in a folder that the same command resumes.
 
     Args:
         folder: folder of a run, or of folders with runs.

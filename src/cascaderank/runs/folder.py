@@ -189,11 +189,11 @@ def _sha256(file: Path) -> str:
 def locked(folder: str | os.PathLike[str], *, writes: Iterable[str] = ()) -> Iterator[None]:
     """Hold the exclusive lock of a folder; create the folder if it does not exist.
 
-    The lock is a file that also marks the folder as one of this program. It stays.
+    The lock is a file, ``.lock``, that stays: it identifies the folder as one of this program.
 
     Args:
         folder: folder to lock.
-        writes: names of files that are written into it. In a folder without the mark, they must not
+        writes: names of files that are written into it. In a folder without a lock, they must not
             exist.
 
     Raises:
@@ -234,7 +234,7 @@ def locked(folder: str | os.PathLike[str], *, writes: Iterable[str] = ()) -> Ite
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether this program wrote a folder: it has its mark, or is the copy of a run."""
+    """Whether this program wrote a folder: it has its lock, or is the copy of a run."""
     path = folder / _LOCK
     with suppress(OSError):
         if stat.S_ISREG(path.lstat().st_mode) and path.stat().st_size <= len(_MARK):
