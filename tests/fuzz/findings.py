@@ -67,13 +67,13 @@ def mistakes_of(
 def _of_message(stderr: str, words: tuple[str, ...], names: Iterable[str]) -> Iterator[str]:
     """Yield what is wrong with the message of a refusal, which must name one of the names.
 
-    Notices can come before it.
+    Notices can come before it, and what Polars itself prints when it panics.
     """
     *notices, line = stderr.rstrip("\n").split("\n")
     start = f"cascaderank {words[0]}: " if names else "cascaderank"
     if not line.startswith(start) or len(line) < len(start) + 10:
         yield f"expected one line that starts with '{start}', found\n{stderr[-1500:]}"
-    elif not all(_NOTICE.fullmatch(notice) for notice in notices):
+    elif "panicked at" not in stderr and not all(map(_NOTICE.fullmatch, notices)):
         yield f"expected one line, found\n{stderr[-1500:]}"
     elif len(line) > _LONGEST and max(map(len, words)) < _LONGEST // 2:
         yield f"a line of {len(line)} characters: {line[:300]}"

@@ -28,6 +28,7 @@ from cascaderank.data.log.manifest import Catalogue, Manifest, Part, read_manife
 from cascaderank.data.log.validation import CANDIDATE_COLUMNS, ITEM_KEY
 from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT
 from cascaderank.data.log.writer import RequestLogWriter
+from cascaderank.data.unreadable import UNREADABLE
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.expansion import check_parquet
 from cascaderank.regular_files import read_file
@@ -120,7 +121,7 @@ class RequestLog:
         file, content = self.path / part.path, self._content(part)
         try:
             frame = pl.read_parquet(io.BytesIO(content), columns=names).select(names)
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except UNREADABLE as error:
             raise DataError(
                 f"{file}: not a Parquet file with columns {abridged(names)}: {error}; "
                 "prepare the data set again from its source"
@@ -160,7 +161,7 @@ class RequestLog:
         file, content = self.path / entry.path, self._content(entry)
         try:
             items = pl.read_parquet(io.BytesIO(content))
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except UNREADABLE as error:
             raise DataError(
                 f"{file}: not a Parquet file: {error}; prepare the data set again from its source"
             ) from None

@@ -25,6 +25,7 @@ from cascaderank.data.sources._shared.parquet_files import (
     parquet_types,
     scan_parquet_files,
 )
+from cascaderank.data.unreadable import UNREADABLE
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.schema import abridged
 
@@ -125,7 +126,7 @@ class LongTable:
         """
         try:
             return rows.collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except UNREADABLE as error:
             reason = str(error).strip().partition("\n")[0]
             raise DataError(
                 f"{abridged(map(str, self.files), 3)}: cannot be read: {reason}"
@@ -261,7 +262,7 @@ def _open_csv(
             for path, dialect in zip(files, dialects, strict=True):
                 hive.check(path, scan_csv_files([path], [dialect], HiveColumns({}, {})))
         found = csv_columns(scan_csv_files(files, dialects, hive), header, decimal)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except UNREADABLE as error:
         reason = str(error).strip().partition("\n")[0]
         raise DataError(f"{abridged(map(str, files), 3)}: invalid CSV: {reason}") from None
     if found.rows != rows:

@@ -8,6 +8,7 @@ import polars.selectors as cs
 
 from cascaderank.data.sources._shared.csv_files import check_columns
 from cascaderank.data.sources._shared.hive_folders import HiveColumns
+from cascaderank.data.unreadable import UNREADABLE
 from cascaderank.errors import DataError
 from cascaderank.expansion import check_parquet
 from cascaderank.regular_files import open_file
@@ -84,11 +85,8 @@ def parquet_types(files: Sequence[Path], hive: HiveColumns) -> tuple[dict[str, p
             hive.check(path, scan)
             types = dict(scan.collect_schema())
             rows += int(scan.select(pl.len()).collect().item())
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise DataError(
-                f"{path}: damaged Parquet file ({reason}); fetch or write it again"
-            ) from None
+        except UNREADABLE as error:
+            raise _damaged(path, error) from None
         expected = expected or types
         check_columns(path, list(types), files[0], list(expected))
         for column, dtype in types.items():
@@ -159,7 +157,10 @@ def _exact_type(
         if not dtype.is_integer():
             continue
         values = cs.by_name(column)
-        frame = scan.select(values.min().alias("least"), values.max().alias("most")).collect()
+        try:
+            frame = scan.select(values.min().alias("least"), values.max().alias("most")).collect()
+        except UNREADABLE as error:
+            raise _damaged(path, error) from None
         extreme = max((v for v in frame.row(0) if v is not None), key=abs, default=0)
         if abs(extreme) > most:
             place, other = next((p, t) for p, t in found if t != dtype)
@@ -169,3 +170,8 @@ def _exact_type(
                 "one type"
             )
     return target
+
+
+def _damaged(path: Path, error: BaseException) -> DataError:
+    reason = str(error).strip().partition("\n")[0]
+    return DataError(f"{path}: damaged Parquet file ({reason}); fetch or write it again")
