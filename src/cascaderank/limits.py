@@ -1,4 +1,4 @@
-"""Limits of numbers and of memory: what a user asks for is compared with them before any work."""
+"""Limits of numbers and of memory: requested sizes are compared with them before any work."""
 
 import math
 import os

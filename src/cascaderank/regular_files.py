@@ -69,7 +69,7 @@ def check_regular(path: str | os.PathLike[str]) -> None:
         path: file to check.
 
     Raises:
-        OSError: if it is not; the message says what it is and what to do.
+        OSError: if it is not; the message states what it is and what to do.
 
     Examples:
         >>> check_regular(os.devnull)

@@ -483,7 +483,7 @@ def test_a_log_without_features_of_candidates_is_refused(file, tmp_path):
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ("requests=true", "requests=True: expected a number; got true"),
+        ("requests=true", "requests=true: expected an integer; got true"),
         ("requests=1e3", "requests=1000.0: expected an integer, such as 1000"),
         ("requests=1000.0", "requests=1000.0: expected an integer, such as 1000"),
         ("noise=true", "expected a number; got true"),
