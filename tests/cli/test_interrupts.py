@@ -43,6 +43,7 @@ def test_a_signal_interrupts_a_block_once(number):
         assert interrupted_by(caught.value) == number
         assert interrupted_by(DataError("raised in its place")) == number
     assert cleaned == [number]
+    assert interrupted_by(DataError("of the next command")) is None
     assert signal.getsignal(number) == before
 
 

@@ -25,7 +25,6 @@ def interruptible() -> Iterator[None]:
     seconds after another is ignored, since it would interrupt them. Signals that the parent process
     ignores, as ``nohup`` does, remain ignored.
     """
-    _received.clear()
     before = {}
     with contextlib.suppress(ValueError):  # not in the main thread
         for number in _SIGNALS:
@@ -36,6 +35,7 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _received.clear()
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
