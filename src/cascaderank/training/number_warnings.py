@@ -63,7 +63,7 @@ def _flattened_features(data: RunData) -> Iterator[str]:
     if not features or not len(data.split.train):
         return
     rows = data.split.train[:: max(1, len(data.split.train) // _MOST_REQUESTS)]
-    frames = list(data.log.frames(rows=rows))
+    frames = list(data.log.frames([feature.name for feature in features], rows=rows))
     for feature in features:
         parts = [finite_numbers(feature, feature_values(frame, feature)) for frame in frames]
         numbers = logged(feature, np.concatenate(parts))

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 _MAX_SPREAD = 0.25
@@ -112,6 +111,8 @@ def _rule(size: int, number: int) -> NDArray[np.float64]:
     By Golub and Welsch: the points are the eigenvalues of the recurrence of the polynomials that
     are orthonormal on equally spaced points (Gram's, or discrete Chebyshev's).
     """
+    from scipy.linalg import eigh_tridiagonal  # takes longer to import than a rule to compute
+
     rule = np.zeros((5, number))
     if number >= size:
         rule[0, :size] = size - 1 - 2 * np.arange(size)
