@@ -33,9 +33,17 @@ LONG = (
 )  # fmt: skip
 USER_AND_VIDEO = {"request_id": "user_id", "video_id": "video_id"}
 RECFLOW = {
-    "request_id": "request_id", "user": "user_id", "device": "device_id", "age": "age", "gender": "gender",
-    "province": "province", "video": "video_id", "author": "author_id", "category_one": "category_level_one",
-    "category_two": "category_level_two", "upload_type": "upload_type",
+    "request_id": "request_id",
+    "video": "video_id",
+    "user": "user_id",
+    "device": "device_id",
+    "age": "age",
+    "gender": "gender",
+    "province": "province",
+    "author": "author_id",
+    "category_one": "category_level_one",
+    "category_two": "category_level_two",
+    "upload_type": "upload_type",
 }  # fmt: skip
 
 
