@@ -190,6 +190,47 @@ def test_a_path_in_settings_is_not_empty(tmp_path):
     assert check_path(tmp_path / "absent", ConfigError) == tmp_path / "absent"
 
 
+# Copies of files
+
+
+def test_a_file_is_read_once_under_all_its_names(made, tmp_path):
+    rows = tmp_path / "rows.csv"
+    rows.write_text(ROWS)
+    (tmp_path / "hard.csv").hardlink_to(rows)
+    (tmp_path / "soft.csv").symlink_to(rows)
+    for other in ("rows.csv", "hard.csv", "soft.csv"):
+        with pytest.raises(DataError, match=f"{other}: this file was given twice"):
+            prepare("long", [rows, tmp_path / other], tmp_path / "log")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_copy_of_a_file_is_refused(made, tmp_path, suffix):
+    paths = [tmp_path / f"{name}.{suffix}" for name in ("rows", "other", "copy")]
+    for path in paths:
+        table = pl.DataFrame({"request_id": 1, "item": [7 if path == paths[1] else 5], "label": 1})
+        table.write_csv(path) if suffix == "csv" else table.write_parquet(path)
+    with pytest.raises(DataError, match=rf"copy.{suffix}: expected rows of its own.*rows.{suffix}"):
+        prepare("long", paths, tmp_path / "log")
+    assert prepare("long", paths[:2], tmp_path / "log")["item"].to_list() == [[5, 7]]
+    kept = prepare("long", paths, tmp_path / "log", repeated="keep")
+    assert kept["item"].to_list() == [[5, 7, 5]]
+
+
+def test_equal_files_in_folders_with_other_values_are_no_copies(tmp_path):
+    for day in (1, 2):
+        (tmp_path / f"files/day={day}").mkdir(parents=True)
+        (tmp_path / f"files/day={day}/a.csv").write_text(ROWS)
+    frame = prepare("long", tmp_path / "files", tmp_path / "log", item_features=("item", "day"))
+    assert frame["day"].to_list() == [[1, 1, 2, 2]]
+
+
+def test_a_copy_of_an_official_file_is_refused(tmp_path):
+    folder = write_rand(tmp_path / "files", official=True)
+    shutil.copy(folder / "log_standard_4_08_to_4_21_pure.csv", folder / "log_standard_copy.csv")
+    with pytest.raises(DataError, match=r"log_standard_copy.csv: expected rows of its own"):
+        prepare("kuairand", folder, tmp_path / "log")
+
+
 # Size: what a file may grow to, and how long a line may be
 
 

@@ -145,7 +145,7 @@ def long_source(
         repeated: what to do with rows that have the same ``item_key`` in one request, or without
             item keys are equal in all columns of the candidate: ``"error"``, ``"keep"`` them all,
             or use the ``"first"`` or the ``"last"``. Default: ``"error"`` with item keys, else
-            ``"keep"``.
+            ``"keep"``, and files of equal content are refused.
         min_candidates: requests with fewer candidates are left out; at least 1.
         request_features: columns that describe the request, constant over the rows of a request.
             This and the next five options accept names and shell patterns such as ``"user_*"``; a
@@ -221,6 +221,7 @@ def long_source(
             CANDIDATE_WEIGHT: candidate_weight,
         },
         item_key=item_key,
+        copies=repeated is not None,
     )
     notes: dict[str, JsonValue] = {"files": len(table.files)}
     if table.hive.types:

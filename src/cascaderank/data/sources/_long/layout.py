@@ -71,6 +71,7 @@ def opened_table(
     request_weight: str,
     candidates: Mapping[str, str],
     item_key: str,
+    copies: bool = False,
 ) -> tuple[LongTable, Layout]:
     """Open files, and return the table and a layout without features.
 
@@ -84,6 +85,7 @@ def opened_table(
         request_weight: column of the weight of the request; if empty, as with ``timestamp``.
         candidates: columns by purpose; if empty, the column of that name, as with ``timestamp``.
         item_key: column of the identity of the candidate; if empty, as with ``timestamp``.
+        copies: whether several files may have the same content.
 
     Returns:
         The table and the layout. A column with a name that is reserved for another purpose, such as
@@ -94,7 +96,7 @@ def opened_table(
         DataError: if a file or a column is missing, or a file is damaged.
     """
     files = input_files(from_, _PATTERNS, what="Parquet or CSV files", recursive=True)
-    table = open_long_table(files, separator=separator, decimal=decimal)
+    table = open_long_table(files, separator=separator, decimal=decimal, copies=copies)
 
     def named(what: str, column: str) -> str | None:
         if column == NONE and column not in table.types:

@@ -1,8 +1,9 @@
 """Input files of sources: selection of files, and lines of plain or gzipped files."""
 
+import filecmp
 import gzip
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from cascaderank.text_files import BYTE_ORDER_MARK, other_encoding
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _LINES_PER_CALL = 4096
+_END = 4096
 _MOST_BYTES = 1 << 26
 """Largest size of a line."""
 
@@ -62,15 +64,43 @@ def input_files(
             files += _matched(path, patterns, what=what, recursive=recursive, also=also)
         else:
             raise DataError(f"{path}: expected {what}, found no such file or folder")
-    resolved: set[Path] = set()
+    given: set[tuple[int, int]] = set()
     for path in files:
         check_regular(check_path(path, DataError))
-        if path.resolve() in resolved:
+        stat = path.stat()
+        if (stat.st_dev, stat.st_ino) in given:  # also by a link
             raise DataError(f"{path}: this file was given twice; give it once")
-        if not path.stat().st_size:
+        if not stat.st_size:
             raise DataError(f"{path}: expected {what}, found an empty file; fetch it again")
-        resolved.add(path.resolve())
+        given.add((stat.st_dev, stat.st_ino))
     return files
+
+
+def check_no_copies(files: Sequence[Path], facts: Mapping[Path, object]) -> None:
+    """Check that no file has the content of another one.
+
+    Args:
+        files: files of rows.
+        facts: what else belongs to the rows of a file, such as the names of its folders; files with
+            different facts are not compared.
+
+    Raises:
+        DataError: if two files are equal; the message names both.
+    """
+    alike: dict[tuple[int, bytes, str], list[Path]] = {}
+    for path in files:
+        with open_file(path) as file:
+            size = file.seek(0, 2)
+            file.seek(-min(size, _END), 2)
+            end = file.read(_END)  # that of a Parquet file has statistics of its values
+        others = alike.setdefault((size, end, repr(facts.get(path))), [])
+        for other in others:
+            if filecmp.cmp(path, other, shallow=False):
+                raise DataError(
+                    f"{path}: expected rows of its own, found the same content as in {other}; "
+                    "remove one of both"
+                )
+        others.append(path)
 
 
 def _inside(

@@ -19,7 +19,7 @@ from cascaderank.data.sources._shared.csv_files import (
     scan_csv_files,
 )
 from cascaderank.data.sources._shared.hive_folders import HiveColumns, hive_columns
-from cascaderank.data.sources._shared.input_files import shown
+from cascaderank.data.sources._shared.input_files import check_no_copies, shown
 from cascaderank.data.sources._shared.parquet_files import (
     is_parquet,
     parquet_types,
@@ -214,7 +214,11 @@ class LongTable:
 
 
 def open_long_table(
-    files: Sequence[Path], *, separator: str | None = None, decimal: Decimal = "."
+    files: Sequence[Path],
+    *,
+    separator: str | None = None,
+    decimal: Decimal = ".",
+    copies: bool = False,
 ) -> LongTable:
     """Open files with the same columns, either all Parquet or all CSV with a header.
 
@@ -226,15 +230,18 @@ def open_long_table(
         separator: one character between the fields of CSV files; ``None`` for a tab in files named
             ``.tsv`` or ``.tab``, and a comma in others.
         decimal: decimal mark of the numbers of CSV files.
+        copies: whether several files may have the same content.
 
     Raises:
-        DataError: if a file is empty, damaged, or has other columns or types than the first (the
-            message names file and line), if a column of a folder name is also in a file with
-            another value, or if no file has a row.
+        DataError: if a file is empty, damaged, a copy of another, or has other columns or types
+            than the first (the message names file and line), if a column of a folder name is also
+            in a file with another value, or if no file has a row.
     """
     if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
         raise DataError(f"separator must be one character; got {separator!r}")
     hive = hive_columns(files)
+    if not copies:
+        check_no_copies(files, hive.values)
     kinds = [is_parquet(path) for path in files]
     if len(set(kinds)) > 1:
         odd, formats = files[kinds.index(not kinds[0])], ["CSV", "Parquet"]
