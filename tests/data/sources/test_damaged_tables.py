@@ -1,4 +1,6 @@
-"""Damaged Parquet files, at some of which Polars panics, are refused."""
+"""Damaged Parquet files, at some of which Polars panics, and columns of other types."""
+
+from datetime import date
 
 import polars as pl
 import pytest
@@ -6,6 +8,7 @@ import pytest
 from cascaderank.data.sources import SOURCES
 from cascaderank.data.unreadable import UNREADABLE
 from cascaderank.errors import DataError
+from tests.data.sources.short_videos import histories, rand_exposures, write_rand
 
 LAST = 620  # bytes, from the end: the metadata of columns and the footer
 
@@ -29,3 +32,30 @@ def test_a_damaged_parquet_file_is_refused_or_read(tmp_path, bit):
             refused += 1
     assert refused
     assert panics, "no panic of Polars any more: choose other bytes"
+
+
+KINDS = {
+    "lists": pl.concat_list(pl.first()),
+    "structs": pl.struct(pl.first()),
+    "bytes": pl.lit(b"\xff"),
+    "dates": pl.lit(date(2024, 5, 1)),
+    "lists of text": pl.lit(["x"]),
+    "nulls": pl.lit(None),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_of_kuairand_of_any_type_are_read_or_refused(tmp_path, kind):
+    folder = write_rand(tmp_path / "files", rand_exposures(rows=9), before=histories())
+    refused = set()
+    for path in sorted(folder.glob("*.parquet")):
+        good = pl.read_parquet(path)
+        for column in good.columns:
+            values = good.select(pl.col(column), KINDS[kind].alias("new"))["new"]
+            good.with_columns(values.alias(column)).write_parquet(path)
+            try:
+                SOURCES["kuairand"](folder, tmp_path / "log", overwrite=True)
+            except DataError:
+                refused.add(column)
+        good.write_parquet(path)
+    assert {"user_id", "video_id", "time_ms", "last_time_ms"} <= refused

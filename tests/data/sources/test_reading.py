@@ -185,6 +185,7 @@ def test_text_in_utf8_has_no_other_encoding(content, text):
         ROWS + "1,7,0\r",
         HEADER + '1,"5",1\r\r\n',
         HEADER + '1,5" x,1\r\r\n',
+        ROWS + "\r\r\n",
     ],
 )
 def test_values_of_csv_never_gain_a_carriage_return(file, tmp_path, text):

@@ -7,6 +7,7 @@ from typing import Literal
 import polars as pl
 
 from cascaderank.data.log.request_log import RequestLogWriter
+from cascaderank.data.ragged import depth_of
 from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
 from cascaderank.data.sources._shared.timestamps import check_time_zone, utc_timestamps
 from cascaderank.data.sources._short_video.exposure_requests import (
@@ -154,9 +155,12 @@ def _histories(files: list[Path], exposures: pl.DataFrame) -> dict[str, pl.DataF
     frame = read_columns(files, [*numbers, *_SEQUENCES.values()], numbers=numbers)
     frame = one_per(whole(frame, [USER, "last_time_ms"], files[0]), USER, files[0])
     for column in _SEQUENCES.values():
-        if not isinstance(frame[column].dtype, pl.List) or frame[column].null_count():
+        depth, inner = depth_of(frame[column].dtype)
+        whole_numbers = inner.is_integer() or isinstance(inner, pl.Null)
+        if depth != 1 or not whole_numbers or frame[column].null_count():
             raise DataError(
-                f"{files[0]}: column '{column}': expected a list of videos per user; fetch it again"
+                f"{files[0]}: column '{column}': expected a list of videos per user, found "
+                f"{frame[column].dtype} with {frame[column].null_count():,} nulls; fetch it again"
             )
     end = utc_timestamps(frame["last_time_ms"], "ms", column="last_time_ms", remedy=FETCH)
     before = cut_before(exposures, frame.select(USER, end.alias("end")))

@@ -102,6 +102,8 @@ def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str], str]]
             is_plain = is_plain and not text[0].endswith("\r")
             if row:
                 yield line, row, "" if is_plain else "".join(text)
+            elif "\r\r" in "".join(text):  # Polars reads a row in it
+                raise _odd_line_end(path, line)
             text.clear()
     except UnicodeDecodeError:
         raise DataError(

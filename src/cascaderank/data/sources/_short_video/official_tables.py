@@ -169,9 +169,9 @@ def categories(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
             fits = (numbers.cast(pl.Float64) == column).all() and (
                 numbers.null_count() == column.null_count()
             )
-            column = numbers if fits else column.cast(pl.String)
+            column = numbers if fits else _text(column)
         elif not column.dtype.is_integer():
-            column = column.cast(pl.String)
+            column = _text(column)
         frame = frame.with_columns(column)
     return frame
 
@@ -186,7 +186,7 @@ def first_two(tags: pl.Series, name: str) -> list[pl.Series]:
         >>> [s.to_list() for s in first_two(pl.Series(["[8, 3]", "5", None]), "tag")]
         [[8, 5, None], [3, None, None]]
     """
-    text = tags.cast(pl.String)
+    text = _text(tags)
     strange = text.filter(~text.str.contains(_TAGS))
     if len(strange):
         raise DataError(
@@ -197,6 +197,15 @@ def first_two(tags: pl.Series, name: str) -> list[pl.Series]:
     return [
         numbers.list.get(i, null_on_oob=True).alias(n) for i, n in enumerate((name, f"{name}_2"))
     ]
+
+
+def _text(column: pl.Series) -> pl.Series:
+    if column.dtype.is_nested() or column.dtype == pl.Binary:
+        raise DataError(
+            f"column '{column.name}': expected numbers or text, found {column.dtype}; fetch the "
+            "file again"
+        )
+    return column.cast(pl.String)
 
 
 def check_known(exposures: pl.DataFrame, videos: pl.DataFrame, where: Path) -> None:
