@@ -2,17 +2,25 @@
 
 import multiprocessing
 import os
+import pkgutil
 import resource
 import sys
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+import cascaderank
 
 SECONDS = 60
 """Time that a command may take."""
 
 MEMORY = 4 << 30
 """Address space that a command may take, in bytes; 1.5 GB of it are libraries."""
+
+
+_IMPORTED = ("pandas", "pyarrow.parquet", "rich.progress", "torch._dynamo", "torch._inductor")
+"""Modules that commands import beside those of this package."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ def forked(words: tuple[str, ...], folder: Path, streams: Path) -> Outcome:
         streams: empty folder for the output and for ``tmp``, the temporary files.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.fuzz.preloaded"])
+    context.set_forkserver_preload([*_modules(), *_IMPORTED])
     (streams / "tmp").mkdir()
     process = context.Process(target=_main, args=(words, folder, streams))
     started = time.monotonic()
@@ -54,6 +62,13 @@ def forked(words: tuple[str, ...], folder: Path, streams: Path) -> Outcome:
     process.close()
     texts = ((streams / name).read_text(errors="replace") for name in ("stdout", "stderr"))
     return Outcome(code, *texts, seconds)
+
+
+@cache
+def _modules() -> list[str]:
+    """Return the names of all modules of the package that can be imported without a GPU."""
+    names = [m.name for m in pkgutil.walk_packages(cascaderank.__path__, "cascaderank.")]
+    return [name for name in names if "__main__" not in name and ".fused" not in name]
 
 
 def _main(words: tuple[str, ...], folder: Path, streams: Path) -> None:
