@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tests.command_line import cascaderank
 from tests.fuzz.cases import Case, Fuzzer
-from tests.fuzz.mutations import NUMBERS
 from tests.fuzz.processes import Outcome
+from tests.fuzz.text_changes import NUMBERS
 
 NAMES = ("long_csv", "letor", "trec", "options")
 PIECES = (

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cascaderank.errors import CascadeRankError
 from cascaderank.runs.load import load_run
 from tests.data.shops import shop_frame, write_shop
-from tests.fuzz.mutations import TABLE_CHANGES
+from tests.fuzz.table_changes import TABLE_CHANGES
 from tests.runs.conftest import untrained
 
 
