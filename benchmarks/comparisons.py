@@ -5,6 +5,7 @@ from shutil import which
 
 import torch
 
+from evaluation import bootstrap_pair, evaluation_pair
 from loader import loader_pair
 from losses import FORMULAS, SIZES, loss_pair, soft_sort_pair
 from measuring import Bench, Row, threads
@@ -72,6 +73,10 @@ def metric_rows(bench: Bench) -> Iterator[Row]:
         b = bench.lists(lists // 2 if bench.quick else lists)
         beside = {"sklearn": "scikit-learn", "ir_measures": "ir-measures"}.get(peer, peer)
         yield bench.peer(title, f"{b:,} x 40", beside, metric_pair(metric, peer, b))
+    b = bench.lists(512 if bench.quick else 2048)
+    yield bench.pair("evaluation of two stages", f"{b:,} x 40", "numpy", evaluation_pair(b, 40))
+    b = bench.lists(2000 if bench.quick else 20_000)
+    yield bench.pair("intervals of 20 values", f"{b:,}", "numpy", bootstrap_pair(b))
 
 
 def step_rows(bench: Bench) -> Iterator[Row]:
