@@ -173,6 +173,30 @@ def test_a_refusal_of_the_system_is_an_error_of_the_data(made, tmp_path, monkeyp
         prepare(source, made[source], tmp_path / "log")
 
 
+def test_a_folder_inside_that_cannot_be_read_is_not_left_out(made, tmp_path, monkeypatch):
+    shutil.copytree(made["long"], tmp_path / "files")
+    shutil.copytree(made["long"], tmp_path / "files" / "closed")
+    scan = os.scandir
+
+    def closed(path):
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(DataError, match=r"closed: Permission denied"):
+        prepare("long", tmp_path / "files", tmp_path / "log")
+
+
+@pytest.mark.parametrize("source", ["long", "recflow", "kuairand", "kuairec"])
+def test_a_working_folder_has_a_name_in_utf8(made, tmp_path, monkeypatch, source):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    shutil.copytree(made[source], folder / "files")
+    monkeypatch.chdir(folder)
+    with pytest.raises(DataError, match=r"\\xff/files.*: expected a path in UTF-8"):
+        prepare(source, "files", tmp_path / "log")
+
+
 def test_the_error_names_the_file_and_others_are_not_changed():
     with pytest.raises(DataError, match=r"^a\.csv: Permission denied$"), system_errors(DataError):
         raise PermissionError(13, "Permission denied", "a.csv")

@@ -13,7 +13,7 @@ from cascaderank.data.sources import Inputs, paths_of
 from cascaderank.data.sources._recflow.pickles import check_ends
 from cascaderank.errors import DataError, did_you_mean
 from cascaderank.expansion import check_feather
-from cascaderank.regular_files import check_regular
+from cascaderank.regular_files import check_path, check_regular
 from cascaderank.schema import abridged
 
 CANDIDATES, HISTORIES = "all_stage", "seq_effective_50_dict"
@@ -142,6 +142,7 @@ def column_names(path: Path) -> list[str]:
         DataError: if the file is empty, truncated, or not a Feather file, or its content is far
             larger than the file.
     """
+    check_path(path.absolute(), DataError)  # Polars needs UTF-8
     try:
         check_regular(path)
         check_feather(path)

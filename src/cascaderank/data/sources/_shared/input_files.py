@@ -2,6 +2,7 @@
 
 import filecmp
 import gzip
+import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -116,8 +117,7 @@ def _inside(
     files = [p for p in sorted(folder.iterdir()) if _matches(p, patterns) or also(p)]
     if recursive:
         files = [p for p in files if not p.is_dir()]
-        inside = (p for p in folder.rglob("*") if p.parent != folder and _matches(p, patterns))
-        files += [p for p in inside if not p.is_dir() and not _is_skipped(p.parent, folder)]
+        files += [p for p in _below(folder) if _matches(p, patterns)]
         files.sort()
     if not files and must:
         raise DataError(
@@ -127,8 +127,16 @@ def _inside(
     return files
 
 
-def _is_skipped(folder: Path, root: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in folder.relative_to(root).parts)
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield the files of the folders inside a folder, at any depth."""
+
+    def refuse(error: OSError) -> None:
+        raise error  # Path.rglob would leave out what a folder without permission holds
+
+    for root, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        if Path(root) != folder:
+            yield from (Path(root) / name for name in names)
 
 
 def _matched(

@@ -11,7 +11,7 @@ from cascaderank.data.sources._shared.hive_folders import HiveColumns
 from cascaderank.data.unreadable import UNREADABLE
 from cascaderank.errors import DataError
 from cascaderank.expansion import check_parquet
-from cascaderank.regular_files import open_file
+from cascaderank.regular_files import check_path, open_file
 
 _MAGIC = b"PAR1"
 _LARGEST_WHOLE: dict[type[pl.DataType], int] = {pl.Float32: 2**24, pl.Float64: 2**53}
@@ -24,6 +24,7 @@ def is_parquet(path: Path) -> bool:
     Raises:
         DataError: if the file cannot be read, is empty, or is Parquet by its name alone.
     """
+    check_path(path.absolute(), DataError)  # Polars needs UTF-8
     try:
         with open_file(path) as file:
             start = file.read(4)
