@@ -265,7 +265,8 @@ _ALLOWED: Mapping[tuple[str, str], _StandIn] = (
 class _Unpickler(pickle._Unpickler):  # noqa: SLF001
     """The unpickler in Python, whose instructions can be replaced.
 
-    That in C hashes keys of any type, and allocates as much memory as a number in the file specifies.
+    That in C hashes keys of any type, and allocates as much memory as a number in the file
+    specifies.
     """
 
     append: Callable[[object], None]
