@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 
 import pytest
@@ -99,6 +102,33 @@ def test_the_exit_code_is_that_of_the_signal(number, error):
         found = CliRunner().invoke(commands, [])
     assert found.exit_code == 128 + number
     assert found.stderr == "cascaderank work: interrupted; nothing is kept\n"
+
+
+IMPORT = """
+    import os, signal, sys, time
+    from cascaderank.cli.interrupts import interruptible, received
+    with interruptible():
+        try:
+            import slow_module
+            print("imported")
+            time.sleep(60)
+        except KeyboardInterrupt:
+            print("interrupted", received())
+"""
+
+
+def test_a_signal_during_an_import_interrupts_after_it(tmp_path):
+    (tmp_path / "slow_module.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(0.2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(IMPORT)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "imported\ninterrupted 15\n"
 
 
 def test_the_message_says_what_is_kept(tmp_path):

@@ -58,6 +58,7 @@ def check_interrupted(example, folder, commands, number, fraction):
     assert code in (0, CODES[number]), where
     assert "Traceback" not in output, where
     example.check_former(folder)
+    ended = False
     if code > 0:
         last = output.splitlines()[-1] if output else ""
         ended = last.startswith("wrote the ")  # all that is left to do is to end the process
@@ -65,16 +66,21 @@ def check_interrupted(example, folder, commands, number, fraction):
         assert not leftovers(folder), where
         assert not in_tmp(commands), where
         done = [p.name for p in folder.rglob("*")]
-        some = {"report.json", "checkpoint.pt", ".log.unfinished.json"} & set(done)
+        some = {
+            "report.json",
+            "checkpoint.pt",
+            "checkpoint-previous.pt",
+            ".log.unfinished.json",
+        } & set(done)
         if "manifest.json" in done and not example.name.endswith("overwrite"):
             some.add("log")
         assert ended or bool(some) == ("kept: " in last), where
     again = example.start(folder)
-    ended = again.wait()
-    if code == 0 and ended == 2:
+    again_ended = again.wait()
+    if again_ended == 2 and (code == 0 or ended or "which is complete" in output):
         assert "already has a data set" in again.output(), where
     else:
-        assert ended == 0, where + again.output()
+        assert again_ended == 0, where + again.output()
     assert contents(folder) == example.expected, where
     assert not in_tmp(commands), where
     shutil.rmtree(folder)
@@ -108,4 +114,4 @@ def test_signals_at_random_points(example, commands, tmp_path, number):
             wrong.append(str(error))
     print(f"{example.name}, {NAMES[number]}: {ended} of {points} interrupted, {len(wrong)} wrong")
     assert not wrong, "\n".join(wrong)
-    assert ended > points / 2
+    assert ended > points / 4

@@ -13,7 +13,11 @@ from cascaderank.errors import counted
 _SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 _SECONDS = 3.0  # tools such as timeout(1) send a signal twice: to the process and to its group
 
+_ALARM: int | None = getattr(signal, "SIGALRM", None)
+_DELAY, _DELAYS = 0.05, 600  # seconds between two attempts, and their number
+
 _received: list[tuple[int, float]] = []
+_delayed: list[int] = []
 _descriptions: list[Callable[[], str]] = []
 
 
@@ -22,27 +26,50 @@ def interruptible() -> Iterator[None]:
     """Raise :class:`KeyboardInterrupt` in the block for SIGINT, SIGTERM and SIGHUP.
 
     So ``with`` blocks and ``finally`` clauses remove what is not complete. A signal within three
-    seconds after another is ignored, since it would interrupt them. Signals that the parent process
-    ignores, as ``nohup`` does, remain ignored.
+    seconds after another is ignored, since it would interrupt them. During an import, the exception
+    is raised when the import has ended: some libraries abort the process if it passes through them.
+    Signals that the parent process ignores, as ``nohup`` does, remain ignored.
     """
     before = {}
     with contextlib.suppress(ValueError):  # not in the main thread
         for number in _SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 before[number] = signal.signal(number, _interrupt)
+        if _ALARM is not None and signal.getsignal(_ALARM) == signal.SIG_DFL:
+            before[_ALARM] = signal.signal(_ALARM, _interrupt)
     try:
         yield
     finally:
+        if _ALARM in before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
         _received.clear()
+        _delayed.clear()
 
 
-def _interrupt(number: int, _: FrameType | None) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     again = _received and time.monotonic() - _received[-1][1] < _SECONDS
-    if not again:
-        _received.append((number, time.monotonic()))
-        raise _Interrupt
+    if again:
+        return
+    if number == _ALARM:
+        number = _delayed[0]
+    can_wait = _ALARM is not None and signal.getsignal(_ALARM) == _interrupt
+    if can_wait and len(_delayed) < _DELAYS and _imports(frame):
+        _delayed.append(number)
+        signal.setitimer(signal.ITIMER_REAL, _DELAY)
+        return
+    _received.append((number, time.monotonic()))
+    raise _Interrupt
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether an import is running."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 class _Interrupt(KeyboardInterrupt):
