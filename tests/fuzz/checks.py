@@ -57,13 +57,17 @@ def has_the_values_of(pattern: str, names: Mapping[str, str], day: str = "") -> 
     def check(case: Path, intact: Path) -> None:
         found = slow.candidates_of(case / "out/log")
         rows = [row for row in rows_of_all(case, [pattern]) if not day or row[day]]
-        own = {tuple(str(row[name]).split("-")[0].strip() for name in names) for row in found}
-        other = {tuple(str(row[name]).strip() for name in names.values()) for row in rows}
+        own = {tuple(_text(row[name]).split("-")[0] for name in names) for row in found}
+        other = {tuple(_text(row[name]) for name in names.values()) for row in rows}
         assert own <= other, f"{[*(own - other)][:3]} are not in the files"
         lost = {row[:2] for row in other} - {row[:2] for row in own}
         assert not lost, f"{[*lost][:3]} are in the files"
 
     return check
+
+
+def _text(value: object) -> str:
+    return "None" if value != value else str(value).strip()  # NaN is None
 
 
 def is_that_of_the_intact_files(folder: str) -> Check:

@@ -104,20 +104,21 @@ def trec_source(
     if depth is not None and depth < 1:
         raise DataError(f"depth must be at least 1; got {depth}")
     files, skipped = trec_files(from_)
+    where = abridged(map(str, files), 3)
     read = read_trec(files, progress, names=names)
     grades = read.grades
     if negative_grades == "zero":
         grades = grades.with_columns(pl.col("grade").clip(lower_bound=0.0))
     elif below := grades.filter(pl.col("grade") < 0).height:
         raise DataError(
-            f"expected non-negative grades, found {below:,} below 0; set negative_grades='zero' "
-            "to read them as 0"
+            f"{where}: expected non-negative grades, found {below:,} below 0; set "
+            "negative_grades='zero' to read them as 0"
         )
     runs = {system: _ranked(run, order) for system, run in read.runs.items()}
     lines = sum(run.height for run in runs.values())
     if depth is not None:
         runs = {system: run.filter(pl.col("place") <= depth) for system, run in runs.items()}
-    pool, notes = _pooled(runs, grades, judged_only=judged_only, unjudged=unjudged)
+    pool, notes = _pooled(runs, grades, judged_only=judged_only, unjudged=unjudged, where=where)
     for system, run in runs.items():
         pool = pool.join(
             run.select(
@@ -179,14 +180,16 @@ def _pooled(
     *,
     judged_only: bool,
     unjudged: float | Literal["drop"],
+    where: str,
 ) -> tuple[pl.DataFrame, dict[str, JsonValue]]:
     """Return query, document and label of every candidate, and counts of unmatched entries."""
     pool = pl.concat([run.select(_KEY) for run in runs.values()]).unique().sort(_KEY)
     queries, graded = set(pool["query"].unique()), set(grades["query"].unique())
     if not queries & graded:
         raise DataError(
-            "expected judgments of the queries of the runs, found none: the runs have queries like "
-            f"{min(queries)}, qrels like {min(graded)}; give runs and qrels of the same queries"
+            f"{where}: expected judgments of the queries of the runs, found none: the runs have "
+            f"queries like {min(queries)}, qrels like {min(graded)}; give runs and qrels of the "
+            "same queries"
         )
     without = sorted(queries - graded)
     notes: dict[str, JsonValue] = {
@@ -204,9 +207,9 @@ def _pooled(
     labelled = pool["grade"].is_not_null()
     if not labelled.any():
         raise DataError(
-            "expected judgments of the documents of the runs, found none: the runs have documents "
-            f"like {pool['document'][0]}, qrels like {grades['document'][0]}; give runs and "
-            "qrels of one collection"
+            f"{where}: expected judgments of the documents of the runs, found none: the runs have "
+            f"documents like {pool['document'][0]}, qrels like {grades['document'][0]}; give runs "
+            "and qrels of one collection"
         )
     positive = grades.filter(pl.col("grade") > 0, pl.col("query").is_in(list(queries)))
     notes["positive_not_retrieved"] = positive.join(pool, on=_KEY, how="anti").height
