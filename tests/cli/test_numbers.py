@@ -123,7 +123,7 @@ def test_an_option_without_sense(words, message, tmp_path, monkeypatch):
         ("requests=1000000000000", "expected integers from -2147483647 to 2147483647"),
         ("requests=nan", "requests takes finite numbers; got nan"),
         (f"requests={LONG}", "--set requests: an integer has more than 128 bits"),
-        ("stages=50000", "stages must be 1 to 100; got 50,000"),
+        ("stages=50000", "stages must be at most 100; got 50,000"),
         ("items=2147483647", "GiB of memory, and the machine has"),
         ("seed=99999999999999999999", "expected integers from -9223372036854775807"),
         ("noise=1e300", "noise=1e+300: expected numbers in the range of float32"),

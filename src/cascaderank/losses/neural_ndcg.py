@@ -81,7 +81,8 @@ def neural_ndcg_loss(
     is_integer = isinstance(scalings, int) and not isinstance(scalings, bool)
     if not is_integer or not 0 <= scalings <= _MOST_SCALINGS:
         raise ConfigError(
-            f"scalings must be an integer from 0 to {_MOST_SCALINGS:,}; got {scalings}"
+            f"scalings must be an integer of at least 0 and at most {_MOST_SCALINGS:,}; "
+            f"got {scalings!r}"
         )
     mask = check_lists(scores, labels, mask)
     rows = permutation(

@@ -78,12 +78,12 @@ class FunnelSettings:
 
     def __post_init__(self) -> None:
         mistakes = [
-            f"{name} must be 1 to {largest:,}; got {getattr(self, name):,}"
+            f"{name} must be at {'least 1' if number < 1 else f'most {largest:,}'}; got {number:,}"
             for name, largest in _LARGEST.items()
-            if not 1 <= getattr(self, name) <= largest
+            if not 1 <= (number := getattr(self, name)) <= largest
         ]
         if not 0 < self.noise <= LARGEST_FLOAT32:
-            mistakes.append(f"noise must be positive and finite; got {self.noise}")
+            mistakes.append(f"noise must be positive; got {self.noise}")
         if not 0 <= self.complementarity <= 1:
             mistakes.append(f"complementarity must be in [0, 1]; got {self.complementarity}")
         if self.chain not in (None, *get_args(Chain)):
