@@ -247,7 +247,9 @@ def test_runs_alone_and_judgments_alone_are_refused(folder, tmp_path):
 
 def test_judgments_of_other_queries_or_documents_are_refused(folder, tmp_path):
     (folder / "qrels.test.txt").write_text("x1 0 d1 1\n")
-    with pytest.raises(DataError, match="qrels.*: expected judgments of the queries of the runs, found none"):
+    with pytest.raises(
+        DataError, match=r"qrels.*: expected judgments of the queries of the runs, found none"
+    ):
         read(tmp_path, folder)
     (folder / "qrels.test.txt").write_text("q1 0 x1 1\n")
     with pytest.raises(DataError, match="judgments of the documents of the runs, found none"):
