@@ -113,7 +113,7 @@ def check_feather(file: str | os.PathLike[str]) -> None:
         frame = pl.scan_ipc(Path(file).absolute(), glob=False)
         rows = frame.select(pl.len()).collect().item()
         expanded = _BYTES_PER_VALUE * rows * len(frame.collect_schema())
-    except (pl.exceptions.PolarsError, OSError):
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
         return
     if expanded > _ALWAYS_ALLOWED_TABLE:
         _check(expanded, Path(file).stat().st_size, _largest_ratio())

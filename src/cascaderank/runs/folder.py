@@ -34,6 +34,7 @@ from pydantic import BaseModel, ValidationError
 from cascaderank.atomic import partial_file, partial_folder, writing
 from cascaderank.errors import RunError
 from cascaderank.regular_files import check_path, open_file, read_file, system_errors
+from cascaderank.text_files import parsed_json
 
 try:
     import fcntl
@@ -319,7 +320,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        value: Any = json.loads(read_file(path).decode())
+        value = parsed_json(read_file(path).decode())
         if not isinstance(value, dict):
             raise ValueError(f"expected an object, found {type(value).__name__}")
         return value
@@ -330,7 +331,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:  # also of bytes that are not UTF-8
+    except ValueError as error:  # also of bytes that are not UTF-8
         raise RunError(
             f"{path}: not JSON: {error}; restore the file from a copy, or train again in another "
             "folder"

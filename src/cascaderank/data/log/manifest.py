@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationError, field_validator
 
@@ -16,6 +15,7 @@ from cascaderank.errors import DataError
 from cascaderank.regular_files import check_path, read_file, system_errors
 from cascaderank.schema import RESERVED, Kind, Schema, abridged
 from cascaderank.settings.base import Settings
+from cascaderank.text_files import parsed_json
 
 FORMAT = 1
 """Version of the folder format that is written and read."""
@@ -276,8 +276,8 @@ def _parsed(folder: Path) -> Manifest:
             "`cascaderank prepare SOURCE --from PATH --to DIR`"
         )
     try:
-        content: Any = json.loads(read_file(path).decode())
-    except (OSError, ValueError, RecursionError) as error:  # also of bytes that are not UTF-8
+        content = parsed_json(read_file(path).decode())
+    except (OSError, ValueError) as error:  # also of bytes that are not UTF-8
         raise DataError(
             f"{path}: cannot be read as JSON: {error}; prepare the data set again"
         ) from None
