@@ -28,9 +28,20 @@ NUMBERS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasatt
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX systems")
 
 
+@pytest.fixture(autouse=True)
+def _signals_are_not_ignored():
+    """The tests themselves may run under nohup."""
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    for number, handler in before.items():
+        signal.signal(number, signal.SIG_DFL if handler == signal.SIG_IGN else handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def send(number):
-    os.kill(os.getpid(), number)
-    signal.pause()
+    signal.raise_signal(number)
+    pytest.fail(f"signal {number} has not interrupted the test")
 
 
 @pytest.mark.parametrize("number", NUMBERS)
