@@ -10,9 +10,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import BeforeValidator
 
 from cascaderank.errors import CascadeRankError
 
@@ -141,13 +138,3 @@ def system_errors(error: type[CascadeRankError]) -> Iterator[None]:
         if mistake.filename is None:
             raise
         raise error(f"{mistake.filename}: {mistake.strerror or mistake}") from None
-
-
-def _not_empty(path: object) -> object:
-    if path == "":
-        raise ValueError("expected a path, found an empty text")
-    return path
-
-
-GivenPath = Annotated[Path, BeforeValidator(_not_empty)]
-"""A path in settings: an empty text would be the working folder."""

@@ -47,11 +47,11 @@ def files_of(folder: Path, patterns: Iterable[str]) -> list[Path]:
     return [p for p in files if not p.name.startswith(".")]
 
 
-def text_of(path: Path) -> str:
+def text_of(path: Path, errors: str = "strict") -> str:
     content = path.read_bytes()
     if content.startswith(b"\x1f\x8b"):
         content = gzip.decompress(content)
-    return content.decode("utf-8-sig")
+    return content.decode("utf-8-sig", errors)
 
 
 def csv_rows(path: Path) -> list[dict[str, object]]:
@@ -106,7 +106,11 @@ def trec_rows(folder: Path, pattern: str) -> list[dict[str, object]]:
 
 
 def _lines(folder: Path, pattern: str) -> list[str]:
-    return [line for path in files_of(folder, [pattern]) for line in text_of(path).split("\n")]
+    return [
+        line
+        for path in files_of(folder, [pattern])
+        for line in text_of(path, "replace").split("\n")
+    ]
 
 
 def same_rows(found: list[dict[str, object]], expected: list[dict[str, object]]) -> None:

@@ -74,7 +74,7 @@ def test_other_features_and_folders_are_refused(first, tmp_path):
     log = write(tmp_path / "log", [3, 7], features=(ITEM,))
     with pytest.raises(ConfigError, match=r"trained on a log with other features: .* prepare both"):
         train_run(settings_of(log, start=str(first)), tmp_path / "run")
-    with pytest.raises(RunError, match=r"no schema\.json; name the folder of a complete run"):
+    with pytest.raises(RunError, match="no such folder; name that of a complete run"):
         train_run(settings_of(log, start=str(tmp_path / "none")), tmp_path / "run")
 
 

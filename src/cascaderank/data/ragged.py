@@ -127,7 +127,10 @@ def _shared_with_arrow(column: pl.Series) -> bool:
     Access through Arrow takes a tenth of the constant time of a polars expression, which dominates
     the encoding of a single request.
     """
-    return isinstance(column.dtype, pl.List) and column.dtype.inner.is_numeric()
+    wide = (pl.Int128, pl.UInt128)  # Arrow has no such numbers
+    if not isinstance(column.dtype, pl.List) or column.dtype.inner in wide:
+        return False
+    return column.dtype.inner.is_numeric()
 
 
 def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,8 +1,9 @@
 """Base classes of all settings that are read from a file and validated."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt
 
 from cascaderank.limits import LARGEST, LARGEST_FLOAT32
 
@@ -17,6 +18,16 @@ Seed = Annotated[StrictInt, Field(ge=0, le=2**63 - 1)]
 
 Real = Annotated[StrictFloat, Field(ge=-LARGEST_FLOAT32, le=LARGEST_FLOAT32)]
 """A finite number in the range of float32."""
+
+
+def _not_empty(path: object) -> object:
+    if path == "":
+        raise ValueError("expected a path, found an empty text")
+    return path
+
+
+GivenPath = Annotated[Path, BeforeValidator(_not_empty)]
+"""A path; an empty text, which would be the working folder, is refused."""
 
 
 class Settings(BaseModel):

@@ -18,8 +18,7 @@ from cascaderank.limits import LARGEST_FLOAT32
 from cascaderank.metrics import named_metric
 from cascaderank.objectives import OBJECTIVES, build_objective
 from cascaderank.registry import Registry
-from cascaderank.regular_files import GivenPath
-from cascaderank.settings.base import Choice, Count, Real, Seed, Settings
+from cascaderank.settings.base import Choice, Count, GivenPath, Real, Seed, Settings
 from cascaderank.settings.comparison import CompareSettings
 from cascaderank.settings.files import check_as, flat, read_as, with_changes
 from cascaderank.settings.schedule import Schedule

@@ -5,11 +5,11 @@ from typing import Literal, Self
 from pydantic import Field, StrictFloat, model_validator
 
 from cascaderank.limits import LARGEST_FLOAT32
-from cascaderank.regular_files import GivenPath
 from cascaderank.settings.base import (
     Choice,
     Count,
     CountOrZero,
+    GivenPath,
     Real,
     Seed,
     Settings,
