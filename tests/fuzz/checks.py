@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from cascaderank.text_files import read_text
 from tests.fuzz import slow_reading as slow
 from tests.fuzz.seed import Check
 
@@ -88,7 +89,7 @@ def is_that_of_the_intact_files(folder: str) -> Check:
 def timeless(path: Path) -> object:
     content = path.read_bytes()
     if path.name == "config.toml":
-        return tomllib.loads(content.decode())
+        return tomllib.loads(read_text(path))
     if path.name in ("report.json", "stdout"):
         try:
             report = json.loads(content)

@@ -77,7 +77,7 @@ def _of_message(stderr: str, words: tuple[str, ...], names: Iterable[str]) -> It
         yield f"expected one line, found\n{stderr[-1500:]}"
     elif len(line) > _LONGEST and max(map(len, words)) < _LONGEST // 2:
         yield f"a line of {len(line)} characters: {line[:300]}"
-    elif names and not any(name in line for name in (*names, "--set", "'")):
+    elif names and not any(name in line for name in (*names, "--set", "'", "data set")):
         yield f"the message names no file, column, feature or setting: {line}"
 
 

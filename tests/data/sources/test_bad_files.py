@@ -19,8 +19,8 @@ from cascaderank.data.sources._shared import input_files
 from cascaderank.data.sources._shared.input_files import read_lines
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.expansion import VARIABLE
-from cascaderank.regular_files import GivenPath, check_path, read_file, system_errors
-from cascaderank.settings.base import Settings
+from cascaderank.regular_files import check_path, read_file, system_errors
+from cascaderank.settings.base import GivenPath, Settings
 from cascaderank.text_files import read_text
 from tests.bad_paths import (
     IMPOSSIBLE,

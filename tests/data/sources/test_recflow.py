@@ -458,6 +458,7 @@ def test_rows_that_cannot_be_are_told_with_their_file(tmp_path, change, told):
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
+        ({"rank_neg": None}, "column 'rank_neg': expected flags 0 and 1, found no values"),
         ({"video_id": "v7"}, "column 'video_id': expected whole numbers, found String"),
         ({"author_id": 0.5}, "column 'author_id': expected whole numbers, found Float64"),
         ({"author_id": 1e300}, "column 'author_id': expected whole numbers, found Float64"),

@@ -127,6 +127,12 @@ def _checked_keys(day: Day, batch: pl.DataFrame, stages: int) -> pl.DataFrame:
                 f"{day.candidates}: column '{column}' is empty in {keys[column].null_count():,} "
                 "rows; fetch the file again"
             )
+    empty = [column for column in LEVELS[stages] if batch.schema[column] == pl.Null]
+    if empty:
+        raise DataError(
+            f"{day.candidates}: column '{empty[0]}': expected flags 0 and 1, found no values; "
+            "fetch the file again"
+        )
     keys = keys.with_columns(pl.col(LEVELS[stages]).fill_null(0))
     for column in LEVELS[stages]:
         invalid = keys[column].filter(~keys[column].is_in([0, 1]))
