@@ -25,7 +25,7 @@ from cascaderank.settings.run import check_settings
 ROOT = Path(__file__).parents[1]
 
 # A busy machine is no mistake of the code.
-hypothesis.settings.register_profile("without_deadline", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("without_deadline", deadline=None)
 hypothesis.settings.load_profile("without_deadline")
 
 

@@ -1,14 +1,17 @@
 """A loaded run scores frames of raw columns as evaluation scores a log."""
 
+import re
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
 from cascaderank.errors import ConfigError, DataError, SchemaError
+from cascaderank.runs.frames import request_rows
 from cascaderank.runs.load import load_run
 from cascaderank.runs.score_run import score_run
-from cascaderank.schema import Feature, Schema
+from cascaderank.schema import Feature, FittedSchema, Schema
 from tests.data.shops import SCHEMA, shop_frame, write_shop
 from tests.runs.conftest import STAGES, untrained
 
@@ -313,3 +316,39 @@ def test_copies_in_final_lists_are_counted_if_items_have_an_identity(shop, tmp_p
     with pytest.warns(UserWarning, match="2 candidates of final lists repeat another .*'item_key'"):
         copied = run.rank(pl.concat([keyed, keyed[:2]]))
     assert copied.height == plain.height + 2
+
+
+@pytest.mark.parametrize("name", ["owner", "owner_", "place", "differs 0"])
+def test_other_columns_may_have_any_name(run, requests, candidates, name):
+    for frame in (requests, candidates):
+        more = frame.with_columns(pl.lit(7).alias(name))
+        assert run.score(more).drop(name).equals(run.score(frame))
+        assert run.rank(more).drop(name).equals(run.rank(frame))
+        assert set(run.rank(more)[name]) == {7}
+
+
+@pytest.mark.parametrize("name", ["*", "^v.*$"])
+def test_columns_with_names_that_are_patterns_are_refused(run, requests, name):
+    frame = requests.with_columns(pl.Series(name, [[0.5]] * requests.height))
+    for method in (run.score, run.rank):
+        with pytest.raises(DataError, match=rf"in Polars: {re.escape(name)}; rename"):
+            method(frame)
+        with pytest.raises(DataError, match=rf"in Polars: {re.escape(name)}; rename"):
+            method(frame.to_arrow())
+
+
+def test_features_may_have_the_names_of_helper_columns():
+    names = ["place", "differs 0", "place_"]
+    features = [Feature(name=n, role="request", kind="numeric") for n in names]
+    schema = FittedSchema(
+        features=[*features, Feature(name="price", role="item", kind="numeric")],
+    )
+    frame = pl.DataFrame(
+        {"request_id": [1, 1], **{n: [2.0, 2.0] for n in names}, "price": [3.0, 4.0]}
+    )
+    rows = request_rows(frame, schema, {})
+    assert rows.frame.to_dicts() == [
+        {"request_id": 1, **dict.fromkeys(names, 2.0), "price": [3.0, 4.0]}
+    ]
+    with pytest.raises(DataError, match="feature 'differs 0': expected one value per request"):
+        request_rows(frame.with_columns(pl.Series("differs 0", [1.0, 2.0])), schema, {})

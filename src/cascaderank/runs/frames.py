@@ -1,6 +1,6 @@
 """Frames of raw columns: from polars, pandas or Arrow, one row per request or per candidate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast, final
 
@@ -11,16 +11,13 @@ from numpy.typing import NDArray
 
 from cascaderank.data.ragged import depth_of, flattened
 from cascaderank.errors import DataError, SchemaError, did_you_mean
-from cascaderank.schema import Feature, FittedSchema, Kind, Role, abridged
+from cascaderank.schema import Feature, FittedSchema, Kind, Role, abridged, selects_columns
 
 Frame = TypeVar("Frame")
 """A polars or pandas frame, or an Arrow table; functions return the type that they are given."""
 
 _UNREADABLE = (TypeError, ValueError, OverflowError, pa.ArrowException, pl.exceptions.PolarsError)
 """Errors of polars and pyarrow for a frame that they cannot convert."""
-
-_POSITION = "__candidate__"
-_DIFFERS = "__differs__"
 
 
 @final
@@ -43,16 +40,38 @@ def as_polars(frame: Any) -> pl.DataFrame:
             a pandas frame (2.2 or later) or an Arrow table.
 
     Raises:
-        DataError: if it is none of these, column names are not distinct, or a column has values
-            of several types.
+        DataError: if it is none of these, column names are not distinct or are patterns of polars,
+            or a column has values of several types.
 
     Examples:
         >>> import pyarrow as pa
         >>> as_polars(pa.table({"price": [1.0, 2.0]})).columns
         ['price']
     """
-    if isinstance(frame, pl.DataFrame):
-        return frame
+    table = frame if isinstance(frame, pl.DataFrame) else _read(frame)
+    patterns = [name for name in table.columns if selects_columns(name)]
+    if patterns:
+        raise DataError(
+            f"the frame has columns with names that stand for several columns in Polars: "
+            f"{abridged(patterns)}; rename or drop them"
+        )
+    return table
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Return the name of a further column of a frame, with underscores until no column has it.
+
+    Examples:
+        >>> free_name("row", ["row", "price"])
+        'row_'
+    """
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _read(frame: Any) -> pl.DataFrame:
+    """Return a frame of another library as a polars frame."""
     if not hasattr(frame, "__arrow_c_stream__") or isinstance(frame, pl.Series):
         raise DataError(
             "expected a polars frame, a pandas frame (2.2 or later) or an Arrow table; got "
@@ -162,22 +181,28 @@ def _grouped(frame: pl.DataFrame, items: list[str], whole: list[str]) -> Request
     nulls = frame["request_id"].null_count()
     if nulls:
         raise DataError(f"request_id is null in {nulls} of {frame.height} rows; fill it")
-    rows = frame.select("request_id", *whole, *items).with_row_index(_POSITION)
-    requests = rows.group_by("request_id", maintain_order=True).agg(
-        pl.col(_POSITION),
-        *(pl.col(c).first() for c in whole),
-        *(pl.col(c) for c in items),
-        *(pl.col(c).ne_missing(pl.col(c).first()).any().alias(_DIFFERS + c) for c in whole),
+    rows = frame.select("request_id", *whole, *items)
+    place = free_name("place", rows.columns)
+    differs = {c: free_name(f"differs {i}", rows.columns) for i, c in enumerate(whole)}
+    requests = (
+        rows.with_row_index(place)
+        .group_by("request_id", maintain_order=True)
+        .agg(
+            pl.col(place),
+            *(pl.col(c).first() for c in whole),
+            *(pl.col(c) for c in items),
+            *(pl.col(c).ne_missing(pl.col(c).first()).any().alias(differs[c]) for c in whole),
+        )
     )
     for name in whole:
-        differs = requests.filter(pl.col(_DIFFERS + name))
-        if differs.height:
+        mixed = requests.filter(pl.col(differs[name]))
+        if mixed.height:
             raise DataError(
                 f"feature '{name}': expected one value per request, found several in "
-                f"{differs.height} requests, first {differs['request_id'][0]!r}; the rows of a "
+                f"{mixed.height} requests, first {mixed['request_id'][0]!r}; the rows of a "
                 "request must have equal features of the request"
             )
-    places = flattened(requests[_POSITION]).to_numpy().astype(np.int64)
+    places = flattened(requests[place]).to_numpy().astype(np.int64)
     return RequestRows(frame=requests.select("request_id", *whole, *items), places=places)
 
 

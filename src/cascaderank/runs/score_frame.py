@@ -17,7 +17,7 @@ from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.data.ragged import lengths_of, offsets_of
 from cascaderank.errors import SchemaError, counted
 from cascaderank.runs.candidate_scores import joined, result_columns, scores_of
-from cascaderank.runs.frames import request_rows
+from cascaderank.runs.frames import free_name, request_rows
 from cascaderank.schema import Role, Schema, abridged
 from cascaderank.settings.run import RunSettings
 
@@ -42,7 +42,7 @@ class ScoredFrame:
             key: column that identifies items; if a list has an item more than once, a warning
                 states how many candidates are copies.
         """
-        frame, owner = self.frame, "__owner__"
+        frame, owner = self.frame, free_name("owner", self.frame.columns)
         if self.owners is None:
             frame = frame.with_row_index(owner)
             if "request_id" not in frame.columns:
