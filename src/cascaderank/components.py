@@ -23,8 +23,11 @@ SHELVES: dict[str, Registry[Any]] = {
 }
 """Registries by the kind of their components."""
 
-_ANNEALED = re.compile(r"Annotated\[Union\[.*\bAnnealed\b.*custom_error_context=None\)\]")
+_ANNEALED = re.compile(
+    r"Annotated\[Union\[.*\b(Annealed|AnnealedWeight)\b.*custom_error_context=None\)\]"
+)
 """Annotation of an option that is a number or a schedule; pydantic's details are not shown."""
+_TABLES = {"Annealed": "{start, end, shape}", "AnnealedWeight": "{start, end}"}
 
 
 def components() -> dict[str, dict[str, str]]:
@@ -99,7 +102,7 @@ def options(shelf: str, name: str) -> dict[str, str]:
         return options(shelf, ALIASES[name]) if name in ALIASES else {}
     _component(shelf, name)
     return {
-        option: _ANNEALED.sub("float | {start, end, shape}", declared)
+        option: _ANNEALED.sub(lambda found: f"float | {_TABLES[found[1]]}", declared)
         for option, parameter in SHELVES[shelf].options(name).items()
         for declared in [str(parameter.replace(kind=parameter.POSITIONAL_OR_KEYWORD))]
         for _, _, declared in [declared.partition(": ")]

@@ -38,6 +38,7 @@ RULES = {
     "threshold": Rule((nan, inf, -inf), ("finite",)),
     "weight": Rule((-0.1, nan, inf, -inf), ("finite", "at least 0")),
     "mu": Rule((-0.1, nan, inf, -inf), ("finite", "at least 0")),
+    "cuts": Rule(("label", (), (0,), (1.5,), (True,)), ("'labels'",)),
     "quotas": Rule(((4, 5), (5, 0), (5, -1), (5, 2.5), (5, nan), (5, True)), ("positive", "grow")),
     "reduction": Rule(("maen", "", None), ("mean", "sum", "none")),
     "gain": Rule(("cubic", None), ("exponential", "linear")),
@@ -50,6 +51,11 @@ RULES = {
 
 TENSORS = {
     "mask": (lambda scores: torch.ones_like(scores), lambda scores: scores[..., 1:] > 0),
+    "cuts": (
+        lambda scores: torch.ones(len(scores[0]) + 1, 2, dtype=torch.int64),
+        lambda scores: torch.ones(scores.shape[1], 2),
+        lambda scores: torch.ones(scores.shape[1], dtype=torch.int64),
+    ),
     "log_q": (lambda scores: scores[..., 1:],),
     "temperature": (
         lambda scores: torch.ones(len(scores) + 1),

@@ -247,6 +247,8 @@ def test_every_option_is_read(name, cascade):
         "mu": 3.0,
         "weight": 0.1,
         "alpha": 0.9,
+        "cuts": (2, 5),
+        "coupling": 0.5,
         "warm_up": 0.5,
         "z": (0.0, 2.0, 2.0, 5.0),
         "corrected": False,  # true by default, if the batch has log_q

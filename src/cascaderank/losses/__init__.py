@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from cascaderank.losses._cuts import check_cut_sizes
 from cascaderank.losses._pairs import Preferences, best_dcg, ndcg_lambdas, pessimistic_rank
 from cascaderank.losses._targets import ground_truth_targets
 from cascaderank.registry import Registry
@@ -18,6 +19,7 @@ __all__ = [
     "LOSSES",
     "Preferences",
     "best_dcg",
+    "check_cut_sizes",
     "ground_truth_targets",
     "ndcg_lambdas",
     "pessimistic_rank",

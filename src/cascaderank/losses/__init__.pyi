@@ -1,6 +1,7 @@
 # Written by tools/generate.py from the modules of this package: do not edit.
 from collections.abc import Callable
 from torch import Tensor
+from cascaderank.losses._cuts import check_cut_sizes as check_cut_sizes
 from cascaderank.losses._pairs import Preferences as Preferences
 from cascaderank.losses._pairs import best_dcg as best_dcg
 from cascaderank.losses._pairs import ndcg_lambdas as ndcg_lambdas
@@ -13,6 +14,7 @@ from cascaderank.losses.arf import arf_loss as arf_loss
 from cascaderank.losses.bce import bce_loss as bce_loss
 from cascaderank.losses.bpr import bpr_loss as bpr_loss
 from cascaderank.losses.conditional_survival import conditional_survival_loss as conditional_survival_loss
+from cascaderank.losses.cut_likelihood import cut_likelihood_loss as cut_likelihood_loss
 from cascaderank.losses.lambda_ndcg import lambda_ndcg_loss as lambda_ndcg_loss
 from cascaderank.losses.lambda_recall import lambda_recall_loss as lambda_recall_loss
 from cascaderank.losses.lambdaloss import lambdaloss_loss as lambdaloss_loss

@@ -20,7 +20,7 @@ class Cuts(NamedTuple):
     sides: Tensor
     """``[batch, cuts, 2, list]``: 1 for the candidates below each cut and above the next one, then
     1 for those above the cut; 0 for all others, and if there is no cut."""
-    count: Tensor
+    number: Tensor
     """``[batch]`` int64, number of cuts of each list."""
 
 
@@ -52,17 +52,19 @@ def find_cuts(
         >>> find_cuts(labels, (2,), mask=mask).sides
         tensor([[[[0., 1., 1., 1.],
                   [1., 0., 0., 0.]]]])
-        >>> find_cuts(labels, "labels", mask=mask).count
+        >>> find_cuts(labels, "labels", mask=mask).number
         tensor([2])
     """
+    if isinstance(cuts, str) and cuts != "labels":
+        raise ConfigError(f"cuts must be 'labels' or sizes such as (10, 20, 30); got {cuts!r}")
+    given = None if isinstance(cuts, str) else _given_sizes(cuts, labels)
+    if not labels.numel():
+        return Cuts(torch.zeros(len(labels), 0, 2, labels.shape[-1], dtype=dtype), mask.sum(-1))
     labels = at_least_float32(exact_labels(labels)).masked_fill(~mask, -torch.inf)
     best_first, _ = sort_best_first(labels)
     borders = best_first[:, :-1] > best_first[:, 1:]
     borders &= torch.arange(1, labels.shape[-1], device=labels.device) < count_real(mask)[:, None]
-    if isinstance(cuts, str):
-        sizes = _all_sizes(borders, cuts)
-    else:
-        sizes = _moved(_given_sizes(cuts, labels), borders, count_real(mask))
+    sizes = _all_sizes(borders) if given is None else _moved(given, borders, count_real(mask))
     # Sizes increase, and 0 is no cut.
     lowest = best_first.gather(-1, (sizes - 1).clamp(min=0)).masked_fill(sizes == 0, torch.inf)
     found = lowest.isfinite()
@@ -74,10 +76,8 @@ def find_cuts(
     return Cuts(torch.stack([lower, upper], -2).to(dtype), found.sum(-1))
 
 
-def _all_sizes(borders: Tensor, cuts: str) -> Tensor:
+def _all_sizes(borders: Tensor) -> Tensor:
     """Return the positions of all borders of each list in increasing order, then 0."""
-    if cuts != "labels":
-        raise ConfigError(f"cuts must be 'labels' or sizes such as (10, 20, 30); got {cuts!r}")
     number = borders.cumsum(-1)
     most = int(number[:, -1:].max()) if number.numel() else 0
     if most > _MOST:
@@ -101,11 +101,11 @@ def _given_sizes(cuts: Sequence[int] | Tensor, labels: Tensor) -> Tensor:
                 f"got {cuts.dtype} {list(cuts.shape)}"
             )
         return cuts.to(labels.device, torch.int64).sort(-1).values
-    check_sizes(cuts)
+    check_cut_sizes(cuts)
     return torch.tensor(sorted(cuts), device=labels.device).expand(len(labels), -1)
 
 
-def check_sizes(cuts: Sequence[int]) -> None:
+def check_cut_sizes(cuts: Sequence[int]) -> None:
     """Check the sizes of cuts.
 
     Raises:

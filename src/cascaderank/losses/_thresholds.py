@@ -1,15 +1,17 @@
 """Thresholds of weighted logistic models without slope, solved to convergence."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from cascaderank.sorting.scaling import largest_distance, positive_temperature
 
-_NEWTON = 4
+_NEWTON = 6
 """Number of Newton steps for all lists; the few that are not solved then take more."""
 _STEPS = 200
-_CLOSE = 0.03
-"""Newton step, in units of the temperature, after which two more steps reach rounding error."""
+_FAR = 64.0
+"""Distance of the threshold from the origin, in units of the temperature, that costs precision."""
 
 
 @torch.no_grad()
@@ -42,19 +44,37 @@ def signed_distances(
 
     Source: this project.
     """
-    temperature = positive_temperature(temperature)
     if not weights.numel():
         return (scores * sign).expand(weights[..., 0, :].shape)
-    slope = sign / temperature
-    cut = _solve(scores, weights, slope, temperature)
-    # A threshold has the precision of the scores; the offset has that of the distances from it.
+    slope = sign / positive_temperature(temperature)
+    mass = weights.sum(-1)
+    origin = (torch.matmul(weights, (scores / 2)[..., None])[..., 0] / mass).sum(-1, keepdim=True)
+    distance = _distance(scores, origin.nan_to_num_(0.0), slope)
+    offset, solvable = torch.zeros_like(origin), (mass > 0).all(-1, keepdim=True)
+    close = _close(scores.dtype)
+    for _ in range(_NEWTON):
+        step = torch.where(solvable, _newton(distance - offset * sign, weights)[1], 0.0)
+        offset += step
+        if step.device.type == "cpu" and float(step.abs().max()) <= close:
+            break
+    solved = (step.abs() <= close) & (offset.abs() <= _FAR)
+    rest = (~solved).squeeze(-1).nonzero(as_tuple=True)
+    distance -= offset.nan_to_num_(0.0, 0.0, 0.0) * sign
+    if len(rest[0]):
+        whole = (x.expand_as(distance)[rest] for x in (scores, sign, slope))
+        distance[rest] = _bracketed(*whole, weights[rest], origin[rest])
+    return distance
+
+
+def _close(dtype: torch.dtype) -> float:
+    """Return the length of a Newton step, in temperatures, after which the error is rounding."""
+    return math.sqrt(torch.finfo(dtype).eps)
+
+
+def _distance(scores: Tensor, origin: Tensor, slope: Tensor) -> Tensor:
+    """Return signed distances in units of the temperature, ``[..., list]``, bounded."""
     limit = largest_distance(scores.dtype)
-    distance = ((scores - cut) * slope).clamp_(-limit, limit)
-    offset = torch.zeros_like(cut)
-    for _ in range(2):
-        step = _newton(distance - offset * sign, weights)[1]
-        offset = (offset + step.nan_to_num_(0.0)).clamp_(-2 * _CLOSE, 2 * _CLOSE)
-    return distance.sub_(offset * sign)
+    return ((scores - origin) * slope).clamp_(-limit, limit)
 
 
 def _newton(distance: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,44 +92,37 @@ def _newton(distance: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return log_ratio, log_ratio / (2 - (square / total).sum(-1, keepdim=True))
 
 
-def _solve(scores: Tensor, weights: Tensor, slope: Tensor, temperature: Tensor) -> Tensor:
-    """Return thresholds, ``[..., 1]``, each within about 0.001 temperatures."""
-    mass = weights.sum(-1)
-    log_mass = mass.log().nan_to_num_(0.0, 0.0, 0.0)
-    shift = temperature * (log_mass[..., 1:] - log_mass[..., :1])
-    low, high = scores.amin(-1, keepdim=True) - shift, scores.amax(-1, keepdim=True) - shift
-    means = torch.matmul(weights, (scores / 2)[..., None])[..., 0] / mass
-    cut = means.sum(-1, keepdim=True).nan_to_num_(0.0).clamp(low, high)
-    for _ in range(_NEWTON):
-        log_ratio, step = _newton((scores - cut).mul_(slope), weights)
-        target = cut + step * temperature
-        cut = torch.where(target.isfinite(), target, cut).clamp(low, high)
-    unsolved = (mass > 0).all(-1) & ~(step.abs() <= _CLOSE).squeeze(-1)
-    rest = unsolved.nonzero(as_tuple=True)
-    if len(rest[0]):
-        parts = (scores, weights, slope, temperature, low, high)
-        cut[rest] = _bracketed(*(_lists(part, rest, unsolved.shape) for part in parts))
-    return cut
-
-
-def _lists(values: Tensor, rest: tuple[Tensor, ...], shape: torch.Size) -> Tensor:
-    """Return some of the lists of a tensor that broadcasts to all of them."""
-    return values.expand(*shape, *values.shape[len(shape) :])[rest]
-
-
 def _bracketed(
-    scores: Tensor, weights: Tensor, slope: Tensor, temperature: Tensor, low: Tensor, high: Tensor
+    scores: Tensor, sign: Tensor, slope: Tensor, weights: Tensor, origin: Tensor
 ) -> Tensor:
+    """Return signed distances from the threshold, ``[lists, list]``, for any scores.
+
+    The threshold is found twice: distances from the first origin may be coarse near it, those from
+    the nearest score are not.
+    """
+    for _ in range(2):
+        distance = _distance(scores, origin, slope)
+        offset = _root(distance, weights, sign)
+        beside = (distance - offset * sign).abs().masked_fill_(sign == 0, torch.inf)
+        origin = scores.gather(-1, beside.argmin(-1, keepdim=True))
+    return distance - offset * sign
+
+
+def _root(distance: Tensor, weights: Tensor, sign: Tensor) -> Tensor:
     """Return thresholds ``[lists, 1]``; a bracket is halved where a Newton step is not good."""
-    cut, previous = low / 2 + high / 2, torch.full_like(low, torch.inf)
+    log_mass = weights.sum(-1).log()
+    shift, unsigned = log_mass[:, 1:] - log_mass[:, :1], distance * sign
+    low, high = unsigned.amin(-1, keepdim=True) - shift, unsigned.amax(-1, keepdim=True) - shift
+    root, previous = low / 2 + high / 2, torch.full_like(low, torch.inf)
+    close = _close(distance.dtype)
     for _ in range(_STEPS):
-        log_ratio, step = _newton((scores - cut).mul_(slope), weights)
-        low = torch.where(log_ratio >= 0, cut, low)
-        high = torch.where(log_ratio <= 0, cut, high)
-        target, size = cut + step * temperature, log_ratio.abs()
-        close = (step.abs() <= _CLOSE) | size.isnan()
-        good = (low <= target) & (target <= high) & (close | (2 * size <= previous))
-        cut, previous = torch.where(good, target, low / 2 + high / 2), size
-        if bool((close | (high - low <= _CLOSE * temperature)).all()):
+        log_ratio, step = _newton(distance - root * sign, weights)
+        low = torch.where(log_ratio >= 0, root, low)
+        high = torch.where(log_ratio <= 0, root, high)
+        target, size = root + step, log_ratio.abs()
+        solved = (step.abs() <= close) | size.isnan()
+        good = (low <= target) & (target <= high) & (solved | (2 * size <= previous))
+        root, previous = torch.where(good, target, low / 2 + high / 2), size
+        if bool((solved | (high - low <= close)).all()):
             break
-    return cut
+    return root

@@ -77,9 +77,10 @@ def cut_likelihood_loss(
         >>> labels = torch.tensor([[2.0, 1.0, 0.0, 0.0]])
         >>> right = torch.tensor([[[2.0, 1.0, 0.0, -1.0]], [[2.0, 1.0, -1.0, 0.0]]])
         >>> cut_likelihood_loss(right, labels, quotas=(3, 1))
-        tensor(0.0811)
-        >>> cut_likelihood_loss(right * torch.tensor([1.0, -1.0])[:, None, None], labels, quotas=(3, 1))
-        tensor(1.)
+        tensor(0.1073)
+        >>> wrong = right * torch.tensor([1.0, -1.0])[:, None, None]
+        >>> cut_likelihood_loss(wrong, labels, quotas=(3, 1))
+        tensor(2.0698)
 
     Source: this project; see ``docs/methods/cut_likelihood.md``.
     """
@@ -106,11 +107,13 @@ def cut_likelihood_costs(
     filled, _, temperatures = prepare(scores, temperature, mask.expand_as(scores))
     where = find_cuts(labels, cuts, mask=mask, dtype=filled.dtype)
     per_list = _CutLikelihood.apply(filled, where, tuple(quotas), temperatures.detach(), mask)  # type: ignore[no-untyped-call]
-    return undefined_to_nan(cast("Tensor", per_list), labels.expand_as(scores), mask.expand_as(scores))
+    return undefined_to_nan(
+        cast("Tensor", per_list), labels.expand_as(scores), mask.expand_as(scores)
+    )
 
 
 class _CutLikelihood(torch.autograd.Function):
-    """Value and gradient of all cuts of all stages in one pass, since the thresholds are optimal."""
+    """Value and gradient of all cuts in one pass; thresholds are optimal and need no gradient."""
 
     @staticmethod
     def forward(
@@ -122,7 +125,7 @@ class _CutLikelihood(torch.autograd.Function):
         distance = signed_distances(
             scores[:, :, None], weights, sign, temperature=taus[:, :, None, None]
         )
-        share = (where.count * count_real(mask)).clamp(min=1).to(scores).reciprocal_()
+        share = (where.number * count_real(mask)).clamp(min=1).to(scores).reciprocal_()
         weight = weights.sum(-2)
         ctx.save_for_backward(
             (weight * distance.sigmoid()).mul_(sign).sum(2)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from cascaderank.objectives._annealed_weight import AnnealedWeight
 from cascaderank.objectives._build import OBJECTIVES, build_objective
 from cascaderank.objectives._objective import CascadeInputs, Objective, ObjectiveOutput, Term
 from cascaderank.objectives._sorting import Annealed, Temperature
@@ -9,6 +10,7 @@ from cascaderank.objectives._sorting import Annealed, Temperature
 __all__ = [
     "OBJECTIVES",
     "Annealed",
+    "AnnealedWeight",
     "CascadeInputs",
     "Objective",
     "ObjectiveOutput",
