@@ -39,8 +39,9 @@ def signed_distances(
 
     Returns:
         ``[..., list]``: :math:`(s_j - \theta) / \tau` of lower candidates and
-        :math:`(\theta - s_j) / \tau` of upper ones, without gradient. Finite but undefined in a
-        list without weight on one of the sides.
+        :math:`(\theta - s_j) / \tau` of upper ones, without gradient. In a list
+        without weight on one of the sides, where the best threshold is infinite, they are far
+        below 0.
 
     Source: this project.
     """
@@ -63,7 +64,7 @@ def signed_distances(
     if len(rest[0]):
         whole = (x.expand_as(distance)[rest] for x in (scores, sign, slope))
         distance[rest] = _bracketed(*whole, weights[rest], origin[rest])
-    return distance
+    return distance.masked_fill_(~solvable, -largest_distance(scores.dtype))
 
 
 def _close(dtype: torch.dtype) -> float:
