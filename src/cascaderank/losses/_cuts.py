@@ -120,7 +120,7 @@ def _moved(sizes: Tensor, borders: Tensor, count: Tensor) -> Tensor:
     """Return sizes at borders; 0 where there is no cut."""
     length = borders.shape[-1] + 1
     positions = torch.arange(1, length, device=sizes.device)
-    none = torch.zeros_like(borders[:, :1], dtype=torch.int64)
+    none = torch.zeros_like(count[:, None])
     last = torch.cat([none, torch.where(borders, positions, 0).cummax(-1).values], -1)
     far = torch.where(borders, positions, 2 * length).flip(-1).cummin(-1).values.flip(-1)
     following = torch.cat([none, far], -1)
