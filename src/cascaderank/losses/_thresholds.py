@@ -62,8 +62,8 @@ def signed_distances(
     rest = (~solved).squeeze(-1).nonzero(as_tuple=True)
     distance -= offset.nan_to_num_(0.0, 0.0, 0.0) * sign
     if len(rest[0]):
-        whole = (x.expand_as(distance)[rest] for x in (scores, sign, slope))
-        distance[rest] = _bracketed(*whole, weights[rest], origin[rest])
+        some = [x.expand_as(distance)[rest] for x in (scores, sign, slope)]
+        distance[rest] = _bracketed(some[0], some[1], some[2], weights[rest], origin[rest])
     return distance.masked_fill_(~solvable, -largest_distance(scores.dtype))
 
 
