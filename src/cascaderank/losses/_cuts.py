@@ -17,9 +17,11 @@ _MOST = 64
 class Cuts(NamedTuple):
     """Cuts of lists; a list may have fewer than others."""
 
-    sides: Tensor
-    """``[batch, cuts, 2, list]``: 1 for the candidates below each cut and above the next one, then
-    1 for those above the cut; 0 for all others, and if there is no cut."""
+    lower: Tensor
+    """``[list, cuts, batch]``: 1 for the candidates below each cut and above the next one; 0 for
+    all others, and if there is no cut."""
+    upper: Tensor
+    """``[list, cuts, batch]``: 1 for the candidates above each cut; 0 if there is no cut."""
     number: Tensor
     """``[batch]`` int64, number of cuts of each list."""
 
@@ -49,9 +51,9 @@ def find_cuts(
 
     Examples:
         >>> labels, mask = torch.tensor([[3.0, 1.0, 1.0, 0.0]]), torch.ones(1, 4).bool()
-        >>> find_cuts(labels, (2,), mask=mask).sides
-        tensor([[[[0., 1., 1., 1.],
-                  [1., 0., 0., 0.]]]])
+        >>> cuts = find_cuts(labels, (2,), mask=mask)
+        >>> cuts.upper[:, 0, 0], cuts.lower[:, 0, 0]
+        (tensor([1., 0., 0., 0.]), tensor([0., 1., 1., 1.]))
         >>> find_cuts(labels, "labels", mask=mask).number
         tensor([2])
     """
@@ -59,21 +61,45 @@ def find_cuts(
         raise ConfigError(f"cuts must be 'labels' or sizes such as (10, 20, 30); got {cuts!r}")
     given = None if isinstance(cuts, str) else _given_sizes(cuts, labels)
     if not labels.numel():
-        return Cuts(torch.zeros(len(labels), 0, 2, labels.shape[-1], dtype=dtype), mask.sum(-1))
+        none = torch.zeros(labels.shape[-1], 0, len(labels), dtype=dtype, device=labels.device)
+        return Cuts(none, none, mask.sum(-1))
+    if given is None and not labels.is_floating_point():
+        lowest = int(torch.where(mask, labels, labels.max()).min())
+        highest = int(torch.where(mask, labels, lowest).max())
+        if highest - lowest <= _MOST:
+            grades = torch.arange(lowest, highest + 1, device=labels.device)
+            return _between_grades(labels, grades, mask, dtype)
     labels = at_least_float32(exact_labels(labels)).masked_fill(~mask, -torch.inf)
     best_first, _ = sort_best_first(labels)
     borders = best_first[:, :-1] > best_first[:, 1:]
     borders &= torch.arange(1, labels.shape[-1], device=labels.device) < count_real(mask)[:, None]
     sizes = _all_sizes(borders) if given is None else _moved(given, borders, count_real(mask))
     # Sizes increase, and 0 is no cut.
-    lowest = best_first.gather(-1, (sizes - 1).clamp(min=0)).masked_fill(sizes == 0, torch.inf)
-    found = lowest.isfinite()
-    behind = lowest.masked_fill(~found, -torch.inf).flip(-1).cummax(-1).values.flip(-1)
+    least = best_first.gather(-1, (sizes - 1).clamp(min=0)).masked_fill(sizes == 0, torch.inf)
+    found = least.isfinite()
+    behind = least.masked_fill(~found, -torch.inf).flip(-1).cummax(-1).values.flip(-1)
     following = torch.cat([behind[:, 1:], torch.full_like(behind[:, :1], -torch.inf)], -1)
-    labels = labels[:, None]
-    upper = labels >= lowest[..., None]
-    lower = (labels >= following[..., None]) & mask[:, None] & found[..., None] & ~upper
-    return Cuts(torch.stack([lower, upper], -2).to(dtype), found.sum(-1))
+    labels, real = labels.T.contiguous()[:, None], mask.T[:, None]
+    upper = labels >= least.T
+    lower = (labels >= following.T) & real & found.T & ~upper
+    return Cuts(lower.to(dtype), upper.to(dtype), found.sum(-1))
+
+
+def _between_grades(labels: Tensor, grades: Tensor, mask: Tensor, dtype: torch.dtype) -> Cuts:
+    """Return the cuts between labels that are few consecutive integers, without sorting them.
+
+    The candidates below a cut and above the next one are those of one grade: the highest of the
+    list below the cut.
+    """
+    labels, real = labels.T.contiguous()[:, None], mask.T[:, None]
+    of_grade = (labels == grades[:, None]) & real
+    present = of_grade.any(0)
+    highest_so_far = torch.where(present, grades[:, None], grades[0] - 1).cummax(0).values
+    below = highest_so_far[:-1]
+    found = present[1:] & (below >= grades[0])
+    upper = (labels >= grades[1:, None]) & real & found
+    lower = (labels == below) & real & found
+    return Cuts(lower.to(dtype), upper.to(dtype), found.sum(0))
 
 
 def _all_sizes(borders: Tensor) -> Tensor:

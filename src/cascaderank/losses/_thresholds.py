@@ -7,16 +7,18 @@ from torch import Tensor
 
 from cascaderank.sorting.scaling import largest_distance, positive_temperature
 
-_NEWTON = 6
+_SMOOTH_STEPS = 6
 """Number of Newton steps for all lists; the few that are not solved then take more."""
 _STEPS = 200
+_SPREAD = 3.0
+"""Spread of the distances, in temperatures, at which Newton steps converge from any origin."""
 _FAR = 64.0
 """Distance of the threshold from the origin, in units of the temperature, that costs precision."""
 
 
 @torch.no_grad()
 def signed_distances(
-    scores: Tensor, weights: Tensor, sign: Tensor, *, temperature: Tensor
+    scores: Tensor, lower: Tensor, upper: Tensor, *, temperature: Tensor
 ) -> Tensor:
     r"""Return how far each candidate is on the wrong side of the best threshold of its list.
 
@@ -28,43 +30,65 @@ def signed_distances(
         = \sum_{j \in \text{upper}} w_j \, \sigma\left(\frac{\theta - s_j}{\tau}\right)
 
     The logarithm of the ratio of both sides decreases as the threshold rises. Its root is found by
-    Newton steps; where these do not converge, within a bracket that is halved.
+    Newton steps, first at a higher temperature in a list whose scores are far apart; where these
+    do not converge, within a bracket that is halved.
+
+    Candidates are the first dimension, so that each operation covers all lists at once.
 
     Args:
-        scores: ``[..., list]``, finite.
-        weights: ``[..., 2, list]``, not negative: of lower candidates, and of upper ones; 0 for
-            all others.
-        sign: ``[..., list]``, 1 for lower and -1 for upper candidates.
-        temperature: ``[..., 1]``, positive.
+        scores: ``[list, ...]``, finite.
+        lower: ``[list, ...]``, weights of the lower candidates; 0 for all others.
+        upper: ``[list, ...]``, weights of the upper candidates; no candidate has both.
+        temperature: ``[...]``, positive.
 
     Returns:
-        ``[..., list]``: :math:`(s_j - \theta) / \tau` of lower candidates and
-        :math:`(\theta - s_j) / \tau` of upper ones, without gradient. In a list
-        without weight on one of the sides, where the best threshold is infinite, they are far
-        below 0.
+        ``[list, ...]``: :math:`(s_j - \theta) / \tau` of lower candidates, and
+        :math:`(\theta - s_j) / \tau` of all others, without gradient. In a list without weight on
+        one of the sides, where the best threshold is infinite, they are far below 0.
 
     Source: this project.
     """
-    if not weights.numel():
-        return (scores * sign).expand(weights[..., 0, :].shape)
-    slope = sign / positive_temperature(temperature)
-    mass = weights.sum(-1)
-    origin = (torch.matmul(weights, (scores / 2)[..., None])[..., 0] / mass).sum(-1, keepdim=True)
-    distance = _distance(scores, origin.nan_to_num_(0.0), slope)
-    offset, solvable = torch.zeros_like(origin), (mass > 0).all(-1, keepdim=True)
-    close = _close(scores.dtype)
-    for _ in range(_NEWTON):
-        step = torch.where(solvable, _newton(distance - offset * sign, weights)[1], 0.0)
-        offset += step
-        if step.device.type == "cpu" and float(step.abs().max()) <= close:
+    if not lower.numel():
+        return scores.expand_as(lower)
+    weights, scratch = (lower, upper), torch.empty_like(lower)
+    mass = [weight.sum(0) for weight in weights]
+    solvable = (mass[0] > 0) & (mass[1] > 0)
+    tiny, limit = torch.finfo(scores.dtype).tiny, largest_distance(scores.dtype)
+    scaled = scores / positive_temperature(temperature)
+    mean = [
+        _dot(weight, scaled, scratch).div_(each.clamp(min=tiny))
+        for weight, each in zip(weights, mass, strict=True)
+    ]
+    origin = mean[0] / 2 + mean[1] / 2
+    distance = (scaled - origin).clamp_(-limit, limit)
+    wrong = distance.square()
+    square = _dot(lower, wrong, scratch) + _dot(upper, wrong, scratch)
+    spread = square.div_((mass[0] + mass[1]).clamp_(min=tiny)).sqrt_()
+    temper = spread.div_(_SPREAD).clamp_(min=1.0)
+    sign = lower.sign().mul_(2).sub_(1)
+    distance *= sign
+    offset, solved = torch.zeros_like(origin), ~solvable
+    for _ in range(_SMOOTH_STEPS):
+        torch.mul(sign, offset, out=wrong)
+        torch.sub(distance, wrong, out=wrong)
+        step = _newton(wrong.div_(temper), weights, scratch)[1].mul_(temper)
+        offset += step.masked_fill_(~solvable, 0.0)
+        solved = (step.abs() <= _close(scores.dtype)) & (temper == 1)
+        if step.device.type == "cpu" and bool((solved | ~solvable).all()):
             break
-    solved = (step.abs() <= close) & (offset.abs() <= _FAR)
-    rest = (~solved).squeeze(-1).nonzero(as_tuple=True)
-    distance -= offset.nan_to_num_(0.0, 0.0, 0.0) * sign
+        temper = (temper / _SPREAD).clamp_(min=1.0)
+    solved &= offset.abs() <= _FAR
+    distance -= torch.mul(sign, offset.nan_to_num_(0.0, 0.0, 0.0), out=wrong)
+    rest: tuple[Tensor, ...] = (~solved & solvable).nonzero(as_tuple=True)
     if len(rest[0]):
-        some = [x.expand_as(distance)[rest] for x in (scores, sign, slope)]
-        distance[rest] = _bracketed(some[0], some[1], some[2], weights[rest], origin[rest])
-    return distance.masked_fill_(~solvable, -largest_distance(scores.dtype))
+        scores, lower, upper, sign, slope = (
+            x.expand_as(distance)[(slice(None), *rest)]
+            for x in (scores, lower, upper, sign, 1 / positive_temperature(temperature))
+        )
+        distance[(slice(None), *rest)] = _bracketed(
+            scores, sign, slope, (lower, upper), origin[rest]
+        )
+    return torch.where(solvable, distance, distance.new_tensor(-limit), out=distance)
 
 
 def _close(dtype: torch.dtype) -> float:
@@ -72,52 +96,57 @@ def _close(dtype: torch.dtype) -> float:
     return math.sqrt(torch.finfo(dtype).eps)
 
 
-def _distance(scores: Tensor, origin: Tensor, slope: Tensor) -> Tensor:
-    """Return signed distances in units of the temperature, ``[..., list]``, bounded."""
-    limit = largest_distance(scores.dtype)
-    return ((scores - origin) * slope).clamp_(-limit, limit)
+def _dot(weights: Tensor, values: Tensor, scratch: Tensor) -> Tensor:
+    """Return weighted sums over candidates, ``[...]``; memory of this size is slow to get anew."""
+    return torch.mul(weights, values, out=scratch).sum(0)
 
 
-def _newton(distance: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _newton(
+    distance: Tensor, weights: tuple[Tensor, Tensor], scratch: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the logarithm of the ratio of errors, and the Newton step in units of the temperature.
 
     Args:
-        distance: ``[..., list]``, signed; overwritten.
-        weights: ``[..., 2, list]``
+        distance: ``[list, ...]``, signed; overwritten.
+        weights: of lower and of upper candidates, each ``[list, ...]``.
+        scratch: ``[list, ...]``, overwritten.
     """
     errors = distance.sigmoid_()
-    total = torch.matmul(weights, errors[..., None])[..., 0]
-    square = torch.matmul(weights, errors.square_()[..., None])[..., 0]
-    log_total = total.log()
-    log_ratio = log_total[..., :1] - log_total[..., 1:]
-    return log_ratio, log_ratio / (2 - (square / total).sum(-1, keepdim=True))
+    total = [_dot(weight, errors, scratch) for weight in weights]
+    errors.square_()
+    share = [
+        _dot(weight, errors, scratch).div_(each)
+        for weight, each in zip(weights, total, strict=True)
+    ]
+    log_ratio = total[0].log_() - total[1].log_()
+    return log_ratio, log_ratio / (2 - share[0] - share[1])
 
 
 def _bracketed(
-    scores: Tensor, sign: Tensor, slope: Tensor, weights: Tensor, origin: Tensor
+    scores: Tensor, sign: Tensor, slope: Tensor, weights: tuple[Tensor, Tensor], origin: Tensor
 ) -> Tensor:
-    """Return signed distances from the threshold, ``[lists, list]``, for any scores.
+    """Return signed distances from the threshold, ``[list, lists]``, for any scores.
 
     The threshold is found twice: distances from the first origin may be coarse near it, those from
     the nearest score are not.
     """
+    limit, outside = largest_distance(scores.dtype), weights[0] + weights[1] == 0
     for _ in range(2):
-        distance = _distance(scores, origin, slope)
+        distance = ((scores - origin) * slope * sign).clamp_(-limit, limit)
         offset = _root(distance, weights, sign)
-        beside = (distance - offset * sign).abs().masked_fill_(sign == 0, torch.inf)
-        origin = scores.gather(-1, beside.argmin(-1, keepdim=True))
+        beside = (distance - offset * sign).abs().masked_fill_(outside, torch.inf)
+        origin = scores.gather(0, beside.argmin(0, keepdim=True))[0]
     return distance - offset * sign
 
 
-def _root(distance: Tensor, weights: Tensor, sign: Tensor) -> Tensor:
-    """Return thresholds ``[lists, 1]``; a bracket is halved where a Newton step is not good."""
-    log_mass = weights.sum(-1).log()
-    shift, unsigned = log_mass[:, 1:] - log_mass[:, :1], distance * sign
-    low, high = unsigned.amin(-1, keepdim=True) - shift, unsigned.amax(-1, keepdim=True) - shift
+def _root(distance: Tensor, weights: tuple[Tensor, Tensor], sign: Tensor) -> Tensor:
+    """Return thresholds ``[lists]``; a bracket is halved where a Newton step is not good."""
+    shift, unsigned = weights[1].sum(0).log() - weights[0].sum(0).log(), distance * sign
+    low, high = unsigned.amin(0) - shift, unsigned.amax(0) - shift
     root, previous = low / 2 + high / 2, torch.full_like(low, torch.inf)
-    close = _close(distance.dtype)
+    close, scratch = _close(distance.dtype), torch.empty_like(distance)
     for _ in range(_STEPS):
-        log_ratio, step = _newton(distance - root * sign, weights)
+        log_ratio, step = _newton(distance - root * sign, weights, scratch)
         low = torch.where(log_ratio >= 0, root, low)
         high = torch.where(log_ratio <= 0, root, high)
         target, size = root + step, log_ratio.abs()

@@ -119,19 +119,17 @@ class _CutLikelihood(torch.autograd.Function):
     def forward(
         ctx: Any, scores: Tensor, where: Cuts, quotas: tuple[int, ...], taus: Tensor, mask: Tensor
     ) -> Tensor:
-        mass = _entering_mass(scores, quotas, taus, mask)
-        weights = mass[:, :, None, None] * where.sides
-        sign = where.sides[:, :, 0] - where.sides[:, :, 1]
-        distance = signed_distances(
-            scores[:, :, None], weights, sign, temperature=taus[:, :, None, None]
-        )
+        # Lists are the last dimension inside, so that each operation covers all of them at once.
+        scores = scores.permute(2, 0, 1).contiguous()
+        mass = _entering_mass(scores, quotas, taus, mask.T)
+        weights = [mass[:, :, None] * side[:, None] for side in (where.lower, where.upper)]
+        distance = signed_distances(scores[:, :, None], *weights, temperature=taus[:, None])
         share = (where.number * count_real(mask)).clamp(min=1).to(scores).reciprocal_()
-        weight = weights.sum(-2)
-        ctx.save_for_backward(
-            (weight * distance.sigmoid()).mul_(sign).sum(2)
-            * (share / positive_temperature(taus))[..., None]
-        )
-        costs = weight.mul_(logsigmoid(distance.neg_())).sum((2, 3))
+        errors = distance.sigmoid()
+        change = weights[0].mul(errors).sub_(errors.mul_(weights[1])).sum(2)
+        change *= share / positive_temperature(taus)
+        ctx.save_for_backward(change.permute(1, 2, 0).contiguous())
+        costs = weights[0].add_(weights[1]).mul_(logsigmoid(distance.neg_())).sum((0, 2))
         return costs * -share
 
     @staticmethod
@@ -141,24 +139,27 @@ class _CutLikelihood(torch.autograd.Function):
 
 
 def _entering_mass(scores: Tensor, quotas: Sequence[int], taus: Tensor, mask: Tensor) -> Tensor:
-    """Return the mass of each candidate that enters each stage, ``[stages, batch, list]``."""
-    mass, entering = mask.to(scores), count_real(mask)
-    masses, length = [mass], mask.shape[-1]
-    sign = torch.ones(2 * length, dtype=scores.dtype, device=scores.device)
-    sign[length:] = -1
-    for stage_scores, quota, tau in zip(scores[:-1], quotas[:-1], taus[:-1], strict=True):
+    """Return the mass of each candidate that enters each stage, ``[list, stages, batch]``.
+
+    Args:
+        scores: ``[list, stages, batch]``
+        quotas: of the stages.
+        taus: temperatures, ``[stages, batch]``.
+        mask: ``[list, batch]`` bool.
+    """
+    mass, entering = mask.to(scores), mask.sum(0)
+    masses, none = [mass], torch.zeros_like(mass)
+    for stage_scores, quota, tau in zip(scores.unbind(1)[:-1], quotas, taus, strict=False):
         # The mass passed is the quota where the errors of two copies of the list balance.
-        dropped = (mass.sum(-1, keepdim=True) - quota).clamp(min=0)
-        none = torch.zeros_like(mass)
-        lower, upper = torch.cat([mass * dropped, none], -1), torch.cat([none, mass * quota], -1)
+        dropped = (mass.sum(0) - quota).clamp(min=0)
         distance = signed_distances(
-            torch.cat([stage_scores, stage_scores], -1),
-            torch.stack([lower, upper], -2),
-            sign,
-            temperature=tau[:, None],
+            torch.cat([stage_scores, stage_scores]),
+            torch.cat([mass * dropped, none]),
+            torch.cat([none, mass * quota]),
+            temperature=tau,
         )
-        passed = mass * distance[:, :length].sigmoid()
-        mass = torch.where((entering > quota)[:, None], passed, mass)
+        passed = mass * distance[: len(mass)].sigmoid()
+        mass = torch.where(entering > quota, passed, mass)
         entering = entering.clamp(max=quota)
         masses.append(mass)
-    return torch.stack(masses)
+    return torch.stack(masses, 1)

@@ -1,5 +1,6 @@
 """Cut likelihood: each stage separates candidates at every boundary of the logged funnel."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -122,25 +123,26 @@ class _Terms:
         )
 
     def _of_stages(self, inputs: CascadeInputs) -> Tensor:
+        labels, cuts = self._cuts(inputs)
         return cut_likelihood_costs(
             inputs.scores,
-            inputs.labels,
+            labels,
             quotas=self.quotas,
-            cuts=self._sizes(inputs) if self.cuts == "levels" else self.cuts,
+            cuts=cuts,
             temperature=self.schedule.of_stages(inputs),
             mask=inputs.mask,
         )
 
-    def _sizes(self, inputs: CascadeInputs) -> Tensor:
-        """Return sizes ``[batch, cuts]``: candidates above each level, or the default ones."""
-        mask = inputs.mask
-        if inputs.levels is None:
-            _, size = ground_truth_targets(
-                inputs.labels, like=inputs.scores, k=self.k, threshold=self.threshold, mask=mask
-            )
-            quotas = torch.tensor(self.quotas, device=size.device)
-            return torch.cat([size[:, None], quotas.expand(len(size), -1)], -1)
-        levels = inputs.levels.masked_fill(~mask, 0)
-        highest = int(levels.max()) if levels.numel() else 0
-        above = [(levels >= level).sum(-1) for level in range(1, highest + 1)]
-        return torch.stack(above, -1) if above else mask.new_zeros(len(mask), 0, dtype=torch.int64)
+    def _cuts(
+        self, inputs: CascadeInputs
+    ) -> tuple[Tensor, Literal["labels"] | Sequence[int] | Tensor]:
+        """Return the labels that are cut, and where."""
+        if self.cuts != "levels":
+            return inputs.labels, self.cuts
+        if inputs.levels is not None:
+            return inputs.levels, "labels"
+        _, size = ground_truth_targets(
+            inputs.labels, like=inputs.scores, k=self.k, threshold=self.threshold, mask=inputs.mask
+        )
+        quotas = torch.tensor(self.quotas, device=size.device)
+        return inputs.labels, torch.cat([size[:, None], quotas.expand(len(size), -1)], -1)

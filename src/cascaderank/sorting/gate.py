@@ -9,10 +9,8 @@ from torch.nn import functional as F
 from cascaderank.sorting.order import sort_best_first
 from cascaderank.sorting.scaling import distance_from, positive_temperature
 
-_BISECTIONS, _STEPS = 8, 20
-"""Number of times that the bracket of a threshold is halved, and number of steps in all. The
-remaining steps are Newton steps within the bracket; on their own they would cross flat regions
-in small steps."""
+_STEPS = 60
+"""Largest number of steps to a threshold; each halves its bracket or its error."""
 
 
 def log_gate(
@@ -107,12 +105,19 @@ def _solve(distance: Tensor, log_mass: Tensor, upper: Tensor, log_rest: Tensor) 
 
     cut = torch.zeros_like(log_rest)
     value, slope = log_ratio(cut)
-    lowest = math.log(4 * torch.finfo(distance.dtype).eps)
-    low = torch.where(value > 0, value / 2, lowest)
+    epsilon = torch.finfo(distance.dtype).eps
+    low = torch.where(value > 0, value / 2, math.log(4 * epsilon))
     high = torch.where(value > 0, value * 2, 0.0)
-    for done in range(_STEPS):
-        newton = (cut - value / slope).clamp(low, high)
-        cut = low / 2 + high / 2 if done < _BISECTIONS else newton
+    previous = torch.full_like(value, torch.inf)
+    for _ in range(_STEPS):
+        newton = cut - value / slope
+        # Newton steps alone would cross flat regions in small steps.
+        good = (low <= newton) & (newton <= high) & (2 * value.abs() <= previous)
+        solved = (newton - cut).abs() <= math.sqrt(epsilon) * (1 + cut.abs())
+        previous = value.abs()
+        cut = torch.where(good | solved, newton.clamp(low, high), low / 2 + high / 2)
+        if bool((solved | (high - low <= epsilon * (1 + cut.abs()))).all()):
+            break
         value, slope = log_ratio(cut)
         low, high = torch.where(value >= 0, cut, low), torch.where(value <= 0, cut, high)
     return cut
