@@ -79,15 +79,13 @@ def signed_distances(
         temper = (temper / _SPREAD).clamp_(min=1.0)
     solved &= offset.abs() <= _FAR
     distance -= torch.mul(sign, offset.nan_to_num_(0.0, 0.0, 0.0), out=wrong)
-    rest: tuple[Tensor, ...] = (~solved & solvable).nonzero(as_tuple=True)
-    if len(rest[0]):
+    rest = ~solved & solvable
+    if bool(rest.any()):
         scores, lower, upper, sign, slope = (
-            x.expand_as(distance)[(slice(None), *rest)]
+            x.expand_as(distance)[:, rest]
             for x in (scores, lower, upper, sign, 1 / positive_temperature(temperature))
         )
-        distance[(slice(None), *rest)] = _bracketed(
-            scores, sign, slope, (lower, upper), origin[rest]
-        )
+        distance[:, rest] = _bracketed(scores, sign, slope, (lower, upper), origin[rest])
     return torch.where(solvable, distance, distance.new_tensor(-limit), out=distance)
 
 
