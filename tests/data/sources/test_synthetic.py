@@ -272,6 +272,30 @@ def test_who_knows_what_changes_nothing_that_is_logged(tmp_path):
         assert other.select(frames[2].columns).equals(frames[2])
 
 
+def test_uneven_items_have_one_part_of_the_utility():
+    settings = FunnelSettings(**SMALL, stages=3, unevenness=0.6)
+    world = make_world(settings)
+    assert np.bincount(world.type).tolist() == [200, 100, 100, 100]
+    block = draw_block(settings, world, 0)
+    types, total = world.type[block.items], sqrt(CHEAP_DEVIATION**2 + 2)
+    for part, values in enumerate(block.parts):
+        assert not values[(types > 0) & (types != part + 1)].any()
+        single = values[types == part + 1] / total
+        assert single.std() == pytest.approx(1, abs=0.15)  # less the selection by the funnel
+
+
+def test_the_type_is_a_feature_of_every_stage_and_only_of_uneven_funnels(tmp_path):
+    even, uneven = (
+        written(tmp_path / str(u), unevenness=u, complementarity=1.0) for u in (0.0, 0.5)
+    )
+    assert set(frame(uneven).columns) - set(frame(even).columns) == {"type"}
+    assert {c for row in frame(uneven)["type"] for c in row} == {0, 1, 2}
+    stages = uneven.manifest.extra["planted"]["stages"]
+    assert all("type" in stage["features"] for stage in stages)
+    for name in ("user_id", "timestamp", "segment"):
+        assert frame(uneven)[name].equals(frame(even)[name])
+
+
 def test_the_manifest_tells_what_was_planted(log):
     planted, stages = log.manifest.extra["planted"], stages_of(log)
     assert planted["quotas"] == [10 + 10 * t for t in range(stages, 0, -1)]

@@ -69,7 +69,8 @@ def best_score(settings: FunnelSettings, block: Block, shares: Sequence[float]) 
         values = {part: block.parts[part, rows, :, None] for part in seen}
         for part, table in points.items():
             estimates = block.estimates[part][rows] if len(table) > 1 else None
-            values[part] = table[0] if estimates is None else _between(table, estimates)
+            quantiles = table[0] if estimates is None else _between(table, estimates)
+            values[part] = block.factors[part, rows, :, None] * quantiles
         scores[rows] = _posterior(settings, values, cuts[:, rows], rates[:, rows])
     return scores
 
@@ -82,7 +83,7 @@ def _posterior(
     Args:
         settings: settings of the funnel.
         values: values of each part: ``[requests, list, 1]`` if it is known, quadrature points
-            ``[points]`` if it is unknown, ``[requests, list, points]`` if it is estimated.
+            ``[requests, list, points]`` otherwise.
         cuts: ``[logging stages, requests, 1, 1]`` cut-offs.
         rates: fractions of dropped candidates that are logged, shaped like ``cuts``.
     """
@@ -195,7 +196,9 @@ class Ceiling:
       of the choices of later and earlier stages. While later stages have all the knowledge of
       earlier ones (complementarity up to 0.5), a joint optimum has no measurable advantage; with
       equal knowledge it has none at all. Above 0.5 the result is the recall of stages that are
-      optimal one by one, and :attr:`bound` is the limit of all cascades.
+      optimal one by one, and :attr:`bound` is the limit of all cascades. Uneven knowledge makes the
+      difference: a stage that keeps candidates which only the next one can rank loses recall of its
+      own.
     - It is the realised value, on this log, of an expectation over the noise of the logging system.
       The recall of a model on some of the requests can exceed it by chance only.
 
@@ -205,6 +208,7 @@ class Ceiling:
 
     def __init__(self, settings: FunnelSettings) -> None:
         self._settings = settings
+        self._rng = np.random.default_rng([settings.seed, 5])
         self._requests = 0
         self._random = 0.0
         self._alone = np.zeros(settings.stages)
@@ -216,8 +220,15 @@ class Ceiling:
         quotas, knowledge = self._settings.kept, self._settings.knowledge
         pooled = list(accumulate(knowledge, lambda a, b: tuple(map(max, a, b))))
         by_shares = {s: best_score(self._settings, block, s) for s in {*knowledge, *pooled}}
-        scores, mask = np.stack([by_shares[shares] for shares in knowledge]), block.choice.mask
-        top = (block.choice.levels == self._settings.stages + 1) & mask
+        # Logged candidates are ordered by level, which must not decide between equal scores.
+        order = self._rng.random(block.choice.mask.shape).argsort(1)
+        by_shares, mask, levels = (
+            {s: np.take_along_axis(x, order, 1) for s, x in by_shares.items()},
+            np.take_along_axis(block.choice.mask, order, 1),
+            np.take_along_axis(block.choice.levels, order, 1),
+        )
+        scores = np.stack([by_shares[shares] for shares in knowledge])
+        top = (levels == self._settings.stages + 1) & mask
         self._joint += (alive_after(scores, mask, quotas) & top).sum((1, 2))
         for stage, quota in enumerate(quotas):
             for counts, shares in ((self._alone, knowledge), (self._pooled, pooled)):

@@ -20,6 +20,7 @@ def funnel_schema(settings: FunnelSettings) -> Schema:
     log = Transform.LOG1P_STANDARDISE
     late = [name for part in range(1, settings.stages) for name in late_features(part)]
     late += [estimate_feature(part) for part in settings.estimates]
+    types = [Feature(name="type", role=Role.ITEM, kind=category)] if settings.unevenness else []
     return Schema(
         features=(
             *(
@@ -32,6 +33,7 @@ def funnel_schema(settings: FunnelSettings) -> Schema:
             Feature(name="category", role=Role.ITEM, kind=category),
             Feature(name="quality", role=Role.ITEM, kind=number),
             Feature(name="price", role=Role.ITEM, kind=number, transform=log),
+            *types,
             *(Feature(name=name, role=Role.ITEM, kind=number) for name in late),
             Feature(name="history_item", role=Role.HISTORY, kind=category, vocabulary="item_id"),
             Feature(
@@ -45,11 +47,12 @@ def stage_features(settings: FunnelSettings) -> tuple[tuple[str, ...], ...]:
     """Return the features that each stage of the cascade may use."""
     late = {name: part for part in range(1, settings.stages) for name in late_features(part)}
     estimates = {estimate_feature(part): part for part in settings.estimates}
+    everywhere = {"type"}
 
     def allowed(name: str, shares: tuple[float, ...]) -> bool:
         if name in estimates:
             return 0 < shares[estimates[name]] < 1
-        return shares[late.get(name, 0)] == 1
+        return name in everywhere or shares[late.get(name, 0)] == 1
 
     names = funnel_schema(settings).names
     return tuple(tuple(n for n in names if allowed(n, s)) for s in settings.knowledge)

@@ -68,6 +68,13 @@ class FunnelSettings:
     At 0, every stage has the features of all parts. At 0.5, every stage has the features of its own
     part and of all earlier parts. At 1, every stage has the features of its own part only.
     """
+    unevenness: float = 0.0
+    """Fraction of the items whose utility is a single part, in [0, 1].
+
+    Each stage has an equal number of such items. Their utility is the part of this stage alone,
+    multiplied so that its standard deviation is that of the sum of all parts. A stage that does not
+    know the part knows only that the item is of this type.
+    """
     days: int = 10
     """Length of the log in days."""
     chain: Chain | None = None
@@ -86,6 +93,8 @@ class FunnelSettings:
             mistakes.append(f"noise must be positive; got {self.noise}")
         if not 0 <= self.complementarity <= 1:
             mistakes.append(f"complementarity must be in [0, 1]; got {self.complementarity}")
+        if not 0 <= self.unevenness <= 1:
+            mistakes.append(f"unevenness must be in [0, 1]; got {self.unevenness}")
         if self.chain not in (None, *get_args(Chain)):
             mistakes.append(f"chain must be exposure or click; got {self.chain}")
         if self.chain is not None and self.ragged:

@@ -68,12 +68,17 @@ class Block:
     """``[requests, list]`` logged items."""
     late: dict[str, Floats]
     """``[requests, list]`` late features of the logged candidates, by name."""
+    factors: Floats
+    """``[parts, requests, list]`` factors of the parts, which depend on the type of the item."""
     parts: Floats
-    """``[parts, requests, list]`` parts of the utility of the logged candidates."""
+    """``[parts, requests, list]`` parts of the utility of the logged candidates, multiplied by
+    their factors."""
     estimates: dict[int, Floats]
-    """``[requests, list]`` estimates of parts, by part from 0; see :func:`estimate`."""
+    """``[requests, list]`` estimates of parts before the factors, by part from 0; see
+    :func:`estimate`."""
     prior: Floats
-    """``[parts, values]`` samples of each part before any logging stage, ascending."""
+    """``[parts, values]`` samples of each part before the factors and any logging stage,
+    ascending."""
     choice: Choice
     """Levels and positions of the logged candidates."""
 
@@ -108,8 +113,11 @@ def draw_block(settings: FunnelSettings, world: World, number: int) -> Block:
         late.update(zip(late_features(part), (match, gap), strict=True))
         parts[part] = late_part(match, gap)
 
-    choice = run_logging(settings, rng, parts)
-    logged = np.take_along_axis(parts, choice.columns[None], axis=2)
+    factors = part_factors(settings)[:, world.type[pool]]
+    choice = run_logging(settings, rng, parts * factors)
+    logged, factors = (
+        np.take_along_axis(x, choice.columns[None], axis=2) for x in (parts, factors)
+    )
     # A separate random stream, so that estimates do not change the logged candidates.
     rng = np.random.default_rng([settings.seed, 2, number])
     estimates = {
@@ -123,7 +131,8 @@ def draw_block(settings: FunnelSettings, world: World, number: int) -> Block:
         items=np.take_along_axis(pool, choice.columns, axis=1),
         late={k: np.take_along_axis(v, choice.columns, axis=1) for k, v in late.items()}
         | {estimate_feature(part): values for part, values in estimates.items()},
-        parts=logged,
+        factors=factors,
+        parts=logged * factors,
         estimates=estimates,
         prior=np.sort(parts.reshape(settings.stages, -1)[:, :_PRIOR_ROWS], axis=1),
         choice=choice,
@@ -133,6 +142,13 @@ def draw_block(settings: FunnelSettings, world: World, number: int) -> Block:
 def deviation(part: int) -> float:
     """Return the approximate standard deviation of a part of the utility; parts from 0."""
     return 1.0 if part else CHEAP_DEVIATION
+
+
+def part_factors(settings: FunnelSettings) -> Floats:
+    """Return the factor of each part for each type of items, ``[parts, types]``."""
+    total = sum(deviation(part) ** 2 for part in range(settings.stages)) ** 0.5
+    single = np.diag([total / deviation(part) for part in range(settings.stages)])
+    return np.concatenate([np.ones((settings.stages, 1)), single], 1).astype(np.float32)
 
 
 def estimate(rng: np.random.Generator, values: Floats, share: float) -> Floats:
@@ -205,8 +221,11 @@ def run_logging(settings: FunnelSettings, rng: np.random.Generator, parts: Float
     )
 
 
-def block_frame(world: World, block: Block, first: int) -> pl.DataFrame:
-    """Return a block as rows of a request log; request ids count from ``first``."""
+def block_frame(world: World, block: Block, first: int, *, uneven: bool) -> pl.DataFrame:
+    """Return a block as rows of a request log; request ids count from ``first``.
+
+    With ``uneven``, the types of the items are a feature.
+    """
     mask = block.choice.mask
     offsets = offsets_of(mask.sum(1))
     items = block.items[mask]
@@ -216,6 +235,7 @@ def block_frame(world: World, block: Block, first: int) -> pl.DataFrame:
         "category": world.category[items].astype(np.int16),
         "quality": world.quality[items],
         "price": world.price[items],
+        **({"type": world.type[items].astype(np.int16)} if uneven else {}),
         **late,
         "level": block.choice.levels[mask],
         "position": block.choice.positions[mask],

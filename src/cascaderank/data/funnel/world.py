@@ -53,6 +53,9 @@ class World:
     """``[items]`` merit of the item that only its id identifies."""
     price: Floats
     """``[items]`` price."""
+    type: Integers
+    """``[items]`` 0 for an item whose utility is the sum of all parts; t for one whose utility is
+    part t alone, from 1."""
     affinity: Floats
     """``[segments, categories]`` standardised preference of each segment for each category."""
     like_items: Integers
@@ -164,6 +167,7 @@ def make_world(settings: FunnelSettings) -> World:
         category=category,
         quality=rng.standard_normal(items, np.float32),
         appeal=rng.standard_normal(items, np.float32),
+        type=_types(settings),
         price=np.exp(3.0 + 0.7 * rng.standard_normal(items)).astype(np.float32),
         affinity=((affinity - affinity.mean()) / affinity.std()).astype(np.float32),
         like_items=like_items[order],
@@ -172,6 +176,16 @@ def make_world(settings: FunnelSettings) -> World:
         span=span,
         share_deviation=float(np.sqrt(taste.var() + by_chance)),
     )
+
+
+def _types(settings: FunnelSettings) -> Integers:
+    """Draw the types of the items: random ones, and equal numbers of each."""
+    types = np.zeros(settings.items, np.int64)
+    # A separate random stream, so that types do not change other attributes.
+    order = np.random.default_rng([settings.seed, 4]).permutation(settings.items)
+    single = order[: round(settings.unevenness * settings.items)]
+    types[single] = 1 + np.arange(len(single)) % settings.stages
+    return types
 
 
 def late_part(match: Floats, gap: Floats) -> Floats:

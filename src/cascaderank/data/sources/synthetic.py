@@ -34,6 +34,7 @@ def synthetic_source(
     ragged: bool = False,
     noise: float = 0.9,
     complementarity: float = 0.5,
+    unevenness: float = 0.0,
     days: int = 10,
     chain: Chain | None = None,
     seed: int = 0,
@@ -65,6 +66,10 @@ def synthetic_source(
     (``estimate_1``, ``estimate_2``); the fraction of variance that an estimate explains decreases
     linearly.
 
+    ``unevenness`` is the fraction of the items whose utility is one part alone; the feature
+    ``type`` is the number of the part, 0 for all other items. At complementarity 1 only one stage
+    can rank the items of a type.
+
     ``extra["planted"]`` of the manifest holds the planted truth: ``stages`` (name, features that
     the stage may use, ``recall`` of the best such stage alone at its quota, ``survival``: fraction
     of the ground truth left after it), ``quotas``, ``ground_truth``, ``joint_recall``: the best
@@ -89,6 +94,7 @@ def synthetic_source(
             comparison, that of the first part of the utility is 0.6, of every later part 1.
         complementarity: degree to which the stages of the cascade observe different parts of the
             utility, in [0, 1]. It determines which features a stage may use, not what is logged.
+        unevenness: fraction of the items that have only one part of the utility, in [0, 1].
         days: number of days that the log covers, from 2024-01-01 UTC.
         chain: log every candidate that a request started from, with clicks on exposed candidates
             as feedback and, as label, the probability of ``"exposure"``, or of exposure and
@@ -131,6 +137,7 @@ def synthetic_source(
         ragged=ragged,
         noise=noise,
         complementarity=complementarity,
+        unevenness=unevenness,
         days=days,
         chain=chain,
         seed=seed,
@@ -148,7 +155,7 @@ def synthetic_source(
         for number, first in enumerate(range(0, requests, block_size(settings))):
             block = draw_block(settings, world, number)
             ceiling.add(block)
-            frame = block_frame(world, block, first)
+            frame = block_frame(world, block, first, uneven=unevenness > 0)
             if settings.chain is not None:
                 frame = with_chain(settings, block, number, frame)
             writer.write(frame)
