@@ -7,6 +7,7 @@ import errno
 import gzip
 import io
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO, final
 
@@ -19,6 +20,8 @@ _RATIO = 100
 _ALWAYS_ALLOWED_TEXT = 1 << 23
 _ALWAYS_ALLOWED_TABLE = 1 << 29
 _BYTES_PER_VALUE = 8
+_PLAIN = {"BOOLEAN": 1 / 8, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
+_LENGTH_OF_TEXT = 4
 _CHUNK = 1 << 15
 
 
@@ -55,45 +58,69 @@ class _Decompressed(io.RawIOBase):
         return count
 
 
-def check_parquet(file: str | os.PathLike[str] | bytes) -> None:
-    """Check the size of the content of a Parquet file, by its footer.
+def content_size(
+    file: str | os.PathLike[str] | bytes, columns: Collection[str] | None = None
+) -> int:
+    """Return the size of the content of a Parquet file, by its footer.
 
     Args:
         file: path or content of the file.
+        columns: names of the columns that count; default: all.
 
-    Raises:
-        OSError: if the content is more than 512 MiB and more than 100 times as large as the file;
-            :data:`VARIABLE` sets another ratio. Damaged files are left to the reader.
+    Returns:
+        Bytes of the values in Parquet's plain encoding; of texts that a dictionary stores once,
+        only 4 bytes per value. 0 for a damaged file, which is left to the reader.
 
     Examples:
         >>> import polars as pl
         >>> file = io.BytesIO()
-        >>> pl.DataFrame({"label": pl.repeat(0, 10**8, eager=True)}).write_parquet(file)
-        >>> check_parquet(file.getvalue())  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-            ...
-        OSError: [Errno 27] its content is 800,... bytes, more than 100 times the ... of the file; \
-if this is right, set the environment variable CASCADERANK_MAX_EXPANSION to a larger ratio
+        >>> pl.DataFrame({"label": pl.repeat(0.0, 10**6, eager=True)}).write_parquet(file)
+        >>> len(file.getvalue()) < 10_000, content_size(file.getvalue()) >= 8_000_000
+        (True, True)
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         footer = pq.read_metadata(io.BytesIO(file) if isinstance(file, bytes) else file)
+        names = set() if columns is None else set(footer.schema.to_arrow_schema().names)
         chunks = (
             group.column(i)
             for group in map(footer.row_group, range(footer.num_row_groups))
             for i in range(footer.num_columns)
         )
-        expanded = sum(
-            max(chunk.total_uncompressed_size, _BYTES_PER_VALUE * chunk.num_values)
+        return sum(
+            max(
+                chunk.total_uncompressed_size,
+                int(_PLAIN.get(chunk.physical_type, _LENGTH_OF_TEXT) * chunk.num_values),
+            )
             for chunk in chunks
+            if columns is None or _column_of(chunk.path_in_schema, names) in columns
         )
     except (pa.ArrowException, OSError):
-        return
+        return 0
+
+
+def _column_of(path: str, names: Collection[str]) -> str:
+    """Return the column that a path such as ``price.list.element`` is a part of."""
+    while path and path not in names:
+        path = path.rpartition(".")[0]
+    return path
+
+
+def check_parquet(file: str | os.PathLike[str]) -> None:
+    """Check the size of the content of a Parquet file, by its footer.
+
+    Args:
+        file: path of the file.
+
+    Raises:
+        OSError: if the content is more than 512 MiB and more than 100 times as large as the file;
+            :data:`VARIABLE` sets another ratio. Damaged files are left to the reader.
+    """
+    expanded = content_size(file)
     if expanded > _ALWAYS_ALLOWED_TABLE:
-        size = len(file) if isinstance(file, bytes) else Path(file).stat().st_size
-        _check(expanded, size, _largest_ratio())
+        _check(expanded, Path(file).stat().st_size, _largest_ratio())
 
 
 def check_feather(file: str | os.PathLike[str]) -> None:

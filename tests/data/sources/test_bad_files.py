@@ -368,14 +368,6 @@ def test_a_feather_file_may_not_hold_far_more_than_its_size(tmp_path, monkeypatc
         prepare("recflow", folder, tmp_path / "log")
 
 
-def test_a_part_of_a_data_set_may_not_hold_far_more_than_its_size(made, tmp_path, monkeypatch):
-    prepare("long", made["long"], tmp_path / "log")
-    monkeypatch.setattr(expansion, "_ALWAYS_ALLOWED_TABLE", 0)
-    monkeypatch.setattr(expansion, "_RATIO", 0)
-    with pytest.raises(DataError, match=r"part-00000.parquet: cannot be read: its content is"):
-        list(RequestLog.open(tmp_path / "log").frames())
-
-
 @pytest.mark.parametrize("kind", NOT_REGULAR)
 @pytest.mark.parametrize("name", ["manifest.json", "part"])
 def test_a_data_set_is_read_from_regular_files(made, tmp_path, name, kind):

@@ -30,7 +30,8 @@ from cascaderank.data.log.weight_columns import CANDIDATE_WEIGHT
 from cascaderank.data.log.writer import RequestLogWriter
 from cascaderank.data.unreadable import UNREADABLE
 from cascaderank.errors import DataError, did_you_mean
-from cascaderank.expansion import check_parquet
+from cascaderank.expansion import content_size
+from cascaderank.limits import check_fits
 from cascaderank.regular_files import read_file
 from cascaderank.schema import Role, Schema, abridged
 
@@ -109,6 +110,7 @@ class RequestLog:
         Raises:
             DataError: if a column does not exist, or if the file is missing or differs from the
                 manifest in its checksum, its columns or its number of requests or candidates.
+            ConfigError: if the columns need more memory than the machine has.
         """
         names = list(self.manifest.columns if columns is None else columns)
         unknown = [c for c in names if c not in self.manifest.columns]
@@ -119,6 +121,11 @@ class RequestLog:
                 f"there are {abridged(self.manifest.columns)}"
             )
         file, content = self.path / part.path, self._content(part)
+        check_fits(
+            content_size(content, names),
+            f"{file}: reading {abridged(names, 3)}",
+            "select fewer features, or use a machine with more memory",
+        )
         try:
             frame = pl.read_parquet(io.BytesIO(content), columns=names).select(names)
         except UNREADABLE as error:
@@ -154,11 +161,13 @@ class RequestLog:
         Raises:
             DataError: if the file is missing, or differs from the manifest in its checksum or its
                 number of items.
+            ConfigError: if the items need more memory than the machine has.
         """
         if self.manifest.catalogue is None:
             return None
         entry = self.manifest.catalogue
         file, content = self.path / entry.path, self._content(entry)
+        check_fits(content_size(content), f"{file}: reading it", "use a machine with more memory")
         try:
             items = pl.read_parquet(io.BytesIO(content))
         except UNREADABLE as error:
@@ -173,11 +182,10 @@ class RequestLog:
         return items
 
     def _content(self, entry: Part | Catalogue) -> bytes:
-        """Return the bytes of a file, after verifying its checksum and the size of its content."""
+        """Return the bytes of a file, after verifying its checksum."""
         file = self.path / entry.path
         try:
             content = read_file(file)
-            check_parquet(content)
         except OSError as error:
             raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
         digest = hashlib.sha256(content).hexdigest()
