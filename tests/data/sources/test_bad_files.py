@@ -109,8 +109,8 @@ def test_only_regular_files_of_a_folder_are_read(made, tmp_path, source, name, k
     path = folder / name
     path.unlink()
     NOT_REGULAR[kind](path)
-    if source == "long" and kind == "folder":  # as Spark writes them: its files are read
-        assert prepare(source, folder, tmp_path / "log").height == 1
+    if source in ("long", "letor") and kind == "folder" and ".query" not in name:
+        assert prepare(source, folder, tmp_path / "log").height == 1, "from the other file"
         return
     if source == "trec" and kind == "folder" and name != "qrels":  # named in the notes
         prepare(source, folder, tmp_path / "log")
@@ -238,6 +238,41 @@ def test_a_copy_of_a_file_is_refused(made, tmp_path, suffix):
     assert prepare("long", paths[:2], tmp_path / "log")["item"].to_list() == [[5, 7]]
     kept = prepare("long", paths, tmp_path / "log", repeated="keep")
     assert kept["item"].to_list() == [[5, 7, 5]]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_several_files_may_have_no_rows(tmp_path, suffix):
+    table = pl.DataFrame({"request_id": 1, "item": [5, 6], "label": [1, 0]})
+    files = [tmp_path / f"{name}.{suffix}" for name in "abc"]
+    for path, part in zip(files, (table, table[:0], table[:0]), strict=True):
+        part.write_csv(path) if suffix == "csv" else part.write_parquet(path)
+    assert prepare("long", files, tmp_path / "log")["item"].to_list() == [[5, 6]]
+    with pytest.raises(DataError, match=r"expected candidates, found no rows"):
+        prepare("long", files[1:], tmp_path / "log")
+    shutil.copy(files[0], files[2])
+    with pytest.raises(DataError, match=rf"c.{suffix}: expected rows of its own"):
+        prepare("long", files, tmp_path / "log")
+
+
+FOLDERS = {
+    "long": ["day.parquet", "day.csv"],
+    "letor": ["old.txt"],
+    "kuairand": ["log_standard_9.csv", "user_features_old", "video_features_basic_parts.csv"],
+    "recflow": ["all_stage/old.feather", "seq_effective_50_dict/2024-01-12.pkl"],
+}
+
+
+@pytest.mark.parametrize("source", FOLDERS)
+def test_a_folder_may_have_the_name_of_a_data_file(made, tmp_path, source):
+    folder = tmp_path / "files"
+    if source == "kuairand":
+        write_rand(folder, official=True)
+    else:
+        shutil.copytree(made[source], folder)
+    expected = prepare(source, folder, tmp_path / "log")
+    for name in FOLDERS[source]:
+        (folder / name).mkdir()
+    assert prepare(source, folder, tmp_path / "log").equals(expected)
 
 
 def test_equal_files_in_folders_with_other_values_are_no_copies(tmp_path):

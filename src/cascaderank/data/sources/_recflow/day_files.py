@@ -73,7 +73,7 @@ def find_days(from_: Inputs) -> list[Day]:
     names, misnamed = set(), []
     for place, suffix in _SUFFIXES.items():
         for file in sorted((folder / place).glob(f"*{suffix}")):
-            if file.name.startswith("."):
+            if file.name.startswith(".") or file.is_dir():
                 continue
             if _is_day(file.stem):
                 names.add(file.stem)

@@ -115,8 +115,8 @@ def _inside(
 ) -> list[Path]:
     """Return the matching files of a folder, at least one if there ``must`` be."""
     files = [p for p in sorted(folder.iterdir()) if _matches(p, patterns) or also(p)]
+    files = [p for p in files if not p.is_dir()]
     if recursive:
-        files = [p for p in files if not p.is_dir()]
         files += [p for p in _below(folder) if _matches(p, patterns)]
         files.sort()
     if not files and must:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,10 +20,11 @@ from cascaderank.data.sources._shared.csv_files import (
     scan_csv_files,
 )
 from cascaderank.data.sources._shared.hive_folders import HiveColumns, hive_columns
-from cascaderank.data.sources._shared.input_files import check_no_copies, shown
+from cascaderank.data.sources._shared.input_files import check_no_copies, read_lines, shown
 from cascaderank.data.sources._shared.parquet_files import (
     is_parquet,
     parquet_types,
+    scan_parquet_file,
     scan_parquet_files,
 )
 from cascaderank.data.unreadable import UNREADABLE
@@ -230,7 +232,7 @@ def open_long_table(
         separator: one character between the fields of CSV files; ``None`` for a tab in files named
             ``.tsv`` or ``.tab``, and a comma in others.
         decimal: decimal mark of the numbers of CSV files.
-        copies: whether several files may have the same content.
+        copies: whether several files may have the same content; files without rows always may.
 
     Raises:
         DataError: if a file is empty, damaged, a copy of another, or has other columns or types
@@ -240,8 +242,6 @@ def open_long_table(
     if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
         raise DataError(f"separator must be one character; got {separator!r}")
     hive = hive_columns(files)
-    if not copies:
-        check_no_copies(files, hive.values)
     kinds = [is_parquet(path) for path in files]
     if len(set(kinds)) > 1:
         odd, formats = files[kinds.index(not kinds[0])], ["CSV", "Parquet"]
@@ -249,6 +249,9 @@ def open_long_table(
             f"{odd}: expected {formats[kinds[0]]} as in {files[0]}, found {formats[not kinds[0]]}; "
             "prepare files of one format at a time"
         )
+    if not copies:
+        has_rows = _parquet_has_rows if kinds[0] else _csv_has_rows
+        check_no_copies([path for path in files if has_rows(path)], hive.values)
     if kinds[0]:
         types, rows = parquet_types(files, hive)
         table = LongTable(files=files, dialects=(), types=types, rows=rows, hive=hive)
@@ -257,6 +260,19 @@ def open_long_table(
     if not table.rows:
         raise DataError(f"{abridged(map(str, files), 3)}: expected candidates, found no rows")
     return table
+
+
+def _parquet_has_rows(path: Path) -> bool:
+    try:
+        return bool(scan_parquet_file(path).select(pl.len()).collect().item())
+    except UNREADABLE:  # the reader reports it
+        return True
+
+
+def _csv_has_rows(path: Path) -> bool:
+    """Whether a file has a line after its header."""
+    lines = (line for line in read_lines(path, quotes=True) if line.strip())
+    return len(list(islice(lines, 2))) == 2
 
 
 def _open_csv(

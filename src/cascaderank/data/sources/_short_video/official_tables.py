@@ -63,7 +63,7 @@ def find_files(folder: Path, patterns: Sequence[str], what: str) -> list[Path]:
         DataError: if no file matches a pattern.
     """
     for pattern in patterns:
-        if files := sorted(folder.glob(pattern)):
+        if files := sorted(p for p in folder.glob(pattern) if not p.is_dir()):
             return files
     raise DataError(f"{folder}: expected {what}, found no file named {' or '.join(patterns)}")
 
