@@ -183,7 +183,9 @@ def test_a_variant_is_trained_with_its_settings(small, tmp_path):
 
 
 def test_costs_of_reused_runs_are_kept(small, tmp_path):
-    first, again = (compare(small, tmp_path).methods[1] for _ in range(2))
+    first = compare(small, tmp_path).methods[1]
+    (tmp_path / ".lock").unlink()  # as in a copy without hidden files
+    again = compare(small, tmp_path).methods[1]
     assert first.peak_memory is not None
     assert first.peak_memory > 2**24
     assert (again.peak_memory, again.tuning) == (first.peak_memory, first.tuning)

@@ -137,6 +137,22 @@ def test_a_folder_that_was_locked_before_may_be_written(tmp_path, mark):
     assert (tmp_path / ".lock").read_bytes() == b"cascaderank\n"
 
 
+@pytest.mark.parametrize("name", ["comparison", "heatmap"])
+def test_a_copy_without_hidden_files_may_be_written(tmp_path, name):
+    results = {"dataset": "shop", "requests": 5, "folds": 1, "seeds": 1, "losses": []}
+    (tmp_path / f"{name}.md").write_text("of this program")
+    for wrong in ("mine", "[]", '{"dataset": "shop", "requests": 5}'):
+        (tmp_path / f"{name}.json").write_text(wrong)
+        with (
+            pytest.raises(RunError, match="was not written by"),
+            locked(tmp_path, writes=[f"{name}.md"]),
+        ):
+            pass
+    (tmp_path / f"{name}.json").write_text(json.dumps(results))
+    with locked(tmp_path, writes=[f"{name}.json", f"{name}.md"]):
+        pass
+
+
 def test_a_folder_with_the_remains_of_a_kill_is_accepted(tmp_path):
     for name in (".lock", ".config.toml.01234567.partial", ".config.toml.01234567"):
         (tmp_path / name).touch()

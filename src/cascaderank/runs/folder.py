@@ -43,6 +43,8 @@ except ImportError:  # Windows has no fcntl: two processes in one folder are not
 
 _LOCK, _MARK = ".lock", b"cascaderank\n"
 _SCRATCH = "cascaderank-scratch"
+_RESULTS = ("comparison.json", "heatmap.json")
+_IN_RESULTS = {"dataset", "requests", "folds", "seeds"}
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -235,13 +237,24 @@ def locked(folder: str | os.PathLike[str], *, writes: Iterable[str] = ()) -> Ite
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether this program wrote a folder: it has its lock, or is the copy of a run."""
+    """Whether this program wrote a folder: it has its lock, or is the copy of a run or of several.
+
+    Copies often have no hidden files, and thus no lock.
+    """
     path = folder / _LOCK
     with suppress(OSError):
         if stat.S_ISREG(path.lstat().st_mode) and path.stat().st_size <= len(_MARK):
             return path.read_bytes() in (b"", _MARK)  # empty in version 0.3 and earlier
         return False
-    return all((folder / name).is_file() for name in ("schema.json", "environment.json"))
+    is_run = all((folder / name).is_file() for name in ("schema.json", "environment.json"))
+    return is_run or any(_has_results(folder / name) for name in _RESULTS)
+
+
+def _has_results(file: Path) -> bool:
+    """Whether a file has the results of a comparison or a heat map, of any version."""
+    with suppress(RunError):
+        return read_json(file).keys() >= _IN_RESULTS
+    return False
 
 
 def _of_others(folder: Path) -> Iterator[Path]:
