@@ -169,6 +169,17 @@ def _locked(hidden: Path) -> int | None:
     return None
 
 
+def is_partial(path: Path, name: str | None = None) -> bool:
+    """Return whether a path has the name of a partial file or folder.
+
+    Args:
+        path: path to check.
+        name: name of its target; default: any.
+    """
+    target = r".+" if name is None else re.escape(name)
+    return re.fullmatch(rf"\.{target}\.[0-9a-f]+\.partial", path.name) is not None
+
+
 def remove_partials(path: str | os.PathLike[str]) -> None:
     """Remove the partial files and folders of a target that killed processes left.
 
@@ -176,7 +187,7 @@ def remove_partials(path: str | os.PathLike[str]) -> None:
         path: file or folder that they were written for.
     """
     path = Path(path)
-    _remove_abandoned(path.parent, re.escape(path.name))
+    _remove_abandoned(path.parent, path.name)
 
 
 def remove_all_partials(folder: str | os.PathLike[str]) -> None:
@@ -185,13 +196,12 @@ def remove_all_partials(folder: str | os.PathLike[str]) -> None:
     Args:
         folder: folder of this program, such as that of a run.
     """
-    _remove_abandoned(Path(folder), r".+")
+    _remove_abandoned(Path(folder))
 
 
-def _remove_abandoned(folder: Path, target: str) -> None:
-    name = re.compile(rf"\.{target}\.[0-9a-f]+\.partial")
+def _remove_abandoned(folder: Path, name: str | None = None) -> None:
     with suppress(OSError):
-        for found in [p for p in folder.iterdir() if name.fullmatch(p.name)]:
+        for found in [p for p in folder.iterdir() if is_partial(p, name)]:
             remove_abandoned(found)
 
 

@@ -164,3 +164,25 @@ def test_the_message_says_what_is_kept(tmp_path):
     (tmp_path / ".shop.unfinished.json").unlink()
     assert outcome() == "nothing is kept", "the data set was there before"
     forget()
+
+
+def test_a_link_stands_for_the_data_set_that_it_points_to(tmp_path):
+    forget()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    after_interrupt(kept_data_set(tmp_path / "link"))
+    assert outcome() == "nothing is kept"
+    (tmp_path / ".disk.unfinished.json").touch()
+    assert f"the finished steps in {tmp_path / '.disk.unfinished'}; repeat" in outcome()
+    write_shop(tmp_path / "link")
+    assert outcome() == f"kept: the data set in {tmp_path / 'link'}, which is complete"
+    forget()
+
+
+@pytest.mark.parametrize("path", [".", "/"])
+def test_a_folder_without_a_name_can_be_interrupted(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    forget()
+    after_interrupt(kept_data_set(path))
+    assert outcome() == "nothing is kept"
+    forget()

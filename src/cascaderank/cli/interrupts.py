@@ -119,10 +119,11 @@ def kept_runs(folder: str | os.PathLike[str]) -> str:
     Args:
         folder: folder of a run, or of folders with runs.
     """
+    from cascaderank.runs.folder import CHECKPOINTS, REPORT
+
     folder = Path(folder)
-    complete = {file.parent for file in folder.rglob("report.json")}
-    names = ("checkpoint.pt", "checkpoint-previous.pt")
-    begun = {file.parent for name in names for file in folder.rglob(name)} - complete
+    complete = {file.parent for file in folder.rglob(REPORT)}
+    begun = {file.parent for name in CHECKPOINTS for file in folder.rglob(name)} - complete
     what = [f"{counted(len(complete), 'complete run')}"] * bool(complete)
     what += [f"the checkpoint of {counted(len(begun), 'run')}"] * bool(begun)
     return f"{' and '.join(what)} in {folder}; repeat the command to resume" if what else ""
@@ -134,22 +135,24 @@ def kept_data_set(path: str | os.PathLike[str]) -> Callable[[], str]:
     Args:
         path: folder of the data set, before the command writes it.
     """
-    path = Path(path)
-    before = _identity(path)
+    from cascaderank.data.log.manifest import MANIFEST
+    from cascaderank.data.log.steps import Unfinished
+
+    target = Path(os.path.realpath(path))  # a link stands for the folder that it points to
+    unfinished, before = Unfinished(target, {}), _identity(target / MANIFEST)
 
     def describe() -> str:
-        steps = path.with_name(f".{path.name}.unfinished.json")
-        if _identity(path) != before:
+        if _identity(target / MANIFEST) != before:
             return f"the data set in {path}, which is complete"
-        if path.name and steps.exists():
-            return f"the finished steps in {steps.with_suffix('')}; repeat the command to resume"
+        if unfinished.record.exists():
+            return f"the finished steps in {unfinished.folder}; repeat the command to resume"
         return ""
 
     return describe
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
+def _identity(file: Path) -> tuple[int, int] | None:
     with contextlib.suppress(OSError):
-        found = (folder / "manifest.json").stat()
+        found = file.stat()
         return found.st_ino, found.st_mtime_ns
     return None

@@ -31,7 +31,7 @@ from typing import Any, TypeVar, final
 
 from pydantic import BaseModel, ValidationError
 
-from cascaderank.atomic import partial_file, partial_folder, writing
+from cascaderank.atomic import is_partial, partial_file, partial_folder, writing
 from cascaderank.errors import RunError
 from cascaderank.regular_files import check_path, open_file, read_file, system_errors
 from cascaderank.text_files import parsed_json
@@ -40,6 +40,12 @@ try:
     import fcntl
 except ImportError:  # Windows has no fcntl: two processes in one folder are not detected
     fcntl = None  # type: ignore[assignment]
+
+REPORT = "report.json"
+"""File of a complete run."""
+
+CHECKPOINTS = ("checkpoint.pt", "checkpoint-previous.pt")
+"""Files of a run that has begun: the checkpoint, and the one before it."""
 
 _LOCK, _MARK = ".lock", b"cascaderank\n"
 _SCRATCH = "cascaderank-scratch"
@@ -66,12 +72,11 @@ class RunFolder:
         self.schema = path / "schema.json"
         self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
-        self.checkpoint = path / "checkpoint.pt"
-        self.previous_checkpoint = path / "checkpoint-previous.pt"
+        self.checkpoint, self.previous_checkpoint = (path / name for name in CHECKPOINTS)
         self.weights = path / "weights.safetensors"
         self.per_request = path / "per_request.parquet"
         self.checksums = path / "checksums.sha256"
-        self.report = path / "report.json"
+        self.report = path / REPORT
         with system_errors(RunError):
             if path.exists() and not path.is_dir():
                 raise RunError(
@@ -259,8 +264,8 @@ def _has_results(file: Path) -> bool:
 
 def _of_others(folder: Path) -> Iterator[Path]:
     """Yield the files in a folder other than the lock, temporary folders, and partial files."""
-    ours = re.compile(r"\.lock|\.cascaderank-.*|\..*\.[0-9a-f]{8}(\.partial)?")
-    return (path for path in folder.iterdir() if not ours.fullmatch(path.name))
+    ours = re.compile(r"\.lock|\.cascaderank-.*|\..+\.[0-9a-f]{8}")  # the last of version 0.3
+    return (p for p in folder.iterdir() if not ours.fullmatch(p.name) and not is_partial(p))
 
 
 @contextmanager

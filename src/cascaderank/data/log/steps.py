@@ -71,9 +71,9 @@ class Unfinished:
 
     def __init__(self, path: str | os.PathLike[str], keys: Mapping[str, str]) -> None:
         path = Path(path)
-        self.folder = path.with_name(f".{path.name}.unfinished")
+        self.folder = path.parent / f".{path.name}.unfinished"
+        self.record = path.parent / f".{path.name}.unfinished.json"
         self.steps: dict[str, Step] = {}
-        self._state = path.with_name(f".{path.name}.unfinished.json")
         self._keys = dict(keys)
         self._handle: int | None = None
         self._opened = False
@@ -137,20 +137,20 @@ class Unfinished:
             raise ConfigError(f"step '{step}' is {status}")
         finished = Step(key=self._keys[step], parts=tuple(parts), notes=dict(notes))
         steps = {**self.steps, step: finished}
-        with writing(self._state, DataError), partial_file(self._state) as hidden:
+        with writing(self.record, DataError), partial_file(self.record) as hidden:
             hidden.write_text(_State(steps=steps).model_dump_json(by_alias=True), encoding="utf-8")
         self.steps = steps
 
     def complete(self) -> None:
         """Remove the record: the folder was renamed to its final path."""
         self.steps.clear()
-        self._state.unlink(missing_ok=True)
+        self.record.unlink(missing_ok=True)
 
     def leave(self) -> None:
         """Release the lock; remove folder and record if there is no folder or no finished step."""
         if self._opened and not (self.steps and self.folder.exists()):
             shutil.rmtree(self.folder, ignore_errors=True)
-            self._state.unlink(missing_ok=True)
+            self.record.unlink(missing_ok=True)
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -172,7 +172,7 @@ class Unfinished:
 
     def _recorded_steps(self) -> dict[str, Step]:
         try:
-            return _State.model_validate_json(self._state.read_bytes()).steps
+            return _State.model_validate_json(self.record.read_bytes()).steps
         except (OSError, ValidationError):  # no record, or one that cannot be read: start anew
             return {}
 
