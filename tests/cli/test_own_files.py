@@ -87,7 +87,7 @@ def test_a_data_set_is_not_replaced_by_its_simulation(inputs, tmp_path):
     before = tree(inputs)
     words = [str(word).replace("{}/runs", str(tmp_path)) for word in command_of("simulate", inputs)]
     words = [word.replace("{}/log", str(inputs / "watched")) for word in words]
-    assert "is, or contains, the data set" in refused(*words, "--overwrite")
+    assert "is, or contains, the input" in refused(*words, "--overwrite")
     assert tree(inputs) == before
     assert not list(tmp_path.iterdir())
 

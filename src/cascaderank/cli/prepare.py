@@ -81,12 +81,6 @@ def prepare(
         return
     if to is None:
         raise ConfigError("--to: expected the folder of the data set to write, found none; set it")
-    for path in paths:
-        if to.resolve() in (path.resolve(), *path.resolve().parents):
-            raise ConfigError(
-                f"--to: {to} is, or contains, the input {path}, which would be replaced; choose "
-                "another folder"
-            )
     if (to / "manifest.json").is_file() and not overwrite:
         raise DataError(
             f"--to: {to} already has a data set; choose another folder, or add --overwrite"

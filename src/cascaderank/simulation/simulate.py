@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from cascaderank.data.encoding.hashing import hashed
+from cascaderank.data.log.destination import check_inputs
 from cascaderank.data.log.manifest import ITEM
 from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
 from cascaderank.data.split import split_requests
@@ -72,12 +73,7 @@ def simulate(
     """
     progress = progress or Silent()
     semi = settings.truth.by == "model"
-    for path in (settings.data.path, *settings.truth.paths):
-        if Path(to).resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
-            raise DataError(
-                f"{to}: is, or contains, the data set {path} that is simulated from, which would "
-                "be replaced; choose another folder"
-            )
+    check_inputs(to, (settings.data.path, *settings.truth.paths))
     log = RequestLog.open(settings.data.path)
     population = read_population(
         log,

@@ -8,6 +8,7 @@ import pytest
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.sources import SOURCES
 from cascaderank.errors import DataError
+from tests.data.shops import tree
 
 OPTIONS = {"item_features": ("video",)}
 
@@ -162,3 +163,21 @@ def test_a_request_id_that_is_null_is_named_by_file_and_row(days, tmp_path):
     frame.write_parquet(path)
     with pytest.raises(DataError, match=re.escape(f"1 of 8 rows, first in {path}, row 2; fill")):
         read(tmp_path, days)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_data_set_is_not_replaced_by_rows_of_its_own(days, tmp_path, link):
+    log = tmp_path / "log"
+    read(tmp_path, days)
+    part = next(log.rglob("*.parquet"))
+    rows(5).write_parquet(part)
+    if link:
+        (tmp_path / "link").symlink_to(log)
+        log = tmp_path / "link"
+    prepare, options, before = SOURCES["long"], OPTIONS | {"overwrite": True}, tree(tmp_path)
+    for inputs in (part, [str(days), str(part)], log):
+        with pytest.raises(DataError, match=rf"{log}: is, or contains, the input"):
+            prepare(inputs, log, **options)
+        with pytest.raises(DataError, match=rf"{log}: is, or contains, the input"):
+            prepare(from_=inputs, to=str(log), **options)
+    assert tree(tmp_path) == before

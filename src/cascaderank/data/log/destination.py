@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -44,6 +44,26 @@ def destination_of(path: str | os.PathLike[str]) -> Path:
                 "its manifest; choose another folder"
             )
     return target
+
+
+def check_inputs(path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Check that a folder to write is no input, and contains none.
+
+    Args:
+        path: folder to write.
+        inputs: files and folders that are read for it.
+
+    Raises:
+        DataError: if an input would be replaced, or for the reasons of :func:`destination_of`.
+    """
+    target = destination_of(path)
+    for given in inputs:
+        resolved = Path(os.path.realpath(given))
+        if target in (resolved, *resolved.parents):
+            raise DataError(
+                f"{path}: is, or contains, the input {given}, which would be replaced; choose "
+                "another folder"
+            )
 
 
 def check_destination(path: str | os.PathLike[str], *, overwrite: bool) -> None:

@@ -24,11 +24,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import ParamSpec
 
 from pydantic import JsonValue
 
+from cascaderank.data.log.destination import check_inputs
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.registry import Registry
 from cascaderank.regular_files import check_path, system_errors
@@ -121,17 +123,20 @@ def checked_options(source: Callable[_P, None]) -> Callable[_P, None]:
     Returns:
         A function with the same signature. It raises
         :class:`~cascaderank.errors.ConfigError` if an option is unknown or of a wrong type, and
-        :class:`~cascaderank.errors.DataError` if the system refuses to read or write a file.
+        :class:`~cascaderank.errors.DataError` if the folder to write is or contains an input, or
+        the system refuses to read or write a file.
     """
     name = source.__name__.removesuffix("_source")
+    expected = signature(source)
 
     @wraps(source)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        options = {k: v for k, v in kwargs.items() if k not in NOT_OPTIONS}
+        options = {k: v for k, v in kwargs.items() if k not in ("from_", "to", *NOT_OPTIONS)}
         kwargs.update(SOURCES.checked_options(name, options, finite=False))
-        to = args[1] if len(args) > 1 else kwargs.get("to")
-        if isinstance(to, str | os.PathLike):
+        given = expected.bind_partial(*args, **kwargs).arguments
+        if isinstance(to := given.get("to"), str | os.PathLike):
             check_path(to, DataError)
+            check_inputs(to, paths_of(given.get("from_")))
         with system_errors(DataError):
             source(*args, **kwargs)
 
