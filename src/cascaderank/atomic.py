@@ -237,10 +237,12 @@ def move_folder(folder: str | os.PathLike[str], to: str | os.PathLike[str]) -> N
         to: final path.
 
     Raises:
-        OSError: if it cannot be renamed; ``to`` is unchanged.
+        OSError: if it cannot be renamed; files in ``to`` are unchanged.
     """
     folder, to = Path(folder), Path(to)
     if not to.exists() or not any(to.iterdir()):
+        with suppress(FileNotFoundError):
+            to.rmdir()  # Windows does not rename onto an empty folder
         folder.rename(to)
         return
     if exchange(folder, to):

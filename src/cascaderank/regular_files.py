@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cascaderank.errors import CascadeRankError
 
+_INVALID_NAME = 123  # Windows has no path with a * or a ?
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -53,7 +54,8 @@ def check_path(path: str | os.PathLike[str], error: type[CascadeRankError]) -> P
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as mistake:
-        raise error(f"{text}: cannot be used: {mistake.strerror or mistake}") from None
+        if getattr(mistake, "winerror", None) != _INVALID_NAME:  # that of a glob
+            raise error(f"{text}: cannot be used: {mistake.strerror or mistake}") from None
     except ValueError:
         raise error(f"{text!r}: cannot be used: it has a NUL byte; correct the path") from None
     return Path(path)

@@ -216,6 +216,22 @@ def test_folders_are_exchanged_with_and_without_the_system(tmp_path, monkeypatch
     assert tree(tmp_path) == {"shop/file": b"new"}
 
 
+def test_a_folder_replaces_an_empty_one_where_the_system_does_not(tmp_path, monkeypatch):
+    """Windows renames onto no folder, not even an empty one."""
+
+    def rename(path, to):
+        if Path(to).exists():
+            raise FileExistsError(17, "Cannot create a file when that file already exists", str(to))
+        os.rename(path, to)  # noqa: PTH104
+
+    monkeypatch.setattr(atomic.Path, "rename", rename)
+    monkeypatch.setattr(atomic, "exchange", lambda *_: False)
+    (tmp_path / "shop").mkdir()
+    assert write_shop(tmp_path / "shop").manifest.requests == 3
+    assert write_shop(tmp_path / "shop", overwrite=True).manifest.requests == 3
+    assert names(tmp_path) == ["shop"]
+
+
 def test_partial_files_of_a_living_process_and_of_others_stay(tmp_path):
     target = tmp_path / "s[1]"
     mine = [tmp_path / name for name in (".s1.00aa.partial", ".s[1].notes.partial", "s[1].partial")]

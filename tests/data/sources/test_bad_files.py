@@ -1,5 +1,6 @@
 """What is no regular file, is far larger inside than outside, or cannot be looked up, is refused."""
 
+import errno
 import gzip
 import os
 import resource
@@ -225,6 +226,32 @@ def test_a_file_is_read_once_under_all_its_names(made, tmp_path):
     for other in ("rows.csv", "hard.csv", "soft.csv"):
         with pytest.raises(DataError, match=f"{other}: this file was given twice"):
             prepare("long", [rows, tmp_path / other], tmp_path / "log")
+
+
+@pytest.mark.parametrize("code", [123, 1920])
+def test_a_glob_is_no_path_of_windows(made, tmp_path, monkeypatch, code):
+    """There, the system refuses a name with a ``*`` before it looks for it."""
+    stat = type(tmp_path).stat
+
+    def of_windows(path, **options):
+        if "*" in path.name:
+            error = OSError(
+                errno.EINVAL, "The filename, directory name, or volume label is incorrect"
+            )
+            error.winerror = code
+            raise error
+        return stat(path, **options)
+
+    monkeypatch.setattr(type(tmp_path), "stat", of_windows)
+    glob = made["long"] / "*.csv"
+    if code == 123:
+        monkeypatch.setattr(type(tmp_path), "exists", lambda path: os.path.exists(path))  # noqa: PTH110
+        assert prepare("long", glob, tmp_path / "log").height == 2
+    else:
+        with pytest.raises(
+            DataError, match=r"\*.csv: cannot be used: The filename, directory name"
+        ):
+            prepare("long", glob, tmp_path / "log")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
