@@ -3,17 +3,16 @@
 import math
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 
-from cascaderank import expansion, limits
+from cascaderank import limits
 from cascaderank.cascade import build_stage, parameters_of
 from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.funnel.funnel_settings import FunnelSettings
 from cascaderank.data.funnel.world import make_world
 from cascaderank.data.loading.loader import RequestLoader
-from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.sources import SOURCES
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.evaluation.profile import made_requests
@@ -23,7 +22,7 @@ from cascaderank.experiments.heatmap import heatmap
 from cascaderank.limits import check_fits, machine_memory
 from cascaderank.runs.build import build_cascade
 from cascaderank.runs.data import run_data
-from cascaderank.schema import Feature, FittedSchema, Schema
+from cascaderank.schema import Feature, FittedSchema
 from cascaderank.simulation.population import Population
 from cascaderank.stages import STAGES
 from cascaderank.training.optimizer import build_optimizer
@@ -283,46 +282,3 @@ def test_there_are_at_most_as_many_folds_as_requests(funnel, settings_for, tmp_p
     settings = settings_for(funnel).changed({"data.split": {"by": "fold", "folds": 10_000}})
     with pytest.raises(DataError, match="240 requests are too few for 10000 folds"):
         compare(settings, tmp_path / "runs")
-
-
-def zeros(requests, candidates):
-    """Requests with values that compress to almost nothing."""
-    columns = {"price": pl.List(pl.Float64), "a.b": pl.List(pl.Float64), "label": pl.List(pl.Int8)}
-    return pl.DataFrame(
-        {"request_id": range(requests)}
-        | {
-            name: pl.Series([[0] * candidates] * requests, dtype=dtype)
-            for name, dtype in columns.items()
-        }
-    )
-
-
-@pytest.fixture
-def sparse(tmp_path):
-    """A data set of a few KB with 2 columns of 960 kB and one of 480 kB, and a list of items."""
-    features = [{"name": name, "role": "item", "kind": "numeric"} for name in ("price", "a.b")]
-    with RequestLogWriter(tmp_path / "log", name="s", schema=Schema(features=features)) as writer:
-        writer.write(zeros(300, 400))
-        writer.write_catalogue(pl.DataFrame({"price": [0.0] * 150_000}))
-    return RequestLog.open(tmp_path / "log")
-
-
-def test_a_data_set_may_be_compressed_to_any_degree(sparse, monkeypatch):
-    monkeypatch.setattr(expansion, "_ALWAYS_ALLOWED_TABLE", 0)
-    monkeypatch.setattr(expansion, "_RATIO", 1)
-    (part,) = sparse.manifest.parts
-    assert part.bytes < 30_000
-    frame = sparse.read(part)
-    assert frame["price"].list.len().to_list() == [400] * 300
-    assert sparse.catalogue().height == 150_000
-
-
-def test_columns_that_do_not_fit_into_memory_are_not_read(sparse, small_machine):
-    (part,) = sparse.manifest.parts
-    for column in ("price", "a.b", "label", "request_id"):
-        assert sparse.read(part, [column]).height == 300
-    told = r"part-00000.parquet: reading price, a.b needs about .* features, or use a machine with"
-    with pytest.raises(ConfigError, match=told):
-        sparse.read(part, ["price", "a.b"])
-    with pytest.raises(ConfigError, match=r"items.parquet: reading it needs about 0.0011 GiB"):
-        sparse.catalogue()

@@ -77,6 +77,16 @@ def test_a_file_that_is_not_a_schema_is_refused(tmp_path, content):
         FittedSchema.load(tmp_path / "schema.json")
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("[" * 200 + "]" * 200, "nested more than 100 deep"), ("9" * 50, "more than 128 bits")],
+)
+def test_a_fitted_schema_has_the_bounds_of_any_json(tmp_path, value, message):
+    (tmp_path / "schema.json").write_text(f'{{"features": [], "moments": {value}}}')
+    with pytest.raises(DataError, match=rf"schema\.json: not a fitted schema: .* {message}"):
+        FittedSchema.load(tmp_path / "schema.json")
+
+
 def test_features_by_role_and_kind():
     assert [f.name for f in SCHEMA.of(Role.ITEM)] == ["a1", "a2", "b"]
     assert SCHEMA.of(Role.ITEM, Kind.CATEGORICAL) == ()

@@ -5,7 +5,6 @@ the training requests: vocabularies, means and standard deviations. The former i
 data, the latter with the model.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -26,6 +25,7 @@ from pydantic import (
 from cascaderank.errors import DataError, SchemaError, did_you_mean
 from cascaderank.regular_files import read_file
 from cascaderank.settings.base import Count, Settings
+from cascaderank.text_files import parsed_json
 
 RESERVED = (
     "request_id",
@@ -345,8 +345,8 @@ class FittedSchema(Schema):
         """
         path = Path(path)
         try:
-            return cls.model_validate(json.loads(read_file(path).decode()))
-        except (OSError, ValueError, RecursionError) as error:  # also JSON and validation errors
+            return cls.model_validate(parsed_json(read_file(path).decode()))
+        except (OSError, ValueError) as error:  # also JSON and validation errors
             raise DataError(f"{path}: not a fitted schema: {error}") from None
 
 

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from itertools import chain
-from typing import Any, TypeGuard
+from typing import Any
 
 from cascaderank.regular_files import read_file
 
@@ -128,17 +128,18 @@ def check_nested(values: object) -> None:
     """
     inner = [values]
     for _ in range(_DEEPEST + 1):
-        if any(isinstance(v, int) and v.bit_length() > _MOST_BITS for v in inner):
+        kinds = set(map(type, inner))  # few, also of millions of values
+        integers = tuple(kind for kind in kinds if issubclass(kind, int))
+        nested = tuple(kind for kind in kinds if issubclass(kind, Mapping | list | tuple))
+        if integers and any(v.bit_length() > _MOST_BITS for v in inner if isinstance(v, integers)):
             raise ValueError(_TOO_LONG)
-        of_tables = [v.values() if isinstance(v, Mapping) else v for v in inner if _has_values(v)]
-        inner = list(chain.from_iterable(of_tables))
-        if not of_tables:
+        if not nested:
             return
+        of_tables = [
+            v.values() if isinstance(v, Mapping) else v for v in inner if isinstance(v, nested)
+        ]
+        inner = list(chain.from_iterable(of_tables))
     raise ValueError(_TOO_DEEP)
-
-
-def _has_values(value: object) -> TypeGuard[Mapping[Any, Any] | list[Any] | tuple[Any, ...]]:
-    return isinstance(value, Mapping | list | tuple)
 
 
 def _parsed(parse: Callable[[str], Any], text: str) -> Any:
