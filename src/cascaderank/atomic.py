@@ -169,15 +169,19 @@ def _locked(hidden: Path) -> int | None:
     return None
 
 
-def is_partial(path: Path, name: str | None = None) -> bool:
-    """Return whether a path has the name of a partial file or folder.
+def is_partial(name: str, target: str | None = None) -> bool:
+    """Return whether a name is that of a partial file or folder.
 
     Args:
-        path: path to check.
-        name: name of its target; default: any.
+        name: name to check, without its folder.
+        target: name of the file or folder that it is written for; default: any.
+
+    Examples:
+        >>> is_partial(".scores.txt.01234567.partial"), is_partial(".scores.txt.partial")
+        (True, False)
     """
-    target = r".+" if name is None else re.escape(name)
-    return re.fullmatch(rf"\.{target}\.[0-9a-f]+\.partial", path.name) is not None
+    of = r".+" if target is None else re.escape(target)
+    return re.fullmatch(rf"\.{of}\.[0-9a-f]+\.partial", name) is not None
 
 
 def remove_partials(path: str | os.PathLike[str]) -> None:
@@ -201,7 +205,7 @@ def remove_all_partials(folder: str | os.PathLike[str]) -> None:
 
 def _remove_abandoned(folder: Path, name: str | None = None) -> None:
     with suppress(OSError):
-        for found in [p for p in folder.iterdir() if is_partial(p, name)]:
+        for found in [p for p in folder.iterdir() if is_partial(p.name, name)]:
             remove_abandoned(found)
 
 

@@ -19,7 +19,6 @@ VARIABLE = "CASCADERANK_MAX_EXPANSION"
 _RATIO = 100
 _ALWAYS_ALLOWED_TEXT = 1 << 23
 _ALWAYS_ALLOWED_TABLE = 1 << 29
-_BYTES_PER_VALUE = 8
 _PLAIN = {"BOOLEAN": 1 / 8, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 _LENGTH_OF_TEXT = 4
 _CHUNK = 1 << 15
@@ -108,42 +107,19 @@ def _column_of(path: str, names: Collection[str]) -> str:
     return path
 
 
-def check_parquet(file: str | os.PathLike[str]) -> None:
-    """Check the size of the content of a Parquet file, by its footer.
+def check_expansion(size: int, file: str | os.PathLike[str]) -> None:
+    """Check the size of the content of a table by that of its file.
 
     Args:
+        size: bytes of the content, such as :func:`content_size` returns.
         file: path of the file.
 
     Raises:
         OSError: if the content is more than 512 MiB and more than 100 times as large as the file;
-            :data:`VARIABLE` sets another ratio. Damaged files are left to the reader.
+            :data:`VARIABLE` sets another ratio.
     """
-    expanded = content_size(file)
-    if expanded > _ALWAYS_ALLOWED_TABLE:
-        _check(expanded, Path(file).stat().st_size, _largest_ratio())
-
-
-def check_feather(file: str | os.PathLike[str]) -> None:
-    """Check the number of values in a Feather file, by its metadata.
-
-    Args:
-        file: path of the file.
-
-    Raises:
-        OSError: if the values, of 8 bytes each, have more than 512 MiB and more than 100 times as
-            much as the file; :data:`VARIABLE` sets another ratio. Damaged files are left to the
-            reader.
-    """
-    import polars as pl
-
-    try:
-        frame = pl.scan_ipc(Path(file).absolute(), glob=False)
-        rows = frame.select(pl.len()).collect().item()
-        expanded = _BYTES_PER_VALUE * rows * len(frame.collect_schema())
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        return
-    if expanded > _ALWAYS_ALLOWED_TABLE:
-        _check(expanded, Path(file).stat().st_size, _largest_ratio())
+    if size > _ALWAYS_ALLOWED_TABLE:
+        _check(size, Path(file).stat().st_size, _largest_ratio())
 
 
 def _largest_ratio() -> int:

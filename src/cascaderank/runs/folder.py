@@ -265,7 +265,7 @@ def _has_results(file: Path) -> bool:
 def _of_others(folder: Path) -> Iterator[Path]:
     """Yield the files in a folder other than the lock, temporary folders, and partial files."""
     ours = re.compile(r"\.lock|\.cascaderank-.*|\..+\.[0-9a-f]{8}")  # the last of version 0.3
-    return (p for p in folder.iterdir() if not ours.fullmatch(p.name) and not is_partial(p))
+    return (p for p in folder.iterdir() if not ours.fullmatch(p.name) and not is_partial(p.name))
 
 
 @contextmanager

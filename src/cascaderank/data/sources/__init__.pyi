@@ -3,9 +3,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import ParamSpec
 from pydantic import JsonValue
+from cascaderank.data.log.destination import check_inputs as check_inputs
 from cascaderank.errors import ConfigError as ConfigError
 from cascaderank.errors import DataError as DataError
 from cascaderank.registry import Registry as Registry

@@ -11,13 +11,15 @@ import pyarrow as pa
 
 from cascaderank.data.sources import Inputs, paths_of
 from cascaderank.data.sources._recflow.pickles import check_ends
+from cascaderank.data.unreadable import UNREADABLE
 from cascaderank.errors import DataError, did_you_mean
-from cascaderank.expansion import check_feather
+from cascaderank.expansion import check_expansion
 from cascaderank.regular_files import check_path, check_regular
 from cascaderank.schema import abridged
 
 CANDIDATES, HISTORIES = "all_stage", "seq_effective_50_dict"
 _SUFFIXES = {CANDIDATES: ".feather", HISTORIES: ".pkl"}
+_BYTES_PER_VALUE = 8
 _DAMAGED = (pa.ArrowException, OSError)
 _LAYOUT = f"expected the folder of RecFlow, with {CANDIDATES}/ and {HISTORIES}/"
 
@@ -145,7 +147,7 @@ def column_names(path: Path) -> list[str]:
     check_path(path.absolute(), DataError)  # Polars needs UTF-8
     try:
         check_regular(path)
-        check_feather(path)
+        check_expansion(_values_in(path) * _BYTES_PER_VALUE, path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     if not path.stat().st_size:
@@ -158,6 +160,16 @@ def column_names(path: Path) -> list[str]:
             f"{path}: expected a Feather file, found one that is damaged, truncated or of another "
             f"format ({_first_line(error)}); fetch it again"
         ) from None
+
+
+def _values_in(path: Path) -> int:
+    """Return the number of values in a Feather file, by its metadata; 0 if it is damaged."""
+    try:
+        frame = pl.scan_ipc(path.absolute(), glob=False)
+        rows = int(frame.select(pl.len()).collect().item())
+        return rows * len(frame.collect_schema())
+    except UNREADABLE:  # the reader reports it
+        return 0
 
 
 def batches(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:

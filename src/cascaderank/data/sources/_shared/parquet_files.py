@@ -10,7 +10,7 @@ from cascaderank.data.sources._shared.csv_files import check_columns
 from cascaderank.data.sources._shared.hive_folders import HiveColumns
 from cascaderank.data.unreadable import UNREADABLE
 from cascaderank.errors import DataError
-from cascaderank.expansion import check_parquet
+from cascaderank.expansion import check_expansion, content_size
 from cascaderank.regular_files import check_path, open_file
 
 _MAGIC = b"PAR1"
@@ -78,7 +78,7 @@ def parquet_types(files: Sequence[Path], hive: HiveColumns) -> tuple[dict[str, p
     rows = 0
     for path in files:
         try:
-            check_parquet(path)
+            check_expansion(content_size(path), path)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
         try:
