@@ -1,5 +1,6 @@
 """What asks for more memory than the machine has is refused before any of it is allocated."""
 
+import functools
 import math
 
 import numpy as np
@@ -123,9 +124,61 @@ def test_a_stage_that_no_outline_can_be_built_of_is_built(monkeypatch):
             super().__init__()
             self.scale = torch.tensor(scale).item()
 
-    monkeypatch.setitem(STAGES._entries, "learned", Learned)
-    assert parameters_of("learned", schema()) == 0
-    assert build_stage("learned", schema()).scale == 1.0
+    class Ruled(torch.nn.Module):
+        def __init__(self, schema, features):
+            super().__init__()
+            self.scale = {"cpu": 1.0}[torch.zeros(1).device.type]
+
+    for stage in (Learned, Ruled):
+        monkeypatch.setitem(STAGES._entries, "learned", stage)
+        assert parameters_of("learned", schema()) == 0
+        assert build_stage("learned", schema()).scale == 1.0
+
+
+def test_an_outline_does_not_change_the_initial_weights(monkeypatch):
+    class Permuted(torch.nn.Module):
+        def __init__(self, schema, features):
+            super().__init__()
+            order = torch.randperm(50, device="cpu")
+            self.weight = torch.nn.Parameter(order.float())
+
+    monkeypatch.setitem(STAGES._entries, "permuted", Permuted)
+    torch.manual_seed(0)
+    expected = torch.randperm(50)
+    torch.manual_seed(0)
+    assert torch.equal(build_stage("permuted", schema()).weight, expected.float())
+
+
+def before_building(monkeypatch, model, call):
+    """Call a function before each construction of a stage."""
+    construct = STAGES[model].__init__
+
+    @functools.wraps(construct)
+    def constructed(*args, **kwargs):
+        call()
+        construct(*args, **kwargs)
+
+    monkeypatch.setattr(STAGES[model], "__init__", constructed)
+
+
+def test_a_stage_that_fails_is_named(monkeypatch, funnel, settings_for):
+    settings = settings_for(funnel)
+    before_building(monkeypatch, settings.stages["ranking"].model, lambda: {}["width"])
+    with run_data(settings) as data, pytest.raises(ConfigError) as error:
+        build_cascade(settings, data.schema)
+    assert str(error.value) == (
+        f"stages.ranking: stage '{settings.stages['ranking'].model}' cannot be built "
+        "(KeyError: 'width'); correct the stage or its options"
+    )
+
+
+def test_a_stage_of_a_cascade_is_outlined_once(monkeypatch, funnel, settings_for):
+    settings, built = settings_for(funnel), []
+    for model in {stage.model for stage in settings.stages.values()}:
+        before_building(monkeypatch, model, lambda: built.append(torch.zeros(1).device.type))
+    with run_data(settings) as data:
+        build_cascade(settings, data.schema)
+    assert built == ["meta"] * len(settings.stages) + ["cpu"] * len(settings.stages)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,7 @@ def build_stage(
     *,
     features: Sequence[str] = ("*",),
     options: Mapping[str, object] | None = None,
+    check_memory: bool = True,
 ) -> nn.Module:
     """Build a registered stage on a subset of the features.
 
@@ -100,14 +101,26 @@ def build_stage(
         schema: schema fitted to the training requests.
         features: names or shell patterns of the features that the stage may use.
         options: options of the stage.
+        check_memory: whether to check first that the parameters fit into the memory; ``False``
+            where :func:`check_parameters_fit` has been called for several stages together.
 
     Raises:
-        ConfigError: if the stage or an option is unknown, no item feature is selected, or the
-            parameters do not fit into the memory of the machine.
+        ConfigError: if the stage or an option is unknown, no item feature is selected, the
+            parameters do not fit into the memory of the machine, or the code of the stage raises
+            another exception than those of this library, which is the cause.
         SchemaError: if a pattern matches no feature.
     """
-    check_parameters_fit(parameters_of(name, schema, features=features, options=options))
-    return _built(name, schema, features, options)
+    if check_memory:
+        check_parameters_fit(parameters_of(name, schema, features=features, options=options))
+    try:
+        return _built(name, schema, features, options)
+    except (CascadeRankError, MemoryError):
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"stage '{name}' cannot be built ({type(error).__name__}: {error}); "
+            "correct the stage or its options"
+        ) from error
 
 
 def parameters_of(
@@ -117,13 +130,16 @@ def parameters_of(
     features: Sequence[str] = ("*",),
     options: Mapping[str, object] | None = None,
 ) -> int:
-    """Return the number of parameters of a stage without building it.
+    """Return the number of parameters of a stage without building it or drawing random numbers.
 
     Args:
         name: as of :func:`build_stage`, like the other arguments.
         schema: schema fitted to the training requests.
         features: names or shell patterns of the features that the stage may use.
         options: options of the stage.
+
+    Returns:
+        The number; 0 for a stage of another package that can only be built on a device with values.
 
     Raises:
         ConfigError: as :func:`build_stage`, except that nothing has to fit into the memory.
@@ -136,15 +152,14 @@ def parameters_of(
         1000004000001
     """
     try:
-        with torch.device("meta"), _WithoutValues():
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), _WithoutValues():
             outline = _built(name, schema, features, options)
+            return sum(parameter.numel() for parameter in outline.parameters())
     except CascadeRankError:
         raise
-    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
-        if "overflow" in str(error).lower():  # more than 2^63 bytes in one parameter
-            return 2**63
-        return 0  # a stage of another package that only a device with values can build
-    return sum(parameter.numel() for parameter in outline.parameters())
+    except Exception as error:  # noqa: BLE001 - a stage of another package may fail in any way
+        # More than 2^63 bytes in one parameter are an overflow.
+        return 2**63 if "overflow" in str(error).lower() else 0
 
 
 def check_parameters_fit(parameters: int) -> None:

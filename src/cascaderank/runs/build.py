@@ -1,6 +1,7 @@
 """Build the parts of a run from its settings: the cascade and the objective."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from cascaderank.cascade import Cascade, build_stage, check_parameters_fit, parameters_of
@@ -26,7 +27,8 @@ def build_cascade(settings: RunSettings, schema: FittedSchema) -> Cascade:
         SchemaError: if a stage uses a feature that does not exist.
     """
     check_parameters_fit(sum(_of_stages(settings, schema, parameters_of).values()))
-    return Cascade(_of_stages(settings, schema, build_stage), settings.quotas)
+    build = partial(build_stage, check_memory=False)
+    return Cascade(_of_stages(settings, schema, build), settings.quotas)
 
 
 def _of_stages(
