@@ -187,6 +187,8 @@ def test_a_stage_of_a_cascade_is_outlined_once(monkeypatch, funnel, settings_for
         ("mlp", {"hidden": [2**31 - 1]}, 50),
         ("mlp", {"hidden": [2**31 - 1] * 2}, 50),
         ("mlp", {"dim": 2**31 - 1}, 50),
+        ("mlp", {"dim": 2**40}, 50),
+        ("mlp", {"hidden": [2**63 - 1] * 2}, 50),
         ("two_tower", {"dim": 2**31 - 1}, 2**40),
         ("ecmm", {"width": 2**31 - 1, "blocks": [2**31 - 1, 1]}, 50),
         ("matrix_factorisation", {"dim": 2**31 - 1}, 50),

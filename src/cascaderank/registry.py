@@ -21,12 +21,12 @@ from typing import Any, Generic, TypeVar, cast, get_type_hints, overload
 from pydantic import TypeAdapter, ValidationError
 
 from cascaderank.errors import ConfigError, did_you_mean, shown
-from cascaderank.limits import LARGEST, LARGEST_FLOAT32
+from cascaderank.limits import LARGEST_FLOAT32
 
 T = TypeVar("T", bound=Callable[..., Any])
 F = TypeVar("F", bound=Callable[..., Any])
 
-_LARGEST_SEED, _LONGEST = 2**63 - 1, 1_000
+_LARGEST, _LONGEST = 2**63 - 1, 1_000  # integers of tensors and columns have 64 bits
 
 
 class Registry(Generic[T]):
@@ -159,8 +159,9 @@ class Registry(Generic[T]):
     ) -> list[str]:
         """Return one message for each option that ``name`` does not accept.
 
-        Besides its type, the range of a number is checked: integers have at most 32 bits (seeds
-        64), other numbers are in the range of float32, and a list has at most 1,000 numbers.
+        Besides its type, the range of a number is checked: integers have at most 64 bits, other
+        numbers are in the range of float32, and a list has at most 1,000 numbers. The entry itself
+        refuses numbers that make no sense, and what does not fit into the memory.
 
         Args:
             name: registered name of the entry that takes the options.
@@ -183,8 +184,7 @@ class Registry(Generic[T]):
                 continue
             try:
                 result = self._adapter(name, option).validate_python(value)
-                largest = _LARGEST_SEED if option == "seed" else LARGEST
-                reasons = _other_number(value, result) or _out_of_range(result, value, largest)
+                reasons = _other_number(value, result) or _out_of_range(result, value)
             except ValidationError as error:
                 reasons = "; ".join(_option_message(e, value) for e in error.errors())
             if reasons:
@@ -291,13 +291,13 @@ def _other_number(value: object, result: object) -> str:
     return f"expected an integer, such as {result}" if is_number else ""
 
 
-def _out_of_range(result: object, value: object, largest: int) -> str:
+def _out_of_range(result: object, value: object) -> str:
     """Return a message if a number of an option, or of a list or table in it, is too large."""
     layer = [result if isinstance(result, int | float | Mapping | list | tuple) else value]
     while layer:
         numbers = [x for x in layer if isinstance(x, int | float) and not isinstance(x, bool)]
-        if any(isinstance(x, int) and not -largest <= x <= largest for x in numbers):
-            return f"expected integers from -{largest} to {largest}"
+        if any(isinstance(x, int) and not -_LARGEST <= x <= _LARGEST for x in numbers):
+            return f"expected integers from -{_LARGEST} to {_LARGEST}"
         if any(isinstance(x, float) and LARGEST_FLOAT32 < abs(x) < math.inf for x in numbers):
             return f"expected numbers in the range of float32, at most {LARGEST_FLOAT32:.3g}"
         if len(numbers) > _LONGEST:

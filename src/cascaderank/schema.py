@@ -40,6 +40,9 @@ RESERVED = (
 )
 """Columns of a request log that are not features."""
 
+MOST_BUCKETS = 2**40
+"""Largest number of hash buckets of a vocabulary."""
+
 
 def selects_columns(name: str) -> bool:
     """Return whether Polars takes a name for a pattern: ``*``, or a text from ``^`` to ``$``.
@@ -112,7 +115,7 @@ class Feature(Settings):
     vocabulary: str = ""
     """Categorical features only: features with one vocabulary share their codes, as the items of a
     history share those of the candidates. Empty: the feature's own name."""
-    buckets: StrictInt | None = Field(None, ge=1, le=2**40)
+    buckets: StrictInt | None = Field(None, ge=1, le=MOST_BUCKETS)
     """Categorical features only: number of hash buckets; ``None`` to build a vocabulary instead."""
     min_count: Count = 1
     """Categorical features only: values that occur less often in training are out of vocabulary."""

@@ -440,6 +440,28 @@ def test_an_option_out_of_range_is_refused_by_name(name, option, tmp_path):
     assert not source.target.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [case for case in EVERY_OPTION if int in members(get_type_hints(SOURCES[case[0]])[case[1]])],
+)
+def test_an_integer_of_64_bits_is_read_or_refused_by_name(name, option, tmp_path):
+    source = Source(name, tmp_path)
+    for value in (2**31, 2**40, 2**63 - 1):
+        try:
+            source(overwrite=True, **{option: value})
+        except CascadeRankError as error:
+            assert option in str(error) or "memory" in str(error)
+
+
+@pytest.mark.parametrize("name", ["long", "recflow"])
+def test_there_are_as_many_buckets_as_a_feature_can_have(name, tmp_path):
+    source = Source(name, tmp_path)
+    log = source(buckets={"video": 2**40})
+    assert log.schema["video"].buckets == 2**40
+    with pytest.raises(ConfigError, match=r"buckets: .*1,?099,?511,?627,?776"):
+        source(overwrite=True, buckets={"video": 2**40 + 1})
+
+
 def test_an_unknown_option_is_refused_by_name(source):
     option = options_of(source.name)[0]
     with pytest.raises(ConfigError, match=rf"no option '{option}s' \(did you mean '{option}'"):

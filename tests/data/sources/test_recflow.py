@@ -496,7 +496,7 @@ def test_histories_of_another_kind_are_told(tmp_path, histories, told):
         ({"stages": 4}, "stages must be 2 or 3; got 4"),
         ({"per_level": 0}, "per_level must be at least 1, or 'all'; got 0"),
         ({"buckets": {"vidoe": 5}}, r"no vocabulary 'vidoe' \(did you mean 'video'\?\)"),
-        ({"buckets": {"video": 0}}, "'video' must be at least 1; got 0"),
+        ({"buckets": {"video": 0}}, "'video' must be from 1 to 1,099,511,627,776; got 0"),
         ({"stages": 1, "time_zone": "Moon"}, "stages must be .*; time_zone: .*; got 'Moon'"),
     ],
 )

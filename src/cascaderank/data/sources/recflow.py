@@ -34,7 +34,7 @@ from cascaderank.data.sources._recflow.day_requests import (
 from cascaderank.data.sources._recflow.level_sampling import LEVELS, choose_candidates, key_columns
 from cascaderank.data.sources._shared.timestamps import time_zone_mistake
 from cascaderank.errors import ConfigError, DataError, did_you_mean
-from cascaderank.schema import abridged
+from cascaderank.schema import MOST_BUCKETS, abridged
 
 _log = logging.getLogger(__name__)
 
@@ -207,8 +207,10 @@ def _check_options(
                 f"buckets: no vocabulary '{vocabulary}'{did_you_mean(vocabulary, vocabularies)}; "
                 f"expected one of {abridged(vocabularies, 20)}"
             )
-        elif count < 1:
-            mistakes.append(f"buckets: '{vocabulary}' must be at least 1; got {count}")
+        elif not 1 <= count <= MOST_BUCKETS:
+            mistakes.append(
+                f"buckets: '{vocabulary}' must be from 1 to {MOST_BUCKETS:,}; got {count:,}"
+            )
     if mistakes:
         raise ConfigError("; ".join(mistakes))
 
