@@ -1,6 +1,7 @@
 """Comparisons: the same requests for all methods, and the ceiling."""
 
 import json
+import math
 
 import numpy as np
 import polars as pl
@@ -90,6 +91,23 @@ def test_every_request_is_in_one_test_fold(small, tmp_path):
     assert sorted(pl.concat(rows).to_list()) == list(range(240))
 
 
+def test_a_grid_may_have_an_infinite_value(small, tmp_path):
+    clipped = {"bce": {"train.clip_norm": [math.inf]}, "free": {"train.epochs": [1]}}
+    changes = {
+        "compare.seeds": 1,
+        "compare.grid": clipped,
+        "compare.objectives": ["bce", "free"],
+        "compare.variants": {"free": {"train.clip_norm": math.inf}},
+    }
+    found = compare(small.changed(changes), tmp_path)
+    (tuned,) = found.methods[1].tuning
+    assert tuned["chosen"] == {"train.clip_norm": "inf"}
+    assert json.loads((tmp_path / "comparison.json").read_text()) == found.to_json()
+    for run in ("bce/clip_norm=inf", "free/epochs=1"):
+        config = tmp_path / run / "fold-0/seed-0/config.toml"
+        assert read_settings(config).train.clip_norm == math.inf
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -105,6 +123,9 @@ def test_every_request_is_in_one_test_fold(small, tmp_path):
         ({"compare.grid": {"lcorn": {"train.epochs": [1]}}}, "did you mean 'lcron'"),
         ({"compare.grid": {"bce": {"train.epochs": [1, 1]}}}, "values must be distinct"),
         ({"compare.grid": {"*": {"train.epochs": []}}}, "compare.grid"),
+        ({"compare.grid": {"*": {"train.clip_norm": [1, math.nan]}}}, "clip_norm: Input should be"),
+        ({"compare.grid": {"*": {"train.epochs": [1, math.inf]}}}, "train.epochs: Input should be"),
+        ({"compare.grid": {"lcron": {"objective.temperature": [math.inf]}}}, "finite numbers; got"),
         ({"compare.grid": {"*": {"train.seed": [0, 1]}}}, "seeds are those of compare.seeds"),
         ({"compare.grid": {"lcron": {"objective.temperature": [-1.0]}}}, "method 'lcron': temp"),
         ({"compare.variants": {"bce": {"relevance.top": 5}}}, "method 'bce': changes relevance"),

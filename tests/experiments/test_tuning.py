@@ -1,6 +1,7 @@
 """Tuning: equal budgets, choice by validation recall, and records of all trials."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -145,6 +146,15 @@ def test_extension_keeps_the_other_values_and_continues_from_the_best(one):
     ], "a weight decay of 0 cannot be lower, and whole numbers stay whole"
     assert isinstance(tuned.record["chosen"][SIZE], int)
     assert tuned.record["at_edge"] == [RATE, SIZE]
+
+
+@pytest.mark.parametrize(("best", "written"), [(math.inf, "inf"), (10.0, 10.0)])
+def test_an_infinite_value_is_tried_and_recorded_as_text(one, best, written):
+    method, settings = one({"train.clip_norm": [10.0, math.inf]})
+    asked, tuned = played(method, settings, lambda p, _: float(p["train.clip_norm"] == best))
+    assert [t.point["train.clip_norm"] for t in asked] == [10.0, math.inf], "none beyond"
+    assert tuned.record["chosen"] == {"train.clip_norm": written}
+    assert [t["values"]["train.clip_norm"] for t in tuned.record["tried"]] == [10.0, "inf"]
 
 
 def test_edges_are_recorded_without_extension(one):

@@ -158,7 +158,7 @@ def tune(method: Method, run: RunSettings) -> Plan:
         if outcome.failed:
             raise DivergedError(f"{method.name}: {outcome.failed}")
     record = {
-        "chosen": dict(best.point),
+        "chosen": _recorded(best.point),
         "tried": [point.record(settings.seeds) for point in evaluated],
         "at_edge": [a for a, scale in values.items() if _beyond(method, run, best.point, a, scale)],
     }
@@ -185,7 +185,7 @@ class _EvaluatedPoint:
 
     def record(self, seeds: int) -> dict[str, Any]:
         record = {
-            "values": dict(self.point),
+            "values": _recorded(self.point),
             "validation": self.validation(seeds),
             "seconds": round(sum(o.seconds for o in self.outcomes[:seeds]), 3),
         }
@@ -215,6 +215,12 @@ def _best(points: Sequence[_EvaluatedPoint]) -> _EvaluatedPoint:
     return max(points, key=rank)
 
 
+def _recorded(point: Point) -> dict[str, Any]:
+    """Return the values of a point; JSON has no infinity, which is written as in TOML: inf."""
+    infinite = {n: str(v) for n, v in point.items() if isinstance(v, float) and math.isinf(v)}
+    return {**point, **infinite}
+
+
 def _is_scale(values: Sequence[Any]) -> bool:
     return len(values) > 1 and all(type(v) in (int, float) for v in values)
 
@@ -238,8 +244,8 @@ def _beyond(
 
 def _next(before: float, last: float) -> float | None:
     """Extrapolate two values by their ratio, or by their difference if the signs differ."""
-    if last == 0:
-        return None  # 0 disables a setting; there is no value beyond it
+    if last == 0 or math.isinf(before) or math.isinf(last):
+        return None  # 0 and infinity disable a setting; there is no value beyond them
     value = last * (last / before) if before * last > 0 else last + (last - before)
     value = float(f"{value:.6g}")  # rounds 0.09000000000000001 to 0.09
     return round(value) if isinstance(before, int) and isinstance(last, int) else value

@@ -1,6 +1,5 @@
 """Settings of a comparison: methods, grids of settings to tune, and execution."""
 
-import math
 import re
 from typing import Annotated, Any, Self
 
@@ -34,15 +33,8 @@ def _flat(values: dict[str, object], above: str = "") -> dict[str, object]:
     return flat
 
 
-def _finite(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("expected a finite number")
-    return value
-
-
-_Finite = Annotated[Any, BeforeValidator(_finite)]
 _BY_NAME = BeforeValidator(_by_name)
-_Values = Annotated[tuple[_Finite, ...], Field(min_length=1, max_length=1_000)]
+_Values = Annotated[tuple[Any, ...], Field(min_length=1, max_length=1_000)]
 
 
 class TuningSettings(Settings):

@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import Discriminator, Field, StrictFloat, StrictInt, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, StrictFloat, StrictInt, Tag, model_validator
 
 from cascaderank.data.labels import TARGETS, TargetSettings
 from cascaderank.data.loading.candidates import CandidateSettings, CatalogueSettings
@@ -267,6 +267,9 @@ class EvaluationSettings(Settings):
 
 class RunSettings(Settings):
     """All settings of a run, and of a comparison of runs."""
+
+    # The default writes infinity, such as in compare.grid, as null, which is the same as not set.
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     data: DataSettings
     relevance: RelevanceSettings
