@@ -24,7 +24,8 @@ from cascaderank.cli.interrupts import (
 from cascaderank.cli.shell import user_errors
 from cascaderank.errors import DataError
 
-NUMBERS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")
+NUMBERS = [getattr(signal, n) for n in NAMES if hasattr(signal, n)]
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX systems")
 
 

@@ -23,7 +23,7 @@ _descriptions: list[Callable[[], str]] = []
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise :class:`KeyboardInterrupt` in the block for SIGINT, SIGTERM and SIGHUP.
+    """Raise :class:`KeyboardInterrupt` in the block for SIGINT, SIGTERM, SIGHUP and SIGALRM.
 
     So ``with`` blocks and ``finally`` clauses remove what is not complete. A signal within three
     seconds after another is ignored, since it would interrupt them. During an import, the exception
@@ -52,7 +52,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     again = _received and time.monotonic() - _received[-1][1] < _SECONDS
     if again:
         return
-    if number == _ALARM:
+    if number == _ALARM and _delayed:  # else another process has sent it
         number = _delayed[0]
     can_wait = _ALARM is not None and signal.getsignal(_ALARM) == _interrupt
     if can_wait and len(_delayed) < _DELAYS and _imports(frame):
