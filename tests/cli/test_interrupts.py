@@ -24,8 +24,7 @@ from cascaderank.cli.interrupts import (
 from cascaderank.cli.shell import user_errors
 from cascaderank.errors import DataError
 
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")
-NUMBERS = [getattr(signal, n) for n in NAMES if hasattr(signal, n)]
+NUMBERS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX systems")
 
 
@@ -141,6 +140,23 @@ def test_a_signal_during_an_import_interrupts_after_it(tmp_path):
         check=True,
     )
     assert done.stdout == "imported\ninterrupted 15\n"
+
+
+ALARM = """
+    import signal
+    from cascaderank.cli.interrupts import interruptible, received
+    with interruptible():
+        try:
+            signal.raise_signal(signal.SIGALRM)
+        except KeyboardInterrupt:
+            print("interrupted", received())
+"""
+
+
+def test_an_alarm_from_outside_interrupts():
+    # In another process, because the limit of time of this one is an alarm, too.
+    words = [sys.executable, "-c", textwrap.dedent(ALARM)]
+    assert subprocess.run(words, capture_output=True, text=True).stdout == "interrupted 14\n"
 
 
 def test_the_message_says_what_is_kept(tmp_path):
