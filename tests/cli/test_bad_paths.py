@@ -172,18 +172,19 @@ def test_no_permission_is_an_error_of_the_user(given, tmp_path, monkeypatch):
 
 
 def test_a_working_folder_that_was_removed_is_named(tmp_path):
-    (tmp_path / "gone").mkdir()
     run = "import os, sys; os.chdir('gone'); os.rmdir('../gone'); from cascaderank.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", run, "profile", "run"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=60,
-        check=False,
+
+    def done(*words):
+        (tmp_path / "gone").mkdir()
+        command = [sys.executable, "-c", run, *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+
+    profile = done("profile", "run")
+    assert profile.returncode == 2
+    assert profile.stderr == (
+        "cascaderank profile: the working folder cannot be found: No such file or directory; "
+        "change to another folder\n"
     )
-    assert done.returncode == 2
-    assert done.stderr == (
-        "cascaderank: the working folder cannot be found: No such file or directory; change to "
-        "another folder; see cascaderank --help\n"
-    )
+    version = done("--version")
+    assert (version.returncode, version.stderr) == (0, "")
+    assert version.stdout.startswith("cascaderank ")

@@ -90,6 +90,16 @@ def test_a_profile_has_histories_of_the_given_length(one_stage, tmp_path, option
             2,
             "cascaderank work: runs/a: Permission denied; check the path and its permissions",
         ),
+        (
+            OSError(r"C:\runs is 'lost'"),
+            2,
+            r"cascaderank work: a file: C:\runs is 'lost'; check the path and its permissions",
+        ),
+        (
+            OSError(errno.EIO, "Input/output error", "a\x1b[2J"),
+            2,
+            r"cascaderank work: a\x1b[2J: Input/output error; check the path and its permissions",
+        ),
     ],
 )
 def test_an_error_is_reported_on_stderr_and_by_the_exit_code(error, code, message):

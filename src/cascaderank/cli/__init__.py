@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -115,10 +114,6 @@ def _run() -> object:
 
 def _mistake(words: list[str]) -> str:
     """Return what is wrong with any command in this place or with these words, or ``""``."""
-    try:
-        Path.cwd()
-    except OSError as error:
-        return f"the working folder cannot be found: {error.strerror}; change to another folder"
     for before, word in pairwise(["", *words]):
         if not word or (word.startswith("-") and word.partition("=")[1:] == ("=", "")):
             place = f" after {before}" if not word and before else f": {word}" * bool(word)

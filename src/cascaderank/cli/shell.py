@@ -51,7 +51,7 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Report errors of the library and of the system in one line on stderr, with exit code 2.
 
     An interrupt is reported with what the command keeps, and exit code 128 + number of the signal.
-    Paths are checked before the command runs, see
+    The working folder and all paths are checked before the command runs, see
     :func:`~cascaderank.regular_files.check_path`.
     """
 
@@ -59,6 +59,7 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         forget()
         try:
+            _check_working_folder()
             for value in kwargs.values():
                 for path in value if isinstance(value, list) else [value]:
                     if isinstance(path, Path):
@@ -78,12 +79,21 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def _check_working_folder() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ConfigError(
+            f"the working folder cannot be found: {error.strerror}; change to another folder"
+        ) from None
+
+
 def _one_line(error: BaseException) -> str:
     """Return the message of an error that is no bug; empty for a bug."""
+    if isinstance(error, MemoryError | OverflowError | RuntimeError | OSError):
+        error = CascadeRankError(limit_message(error))
     if isinstance(error, CascadeRankError):
         return " ".join(str(error).split())  # quoted input may have line breaks
-    if isinstance(error, MemoryError | OverflowError | RuntimeError | OSError):
-        return limit_message(error)
     return ""
 
 
@@ -102,7 +112,7 @@ def limit_message(error: Exception) -> str:
         >>> limit_message(RuntimeError("expected a tensor"))
         ''
     """
-    text = shown(str(error).partition("\n")[0])[1:-1]
+    text = str(error).partition("\n")[0]
     if isinstance(error, MemoryError) or any(part in text for part in _OF_MEMORY):
         return (
             f"the memory is not enough ({text or 'nothing is left'}); reduce batch sizes, lengths "
