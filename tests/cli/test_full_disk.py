@@ -7,10 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from tests.cli.fork_server import Commands
-from tests.cli.writing_commands import COMMANDS, Example, contents, write_inputs
+from tests.cli.writing_commands import COMMANDS, Example, contents
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="only root can mount a tmpfs"
+)
 
 KIB = 1024
 QUICK = [4, 16]
@@ -36,26 +37,6 @@ def small_disk(folder):
         yield resize
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
-
-
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory):
-    if os.geteuid():
-        pytest.skip("only root can mount a tmpfs")
-    with Commands(tmp_path_factory.mktemp("commands") / "output") as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory, funnel):
-    folder = tmp_path_factory.mktemp("inputs")
-    write_inputs(folder, funnel)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def example(request, commands, inputs, tmp_path_factory):
-    return Example(request.param, inputs, commands, tmp_path_factory.mktemp(request.param))
 
 
 def failed(command, code, where):

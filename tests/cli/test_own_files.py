@@ -3,17 +3,9 @@
 import os
 
 import pytest
-from tests.cli.fork_server import Commands
-from tests.cli.writing_commands import Example, command_of, contents, write_inputs
+from tests.cli.writing_commands import Example, command_of, contents
 from tests.command_line import cascaderank
 from tests.data.shops import tree
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory, funnel):
-    folder = tmp_path_factory.mktemp("inputs")
-    write_inputs(folder, funnel)
-    return folder
 
 
 def refused(*words, cwd=None):
@@ -125,12 +117,6 @@ def test_a_device_or_pipe_is_not_replaced(funnel, tmp_path):
 
 
 # Two processes with one target.
-
-
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory):
-    with Commands(tmp_path_factory.mktemp("commands") / "output") as started:
-        yield started
 
 
 @pytest.mark.parametrize(

@@ -7,31 +7,12 @@ import signal
 import sys
 
 import pytest
-from tests.cli.fork_server import Commands
-from tests.cli.writing_commands import COMMANDS, Example, contents, write_inputs
+from tests.cli.writing_commands import COMMANDS, contents
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: -9}
 NAMES = {number: number.name for number in CODES}
-
-
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory):
-    with Commands(tmp_path_factory.mktemp("commands") / "output") as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory, funnel):
-    folder = tmp_path_factory.mktemp("inputs")
-    write_inputs(folder, funnel)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def example(request, commands, inputs, tmp_path_factory):
-    return Example(request.param, inputs, commands, tmp_path_factory.mktemp(request.param))
 
 
 def leftovers(folder):
