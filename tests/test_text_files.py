@@ -38,17 +38,61 @@ def mistake(parse, text):
         "x = " + "[" * MANY,
         "x = " + "[" * MANY + "]" * MANY,
         "x = " + "{a = " * MANY + "1" + "}" * MANY,
-        "[" + "a." * MANY + "a]",
-        "[[" + "a . " * MANY + "a]]",
-        "a." * MANY + "a = 1",
-        "x = {" + "'a'." * MANY + "a = 1}",
-        "x = 1\ny = {b = 2, " + '"a".' * MANY + "a = 1}",
         "x = " + "[" * 101 + "]" * 101,
     ],
     ids=short,
 )
 def test_toml_that_is_nested_too_deeply(text):
     assert mistake(parsed_toml, text) == "tables and lists are nested more than 100 deep"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + "a." * MANY + "a]",
+        "[[" + "a . " * MANY + "a]]",
+        "a." * MANY + "a = 1",
+        "x = {" + "'a'." * MANY + "a = 1}",
+        "x = 1\ny = {b = 2, " + '"a".' * MANY + "a = 1}",
+        "a." * 100 + "a = 1",
+        "x = '\"\"\"' # '\n" + "a." * MANY + 'a = \'"""\'',
+        'x = ["""\n\\""""""]\n' + "a." * MANY + "a = 1",
+    ],
+    ids=short,
+)
+def test_a_key_of_toml_with_too_many_parts(text):
+    assert mistake(parsed_toml, text) == "a key has more than 100 parts"
+
+
+WORDS = "a." * 1000 + "a"
+
+
+@pytest.mark.parametrize(
+    "string",
+    [
+        f"'{WORDS}'",
+        f'"{WORDS}"',
+        rf'"\"{WORDS}"',
+        f'"""\n{WORDS}\n\\"""{WORDS}, ""{WORDS}"""""',
+        f"'''\n{WORDS}\n\\''{WORDS}'''''",
+        f'"" # {WORDS}',
+        "['''a" + "''b" * 50 + f"{WORDS}''', '{WORDS}']",
+        f"\"\" # '\nb = \"{WORDS}\" # it is 'not' a 'key",
+    ],
+    ids=short,
+)
+def test_a_string_of_toml_may_have_any_dots(string):
+    text = f"{'a.' * 98}a = {string}"
+    assert parsed_toml(text) == tomllib.loads(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"' * MANY, "'" * MANY, '"""' + r"\\" * MANY, "'''" + "''a" * MANY, '"a' * MANY, "'\n" * MANY],
+    ids=short,
+)
+def test_a_string_of_toml_without_an_end_is_refused_quickly(text):
+    assert "\n" not in mistake(parsed_toml, f"x = {text}")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,14 @@ from typing import Any
 from cascaderank.regular_files import read_file
 
 _DEEPEST, _MOST_BITS = 100, 128
-_LONG_KEY = re.compile(rf"""(?m)(?:^|[{{,])[ \t\[]*(?:[\w"'-]+[ \t]*\.[ \t]*){{{_DEEPEST + 1}}}""")
+_STRING = re.compile(
+    r'"""(?:[^"\\]|\\.|"{1,2}(?!"))*+"{3,5}|"(?:[^"\\\n]|\\.)*+"'
+    r"|'''(?:[^']|'{1,2}(?!'))*+'{3,5}|'[^'\n]*+'"
+    r"|#[^\n]*+",
+    re.DOTALL,
+)
+"""A string or a comment of TOML."""
+_LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{_DEEPEST}}}")
 _TOO_DEEP = f"tables and lists are nested more than {_DEEPEST} deep"
 _TOO_LONG = f"an integer has more than {_MOST_BITS} bits"
 
@@ -85,7 +92,8 @@ def parsed_toml(text: str) -> dict[str, Any]:
 
     Raises:
         tomllib.TOMLDecodeError: if the text is not TOML.
-        ValueError: if it is nested more than 100 deep, or has an integer of more than 128 bits.
+        ValueError: if it is nested more than 100 deep, or has a key of more than 100 parts or an
+            integer of more than 128 bits.
 
     Examples:
         >>> parsed_toml("quota = 30")
@@ -94,8 +102,9 @@ def parsed_toml(text: str) -> dict[str, Any]:
         Traceback (most recent call last):
         ValueError: tables and lists are nested more than 100 deep
     """
-    if _LONG_KEY.search(text):  # the time of tomllib is quadratic in the parts of a key
-        raise ValueError(_TOO_DEEP)
+    # Time and memory of tomllib are quadratic in the parts of a key; a part may be quoted.
+    if _LONG_KEY.search(_STRING.sub("_", text)):
+        raise ValueError(f"a key has more than {_DEEPEST} parts")
     values: dict[str, Any] = _parsed(tomllib.loads, text)
     return values
 
