@@ -289,7 +289,8 @@ def test_replicates_of_a_bootstrap_must_fit(small_machine):
         ({"days": 10**9}, "days must be at most 36,525"),
         ({"requests": 10**12}, "requests must be at most 2,147,483,647"),
         ({"ground_truth": 10**9}, "ground_truth must be at most 32,767"),
-        ({"noise": math.nan}, "noise must be positive; got nan"),
+        ({"noise": math.nan}, "noise must be positive, in the range of float32; got nan"),
+        ({"noise": 1e39}, r"noise must be positive, in the range of float32; got 1e\+39"),
         ({"seed": 2**63}, "seed must be at least 0 and less than"),
     ],
 )

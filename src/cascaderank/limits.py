@@ -13,6 +13,12 @@ LARGEST = 2**31 - 1
 LARGEST_FLOAT32 = float(2**128 - 2**104)
 """Largest finite number of float32, the type of labels, scores and weights."""
 
+MOST_SEEDS = 10_000
+"""Largest number of runs of one method with different seeds."""
+
+MOST_JOBS = 1_024
+"""Largest number of processes that train at the same time."""
+
 _GROUPS, _OF_PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _GIB = 2**30
 

@@ -240,7 +240,10 @@ def test_booleans_and_strings_are_no_numbers(kind):
         ({"evaluation.bootstrap": 10**9}, "less than or equal to 10000000; got 1000000000"),
         ({"train.prefetch": 10**9}, "less than or equal to 10000; got 1000000000"),
         ({"train.candidates.levels": {"a": True}}, "train.candidates.levels.a: Input should be a"),
-        ({"stages.ranking.dim": 2**63}, "dim=9223372036854775808: expected integers from -922337203"),
+        (
+            {"stages.ranking.dim": 2**63},
+            "dim=9223372036854775808: expected integers from -922337203",
+        ),
         ({"stages.ranking.dim": True}, "dim=true: expected an integer; got true"),
         ({"objective.end_to_end": 1e300}, "expected numbers in the range of float32, at most 3.4e"),
         ({"objective.temperature": {"start": 1e300, "end": 1}}, "in the range of float32"),

@@ -88,7 +88,12 @@ def test_the_command_prints_importances_and_writes_the_second_phase(log, tmp_pat
     assert not read_settings(tmp_path / "second.toml").stages["stage_0"].options["gates"]
     half = cascaderank("fields", tmp_path / "run", "--json", "--to", tmp_path / "half.toml")
     assert len(json.loads(half.stdout)["stages"]["stage_0"]["kept"]) == 2
-    assert "already exists" in refused("fields", tmp_path / "run", "--to", tmp_path / "half.toml")
+    again = ["fields", tmp_path / "run", "--to", tmp_path / "half.toml"]
+    assert "half.toml exists; choose another file, or add --overwrite" in refused(*again)
+    assert cascaderank(*again, "--overwrite").returncode == 0
+    assert "expected a file, found a folder" in refused(
+        "fields", tmp_path / "run", "--to", tmp_path
+    )
     bad = refused("fields", tmp_path / "run", "--keep", 9, "--to", tmp_path / "x.toml")
     assert "keep" in bad
     train_run(settings_of(log, ["ecm"]), tmp_path / "ecm")

@@ -17,7 +17,7 @@ from cascaderank.cli.shell import (
     notify_wrapped,
     user_errors,
 )
-from cascaderank.limits import LARGEST
+from cascaderank.limits import LARGEST, MOST_JOBS, MOST_SEEDS
 
 
 @user_errors
@@ -33,7 +33,7 @@ def compare(
     seeds: Annotated[
         int | None,
         typer.Option(
-            min=1, max=10_000, help="Runs per method. Default: compare.seeds of the config."
+            min=1, max=MOST_SEEDS, help="Runs per method. Default: compare.seeds of the config."
         ),
     ] = None,
     streaming: Annotated[
@@ -49,7 +49,7 @@ def compare(
         int | None,
         typer.Option(
             min=1,
-            max=1_024,
+            max=MOST_JOBS,
             help="Number of processes that train at the same time. They share the CPU threads; "
             "the number of threads can change the last digits of results, and nothing else.",
         ),

@@ -25,6 +25,9 @@ def fields(
             help="Fields to keep per stage: fraction of the fields in (0, 1), or their number.",
         ),
     ] = 0.5,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file of --to if it exists.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Select the most important fields of a run, and write the config of a second phase.
@@ -32,13 +35,11 @@ def fields(
     The second phase trains the same stages on the selected fields, without gates: `cold` from
     scratch, `fscd` from the weights of the run (`train.start`).
     """
-    from cascaderank.errors import ConfigError
     from cascaderank.reports.run_tables import fields_table
-    from cascaderank.runs.new_files import new_file
+    from cascaderank.runs.new_files import check_free, new_file
     from cascaderank.training.field_selection import select_fields
 
-    if to.exists():
-        raise ConfigError(f"--to: {to} already exists; choose another file")
+    check_free([to], overwrite=overwrite)
     number = int(keep) if keep >= 1 and keep % 1 == 0 else keep
     selected, settings = select_fields(run, keep=number)
     with new_file(to) as hidden:

@@ -17,6 +17,7 @@ from cascaderank.cli.shell import (
     numbers,
     user_errors,
 )
+from cascaderank.limits import MOST_SEEDS
 
 
 @user_errors
@@ -34,7 +35,7 @@ def heatmap(
         str, typer.Option(help="Sizes of the ground truth, separated by commas.")
     ] = "5,15",
     seeds: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Runs per loss, (m, k) and fold.")
+        int, typer.Option(min=1, max=MOST_SEEDS, help="Runs per loss, (m, k) and fold.")
     ] = 1,
     run: Annotated[
         Path | None,

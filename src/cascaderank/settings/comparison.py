@@ -5,13 +5,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, StrictInt, model_validator
 
+from cascaderank.limits import MOST_JOBS, MOST_SEEDS
 from cascaderank.settings.base import Count, Seed, Settings
 from cascaderank.settings.files import dotted, parts_of
 
-MOST_SEEDS = 10_000
-"""Largest number of runs of one method with different seeds."""
-MOST_JOBS = 1_024
-"""Largest number of processes that train at the same time."""
 _VARIANT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _.+=()-]*[A-Za-z0-9_+=()-])?")
 
 

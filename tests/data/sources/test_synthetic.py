@@ -341,9 +341,9 @@ def test_a_log_is_replaced_only_if_told_so(tmp_path):
     [
         ({"requests": 0, "days": 0}, "requests must be at least 1; got 0; days must be at least 1"),
         ({"stages": 0}, "stages must be at least 1"),
-        ({"noise": 0.0}, "noise must be positive; got 0.0"),
-        ({"noise": nan}, "noise must be positive; got nan"),
-        ({"noise": inf}, "noise must be positive; got inf"),
+        ({"noise": 0.0}, "noise must be positive, in the range of float32; got 0.0"),
+        ({"noise": nan}, "noise must be positive, in the range of float32; got nan"),
+        ({"noise": inf}, "noise must be positive, in the range of float32; got inf"),
         ({"complementarity": 1.1}, r"complementarity must be in \[0, 1\]; got 1.1"),
         ({"complementarity": nan}, r"complementarity must be in \[0, 1\]; got nan"),
         ({"seed": -1}, "seed must be at least 0"),

@@ -90,7 +90,7 @@ class FunnelSettings:
             if not 1 <= (number := getattr(self, name)) <= largest
         ]
         if not 0 < self.noise <= LARGEST_FLOAT32:
-            mistakes.append(f"noise must be positive; got {self.noise}")
+            mistakes.append(f"noise must be positive, in the range of float32; got {self.noise}")
         if not 0 <= self.complementarity <= 1:
             mistakes.append(f"complementarity must be in [0, 1]; got {self.complementarity}")
         if not 0 <= self.unevenness <= 1:
