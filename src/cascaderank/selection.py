@@ -113,8 +113,8 @@ def final_ranks(scores: Tensor, alive: Tensor) -> Tensor:
         [2, 0, 1]
     """
     order = best_first(scores)
-    ranked = alive.gather(-1, order)
-    ranks = ranked.cumsum(-1) * ranked
+    in_order = alive.gather(-1, order)
+    ranks = in_order.cumsum(-1) * in_order
     return torch.zeros_like(ranks).scatter(-1, order, ranks)
 
 
@@ -155,8 +155,8 @@ def keep(order: Tensor, alive: Tensor, quota: int) -> Tensor:
         >>> keep(order, torch.tensor([True, False, True]), 1)
         tensor([False, False,  True])
     """
-    ranked = alive.gather(-1, order)
-    first = ranked & (ranked.cumsum(-1) <= quota)
+    in_order = alive.gather(-1, order)
+    first = in_order & (in_order.cumsum(-1) <= quota)
     return torch.zeros_like(alive).scatter(-1, order, first)
 
 

@@ -203,12 +203,17 @@ def test_all_invalid_values_of_a_funnel_are_reported_together():
     for part in (
         "stages.prerank: keep + negatives must be at most the 40 candidates that reach the stage; "
         "got 30 + 20",
-        "stages.prerank: noise must be at least 0",
+        "stages.prerank: noise must be at least 0, in the range of float32",
         "stages.rank: keep + negatives must be at most the 30 candidates that reach the stage; "
         "got 31 + 0",
         "pool must be at least 0; got -1",
     ):
         assert part in str(error.value)
+
+
+def test_infinite_noise_is_rejected():
+    with pytest.raises(ConfigError, match=r"stages.prerank: noise must be .*; got inf and 0"):
+        funnel_of(("prerank", 30, 0, {"noise": float("inf")}), candidates=40)
 
 
 def test_fewer_items_than_candidates_are_rejected():

@@ -96,24 +96,24 @@ def ndcg_of(
     return (actual / ideal).clamp(max=1.0).masked_fill(~defined, torch.nan)
 
 
-def shared_discounts(ranked: Tensor, real: Tensor, k: int | None) -> Tensor:
+def shared_discounts(best: Tensor, real: Tensor, k: int | None) -> Tensor:
     """Return the mean discount of the ranks that each candidate shares with those of equal score.
 
     Args:
-        ranked: scores, best first, ``[..., list]``, including those of padding.
+        best: scores, best first, ``[..., list]``, including those of padding.
         real: ``[..., list]`` bool in the same order; only real candidates occupy ranks.
         k: cut-off: number of ranks that are evaluated; ``None`` for all.
     """
-    length = ranked.shape[-1]
-    discounts = _discounts(length, k, ranked.device)
+    length = best.shape[-1]
+    discounts = _discounts(length, k, best.device)
     if length == 0:
-        return discounts.expand_as(ranked)
+        return discounts.expand_as(best)
     through = real.cumsum(-1)  # number of real candidates up to and including each
-    changes = ranked[..., 1:] != ranked[..., :-1]
+    changes = best[..., 1:] != best[..., :-1]
     if is_whole(changes | ~(real[..., 1:] | real[..., :-1])):  # no real candidate is in a tie
         ranks = (through - 1).clamp(min=0)
         return discounts.index_select(0, ranks.flatten()).view_as(ranks)
-    cut = torch.ones_like(ranked[..., :1], dtype=torch.bool)
+    cut = torch.ones_like(best[..., :1], dtype=torch.bool)
     starts, ends = torch.cat([cut, changes], -1), torch.cat([changes, cut], -1)
     before = (through - real.long()).masked_fill(~starts, 0).cummax(-1).values
     after = through.masked_fill(~ends, length).flip(-1).cummin(-1).values.flip(-1)

@@ -48,7 +48,8 @@ def read_as(kind: type[Kind], path: str | os.PathLike[str], changes: Sequence[st
         raise ConfigError(f"{path}: {error}") from None
     replaced = with_changes(values, dict(parsed_change(change) for change in changes))
     try:
-        check_nested(replaced)
+        if changes:  # what was parsed is checked; a value may be set deep inside
+            check_nested(replaced)
         return kind.model_validate(replaced)
     except ValidationError as error:
         mistakes = _messages(error, kind)

@@ -15,6 +15,7 @@ from scipy.special import ndtri
 
 from cascaderank.data.encoding.hashing import mix, seeded
 from cascaderank.errors import ConfigError, DataError
+from cascaderank.limits import LARGEST_FLOAT32
 
 Places = NDArray[np.int64]
 """Positions of items in the catalogue."""
@@ -88,10 +89,10 @@ class Funnel:
                     f"candidates that reach the stage; got {stage.keep:,} + {stage.negatives:,}; "
                     "lower keep or negatives, or increase the candidates"
                 )
-            if not (stage.noise >= 0 and 0 <= stage.exploration < 1):
+            if not (0 <= stage.noise <= LARGEST_FLOAT32 and 0 <= stage.exploration < 1):
                 mistakes.append(
-                    f"stages.{stage.name}: noise must be at least 0 and exploration in [0, 1); "
-                    f"got {stage.noise} and {stage.exploration}"
+                    f"stages.{stage.name}: noise must be at least 0, in the range of float32, and "
+                    f"exploration in [0, 1); got {stage.noise} and {stage.exploration}"
                 )
             arriving = stage.keep
         if mistakes:
