@@ -14,8 +14,8 @@ Map of the package:
   :mod:`~cascaderank.sorting.inputs`.
 - Writing one: :mod:`~cascaderank.sorting.operator` is the interface and the registry. Shared parts
   are :mod:`~cascaderank.sorting.scaling`, :mod:`~cascaderank.sorting.order` (sorts and ties),
-  :mod:`~cascaderank.sorting.rows`, :mod:`~cascaderank.sorting.networks` and
-  :mod:`~cascaderank.sorting.gate`.
+  :mod:`~cascaderank.sorting.cut_scores`, :mod:`~cascaderank.sorting.rows`,
+  :mod:`~cascaderank.sorting.networks` and :mod:`~cascaderank.sorting.gate`.
 - ``_neural_sort`` and ``_soft_sort``: the forms of these two operators that need memory linear in
   the list.
 

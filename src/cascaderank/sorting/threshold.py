@@ -2,12 +2,11 @@
 
 from typing import final
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cascaderank.sorting.cut_scores import cut_scores
 from cascaderank.sorting.operator import OPERATORS, Operator
-from cascaderank.sorting.order import sorted_values
 from cascaderank.sorting.scaling import distance_from, positive_temperature, spread
 
 
@@ -21,10 +20,11 @@ class Threshold(Operator):
     one half each; scores that tie with one of them share its half. The probabilities need not add
     up to k: the higher the temperature, the farther their sum is from it.
 
-    The logits grow with the spread of the scores but not with the length of the list. Takes a
-    sort and linear memory.
+    The logits grow with the spread of the scores but not with the length of the list. Takes linear
+    time and memory: the two scores are selected without a sort where lists are long.
 
     Examples:
+        >>> import torch
         >>> from cascaderank.sorting import top_k_probability
         >>> top_k_probability(torch.tensor([1.0, 3.0, 2.0]), 1, operator="threshold")
         tensor([0.1824, 0.6225, 0.3775])
@@ -36,11 +36,7 @@ class Threshold(Operator):
         self, scores: Tensor, k: Tensor, *, temperature: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return two tensors ``[..., list]``; see :class:`Operator`."""
-        lowest = torch.finfo(scores.dtype).min
-        best_first = sorted_values(scores.masked_fill(~mask, lowest))  # padding last
-        last_kept = (k[..., None] - 1).clamp(0, scores.shape[-1] - 1)
-        first_dropped = k[..., None].clamp(0, scores.shape[-1] - 1)
-        borders = best_first.gather(-1, torch.cat([last_kept, first_dropped], -1))
+        borders = cut_scores(scores, k, mask=mask)
         origin, scale = borders[..., :1].detach(), positive_temperature(temperature)[..., None]
         cut = distance_from(borders, origin, scale).mean(-1, keepdim=True)
         logits = distance_from(scores, origin, scale) - cut
