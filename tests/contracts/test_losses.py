@@ -39,6 +39,8 @@ RULES = {
     "weight": Rule((-0.1, nan, inf, -inf), ("finite", "at least 0")),
     "mu": Rule((-0.1, nan, inf, -inf), ("finite", "at least 0")),
     "cuts": Rule(("label", (), (0,), (1.5,), (True,)), ("'labels'",)),
+    "level_weights": Rule(((), (-0.1,), (nan,), (1.0, inf)), ("finite", "at least 0")),
+    "pointwise": Rule((-0.1, nan, inf, -inf), ("finite", "at least 0")),
     "quotas": Rule(((4, 5), (5, 0), (5, -1), (5, 2.5), (5, nan), (5, True)), ("positive", "grow")),
     "reduction": Rule(("maen", "", None), ("mean", "sum", "none")),
     "gain": Rule(("cubic", None), ("exponential", "linear")),
@@ -55,6 +57,12 @@ TENSORS = {
         lambda scores: torch.ones(len(scores[0]) + 1, 2, dtype=torch.int64),
         lambda scores: torch.ones(scores.shape[1], 2),
         lambda scores: torch.ones(scores.shape[1], dtype=torch.int64),
+    ),
+    "exposed": (lambda scores: torch.ones_like(scores), lambda scores: scores[..., 1:] > 0),
+    "levels": (
+        lambda scores: torch.ones_like(scores),
+        lambda scores: scores > 0,
+        lambda scores: scores[..., 1:].long(),
     ),
     "log_q": (lambda scores: scores[..., 1:],),
     "temperature": (

@@ -249,6 +249,8 @@ def test_every_option_is_read(name, cascade):
         "alpha": 0.9,
         "cuts": (2, 5),
         "coupling": 0.5,
+        "level_weights": (1.0, 0.5, 0.5, 2.0),
+        "pointwise": 0.5,
         "warm_up": 0.5,
         "z": (0.0, 2.0, 2.0, 5.0),
         "corrected": False,  # true by default, if the batch has log_q

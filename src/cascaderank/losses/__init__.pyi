@@ -19,6 +19,7 @@ from cascaderank.losses.lambda_ndcg import lambda_ndcg_loss as lambda_ndcg_loss
 from cascaderank.losses.lambda_recall import lambda_recall_loss as lambda_recall_loss
 from cascaderank.losses.lambdaloss import lambdaloss_loss as lambdaloss_loss
 from cascaderank.losses.lambdarank import lambdarank_loss as lambdarank_loss
+from cascaderank.losses.level_contrastive import level_contrastive_loss as level_contrastive_loss
 from cascaderank.losses.listmle import listmle_loss as listmle_loss
 from cascaderank.losses.listnet import listnet_loss as listnet_loss
 from cascaderank.losses.neural_ndcg import neural_ndcg_loss as neural_ndcg_loss

@@ -37,7 +37,7 @@ class AnnealedWeight:
 
     def __post_init__(self) -> None:
         for name in ("start", "end"):
-            _check(getattr(self, name), f"{name} of a weight")
+            check_weight(getattr(self, name), f"{name} of a weight")
 
     def at(self, progress: float) -> float:
         """Return the weight at a fraction of training, in [0, 1]."""
@@ -62,10 +62,15 @@ def term_weight(value: TermWeight, name: str) -> float | Callable[[float], float
     """
     if isinstance(value, AnnealedWeight):
         return value.at
-    _check(value, name)
+    check_weight(value, name)
     return value
 
 
-def _check(value: float, name: str) -> None:
+def check_weight(value: float, name: str) -> None:
+    """Check that a weight is a finite number of at least 0.
+
+    Raises:
+        ConfigError: if it is not.
+    """
     if not 0 <= value < math.inf:
         raise ConfigError(f"{name} must be a finite number of at least 0; got {value}")

@@ -25,6 +25,29 @@ def check_z(z: Sequence[float] | None) -> None:
             ) from None
 
 
+def default_entry_levels(stages: int) -> tuple[int, ...]:
+    """Return the lowest level that reached each stage, in a log with two more levels than stages.
+
+    Examples:
+        >>> default_entry_levels(2), default_entry_levels(3)
+        ((0, 2), (0, 1, 3))
+    """
+    return tuple(t * (stages + 2) // stages for t in range(stages))
+
+
+def check_entry_levels(levels: Sequence[int], *, stages: int) -> None:
+    """Check the lowest level that reached each stage.
+
+    Raises:
+        ConfigError: if their number is not that of the stages, or they are negative or decrease.
+    """
+    if len(levels) != stages or min(levels) < 0 or list(levels) != sorted(levels):
+        raise ConfigError(
+            f"entry_levels must be {stages} numbers of at least 0, one per stage, non-decreasing; "
+            f"got {list(levels)}"
+        )
+
+
 def relabelled(inputs: CascadeInputs, z: Sequence[float] | None) -> Tensor:
     """Return ``[batch, list]``: ``z`` of each level, or the level; without levels, the label.
 

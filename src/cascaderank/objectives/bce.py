@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cascaderank.errors import ConfigError
 from cascaderank.losses import ground_truth_targets
 from cascaderank.losses.bce import bce_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
+from cascaderank.objectives._levels import check_entry_levels, default_entry_levels
 from cascaderank.objectives._published.bce_reference import BceReference
 from cascaderank.objectives._published.preconditions import check_as_published, check_published
 
@@ -53,13 +53,9 @@ def bce_objective(
     Source: the baseline of LCRON (arXiv 2503.09492); deviations are in ``docs/methods/bce.md``.
     """
     count = len(stages)
-    default = tuple(t * (count + 2) // count for t in range(count))
+    default = default_entry_levels(count)
     levels = default if entry_levels is None else entry_levels
-    if len(levels) != count or min(levels) < 0 or list(levels) != sorted(levels):
-        raise ConfigError(
-            f"entry_levels must be {count} numbers of at least 0, one per stage, non-decreasing; "
-            f"got {list(levels)}"
-        )
+    check_entry_levels(levels, stages=count)
     if published:
         check_published("bce", stages=count, threshold=threshold)
         check_as_published("bce", {"entry_levels": (levels, default)})
