@@ -49,7 +49,7 @@ def test_its_terms_are_those_of_the_formula(batch, temperature):
 )
 def test_it_is_lcron_with_an_operator_and_a_cut(batch, options):
     scores, labels = batch
-    fixed = {"operator": "threshold", "cut": "quotas", "temperature": 1.0}
+    fixed = {"operator": "threshold", "cut": "quotas", "temperature": 0.5}
     got = build_objective("dftopk", **TASK, **options)(scores, labels)
     want = build_objective("lcron", **TASK, **{**fixed, **options})(scores, labels)
     assert got.terms == want.terms

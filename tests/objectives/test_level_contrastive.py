@@ -98,3 +98,9 @@ def test_a_level_without_a_weight_is_refused():
     scores, labels, levels = batch(4)
     with pytest.raises(ConfigError, match="4 for levels up to 3"):
         built(2, level_weights=(1.0, 1.0))(scores[:2], labels, levels=levels)
+
+
+def test_weights_of_levels_need_a_batch_with_levels():
+    scores, labels, _ = batch(4)
+    with pytest.raises(ConfigError, match="the batch has no levels"):
+        built(2, level_weights=(1.0,) * 4)(scores[:2], labels)

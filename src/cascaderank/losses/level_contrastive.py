@@ -99,7 +99,7 @@ def level_contrastive_loss(
     mask = check_lists(scores, labels, mask)
     check_not_negative(pointwise, "pointwise")
     targets, _ = ground_truth_targets(labels, like=scores, k=k, threshold=threshold, mask=mask)
-    of_candidate = _ranks_of(labels, mask) if levels is None else _checked(levels, scores)
+    of_candidate = label_ranks(labels, mask) if levels is None else _checked(levels, scores)
     if level_weights is not None:
         check_level_weights(level_weights)
         if levels is None:
@@ -216,7 +216,7 @@ def _checked(levels: Tensor, scores: Tensor) -> Tensor:
     return levels
 
 
-def _ranks_of(labels: Tensor, mask: Tensor) -> Tensor:
+def label_ranks(labels: Tensor, mask: Tensor) -> Tensor:
     """Return the number of distinct lower labels of the list for each candidate, ``[..., list]``.
 
     Raises:

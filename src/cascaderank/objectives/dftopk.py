@@ -14,7 +14,7 @@ def dftopk_objective(
     quotas: tuple[int, ...],
     ground_truth: int | None = None,
     threshold: float | None = None,
-    temperature: Temperature = 1.0,
+    temperature: Temperature = 0.5,
     relative_temperature: bool = False,
     end_to_end: float = 1.0,
     weights: Literal["learned"] | float | tuple[float, ...] = "learned",
@@ -45,10 +45,12 @@ def dftopk_objective(
     Examples:
         >>> import torch
         >>> from cascaderank.objectives import build_objective
-        >>> objective = build_objective("dftopk", stages=2, quotas=(2, 1), ground_truth=1)
+        >>> objective = build_objective(
+        ...     "dftopk", stages=2, quotas=(2, 1), ground_truth=1, weights=0.5
+        ... )
         >>> scores = torch.tensor([[[3.0, 2.0, 1.0]], [[3.0, 1.0, 2.0]]])
         >>> objective(scores, torch.tensor([[2.0, 1.0, 0.0]])).total
-        tensor(0.6997)
+        tensor(0.3824)
 
     Source: DFTopK (arXiv 2510.11472); see ``docs/methods/dftopk.md``.
     """

@@ -8,8 +8,8 @@ from cascaderank.errors import ConfigError
 from cascaderank.losses import ground_truth_targets
 from cascaderank.losses.level_contrastive import (
     check_level_weights,
+    label_ranks,
     level_contrastive_costs,
-    level_contrastive_loss,
     weighted_levels,
 )
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
@@ -61,7 +61,8 @@ def level_contrastive_objective(
             with two more levels than stages.
 
     Raises:
-        ConfigError: if an option is out of range, or a level has no weight.
+        ConfigError: if an option is out of range, a level has no weight, or weights of levels are
+            given for a batch without levels.
 
     Examples:
         >>> import torch
@@ -117,21 +118,26 @@ class _StageTerm:
 
     def loss(self, inputs: CascadeInputs) -> Tensor:
         scores, mask = inputs.scores[self.stage], inputs.mask
-        temperature = self.schedule.of_stage(inputs, self.stage)
-        truth = {"k": self.k, "threshold": self.threshold, "mask": mask}
+        targets, _ = ground_truth_targets(
+            inputs.labels, like=scores, k=self.k, threshold=self.threshold, mask=mask
+        )
         if inputs.levels is None:
-            return level_contrastive_loss(
-                scores, inputs.labels, pointwise=self.pointwise, temperature=temperature, **truth
-            )
-        targets, _ = ground_truth_targets(inputs.labels, like=scores, **truth)
+            if self.level_weights is not None:
+                raise ConfigError(
+                    "level_weights are weights of levels, and the batch has no levels"
+                )
+            levels, negatives, exposed = label_ranks(inputs.labels, mask), mask, mask
+        else:
+            levels = inputs.levels
+            negatives, exposed = levels >= self.entry_level, levels >= self.exposed_level
         costs = level_contrastive_costs(
             scores,
             targets,
-            levels=weighted_levels(inputs.levels, self.level_weights, mask=mask),
-            negatives=mask & (inputs.levels >= self.entry_level),
+            levels=weighted_levels(levels, self.level_weights, mask=mask),
+            negatives=negatives,
             pointwise=self.pointwise,
-            exposed=mask & (inputs.levels >= self.exposed_level),
-            temperature=temperature,
+            exposed=exposed,
+            temperature=self.schedule.of_stage(inputs, self.stage),
             mask=mask,
         )
         return reduce_lists(costs, "mean").to(scores.dtype)
