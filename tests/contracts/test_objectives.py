@@ -251,6 +251,7 @@ def test_every_option_is_read(name, cascade):
         "coupling": 0.5,
         "level_weights": (1.0, 0.5, 0.5, 2.0),
         "pointwise": 0.5,
+        "tightness": 0.5,
         "warm_up": 0.5,
         "z": (0.0, 2.0, 2.0, 5.0),
         "corrected": False,  # true by default, if the batch has log_q
@@ -263,7 +264,9 @@ def test_every_option_is_read(name, cascade):
         # Used for other batches or stages: tests/objectives/test_entire_chain.py
         "entire_chain": {
             "preranked_level", "event", "exposures_only", "sampling", "penalty", "open_share",
-        }
+        },
+        # Used with tightness only: tests/objectives/test_tightness.py
+        "lcron": {"tightness_temperature", "tightness_trains"},
     }  # fmt: skip
     if name == "icc":
         other["relative_temperature"] = False  # true by default

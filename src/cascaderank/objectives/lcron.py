@@ -11,6 +11,7 @@ from cascaderank.losses import ground_truth_targets
 from cascaderank.losses.survival import survival_costs, survival_loss
 from cascaderank.losses.top_k import top_k_costs
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
+from cascaderank.objectives._annealed_weight import TermWeight, term_weight
 from cascaderank.objectives._published.lcron_reference import LcronReference
 from cascaderank.objectives._published.preconditions import (
     check_as_published,
@@ -22,6 +23,7 @@ from cascaderank.objectives._sorting import (
     TemperatureSchedule,
     make_temperature_schedule,
 )
+from cascaderank.objectives._tightness import Trained, make_tightness
 from cascaderank.sorting import find_operator, log_top_k_probability
 from cascaderank.tensors import at_least_float32, reduce_lists
 
@@ -40,12 +42,17 @@ def lcron_objective(
     cut: Literal["ground_truth", "quotas"] = "ground_truth",
     end_to_end: float = 1.0,
     weights: Literal["learned"] | float | tuple[float, ...] = "learned",
+    tightness: TermWeight = 0.0,
+    tightness_temperature: Temperature = 1.0,
+    tightness_trains: Trained = "both",
 ) -> Objective:
     """Train all stages jointly so that the ground truth survives all of them.
 
     ``L_e2e + sum_t [L_t / (2 w_t^2) + ln w_t]``: the end-to-end term is
     :func:`cascaderank.losses.survival_loss`, the term of each stage is
     :func:`cascaderank.losses.top_k_loss`. Terms are named ``end_to_end`` and ``top_k/<stage>``.
+    ``tightness`` adds a term of this name, the negative log of the part of each stage's top set
+    that the stage before it keeps.
 
     Args:
         stages: names of the stages, first stage first.
@@ -68,6 +75,13 @@ def lcron_objective(
         end_to_end: weight of the end-to-end term; 0 omits it.
         weights: weights of the terms of the stages: ``"learned"``, or one number for all or per
             stage; 0 omits a term.
+        tightness: weight of the term ``tightness``, at least 0, or
+            :class:`~cascaderank.objectives.AnnealedWeight`; 0 omits it. It cuts at the quotas with
+            the operator ``sigmoid``, whose probabilities add up to the quota.
+        tightness_temperature: temperature of that operator, in units of scores; multiplied by the
+            spread of the scores if ``relative_temperature``.
+        tightness_trains: which of two adjacent stages receive gradient of this term: ``"both"``,
+            or the ``"earlier"`` one.
 
     Raises:
         ConfigError: if an option is unknown, out of range or fixed by ``published``, or all terms
@@ -102,6 +116,7 @@ def lcron_objective(
             "cut": (cut, "ground_truth"),
             "end_to_end": (end_to_end, 1.0),
             "weights": (weights, "learned"),
+            "tightness": (tightness, 0.0),
         }
         check_as_published("lcron", fixed)
         temperature = published_temperature("lcron", schedule)
@@ -116,6 +131,17 @@ def lcron_objective(
     terms = [Term("end_to_end", form.end_to_end, end_to_end)]
     for t, (name, weight) in enumerate(zip(stages, stage_weights, strict=True)):
         terms.append(Term(f"top_k/{name}", partial(form.top_k, stage=t), weight, stage=t))
+    tightness_weight = term_weight(tightness, "tightness")
+    tightness_term = make_tightness(
+        quotas=quotas,
+        temperature=tightness_temperature,
+        relative_temperature=relative_temperature,
+        trained=tightness_trains,
+    )
+    if tightness_weight != 0:
+        if len(stages) < 2:
+            raise ConfigError(f"tightness needs two stages to compare; got {len(stages)}")
+        terms.append(Term("tightness", tightness_term.loss, tightness_weight))
     remaining = [term for term in terms if term.weight != 0]
     if not remaining:
         raise ConfigError(
