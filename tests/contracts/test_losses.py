@@ -39,6 +39,7 @@ RULES = {
     "weight": Rule((-0.1, nan, inf, -inf), ("finite", "at least 0")),
     "mu": Rule((-0.1, nan, inf, -inf), ("finite", "at least 0")),
     "cuts": Rule(("label", (), (0,), (1.5,), (True,)), ("'labels'",)),
+    "clip": Rule((0.0, -1.0, nan), ("positive",)),
     "level_weights": Rule(((), (-0.1,), (nan,), (1.0, inf)), ("finite", "at least 0")),
     "pointwise": Rule((-0.1, nan, inf, -inf), ("finite", "at least 0")),
     "quotas": Rule(((4, 5), (5, 0), (5, -1), (5, 2.5), (5, nan), (5, True)), ("positive", "grow")),
@@ -65,6 +66,10 @@ TENSORS = {
         lambda scores: scores[..., 1:].long(),
     ),
     "log_q": (lambda scores: scores[..., 1:],),
+    "propensities": (
+        lambda scores: torch.ones_like(scores[..., 1:]),
+        lambda scores: torch.ones_like(scores, dtype=torch.int64),
+    ),
     "temperature": (
         lambda scores: torch.ones(len(scores) + 1),
         lambda scores: torch.ones(len(scores), dtype=torch.int64),
@@ -290,8 +295,8 @@ def test_short_lists_in_half_precision_have_a_finite_value_and_gradient(loss, ca
 
 def test_integer_labels_that_float32_cannot_hold_are_compared_exactly(loss, cascade):
     scores, labels, mask = cascade
-    if loss.name in {"bce", "pointwise_softmax"}:
-        pytest.skip("labels are probabilities, or classes that start at 0")
+    if loss.name in {"bce", "inclusion_policy_gradient", "pointwise_softmax"}:
+        pytest.skip("labels are probabilities, rewards, or classes that start at 0")
     ranks, high = (4 * labels).long(), 2**24 + 1
     names = LOSSES.options(loss.name)
     options = [({}, {})]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.losses import conditional_survival_loss
-from cascaderank.losses.conditional_survival import _log_mass
+from cascaderank.losses.conditional_survival import log_mass
 from cascaderank.selection import select
 from cascaderank.sorting import log_top_k_probability
 from tests.oracles.cascades import conditional_survival
@@ -53,7 +53,7 @@ def test_agrees_with_plain_python(case, temperature):
 def test_the_mass_after_each_stage_is_its_quota(quotas, temperature, dtype, tolerance):
     scores, _ = some(len(quotas), dtype=dtype)
     mask = torch.arange(9) < torch.tensor([[9], [6], [2]])
-    mass = _log_mass(scores, quotas, temperature, mask).exp() * mask
+    mass = log_mass(scores, quotas, temperature, mask).exp() * mask
     want = torch.minimum(mask.sum(-1), torch.tensor(quotas)[:, None]).double()
     torch.testing.assert_close(mass.double().sum(-1), want, rtol=tolerance, atol=0)
 
@@ -63,7 +63,7 @@ def test_the_mass_after_each_stage_is_its_quota(quotas, temperature, dtype, tole
 def test_at_a_low_temperature_the_cascade_is_the_hard_one(quotas, dtype):
     scores, _ = some(len(quotas), lists=10, length=20, dtype=dtype)
     mask = torch.arange(20) < torch.arange(20, 0, -2)[:, None]
-    mass = _log_mass(scores, quotas, 1e-6, mask).exp() * mask
+    mass = log_mass(scores, quotas, 1e-6, mask).exp() * mask
     torch.testing.assert_close(mass, select(scores, quotas, mask).to(dtype))
 
 

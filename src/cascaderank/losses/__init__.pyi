@@ -15,6 +15,7 @@ from cascaderank.losses.bce import bce_loss as bce_loss
 from cascaderank.losses.bpr import bpr_loss as bpr_loss
 from cascaderank.losses.conditional_survival import conditional_survival_loss as conditional_survival_loss
 from cascaderank.losses.cut_likelihood import cut_likelihood_loss as cut_likelihood_loss
+from cascaderank.losses.inclusion_policy_gradient import inclusion_policy_gradient_loss as inclusion_policy_gradient_loss
 from cascaderank.losses.lambda_ndcg import lambda_ndcg_loss as lambda_ndcg_loss
 from cascaderank.losses.lambda_recall import lambda_recall_loss as lambda_recall_loss
 from cascaderank.losses.lambdaloss import lambdaloss_loss as lambdaloss_loss

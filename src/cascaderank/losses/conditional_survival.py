@@ -77,30 +77,45 @@ def conditional_survival_loss(
     """
     mask = check_cascade(scores, labels, quotas, mask)
     targets, size = ground_truth_targets(labels, like=scores, k=k, threshold=threshold, mask=mask)
-    log_mass = _log_mass(at_least_float32(scores), quotas, temperature, mask)[-1]
-    loss = -(targets.to(log_mass) * log_mass).sum(-1) / size.clamp(min=1)
+    final = log_mass(at_least_float32(scores), quotas, temperature, mask)[-1]
+    loss = -(targets.to(final) * final).sum(-1) / size.clamp(min=1)
     return reduce_lists(loss, reduction).to(scores.dtype)
 
 
-def _log_mass(
+def log_mass(
     scores: Tensor, quotas: Sequence[int], temperature: float | Tensor, mask: Tensor
 ) -> Tensor:
-    """Return the logarithm of each candidate's mass after each stage, ``[stages, batch, list]``.
+    """Return the logarithm of each candidate's mass after each stage of the soft cascade.
 
-    It is finite everywhere, and 0 under the mask.
+    Args:
+        scores: ``[stages, batch, list]``, in at least float32.
+        quotas: number of candidates that each stage keeps.
+        temperature: as of :func:`conditional_survival_loss`.
+        mask: ``[batch, list]`` bool.
+
+    Returns:
+        ``[stages, batch, list]``, at most 0 and finite; 0 under the mask. The masses of a list add
+        up to the quota, or to the number of its candidates if that is smaller.
+
+    Examples:
+        >>> scores = torch.tensor([[[2.0, 1.0, 0.0]]])
+        >>> log_mass(scores, (1,), 1.0, torch.ones(1, 3, dtype=torch.bool)).exp()
+        tensor([[[0.5491, 0.3094, 0.1415]]])
+
+    Source: this project.
     """
     scores, masks, temperatures = prepare(scores, temperature, mask.expand_as(scores))
     if not scores.shape[-1]:
         return scores
-    entering, log_mass, after_stages = mask.sum(-1), torch.zeros_like(scores[0]), []
+    entering, log_alive, after_stages = mask.sum(-1), torch.zeros_like(scores[0]), []
     stages = zip(scores, quotas, temperatures, masks, strict=True)
     for stage_scores, quota, stage_temperature, real in stages:
         kept = torch.full_like(entering, quota)
         log_pass, _ = log_gate(
-            stage_scores, log_mass, kept, temperature=stage_temperature, mask=real
+            stage_scores, log_alive, kept, temperature=stage_temperature, mask=real
         )
         drops = (entering > quota)[..., None]
-        log_mass = log_mass + log_pass.masked_fill(~(real & drops), 0.0)
+        log_alive = log_alive + log_pass.masked_fill(~(real & drops), 0.0)
         entering = entering.clamp(max=quota)
-        after_stages.append(log_mass)
+        after_stages.append(log_alive)
     return torch.stack(after_stages)
