@@ -20,6 +20,7 @@ from cascaderank.objectives.fs_lambdaloss import fs_lambdaloss_objective as fs_l
 from cascaderank.objectives.fs_lambdarank import fs_lambdarank_objective as fs_lambdarank_objective
 from cascaderank.objectives.fs_ranknet import fs_ranknet_objective as fs_ranknet_objective
 from cascaderank.objectives.icc import icc_objective as icc_objective
+from cascaderank.objectives.inclusion_policy_gradient import inclusion_policy_gradient_objective as inclusion_policy_gradient_objective
 from cascaderank.objectives.lcron import lcron_objective as lcron_objective
 from cascaderank.objectives.level_contrastive import level_contrastive_objective as level_contrastive_objective
 from cascaderank.objectives.permutation import permutation_objective as permutation_objective

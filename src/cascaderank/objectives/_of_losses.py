@@ -21,9 +21,8 @@ _TASK = {
     "ground_truth": int | None,
     "threshold": float | None,
 }
-_NOT_OPTIONS = {"mask", "reduction", "quotas", "threshold", "log_q", "propensities", "clip"}
-"""Parameters of a loss that the objective fills from the task or the batch, or leaves at their
-defaults: a batch has no propensities, without which no weight is clipped."""
+_NOT_OPTIONS = {"mask", "reduction", "quotas", "threshold", "log_q"}
+"""Parameters of a loss that the objective fills from the task or the batch."""
 
 
 def objective_of_loss(name: str) -> Callable[..., Objective]:
