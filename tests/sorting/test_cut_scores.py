@@ -52,6 +52,16 @@ def test_agrees_with_plain_python(length, tied, sizes, dtype):
         torch.testing.assert_close(gradient[i], expected, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("k", [1, 3, 777, 10_000, 19_999])
+def test_the_scores_of_long_lists_are_those_of_a_sort(dtype, k):
+    """Long enough that numpy does not sort what it partitions."""
+    scores = torch.randn(8, 20_000, generator=torch.Generator().manual_seed(k)).to(dtype)
+    want = scores.sort(-1, descending=True).values[:, k - 1 : k + 1]
+    got = cut_scores(scores, torch.full((8,), k), mask=torch.ones_like(scores).bool())
+    assert torch.equal(got, want)
+
+
 @pytest.mark.parametrize("length", LENGTHS)
 def test_lists_that_keep_all_or_none_have_finite_scores(length):
     scores, _ = lists(length, tied=False)
