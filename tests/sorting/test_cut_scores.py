@@ -53,12 +53,12 @@ def test_agrees_with_plain_python(length, tied, sizes, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("k", [1, 3, 777, 10_000, 19_999])
-def test_the_scores_of_long_lists_are_those_of_a_sort(dtype, k):
-    """Long enough that numpy does not sort what it partitions."""
-    scores = torch.randn(8, 20_000, generator=torch.Generator().manual_seed(k)).to(dtype)
+@pytest.mark.parametrize("k", [1, 300, 777, 1999])
+def test_the_scores_of_many_long_lists_are_those_of_a_sort(dtype, k):
+    """Many, because numpy leaves few of them unsorted at the cut."""
+    scores = torch.randn(1000, 2000, generator=torch.Generator().manual_seed(k)).to(dtype)
     want = scores.sort(-1, descending=True).values[:, k - 1 : k + 1]
-    got = cut_scores(scores, torch.full((8,), k), mask=torch.ones_like(scores).bool())
+    got = cut_scores(scores, torch.full((1000,), k), mask=torch.ones_like(scores).bool())
     assert torch.equal(got, want)
 
 
