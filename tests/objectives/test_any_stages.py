@@ -12,6 +12,11 @@ SPECIAL = {
     "lcron": ({"cut": "quotas"}, {"cut": "quotas"}),
     # By default, entry levels are evenly spaced over the stages.
     "bce": ({"entry_levels": (0, 2)}, {"entry_levels": (0, 0, 2)}),
+    # Likewise, and the exposed level is the top level of a log with two more levels than stages.
+    "level_contrastive": (
+        {"entry_levels": (0, 2), "exposed_level": 3},
+        {"entry_levels": (0, 0, 2), "exposed_level": 3},
+    ),
     # By default, the exposed level is the top level of a log with two more levels than stages.
     "entire_chain": ({"exposed_level": 3}, {"exposed_level": 3}),
 }
