@@ -365,13 +365,23 @@ def _by_estimator(sums: _Sums) -> dict[str, Floats]:
 
 
 def _controlled(values: Floats, excess: Floats) -> Floats:
-    """Return values minus the multiple of a variable of mean 0 that minimises their variance."""
-    centred = excess - excess.mean()
+    r"""Return values whose mean is ``mean(values) - beta mean(excess)`` with the best ``beta``.
+
+    It is the intercept of a regression on ``excess``, which has expectation 0. Values deviate from
+    it by their influence, where residuals are divided by 1 minus their leverage (HC3): the fit
+    makes those of large weights too small.
+    """
+    mean = excess.mean()
+    centred = excess - mean
     variance = float(centred @ centred)
     # Rounding errors of equal weights are no variance.
     if variance <= len(excess) * (1e-12 * np.abs(excess).max(initial=1.0)) ** 2:
         return values
-    controlled: Floats = values - (values @ centred / variance) * excess
+    beta, share = values @ centred / variance, centred / variance
+    leverage = (centred * share + 1 / len(values)).clip(max=1 - 1 / len(values))
+    residuals = (values - values.mean() - beta * centred) / (1 - leverage)
+    influence = residuals * (1 - len(values) * mean * share)
+    controlled: Floats = values.mean() - beta * mean + influence - influence.mean()
     return controlled
 
 
