@@ -7,6 +7,8 @@ from cascaderank.evaluation.attribution import Attribution, attribute
 from cascaderank.evaluation.consistency import ranking_consistency
 from cascaderank.evaluation.evaluate import evaluate
 from cascaderank.evaluation.evaluator import Evaluator
+from cascaderank.evaluation.exposure import exposure_probability, soft_exposure_probability
+from cascaderank.evaluation.exposure_log import ExposureLog
 from cascaderank.evaluation.gauc import gauc
 from cascaderank.evaluation.importance import (
     FeatureImportance,
@@ -14,6 +16,8 @@ from cascaderank.evaluation.importance import (
     permutation_importance,
 )
 from cascaderank.evaluation.item_retrieval import CatalogueReport, evaluate_catalogue, list_metrics
+from cascaderank.evaluation.off_policy import off_policy_difference, off_policy_value
+from cascaderank.evaluation.off_policy_report import OffPolicyDifference, OffPolicyValue, Overlap
 from cascaderank.evaluation.profile import Profile, StageProfile, Timing, profile_cascade
 from cascaderank.evaluation.report import Report, StageReport
 from cascaderank.evaluation.statistics.bootstrap import (
@@ -36,9 +40,13 @@ __all__ = [
     "Attribution",
     "CatalogueReport",
     "Evaluator",
+    "ExposureLog",
     "FeatureImportance",
     "Importance",
     "ItemSets",
+    "OffPolicyDifference",
+    "OffPolicyValue",
+    "Overlap",
     "PairedTest",
     "Profile",
     "Report",
@@ -53,15 +61,19 @@ __all__ = [
     "evaluate",
     "evaluate_catalogue",
     "exact_search",
+    "exposure_probability",
     "funnel_utility",
     "gauc",
     "holm",
     "index_search",
     "list_metrics",
+    "off_policy_difference",
+    "off_policy_value",
     "paired_test",
     "permutation_importance",
     "profile_cascade",
     "ranking_consistency",
+    "soft_exposure_probability",
     "two_way_bootstrap",
     "unpaired_test",
 ]

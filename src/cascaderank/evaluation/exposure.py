@@ -64,7 +64,7 @@ def exposure_probability(
     Examples:
         >>> scores = torch.tensor([[[2.0, 1.0, 0.0]], [[0.0, 1.0, 2.0]]])
         >>> exposure_probability(scores, (2, 1), noise=(0.0, 1.0), draws=10_000)
-        tensor([[0.2690, 0.7310, 0.0000]], dtype=torch.float64)
+        tensor([[0.2660, 0.7312, 0.0000]], dtype=torch.float64)
         >>> scores[1, :, :2].softmax(-1)
         tensor([[0.2689, 0.7311]])
 
@@ -120,9 +120,9 @@ def soft_exposure_probability(
     Examples:
         >>> scores = torch.tensor([[[2.0, 1.0, 0.0]], [[0.0, 1.0, 2.0]]])
         >>> soft_exposure_probability(scores, (2, 1))
-        tensor([[0.1744, 0.4083, 0.4172]])
+        tensor([[0.2590, 0.4012, 0.3398]])
         >>> exposure_probability(scores, (2, 1), draws=10_000)
-        tensor([[0.1768, 0.3892, 0.4340]], dtype=torch.float64)
+        tensor([[0.2174, 0.5292, 0.2531]], dtype=torch.float64)
 
     Source: this project.
     """

@@ -2,144 +2,23 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, final
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascaderank.errors import ConfigError
 from cascaderank.evaluation.exposure_log import Array, ExposureLog, check_probabilities, matrix
+from cascaderank.evaluation.off_policy_report import OffPolicyDifference, OffPolicyValue, Overlap
 from cascaderank.evaluation.statistics.bootstrap import Summary, bootstrap_intervals
 
 Floats = NDArray[np.float64]
-Verdict = Literal["first", "second", "undecided", "unsupported"]
 
 EPSILON = 1e-3
 """Default propensity below which the log does not support a candidate."""
 
 MOST_UNSUPPORTED = 0.05
 """Default share of the target's exposures without support above which policies are not ranked."""
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Overlap:
-    """Diagnostics of the overlap between a target policy and the logging policy."""
-
-    exposures: int
-    """Number of logged exposures."""
-    effective_sample_size: float
-    r"""Kish's effective number of exposures, :math:`(\sum w)^2 / \sum w^2`, of clipped weights."""
-    clipped: float
-    """Share of the exposures whose weight was clipped, in [0, 1]."""
-    largest_weight: float
-    """Largest weight before clipping."""
-    unsupported: float
-    r"""Share of the target's exposures on candidates without support:
-    :math:`\sum_{\rho^0 < \varepsilon} \rho^\pi / \sum \rho^\pi`, in [0, 1]."""
-    weight_ratio: Summary
-    """Sum of the weights divided by its expectation under the propensities. If 1 is clearly outside
-    the interval, the propensities are not those of the policy that wrote the log."""
-
-    def to_json(self) -> dict[str, object]:
-        """Return a JSON-compatible dict."""
-        return {**vars(self), "weight_ratio": self.weight_ratio.to_json()}
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class OffPolicyValue:
-    """Estimates of the expected reward of a request under a target policy."""
-
-    requests: int
-    """Number of logged requests."""
-    estimates: Mapping[str, Summary]
-    """Estimates by name: ``ips``, ``snips``, ``control_variate``, and ``dr`` with predictions."""
-    logged: Summary
-    """Mean reward of a request under the logging policy."""
-    overlap: Overlap
-    """Diagnostics."""
-    clip: float
-    """Upper limit of the weights; infinite if there is none."""
-    epsilon: float
-    """Propensity below which the log does not support a candidate."""
-    most_unsupported: float
-    """Largest unsupported share at which the policy may be ranked."""
-    confidence: float
-    """Confidence level of the intervals, in (0, 1)."""
-
-    @property
-    def supported(self) -> bool:
-        """Whether the log supports the target policy well enough to rank it."""
-        return self.overlap.unsupported <= self.most_unsupported
-
-    def to_json(self) -> dict[str, object]:
-        """Return a JSON-compatible dict; an infinite clip is ``None``."""
-        return {
-            "requests": self.requests,
-            "estimates": {name: summary.to_json() for name, summary in self.estimates.items()},
-            "logged": self.logged.to_json(),
-            "overlap": self.overlap.to_json(),
-            "clip": self.clip if math.isfinite(self.clip) else None,
-            "epsilon": self.epsilon,
-            "most_unsupported": self.most_unsupported,
-            "supported": self.supported,
-            "confidence": self.confidence,
-        }
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class OffPolicyDifference:
-    """Paired estimates of the value of a first policy minus that of a second."""
-
-    estimates: Mapping[str, Summary]
-    """Differences by name of the estimator."""
-    first: OffPolicyValue
-    """Value of the first policy."""
-    second: OffPolicyValue
-    """Value of the second policy."""
-
-    @property
-    def supported(self) -> bool:
-        """Whether the log supports both policies well enough to rank them."""
-        return self.first.supported and self.second.supported
-
-    def better(self, estimator: str = "snips") -> Verdict:
-        """Return which policy has the higher value.
-
-        Args:
-            estimator: key of :attr:`estimates`.
-
-        Returns:
-            ``"unsupported"`` if the log does not support both policies, whatever the estimates;
-            ``"undecided"`` if 0 is in the interval of the difference; else ``"first"`` or
-            ``"second"``.
-
-        Raises:
-            ConfigError: if there is no such estimate.
-        """
-        if estimator not in self.estimates:
-            raise ConfigError(
-                f"estimator must be one of {', '.join(self.estimates)}; got '{estimator}'"
-                + "; pass `predicted` for 'dr'" * (estimator == "dr")
-            )
-        if not self.supported:
-            return "unsupported"
-        difference = self.estimates[estimator]
-        if difference.low > 0:
-            return "first"
-        return "second" if difference.high < 0 else "undecided"
-
-    def to_json(self) -> dict[str, object]:
-        """Return a JSON-compatible dict."""
-        return {
-            "estimates": {name: summary.to_json() for name, summary in self.estimates.items()},
-            "better": {name: self.better(name) for name in self.estimates},
-            "first": self.first.to_json(),
-            "second": self.second.to_json(),
-        }
 
 
 def off_policy_value(
@@ -164,7 +43,7 @@ def off_policy_value(
         \text{ips} &= \tfrac1n \sum_i \sum_{j \in E_i} w_{ij} r_{ij} \\
         \text{snips} &= \frac{\sum_i \sum_{j \in E_i} w_{ij} r_{ij}}{\sum_i \sum_{j \in E_i} w_{ij}}
             \cdot \tfrac1n \sum_i \sum_j \rho^\pi_{ij} \\
-        \text{control\_variate} &= \text{ips} - \beta \tfrac1n \sum_i \Big(\sum_{j \in E_i} w_{ij}
+        \text{beta\_ips} &= \text{ips} - \beta \tfrac1n \sum_i \Big(\sum_{j \in E_i} w_{ij}
             - \sum_j \rho^0_{ij} w_{ij}\Big) \\
         \text{dr} &= \tfrac1n \sum_i \Big(\sum_j \rho^\pi_{ij} \hat r_{ij}
             + \sum_{j \in E_i} w_{ij} (r_{ij} - \hat r_{ij})\Big)
@@ -197,15 +76,15 @@ def off_policy_value(
         ConfigError: if an option is out of range.
 
     Examples:
-        >>> rng = np.random.default_rng(0)
+        >>> rng = np.random.default_rng(1)
         >>> exposed = np.eye(2, dtype=bool)[rng.integers(2, size=1000)]  # one of two at random
         >>> rewards = exposed * [1.0, 0.2]
         >>> log = ExposureLog(rewards=rewards, exposed=exposed, propensities=exposed * 0.0 + 0.5)
         >>> value = off_policy_value(log, exposed * 0.0 + [0.9, 0.1])  # true value .92
         >>> print({name: round(summary.mean, 2) for name, summary in value.estimates.items()})
-        {'ips': 0.93, 'snips': 0.92, 'control_variate': 0.92}
+        {'ips': 0.94, 'snips': 0.92, 'beta_ips': 0.92}
         >>> round(value.overlap.effective_sample_size), value.supported
-        (614, True)
+        (617, True)
 
     Source: Horvitz and Thompson 1952 (ips); Swaminathan and Joachims 2015 (snips); Jeunen and
     Ustimenko, arXiv 2405.10024 (control variate); Dudik, Langford and Li 2011 (dr); for sums over
@@ -232,7 +111,7 @@ def off_policy_difference(
     r"""Estimate the difference between the values of two policies on the same log.
 
     ``ips``, ``snips`` and ``dr`` are differences of the estimates of
-    :func:`off_policy_value`, and ``control_variate`` has one :math:`\beta` that minimises the
+    :func:`off_policy_value`, and ``beta_ips`` has one :math:`\beta` that minimises the
     variance of the difference. The interval is over differences of the same requests. It is
     narrower than that of either value if the policies expose similar candidates. To compare a
     policy with the logging policy, pass ``log.propensities`` as the second.
@@ -270,9 +149,7 @@ def off_policy_difference(
     other = _sums(log, second, predicted, options, name="second")
     of_one, of_other = _by_estimator(one), _by_estimator(other)
     differences = {name: of_one[name] - of_other[name] for name in of_one}
-    differences["control_variate"] = _controlled(
-        one.reward - other.reward, one.excess - other.excess
-    )
+    differences["beta_ips"] = _controlled(one.reward - other.reward, one.excess - other.excess)
     return OffPolicyDifference(
         estimates=_intervals(differences, options),
         first=_value(log, one, options),
@@ -359,7 +236,7 @@ def _by_estimator(sums: _Sums) -> dict[str, Floats]:
         "ips": sums.reward,
         "snips": ratio * sums.quota
         + quota / sums.weight.mean() * (sums.reward - ratio * sums.weight),
-        "control_variate": _controlled(sums.reward, sums.excess),
+        "beta_ips": _controlled(sums.reward, sums.excess),
     }
     return values if sums.direct is None else values | {"dr": sums.direct}
 

@@ -15,6 +15,7 @@ from cascaderank.reports.evaluation_tables import (
 from cascaderank.reports.heatmap_plot import heatmap_png
 from cascaderank.reports.heatmap_tables import heatmap_markdown, heatmap_tables
 from cascaderank.reports.importance_tables import importance_tables
+from cascaderank.reports.off_policy_tables import off_policy_tables
 from cascaderank.reports.paper_tables import latex, markdown
 from cascaderank.reports.profile_plot import profile_png
 from cascaderank.reports.profile_tables import profile_tables, tradeoff_table
@@ -32,6 +33,7 @@ __all__ = [
     "importance_tables",
     "latex",
     "markdown",
+    "off_policy_tables",
     "profile_png",
     "profile_tables",
     "pruning_table",
