@@ -56,7 +56,9 @@ def test_sums_are_the_last_quota_and_padding_has_no_effect(function):
     scores = torch.randn(2, 4, 9, generator=torch.Generator().manual_seed(1))
     mask = torch.arange(9) < torch.tensor([[9], [6], [2], [0]])
     got = function(scores, (5, 3), mask=mask).double()
-    torch.testing.assert_close(got.sum(-1), torch.tensor([3.0, 3, 2, 0], **DOUBLE), atol=0.1, rtol=0)
+    torch.testing.assert_close(
+        got.sum(-1), torch.tensor([3.0, 3, 2, 0], **DOUBLE), atol=0.1, rtol=0
+    )
     assert not got[~mask].any()
     other = scores.masked_fill(~mask, torch.nan)
     assert torch.equal(function(other, (5, 3), mask=mask).double(), got)
