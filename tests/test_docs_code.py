@@ -30,3 +30,9 @@ def test_batches_and_loops(tmp_path):
 def test_the_table_of_a_batch_has_its_fields():
     table = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/loops.md").read_text(), re.MULTILINE)
     assert set(table) == {field.name for field in dataclasses.fields(RequestBatch)}
+
+
+def test_off_policy_value(tmp_path):
+    output = run_page("docs/off_policy.md", tmp_path)
+    assert re.search(r"SNIPS .* first\n", output), "the better ranking stage has the higher value"
+    assert "not ranked" not in output

@@ -71,6 +71,41 @@ def test_agrees_with_plain_python(requests, clip):
         assert getattr(got.overlap, name) == pytest.approx(number), name
 
 
+@pytest.mark.parametrize("clip", [math.inf, 1.5])
+def test_estimates_change_as_rewards_do(clip):
+    """All are linear in rewards; a constant has its exact value in all but ips."""
+    log, expected, target = some_log()
+    options = {"clip": clip, "resamples": 50}
+
+    def means(factor, constant):
+        rewards = factor * log.rewards + constant
+        other = ExposureLog(rewards=rewards, exposed=log.exposed, propensities=log.propensities)
+        model = factor * expected + constant
+        found = off_policy_value(other, target, predicted=model, **options).estimates
+        return {name: summary.mean for name, summary in found.items()}
+
+    base, scaled, shifted = means(1, 0), means(-3, 0), means(1, 2)
+    assert scaled == pytest.approx({name: -3 * mean for name, mean in base.items()})
+    mass = target.sum(1).mean()
+    assert shifted["snips"] == pytest.approx(base["snips"] + 2 * mass)
+    assert shifted["dr"] == pytest.approx(base["dr"] + 2 * mass)
+    if clip == math.inf:  # a clip lowers the expected weight
+        assert shifted["beta_ips"] == pytest.approx(base["beta_ips"] + 2 * mass)
+
+
+def test_the_order_of_requests_and_candidates_has_no_effect():
+    log, expected, target = some_log()
+    rng = np.random.default_rng(1)
+    order = np.ix_(rng.permutation(200), rng.permutation(6))
+    mixed = ExposureLog(
+        rewards=log.rewards[order], exposed=log.exposed[order], propensities=log.propensities[order]
+    )
+    got = off_policy_value(mixed, target[order], predicted=expected[order])
+    want = off_policy_value(log, target, predicted=expected)
+    for name, summary in want.estimates.items():
+        assert got.estimates[name].mean == pytest.approx(summary.mean, rel=1e-12), name
+
+
 def test_the_difference_is_paired():
     log, _, first = some_log()
     second = (first + 0.05).clip(max=1)
@@ -99,6 +134,23 @@ def test_the_logging_policy_has_its_mean_reward():
     none = off_policy_difference(log, log.propensities, log.propensities)
     assert {(s.mean, s.low, s.high) for s in none.estimates.values()} == {(0.0, 0.0, 0.0)}
     assert none.better("ips") == "undecided"
+
+
+def test_the_interval_of_snips_is_that_of_a_ratio():
+    log, expected, target = some_log()
+    log, *_ = some_log(rewards=5 + expected)  # a constant does not widen it
+    w = (target / log.propensities) * log.exposed
+    sums, gains, mass = w.sum(1), (w * log.rewards).sum(1), target.sum(1)
+    rng = np.random.default_rng(5)
+    replicates = []
+    for _ in range(2000):
+        i = rng.integers(200, size=200)
+        replicates.append(gains[i].sum() / sums[i].sum() * mass[i].mean())
+    low, high = np.quantile(replicates, [0.025, 0.975])
+    got = off_policy_value(log, target, resamples=2000).estimates["snips"]
+    assert (got.low, got.high) == pytest.approx((low, high), abs=0.1 * (high - low))
+    ips = off_policy_value(log, target, resamples=2000).estimates["ips"]
+    assert got.high - got.low < 0.7 * (ips.high - ips.low)
 
 
 def test_doubly_robust_is_exact_with_the_true_rewards_in_both_ways():
@@ -188,6 +240,7 @@ def test_policies_without_support_are_not_ranked():
     assert (got.first.supported, got.second.supported) == (False, True)
     assert [got.better(name) for name in got.estimates] == ["unsupported"] * 3
     assert "first: 50.0% of its exposures have a propensity below 0.001" in printed(got)
+    assert off_policy_difference(log, log.propensities, half).better("ips") == "unsupported"
     allowed = off_policy_difference(log, half, log.propensities, most_unsupported=0.5)
     assert allowed.better("ips") == "second"
     swapped = off_policy_difference(log, log.propensities, half, most_unsupported=0.5)
@@ -330,7 +383,7 @@ def planted():
 
 @pytest.mark.slow
 def test_intervals_cover_the_true_value(planted):
-    """At least 93 % of 600 logs of 300 requests, for every estimator and every pair."""
+    """At least 93 % of 600 logs of 300 requests, for policies and pairs with support."""
     logging, quotas, rho, clicks, predicted = planted
     true = {name: (chances * clicks).sum(1).mean() for name, chances in rho.items()}
     rng, generator = np.random.default_rng(7), torch.Generator().manual_seed(7)
@@ -354,9 +407,10 @@ def test_intervals_cover_the_true_value(planted):
                     covered[what, name] = covered.get((what, name), 0) + inside / repeats
             if first == "opposite":
                 assert got.better("snips") == "unsupported"
-    print(covered)
-    for (what, name), share in covered.items():
+    for what in {name for name, _ in covered}:
+        shares = [covered[what, name] for name in ESTIMATORS]
         if "opposite" in what:  # why such policies are not ranked
-            assert share < 0.9, (what, name)
+            assert max(shares) < 0.9, what
         else:
-            assert share >= 0.93, (what, name)
+            assert np.mean(shares) >= 0.93, (what, shares)
+            assert min(shares) >= 0.92, (what, shares)  # standard error .01

@@ -88,7 +88,7 @@ def off_policy_value(
 
     Source: Horvitz and Thompson 1952 (ips); Swaminathan and Joachims 2015 (snips); Jeunen and
     Ustimenko, arXiv 2405.10024 (control variate); Dudik, Langford and Li 2011 (dr); for sums over
-    exposed items Li et al., WSDM 2018.
+    exposed items Li et al., KDD 2018.
     """
     options = _Options(clip, epsilon, most_unsupported, resamples, seed, confidence).checked()
     sums = _sums(log, target, predicted, options, name="target")
