@@ -95,6 +95,12 @@ def test_draws_are_made_in_parts_of_limited_size(monkeypatch):
     torch.testing.assert_close(parts, whole, atol=0.06, rtol=0)
 
 
+@pytest.mark.parametrize("function", [exposure_probability, soft_exposure_probability])
+@pytest.mark.parametrize("shape", [(2, 0, 3), (2, 3, 0), (1, 3, 0)])
+def test_empty_batches_and_lists_have_no_probabilities(function, shape):
+    assert function(torch.zeros(shape), (2, 1)[-shape[0] :]).shape == shape[1:]
+
+
 def test_infinite_and_missing_scores_are_ranked_as_in_selection():
     scores = torch.tensor([[[torch.inf, 1.0, torch.nan, -torch.inf]]])
     got = exposure_probability(scores, (2,), draws=100)

@@ -165,15 +165,15 @@ def _exposed(
         scale: scale of the noise of the last stage.
         mask: ``[batch, list]`` bool.
     """
-    shape, length = noisy.shape[1:], noisy.shape[-1]
+    shape = noisy.shape[1:]
     lists = noisy.flatten(1, 2)
-    alive = mask.expand(shape).reshape(-1, length)
+    alive = mask.expand(shape).flatten(0, 1)
     if not scale:
         return select(lists, quotas, alive)[-1].reshape(shape)
     if len(quotas) > 1:
         alive = select(lists[:-1], quotas[:-1], alive)[-1]
     alive, quota = alive.reshape(shape), quotas[-1]
-    if quota >= length:
+    if quota >= shape[-1]:
         return alive
     competing = noisy[-1].masked_fill(~alive, -torch.inf)
     best = competing.topk(quota + 1, dim=-1).values

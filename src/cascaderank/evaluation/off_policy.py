@@ -40,19 +40,23 @@ def off_policy_value(
     rewards :math:`\hat r`, and weights :math:`w = \min(c, \rho^\pi / \rho^0)`:
 
     .. math::
-        \text{ips} &= \tfrac1n \sum_i \sum_{j \in E_i} w_{ij} r_{ij} \\
-        \text{snips} &= \frac{\sum_i \sum_{j \in E_i} w_{ij} r_{ij}}{\sum_i \sum_{j \in E_i} w_{ij}}
-            \cdot \tfrac1n \sum_i \sum_j \rho^\pi_{ij} \\
-        \text{beta\_ips} &= \text{ips} - \beta \tfrac1n \sum_i \Big(\sum_{j \in E_i} w_{ij}
-            - \sum_j \rho^0_{ij} w_{ij}\Big) \\
-        \text{dr} &= \tfrac1n \sum_i \Big(\sum_j \rho^\pi_{ij} \hat r_{ij}
-            + \sum_{j \in E_i} w_{ij} (r_{ij} - \hat r_{ij})\Big)
+        V_\text{ips} = \tfrac1n \sum_i \sum_{j \in E_i} w_{ij} r_{ij}
+    .. math::
+        V_\text{snips} = \frac{\sum_i \sum_{j \in E_i} w_{ij} r_{ij}}
+            {\sum_i \sum_{j \in E_i} w_{ij}} \cdot \tfrac1n \sum_i \sum_j \rho^\pi_{ij}
+    .. math::
+        V_\beta = V_\text{ips} - \beta \tfrac1n \sum_i \left(
+            \sum_{j \in E_i} w_{ij} - \sum_j \rho^0_{ij} w_{ij} \right)
+    .. math::
+        V_\text{dr} = \tfrac1n \sum_i \left( \sum_j \rho^\pi_{ij} \hat r_{ij}
+            + \sum_{j \in E_i} w_{ij} (r_{ij} - \hat r_{ij}) \right)
 
-    :math:`\beta` minimises the variance. All assume that the reward of a candidate does not depend
-    on the other candidates that are exposed with it, and that the propensities are correct. Without
-    a clip, ``ips`` and ``dr`` are unbiased for what the log supports. The sampling unit is the
-    request: intervals are percentile bootstraps over requests, of the linearised estimate for
-    ``snips``. They cover neither the bias of the clip nor that of unsupported candidates.
+    In ``beta_ips``, :math:`\beta` minimises the variance. All assume that the reward of a candidate
+    does not depend on the other candidates that are exposed with it, and that the propensities are
+    correct. Without a clip, ``ips`` and ``dr`` are unbiased if the log supports the target. The
+    sampling unit is the request: intervals are percentile bootstraps over requests, of linearised
+    values for ``snips`` and ``beta_ips``. They cover neither the bias of the clip nor that of
+    unsupported candidates.
 
     Args:
         log: requests with exposures, rewards and propensities.
