@@ -72,8 +72,8 @@ class FunnelSettings:
     """Fraction of the items whose utility is a single part, in [0, 1].
 
     Each stage has an equal number of such items. Their utility is the part of this stage alone,
-    multiplied so that its standard deviation is that of the sum of all parts. A stage that does not
-    know the part knows only that the item is of this type.
+    multiplied so that its standard deviation is that of the sum of all parts. To a stage without
+    the features of the part they differ by their type alone.
     """
     days: int = 10
     """Length of the log in days."""
