@@ -54,13 +54,12 @@ def signed_distances(
     mass = [weight.sum(0) for weight in weights]
     solvable = (mass[0] > 0) & (mass[1] > 0)
     tiny, limit = torch.finfo(scores.dtype).tiny, largest_distance(scores.dtype)
-    scaled = scores / positive_temperature(temperature)
     mean = [
-        _dot(weight, scaled, scratch).div_(each.clamp(min=tiny))
+        _dot(weight, scores / 2, scratch).div_(each.clamp(min=tiny))
         for weight, each in zip(weights, mass, strict=True)
     ]
-    origin = mean[0] / 2 + mean[1] / 2
-    distance = (scaled - origin).clamp_(-limit, limit)
+    origin = mean[0] + mean[1]
+    distance = (scores - origin).div_(positive_temperature(temperature)).clamp_(-limit, limit)
     wrong = distance.square()
     square = _dot(lower, wrong, scratch) + _dot(upper, wrong, scratch)
     spread = square.div_((mass[0] + mass[1]).clamp_(min=tiny)).sqrt_()
