@@ -11,7 +11,7 @@ from cascaderank.runs.recorded import recorded_settings
 def written_by_version_0_2(settings, path):
     """Write the settings as version 0.2 did, without those that it did not have."""
     lines = settings.to_toml().splitlines()
-    new = ("include_zero", "decay")
+    new = ("include_zero", "decay", "warmup")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(line for line in lines if not line.startswith(new)))
     return path

@@ -1,4 +1,4 @@
-"""Defaults of training count steps, and the learning rate decays where they apply."""
+"""Defaults of training count steps."""
 
 import pytest
 
@@ -6,7 +6,6 @@ from cascaderank.settings.run import TrainSettings
 from cascaderank.training.length import batch_size_of, training_length
 from cascaderank.training.optimizer import Optimizers
 from cascaderank.training.train_run import train_run
-from tests.training.test_resume import StopAfter, StoppedError, bits_of
 
 
 @pytest.fixture
@@ -35,19 +34,6 @@ def test_small_logs_have_enough_steps_and_large_ones_few_passes(requests):
     assert requests < 20_000 or length.epochs <= 10
 
 
-def test_the_learning_rate_falls_to_zero_in_each_phase(funnel, settings_for, tmp_path, rates):
-    phases = [{"stages": ["retrieval"], "steps": 4}, {"stages": ["ranking"], "steps": 8}]
-    changes = {"train__decay": "linear", "train__schedule": {"phases": phases}}
-    train_run(settings_for(funnel, **changes, train__learning_rate=0.08), tmp_path / "run")
-    expected = [0.08 * (1 - n / 4) for n in range(4)] + [0.08 * (1 - n / 8) for n in range(8)]
-    assert [rate for step in rates for rate in step] == pytest.approx(expected)
-
-
-def test_it_is_constant_by_default(funnel, settings_for, tmp_path, rates):
-    train_run(settings_for(funnel, train__epochs=1, train__learning_rate=0.08), tmp_path / "run")
-    assert set.union(*rates) == {0.08}
-
-
 def test_batch_size_epochs_and_patience_follow_from_the_log(
     funnel, settings_for, tmp_path, rates, monkeypatch
 ):
@@ -60,12 +46,3 @@ def test_batch_size_epochs_and_patience_follow_from_the_log(
     assert set.union(*rates) == {settings.train.learning_rate}
     assert "auto" in (tmp_path / "run" / "config.toml").read_text()
     assert result.validation is not None
-
-
-def test_stopping_a_decaying_run_changes_no_bit(funnel, settings_for, tmp_path):
-    settings = settings_for(funnel, train__epochs=2, train__decay="linear")
-    train_run(settings, tmp_path / "whole")
-    with pytest.raises(StoppedError):
-        train_run(settings, tmp_path / "stopped", progress=StopAfter(7))
-    train_run(settings, tmp_path / "stopped")
-    assert bits_of(tmp_path / "stopped") == bits_of(tmp_path / "whole")

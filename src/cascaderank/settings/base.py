@@ -3,7 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictFloat,
+    StrictInt,
+    Tag,
+)
 
 from cascaderank.limits import LARGEST, LARGEST_FLOAT32
 
@@ -18,6 +27,13 @@ Seed = Annotated[StrictInt, Field(ge=0, le=2**63 - 1)]
 
 Real = Annotated[StrictFloat, Field(ge=-LARGEST_FLOAT32, le=LARGEST_FLOAT32)]
 """A finite number in the range of float32."""
+
+Warmup = Annotated[
+    Annotated[CountOrZero, Tag("steps")]
+    | Annotated[StrictFloat, Field(ge=0, lt=1), Tag("fraction")],
+    Discriminator(lambda value: "fraction" if isinstance(value, float) else "steps"),
+]
+"""A number of steps, or a fraction of them in [0, 1); errors refer to the form that was used."""
 
 
 def _not_empty(path: object) -> object:

@@ -18,7 +18,7 @@ from cascaderank.limits import LARGEST_FLOAT32
 from cascaderank.metrics import named_metric
 from cascaderank.objectives import OBJECTIVES, build_objective
 from cascaderank.registry import Registry
-from cascaderank.settings.base import Choice, Count, GivenPath, Real, Seed, Settings
+from cascaderank.settings.base import Choice, Count, GivenPath, Real, Seed, Settings, Warmup
 from cascaderank.settings.comparison import CompareSettings
 from cascaderank.settings.files import check_as, flat, read_as, with_changes
 from cascaderank.settings.schedule import Schedule
@@ -168,10 +168,13 @@ class TrainSettings(Settings):
     learning_rate: StrictFloat = Field(
         0.01, gt=0, lt=10, description="Learning rate, at the start if it decays."
     )
-    decay: Literal["linear", "none"] = Field(
+    decay: Literal["cosine", "linear", "none"] = Field(
         "none",
-        description='Decay of the learning rate; "linear": to 0 over the steps of each phase of '
-        "the schedule.",
+        description='Decay of the learning rate after the warm-up; "linear" and "cosine": to 0 '
+        "over the steps of each phase of the schedule.",
+    )
+    warmup: Warmup = Field(
+        0, description="Linear warm-up of the learning rate: a number of steps, or a fraction."
     )
     weight_decay: StrictFloat = Field(
         0.0, ge=0, le=LARGEST_FLOAT32, description="Coefficient of decoupled weight decay, AdamW's."

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Literal, Self, final
 
 from pydantic import Field, model_validator
@@ -194,8 +194,8 @@ class Timetable:
         >>> [table.phase_at(step) for step in range(table.steps)]
         [0, 0, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1]
         >>> table = Timetable(phases, repeats=False, epochs=3, batches=4)
-        >>> [table.progress_at(step) for step in range(table.steps)]
-        [0.0, 0.5, 0.0, 0.25, 0.5, 0.75]
+        >>> [table.position_at(step) for step in range(table.steps)]
+        [(0, 2), (1, 2), (0, 4), (1, 4), (2, 4), (3, 4)]
     """
 
     def __init__(
@@ -205,6 +205,9 @@ class Timetable:
         self._repeats = repeats
         self.steps = epochs * batches if repeats else self._ends[-1]
         """Total number of training steps."""
+        ends = [0, *self._ends]
+        self.lengths = [self.steps] if repeats else [b - a for a, b in pairwise(ends)]
+        """Number of steps of each phase; of all together if the phases repeat."""
         self.cycle = self._ends[-1] if repeats else 0
         """Number of steps after which the phases repeat; 0 if they do not."""
 
@@ -218,16 +221,16 @@ class Timetable:
         """Whether a step starts a phase other than the first, in a schedule without repetition."""
         return not self._repeats and step in self._ends[:-1]
 
-    def progress_at(self, step: int) -> float:
-        """Return the fraction of the phase that is completed before a step, in [0, 1).
+    def position_at(self, step: int) -> tuple[int, int]:
+        """Return the number of steps completed in the phase of a step, and its length in steps.
 
-        If the phases repeat, the fraction of all steps.
+        If the phases repeat, the numbers of completed and of all steps.
         """
         if self._repeats:
-            return step / self.steps
+            return step, self.steps
         phase = self.phase_at(step)
         start = self._ends[phase - 1] if phase else 0
-        return (step - start) / (self._ends[phase] - start)
+        return step - start, self._ends[phase] - start
 
     def is_final(self, step: int) -> bool:
         """Whether a step is in the last phase, or the phases repeat."""

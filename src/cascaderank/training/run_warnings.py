@@ -83,7 +83,7 @@ def result_warnings(
     Source: this project.
     """
     return (
-        *_short_training(state, length, decays=settings.train.decay == "linear"),
+        *_short_training(state, length, decays=settings.train.decay != "none"),
         *_no_better_than_random(data, report),
         *_no_better_than_a_feature(settings, data, report),
         *_uninformative_scores(settings, data, cascade),

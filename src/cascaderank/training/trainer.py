@@ -28,6 +28,7 @@ from cascaderank.runs.seeding import random_state, set_random_state
 from cascaderank.settings.run import RelevanceSettings, TrainSettings
 from cascaderank.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from cascaderank.training.forward import build_forward
+from cascaderank.training.learning_rate import LearningRate
 from cascaderank.training.length import training_length
 from cascaderank.training.optimizer import Optimizers, build_optimizer
 from cascaderank.training.scheduler import Scheduler, reached
@@ -68,8 +69,9 @@ class Trainer:
         progress: receives the progress of each epoch.
 
     Raises:
-        ConfigError: if the settings require compiled stages and no compiler is installed, or the
-            schedule does not fit the stages and the objective.
+        ConfigError: if the settings require compiled stages and no compiler is installed, the
+            schedule does not fit the stages and the objective, or the warm-up is longer than a
+            phase.
 
     Examples:
         See ``docs/start.md``; ``cascaderank train`` builds and runs a trainer.
@@ -106,6 +108,7 @@ class Trainer:
             batches=train.batches_per_epoch,
         )
         self._timetable = self._scheduler.timetable
+        self._learning_rate = LearningRate(self._optimizer, self._timetable, settings)
         self._epochs = -(-self._timetable.steps // train.batches_per_epoch)
         self._state = TrainState()
         self._best_weights: dict[str, Tensor] = {}
@@ -223,10 +226,7 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         out.total.backward()  # type: ignore[no-untyped-call]
         self._optimizer.clip(self._settings.clip_norm)
-        if self._settings.decay == "linear":
-            remaining = 1 - self._timetable.progress_at(self._state.step)
-            for group in self._optimizer.param_groups:
-                group["lr"] = self._settings.learning_rate * remaining
+        self._learning_rate.set(self._state.step)
         self._optimizer.step()
         return out
 
