@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from importlib.metadata import entry_points
+from inspect import Parameter
 from itertools import chain
 from typing import Any, Generic, TypeVar, cast, get_type_hints, overload
 
@@ -41,6 +42,8 @@ class Registry(Generic[T]):
             replace registered names, and follow their origin when it is registered again.
         reserved: names that have another meaning where entries are named, and are refused.
         given: parameters that are not options, because the caller that builds the entry sets them.
+        shared: function of the name and the parameters of an entry that returns further options,
+            which the caller handles: the parameter by its name, or the reason of its refusal.
 
     Examples:
         >>> greetings: Registry[Callable[..., str]] = Registry("greeting", "json")
@@ -59,6 +62,8 @@ class Registry(Generic[T]):
         suffix: str = "",
         derived: "tuple[Registry[Any], Callable[[str], T]] | None" = None,
         given: Collection[str] = (),
+        shared: Callable[[str, Mapping[str, Parameter]], Mapping[str, Parameter | str]]
+        | None = None,
         reserved: Collection[str] = (),
     ) -> None:
         self.kind = kind
@@ -66,6 +71,7 @@ class Registry(Generic[T]):
         self._suffix = suffix
         self._derived = derived
         self._given = given
+        self._shared = shared or (lambda *_: {})
         self._reserved = frozenset(reserved)
         self._entries: dict[str, T] = {}
         self._built: dict[str, tuple[object, T]] = {}
@@ -149,10 +155,15 @@ class Registry(Generic[T]):
             )
         return entry
 
-    def options(self, name: str) -> dict[str, inspect.Parameter]:
-        """Return the keyword-only parameters of ``name``, by parameter name."""
+    def options(self, name: str) -> dict[str, Parameter]:
+        """Return the keyword-only parameters of ``name`` and the shared ones, by parameter name."""
+        return {k: p for k, p in self._parameters(name).items() if isinstance(p, Parameter)}
+
+    def _parameters(self, name: str) -> dict[str, Parameter | str]:
+        """Return the parameters of ``name``, or the reason why it refuses a shared one."""
         parameters = inspect.signature(self[name]).parameters
-        return {k: p for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+        own = {k: p for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+        return {**own, **self._shared(name, own)}
 
     def option_mistakes(
         self, name: str, options: Mapping[str, object], *, finite: bool = True
@@ -168,9 +179,13 @@ class Registry(Generic[T]):
             options: values by option name.
             finite: whether to report numbers that are not finite.
         """
+        parameters = self._parameters(name)
         known = [option for option in self.options(name) if option not in self._given]
         mistakes = []
         for option, value in options.items():
+            if isinstance(reason := parameters.get(option), str):
+                mistakes.append(f"{self.kind} '{name}' has no option '{option}': {reason}")
+                continue
             if option not in known:
                 mistakes.append(
                     f"{self.kind} '{name}' has no option '{option}'{did_you_mean(option, known)}; "
@@ -213,7 +228,8 @@ class Registry(Generic[T]):
         thing = self[name]
         signature_of = thing.__init__ if inspect.isclass(thing) else thing
         hints = get_type_hints(signature_of, include_extras=True)
-        return TypeAdapter(hints.get(option, Any))
+        shared = self.options(name).get(option)
+        return TypeAdapter(hints.get(option, shared.annotation if shared else Any))
 
     def attribute(self, name: str) -> T:
         """Return the entry that is a function or class of this name, such as ``bce_loss``.

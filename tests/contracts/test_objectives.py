@@ -231,6 +231,7 @@ def test_every_option_is_read(name, cascade):
     other = {
         "operator": "soft_sort",
         "temperature": 2.0,
+        "score_temperature": 2.0,
         "relative_temperature": True,
         "cut": "quotas",
         "end_to_end": 0.5,
@@ -261,6 +262,8 @@ def test_every_option_is_read(name, cascade):
         "k": 5,
     }
     elsewhere = {
+        # Requires warm_up: tests/contracts/test_score_temperature.py
+        "conditional_survival": {"score_temperature"},
         # Used for other batches or stages: tests/objectives/test_entire_chain.py
         "entire_chain": {
             "preranked_level", "event", "exposures_only", "sampling", "penalty", "open_share",

@@ -6,6 +6,12 @@ from cascaderank.errors import CascadeRankError, ConfigError
 from cascaderank.losses import LOSSES
 from cascaderank.objectives._objective import Objective
 from cascaderank.objectives._of_losses import objective_of_loss
+from cascaderank.objectives._score_temperature import (
+    OPTION,
+    score_temperature_option,
+    with_score_temperature,
+)
+from cascaderank.objectives._sorting import Temperature
 from cascaderank.registry import Registry
 from cascaderank.relevance import check_ground_truth
 from cascaderank.tensors import check_quotas
@@ -16,6 +22,7 @@ OBJECTIVES: Registry[Callable[..., Objective]] = Registry(
     suffix="_objective",
     derived=(LOSSES, objective_of_loss),
     given=("stages", "quotas", "ground_truth", "threshold"),
+    shared=score_temperature_option,
 )
 
 
@@ -27,6 +34,7 @@ def build_objective(
     ground_truth: int | None = None,
     threshold: float | None = None,
     published: bool = False,
+    score_temperature: Temperature | None = None,
     **options: object,
 ) -> Objective:
     """Build the objective of a method for a cascade.
@@ -43,6 +51,9 @@ def build_objective(
         threshold: the ground truth is every label of at least this value.
         published: whether to compute what the published code computes, for full lists, instead of
             this library's form; see the card of the method.
+        score_temperature: scores are divided by it before any term is computed; positive, or
+            :class:`~cascaderank.objectives.Annealed`; 1 by default. A method whose option
+            ``temperature`` does the same to all of its terms has this option only.
         **options: options of the method.
 
     Returns:
@@ -64,6 +75,8 @@ def build_objective(
     Source: this project.
     """
     parameters = OBJECTIVES.options(name)
+    if score_temperature is not None:
+        options = {**options, OPTION: score_temperature}
     task: dict[str, object] = {"ground_truth": ground_truth, "threshold": threshold}
     errors: list[CascadeRankError] = [
         ConfigError(message) for message in OBJECTIVES.option_mistakes(name, options, finite=False)
@@ -88,9 +101,11 @@ def build_objective(
         raise ConfigError("; ".join(map(str, errors)))
     task["published"] = published
     of_task = {key: value for key, value in task.items() if key in parameters}
-    objective = OBJECTIVES[name](
-        **of_task, **OBJECTIVES.checked_options(name, options, finite=False)
-    )
+    checked = OBJECTIVES.checked_options(name, options, finite=False)
+    temperature = checked.pop(OPTION, None)
+    objective = OBJECTIVES[name](**of_task, **checked)
+    if temperature is not None:
+        objective = with_score_temperature(objective, temperature, name=name, options=checked)
     # Only now: an objective's own message about a number that is not finite is more precise.
     OBJECTIVES.checked_options(name, options)
     return objective
