@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from inspect import Parameter
 
 import pytest
 
@@ -130,6 +131,33 @@ def test_parameters_that_the_caller_sets_are_no_options():
     assert registry.checked_options("soup", {"salt": 2}) == {"salt": 2.0}
     (mistake,) = registry.option_mistakes("soup", {"guests": 3})
     assert mistake == "dish 'soup' has no option 'guests'; it takes salt"
+
+
+def test_shared_options_have_the_type_of_the_registry_or_a_reason():
+    salty = Parameter("salt", Parameter.KEYWORD_ONLY, annotation=float, default=1.0)
+
+    def shared(name, parameters):
+        return {"salt": "it has pepper" if "pepper" in parameters else salty}
+
+    registry = Registry("dish", "cascaderank.stages", shared=shared)
+
+    @registry.register("soup")
+    def soup(*, guests: int = 1):
+        pass
+
+    @registry.register("stew")
+    def stew(*, pepper: float = 1.0):
+        pass
+
+    assert list(registry.options("soup")) == ["guests", "salt"]
+    assert registry.checked_options("soup", {"salt": 2}) == {"salt": 2.0}
+    (mistake,) = registry.option_mistakes("soup", {"salt": "a lot"})
+    assert mistake.startswith("dish 'soup': salt='a lot': Input should be a valid number")
+    assert list(registry.options("stew")) == ["pepper"]
+    (mistake,) = registry.option_mistakes("stew", {"salt": 2.0})
+    assert mistake == "dish 'stew' has no option 'salt': it has pepper"
+    (mistake,) = registry.option_mistakes("stew", {"pepr": 2.0})
+    assert mistake.endswith("it takes pepper")
 
 
 SCRIPT = """
