@@ -7,7 +7,7 @@ from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError
 from cascaderank.experiments.methods import methods_of
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term, build_objective
-from cascaderank.objectives._score_temperature import with_score_temperature
+from cascaderank.objectives._score_temperature import divide_scores
 from cascaderank.runs.build import build_run_objective
 from cascaderank.settings.run import check_settings
 from cascaderank.stages import Chance, StageOutput
@@ -126,7 +126,8 @@ def test_degenerate_batches_give_finite_value_and_gradient(name, cascade, dtype)
 def test_terms_share_one_record_of_divided_scores():
     seen = []
     terms = [Term(n, lambda i: seen.append(i) or i.scores.sum()) for n in ("a", "b")]
-    objective = with_score_temperature(Objective(terms, stages=1), 0.5, name="own", options={})
+    objective = Objective(terms, stages=1)
+    divide_scores(objective, 0.5, name="own", options={})
     objective(torch.ones(1, 1, 2), torch.ones(1, 2))
     assert seen[0] is seen[1]
     assert seen[0].scores.tolist() == [[[2.0, 2.0]]]
@@ -140,7 +141,8 @@ def test_scores_of_outputs_are_divided_and_probabilities_are_not():
     batch = RequestBatch(mask=mask, items={}, labels=labels)
     seen = []
     only = Term("a", lambda inputs: seen.append(inputs) or inputs.scores.sum())
-    objective = with_score_temperature(Objective([only], stages=1), 0.5, name="own", options={})
+    objective = Objective([only], stages=1)
+    divide_scores(objective, 0.5, name="own", options={})
     objective.evaluate(CascadeInputs.of_batch(batch, [output]))
     (inputs,) = seen
     assert torch.equal(inputs.outputs[0].scores, scores * 2)

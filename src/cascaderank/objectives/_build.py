@@ -8,8 +8,8 @@ from cascaderank.objectives._objective import Objective
 from cascaderank.objectives._of_losses import objective_of_loss
 from cascaderank.objectives._score_temperature import (
     OPTION,
+    divide_scores,
     score_temperature_option,
-    with_score_temperature,
 )
 from cascaderank.objectives._sorting import Temperature
 from cascaderank.registry import Registry
@@ -105,7 +105,7 @@ def build_objective(
     temperature = checked.pop(OPTION, None)
     objective = OBJECTIVES[name](**of_task, **checked)
     if temperature is not None:
-        objective = with_score_temperature(objective, temperature, name=name, options=checked)
+        divide_scores(objective, temperature, name=name, options=checked)
     # Only now: an objective's own message about a number that is not finite is more precise.
     OBJECTIVES.checked_options(name, options)
     return objective

@@ -15,8 +15,8 @@ OPTION = "score_temperature"
 _PARAMETER = inspect.Parameter(
     OPTION, inspect.Parameter.KEYWORD_ONLY, annotation=Temperature, default=1.0
 )
-_GATES = {"icc": None, "conditional_survival": "warm_up"}
-"""Objectives whose own temperature does not divide the scores of all terms; and the option without
+_PARTIAL = {"icc": None, "conditional_survival": "warm_up"}
+"""Objectives whose own temperature does not divide the scores of all terms, and the option without
 which it does."""
 _USE_TEMPERATURE = "temperature divides the scores of all its terms; set temperature"
 
@@ -32,19 +32,19 @@ def score_temperature_option(
     """
     if name == "entire_chain":
         return {OPTION: "its stages predict probabilities; set it in joint"}
-    if "temperature" in parameters and name not in _GATES:
+    if "temperature" in parameters and name not in _PARTIAL:
         return {OPTION: _USE_TEMPERATURE}
     return {OPTION: _PARAMETER}
 
 
-def with_score_temperature(
+def divide_scores(
     objective: Objective, temperature: Temperature, *, name: str, options: Mapping[str, object]
-) -> Objective:
-    """Return an objective whose terms are computed from scores divided by a temperature.
+) -> None:
+    """Change the terms of an objective, so that they are computed from divided scores.
 
     Args:
-        objective: objective without learned weights that differ from their start.
-        temperature: positive number, or its schedule.
+        objective: objective to change.
+        temperature: divisor of the scores, a positive number or its schedule.
         name: registered name of the objective.
         options: options that it was built with.
 
@@ -54,12 +54,13 @@ def with_score_temperature(
     """
     if isinstance(temperature, float) and not 0 < temperature < math.inf:
         raise ConfigError(f"{OPTION} must be a positive number; got {temperature}")
-    needed = _GATES.get(name)
+    needed = _PARTIAL.get(name)
     if needed is not None and not options.get(needed):
         raise ConfigError(f"objective '{name}' without {needed}: {_USE_TEMPERATURE}")
     divided = _Divided(temperature)
-    terms = [replace(t, function=_Term(t.function, divided)) for t in objective.terms]
-    return Objective(terms, stages=objective.stages)
+    objective.terms = tuple(
+        replace(term, function=_Term(term.function, divided)) for term in objective.terms
+    )
 
 
 @dataclass(frozen=True)
