@@ -4,12 +4,19 @@ import dataclasses
 import io
 import math
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 import cascaderank.reports
-from cascaderank.evaluation import Evaluator, FeatureImportance, Importance
+from cascaderank.evaluation import (
+    Evaluator,
+    ExposureLog,
+    FeatureImportance,
+    Importance,
+    off_policy_difference,
+)
 from cascaderank.evaluation.item_retrieval import CatalogueReport
 from cascaderank.evaluation.profile import Profile, StageProfile, Timing, Walk
 from cascaderank.evaluation.statistics.bootstrap import Summary
@@ -48,6 +55,14 @@ def a_comparison(settings_for):
         for m in found.methods
     )
     return cascaderank.reports.comparison_tables(dataclasses.replace(found, methods=methods))
+
+
+def a_difference_of_policies():
+    exposed = np.eye(2, dtype=bool)[[0, 1] * 50]
+    rewards = exposed * -123456.789
+    log = ExposureLog(rewards=rewards, exposed=exposed, propensities=exposed * 0.0 + 0.5)
+    policies = (exposed * 0 + [0.9, 0.1], exposed * 0 + [0.2, 0.8])
+    return off_policy_difference(log, *policies, predicted=rewards / 2)
 
 
 def a_report():
@@ -150,6 +165,7 @@ TABLES = {
     "dataset_table": lambda of: of.dataset_table(a_summary()),
     "fields_table": lambda of: of.fields_table(dict.fromkeys(STAGES, FIELDS)),
     "funnel_table": lambda of: of.funnel_table(a_report()),
+    "off_policy_tables": lambda of: of.off_policy_tables(a_difference_of_policies()),
     "heatmap_tables": lambda of: of.heatmap_tables(a_heatmap()),
     "profile_tables": lambda of: of.profile_tables(a_profile()),
     "importance_tables": lambda of: of.importance_tables(an_importance()),
