@@ -198,6 +198,26 @@ def test_depth_is_the_number_of_best_documents_of_each_system_and_query(folder, 
     assert notes(tmp_path)["lines_beyond_depth"] == 2
 
 
+@pytest.mark.parametrize(
+    ("normalise", "bm25", "dense"),
+    [
+        ("none", [8.0, 9.5, None, 2.0], [None, 0.8, 0.9, None]),
+        ("min_max", [6 / 7.5, 1.0, None, 0.0], [None, 0.0, 1.0, None]),
+        ("z_score", [1.5, 3.0, None, -4.5], [None, -1.0, 1.0, None]),  # bm25: by deviation, below
+    ],
+)
+def test_scores_are_normalised_by_system_and_query(folder, tmp_path, normalise, bm25, dense):
+    (folder / "bm25.test.run").write_text(BM25 + "q1 Q0 d4 3 2.0 x\n")
+    frame = read(tmp_path, folder, normalise=normalise)
+    if normalise == "z_score":
+        deviation = (sum(x**2 for x in (1.5, 3.0, -4.5)) / 3) ** 0.5
+        bm25 = [x and x / deviation for x in bm25]
+    assert frame["bm25_score"][0].to_list() == pytest.approx(bm25)
+    assert frame["dense_score"][0].to_list() == pytest.approx(dense, abs=1e-5)
+    only = 3.5 if normalise == "none" else 0.0  # the one candidate of its query
+    assert frame["bm25_score"][1].to_list() == [only]
+
+
 def test_the_log_suggests_labels_as_the_target(folder, tmp_path):
     read(tmp_path, folder)
     manifest = RequestLog.open(tmp_path / "log").manifest

@@ -36,6 +36,7 @@ def trec_source(
     names: Names = "auto",
     order: Literal["score", "rank"] = "score",
     depth: int | None = None,
+    normalise: Literal["none", "z_score", "min_max"] = "none",
     transform: Transform = Transform.STANDARDISE,
     judged_only: bool = True,
     unjudged: float | Literal["drop"] = 0.0,
@@ -72,6 +73,10 @@ def trec_source(
             the rank column, with ties broken by score and then by document.
         depth: number of best documents of each system and query, by ``order``, that are candidates;
             at least 1. Default: all.
+        normalise: normalisation of the scores of each system within each query, over its
+            candidates: ``"z_score"``, mean 0 and standard deviation 1, or ``"min_max"``, from 0 to
+            1. Scores that are all equal become 0. For systems whose scores are not comparable
+            between queries.
         transform: transformation that models apply to the scores; reciprocal ranks are not
             transformed.
         judged_only: drop queries without any judgment.
@@ -118,6 +123,7 @@ def trec_source(
     lines = sum(run.height for run in runs.values())
     if depth is not None:
         runs = {system: run.filter(pl.col("place") <= depth) for system, run in runs.items()}
+    runs = {system: _normalised(run, normalise) for system, run in runs.items()}
     pool, notes = _pooled(runs, grades, judged_only=judged_only, unjudged=unjudged, where=where)
     for system, run in runs.items():
         pool = pool.join(
@@ -166,6 +172,19 @@ def trec_source(
 def _exceptions(**notes: JsonValue) -> dict[str, JsonValue]:
     """Return the notes on what is unusual, without those on what did not occur."""
     return {name: value for name, value in notes.items() if value}
+
+
+def _normalised(run: pl.DataFrame, how: Literal["none", "z_score", "min_max"]) -> pl.DataFrame:
+    """Return a run with the scores of each query normalised."""
+    score = pl.col("score")
+    if how == "none":
+        return run
+    if how == "z_score":
+        origin, scale = score.mean(), score.std(ddof=0)
+    else:
+        origin, scale = score.min(), score.max() - score.min()
+    scaled = ((score - origin) / pl.when(scale > 0).then(scale)).over("query")
+    return run.with_columns(scaled.fill_null(0.0).alias("score"))
 
 
 def _features(system: str, transform: Transform) -> Iterator[Feature]:
