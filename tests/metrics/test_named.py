@@ -7,7 +7,8 @@ from pydantic import ValidationError
 from cascaderank.errors import ConfigError
 from cascaderank.evaluation import Evaluator
 from cascaderank.metrics import METRICS, named_metric
-from cascaderank.settings.run import EvaluationSettings, check_settings
+from cascaderank.settings.evaluation_settings import EvaluationSettings
+from cascaderank.settings.run import check_settings
 
 
 def rbp_metric(scores, labels, *, persistence: float = 0.8, mask=None):

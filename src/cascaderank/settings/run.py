@@ -2,8 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
@@ -15,11 +13,11 @@ from cascaderank.data.loading.request_order import Order
 from cascaderank.data.split import RequestSplit, SplitSettings
 from cascaderank.errors import ConfigError, ShapeError, did_you_mean
 from cascaderank.limits import LARGEST_FLOAT32
-from cascaderank.metrics import named_metric
 from cascaderank.objectives import OBJECTIVES, build_objective
 from cascaderank.registry import Registry
 from cascaderank.settings.base import Choice, Count, GivenPath, Real, Seed, Settings, Warmup
 from cascaderank.settings.comparison import CompareSettings
+from cascaderank.settings.evaluation_settings import EvaluationSettings
 from cascaderank.settings.files import check_as, flat, read_as, with_changes
 from cascaderank.settings.schedule import Schedule
 from cascaderank.stages import STAGES
@@ -31,7 +29,6 @@ AutoCount = Annotated[
 ]
 """A positive number, or ``"auto"``; errors refer to the form that was used."""
 _BATCHES_AHEAD = 10_000
-_REPLICATES = 10_000_000
 _STAGES = 100
 _SMALLEST = 2.0**-126  # of the normal numbers of float32, the type of labels
 
@@ -233,38 +230,6 @@ class TrainSettings(Settings):
                 f"= {self.weight_decay}; set weight_decay = 0, or embedding_optimizer = "
                 "'row_wise_adagrad'"
             )
-        return self
-
-
-class EvaluationSettings(Settings):
-    """Batches, confidence intervals and metrics of the evaluation."""
-
-    batch_size: Count = Field(
-        256, description="Number of requests per batch; does not affect results."
-    )
-    bootstrap: StrictInt = Field(
-        1_000,
-        ge=1,
-        le=_REPLICATES,
-        description="Number of bootstrap replicates for the 95 % intervals.",
-    )
-    seed: Seed = Field(0, description="Seed of the bootstrap.")
-    metrics: tuple[str, ...] = Field(
-        (),
-        description='Additional metrics, such as "ndcg@15", "map", "mrr", "recall@10" and "opa": '
-        "of the list that the cascade returns, and of each stage over all candidates.",
-    )
-
-    @model_validator(mode="after")
-    def _metrics_exist(self) -> Self:
-        try:
-            named = [named_metric(name) for name in self.metrics]
-        except ConfigError as error:
-            raise ValueError(f"metrics: {error}") from None
-        if any(replace(a, text=b.text) == b for a, b in combinations(named, 2)):
-            raise ValueError(f"metrics: metrics must be distinct; got {list(self.metrics)}")
-        # Canonical names are the keys of reports.
-        object.__setattr__(self, "metrics", tuple(metric.text for metric in named))
         return self
 
 
