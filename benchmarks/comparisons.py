@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from shutil import which
+from typing import get_args
 
 import torch
 
+from cuts import Thresholds, cut_pair
 from evaluation import bootstrap_pair, evaluation_pair
 from loader import loader_pair
 from losses import FORMULAS, SIZES, loss_pair, soft_sort_pair
@@ -60,6 +62,13 @@ def loss_rows(bench: Bench) -> Iterator[Row]:
             if name == "permutation":
                 pair = soft_sort_pair(b, n)
                 yield bench.pair(f"{name}, soft_sort", size, "formula", pair, memory=True)
+    for name in get_args(Thresholds):
+        b = bench.lists(1024)
+        what, size = f"{name}, top 10", f"2 x {b:,} x 40"
+        pair = cut_pair(name, b, 40, beside="bisection")
+        yield bench.pair(what, size, "bisection", pair, memory=True)
+        pair = cut_pair(name, b, 40, beside="lcron")
+        yield bench.pair(what, size, "LCRON", pair, same=False)
 
 
 def metric_rows(bench: Bench) -> Iterator[Row]:
