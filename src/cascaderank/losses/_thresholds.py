@@ -66,18 +66,20 @@ def signed_distances(
     temper = spread.div_(_SPREAD).clamp_(min=1.0)
     sign = lower.sign().mul_(2).sub_(1)
     distance *= sign
-    offset, solved = torch.zeros_like(origin), ~solvable
+    offset, solved, tempered = torch.zeros_like(origin), ~solvable, True
     for _ in range(_SMOOTH_STEPS):
-        torch.mul(sign, offset, out=wrong)
-        torch.sub(distance, wrong, out=wrong)
-        step = _newton(wrong.div_(temper), weights, scratch)[1].mul_(temper)
+        torch.addcmul(distance, sign, offset, value=-1, out=wrong)
+        if tempered:
+            wrong.div_(temper)
+        step = _newton(wrong, weights, scratch)[1].mul_(temper)
         offset += step.masked_fill_(~solvable, 0.0)
         solved = (step.abs() <= _close(scores.dtype)) & (temper == 1)
         if step.device.type == "cpu" and bool((solved | ~solvable).all()):
             break
         temper = (temper / _SPREAD).clamp_(min=1.0)
+        tempered = step.device.type != "cpu" or bool((temper > 1).any())
     solved &= offset.abs() <= _FAR
-    distance -= torch.mul(sign, offset.nan_to_num_(0.0, 0.0, 0.0), out=wrong)
+    distance.addcmul_(sign, offset.nan_to_num_(0.0, 0.0, 0.0), value=-1)
     rest = ~solved & solvable
     if bool(rest.any()):
         scores, lower, upper, sign, slope = (
@@ -108,13 +110,10 @@ def _newton(
         weights: of lower and of upper candidates, each ``[list, ...]``.
         scratch: ``[list, ...]``, overwritten.
     """
-    errors = distance.sigmoid_()
-    total = [_dot(weight, errors, scratch) for weight in weights]
-    errors.square_()
-    share = [
-        _dot(weight, errors, scratch).div_(each)
-        for weight, each in zip(weights, total, strict=True)
-    ]
+    errors, total, share = distance.sigmoid_(), [], []
+    for weight in weights:
+        total.append(_dot(weight, errors, scratch))
+        share.append(scratch.mul_(errors).sum(0).div_(total[-1]))
     log_ratio = total[0].log_() - total[1].log_()
     return log_ratio, log_ratio / (2 - share[0] - share[1])
 
