@@ -21,7 +21,7 @@ def batch():
 
 
 def objective(**options):
-    options = {"ground_truth": 2, **options}
+    options = {"ground_truth": 2, "coupling": 0.0, **options}
     return build_objective("cut_likelihood", stages=2, quotas=QUOTAS, **options)
 
 
@@ -87,6 +87,19 @@ def test_levels_of_one_value_train_nothing_but_the_coupling(batch):
     scores, labels, mask = batch
     levels = torch.ones_like(labels).long() * 0
     assert objective()(scores, labels, mask=mask, levels=levels).total == 0
+    coupled = objective(coupling=1.0)(scores, labels, mask=mask, levels=levels)
+    survival = conditional_survival_loss(
+        scores, labels, quotas=QUOTAS, k=2, temperature=0.25, mask=mask
+    )
+    torch.testing.assert_close(coupled.total, survival)
+
+
+def test_stages_are_coupled_by_default(batch):
+    scores, labels, mask = batch
+    default = build_objective("cut_likelihood", stages=2, quotas=QUOTAS, ground_truth=2)
+    out = default(scores, labels, mask=mask)
+    assert list(out.terms) == ["cuts/stage_1", "cuts/stage_2", "conditional_survival"]
+    assert out.total == objective(coupling=1.0)(scores, labels, mask=mask).total
 
 
 @pytest.mark.parametrize("coupling", [-1.0, float("inf"), float("nan"), {"start": -1, "end": 1}])

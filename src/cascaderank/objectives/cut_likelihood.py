@@ -36,14 +36,15 @@ def cut_likelihood_objective(
     cuts: Where = "levels",
     temperature: Temperature = 0.25,
     relative_temperature: bool = False,
-    coupling: TermWeight = 0.0,
+    coupling: TermWeight = 1.0,
 ) -> Objective:
     """Train each stage at all boundaries of the funnel, on what the earlier stages pass.
 
     The term of a stage is its part of :func:`cascaderank.losses.cut_likelihood_loss`, named
     ``cuts/<stage>``. A coupling above 0 adds :func:`cascaderank.losses.conditional_survival_loss`
-    with this weight, named ``conditional_survival``; its gradient makes stages cooperate, which
-    matters where each stage can rank some candidates that others cannot.
+    with this weight, named ``conditional_survival``; its gradient makes stages cooperate. It costs
+    little where they need not, and is worth much where each stage can rank some candidates that
+    others cannot.
 
     Args:
         stages: names of the stages, first stage first.
@@ -59,7 +60,7 @@ def cut_likelihood_objective(
         relative_temperature: whether the temperature is multiplied by the spread of the scores of
             each list and stage.
         coupling: weight of ``conditional_survival``, at least 0, or
-            :class:`~cascaderank.objectives.AnnealedWeight`; 0 omits it.
+            :class:`~cascaderank.objectives.AnnealedWeight`; 0 omits it, and two thirds of the time.
 
     Raises:
         ConfigError: if an option is out of range.
@@ -67,7 +68,7 @@ def cut_likelihood_objective(
     Examples:
         >>> from cascaderank.objectives import build_objective
         >>> objective = build_objective(
-        ...     "cut_likelihood", stages=2, quotas=(2, 1), ground_truth=1, coupling=1.0
+        ...     "cut_likelihood", stages=2, quotas=(2, 1), ground_truth=1
         ... )
         >>> scores = torch.tensor([[[3.0, 2.0, 1.0]], [[3.0, 1.0, 2.0]]])
         >>> labels, levels = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1, 0, 0]])
