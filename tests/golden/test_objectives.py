@@ -98,7 +98,9 @@ def test_lcron(golden, case, name):
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_default_lcron_differs_from_the_published_one_by_the_epsilons_only(golden, case):
-    """For full lists, distinct labels and moderate scores."""
+    """For full lists and moderate scores, and, with three stages, distinct labels."""
+    if case == "tied" and len(golden.stages) == 3:
+        pytest.skip("the published code weights tied negatives by the size of their group")
     mild = {"temperature": 500.0}  # no probability as small as the 1e-6 that the code adds
     task = {"stages": golden.stages, "quotas": golden.quotas}
     ours = build_objective("lcron", **task, ground_truth=golden.ground_truth, **mild).double()

@@ -60,7 +60,8 @@ def lcron_objective(
         ground_truth: size of the ground truth, the top candidates by label.
         threshold: the ground truth is every label of at least this value.
         published: whether to compute what the published code computes, with 1e-6 inside its
-            logarithms. Defined for full lists, two and three stages, and a ground truth of the
+            logarithms and, for three stages, a weight of tied negatives that is the size of their
+            group. Defined for full lists, two and three stages, and a ground truth of the
             top k.
         operator: differentiable top-k operator, a name in ``cascaderank.sorting.OPERATORS``.
         temperature: temperature of the operator, positive, or
@@ -120,7 +121,11 @@ def lcron_objective(
         }
         check_as_published("lcron", fixed)
         temperature = published_temperature("lcron", schedule)
-        form = LcronReference(k=ground_truth, temperature=temperature)
+        form = LcronReference(
+            k=ground_truth or 1,  # not None: without a threshold, it is given
+            temperature=temperature,
+            tied_rows_are_shared=len(stages) == 2,
+        )
     else:
         form = _CascadeTerms(
             quotas=quotas if cut == "quotas" else None,

@@ -17,16 +17,25 @@ _EPSILON = 1e-6
 class LcronReference:
     """The terms as the published code computes them, with its epsilons."""
 
-    k: int | None
+    k: int
     temperature: float
+    tied_rows_are_shared: bool
+    """Whether the rows of a group of tied labels add up to 1 for each candidate of the group, as in
+    the two-stage code. In the three-stage code, each of these rows points at the whole group."""
 
     def end_to_end(self, inputs: CascadeInputs) -> Tensor:
         kept, dropped = self._shares(inputs, inputs.scores)
         survived, lost = kept.prod(0), 1 - (1 - dropped).prod(0)
-        return self._cross_entropy(inputs, survived, lost)
+        relevance = top_by_label(inputs.labels, k=self.k)
+        return _cross_entropy(survived, lost, relevance, 1 - relevance)
 
     def top_k(self, inputs: CascadeInputs, *, stage: int) -> Tensor:
-        return self._cross_entropy(inputs, *self._shares(inputs, inputs.scores[stage]))
+        kept, dropped = self._shares(inputs, inputs.scores[stage])
+        relevance = top_by_label(inputs.labels, k=self.k)
+        negative = 1 - relevance
+        if not self.tied_rows_are_shared:
+            negative = _rows_beyond(inputs.labels, self.k).to(relevance.dtype)
+        return _cross_entropy(kept, dropped, relevance, negative)
 
     def _shares(self, inputs: CascadeInputs, scores: Tensor) -> tuple[Tensor, Tensor]:
         check_full_lists(inputs)
@@ -34,7 +43,23 @@ class LcronReference:
         total = rows.sum(-2).detach() + _EPSILON
         return rows[..., : self.k, :].sum(-2) / total, rows[..., self.k :, :].sum(-2) / total
 
-    def _cross_entropy(self, inputs: CascadeInputs, kept: Tensor, dropped: Tensor) -> Tensor:
-        relevance = top_by_label(inputs.labels, k=self.k)
-        log_kept, log_dropped = (kept + _EPSILON).log(), (dropped + _EPSILON).log()
-        return -(relevance * log_kept + (1 - relevance) * log_dropped).mean()
+
+def _cross_entropy(kept: Tensor, dropped: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    log_kept, log_dropped = (kept + _EPSILON).log(), (dropped + _EPSILON).log()
+    return -(positive * log_kept + negative * log_dropped).mean()
+
+
+def _rows_beyond(labels: Tensor, k: int) -> Tensor:
+    """Return how many rows beyond the k-th of the order by label have the label of a candidate.
+
+    Args:
+        labels: ``[batch, list]``.
+        k: size of the ground truth.
+
+    Returns:
+        ``[batch, list]`` integers: 0 above the cut-off, and the size of its group of tied labels
+        below it; a group at the cut-off counts with its rows beyond it.
+    """
+    better = (labels[..., None, :] > labels[..., :, None]).sum(-1)
+    tied = (labels[..., None, :] == labels[..., :, None]).sum(-1)
+    return (better + tied - k).clamp(min=0).minimum(tied)
