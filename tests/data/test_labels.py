@@ -47,12 +47,16 @@ def test_a_target_is_float32_at_least_0_and_a_function_of_each_candidate(target,
         "label": data.draw(arrays(np.float32, n, elements=st.floats(0, 4, width=32))),
         "feedback": data.draw(arrays(np.float32, n, elements=st.floats(0, 1, width=32))),
     }
+    if target == "released":
+        columns["level"] %= 5
     before = {name: values.copy() for name, values in columns.items()}
-    y = labels_of(target, columns)
+    y = labels_of(target, columns, levels=5)
     assert y.dtype == np.float32
     assert y.shape == (n,)
     assert (y >= 0).all()
-    backwards = labels_of(target, {name: values[::-1] for name, values in columns.items()})
+    backwards = labels_of(
+        target, {name: values[::-1] for name, values in columns.items()}, levels=5
+    )
     np.testing.assert_array_equal(backwards, y[::-1])
     for name, values in columns.items():
         np.testing.assert_array_equal(values, before[name])
@@ -65,6 +69,7 @@ def test_a_target_is_float32_at_least_0_and_a_function_of_each_candidate(target,
         ("level", ("level",)),
         ("label", ("label",)),
         ("feedback", ("feedback",)),
+        ("released", ("level", "position")),
     ],
 )
 def test_each_target_needs_its_own_columns(target, wanted):
@@ -116,3 +121,18 @@ def test_a_level_without_a_value_is_refused():
         Relabelling(by="feedback", z=(0, 1)).check_levels(3, where="shop")
     with pytest.raises(DataError, match="no column 'feedback', which a target by feedback needs"):
         needs(Relabelling(by="feedback", z=(0, 1)), ["level"])
+
+
+@pytest.mark.parametrize(("levels", "below"), [(4, [7, 6, 5]), (5, [7, 7, 6, 5])])
+def test_released_labels_are_30_minus_the_position_and_fixed_numbers_below(levels, below):
+    level = np.array([levels - 1] * 4 + [*range(levels - 1)][::-1], dtype=np.int8)
+    position = np.array([1, 10, 22, 0] + [1] * (levels - 1), dtype=np.int16)
+    y = labels_of("released", {"level": level, "position": position}, levels=levels)
+    assert y.tolist() == [29, 20, 8, 8, *below]
+
+
+@pytest.mark.parametrize("levels", [None, 3, 6])
+def test_released_labels_are_refused_for_other_numbers_of_levels(levels):
+    columns = {"level": np.array([0]), "position": np.array([0])}
+    with pytest.raises(ConfigError, match=r"4 or 5 levels of RecFlow; got .* levels; use target"):
+        labels_of("released", columns, levels=levels)

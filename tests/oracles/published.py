@@ -1,6 +1,6 @@
 """The published code's objectives on one list in plain Python: METHODS, section 4.2, as loops."""
 
-from math import exp, log, prod
+from math import exp, log, log1p, prod
 
 EPSILON = 1e-6
 
@@ -92,3 +92,22 @@ def difference_quotients(function, stages, *, step=1e-5):
                 values.append(function(moved))
             gradient[-1].append((values[0] - values[1]) / (2 * step))
     return gradient
+
+
+def fs_lambdaloss(s, labels, *, cut=30):
+    """The term of a stage: all ordered pairs, weighted by how much DCG depends on their order."""
+    n = len(s)
+    rank = [1 + sum(x > y for x in s) for y in s]  # of distinct scores
+    ideal = sum(y / log(1 + i) for i, y in enumerate(sorted(labels, reverse=True), 1))
+    gain = [y / ideal for y in labels]
+    discount = [1 / log(1 + r) if r <= cut else 0 for r in rank]
+    total = 0.0
+    for i in range(n):
+        for j in range(n):
+            distance, u = abs(rank[i] - rank[j]), 0.0
+            if distance > 0 and min(rank[i], rank[j]) <= cut:
+                u = abs(1 / log(1 + distance) - 1 / log(2 + distance))
+            v = abs(discount[i] - discount[j])
+            cost = log1p(exp(s[i] - s[j])) - (labels[i] > labels[j]) * (s[i] - s[j])
+            total += abs(gain[i] - gain[j]) * (0.2 * u + 0.8 * v) * cost
+    return total

@@ -1,7 +1,8 @@
 """Training targets: pure functions of the logged columns of the candidates.
 
-The parameters of a target function are the names of the columns that it needs. Columns are flat
-(the candidates of all requests, concatenated). The result has dtype float32 and the same length;
+The parameters of a target function are the names of the columns that it needs, and, by keyword
+only, ``levels``: the number of levels of the log. Columns are flat (the candidates of all requests,
+concatenated). The result has dtype float32 and the same length;
 higher is better.
 """
 
@@ -104,11 +105,55 @@ def feedback_target(feedback: Numbers) -> Labels:
     return feedback.astype(np.float32)
 
 
+_BELOW_TOP = {4: (5, 6, 7), 5: (5, 6, 7, 7)}
+"""By number of levels: released labels of the levels below the highest, lowest level first."""
+
+
+def released_target(level: Numbers, position: Numbers, *, levels: int) -> Labels:
+    r"""Return the labels of the released code of LCRON, for the views of RecFlow.
+
+    .. math::
+        y = 30 - p 	ext{ in the highest level}, \qquad y = 7, 7, 6, 5 	ext{ in those below}
+
+    The levels below are ``rerank_neg`` (with three stages), ``rank_neg``, ``coarse_neg`` and
+    ``prerank_neg``. Labels of the highest level are meant for positions up to 22: further ones are
+    not above those of the other levels, as in the released code, and are at least 0. Candidates of
+    the highest level whose position is unknown have label 8, above all other levels.
+
+    Args:
+        level: ``[n]`` funnel levels, 0 lowest.
+        position: ``[n]`` positions inside the level, 1 best, 0 unknown.
+        levels: number of levels of the log, 4 or 5.
+
+    Returns:
+        ``[n]`` whole numbers from 0 to 29.
+
+    Raises:
+        ConfigError: if ``levels`` is another number.
+
+    Examples:
+        >>> level, position = np.array([4, 4, 3, 2, 1, 0]), np.array([1, 10, 1, 1, 0, 0])
+        >>> released_target(level, position, levels=5).tolist()
+        [29.0, 20.0, 7.0, 7.0, 6.0, 5.0]
+
+    Source: the released code of LCRON (arXiv 2503.09492).
+    """
+    if levels not in _BELOW_TOP:
+        raise ConfigError(
+            f"target 'released' is defined for the 4 or 5 levels of RecFlow; got {levels} levels; "
+            "use target 'funnel', or a table with z"
+        )
+    shown = np.where(position == 0, 8, 30 - position.astype(np.int64)).clip(min=0)
+    below = np.array([*_BELOW_TOP[levels], 0])[level]
+    return np.where(level == levels - 1, shown, below).astype(np.float32)
+
+
 TARGETS: dict[str, Callable[..., Labels]] = {
     "funnel": funnel_target,
     "level": level_target,
     "label": label_target,
     "feedback": feedback_target,
+    "released": released_target,
 }
 """Target functions by name."""
 
@@ -255,18 +300,22 @@ def needs(
     return parameters
 
 
-def labels_of(target: Target, columns: Mapping[str, Numbers]) -> Labels:
+def labels_of(
+    target: Target, columns: Mapping[str, Numbers], *, levels: int | None = None
+) -> Labels:
     """Return the labels of all candidates.
 
     Args:
         target: a name in :data:`TARGETS`, or a relabelling.
         columns: columns by name, ``[n]`` each.
+        levels: number of levels of the log; only ``released`` requires it.
 
     Returns:
         ``[n]`` float32 labels, higher is better.
 
     Raises:
-        ConfigError: if the target does not exist, or a relabelling has no value for a level.
+        ConfigError: if the target does not exist, a relabelling has no value for a level, or the
+            target is not defined for the number of levels.
         DataError: if a column of the target is missing.
 
     Examples:
@@ -276,7 +325,8 @@ def labels_of(target: Target, columns: Mapping[str, Numbers]) -> Labels:
     parameters = needs(target, columns)
     if isinstance(target, Relabelling):
         return target.labels(columns)
-    return TARGETS[target](*(columns[c] for c in parameters))
+    by_keyword = {"levels": levels or 0} if target == "released" else {}
+    return TARGETS[target](*(columns[c] for c in parameters), **by_keyword)
 
 
 def _description(target: Target) -> str:
@@ -286,7 +336,8 @@ def _description(target: Target) -> str:
 def _parameters(target: Target) -> tuple[str, ...]:
     if isinstance(target, Relabelling):
         return target.columns
-    return tuple(inspect.signature(TARGETS[target]).parameters)
+    parameters = inspect.signature(TARGETS[target]).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
 
 
 def _usable(targets: list[str]) -> str:

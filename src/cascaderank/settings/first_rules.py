@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cascaderank.data.labels import TARGETS, Relabelling, Target, needs
+from cascaderank.data.labels import Relabelling, Target, needs
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.errors import DataError
 from cascaderank.settings.log_facts import LogFacts
@@ -105,7 +105,7 @@ def meaning_of(target: Target) -> str:
 def targets_of(log: RequestLog) -> dict[str, Target]:
     """Return the targets that the log has the columns for, by their TOML."""
     found: dict[str, Target] = {}
-    for name in TARGETS:
+    for name in _MEANINGS:
         try:
             needs(name, log.manifest.columns)
         except DataError:

@@ -60,7 +60,7 @@ def facts_of(log: RequestLog, target: Target) -> LogFacts:
         own = lengths_of(frame[columns[0]])
         starts = np.cumsum(own) - own
         flat = {name: flattened(frame[name]).to_numpy() for name in columns}
-        labels = labels_of(target, flat)
+        labels = labels_of(target, flat, levels=len(log.manifest.level_names))
         lengths.append(own)
         read.append(labels)
         if "level" in flat:

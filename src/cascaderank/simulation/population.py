@@ -217,8 +217,9 @@ def observed_truth(
         label_columns = needs(target, log.manifest.columns, where=str(path))
         for name in (population.user, population.item):
             log.schema[name]  # raises with the available names
+        levels = len(log.manifest.level_names)
         frames = [
-            _pairs(frame, population, label_columns, target, threshold)
+            _pairs(frame, population, label_columns, target, threshold, levels=levels)
             for frame in log.frames([population.user, population.item, *label_columns])
         ]
         pairs = pl.concat(frames)
@@ -248,9 +249,12 @@ def _pairs(
     label_columns: Sequence[str],
     target: str,
     threshold: float,
+    *,
+    levels: int,
 ) -> pl.DataFrame:
     lengths = lengths_of(frame[population.item])
-    labels = labels_of(target, {c: flattened(frame[c]).to_numpy() for c in label_columns})
+    columns = {c: flattened(frame[c]).to_numpy() for c in label_columns}
+    labels = labels_of(target, columns, levels=levels)
     return pl.DataFrame(
         {
             "user": frame[population.user].gather(np.repeat(np.arange(frame.height), lengths)),

@@ -79,7 +79,9 @@ class ItemRetrieval:
     def random_label(self) -> float:
         """Return the label of a random item: lowest level, no feedback."""
         nothing = dict.fromkeys(("level", "position", "label", "feedback"), np.zeros(1, np.int64))
-        return float(labels_of(target_of(self._settings, self._data.log), nothing)[0])
+        log = self._data.log
+        levels = len(log.manifest.level_names)
+        return float(labels_of(target_of(self._settings, log), nothing, levels=levels)[0])
 
     def decider(self, cascade: Cascade) -> Callable[[], float] | None:
         """Return a function that computes the validation metric of ``catalogue.decides``.

@@ -137,7 +137,7 @@ def test_a_history_keeps_its_latest_entries(tmp_path, length):
     assert np.diff(encoded.history_offsets["search"]).tolist() == [r % 2 for r in range(8)]
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", [t for t in TARGETS if t != "released"])
 def test_labels_are_those_of_the_target(tmp_path, target):
     log = write_shop(tmp_path / "shop", [shop_frame(6)])
     encoded = built(log, tmp_path / "e", target=target)
@@ -149,6 +149,22 @@ def test_labels_are_those_of_the_target(tmp_path, target):
     }[target]
     for r, values in enumerate(lists_of(encoded.labels, encoded.offsets)):
         assert sorted(values) == sorted(of_request(i) for i in range(r % 3 + 1))
+
+
+def test_released_labels_depend_on_the_number_of_levels_of_the_manifest(tmp_path):
+    for names, below in (("abcd", [7.0, 6.0]), ("abcde", [7.0, 7.0])):
+        frame = plain_frame([[1.0, 2.0, 3.0]]).with_columns(
+            level=pl.Series(
+                [[len(names) - 1, len(names) - 2, len(names) - 3]], dtype=pl.List(pl.Int8)
+            ),
+            position=pl.Series([[3, 1, 0]], dtype=pl.List(pl.Int16)),
+        )
+        log = write_shop(tmp_path / names, [frame], schema=PLAIN, level_names=tuple(names))
+        encoded = built(log, tmp_path / f"encoded_{names}", target="released")
+        assert sorted(encoded.labels.tolist(), reverse=True) == [27.0, *below]
+    log = write_shop(tmp_path / "shop", [shop_frame(6)])
+    with pytest.raises(ConfigError, match="target 'released' is defined for the 4 or 5 levels"):
+        built(log, tmp_path / "e", target="released")
 
 
 def test_levels_and_labels_are_absent_where_the_log_or_the_caller_has_none(tmp_path):

@@ -190,6 +190,7 @@ class EncodedLog:
         *,
         target: Target | None = None,
         history_length: int = 50,
+        levels: int | None = None,
     ) -> Self:
         """Encode some requests in memory; candidates keep their order.
 
@@ -201,6 +202,7 @@ class EncodedLog:
             target: definition of the labels; ``None`` for no labels.
             history_length: maximum number of history entries per request, at least 1; the latest
                 are kept.
+            levels: number of levels of the log, for targets that depend on it.
 
         Raises:
             SchemaError: if a feature is missing or has another type.
@@ -212,7 +214,10 @@ class EncodedLog:
         if history_length < 1:
             raise ConfigError(f"history_length must be at least 1; got {history_length}")
         encoder = fitted if isinstance(fitted, Encoder) else Encoder(fitted)
-        return cls(**flat_columns(frame, encoder, target=target, history_length=history_length))
+        fields = flat_columns(
+            frame, encoder, target=target, history_length=history_length, levels=levels
+        )
+        return cls(**fields)
 
 
 def _from_part(
@@ -225,7 +230,13 @@ def _from_part(
 ) -> EncodedLog:
     frame = log.read(part, columns)
     try:
-        chunk = EncodedLog.of_frame(frame, encoder, target=target, history_length=history_length)
+        chunk = EncodedLog.of_frame(
+            frame,
+            encoder,
+            target=target,
+            history_length=history_length,
+            levels=len(log.manifest.level_names),
+        )
     except DataError as error:
         raise type(error)(f"{log.path / part.path}: {error}") from None
     empty = np.flatnonzero(np.diff(chunk.offsets) == 0)

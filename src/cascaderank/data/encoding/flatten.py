@@ -17,7 +17,12 @@ from cascaderank.schema import Feature, Role, abridged
 
 
 def flat_columns(
-    frame: pl.DataFrame, encoder: Encoder, *, target: Target | None, history_length: int
+    frame: pl.DataFrame,
+    encoder: Encoder,
+    *,
+    target: Target | None,
+    history_length: int,
+    levels: int | None = None,
 ) -> dict[str, Any]:
     """Encode a frame and return the fields of an ``EncodedLog``.
 
@@ -26,6 +31,7 @@ def flat_columns(
         encoder: encoder of the fitted schema.
         target: definition of the labels; ``None`` for no labels.
         history_length: maximum number of history entries per request; the latest are kept.
+        levels: number of levels of the log, for targets that depend on it.
 
     Raises:
         SchemaError: if a feature is missing or has another type.
@@ -84,7 +90,7 @@ def flat_columns(
             for sequence in dict.fromkeys(sequences.values())
         },
         "sequences": sequences,
-        "labels": None if target is None else labels_of(target, plain),
+        "labels": None if target is None else labels_of(target, plain, levels=levels),
         "levels": plain["level"].astype(np.int8) if "level" in plain else None,
         "weights": _weights(frame, REQUEST_WEIGHT),
         "candidate_weights": _weights(frame, CANDIDATE_WEIGHT),
