@@ -70,8 +70,20 @@ def test_the_published_form_is_not_defined_for_everything():
         bce(entry_levels=(0, 1), published=True)
     with pytest.raises(ConfigError, match="needs levels"):
         bce(published=True)(SCORES, LABELS)
-    with pytest.raises(ShapeError, match="lists of 40"):
-        bce(published=True)(SCORES, LABELS, levels=LEVELS)
-    scores, zeros = torch.zeros(2, 1, 40), torch.zeros(1, 40)
-    with pytest.raises(ShapeError, match="got 10 padded"):
-        bce(published=True)(scores, zeros, levels=zeros.long(), mask=torch.arange(40)[None] < 30)
+    scores, zeros = torch.zeros(2, 1, 41), torch.zeros(1, 41)
+    with pytest.raises(
+        ShapeError, match=r"lists of at most 40 candidates; got scores \[2, 1, 41\]"
+    ):
+        bce(published=True)(scores, zeros, levels=zeros.long())
+
+
+def test_the_published_form_takes_the_best_candidates_of_a_short_list():
+    """37 candidates: the ranking stage takes the best 20 by level, three of the level below it."""
+    levels = torch.tensor([[3] * 7 + [2] * 10 + [1] * 10 + [0] * 10])
+    g = torch.Generator().manual_seed(0)
+    scores = torch.randn(2, 1, 37, generator=g)
+    terms = bce(published=True)(scores, levels.float(), levels=levels).terms
+    for t, count in enumerate((37, 20)):
+        z = (torch.arange(count) < 7).float()
+        want = torch.nn.functional.binary_cross_entropy_with_logits(scores[t, 0, :count], z)
+        torch.testing.assert_close(terms[f"bce/stage_{t + 1}"], want)

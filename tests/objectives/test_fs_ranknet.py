@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.errors import ConfigError
 from cascaderank.losses import ranknet_loss
 from cascaderank.objectives import build_objective
 
@@ -47,5 +47,20 @@ def test_the_published_form_is_not_defined_for_everything():
         fs_ranknet(4, published=True)
     with pytest.raises(ConfigError, match="needs levels"):
         fs_ranknet(published=True)(SCORES, LABELS)
-    with pytest.raises(ShapeError, match="got 2 padded"):
-        fs_ranknet(published=True)(SCORES, LABELS, levels=LEVELS, mask=torch.arange(6)[None] < 4)
+
+
+def test_padding_is_in_no_mean_of_the_published_form():
+    levels = torch.tensor([[2, 1, 1, 0, 0, 3], [1, 0, 3, 0, 2, 2]])
+    mask = torch.tensor([[True] * 5 + [False], [True, True, False, True, True, True]])
+    scores = torch.cat([SCORES, SCORES.flip(-1)], 1)
+    got = fs_ranknet(published=True)(scores, levels.float(), levels=levels, mask=mask)
+    for t, name in enumerate(("stage_1", "stage_2")):
+        want = 0.0
+        for level in (1, 2, 3):
+            costs = []  # of each candidate of the level in the batch, against all worse ones
+            for s, y, real in zip(scores[t], levels, mask, strict=True):
+                worse = s[(y < level) & real]
+                own = s[(y == level) & real]
+                costs += [torch.nn.functional.softplus(worse - x).mean() for x in own if len(worse)]
+            want += torch.stack(costs).mean() if costs else 0.0
+        torch.testing.assert_close(got.terms[f"ranknet/{name}"], want)

@@ -118,7 +118,7 @@ def test_equal_labels_carry_no_preference(batch):
 
 
 def test_wrong_options_and_what_the_published_form_fixes_are_refused(batch):
-    scores, labels, mask = batch
+    scores, labels, _ = batch
     with pytest.raises(ConfigError, match="temperature must be a positive number"):
         build(temperature=0.0)
     with pytest.raises(ConfigError, match="loss='bce'"):
@@ -135,5 +135,7 @@ def test_wrong_options_and_what_the_published_form_fixes_are_refused(batch):
         build(operator="soft_srot")
     with pytest.raises(ShapeError, match="at least 40 candidates"):
         build(published=True)(scores, labels)
-    with pytest.raises(ShapeError, match="got 16 padded"):
-        build(published=True)(scores, labels, mask=mask)
+    long = torch.zeros(len(scores), 1, 45)
+    assert build(published=True)(long, long[0], mask=torch.arange(45)[None] < 40).total.isfinite()
+    with pytest.raises(ShapeError, match=r"at least 40 candidates.* got a list of 39\. Leave out"):
+        build(published=True)(long, long[0], mask=torch.arange(45)[None] < 39)

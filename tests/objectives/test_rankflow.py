@@ -73,12 +73,14 @@ def test_a_weight_out_of_range_is_refused(alpha):
 
 
 def test_the_published_form_is_not_defined_for_everything(batch):
-    scores, labels, mask = batch
+    scores, labels, _ = batch
     with pytest.raises(ConfigError, match="has no alpha for 3 stages"):
         build(alpha=0.5, published=True)
     with pytest.raises(ConfigError, match="threshold"):
         build(ground_truth=None, threshold=1.0, published=True)
     with pytest.raises(ShapeError, match="at least 40 candidates"):
         build(published=True)(scores, labels)
-    with pytest.raises(ShapeError, match="got 16 padded"):
-        build(published=True)(scores, labels, mask=mask)
+    long = torch.zeros(len(scores), 1, 45)
+    assert build(published=True)(long, long[0], mask=torch.arange(45)[None] < 40).total.isfinite()
+    with pytest.raises(ShapeError, match=r"at least 40 candidates.* got a list of 39\. Leave out"):
+        build(published=True)(long, long[0], mask=torch.arange(45)[None] < 39)

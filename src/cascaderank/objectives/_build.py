@@ -49,8 +49,8 @@ def build_objective(
         ground_truth: size of the ground truth, the top candidates by label. A method that is
             trained on a ground truth takes either this or ``threshold``.
         threshold: the ground truth is every label of at least this value.
-        published: whether to compute what the published code computes, for full lists, instead of
-            this library's form; see the card of the method.
+        published: whether to compute what the published code computes, instead of this library's
+            form; see the card of the method.
         score_temperature: scores are divided by it before any term is computed; positive, or
             :class:`~cascaderank.objectives.Annealed`; 1 by default. A method whose option
             ``temperature`` does the same to all of its terms has this option only.

@@ -32,8 +32,8 @@ def arf_v2_objective(
         threshold: the ground truth is every label of at least this value.
         published: whether to compute what the code of the LCRON paper computes, with 1e-6 inside
             its logarithms, smoothly sorted labels, and cut-offs of 30 and 20 (40, 30 and 20 for
-            three stages). Defined for full lists, two and three stages, and a ground truth of the
-            top k.
+            three stages). Each list is evaluated at its own length, as if it were alone. Defined
+            for two and three stages and a ground truth of the top k.
         operator: differentiable sorting operator, a name in ``cascaderank.sorting.OPERATORS``
             that provides a permutation, not only top-k probabilities.
         temperature: temperature of the operator, positive, or

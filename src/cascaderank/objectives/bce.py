@@ -33,7 +33,8 @@ def bce_objective(
         threshold: the ground truth is every label of at least this value.
         published: whether to train on the first 40 and 20 candidates of each list by level (50,
             40 and 20 for three stages) with the top level as ground truth, as the code of the
-            LCRON paper does. Defined for full lists with levels, two and three stages.
+            LCRON paper does. Each list is evaluated at its own length, as if it were alone. Defined
+            for two and three stages and lists with levels of at most 40 (50) candidates.
         entry_levels: lowest level that each stage is trained on, non-decreasing. The default is
             for a log with two more levels than stages, such as RecFlow's: (0, 2) for two stages,
             (0, 1, 3) for three. Ignored if a batch has no levels.

@@ -24,8 +24,8 @@ def fs_lambdaloss_objective(
         stages: names of the stages, first stage first.
         quotas: number of candidates that each stage passes on; ranks beyond it have discount 0.
         published: whether to count every pair twice, cut at 30 in every stage, and use labels as
-            gains without an offset, as the code of the LCRON paper does. Defined for full lists,
-            two and three stages.
+            gains without an offset, as the code of the LCRON paper does. Defined for two and three
+            stages.
 
     Raises:
         ConfigError: if ``published`` is not defined for this number of stages.

@@ -29,7 +29,7 @@ def fs_ranknet_objective(
     Args:
         stages: names of the stages, first stage first.
         published: whether to sum over levels and average over the candidates of the whole batch,
-            as the code of the LCRON paper does. Defined for full lists with levels, two and three
+            as the code of the LCRON paper does. Defined for lists with levels, two and three
             stages.
         z: label of each level, lowest level first, non-decreasing; the level itself by default.
             Candidates of levels with equal labels form no pairs.

@@ -48,7 +48,8 @@ def icc_objective(
             ``lambda_ndcg`` loss only.
         published: whether to cut at 30 and 30 with weights of 1 and 1 (40, 30, 30 and 1, 2, 4 for
             three stages), and to prefer the later candidate of equal labels, as the code of the
-            LCRON paper does. Defined for full lists, two and three stages.
+            LCRON paper does. Defined for two and three stages and lists of at least 30 (40)
+            candidates; each list is evaluated at its own length, as if it were alone.
         loss: :func:`cascaderank.losses.ranknet_loss`, or
             :func:`cascaderank.losses.lambda_ndcg_loss` at the last quota.
         operator: operator of the selection of each stage, a name in

@@ -61,8 +61,8 @@ def lcron_objective(
         threshold: the ground truth is every label of at least this value.
         published: whether to compute what the published code computes, with 1e-6 inside its
             logarithms and, for three stages, a weight of tied negatives that is the size of their
-            group. Defined for full lists, two and three stages, and a ground truth of the
-            top k.
+            group. Each list is evaluated at its own length, as if it were alone. Defined for two
+            and three stages and a ground truth of the top k.
         operator: differentiable top-k operator, a name in ``cascaderank.sorting.OPERATORS``.
         temperature: temperature of the operator, positive, or
             :class:`~cascaderank.objectives.Annealed`. By default 1 if relative; otherwise 50, and

@@ -9,11 +9,11 @@ from cascaderank.errors import ConfigError
 from cascaderank.losses import ground_truth_targets
 from cascaderank.losses.bce import bce_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
+from cascaderank.objectives._published.list_lengths import check_shortest
 from cascaderank.objectives._published.preconditions import check_published
 from cascaderank.objectives._published.rankflow_reference import (
     RANKFLOW_CUTS,
     RANKFLOW_TUTOR_CUTS,
-    check_lists_of_rankflow,
     squared_distance,
 )
 from cascaderank.selection import best_first, keep
@@ -51,8 +51,8 @@ def rankflow_objective(
         threshold: the ground truth is every label of at least this value.
         published: whether to regress scores by their squared distance, with a cut-off of 30 and
             10 candidates kept by the tutor (for three stages cut-offs of 40 and 30, and 30 and 20
-            kept by the tutors), as the code of the LCRON paper does. Defined for full lists, two
-            and three stages, and a ground truth of the top k.
+            kept by the tutors), as the code of the LCRON paper does. Defined for two and three
+            stages, lists of at least 30 (40) candidates, and a ground truth of the top k.
         alpha: weight of ``ranking``, in [0, 1]; the weight of ``regression`` is ``1 - alpha``. The
             default is 1/2, or 0 if published. The published form of three stages sums both terms
             without weights and has no ``alpha``.
@@ -112,7 +112,7 @@ class _RankFlow:
     def reaches(self, inputs: CascadeInputs, stage: int) -> Tensor:
         """Return the candidates that reach a stage, ``[batch, list]`` bool."""
         if self.published:
-            check_lists_of_rankflow(inputs, shortest=self.cuts[0])
+            check_shortest(inputs, name="rankflow", shortest=self.cuts[0])
         alive = inputs.mask
         for scores, cut in zip(inputs.scores[:stage], self.cuts, strict=False):
             alive = keep(best_first(scores), alive, cut)

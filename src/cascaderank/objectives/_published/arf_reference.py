@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cascaderank.objectives._objective import CascadeInputs
-from cascaderank.objectives._published.preconditions import check_full_lists
+from cascaderank.objectives._published.list_lengths import mean_over_lists
 from cascaderank.relevance import ground_truth as top_by_label
 from cascaderank.sorting import permutation
 from cascaderank.tensors import at_least_float32
@@ -30,23 +30,31 @@ class ArfReference:
     temperature: float
 
     def relax(self, inputs: CascadeInputs) -> Tensor:
+        return mean_over_lists(inputs, self._relax)
+
+    def top_m(self, inputs: CascadeInputs) -> Tensor:
+        return mean_over_lists(inputs, self._top_m)
+
+    def whole(self, inputs: CascadeInputs) -> Tensor:
+        return mean_over_lists(inputs, self._whole)
+
+    def _relax(self, inputs: CascadeInputs) -> Tensor:
         share = self._rows(inputs)[:, : self.m].sum(1) / self.m
         return -(self._relevance(inputs) * (share + _EPSILON).log()).mean()
 
-    def top_m(self, inputs: CascadeInputs) -> Tensor:
+    def _top_m(self, inputs: CascadeInputs) -> Tensor:
         rows, relevance = self._rows(inputs), self._relevance(inputs)
         total = rows.sum(1).detach() + _EPSILON
         kept, dropped = rows[:, : self.m].sum(1) / total, rows[:, self.m :].sum(1) / total
         log_kept, log_dropped = (kept + _EPSILON).log(), (dropped + _EPSILON).log()
         return -(relevance * log_kept + (1 - relevance) * log_dropped).mean()
 
-    def whole(self, inputs: CascadeInputs) -> Tensor:
+    def _whole(self, inputs: CascadeInputs) -> Tensor:
         rows = self._rows(inputs)
         target = permutation(inputs.labels.double(), temperature=_LABEL_TEMPERATURE)
         return -(target.to(rows.dtype) * (rows + _EPSILON).log()).mean()
 
     def _rows(self, inputs: CascadeInputs) -> Tensor:
-        check_full_lists(inputs)
         scores = at_least_float32(inputs.scores[self.stage])
         return permutation(scores, temperature=self.temperature)
 

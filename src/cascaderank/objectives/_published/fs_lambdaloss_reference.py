@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cascaderank.losses import Preferences, best_dcg, ndcg_lambdas, pessimistic_rank
 from cascaderank.objectives._objective import CascadeInputs
-from cascaderank.objectives._published.preconditions import check_full_lists
+from cascaderank.objectives._published.list_lengths import mean_over_lists
 from cascaderank.tensors import at_least_float32
 
 _CUT = 30
@@ -21,7 +21,9 @@ class FsLambdaLossReference:
     stage: int
 
     def loss(self, inputs: CascadeInputs) -> Tensor:
-        check_full_lists(inputs)
+        return mean_over_lists(inputs, self._loss)
+
+    def _loss(self, inputs: CascadeInputs) -> Tensor:
         scores, pairs = inputs.scores[self.stage], Preferences(inputs.labels, inputs.mask)
         labels = inputs.labels.to(at_least_float32(scores).dtype)
         gain = labels / best_dcg(labels)[..., None]

@@ -8,13 +8,12 @@ from torch import Tensor
 from cascaderank.errors import ConfigError
 from cascaderank.losses import Preferences
 from cascaderank.objectives._objective import CascadeInputs
-from cascaderank.objectives._published.preconditions import check_full_lists
 from cascaderank.tensors import at_least_float32
 
 
 @dataclass(frozen=True, kw_only=True)
 class FsRankNetReference:
-    """The term of one stage: a sum over levels of means over the candidates of the batch."""
+    """The term of one stage: a sum over levels of means over the real candidates of the batch."""
 
     stage: int
     stages: int
@@ -24,7 +23,6 @@ class FsRankNetReference:
             raise ConfigError(
                 "published=True of 'fs_ranknet' needs levels; pass levels [batch, list]"
             )
-        check_full_lists(inputs)
         scores, levels = inputs.scores[self.stage], inputs.levels
         pairs = Preferences(levels, inputs.mask)
         worse = pairs.worse()

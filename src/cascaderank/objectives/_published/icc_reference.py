@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from cascaderank.errors import ShapeError
 from cascaderank.objectives._objective import CascadeInputs
-from cascaderank.objectives._published.preconditions import check_full_lists
+from cascaderank.objectives._published.list_lengths import check_shortest, mean_over_lists
 from cascaderank.tensors import at_least_float32
 
 ICC_TEMPERATURE = 1e-3
@@ -21,15 +20,14 @@ _WEIGHTS = {2: (1, 1), 3: (1, 2, 4)}
 
 def icc_reference(inputs: CascadeInputs) -> Tensor:
     """Return the term of the published code: each pair once, in the order of the list."""
-    check_full_lists(inputs)
+    check_shortest(inputs, name="icc", shortest=_CUTS[len(inputs.scores)][0])
+    return mean_over_lists(inputs, _merged_ranknet)
+
+
+def _merged_ranknet(inputs: CascadeInputs) -> Tensor:
     scores = at_least_float32(inputs.scores)
     count, length = len(scores), scores.shape[-1]
     cuts, weights = _CUTS[count], _WEIGHTS[count]
-    if length < cuts[0]:
-        raise ShapeError(
-            f"published=True of 'icc' is defined for lists of at least {cuts[0]} candidates; "
-            f"got scores {list(scores.shape)}"
-        )
     passed = [
         ((s - s.topk(cut, dim=-1).values[..., -1:]) / ICC_TEMPERATURE).sigmoid()
         for s, cut in zip(scores, cuts, strict=True)

@@ -1,11 +1,12 @@
 """Reference form of LCRON."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
 from cascaderank.objectives._objective import CascadeInputs
-from cascaderank.objectives._published.preconditions import check_full_lists
+from cascaderank.objectives._published.list_lengths import mean_over_lists
 from cascaderank.relevance import ground_truth as top_by_label
 from cascaderank.sorting import permutation
 
@@ -24,21 +25,26 @@ class LcronReference:
     the two-stage code. In the three-stage code, each of these rows points at the whole group."""
 
     def end_to_end(self, inputs: CascadeInputs) -> Tensor:
-        kept, dropped = self._shares(inputs, inputs.scores)
+        return mean_over_lists(inputs, self._end_to_end)
+
+    def top_k(self, inputs: CascadeInputs, *, stage: int) -> Tensor:
+        return mean_over_lists(inputs, partial(self._top_k, stage=stage))
+
+    def _end_to_end(self, inputs: CascadeInputs) -> Tensor:
+        kept, dropped = self._shares(inputs.scores)
         survived, lost = kept.prod(0), 1 - (1 - dropped).prod(0)
         relevance = top_by_label(inputs.labels, k=self.k)
         return _cross_entropy(survived, lost, relevance, 1 - relevance)
 
-    def top_k(self, inputs: CascadeInputs, *, stage: int) -> Tensor:
-        kept, dropped = self._shares(inputs, inputs.scores[stage])
+    def _top_k(self, inputs: CascadeInputs, *, stage: int) -> Tensor:
+        kept, dropped = self._shares(inputs.scores[stage])
         relevance = top_by_label(inputs.labels, k=self.k)
         negative = 1 - relevance
         if not self.tied_rows_are_shared:
             negative = _rows_beyond(inputs.labels, self.k).to(relevance.dtype)
         return _cross_entropy(kept, dropped, relevance, negative)
 
-    def _shares(self, inputs: CascadeInputs, scores: Tensor) -> tuple[Tensor, Tensor]:
-        check_full_lists(inputs)
+    def _shares(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         rows = permutation(scores, operator="neural_sort", temperature=self.temperature)
         total = rows.sum(-2).detach() + _EPSILON
         return rows[..., : self.k, :].sum(-2) / total, rows[..., self.k :, :].sum(-2) / total

@@ -1,9 +1,8 @@
-"""Preconditions of the reference forms: full lists, two or three stages, fixed options."""
+"""Preconditions of the reference forms: two or three stages, fixed options."""
 
 from collections.abc import Mapping
 
-from cascaderank.errors import ConfigError, ShapeError
-from cascaderank.objectives._objective import CascadeInputs
+from cascaderank.errors import ConfigError
 from cascaderank.objectives._sorting import Annealed, TemperatureSchedule
 
 
@@ -53,19 +52,3 @@ def published_temperature(name: str, schedule: TemperatureSchedule) -> float:
             f"published=True of '{name}' takes one temperature; got {schedule.temperature}"
         )
     return schedule.temperature
-
-
-def check_full_lists(inputs: CascadeInputs) -> None:
-    """Check that no candidate is padding.
-
-    Reads values of a tensor and therefore synchronises with the device, unlike all other checks of
-    an objective.
-
-    Raises:
-        ShapeError: if a candidate is padding.
-    """
-    if not bool(inputs.mask.all()):
-        raise ShapeError(
-            f"published=True is defined for full lists; got {int((~inputs.mask).sum())} padded "
-            "candidates. Omit published: this library's form takes a mask"
-        )

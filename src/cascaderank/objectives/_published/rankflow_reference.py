@@ -2,9 +2,6 @@
 
 from torch import Tensor
 
-from cascaderank.errors import ShapeError
-from cascaderank.objectives._objective import CascadeInputs
-from cascaderank.objectives._published.preconditions import check_full_lists
 from cascaderank.tensors import masked_mean, reduce_lists
 
 RANKFLOW_CUTS = {2: (30,), 3: (40, 30)}
@@ -12,20 +9,6 @@ RANKFLOW_CUTS = {2: (30,), 3: (40, 30)}
 
 RANKFLOW_TUTOR_CUTS = {2: (10,), 3: (30, 20)}
 """By number of stages: how many of those the next stage is assumed to keep."""
-
-
-def check_lists_of_rankflow(inputs: CascadeInputs, *, shortest: int) -> None:
-    """Check that no candidate is padding and that lists have at least ``shortest`` candidates.
-
-    Raises:
-        ShapeError: if they do not.
-    """
-    check_full_lists(inputs)
-    if inputs.scores.shape[-1] < shortest:
-        raise ShapeError(
-            f"published=True of 'rankflow' is defined for lists of at least "
-            f"{shortest} candidates; got scores {list(inputs.scores.shape)}"
-        )
 
 
 def squared_distance(scores: Tensor, tutor: Tensor, mask: Tensor) -> Tensor:
