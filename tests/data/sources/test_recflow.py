@@ -675,3 +675,30 @@ def test_a_request_of_two_days_is_told_when_it_comes_again(four, tmp_path, monke
     assert read == ["2024-01-13", "2024-01-14"]
     log = prepared(four, tmp_path / "log", skip_bad_days=True)
     assert [str(p.day) for p in log.manifest.parts] == ["2024-01-13", "2024-01-15", "2024-01-16"]
+
+
+FEW = {"prerank_neg": 4, "coarse_neg": 4, "rank_neg": 4, "rank_pos": 4}
+
+
+def test_full_lists_leaves_out_requests_with_fewer_candidates_and_counts_them(tmp_path):
+    write_day(tmp_path / "R", DAY, *made_day(DAY, 20, pools=FEW))
+    every = rows_of(prepared(tmp_path / "R", tmp_path / "all", per_level=3))
+    log = prepared(tmp_path / "R", tmp_path / "full", per_level=3, full_lists=True)
+    full = {name: r for name, r in every.items() if len(r["level"]) == 12}
+    assert 0 < len(full) < len(every), "vacuous"
+    assert rows_of(log) == full
+    assert notes(log)["requests_with_short_lists"] == len(every) - len(full)
+    assert "requests_with_short_lists" not in notes(RequestLog.open(tmp_path / "all"))
+
+
+def test_a_day_without_full_lists_has_no_requests(tmp_path):
+    other = "2024-01-14"
+    write_day(tmp_path / "R", DAY, *made_day(DAY, 20, pools=FEW, ragged=False))
+    rows, histories = made_day(other, 5, pools={**FEW, "rank_neg": 2}, ragged=False)
+    write_day(tmp_path / "R", other, rows, histories)
+    log = prepared(tmp_path / "R", tmp_path / "log", per_level=3, full_lists=True)
+    assert {str(part.day) for part in log.manifest.parts} == {DAY}
+    assert notes(log)["days"] == 2
+    assert notes(log)["requests_with_short_lists"] == 5
+    with pytest.raises(ConfigError, match="full_lists needs a number of candidates per level"):
+        prepared(tmp_path / "R", tmp_path / "x", per_level="all", full_lists=True)

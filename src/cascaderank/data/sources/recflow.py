@@ -31,7 +31,12 @@ from cascaderank.data.sources._recflow.day_requests import (
     recflow_schema,
     request_frames,
 )
-from cascaderank.data.sources._recflow.level_sampling import LEVELS, choose_candidates, key_columns
+from cascaderank.data.sources._recflow.level_sampling import (
+    LEVELS,
+    choose_candidates,
+    key_columns,
+    with_full_lists,
+)
 from cascaderank.data.sources._shared.timestamps import time_zone_mistake
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.schema import MOST_BUCKETS, abridged
@@ -47,6 +52,7 @@ def recflow_source(
     *,
     stages: int = 2,
     per_level: int | Literal["all"] = 10,
+    full_lists: bool = False,
     seed: int = 0,
     feedback: Feedback = "effective_view",
     label: Feedback | Literal[""] = "",
@@ -87,6 +93,8 @@ def recflow_source(
             ``coarse_neg``, ``rank_neg`` and ``rank_pos``; with 3, ``rerank_neg`` and
             ``rerank_pos`` replace ``rank_pos``.
         per_level: number of candidates to sample per level and request, 1 or more, or ``"all"``.
+        full_lists: leave out requests with fewer than ``per_level`` candidates in a level; their
+            number is in the notes of the manifest as ``requests_with_short_lists``.
         seed: seed of the sampling. The sample does not depend on the order of rows.
         feedback: column of the user's response to a candidate.
         label: column of the explicit relevance; by default the log has no labels.
@@ -116,7 +124,7 @@ def recflow_source(
     """
     most = None if per_level == "all" else per_level
     hashed = buckets or {}
-    _check_options(stages, most, time_zone, hashed)
+    _check_options(stages, most, full_lists, time_zone, hashed)
     responses: dict[str, str] = {"feedback": feedback, **({"label": label} if label else {})}
     all_days = find_days(from_)
     columns = list(
@@ -135,7 +143,8 @@ def recflow_source(
         )
     users = _has_users(days[0])
     schema = recflow_schema(hashed, users=users)
-    options = json.dumps([stages, per_level, seed, responses, time_zone, schema.model_dump_json()])
+    choices = [stages, per_level, seed, responses, time_zone, schema.model_dump_json()]
+    options = json.dumps([*choices, *(["full_lists"] if full_lists else [])])
     advance = _byte_counter(all_days, progress)
     for date, text in problems.items():
         _log.warning("skipped %s: %s", date, text)
@@ -145,6 +154,14 @@ def recflow_source(
         candidate_bytes, history_bytes = day.sizes
         taken, counts = choose_candidates(day, stages=stages, per_level=most, seed=seed)
         advance(candidate_bytes // 2)
+        if full_lists:
+            taken, counts["requests_with_short_lists"] = with_full_lists(
+                taken, length=(most or 0) * len(LEVELS[stages])
+            )
+            if not taken.height:
+                advance(candidate_bytes - candidate_bytes // 2 + history_bytes)
+                writer.finish(day.name, {**counts})
+                return
         candidates = read_taken(day, taken, users=users, responses=responses, time_zone=time_zone)
         del taken
         advance(candidate_bytes - candidate_bytes // 2)
@@ -190,13 +207,19 @@ def recflow_source(
 
 
 def _check_options(
-    stages: int, per_level: int | None, time_zone: str, buckets: Mapping[str, int]
+    stages: int,
+    per_level: int | None,
+    full_lists: bool,  # noqa: FBT001
+    time_zone: str,
+    buckets: Mapping[str, int],
 ) -> None:
     mistakes = []
     if stages not in LEVELS:
         mistakes.append(f"stages must be {' or '.join(map(str, LEVELS))}; got {stages}")
     if per_level is not None and per_level < 1:
         mistakes.append(f"per_level must be at least 1, or 'all'; got {per_level}")
+    if full_lists and per_level is None:
+        mistakes.append("full_lists needs a number of candidates per level; got per_level = 'all'")
     if mistake := time_zone_mistake(time_zone):
         mistakes.append(mistake)
     schema = recflow_schema({}, users=True)

@@ -94,6 +94,26 @@ def choose_candidates(
     return pl.concat(samples).sort("row"), counts
 
 
+def with_full_lists(taken: pl.DataFrame, *, length: int) -> tuple[pl.DataFrame, int]:
+    """Leave out requests with fewer candidates than ``length``.
+
+    Args:
+        taken: rows with a column ``request_id``, as returned by :func:`choose_candidates`.
+        length: number of candidates of a request with the full number in every level.
+
+    Returns:
+        The rows of full requests, and the number of requests that were left out.
+
+    Examples:
+        >>> taken = pl.DataFrame({"request_id": [7, 7, 8]})
+        >>> full, left_out = with_full_lists(taken, length=2)
+        >>> full["request_id"].to_list(), left_out
+        ([7, 7], 1)
+    """
+    full = taken.filter(pl.len().over("request_id") == length)
+    return full, taken["request_id"].n_unique() - full["request_id"].n_unique()
+
+
 def places(starts: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the index of each row in its group, from 0.
 
