@@ -50,6 +50,61 @@ def test_a_learned_weight_converges_to_the_square_root_of_its_term():
     assert objective.log_weights["b"].item() == pytest.approx(log(5) / 2, abs=1e-3)
 
 
+def raw(weight):
+    objective = Objective([Term("b", five, "learned")], stages=2, raw_weights=True).double()
+    with torch.no_grad():
+        objective.raw_weights["b"].fill_(weight)
+    return objective
+
+
+@pytest.mark.parametrize("weight", [0.3, 1.0, 2.5, -0.3])
+def test_a_raw_learned_weight_is_an_uncertainty_of_its_absolute_value(weight):
+    objective = raw(weight)
+    out = objective(SCORES, LABELS)
+    assert out.total.item() == pytest.approx(5 / (2 * weight**2) + log(abs(weight)))
+    assert out.weights["b"].item() == pytest.approx(1 / (2 * weight**2))
+    out.total.backward()
+    assert objective.raw_weights["b"].grad.item() == pytest.approx(1 / weight - 5 / weight**3)
+    assert not objective.log_weights
+
+
+def test_a_raw_learned_weight_of_0_is_finite():
+    objective = raw(0.0)
+    total = objective(SCORES, LABELS).total
+    total.backward()
+    assert total.item() == pytest.approx(5 / (2 * 1e-4**2) + log(1e-4))
+    assert objective.raw_weights["b"].grad.isfinite()
+
+
+def test_raw_and_logarithmic_weights_start_equal_and_move_at_other_rates():
+    """A step of Adam has the size of the learning rate in the parameter."""
+    found = {}
+    for raw_weights in (False, True):
+        objective = Objective([Term("b", five, "learned")], stages=2, raw_weights=raw_weights)
+        first = objective(SCORES, LABELS)
+        optimizer = torch.optim.Adam(objective.parameters(), lr=0.5)
+        first.total.backward()
+        optimizer.step()
+        found[raw_weights] = first.total.item(), first.weights["b"].item(), *objective.parameters()
+    assert found[False][:2] == found[True][:2] == (2.5, 0.5)
+    assert found[True][2].item() == pytest.approx(1.5)
+    assert exp(found[False][2].item()) == pytest.approx(exp(0.5))
+
+
+def test_a_state_with_logarithmic_weights_is_converted_to_raw_ones():
+    old = Objective([Term("a/b.c", five, "learned")], stages=2)
+    with torch.no_grad():
+        for parameter in old.parameters():
+            parameter.fill_(0.7)
+    new = Objective([Term("a/b.c", five, "learned")], stages=2, raw_weights=True)
+    new.load_state_dict(old.state_dict())
+    (weight,) = new.parameters()
+    assert weight.item() == pytest.approx(exp(0.7))
+    torch.testing.assert_close(new(SCORES, LABELS).total, old(SCORES, LABELS).total)
+    new.load_state_dict(new.state_dict())
+    assert weight.item() == pytest.approx(exp(0.7))
+
+
 def test_shared_intermediates_are_computed_once_per_batch():
     calls = []
 

@@ -194,3 +194,16 @@ def test_the_memory_of_a_lazy_step_does_not_depend_on_the_table():
     lazy, dense = map(int, done.stdout.split())
     assert dense > 100, "a table has 61 MiB; otherwise the test measures nothing"
     assert lazy < 30  # one number per row is 8 MiB
+
+
+def test_the_parameters_of_the_objective_have_a_learning_rate_of_their_own():
+    for settings, rates in (({}, (RATE, RATE)), ({"objective_learning_rate": 0.5}, (RATE, 0.5))):
+        model, objective = Model(), nn.ParameterList([torch.ones(1)])
+        optimizer = build_optimizer(model, objective, TrainSettings(learning_rate=RATE, **settings))
+        (objective[0].sum() + model.matrix.weight.sum()).backward()
+        before = model.matrix.weight.detach().clone()
+        optimizer.step()
+        torch.testing.assert_close(before - model.matrix.weight, torch.full_like(before, rates[0]))
+        torch.testing.assert_close(objective[0].detach(), torch.tensor([1 - rates[1]]))
+        found = [group["lr"] for group in optimizer.param_groups]
+        assert found == [*rates]

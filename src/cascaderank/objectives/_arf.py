@@ -73,7 +73,7 @@ class Arf:
             recall_term = form.relax if recall == "relax" else form.top_m
             terms.append(Term(f"{recall}/{stage}", recall_term, stage=t))
             terms.append(Term(f"global/{stage}", form.whole, "learned", stage=t))
-        return Objective(terms, stages=len(self.stages))
+        return Objective(terms, stages=len(self.stages), raw_weights=self.published)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,9 @@ from cascaderank.tensors import check_cascade
 
 _T = TypeVar("_T")
 
+_SMALLEST_WEIGHT = 1e-4
+"""Smallest raw learned weight: at 0, the factor 1 / (2 w^2) and its gradient are not finite."""
+
 
 @dataclass(frozen=True)
 class CascadeInputs:
@@ -169,9 +172,15 @@ class Objective(nn.Module):
     is ``ln w``, initialised to 0, so w stays positive. It is stored in ``log_weights`` under the
     name of the term, see :func:`~cascaderank.layers.named_modules.attribute_name`.
 
+    With ``raw_weights``, the parameter is w itself, initialised to 1 and stored in ``raw_weights``,
+    as in published code; an optimizer with steps of a fixed size changes it at another rate. For w
+    of at most 0, where ``ln w`` is undefined, both parts are those of ``|w|``, and for ``|w|``
+    below 1e-4 those of 1e-4. States of such an objective that hold ``ln w`` are converted.
+
     Args:
         terms: the terms, with distinct names.
         stages: number of stages of the scores.
+        raw_weights: whether the parameters of learned weights are w instead of ``ln w``.
 
     Raises:
         ConfigError: if there are no terms, or two terms have the same name.
@@ -188,17 +197,21 @@ class Objective(nn.Module):
     Source: learned weights after Kendall et al. 2018 (arXiv 1705.07115).
     """
 
-    def __init__(self, terms: Sequence[Term], *, stages: int) -> None:
+    def __init__(self, terms: Sequence[Term], *, stages: int, raw_weights: bool = False) -> None:
         super().__init__()
         names = [term.name for term in terms]
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"an objective needs terms with distinct names; got {names}")
         self.terms = tuple(terms)
         self.stages = stages
-        self.log_weights = nn.ParameterDict()
+        self.log_weights, self.raw_weights = nn.ParameterDict(), nn.ParameterDict()
         for term in terms:
-            if term.weight == "learned":
+            if term.weight == "learned" and raw_weights:
+                self.raw_weights[self._attribute(term)] = nn.Parameter(torch.ones(()))
+            elif term.weight == "learned":
                 self.log_weights[self._attribute(term)] = nn.Parameter(torch.zeros(()))
+        if raw_weights:
+            self.register_load_state_dict_pre_hook(_with_raw_weights)
 
     def forward(
         self,
@@ -292,7 +305,7 @@ class Objective(nn.Module):
             weight = self._weight(term, inputs.progress)
             total = total + weight * value
             if term.weight == "learned":
-                total = total + self.log_weights[self._attribute(term)]
+                total = total + self._log_weight(term)
             values[term.name] = value.detach()
             weights[term.name] = torch.as_tensor(weight).detach()
         return ObjectiveOutput(total=total, terms=values, weights=weights)
@@ -304,10 +317,21 @@ class Objective(nn.Module):
         }
 
     def _weight(self, term: Term, progress: float) -> Tensor | float:
+        if term.weight == "learned" and self.raw_weights:
+            return 1 / (2 * self._raw_weight(term).square())
         if term.weight == "learned":
-            log_weight: Tensor = self.log_weights[self._attribute(term)]
-            return (-2 * log_weight).exp() / 2
+            return (-2 * self._log_weight(term)).exp() / 2
         return term.weight(progress) if callable(term.weight) else term.weight
+
+    def _log_weight(self, term: Term) -> Tensor:
+        if self.raw_weights:
+            return self._raw_weight(term).log()
+        log_weight: Tensor = self.log_weights[self._attribute(term)]
+        return log_weight
+
+    def _raw_weight(self, term: Term) -> Tensor:
+        weight: Tensor = self.raw_weights[self._attribute(term)]
+        return weight.abs().clamp(min=_SMALLEST_WEIGHT)
 
     def _attribute(self, term: Term) -> str:
         return attribute_name(term.name, self.log_weights)
@@ -320,6 +344,13 @@ class Objective(nn.Module):
                 f"it has {', '.join(t.name for t in self.terms)}"
             )
         return selected
+
+
+def _with_raw_weights(_module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Convert a state with ``ln w``, such as that of a run of version 0.4, to one with w."""
+    logs = f"{prefix}log_weights."
+    for key in [key for key in state if key.startswith(logs)]:
+        state[f"{prefix}raw_weights.{key.removeprefix(logs)}"] = state.pop(key).exp()
 
 
 def _narrowed(whole: CascadeInputs, reached: Tensor | None) -> list[CascadeInputs]:

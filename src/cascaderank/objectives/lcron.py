@@ -153,7 +153,7 @@ def lcron_objective(
             "objective 'lcron' needs at least one term with a positive weight; "
             f"got end_to_end={end_to_end} and weights={weights}"
         )
-    return Objective(remaining, stages=len(stages))
+    return Objective(remaining, stages=len(stages), raw_weights=published)
 
 
 def _stage_weights(

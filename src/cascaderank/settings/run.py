@@ -165,6 +165,13 @@ class TrainSettings(Settings):
     learning_rate: StrictFloat = Field(
         0.01, gt=0, lt=10, description="Learning rate, at the start if it decays."
     )
+    objective_learning_rate: StrictFloat | None = Field(
+        None,
+        gt=0,
+        lt=10,
+        description="Learning rate of the parameters of the objective, such as its learned "
+        "weights; default: learning_rate.",
+    )
     decay: Literal["cosine", "linear", "none"] = Field(
         "none",
         description='Decay of the learning rate after the warm-up; "linear" and "cosine": to 0 '

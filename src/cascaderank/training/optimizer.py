@@ -137,7 +137,7 @@ def build_optimizer(
     Args:
         cascade: cascade on its device; its tables are its modules of type ``nn.Embedding``.
         objective: objective; its parameters have no weight decay.
-        settings: settings of training: learning rate, weight decay, and the optimizer of tables.
+        settings: settings of training: learning rates, weight decay, and the optimizer of tables.
 
     Raises:
         ConfigError: if weights, gradients and moments do not fit into the memory of the machine.
@@ -158,7 +158,11 @@ def build_optimizer(
                     "params": [p for p in cascade.parameters() if id(p) not in tables],
                     "weight_decay": settings.weight_decay,
                 },
-                {"params": list(objective.parameters()), "weight_decay": 0.0},
+                {
+                    "params": list(objective.parameters()),
+                    "weight_decay": 0.0,
+                    "lr": settings.objective_learning_rate or settings.learning_rate,
+                },
             ],
             lr=settings.learning_rate,
             # The fused kernel passes over each weight once, not once per operation.
