@@ -140,6 +140,31 @@ def test_markdown_has_a_cell_for_every_heading(comparison):
     assert "not on this data set" in markdown(found)
 
 
+@pytest.mark.parametrize(
+    ("table", "target", "gains"),
+    [
+        ("lcron_table_6", None, 'the labels of data.target = "released"'),
+        ("lcron_table_6", "released", None),
+        ("arf_mslr", "label", '2^y - 1, those of the metric "ndcg"'),
+        ("lcron_table_5", None, None),
+        (None, None, None),
+    ],
+)
+def test_ndcg_stands_beside_published_numbers_only_if_its_gains_are_theirs(
+    comparison, table, target, gains
+):
+    found = comparison(3, **{"compare.published": table, "data.target": target})
+    texts = printed(found), markdown(found), latex(found)
+    ndcg = f"{found.methods[3].stage_ndcg['ranking']:.4f}"[1:]
+    for text in texts:
+        plain = " ".join(text.replace("\\", "").split())
+        assert (ndcg in plain) == (gains is None)
+        assert ("NDCG of the stages is left out" in plain) == (gains is not None)
+    if gains is not None:
+        assert found.published["ndcg"].endswith(gains)
+    assert found.to_json()["methods"][3]["stage_ndcg"]["ranking"] > 0
+
+
 def latex_tables(text):
     return [t for t in text.split(r"\begin{table}")[1:] if t.rstrip().endswith(r"\end{table}")]
 
@@ -151,7 +176,8 @@ def latex_rows(table):
 
 def test_latex_tables_have_balanced_rows(comparison):
     names = [f"recall@{n}" for n in (20, 50)]
-    text = latex(comparison(3, final=True, search=names, **{"compare.published": "lcron_table_6"}))
+    changes = {"compare.published": "lcron_table_6", "data.target": "released"}
+    text = latex(comparison(3, final=True, search=names, **changes))
     tables = latex_tables(text)
     assert len(tables) == 3
     for table in tables:

@@ -31,6 +31,9 @@ class PublishedTable:
     dataset: str
     """Data set of the measurements."""
     source: str
+    ndcg_gains: str
+    """Gains of the NDCG in the table: ``"exponential"``, or the name of a target whose labels are
+    the gains; empty if the table has no NDCG."""
     methods: Mapping[str, Mapping[str, PublishedValue]]
     """Values by method and column; every table has a column ``joint_recall``."""
 
@@ -87,6 +90,7 @@ def _tables() -> dict[str, PublishedTable]:
             title=table["title"],
             dataset=table["dataset"],
             source=table["source"],
+            ndcg_gains=table.get("ndcg_gains", ""),
             methods=methods,
         )
     return tables

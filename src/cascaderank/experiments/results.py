@@ -137,8 +137,8 @@ class Comparison:
     far as their features allow. ``"quotas"``: joint recall of a perfect cascade, which loses only
     the ground truth that exceeds the last quota."""
     published: dict[str, str] | None
-    """Table of a paper: ``table``, ``title``, ``dataset``, ``source``, and ``note``, the limits of
-    the comparison."""
+    """Table of a paper: ``table``, ``title``, ``dataset``, ``source``, ``note``, the limits of
+    the comparison, and ``ndcg``, why NDCG cannot be compared, if so."""
     methods: list[MethodResult]
     warnings: list[str] = field(default_factory=list)
     """Warnings of the runs, with the methods and the number of runs that have each."""
@@ -295,7 +295,7 @@ def summarise(
         confidence=CONFIDENCE,
         ceiling=ceiling,
         ceiling_kind=kind,
-        published=_published_source(published, dataset) if published else None,
+        published=_published_source(published, dataset, settings) if published else None,
         methods=methods,
     )
 
@@ -322,7 +322,9 @@ def _mean(values: Floats) -> float:
     return float(defined.mean()) if len(defined) else math.nan
 
 
-def _published_source(published: PublishedTable, dataset: str) -> dict[str, str]:
+def _published_source(
+    published: PublishedTable, dataset: str, settings: RunSettings
+) -> dict[str, str]:
     same = dataset.casefold().startswith(published.dataset.casefold())
     note = (
         f"measured on {published.dataset}, the same data set; the split may differ"
@@ -330,13 +332,26 @@ def _published_source(published: PublishedTable, dataset: str) -> dict[str, str]
         else f"measured on {published.dataset}, not on this data set: only the order of methods is "
         "comparable"
     )
-    return {
+    source = {
         "table": published.name,
         "title": published.title,
         "dataset": published.dataset,
         "source": published.source,
         "note": note,
     }
+    if published.ndcg_gains and published.ndcg_gains != settings.data.target:
+        source["ndcg"] = (
+            f"NDCG of the stages is left out, as that of the table has other gains: "
+            f"{_GAINS[published.ndcg_gains]}"
+        )
+    return source
+
+
+_GAINS = {
+    "released": 'the labels of data.target = "released"',
+    "exponential": '2^y - 1, those of the metric "ndcg"',
+}
+"""Description of the gains of a published NDCG."""
 
 
 def _without_nan(value: Any) -> Any:

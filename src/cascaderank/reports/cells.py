@@ -170,6 +170,8 @@ def notes(comparison: Comparison) -> list[str]:
         )
     if c.published:
         sentences.append(f"Published: {c.published['source']}; {c.published['note']}.")
+        if "ndcg" in c.published:
+            sentences.append(f"{c.published['ndcg']}.")
     if any(m.sees_more for m in c.methods):
         sentences.append(f"{SEES_MORE}: uses features that a stage of the cascade may not use.")
     if c.absent:
@@ -183,6 +185,11 @@ def notes(comparison: Comparison) -> list[str]:
     if c.undefined:
         sentences.append(f"{excluded(c.undefined)}.")
     return sentences
+
+
+def shows_ndcg(comparison: Comparison) -> bool:
+    """Return whether NDCG of the stages is shown: not beside a published one of other gains."""
+    return comparison.published is None or "ndcg" not in comparison.published
 
 
 def _value(value: Any) -> str:

@@ -93,9 +93,12 @@ def final_heading(metric: str) -> str:
 
 def stage_tables(comparison: Comparison) -> list[Table]:
     """Return tables of recall and NDCG of each stage, and of the ground truth between stages."""
+    with_ndcg = cells.shows_ndcg(comparison)
     caption = (
         "recall, NDCG: of the stage alone over all candidates, at its quota and at the\n"
         "size of the ground truth, linear gain; not of the final list."
+        if with_ndcg
+        else "recall: of the stage alone over all candidates, at its quota."
     )
     methods = comparison.methods
     stages = list(methods[0].stage_recall) if methods else []
@@ -103,10 +106,13 @@ def stage_tables(comparison: Comparison) -> list[Table]:
     between = stages[1:-1]
     if between:
         caption += "\nalive: share of the ground truth that remains after the stage."
-    headings = [f"{stage}\nrecall  NDCG" + " alive" * (stage in between) for stage in stages]
+    headings = [
+        f"{stage}\nrecall" + "  NDCG" * with_ndcg + " alive" * (stage in between)
+        for stage in stages
+    ]
     rows = {}
     for m in methods:
-        values = {s: [m.stage_recall[s], m.stage_ndcg[s]] for s in stages}
+        values = {s: [m.stage_recall[s], *[m.stage_ndcg[s]] * with_ndcg] for s in stages}
         for stage in between:
             values[stage].append(m.stage_survival[stage])
         rows[cells.name(m)] = [

@@ -105,8 +105,8 @@ _CAPTIONS = {
     _RECALL: "Joint recall with its standard deviation over seeds",
     _FINAL: "Metrics of the final list, which the cascade returns: what a stage cuts is not "
     "retrieved; ideal DCG and ground truth are over all candidates",
-    _STAGES: "Recall and NDCG of each stage alone over all candidates, also those that an earlier "
-    "stage cuts",
+    _STAGES: "Metrics of each stage alone over all candidates, also those that an earlier stage "
+    "cuts",
 }
 """Caption of each LaTeX table, in order."""
 
@@ -193,20 +193,23 @@ def _final_columns(c: Comparison) -> list[_Column]:
 def _stage_columns(c: Comparison) -> list[_Column]:
     columns = []
     for stage in c.methods[0].stage_recall if c.methods else ():
-        columns += [
+        columns.append(
             _Column(
                 name="recall",
                 group=stage,
                 text=lambda m, stage=stage: cells.share(m.stage_recall[stage]),  # type: ignore[misc]
                 best_of=lambda m, stage=stage: m.stage_recall[stage],  # type: ignore[misc]
-            ),
-            _Column(
-                name="NDCG",
-                group=stage,
-                text=lambda m, stage=stage: cells.share(m.stage_ndcg[stage]),  # type: ignore[misc]
-                best_of=lambda m, stage=stage: m.stage_ndcg[stage],  # type: ignore[misc]
-            ),
-        ]
+            )
+        )
+        if cells.shows_ndcg(c):
+            columns.append(
+                _Column(
+                    name="NDCG",
+                    group=stage,
+                    text=lambda m, stage=stage: cells.share(m.stage_ndcg[stage]),  # type: ignore[misc]
+                    best_of=lambda m, stage=stage: m.stage_ndcg[stage],  # type: ignore[misc]
+                )
+            )
     for place, v in enumerate(c.methods[0].stage_metrics if c.methods else ()):
         columns.append(
             _Column(
@@ -294,6 +297,8 @@ def _caption(c: Comparison, table: str) -> str:
         ]
     if table == _RECALL and c.published:
         text.append(f"Published: {c.published['source']}; {c.published['note']}.")
+        if "ndcg" in c.published:
+            text.append(f"{c.published['ndcg']}.")
     if c.undefined:
         text.append(f"{cells.excluded(c.undefined)}.")
     caption = _escaped(" ".join(text))
