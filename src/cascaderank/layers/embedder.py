@@ -1,5 +1,6 @@
 """Input layer: named features to one vector per request and one per candidate."""
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any, final
@@ -13,7 +14,8 @@ from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.layers.named_modules import NamedModules
 from cascaderank.schema import Feature, FittedSchema, Kind, Pooling, Role
 
-_INITIAL_DEVIATION = 0.05  # of embeddings: small, so that numbers dominate at first
+INITIAL_DEVIATION = 0.05
+"""Standard deviation of initial embeddings: small, so that numbers dominate at first."""
 
 
 @final
@@ -31,9 +33,10 @@ class Embedder(nn.Module):
         schema: schema fitted to the training requests.
         features: features to embed, of any role.
         dim: length of the embedding of a category.
+        deviation: standard deviation of the initial embeddings, positive.
 
     Raises:
-        ConfigError: if ``dim`` is less than 1.
+        ConfigError: if ``dim`` is less than 1, or ``deviation`` is not a positive number.
 
     Examples:
         >>> from cascaderank.schema import Feature
@@ -43,16 +46,25 @@ class Embedder(nn.Module):
         (0, 1)
     """
 
-    def __init__(self, schema: FittedSchema, features: Sequence[Feature], *, dim: int) -> None:
+    def __init__(
+        self,
+        schema: FittedSchema,
+        features: Sequence[Feature],
+        *,
+        dim: int,
+        deviation: float = INITIAL_DEVIATION,
+    ) -> None:
         super().__init__()
         if dim < 1:
             raise ConfigError(f"dim must be at least 1; got {dim}")
+        if not 0 < deviation < math.inf:
+            raise ConfigError(f"embedding_deviation must be a positive number; got {deviation}")
         self._features = {role: [f for f in features if f.role is role] for role in Role}
         self.tables = NamedModules()
         for feature in features:
             if feature.kind is Kind.CATEGORICAL and feature.vocabulary not in self.tables:
                 table = nn.Embedding(schema.codes(feature), dim)
-                nn.init.normal_(table.weight, std=_INITIAL_DEVIATION)
+                nn.init.normal_(table.weight, std=deviation)
                 with torch.no_grad():
                     table.weight[0].zero_()
                 self.tables[feature.vocabulary] = table

@@ -1,6 +1,6 @@
 """DIN stage: attention over the history with the candidate as the query."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import torch
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError
-from cascaderank.layers.embedder import Embedder
+from cascaderank.layers.embedder import INITIAL_DEVIATION, Embedder
 from cascaderank.layers.feed_forward import PairMLP
 from cascaderank.layers.target_attention import TargetAttention
-from cascaderank.schema import Feature, FittedSchema
+from cascaderank.schema import Feature, FittedSchema, matching
 from cascaderank.stages import STAGES
 
 
@@ -20,7 +20,7 @@ from cascaderank.stages import STAGES
 class DIN(nn.Module):
     """Score a candidate by a multi-layer perceptron over request, attended histories and candidate.
 
-    Each sequence is attended separately, with all item features of the stage as the query; an
+    Each sequence is attended separately, with the item features of the stage as the query; an
     empty history contributes zeros. Memory is proportional to the number of candidates times the
     number of entries, so this stage is for the end of a cascade.
 
@@ -32,10 +32,13 @@ class DIN(nn.Module):
         attention: widths of the hidden layers of the perceptron that computes attention weights.
         softmax: whether the attention weights of a history sum to 1.
         dropout: probability of dropping a hidden unit of the head in training, in [0, 1).
+        embedding_deviation: standard deviation of the initial embeddings, positive.
+        attention_features: item features that are the query of the attention: shell patterns; "!"
+            excludes a pattern.
 
     Raises:
-        ConfigError: if no feature is of a history, a width is not positive, or dropout is out of
-            range.
+        ConfigError: if no feature is of a history, or an option is out of range.
+        SchemaError: if a pattern of ``attention_features`` matches no item feature of the stage.
 
     Source: DIN (arXiv 1706.06978), with the layer widths of the LCRON experiments
     (arXiv 2503.09492), ReLU for its adaptive activation, and without its regulariser.
@@ -51,9 +54,11 @@ class DIN(nn.Module):
         attention: tuple[int, ...] = (80,),
         softmax: bool = False,
         dropout: float = 0.0,
+        embedding_deviation: float = INITIAL_DEVIATION,
+        attention_features: tuple[str, ...] = ("*",),
     ) -> None:
         super().__init__()
-        self.embedder = Embedder(schema, features, dim=dim)
+        self.embedder = Embedder(schema, features, dim=dim, deviation=embedding_deviation)
         widths, item_dim = self.embedder.history_dims, self.embedder.item_dim
         if not widths:
             raise ConfigError(
@@ -64,9 +69,17 @@ class DIN(nn.Module):
             raise ConfigError(
                 f"attention must hold positive widths, at least one; got {list(attention)}"
             )
+        fields = self.embedder.item_fields
+        self._query = _places(fields, attention_features) if fields else [(0, 0)]
+        if not self._query:
+            raise ConfigError(
+                "attention_features must leave at least one item feature; got "
+                f"{list(attention_features)} for {list(fields)}"
+            )
+        query_dim = sum(end - start for start, end in self._query)
         # A ModuleList, not a ModuleDict: names of sequences may be invalid as names of modules.
         self.attentions = nn.ModuleList(
-            TargetAttention(width, item_dim, hidden=attention, softmax=softmax)
+            TargetAttention(width, query_dim, hidden=attention, softmax=softmax)
             for width in widths.values()
         )
         self.head = PairMLP(
@@ -76,12 +89,26 @@ class DIN(nn.Module):
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return scores ``[batch, list]``; those of padding are undefined."""
         items = self.embedder.items(batch)
+        query = items
+        if self._query != [(0, items.shape[-1])]:
+            query = torch.cat([items[..., start:end] for start, end in self._query], dim=-1)
         histories = self.embedder.history(batch).values()
         attended = [
-            attend(history, items, mask)
+            attend(history, query, mask)
             for attend, (history, mask) in zip(self.attentions, histories, strict=True)
         ]
         scores: Tensor = self.head(
             self.embedder.context(batch), torch.cat([*attended, items], dim=-1)
         )
         return scores
+
+
+def _places(fields: Mapping[str, int], patterns: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the first column and the end of each run of chosen fields in a candidate's vector."""
+    chosen, runs, end = matching(list(fields), patterns), list[tuple[int, int]](), 0
+    for name, width in fields.items():
+        if name in chosen:
+            start = runs.pop()[0] if runs and runs[-1][1] == end else end
+            runs.append((start, end + width))
+        end += width
+    return runs

@@ -6,7 +6,7 @@ from typing import final
 from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
-from cascaderank.layers.embedder import Embedder
+from cascaderank.layers.embedder import INITIAL_DEVIATION, Embedder
 from cascaderank.layers.feed_forward import Norm, PairMLP
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages import STAGES
@@ -25,6 +25,7 @@ class MLP(nn.Module):
         dropout: probability of dropping a hidden unit in training, in [0, 1).
         norm: ``"layer"`` for layer normalisation of the hidden units, which helps on small data
             sets; ``"none"`` by default.
+        embedding_deviation: standard deviation of the initial embeddings, positive.
 
     Source: the MLP of the LCRON experiments (arXiv 2503.09492), layer widths included.
     """
@@ -38,9 +39,10 @@ class MLP(nn.Module):
         hidden: tuple[int, ...] = (128, 64, 32),
         dropout: float = 0.0,
         norm: Norm = "none",
+        embedding_deviation: float = INITIAL_DEVIATION,
     ) -> None:
         super().__init__()
-        self.embedder = Embedder(schema, features, dim=dim)
+        self.embedder = Embedder(schema, features, dim=dim, deviation=embedding_deviation)
         self.network = PairMLP(
             self.embedder.request_dim, self.embedder.item_dim, hidden, dropout=dropout, norm=norm
         )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError
-from cascaderank.layers.embedder import Embedder
+from cascaderank.layers.embedder import INITIAL_DEVIATION, Embedder
 from cascaderank.layers.feed_forward import check_hidden, mlp
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages import STAGES
@@ -35,9 +35,10 @@ class TwoTower(nn.Module):
         dim: size of the embedding of a category.
         hidden: widths of the layers of each tower; the last is the size of the two vectors.
         dropout: probability of dropping a hidden unit in training, in [0, 1).
+        embedding_deviation: standard deviation of the initial embeddings, positive.
 
     Raises:
-        ConfigError: if one of the towers has no feature.
+        ConfigError: if one of the towers has no feature, or an option is out of range.
 
     Source: DSSM as in the LCRON experiments (arXiv 2503.09492), layer widths included.
     """
@@ -50,10 +51,11 @@ class TwoTower(nn.Module):
         dim: int = 8,
         hidden: tuple[int, ...] = (128, 64, 32),
         dropout: float = 0.0,
+        embedding_deviation: float = INITIAL_DEVIATION,
     ) -> None:
         super().__init__()
         check_hidden(hidden, dropout)
-        self.embedder = Embedder(schema, features, dim=dim)
+        self.embedder = Embedder(schema, features, dim=dim, deviation=embedding_deviation)
         if not self.embedder.request_dim or not self.embedder.item_dim or not hidden:
             raise ConfigError(
                 "two_tower needs a feature of the request or its history, a feature of the "
