@@ -217,6 +217,31 @@ def test_latex_has_gain_interval_p_bold_and_daggers(comparison):
     assert f"& \\textbf{{{v.mean:.4f}}} & {gain} & $<$.001".replace("{0.", "{.") in of["lcron"]
 
 
+def test_joint_recall_by_day_is_printed_if_folds_are_days(comparison):
+    found = comparison(2, folds=4, day=True)
+    text, cell = printed(found), cells_of(markdown(found))
+    table = text[text.index("Joint recall by test day") : text.index("Means over seeds")]
+    for m in found.methods:
+        row = next(x for x in table.splitlines() if x.startswith(f" {m.name[:8]}"))
+        by_day = [f"{r:.4f}"[1:] for r in m.by_fold]
+        assert row.split()[-4:] == by_day
+        named = cell[m.name]
+        assert [named[f"2024-01-{9 + i:02d}"].strip("*") for i in range(4)] == by_day
+    assert "by test day" not in latex(found)
+    for other in (comparison(2, folds=4), comparison(2, day=True)):
+        assert "by test day" not in printed(other) + markdown(other)
+
+
+def test_every_day_of_a_long_stream_is_printed_whole(comparison):
+    found = comparison(2, folds=20, day=True)
+    text = printed(found)
+    assert max(map(len, text.splitlines())) <= 80
+    for i in range(20):
+        assert f"01-{9 + i:02d}" in text
+    values = [f"{r:.4f}"[1:] for m in found.methods for r in m.by_fold]
+    assert all(text.count(v) >= values.count(v) for v in values)
+
+
 def test_braces_in_latex_are_balanced(comparison):
     text = latex(comparison(4)).replace(r"\{", "").replace(r"\}", "")
     depth = 0

@@ -89,8 +89,9 @@ class DaySplit(Settings):
     """
 
     by: Literal["day"] = "day"
-    validation_days: Count = 1
-    """Number of validation days, counted among days with requests."""
+    validation_days: CountOrZero = 1
+    """Number of validation days, counted among days with requests; with 0, training has no
+    validation and ends with its last step."""
     test_days: Count = 1
     """Number of test days, counted among days with requests."""
     skip_last: CountOrZero = 0
@@ -149,7 +150,7 @@ def split_requests(
         settings: kind and parameters of the split.
 
     Returns:
-        The three sets of row numbers; none is empty.
+        The three sets of row numbers; none is empty, but that of 0 validation days.
 
     Raises:
         DataError: if a set would be empty, or if the split needs timestamps or given parts and

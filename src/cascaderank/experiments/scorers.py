@@ -149,6 +149,11 @@ def fit_scorer(
             f"scorer '{name}' needs a feature of candidates or requests with one value each; the "
             f"last stage has none: {abridged(last.features)}"
         )
+    if not len(data.split.validation):
+        raise ConfigError(
+            f"scorer '{name}' stops by validation requests; got data.split.validation_days = 0; "
+            "set it to 1 or more, or leave the scorer out"
+        )
     columns = [f.name for f in chosen]
     categories = [i for i, f in enumerate(chosen) if f.kind is Kind.CATEGORICAL]
     train = _requests(data, data.split.train, columns, name)

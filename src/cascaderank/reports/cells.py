@@ -187,6 +187,13 @@ def notes(comparison: Comparison) -> list[str]:
     return sentences
 
 
+def days(comparison: Comparison) -> list[str]:
+    """Return the test days of a comparison whose folds are days; empty for other folds."""
+    names = comparison.fold_names
+    by_day = len(names) > 1 and all(name.startswith("day ") for name in names)
+    return [name.removeprefix("day ") for name in names] if by_day else []
+
+
 def shows_ndcg(comparison: Comparison) -> bool:
     """Return whether NDCG of the stages is shown: not beside a published one of other gains."""
     return comparison.published is None or "ndcg" not in comparison.published

@@ -68,7 +68,7 @@ def _draw(c: Comparison, module: ModuleType) -> Any:
         for m in defined
         if m not in methods
     ]
-    days = c.folds > 1 and all(name.startswith("day ") for name in c.fold_names)
+    days = bool(cells.days(c))
     heights = [0.9 + 0.36 * len(methods), *[2.6] * days]
     longest = max((len(cells.name(m)) for m in methods), default=0)
     figure = module.Figure(figsize=(9.5 + 0.07 * longest, sum(heights) + 1.5), layout="constrained")
@@ -164,7 +164,7 @@ def _survival(axes: Any, methods: list[MethodResult]) -> None:
 
 
 def _by_day(axes: Any, c: Comparison, methods: list[MethodResult]) -> None:
-    days = [name.removeprefix("day ") for name in c.fold_names]
+    days = cells.days(c)
     others = 0
     for m in reversed(methods):  # best first, as in the rows above
         colour, style = _REFERENCE, "-"

@@ -17,7 +17,7 @@ _LONGEST_HEADING = 24  # longer names of stages and metrics are folded
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
-    """Return the tables of a comparison: recall, final list, stages, retrieval, and cost.
+    """Return the tables of a comparison: recall, by day, final list, stages, retrieval, and cost.
 
     Args:
         comparison: result of :func:`~cascaderank.experiments.compare.compare`.
@@ -27,6 +27,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     """
     return [
         recall_table(comparison),
+        *day_tables(comparison),
         *final_tables(comparison),
         *stage_tables(comparison),
         *metric_tables(comparison),
@@ -59,6 +60,15 @@ def recall_table(comparison: Comparison) -> Table:
     table.add_section()
     table.add_row(escape(f"ceiling ({c.ceiling_kind})"), cells.share(c.ceiling))
     return table
+
+
+def day_tables(comparison: Comparison) -> list[Table]:
+    """Return tables of joint recall by test day; none if the folds are no days."""
+    headings = [day.replace("-", "-\n", 1) for day in cells.days(comparison)]
+    if not headings:
+        return []
+    rows = {cells.name(m): [cells.share(r) for r in m.by_fold] for m in comparison.methods}
+    return _tables_of("\nJoint recall by test day", "Means over seeds.", headings, rows)
 
 
 def final_tables(comparison: Comparison) -> list[Table]:

@@ -15,7 +15,8 @@ from cascaderank.reports.comparison_tables import final_heading
 def markdown(comparison: Comparison) -> str:
     """Return a comparison as GitHub Markdown tables, with the best trained method in bold.
 
-    The tables are those of :func:`latex`: joint recall, the final list, and the stages.
+    The tables are those of :func:`latex`, joint recall, the final list, and the stages, and joint
+    recall by day if the folds are days.
 
     Args:
         comparison: result of the comparison.
@@ -65,6 +66,7 @@ def latex(comparison: Comparison) -> str:
     tables = [
         _latex_table(comparison, table, [x for x in columns if x.in_latex])
         for table, columns in _tables(comparison).items()
+        if any(x.in_latex for x in columns)
     ]
     return "\n".join([r"% needs \usepackage{booktabs}", *tables])
 
@@ -99,10 +101,11 @@ def _latex_table(c: Comparison, table: str, columns: "Sequence[_Column]") -> str
     return "\n".join([*lines, ""])
 
 
-_RECALL, _FINAL, _STAGES = "recall", "final", "stages"
+_RECALL, _DAYS, _FINAL, _STAGES = "recall", "days", "final", "stages"
 _DAGGERS = {"better": r"$^\dagger$", "worse": r"$^\ddagger$", "": ""}
 _CAPTIONS = {
     _RECALL: "Joint recall with its standard deviation over seeds",
+    _DAYS: "Joint recall by test day, mean over seeds",
     _FINAL: "Metrics of the final list, which the cascade returns: what a stage cuts is not "
     "retrieved; ideal DCG and ground truth are over all candidates",
     _STAGES: "Metrics of each stage alone over all candidates, also those that an earlier stage "
@@ -125,7 +128,12 @@ class _Column:
 
 def _tables(c: Comparison) -> dict[str, list[_Column]]:
     """Columns of each table that has any."""
-    tables = {_RECALL: _columns(c), _FINAL: _final_columns(c), _STAGES: _stage_columns(c)}
+    tables = {
+        _RECALL: _columns(c),
+        _DAYS: _day_columns(c),
+        _FINAL: _final_columns(c),
+        _STAGES: _stage_columns(c),
+    }
     return {table: columns for table, columns in tables.items() if columns}
 
 
@@ -159,6 +167,17 @@ def _columns(c: Comparison) -> list[_Column]:
         *columns,
         _Column(name="s", text=lambda m: cells.seconds(m.seconds)),
         _Column(name="MB", text=lambda m: cells.megabytes(m.peak_memory), in_latex=False),
+    ]
+
+
+def _day_columns(c: Comparison) -> list[_Column]:
+    return [
+        _Column(
+            name=day,
+            text=lambda m, i=place: cells.share(m.by_fold[i]),  # type: ignore[misc]
+            in_latex=False,  # too wide for a page; the plot has the same values
+        )
+        for place, day in enumerate(cells.days(c))
     ]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from cascaderank.data.encoding.encoder import check_same_features
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.split import Rows, Split, split_requests
+from cascaderank.errors import DataError
 from cascaderank.progress import Progress
 from cascaderank.runs.claim import recorded_fingerprint
 from cascaderank.runs.data import RunData, encoded_data
@@ -63,6 +64,11 @@ def part_of(
     if is_own or part != "all":
         split = split_requests(log, settings.data.split)
     rows = all_rows if part == "all" else getattr(split, part)
+    if part == "validation" and not len(rows):
+        raise DataError(
+            f"{run.folder.path}: the run has no validation requests; its "
+            "data.split.validation_days is 0; choose another part, such as test"
+        )
     if not is_own:
         split = Split(train=no_rows, validation=split.validation, test=split.test)
     data = encoded_data(settings, log, schema, split=split, labels=labels, progress=progress)

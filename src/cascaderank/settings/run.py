@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Discriminator, Field, StrictFloat, StrictInt, T
 from cascaderank.data.labels import TARGETS, TargetSettings
 from cascaderank.data.loading.candidates import CandidateSettings, CatalogueSettings
 from cascaderank.data.loading.request_order import Order
-from cascaderank.data.split import RequestSplit, SplitSettings
+from cascaderank.data.split import DaySplit, RequestSplit, SplitSettings
 from cascaderank.errors import ConfigError, ShapeError, did_you_mean
 from cascaderank.limits import LARGEST_FLOAT32
 from cascaderank.objectives import OBJECTIVES, build_objective
@@ -291,6 +291,22 @@ class RunSettings(Settings):
             raise ValueError(
                 f"corrected = true of '{self.objective.name}' needs random candidates, whose "
                 "sampling probability it corrects for; set train.candidates.pool"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_chosen_has_validation_requests(self) -> Self:
+        if not isinstance(self.data.split, DaySplit) or self.data.split.validation_days:
+            return self
+        if any(self.compare.grid.values()):
+            raise ValueError(
+                "the best of compare.grid is chosen on validation requests; got "
+                "data.split.validation_days = 0; set it to 1 or more, or leave the grid out"
+            )
+        if self.catalogue is not None and self.catalogue.decides is not None:
+            raise ValueError(
+                "catalogue.decides is a metric of the validation requests; got "
+                "data.split.validation_days = 0; set it to 1 or more, or leave decides out"
             )
         return self
 

@@ -292,7 +292,8 @@ class Trainer:
         """Return mean recalls over the validation requests, ``None`` if undefined for all.
 
         These are the joint recall of the cascade, the joint recall of its first ``depth`` stages,
-        and the recall of each stage on the complete candidate lists.
+        and the recall of each stage on the complete candidate lists. Without validation requests,
+        all are undefined.
         """
         self.cascade.eval()
         values: dict[str, list[Tensor]] = {}
@@ -316,6 +317,9 @@ class Trainer:
             ):
                 recall = recall_metric(stage_scores, batch.labels, m=quota, **options)
                 values.setdefault(f"recall/{name}", []).append(recall)
+        if not values:
+            names = [_joint_recall_key(self.cascade, d) for d in sorted({depth, len(quotas)})]
+            return dict.fromkeys([*names, *(f"recall/{n}" for n in self.cascade.stage_names)])
         return {name: _mean(torch.cat(parts)) for name, parts in values.items()}
 
     def _log_epoch(self, validation: dict[str, float | None]) -> None:
