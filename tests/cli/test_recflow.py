@@ -1,6 +1,7 @@
 """RecFlow from its files to a report, with the commands of the recipes."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from tests.command_line import cascaderank, cascaderank_process
 from tests.data.sources.recflow_files import write_days
 
 from cascaderank.data.log.request_log import RequestLog
+from cascaderank.data.sources import SOURCES
 from cascaderank.settings.run import read_settings
+from cascaderank.training.train_run import train_run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = ["recflow_two_stage", "recflow_three_stage"]
@@ -60,6 +63,32 @@ def test_a_recipe_has_the_settings_of_the_paper(recipe):
         "days",
     )
     assert (settings.data.split.by, settings.data.split.test_days) == ("day", 1)
+
+
+def changes_to_as_published(recipe):
+    """The changes at the head of a recipe, one per deviation."""
+    lines = (CONFIGS / f"{recipe}.toml").read_text().splitlines()
+    found = [shlex.split(line[1:])[1] for line in lines if line.startswith("#   --set ")]
+    if recipe == "recflow_three_stage":
+        assert len([c for c in found if "embedding_deviation" in c]) == 3
+    return found
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_each_deviation_of_a_recipe_is_removed_by_the_change_in_its_header(recipe, tmp_path):
+    changes = changes_to_as_published(recipe)
+    before = read_settings(CONFIGS / f"{recipe}.toml")
+    for change in changes:
+        lines = before.differences(read_settings(CONFIGS / f"{recipe}.toml", [change]))
+        assert len(lines) == 1, change
+        assert lines[0].startswith(change.split("=")[0].removesuffix("data.target"))
+    write_days(tmp_path / "RecFlow", 4, 60, videos=500, ragged=True)
+    SOURCES["recflow"](tmp_path / "RecFlow", tmp_path / "log", stages=len(before.stages))
+    own = [f'data.path="{(tmp_path / "log").as_posix()}"', *SMALL]
+    settings = read_settings(CONFIGS / f"{recipe}.toml", [*changes, *own])
+    result = train_run(settings, tmp_path / "run")
+    assert result.validation is None
+    assert result.test.metrics["joint_recall"].mean > chance(recipe)
 
 
 def test_skipped_days_are_reported_on_stderr(tmp_path):
