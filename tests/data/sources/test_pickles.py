@@ -4,6 +4,7 @@ import os
 import pickle
 import pickletools
 import struct
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -43,6 +44,28 @@ def test_arrays_are_what_was_written(tmp_path, protocol):
 def test_keys_may_be_numbers_of_numpy(tmp_path, protocol):
     read = read_arrays(written(tmp_path, {np.int64(2**60): np.arange(2)}, protocol))
     assert [(type(k), k) for k in read] == [(int, 2**60)]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("factory", [None, list, dict, tuple, int, float])
+def test_a_defaultdict_is_read_as_a_dictionary(tmp_path, protocol, factory):
+    read = read_arrays(written(tmp_path, defaultdict(factory, {7: ARRAYS[7]}), protocol))
+    assert type(read) is dict
+    np.testing.assert_array_equal(read[7], ARRAYS[7])
+
+
+@pytest.mark.parametrize("factory", [set, bytearray, print, np.ndarray, defaultdict, os.getcwd])
+def test_a_defaultdict_of_anything_else_is_refused(tmp_path, factory):
+    with pytest.raises(DataError, match=r"not read, and nothing in it was executed"):
+        read_arrays(written(tmp_path, defaultdict(factory, {7: ARRAYS[7]})))
+
+
+def test_types_of_missing_values_cannot_be_called(tmp_path):
+    called = b"\x80\x02cbuiltins\nlist\n)R."
+    with pytest.raises(DataError, match=r"refers to 'builtins\.list'"):
+        read_arrays(written(tmp_path, called))
+    with pytest.raises(DataError, match="builds a defaultdict from something other"):
+        read_arrays(written(tmp_path, b"\x80\x02ccollections\ndefaultdict\n}\x85R."))
 
 
 def renamed(content):

@@ -436,23 +436,108 @@ def test_dates_between_without_files_are_told(tmp_path):
     ("change", "told"),
     [
         (lambda r: r.update(rank_pos=2), "column 'rank_pos': expected flags 0 and 1, found 2"),
-        (lambda r: r.update(video_id=None), "column 'video_id' is empty in 1 rows"),
-        (lambda r: r.update(request_id=None), "column 'request_id' is empty in 1 rows"),
-        (lambda r: r.update(device_id=7), "device: expected one value per request, found several in request 1 "),
+        (lambda r: r.update(video_id=None), "column 'video_id' is empty"),
+        (lambda r: r.update(device_id=7), "device: expected one value per request, found several"),
         (lambda r: r.update(request_timestamp=1_705_100_000_001), "timestamp: expected one value per request"),
         (lambda r: r.update(request_timestamp=1_705_100_009_001), "timestamp: expected one value per request"),
         (lambda r: r.update(request_timestamp=None), "'request_timestamp' has missing values"),
         (lambda r: r.update(request_timestamp=1_705_100_001_000_000), "expected milliseconds since 1970"),
+        (lambda r: r.update(request_timestamp=1_705_100_001), "since 1970, found 1705100001, which is in seconds"),
         (lambda r: r.update(upload_timestamp=1_705_100_001_000), "expected seconds since 1970"),
     ],
 )  # fmt: skip
-def test_rows_that_cannot_be_are_told_with_their_file(tmp_path, change, told):
-    rows = [row(r, v, "rank_pos", v) for r in (1, 2) for v in range(3)]
+def test_a_damaged_request_is_left_out_counted_and_told(tmp_path, caplog, change, told):
+    rows = [row(r, v, "rank_pos", v) for r in (1, 2, 3) for v in range(3)]
     change(rows[1])
     write_day(tmp_path / "recflow", DAY, rows, {})
-    with pytest.raises(DataError, match=rf"2024-01-13\.feather: .*{told}"):
+    log = prepared(tmp_path / "recflow", tmp_path / "log")
+    assert rows_of(log).keys() == {2, 3}
+    assert notes(log)["requests_damaged"] == 1
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{DAY}: left out 1 damaged request, first 1: ")
+    assert "2024-01-13.feather: " in warning
+    assert told in warning
+    whole = write_day(tmp_path / "whole", DAY, rows[3:], {})
+    left = prepared(whole, tmp_path / "whole_log")
+    assert rows_of(left) == rows_of(log)
+    assert "requests_damaged" not in notes(left)
+
+
+def test_if_all_requests_are_damaged_the_first_reason_is_told(tmp_path):
+    rows = [row(r, v, "rank_pos", v, rank_pos=2) for r in (1, 2) for v in range(3)]
+    write_day(tmp_path / "recflow", DAY, rows, {})
+    told = (
+        r"2024-01-13\.feather: column 'rank_pos': expected flags 0 and 1, found 2; all requests of"
+    )
+    with pytest.raises(DataError, match=told):
         prepared(tmp_path / "recflow", tmp_path / "log")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["recflow"]
+
+
+def test_rows_without_a_request_are_told(tmp_path):
+    rows = [row(r, v, "rank_pos", v) for r in (1, 2) for v in range(3)]
+    rows[1]["request_id"] = None
+    write_day(tmp_path / "recflow", DAY, rows, {})
+    with pytest.raises(DataError, match=r"column 'request_id' is empty in 1 rows"):
+        prepared(tmp_path / "recflow", tmp_path / "log")
+
+
+@pytest.mark.parametrize(
+    ("column", "factor", "told"),
+    [
+        ("request_timestamp", 1 / 1000, r"expected milliseconds since 1970, found 1705100\d+, which is in seconds; convert"),
+        ("request_timestamp", 1000, r"expected milliseconds since 1970, found 1705100\d+; convert"),
+        ("upload_timestamp", 1000, r"expected seconds since 1970, found 17\d+; convert"),
+    ],
+)  # fmt: skip
+def test_times_in_another_unit_are_told(tmp_path, column, factor, told):
+    rows = [row(r, v, "rank_pos", v) for r in (1, 2) for v in range(3)]
+    for r in rows:
+        r[column] = int(r[column] * factor)
+    write_day(tmp_path / "recflow", DAY, rows, {})
+    with pytest.raises(DataError, match=rf"2024-01-13\.feather: column '{column}': {told}"):
+        prepared(tmp_path / "recflow", tmp_path / "log")
+
+
+def test_histories_may_be_a_defaultdict_of_whole_floats_of_any_width(tmp_path):
+    rows = [row(r, v, "rank_pos", v) for r in range(1, 7) for v in range(3)]
+    entries = [(7, 70, 1, 2, 0, 5_000), (8, 80, 3, 4, 1, 6_000)]
+    plain = {r: history(entries[: r % 3]) for r in range(1, 7)}
+    mixed = defaultdict(list)
+    mixed.update(plain)
+    mixed[2] = plain[2].astype(np.float64)
+    mixed[3] = np.zeros(0)
+    mixed[4] = history(entries[:1], width=8)
+    mixed[5.0] = np.asfortranarray(history(entries[:2], width=12, length=20)).astype(np.float32)
+    mixed[5.0] = np.hstack([mixed.pop(5.0)[:, :8], np.full((20, 2), 0.5)])
+    logs = [
+        prepared(write_day(tmp_path / str(i), DAY, rows, histories), tmp_path / f"log{i}")
+        for i, histories in enumerate((plain, mixed))
+    ]
+    assert rows_of(logs[0]) == rows_of(logs[1])
+    assert notes(logs[0]) == notes(logs[1])
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        np.full((50, 8), 0.5),
+        np.full((50, 8), np.nan),
+        np.full((50, 8), 2.0**60),
+        np.zeros((50, 7), np.int64),
+        np.zeros(50, np.int64),
+        np.ones((50, 8), np.bool_),
+    ],
+    ids=["fractions", "nan", "inexact", "narrow", "flat", "flags"],
+)
+def test_a_request_with_a_damaged_history_is_left_out(tmp_path, caplog, damaged):
+    rows = [row(r, v, "rank_pos", v) for r in (1, 2) for v in range(3)]
+    good = history([(7, 70, 1, 2, 0, 5_000)])
+    write_day(tmp_path / "recflow", DAY, rows, {1: damaged, 2: good, 3: damaged})
+    log = prepared(tmp_path / "recflow", tmp_path / "log")
+    assert rows_of(log).keys() == {2}
+    assert notes(log)["requests_damaged"] == 1
+    assert "2024-01-13.pkl: expected whole numbers [50, 8 or more] by request id" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -478,8 +563,8 @@ def test_columns_of_another_kind_are_told(tmp_path, columns, told):
         ({"1": np.zeros((50, 8), np.int64)}, "found the key '1'"),
         ({1: np.zeros((50, 7), np.int64)}, r"found int64 \[50, 7\] for request 1"),
         ({1: np.zeros(50, np.int64)}, r"found int64 \[50\] for request 1"),
-        ({1: np.zeros((50, 8))}, r"found float64 \[50, 8\] for request 1"),
-        ({1: np.zeros((50, 8), np.int64), 2: np.zeros((50, 9), np.int64)}, "arrays of 2 kinds"),
+        ({1: np.full((50, 8), 0.5)}, r"found float64 \[50, 8\] with values that are not whole for"),
+        ({1.5: np.zeros((50, 8), np.int64)}, r"found the key 1\.5"),
         ({5: np.zeros((50, 8), np.int64)}, "histories of the 1 requests in .* the same day"),
         ({1: np.array([1, None])}, "an array of objects"),
     ],
@@ -557,7 +642,7 @@ def days_read(monkeypatch):
 
     original = recflow.read_histories
     monkeypatch.setattr(
-        recflow, "read_histories", lambda day: [read.append(day.name), original(day)][1]
+        recflow, "read_histories", lambda day, *a: [read.append(day.name), original(day, *a)][1]
     )
     return read
 

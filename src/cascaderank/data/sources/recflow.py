@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from cascaderank.data.log.manifest import ITEM
 from cascaderank.data.log.request_log import RequestLogWriter
 from cascaderank.data.sources import SOURCES, Inputs, Progress, checked_options
+from cascaderank.data.sources._recflow.damage import DamagedRequests
 from cascaderank.data.sources._recflow.day_files import (
     Day,
     column_names,
@@ -69,6 +70,9 @@ def recflow_source(
     ``seq_effective_50_dict/DAY.pkl`` (histories of users). The other folders repeat these data, or
     are not needed for training, and are not opened. Pickles are read by an unpickler that only
     builds arrays of numbers and executes nothing.
+
+    A request with impossible or contradictory rows, or a history of another layout, is left out
+    with a warning; the notes of the manifest count such requests as ``requests_damaged``.
 
     Days are written one after another. If the command is interrupted or stops at a damaged file,
     the same command resumes with the first day that is not written, and produces the same bytes as
@@ -152,7 +156,10 @@ def recflow_source(
 
     def write_day(writer: RequestLogWriter, day: Day) -> None:
         candidate_bytes, history_bytes = day.sizes
-        taken, counts = choose_candidates(day, stages=stages, per_level=most, seed=seed)
+        damaged = DamagedRequests()
+        taken, counts = choose_candidates(
+            day, stages=stages, per_level=most, seed=seed, damaged=damaged
+        )
         advance(candidate_bytes // 2)
         if full_lists:
             taken, counts["requests_with_short_lists"] = with_full_lists(
@@ -162,10 +169,16 @@ def recflow_source(
                 advance(candidate_bytes - candidate_bytes // 2 + history_bytes)
                 writer.finish(day.name, {**counts})
                 return
-        candidates = read_taken(day, taken, users=users, responses=responses, time_zone=time_zone)
+        candidates = read_taken(
+            day, taken, users=users, responses=responses, time_zone=time_zone, damaged=damaged
+        )
         del taken
         advance(candidate_bytes - candidate_bytes // 2)
-        histories = read_histories(day)
+        histories = read_histories(day, candidates["request_id"], damaged)
+        candidates = damaged.without(candidates)
+        if damaged.reasons:
+            counts["requests_damaged"] = len(damaged.reasons)
+            _log.warning("%s: left out %s", day.name, damaged.summary())
         counts["requests_without_history"] = 0
         for frame in request_frames(day, candidates, histories, schema):
             is_empty = frame["history_video"].list.len() == 0

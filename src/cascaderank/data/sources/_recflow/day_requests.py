@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cascaderank.data.ragged import offsets_of
+from cascaderank.data.sources._recflow.damage import DamagedRequests
 from cascaderank.data.sources._recflow.day_files import Day, batches, whole_numbers
 from cascaderank.data.sources._recflow.level_sampling import starts_of
 from cascaderank.data.sources._recflow.pickles import read_arrays
@@ -35,6 +36,9 @@ Feedback = Literal[
 
 _HISTORY = {"video": 0, "author": 1, "category_one": 3, "category_two": 2, "upload_type": 4}
 _SEEN_AT = 7  # last column that is read: time at which the entry was seen; 0 in padding
+_COLUMNS = [*_HISTORY.values(), _SEEN_AT]
+_EXACT = 2**53  # largest magnitude up to which a float64 holds every whole number
+_EARLIEST = 10**11  # 1973 in milliseconds: times since 1970 in seconds are smaller until 5138
 _REQUESTS_PER_FRAME = 20_000
 _LATEST = 4_102_444_800  # 2100-01-01, in seconds
 _LAST = 2**15  # larger than every position
@@ -72,7 +76,13 @@ def recflow_schema(buckets: Mapping[str, int], *, users: bool) -> Schema:
 
 
 def read_taken(
-    day: Day, taken: pl.DataFrame, *, users: bool, responses: Mapping[str, str], time_zone: str
+    day: Day,
+    taken: pl.DataFrame,
+    *,
+    users: bool,
+    responses: Mapping[str, str],
+    time_zone: str,
+    damaged: DamagedRequests,
 ) -> pl.DataFrame:
     """Read the remaining columns of the sampled rows.
 
@@ -82,13 +92,15 @@ def read_taken(
         users: whether the data set has a column of user ids.
         responses: columns of :data:`Feedback` by their purpose, ``feedback`` or ``label``.
         time_zone: time zone of weekdays, hours and minutes.
+        damaged: receives the requests whose times are missing or impossible, or whose rows differ
+            in a column of the request; they are left out.
 
     Returns:
         One row per candidate, with the columns of the request log. Requests are sorted by time;
         candidates of a request by decreasing level, then by position.
 
     Raises:
-        DataError: if the file is damaged, or rows of a request differ in a column of the request.
+        DataError: if the file is damaged, times are in another unit, or all requests are damaged.
     """
     request = {**({IDENTITY: "user"} if users else {}), **USER}
     columns = [*TIMES, *request, *VIDEO, *dict.fromkeys(responses.values())]
@@ -100,51 +112,75 @@ def read_taken(
         first += batch.height
     others = pl.concat(frames, how="vertical_relaxed")
     seen, uploaded = (others[c] for c in TIMES)
+    ids = taken["request_id"]
     candidates = taken.drop("row").hstack(
         [
-            _times(day, seen, 1_000).alias("timestamp"),
-            _times(day, uploaded, 1).alias("upload"),
+            _times(day, seen, ids, 1_000, damaged).alias("timestamp"),
+            _times(day, uploaded, ids, 1, damaged).alias("upload"),
             *(others[column].alias(name) for column, name in (request | VIDEO).items()),
             *(others[c].cast(pl.Float32).fill_null(0).alias(n) for n, c in responses.items()),
         ]
     )
     if candidates["timestamp"].null_count():
-        raise DataError(f"{day.candidates}: column '{TIMES[0]}' has missing values; fetch it again")
+        damaged.add(
+            ids.filter(candidates["timestamp"].is_null()),
+            f"{day.candidates}: column '{TIMES[0]}' has missing values",
+        )
+    candidates = damaged.without(candidates)
     unknown_last = pl.when(pl.col("position") == 0).then(_LAST).otherwise("position")
     candidates = candidates.sort(
         "timestamp", "request_id", -pl.col("level"), unknown_last, "key", "video"
     ).drop("key")
-    _check_requests(day, candidates, ["timestamp", *request.values()])
+    _check_requests(day, candidates, ["timestamp", *request.values()], damaged)
+    candidates = damaged.without(candidates)
     return candidates.with_columns(
         *_clock(pl.col("timestamp"), time_zone, ""), *_clock(pl.col("upload"), time_zone, "upload_")
     ).drop("upload")
 
 
-def read_histories(day: Day) -> dict[Any, NDArray[Any]]:
+def read_histories(
+    day: Day, requests: pl.Series, damaged: DamagedRequests
+) -> dict[Any, NDArray[Any]]:
     """Read the history of the user before each request of a day.
 
+    Args:
+        day: files of the day.
+        requests: ids of the requests whose histories are used.
+        damaged: receives those of them whose history has another layout.
+
     Returns:
-        Arrays ``[entries, columns]`` by request id.
+        Arrays ``[entries, columns]`` by request id, of integers or of whole floats; their numbers
+        of columns may differ. An array without values has no entries.
 
     Raises:
-        DataError: if the file is damaged, or its arrays have another layout.
+        DataError: if the file is damaged, or a key is no request id.
     """
     arrays = read_arrays(day.histories)
     expected = f"{day.histories}: expected whole numbers [50, 8 or more] by request id"
-    if invalid := [k for k in arrays if not isinstance(k, int)]:
+    if invalid := [k for k in arrays if not (isinstance(k, int | float) and k == k // 1)]:
         raise DataError(f"{expected}, found the key {invalid[0]!r}; fetch the file again")
-    shapes = {(a.dtype.kind, a.ndim, a.shape[-1] if a.ndim else 0) for a in arrays.values()}
-    for kind, dimensions, columns in shapes:
-        if kind not in "iu" or dimensions != 2 or columns <= _SEEN_AT or len(shapes) > 1:
-            request, array = next(
-                (k, a) for k, a in arrays.items() if (a.dtype.kind, a.ndim) == (kind, dimensions)
-            )
-            more = f" and arrays of {len(shapes)} kinds" if len(shapes) > 1 else ""
-            raise DataError(
-                f"{expected}, found {array.dtype} {list(array.shape)} for request "
-                f"{request}{more}; fetch the file again"
-            )
+    used = set(requests)
+    for request in [k for k, a in arrays.items() if not _is_history(a)]:
+        array = arrays.pop(request)
+        if request not in used:
+            continue
+        text = f"found {array.dtype} {list(array.shape)}"
+        if array.dtype.kind == "f" and array.ndim == 2 and array.shape[-1] > _SEEN_AT:
+            text += " with values that are not whole"
+        damaged.add([int(request)], f"{expected}, {text} for request {int(request)}")
     return arrays
+
+
+def _is_history(array: NDArray[Any]) -> bool:
+    """Return whether the columns that are read have whole numbers, exact in 64 bits."""
+    if not array.size:
+        return True
+    if array.ndim != 2 or array.shape[-1] <= _SEEN_AT or array.dtype.kind not in "iuf":
+        return False
+    if array.dtype.kind != "f":
+        return True
+    read = array[:, _COLUMNS]
+    return bool((np.abs(read) <= _EXACT).all() and (read == np.trunc(read)).all())
 
 
 def request_frames(
@@ -185,8 +221,12 @@ def request_frames(
 def _history_columns(ids: pl.Series, histories: Mapping[Any, NDArray[Any]]) -> list[pl.Series]:
     """Return the histories of requests as list columns, oldest first, without padding."""
     arrays = [histories.get(i) for i in ids]
-    lengths = np.array([0 if a is None else len(a) for a in arrays])
-    known = [a for a in arrays if a is not None]
+    known = [
+        a[:, : _SEEN_AT + 1].astype(np.int64, copy=False)
+        for a in arrays
+        if a is not None and a.size
+    ]
+    lengths = np.array([0 if a is None or not a.size else len(a) for a in arrays])
     entries = np.concatenate(known) if known else np.zeros((0, _SEEN_AT + 1), np.int64)
     request = np.repeat(np.arange(len(ids)), lengths)
     real = entries[:, _SEEN_AT] > 0
@@ -215,15 +255,26 @@ def _typed(day: Day, batch: pl.DataFrame) -> pl.DataFrame:
     return batch.with_columns(pl.col(text).cast(pl.String), pl.col(responses).cast(pl.Float64))
 
 
-def _times(day: Day, times: pl.Series, per_second: int) -> pl.Series:
-    """Convert to Datetime in UTC; values of 0 or less are unknown."""
-    late = times.filter(times >= _LATEST * per_second)
-    if len(late):
+def _times(
+    day: Day, times: pl.Series, ids: pl.Series, per_second: int, damaged: DamagedRequests
+) -> pl.Series:
+    """Convert to Datetime in UTC; values of 0 or less are unknown, and other impossible ones null.
+
+    Raises:
+        DataError: if at least half of the known values are impossible, as in another unit.
+    """
+    early = _EARLIEST if per_second == 1_000 else 0
+    impossible = (times >= _LATEST * per_second) | ((times > 0) & (times < early))
+    impossible = impossible.fill_null(value=False)
+    if impossible.any():
+        found = times.filter(impossible)
         unit = {1: "seconds", 1_000: "milliseconds"}[per_second]
-        raise DataError(
-            f"{day.candidates}: column '{times.name}': expected {unit} since 1970, found {late[0]}"
-            "; fetch the file again"
-        )
+        text = f"{day.candidates}: column '{times.name}': expected {unit} since 1970, found "
+        text += f"{found[0]}" + ", which is in seconds" * (found[0] < early)
+        if 2 * len(found) >= int((times > 0).sum()):
+            raise DataError(f"{text}; convert the column to {unit}, or fetch the file again")
+        damaged.add(ids.filter(impossible), text)
+        times = times.to_frame().select(pl.when(~impossible).then(times)).to_series()
     known = times.to_frame().select(pl.when(times > 0).then(times)).to_series()
     return (known * (1_000_000 // per_second)).cast(pl.Datetime("us", "UTC"))
 
@@ -236,7 +287,9 @@ def _clock(time: pl.Expr, time_zone: str, prefix: str) -> list[pl.Expr]:
     ]
 
 
-def _check_requests(day: Day, candidates: pl.DataFrame, columns: Sequence[str]) -> None:
+def _check_requests(
+    day: Day, candidates: pl.DataFrame, columns: Sequence[str], damaged: DamagedRequests
+) -> None:
     """Check that rows of a request agree in ``columns`` and are adjacent after sorting by time."""
     firsts = starts_of(candidates, ["request_id"])
     where = np.flatnonzero(firsts)
@@ -249,11 +302,9 @@ def _check_requests(day: Day, candidates: pl.DataFrame, columns: Sequence[str]) 
             values = candidates[column]
             invalid[column] = ids.filter(values.ne_missing(values.gather(first_of_row)))
     for column, requests in invalid.items():
-        if len(requests):
-            raise DataError(
-                f"{day.candidates}: {column}: expected one value per request, found several in "
-                f"request {requests[0]} and {requests.n_unique() - 1:,} more; fetch the file again"
-            )
+        damaged.add(
+            requests, f"{day.candidates}: {column}: expected one value per request, found several"
+        )
 
 
 def _lists(values: pl.Series, offsets: NDArray[np.int64]) -> pl.Series:

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cascaderank.data.encoding.hashing import hashed, mix, seeded
+from cascaderank.data.sources._recflow.damage import DamagedRequests
 from cascaderank.data.sources._recflow.day_files import Day, batches, whole_numbers
 from cascaderank.errors import DataError
 
@@ -38,7 +39,7 @@ def key_columns(stages: int) -> list[str]:
 
 
 def choose_candidates(
-    day: Day, *, stages: int, per_level: int | None, seed: int
+    day: Day, *, stages: int, per_level: int | None, seed: int, damaged: DamagedRequests
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Sample candidates of each level and request of a day.
 
@@ -53,6 +54,7 @@ def choose_candidates(
         per_level: number of candidates to sample per level and request; ``None`` for all.
         seed: seed of the sampling, which depends on seed, request and video alone, not on the
             order of rows.
+        damaged: receives the requests with a missing video or an invalid flag, which are left out.
 
     Returns:
         Columns ``row`` (in the file), ``request_id``, ``video``, ``level``, ``position`` and
@@ -60,17 +62,20 @@ def choose_candidates(
         and of rows that were dropped.
 
     Raises:
-        DataError: if the file is damaged, or its ids, flags or ranks are invalid.
+        DataError: if the file is damaged, its ids or ranks are invalid, or all requests are
+            damaged.
     """
     frames: list[pl.DataFrame] = []
     rows, several = 0, 0
     for batch in batches(day.candidates, key_columns(stages)):
-        keys = _checked_keys(day, batch, stages)
+        keys = _checked_keys(day, batch, stages, damaged)
         several += int((keys.select(pl.sum_horizontal(LEVELS[stages])).to_series() > 1).sum())
         frames.append(_with_levels(keys, stages, rows))
         rows += batch.height
     levelled = pl.concat(frames, rechunk=False) if frames else pl.DataFrame({"row": []})
     del frames
+    if damaged.reasons:
+        levelled = damaged.without(levelled)
     if not levelled.height:
         raise DataError(
             f"{day.candidates}: expected candidates of {', '.join(LEVELS[stages])}, found none in "
@@ -138,15 +143,21 @@ def starts_of(frame: pl.DataFrame, columns: Sequence[str]) -> NDArray[np.bool_]:
     return starts
 
 
-def _checked_keys(day: Day, batch: pl.DataFrame, stages: int) -> pl.DataFrame:
+def _checked_keys(
+    day: Day, batch: pl.DataFrame, stages: int, damaged: DamagedRequests
+) -> pl.DataFrame:
     """Check that keys are integers, ids are not missing and flags are 0 or 1; null flags are 0."""
     keys = whole_numbers(day.candidates, batch, batch.columns)
-    for column in ("request_id", "video_id"):
-        if keys[column].null_count():
-            raise DataError(
-                f"{day.candidates}: column '{column}' is empty in {keys[column].null_count():,} "
-                "rows; fetch the file again"
-            )
+    if empty_ids := keys["request_id"].null_count():
+        raise DataError(
+            f"{day.candidates}: column 'request_id' is empty in {empty_ids:,} rows; fetch the file "
+            "again"
+        )
+    if keys["video_id"].null_count():
+        without_video = keys.filter(pl.col("video_id").is_null())["request_id"].unique(
+            maintain_order=True
+        )
+        damaged.add(without_video, f"{day.candidates}: column 'video_id' is empty")
     empty = [column for column in LEVELS[stages] if batch.schema[column] == pl.Null]
     if empty:
         raise DataError(
@@ -155,11 +166,12 @@ def _checked_keys(day: Day, batch: pl.DataFrame, stages: int) -> pl.DataFrame:
         )
     keys = keys.with_columns(pl.col(LEVELS[stages]).fill_null(0))
     for column in LEVELS[stages]:
-        invalid = keys[column].filter(~keys[column].is_in([0, 1]))
-        if len(invalid):
-            raise DataError(
-                f"{day.candidates}: column '{column}': expected flags 0 and 1, found {invalid[0]} "
-                f"and {len(invalid) - 1:,} more other values; fetch the file again"
+        invalid = keys.filter(~pl.col(column).is_in([0, 1]))
+        if invalid.height:
+            damaged.add(
+                invalid["request_id"].unique(maintain_order=True),
+                f"{day.candidates}: column '{column}': expected flags 0 and 1, found "
+                f"{invalid[column][0]}",
             )
     return keys
 

@@ -1,9 +1,9 @@
 """Safe reader of untrusted pickles that hold NumPy arrays of numbers.
 
 A pickle is a program that may call any function it can import. The unpickler here resolves names
-only to a few stand-ins of its own, which build arrays of numbers from bytes; not even NumPy's
-functions for rebuilding arrays are reachable. It reads pickles of protocols 2 to 5, written by
-NumPy 1 and 2.
+only to a few stand-ins of its own, which build arrays of numbers from bytes, and a dictionary in
+place of a ``defaultdict``; not even NumPy's functions for rebuilding arrays are reachable. It reads
+pickles of protocols 2 to 5, written by NumPy 1 and 2.
 
 Time and memory are proportional to the size of the file. The hash and the text of nested tuples
 that share their parts take exponential time, so that keys are scalars, and values of other types
@@ -210,6 +210,18 @@ def _bytes(data: object = b"", *encoding: object) -> bytes | bytearray:
     return data
 
 
+def _default_dict(*factory: object) -> dict[Any, Any]:
+    """Return a plain dictionary; the function that makes missing values is never called."""
+    if len(factory) > 1 or not all(f is None or f in _FACTORIES.values() for f in factory):
+        raise _RefusedError("it builds a defaultdict from something other than a type of values")
+    return {}
+
+
+_FACTORIES: Mapping[str, _StandIn] = {
+    name: _StandIn(lambda *_, name=name: _refuse(f"builtins.{name}"))
+    for name in ("list", "dict", "tuple", "int", "long", "float")
+}
+"""Types that a ``defaultdict`` may make missing values of; they cannot be called."""
 _NDARRAY, _DTYPE = _StandIn(lambda *_: _refuse("numpy.ndarray")), _StandIn(_Dtype)
 
 
@@ -243,6 +255,12 @@ _ALLOWED: Mapping[tuple[str, str], _StandIn] = (
         ("numpy", "ndarray"): _NDARRAY,
         ("numpy", "dtype"): _DTYPE,
         ("_codecs", "encode"): _StandIn(_encoded),
+        ("collections", "defaultdict"): _StandIn(_default_dict),
+    }
+    | {
+        (module, name): stand_in
+        for module in ("builtins", "__builtin__")
+        for name, stand_in in _FACTORIES.items()
     }
     | {
         (f"{module}.{file}", name): stand_in
