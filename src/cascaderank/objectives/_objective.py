@@ -211,7 +211,7 @@ class Objective(nn.Module):
             elif term.weight == "learned":
                 self.log_weights[self._attribute(term)] = nn.Parameter(torch.zeros(()))
         if raw_weights:
-            self.register_load_state_dict_pre_hook(_with_raw_weights)
+            self.register_load_state_dict_pre_hook(_with_raw_weights)  # type: ignore[no-untyped-call]
 
     def forward(
         self,

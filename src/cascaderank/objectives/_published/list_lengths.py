@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from cascaderank.errors import ShapeError
@@ -27,7 +28,7 @@ def mean_over_lists(inputs: CascadeInputs, term: Callable[[CascadeInputs], Tenso
         return term(inputs)
     lengths = inputs.mask.sum(-1)
     total = inputs.scores.new_zeros(())
-    for length in lengths.unique().tolist():
+    for length in torch.unique(lengths).tolist():
         if length:
             chosen = lengths == length
             total = total + chosen.sum() / len(lengths) * term(_without_padding(inputs, chosen))
