@@ -5,6 +5,7 @@ import torch
 
 from cascaderank.objectives import build_objective
 from tests.golden.conftest import GRADIENT, VALUE
+from tests.oracles.published import lcron as oracle
 
 CASES = ["distinct", "tied"]
 
@@ -92,6 +93,21 @@ def test_lcron(golden, case, name):
         assert_golden(out.weights[name], 1 / (2 * weight**2), VALUE)
         by_weight = objective.raw_weights[name].grad
         assert_golden(by_weight, expected["weight_grad"][stage], GRADIENT)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_lcron_is_the_formula_in_plain_python(golden, case):
+    """Also for tied labels and three stages, for which the files have no value."""
+    out, _ = golden.evaluate(published(golden, "lcron"), case)
+    lists = [
+        oracle(golden.scores[:, i].tolist(), labels, golden.ground_truth, temperature=50.0)[0]
+        for i, labels in enumerate(golden.labels(case).tolist())
+    ]
+    for term, of_oracle in zip(out.terms, lists[0], strict=True):
+        mean = sum(terms[of_oracle] for terms in lists) / len(lists)
+        assert_golden(out.terms[term], mean, VALUE)
+    if len(golden.stages) == 3:  # the weight of ten tied negatives
+        assert (out.total > 4) == (case == "tied")
 
 
 @pytest.mark.parametrize("case", CASES)
