@@ -113,7 +113,7 @@ def released_target(level: Numbers, position: Numbers, *, levels: int) -> Labels
     r"""Return the labels of the released code of LCRON, for the views of RecFlow.
 
     .. math::
-        y = 30 - p 	ext{ in the highest level}, \qquad y = 7, 7, 6, 5 	ext{ in those below}
+        y = 30 - p \text{ in the highest level}, \qquad y = 7, 7, 6, 5 \text{ in those below}
 
     The levels below are ``rerank_neg`` (with three stages), ``rank_neg``, ``coarse_neg`` and
     ``prerank_neg``. Labels of the highest level are meant for positions up to 22: further ones are
@@ -325,8 +325,10 @@ def labels_of(
     parameters = needs(target, columns)
     if isinstance(target, Relabelling):
         return target.labels(columns)
-    by_keyword = {"levels": levels or 0} if target == "released" else {}
-    return TARGETS[target](*(columns[c] for c in parameters), **by_keyword)
+    function = TARGETS[target]
+    takes_levels = "levels" in inspect.signature(function).parameters
+    by_keyword = {"levels": levels or 0} if takes_levels else {}
+    return function(*(columns[c] for c in parameters), **by_keyword)
 
 
 def _description(target: Target) -> str:
