@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from cascaderank.cascade import FEWER_PARAMETERS
 from cascaderank.limits import check_fits
 from cascaderank.settings.run import TrainSettings
+from cascaderank.stages.boosted_trees import BoostedTrees
+from cascaderank.training.boosting import Boosting
 
 LARGE = 1_000_000
 """Smallest number of rows for which ``embedding_optimizer = "auto"`` is lazy."""
@@ -85,7 +87,7 @@ class Optimizers:
         members: optimizers.
     """
 
-    def __init__(self, *members: torch.optim.Optimizer) -> None:
+    def __init__(self, *members: torch.optim.Optimizer | Boosting) -> None:
         self._members = members
 
     @property
@@ -119,7 +121,7 @@ class Optimizers:
 
 
 def build_optimizer(
-    cascade: nn.Module, objective: nn.Module, settings: TrainSettings
+    cascade: nn.Module, objective: nn.Module, settings: TrainSettings, *, batches: int = 1
 ) -> Optimizers:
     """Build the optimizers of a cascade and its objective.
 
@@ -132,12 +134,14 @@ def build_optimizer(
       others, and for all tables on MPS.
 
     Tables with a lazy optimizer are switched to sparse gradients. All other parameters are trained
-    with AdamW.
+    with AdamW. Stages of boosted trees are trained with
+    :class:`~cascaderank.training.boosting.Boosting`.
 
     Args:
         cascade: cascade on its device; its tables are its modules of type ``nn.Embedding``.
         objective: objective; its parameters have no weight decay.
         settings: settings of training: learning rates, weight decay, and the optimizer of tables.
+        batches: number of steps of an epoch, for boosted trees.
 
     Raises:
         ConfigError: if weights, gradients and moments do not fit into the memory of the machine.
@@ -151,7 +155,7 @@ def build_optimizer(
             if module.sparse:
                 tables[id(module.weight)] = module.weight
     _check_memory(cascade, {*tables})
-    members: list[torch.optim.Optimizer] = [
+    members: list[torch.optim.Optimizer | Boosting] = [
         torch.optim.AdamW(
             [
                 {
@@ -177,6 +181,9 @@ def build_optimizer(
                 tables.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
             )
         )
+    trees = [module for module in cascade.modules() if isinstance(module, BoostedTrees)]
+    if trees:
+        members.append(Boosting(trees, batches=batches))
     return Optimizers(*members)
 
 

@@ -98,7 +98,9 @@ class Trainer:
         self._relevance, self._settings, self._folder = relevance, settings, folder
         self._progress = progress or Silent()
         self._forward = build_forward(self.cascade, settings, self.device)
-        self._optimizer = build_optimizer(self.cascade, self.objective, settings)
+        self._optimizer = build_optimizer(
+            self.cascade, self.objective, settings, batches=train.batches_per_epoch
+        )
         self.length = training_length(settings, train.batches_per_epoch)
         self._scheduler = Scheduler(
             settings.schedule,
