@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils import _pytree as pytree
@@ -9,6 +10,7 @@ from torch.utils import _pytree as pytree
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import build_stage
 from cascaderank.errors import ShapeError
+from cascaderank.layers.feature_matrix import feature_matrix
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages import STAGES, VectorStage, multiply_adds, output_of
 
@@ -36,17 +38,41 @@ SCHEMA = FittedSchema(
 GATED_BY_CANDIDATE = {"cold", "ecmm"}
 """Stages that by design multiply features of the request for each candidate."""
 
+TREES = {"boosted_trees"}
+"""Stages without parameters: LightGBM fits trees to the gradient of their scores, and they use
+neither histories nor features with several categories."""
+NETWORKS = [name for name in STAGES if name not in TREES]
+
 ALL = [name for name in SCHEMA.names if name != "unused"]
 
 FEATURES = [name for name in ALL if not SCHEMA[name].several]
 """Features with one value; for other tests, which count the operations of each layer."""
 
 
-@pytest.fixture(params=list(STAGES))
-def stage(request):
+def built(name):
     torch.manual_seed(0)
     # In evaluation mode; sampling in training is tested separately.
-    return build_stage(request.param, SCHEMA, features=ALL).eval()
+    stage = build_stage(name, SCHEMA, features=ALL).eval()
+    if name in TREES:
+        grow(stage)
+    return stage
+
+
+def grow(stage):
+    """Fit one tree to each column, and to where it is missing."""
+    values = np.concatenate([feature_matrix(make_batch(seed=s), stage.features) for s in range(99)])
+    for column in values.T:
+        stage.fit_tree(values, np.where(np.isnan(column), -9, np.cos(2 * column)), seed=0)
+
+
+@pytest.fixture(params=list(STAGES))
+def stage(request):
+    return built(request.param)
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request):
+    return built(request.param)
 
 
 def make_batch(*, lists=3, length=6, history=4, seed=0):
@@ -107,7 +133,8 @@ def taken(batch, rows, columns=slice(None)):
 def gradients(stage, batch):
     stage.zero_grad()
     scores = stage(batch)
-    scores.masked_fill(~batch.mask, 0).square().sum().backward()
+    if scores.requires_grad:  # not those of trees, in evaluation mode
+        scores.masked_fill(~batch.mask, 0).square().sum().backward()
     return scores, [p.grad.clone() for p in stage.parameters() if p.grad is not None]
 
 
@@ -140,7 +167,7 @@ def test_padding_has_no_effect(stage, junk):
     a, of_a = gradients(stage, clean)
     b, of_b = gradients(stage, dirty)
     assert torch.equal(a[clean.mask], b[clean.mask])
-    assert of_a
+    assert bool(of_a) == bool(list(stage.parameters()))
     for x, y in zip(of_a, of_b, strict=True):
         assert torch.equal(x, y)
 
@@ -174,6 +201,8 @@ def test_features_that_are_not_listed_are_not_read(stage):
 
 @pytest.mark.parametrize("name", ["video", "price", "score", "genres", "text"])
 def test_listed_features_are_read(stage, name):
+    if name == "genres" and not hasattr(stage, "embedder"):
+        pytest.skip("trees use no feature with several categories")
     batch = make_batch()
     values = batch.items[name]
     moved = (values + 1) % 6 if values.dtype == torch.int64 else values + 1
@@ -184,13 +213,13 @@ def test_listed_features_are_read(stage, name):
 
 
 @pytest.mark.parametrize("name", ["seen", "seen_for"])
-def test_listed_histories_are_read(stage, name):
+def test_listed_histories_are_read(network, name):
     batch = make_batch()
     values = batch.history[name]
     moved = (values + 1) % 6 if values.dtype == torch.int64 else values + 1
     other = replace(batch, history={**batch.history, name: moved})
-    assert not torch.equal(stage(batch)[:2], stage(other)[:2])
-    assert torch.equal(stage(batch)[2], stage(other)[2]), "the third request has no history"
+    assert not torch.equal(network(batch)[:2], network(other)[:2])
+    assert torch.equal(network(batch)[2], network(other)[2]), "the third request has no history"
 
 
 def moved_apart(stage):
@@ -207,24 +236,24 @@ def with_lists(batch, *, genres=None, tags=None):
     return replace(batch, items=items, request=request)
 
 
-def test_the_order_of_several_values_and_their_padding_have_no_effect(stage):
+def test_the_order_of_several_values_and_their_padding_have_no_effect(network):
     batch = make_batch()
     genres, tags = batch.items["genres"].flip(-1), batch.request["tags"].flip(-1)
     assert (genres[:, 1] == -1).any(), "padding is now before the values"
     genres, tags = (torch.nn.functional.pad(v, (2, 3), value=-1) for v in (genres, tags))
-    scores, of = gradients(moved_apart(stage), batch)
-    others, of_others = gradients(stage, with_lists(batch, genres=genres, tags=tags))
+    scores, of = gradients(moved_apart(network), batch)
+    others, of_others = gradients(network, with_lists(batch, genres=genres, tags=tags))
     torch.testing.assert_close(scores[batch.mask], others[batch.mask], rtol=1e-5, atol=1e-6)
     for x, y in zip(of, of_others, strict=True):
         torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
 
 
-def test_a_value_that_is_unseen_in_training_differs_from_no_value(stage):
+def test_a_value_that_is_unseen_in_training_differs_from_no_value(network):
     batch, single = make_batch(), torch.tensor([[2, -1]])
-    moved_apart(stage)
+    moved_apart(network)
     for name, shape in (("genres", (3, 6, 2)), ("tags", (3, 2))):
         seen, unseen = single.expand(shape), torch.tensor([[2, 0]]).expand(shape)
-        one, other = (stage(with_lists(batch, **{name: v})) for v in (seen, unseen))
+        one, other = (network(with_lists(batch, **{name: v})) for v in (seen, unseen))
         assert not torch.equal(one[batch.mask], other[batch.mask])
 
 
@@ -236,26 +265,30 @@ def test_a_missing_vector_differs_from_zeros(stage):
     assert torch.equal(stage(batch)[0, 0], stage(zeros)[0, 0])
 
 
-def test_candidates_and_requests_without_any_value_have_finite_scores(stage):
+def test_candidates_and_requests_without_any_value_have_finite_scores(network):
     batch, none = make_batch(), torch.full((3, 6, 1), -1)
-    scores, of = gradients(stage, with_lists(batch, genres=none, tags=none[:, 0]))
+    scores, of = gradients(network, with_lists(batch, genres=none, tags=none[:, 0]))
     assert scores[batch.mask].isfinite().all()
     assert all(g.isfinite().all() for g in of)
 
 
-def test_gradient_reaches_the_embedding_of_each_of_several_values(stage):
+def test_gradient_reaches_the_embedding_of_each_of_several_values(network):
     batch = make_batch()
     genres = torch.full((3, 6, 2), -1)
     genres[0, 1], genres[1, 0, 0] = torch.tensor([2, 4]), 5
-    gradients(stage, with_lists(batch, genres=genres))
-    slopes = stage.embedder.tables["genres"].weight.grad.abs().sum(-1)
+    gradients(network, with_lists(batch, genres=genres))
+    slopes = network.embedder.tables["genres"].weight.grad.abs().sum(-1)
     assert (slopes > 0).tolist() == [False, False, True, False, True, True]
 
 
-def test_lists_of_values_without_their_dimension_are_refused(stage):
+def test_lists_of_values_without_their_dimension_are_refused(network):
     batch = make_batch()
     with pytest.raises(ShapeError, match=r"'genres' has several values .* \[batch, list, values\]"):
-        stage(with_lists(batch, genres=batch.items["video"]))
+        network(with_lists(batch, genres=batch.items["video"]))
+
+
+def test_vectors_of_another_width_are_refused(stage):
+    batch = make_batch()
     with pytest.raises(ShapeError, match=r"'text' has several values .* \[batch, list, 3\]; got"):
         stage(changed(batch, text=batch.items["text"][..., :2]))
 
@@ -269,7 +302,7 @@ def exported(name):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n == "din" else pytest.mark.slow) for n in STAGES]
+    "name", [pytest.param(n, marks=() if n == "din" else pytest.mark.slow) for n in NETWORKS]
 )
 def test_an_exported_stage_has_the_same_scores_at_other_sizes(name):
     """The example of `RequestBatch.dynamic_shapes` exports another stage in the quick tests."""
@@ -298,7 +331,7 @@ def test_a_batch_is_a_pytree():
     assert torch.equal(again.items["genres"], batch.items["genres"][:2])
 
 
-def test_request_features_are_multiplied_once_for_all_candidates(stage, monkeypatch):
+def test_request_features_are_multiplied_once_for_all_candidates(network, monkeypatch):
     plain, products = torch.nn.functional.linear, []
 
     def noted(inputs, weight, bias=None):
@@ -306,7 +339,7 @@ def test_request_features_are_multiplied_once_for_all_candidates(stage, monkeypa
         return plain(inputs, weight, bias)
 
     monkeypatch.setattr(torch.nn.functional, "linear", noted)
-    name = type(stage).__module__.rpartition(".")[2]
+    name = type(network).__module__.rpartition(".")[2]
     if name in GATED_BY_CANDIDATE:
         pytest.skip("features of the request are weighted by candidate")
     without = build_stage(name, SCHEMA, features=[f for f in ALL if f not in ("user", "hour")])
@@ -314,7 +347,7 @@ def test_request_features_are_multiplied_once_for_all_candidates(stage, monkeypa
     for length in (7, 70):
         batch = make_batch(length=length)
         products.clear()
-        stage(batch)
+        network(batch)
         more = sum(products)
         products.clear()
         without(batch)
@@ -340,12 +373,12 @@ def test_a_request_without_history_has_finite_scores(stage):
     assert all(g.isfinite().all() for g in of)
 
 
-def test_gradient_reaches_every_parameter(stage):
+def test_gradient_reaches_every_parameter(network):
     batch = make_batch()
-    out = output_of(stage, batch)
+    out = output_of(network, batch)
     outputs = torch.stack([out.scores, *(event.log_p for event in out.events.values())])
     outputs.masked_fill(~batch.mask, 0).square().sum().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in stage.parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
 def test_outputs_besides_the_scores_are_log_probabilities(stage):
@@ -360,8 +393,8 @@ def test_outputs_besides_the_scores_are_log_probabilities(stage):
         torch.testing.assert_close(total, torch.ones(batch.mask.shape))
 
 
-def test_the_cost_of_a_stage_can_be_counted(stage):
-    assert multiply_adds(stage, SCHEMA).per_candidate > 0
+def test_the_cost_of_a_stage_can_be_counted(network):
+    assert multiply_adds(network, SCHEMA).per_candidate > 0
 
 
 def test_stages_share_no_parameters(stage):

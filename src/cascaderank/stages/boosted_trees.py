@@ -1,6 +1,6 @@
 """Boosted trees stage: gradient-boosted decision trees, trained by the gradient of any objective."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -12,6 +12,7 @@ from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError, RunError
 from cascaderank.extras import require
 from cascaderank.layers.feature_matrix import category_columns, feature_matrix, matrix_features
+from cascaderank.limits import LARGEST_FLOAT32
 from cascaderank.schema import Feature, FittedSchema, abridged
 from cascaderank.stages import STAGES
 
@@ -65,10 +66,14 @@ class BoostedTrees(nn.Module):
     ) -> None:
         super().__init__()
         self._lightgbm: Any = require("lightgbm", extra="trees")
-        _check_ranges(
-            trees_per_epoch, num_leaves, learning_rate, min_data_in_leaf, lambda_l2,
-            feature_fraction,
-        )  # fmt: skip
+        options = {
+            "num_leaves": num_leaves,
+            "learning_rate": learning_rate,
+            "min_data_in_leaf": min_data_in_leaf,
+            "lambda_l2": lambda_l2,
+            "feature_fraction": feature_fraction,
+        }
+        _check_ranges({"trees_per_epoch": trees_per_epoch, **options})
         self.features = matrix_features(features)
         if not self.features:
             raise ConfigError(
@@ -77,13 +82,7 @@ class BoostedTrees(nn.Module):
             )
         self._categories = category_columns(schema, self.features)
         self.trees_per_epoch = trees_per_epoch
-        self._parameters_of_trees = {
-            "num_leaves": num_leaves,
-            "learning_rate": learning_rate,
-            "min_data_in_leaf": min_data_in_leaf,
-            "lambda_l2": lambda_l2,
-            "feature_fraction": feature_fraction,
-        }
+        self._options = options
         self._booster: Any = None
         self._last: tuple[NDArray[np.float32], Tensor, Tensor] | None = None
 
@@ -123,11 +122,11 @@ class BoostedTrees(nn.Module):
             scores have no gradient.
         """
         last, self._last = self._last, None
-        if last is None or last[1].grad is None:
+        gradient = None if last is None else last[1].grad
+        if last is None or gradient is None:
             return None
-        values, scores, mask = last
-        assert scores.grad is not None  # noqa: S101 - for the type checker
-        return values, scores.grad[mask].float().cpu().numpy()
+        values, _, mask = last
+        return values, gradient[mask].float().cpu().numpy()
 
     def fit_tree(
         self, values: NDArray[np.float32], gradient: NDArray[np.float32], *, seed: int
@@ -162,7 +161,7 @@ class BoostedTrees(nn.Module):
         )
         self._booster = self._lightgbm.train(
             {
-                **self._parameters_of_trees,
+                **self._options,
                 "objective": lambda *_: (scaled, curvature),
                 "seed": seed,
                 "deterministic": True,
@@ -206,24 +205,19 @@ class BoostedTrees(nn.Module):
 
 
 _EMPTY = torch.zeros(0, dtype=torch.uint8)
+_TINY, _INT32 = 2.0**-126, 2**31 - 1
+_RANGES = {
+    "trees_per_epoch": (1, _INT32, "at least 1"),
+    "num_leaves": (2, 131_072, "from 2 to 131,072"),
+    "learning_rate": (_TINY, 1_000, "positive and at most 1,000"),
+    "min_data_in_leaf": (1, _INT32, "from 1 to 2,147,483,647"),
+    "lambda_l2": (0, LARGEST_FLOAT32, "at least 0"),
+    "feature_fraction": (_TINY, 1, "above 0 and at most 1"),
+}
 
 
-def _check_ranges(
-    trees_per_epoch: int,
-    num_leaves: int,
-    learning_rate: float,
-    min_data_in_leaf: int,
-    lambda_l2: float,
-    feature_fraction: float,
-) -> None:
-    """Check the options of trees, in the ranges of LightGBM."""
-    for name, value, valid, expected in (
-        ("trees_per_epoch", trees_per_epoch, trees_per_epoch >= 1, "at least 1"),
-        ("num_leaves", num_leaves, 2 <= num_leaves <= 131_072, "from 2 to 131,072"),
-        ("learning_rate", learning_rate, 0 < learning_rate <= 1_000, "positive, at most 1,000"),
-        ("min_data_in_leaf", min_data_in_leaf, min_data_in_leaf >= 1, "at least 1"),
-        ("lambda_l2", lambda_l2, 0 <= lambda_l2 < float("inf"), "at least 0"),
-        ("feature_fraction", feature_fraction, 0 < feature_fraction <= 1, "in (0, 1]"),
-    ):
-        if not valid:
+def _check_ranges(options: Mapping[str, float]) -> None:
+    for name, value in options.items():
+        low, high, expected = _RANGES[name]
+        if not low <= value <= high:
             raise ConfigError(f"{name} must be {expected}; got {value}")
