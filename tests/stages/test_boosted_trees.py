@@ -75,8 +75,9 @@ def test_a_leaf_has_the_value_of_a_newton_step_with_shrinkage():
         mask=torch.ones(1, 2).bool(), items={"price": torch.tensor([[0.0, 1.0]])}
     )
     mean = 2.0  # of the absolute gradient
-    left = -0.1 * (2 * 7 / mean) / (9 / mean + 3)
-    right = -0.1 * (2 * -3 / mean) / (3 / mean + 0.01 + 3)
+    curvature = 0.25 * (mean + mean)  # its mean
+    left = -0.1 * (7 / curvature) / (0.25 * (9 + 3 * mean) / curvature + 3)
+    right = -0.1 * (-3 / curvature) / (0.25 * (3 + 3 * mean) / curvature + 3)
     torch.testing.assert_close(stage.eval()(batch), torch.tensor([[left, right]]))
 
 

@@ -16,8 +16,6 @@ from cascaderank.limits import LARGEST_FLOAT32
 from cascaderank.schema import Feature, FittedSchema, abridged
 from cascaderank.stages import STAGES
 
-_LEAST_CURVATURE = 0.01  # relative to the mean; so that leaves without gradient have value 0
-
 
 @STAGES.register
 @final
@@ -135,13 +133,13 @@ class BoostedTrees(nn.Module):
 
         The value of a leaf is a Newton step with shrinkage :math:`\eta`,
 
-        .. math:: -\eta \frac{\sum_i g_i}{\sum_i h_i + \lambda}, \qquad
-                  h_i = \tfrac12 \max(|g_i|, 0.01\, \overline{|g|}),
+        .. math:: -\eta \frac{\sum_i g_i / h}{\sum_i h_i / h + \lambda}, \qquad
+                  h_i = \tfrac14 (|g_i| + \overline{|g|}), \qquad h = \overline{h_i},
 
-        over the candidates of the leaf, with gradient and curvature divided by the mean curvature.
-        For logistic losses, :math:`|g_i| / 2` has the expectation of the second derivative
-        :math:`p (1 - p)`. The step does not depend on the scale of the objective, and is at most
-        :math:`2 \eta`.
+        over the candidates of the leaf. For logistic losses of scores without a temperature,
+        :math:`|g_i| / 2` has the expectation of the second derivative :math:`p (1 - p)`; the mean
+        keeps gradients of one sign apart that differ in size. The step does not depend on the scale
+        of the objective, and is less than :math:`4 \eta`.
 
         Args:
             values: features ``[candidates, columns]``, as of :meth:`take_gradient`.
@@ -152,7 +150,7 @@ class BoostedTrees(nn.Module):
         mean = size.mean() if len(size) else 0.0
         if not mean > 0:  # nothing to learn
             return
-        scaled, curvature = 2 * gradient / mean, np.maximum(size / mean, _LEAST_CURVATURE)
+        scaled, curvature = 2 * gradient / mean, (size / mean + 1) / 2
         data = self._lightgbm.Dataset(
             values,
             np.zeros(len(values), np.float32),
