@@ -18,7 +18,7 @@ from cascaderank.schema import Schema
 from cascaderank.settings.run import check_settings
 
 pytest.importorskip("lightgbm")
-FAST = {"rounds": 40, "patience": 10, "min_data_in_leaf": 2, "num_leaves": 7}
+FAST = {"rounds": 40, "min_rounds": 1, "patience": 10, "min_data_in_leaf": 2, "num_leaves": 7}
 
 
 def write_log(path, *, grades=lambda gain: gain.round()):
@@ -83,7 +83,34 @@ def test_trees_fit_an_interaction_that_no_linear_model_can(log, name):
     assert report.stages["b"].recall.mean == report.metrics["joint_recall"].mean
 
 
-def test_early_stopping_uses_the_validation_joint_recall(log):
+def test_early_stopping_uses_the_validation_ndcg_after_the_first_trees(log):
+    """Labels of the validation requests are reversed, so that NDCG falls from the first tree on."""
+    settings = run_of(log)
+    with run_data(settings) as data:
+        labels = data.encoded.labels.copy()
+        for row in data.split.validation:
+            of = slice(data.encoded.offsets[row], data.encoded.offsets[row + 1])
+            labels[of] = 4 - labels[of]
+        object.__setattr__(data.encoded, "labels", labels)
+        trees = {}
+        for least in (1, 8, 100):
+            options = {**FAST, "min_rounds": least}
+            cascade, _ = fit_scorer("lightgbm_lambdarank", options, settings, data)
+            trees[least] = cascade.stages["a"].booster.best_iteration
+    assert trees[1] < 5
+    assert 8 <= trees[8] < 12
+    assert trees[100] == 40, "at most rounds"
+
+
+@pytest.mark.parametrize(
+    ("values", "least", "expected"),
+    [([0.9, 0.1, 0.2, 0.2], 2, 3), ([0.9, np.nan, 0.2], 2, 3), ([np.nan] * 3, 2, 2), ([0.9], 2, 1)],
+)
+def test_the_best_round_is_the_first_of_the_highest_values(values, least, expected):
+    assert scorers.best_round(values, least) == expected
+
+
+def test_the_validation_value_is_the_joint_recall(log):
     settings = run_of(log)
     with run_data(settings) as data:
         cascade, validation = fit_scorer("lightgbm_lambdarank", FAST, settings, data)

@@ -83,7 +83,7 @@ def test_scorers_and_baselines_leave_lists_of_values_out(log):
         cascade, _ = fit_scorer(
             "lightgbm_lambdarank", {"rounds": 2, "patience": 2}, settings_of(log), data
         )
-        assert cascade.stages["first"].columns == ("film",)
+        assert [f.name for f in cascade.stages["first"].features] == ["film"]
         with pytest.raises(
             ConfigError, match="with one value each; the last stage has none: genres"
         ):

@@ -71,9 +71,7 @@ def test_a_leaf_has_the_value_of_a_newton_step_with_shrinkage():
     values = np.array([[0.0], [0.0], [0.0], [1.0], [1.0], [1.0]], np.float32)
     gradient = np.array([5.0, 3.0, -1.0, -2.0, -1.0, 0.0], np.float32)
     stage.fit_tree(values, gradient, seed=0)
-    batch = RequestBatch(
-        mask=torch.ones(1, 2).bool(), items={"price": torch.tensor([[0.0, 1.0]])}
-    )
+    batch = RequestBatch(mask=torch.ones(1, 2).bool(), items={"price": torch.tensor([[0.0, 1.0]])})
     mean = 2.0  # of the absolute gradient
     curvature = 0.25 * (mean + mean)  # its mean
     left = -0.1 * (7 / curvature) / (0.25 * (9 + 3 * mean) / curvature + 3)
@@ -135,7 +133,9 @@ def test_each_tree_adds_to_the_scores_of_the_others():
     three, _ = grown(trees=3)
     assert (one.trees, three.trees) == (1, 3)
     first = three._booster.predict(feature_matrix(batch, three.features), num_iteration=1)
-    torch.testing.assert_close(one(batch)[batch.mask].double(), torch.from_numpy(first).float().double())
+    torch.testing.assert_close(
+        one(batch)[batch.mask].double(), torch.from_numpy(first).float().double()
+    )
 
 
 def test_equal_seeds_fit_equal_trees_and_others_choose_other_features():

@@ -84,7 +84,9 @@ def test_lightgbm_receives_the_gradients_of_the_steps_of_a_part(settings_of, mon
     with run_data(settings_of()) as data:
         options = {"trees_per_epoch": 2, "min_data_in_leaf": 1}
         stage = build_stage("boosted_trees", data.schema, options=options)
-        batches = list(RequestLoader(data.encoded, data.split.train[:10], batch_size=2).epoch(0)) * 2
+        batches = (
+            list(RequestLoader(data.encoded, data.split.train[:10], batch_size=2).epoch(0)) * 2
+        )
     optimizer, steps = Boosting([stage], batches=5), []
     for batch in batches:
         scores = stage(batch)
@@ -139,9 +141,7 @@ def test_stopping_after_any_step_changes_no_bit(settings_of, tmp_path, network):
 
 
 def test_the_trees_of_the_best_epoch_are_kept(settings_of, tmp_path):
-    settings = settings_of(
-        train__epochs=9, train__patience=2, **{"stages__ranking__learning_rate": 2.0}
-    )
+    settings = settings_of(train__epochs=9, train__patience=2, stages__ranking__learning_rate=2.0)
     result = train_run(settings, tmp_path / "run")
     validation = validation_of(tmp_path / "run")
     best = int(np.argmax(validation))

@@ -23,11 +23,13 @@ from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.extras import require
+from cascaderank.layers.feature_matrix import feature_matrix
 from cascaderank.limits import LARGEST_FLOAT32
+from cascaderank.metrics.ndcg import ndcg_metric
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.runs.data import RunData
 from cascaderank.runs.folder import RunFolder
-from cascaderank.schema import Kind, Role, abridged
+from cascaderank.schema import Feature, Kind, Role, abridged
 from cascaderank.settings.base import Count, Settings
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.evaluate_run import evaluate_rows
@@ -58,8 +60,11 @@ class TreeSettings(Settings):
     """Truncation level of lambdarank; by default the quota of the last stage."""
     rounds: Count = 500
     """Maximum number of trees."""
+    min_rounds: Count = 100
+    """Minimum number of trees, at most ``rounds``: the first trees hardly separate candidates, and
+    with few validation requests the best of them is chance."""
     patience: Count = 50
-    """Number of trees without an improved validation recall before early stopping."""
+    """Number of trees without an improved validation NDCG before early stopping."""
 
     @model_validator(mode="after")
     def _patience_can_run_out(self) -> Self:
@@ -100,15 +105,17 @@ def tree_settings(name: str, options: Mapping[str, Any]) -> TreeSettings:
 class TreeScorer(nn.Module):
     """Score candidates by the trees of a LightGBM booster."""
 
-    def __init__(self, booster: Any, columns: Sequence[str]) -> None:
+    def __init__(self, booster: Any, features: Sequence[Feature]) -> None:
         super().__init__()
-        self.booster, self.columns = booster, tuple(columns)
+        self.booster, self.features = booster, tuple(features)
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return scores ``[batch, list]``; scores of padding are 0."""
         scores = torch.zeros(batch.mask.shape, dtype=torch.float64)
         scores[batch.mask.cpu()] = torch.from_numpy(
-            self.booster.predict(_matrix(batch, self.columns), num_threads=torch.get_num_threads())
+            self.booster.predict(
+                feature_matrix(batch, self.features), num_threads=torch.get_num_threads()
+            )
         )
         return scores.to(batch.mask.device)
 
@@ -116,7 +123,10 @@ class TreeScorer(nn.Module):
 def fit_scorer(
     name: str, options: Mapping[str, Any], settings: RunSettings, data: RunData
 ) -> tuple[Cascade, float | None]:
-    """Fit a scorer to the training requests, with early stopping by the validation recall.
+    """Fit a scorer to the training requests, with early stopping by the validation NDCG.
+
+    NDCG (exponential gain, whole list) uses the grades of all candidates, so that it varies less
+    than recall if there are few validation requests.
 
     Args:
         name: one of :data:`SCORERS`.
@@ -154,10 +164,9 @@ def fit_scorer(
             f"scorer '{name}' stops by validation requests; got data.split.validation_days = 0; "
             "set it to 1 or more, or leave the scorer out"
         )
-    columns = [f.name for f in chosen]
     categories = [i for i, f in enumerate(chosen) if f.kind is Kind.CATEGORICAL]
-    train = _requests(data, data.split.train, columns, name)
-    validation = _requests(data, data.split.validation, columns, name)
+    train = _requests(data, data.split.train, chosen, name)
+    validation = _requests(data, data.split.validation, chosen, name)
 
     def dataset(requests: "_Requests", reference: Any = None) -> Any:
         return lightgbm.Dataset(
@@ -166,10 +175,17 @@ def fit_scorer(
             params={"verbosity": -1}, free_raw_data=False,
         )  # fmt: skip
 
-    def recall(scores: NDArray[np.float64], _: Any) -> tuple[str, float, bool]:
-        return "recall", validation.recall(scores, settings), True
+    values: list[float] = []
 
-    parameters = trees.model_dump(exclude={"rounds", "patience", "truncation"})
+    def ndcg(scores: NDArray[np.float64], _: Any) -> tuple[str, float, bool]:
+        values.append(validation.ndcg(scores))
+        return "ndcg", values[-1], True
+
+    def stop(_: Any) -> None:
+        if len(values) - best_round(values, trees.min_rounds) >= trees.patience:
+            raise lightgbm.callback.EarlyStopException(0, [])
+
+    parameters = trees.model_dump(exclude={"rounds", "min_rounds", "patience", "truncation"})
     if SCORERS[name] == "lambdarank":
         parameters["lambdarank_truncation_level"] = trees.truncation or settings.quotas[-1]
         parameters["label_gain"] = [2**grade - 1 for grade in range(_MAX_GRADES)]
@@ -189,13 +205,31 @@ def fit_scorer(
         train_set,
         num_boost_round=trees.rounds,
         valid_sets=[dataset(validation, train_set)],
-        feval=recall,
-        callbacks=[lightgbm.early_stopping(trees.patience, verbose=False)],
+        feval=ndcg,
+        callbacks=[stop],
     )
+    booster.best_iteration = best_round(values, trees.min_rounds)
     best_recall = validation.recall(booster.predict(validation.values), settings)
-    scorer = TreeScorer(booster, columns)
+    scorer = TreeScorer(booster, chosen)
     cascade = Cascade(dict.fromkeys(settings.stages, scorer), settings.quotas)
     return cascade, None if np.isnan(best_recall) else best_recall
+
+
+def best_round(values: Sequence[float], least: int) -> int:
+    """Return the number of trees with the highest validation value, the smallest if several.
+
+    Args:
+        values: validation value after each tree; NaN if undefined.
+        least: minimum number of trees; with fewer values, all are taken.
+
+    Examples:
+        >>> best_round([0.5, 0.1, 0.3, 0.2], least=2)
+        3
+        >>> best_round([0.5], least=2)
+        1
+    """
+    late = np.nan_to_num(values[least - 1 :], nan=-np.inf)
+    return least + int(late.argmax()) if len(late) else len(values)
 
 
 def run_scorer(
@@ -255,15 +289,20 @@ class _Requests:
         )
         return float(values.nanmean())
 
+    def ndcg(self, scores: NDArray[np.float64]) -> float:
+        """Return the NDCG of whole lists, with exponential gain; NaN if undefined."""
+        lists = self._lists(torch.from_numpy(np.asarray(scores)))
+        return float(ndcg_metric(lists, self._padded, mask=self._mask).nanmean())
+
 
 def _requests(
-    data: RunData, rows: NDArray[np.int64], columns: Sequence[str], name: str
+    data: RunData, rows: NDArray[np.int64], features: Sequence[Feature], name: str
 ) -> _Requests:
     values, labels, sizes, weights = [], [], [], []
     for batch in data.loader(rows).epoch(0):
         if batch.labels is None:
             raise ConfigError(f"scorer '{name}' needs labels; the data set has none")
-        values.append(_matrix(batch, columns))
+        values.append(feature_matrix(batch, features))
         labels.append(batch.labels[batch.mask].numpy())
         sizes.append(batch.mask.sum(-1).numpy())
         if batch.weights is not None:
@@ -286,14 +325,3 @@ def _requests(
             f"{requests.sizes.max():,}"
         )
     return requests
-
-
-def _matrix(batch: RequestBatch, columns: Sequence[str]) -> NDArray[np.float32]:
-    """Features of the real candidates, ``[candidates, features]``; missing values are NaN."""
-    features = []
-    for name in columns:
-        values = batch.items.get(name)
-        if values is None:
-            values = batch.request[name].unsqueeze(-1).expand(batch.mask.shape)
-        features.append(values[batch.mask].float().cpu())
-    return torch.stack(features, -1).numpy()

@@ -1,4 +1,4 @@
-"""Boosted trees stage: gradient-boosted decision trees, trained by the gradient of any objective."""
+"""Boosted trees stage: decision trees that are fitted to the gradient of any objective."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, final

@@ -38,7 +38,7 @@ class Boosting:
         self.param_groups: list[dict[str, Any]] = []
         """Empty: the learning rate of trees is an option of the stage."""
 
-    def zero_grad(self, *, set_to_none: bool = True) -> None:  # noqa: ARG002
+    def zero_grad(self, *, set_to_none: bool = True) -> None:
         """Do nothing: every batch has its own scores."""
 
     def step(self) -> None:
