@@ -67,7 +67,9 @@ def test_the_columns_are_numbers_vectors_and_single_categories():
 
 
 def test_a_leaf_has_the_value_of_a_newton_step_with_shrinkage():
-    stage = build(features=["price"], min_data_in_leaf=1, num_leaves=2, lambda_l2=3.0)
+    stage = build(
+        features=["price"], min_data_in_leaf=1, num_leaves=2, lambda_l2=3.0, learning_rate=0.1
+    )
     values = np.array([[0.0], [0.0], [0.0], [1.0], [1.0], [1.0]], np.float32)
     gradient = np.array([5.0, 3.0, -1.0, -2.0, -1.0, 0.0], np.float32)
     stage.fit_tree(values, gradient, seed=0)

@@ -57,7 +57,7 @@ class BoostedTrees(nn.Module):
         *,
         trees_per_epoch: int = 5,
         num_leaves: int = 31,
-        learning_rate: float = 0.1,
+        learning_rate: float = 0.05,
         min_data_in_leaf: int = 20,
         lambda_l2: float = 1.0,
         feature_fraction: float = 1.0,
