@@ -96,7 +96,9 @@ def test_early_stopping_uses_the_validation_ndcg_after_the_first_trees(log):
         for least in (1, 8, 100):
             options = {**FAST, "min_rounds": least}
             cascade, _ = fit_scorer("lightgbm_lambdarank", options, settings, data)
-            trees[least] = cascade.stages["a"].booster.best_iteration
+            booster = cascade.stages["a"].booster
+            trees[least] = booster.best_iteration
+            assert booster.num_trees() >= trees[least]
     assert trees[1] < 5
     assert trees[8] >= 8
     assert trees[100] == 40, "at most rounds"

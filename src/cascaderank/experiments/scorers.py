@@ -182,8 +182,9 @@ def fit_scorer(
         return "ndcg", values[-1], True
 
     def stop(_: Any) -> None:
-        if len(values) - best_round(values, trees.min_rounds) >= trees.patience:
-            raise lightgbm.callback.EarlyStopException(0, [])
+        best = best_round(values, trees.min_rounds)
+        if len(values) - best >= trees.patience:
+            raise lightgbm.callback.EarlyStopException(best - 1, [])  # keeps `best` trees
 
     parameters = trees.model_dump(exclude={"rounds", "min_rounds", "patience", "truncation"})
     if SCORERS[name] == "lambdarank":

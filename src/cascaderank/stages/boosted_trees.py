@@ -93,7 +93,7 @@ class BoostedTrees(nn.Module):
         """Return the number of trees and the features that they use."""
         return f"trees={self.trees}, features={abridged([f.name for f in self.features])}"
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return scores ``[batch, list]``; those of padding are 0.
 
