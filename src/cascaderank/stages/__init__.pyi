@@ -29,6 +29,7 @@ class VectorStage(Protocol):
 
     def item_vectors(self, batch: RequestBatch) -> Tensor:
         """Return one vector per candidate, ``[batch, list, dim]``, from item features only."""
+from cascaderank.stages.boosted_trees import BoostedTrees as BoostedTrees
 from cascaderank.stages.cold import COLD as COLD
 from cascaderank.stages.din import DIN as DIN
 from cascaderank.stages.ecm import ECM as ECM
