@@ -10,7 +10,10 @@ from tests.conftest import ROOT
 
 pytest.importorskip("lightgbm")
 
-NETWORK = ["stages.retrieval.model=two_tower", 'stages.retrieval.features=["*", "!match_*", "!gap_*"]']
+NETWORK = [
+    "stages.retrieval.model=two_tower",
+    'stages.retrieval.features=["*", "!match_*", "!gap_*"]',
+]
 
 
 @pytest.fixture(scope="module")
