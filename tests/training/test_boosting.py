@@ -128,11 +128,11 @@ def test_a_gradient_that_is_not_finite_ends_training(settings_of):
 
 
 @pytest.mark.parametrize("network", [False, True], ids=["trees", "network and trees"])
-def test_stopping_after_any_step_changes_no_bit(settings_of, tmp_path, network):
+def test_resuming_is_bitwise_identical(settings_of, tmp_path, network):
     settings = settings_of(network=network, train__epochs=2)
     train_run(settings, tmp_path / "whole")
     whole = bits_of(tmp_path / "whole")
-    for stop in range(1, 13, 3):
+    for stop in (3, 8):  # within a part, and in the second epoch; an epoch has 6 steps
         folder = tmp_path / f"stopped-{stop}"
         with pytest.raises(StoppedError):
             train_run(settings, folder, progress=StopAfter(stop))
