@@ -22,7 +22,8 @@ def test_unknown_name_suggests_the_nearest():
 
 
 def test_options_are_the_keyword_only_parameters():
-    assert list(STAGES.options("mlp")) == ["dim", "hidden", "dropout", "norm"]
+    own = ["dim", "hidden", "dropout", "norm", "embedding_deviation"]
+    assert list(STAGES.options("mlp")) == own
 
 
 def test_all_wrong_options_are_reported_at_once():

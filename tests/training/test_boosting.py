@@ -1,5 +1,6 @@
 """Stages of boosted trees in training: gradients, resuming, pruning, schedules and reloading."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -70,6 +71,47 @@ def test_the_collected_gradient_is_that_of_autograd(settings_of, name):
     for stage, of_stage in zip(stages.values(), expected, strict=True):
         _, gradient = stage.take_gradient()
         torch.testing.assert_close(torch.from_numpy(gradient), of_stage[batch.mask])
+
+
+def test_gradients_from_before_a_frozen_phase_or_restored_trees_are_dropped(settings_of):
+    with run_data(settings_of()) as data:
+        stage = build_stage("boosted_trees", data.schema, options={"trees_per_epoch": 1})
+        batch = next(data.loader(data.split.train[:9]).epoch(0))
+    boosting = Boosting([stage], batches=3)
+
+    def step():
+        stage(batch).sum().backward() if stage.training else stage(batch)
+        boosting.step()
+
+    step()
+    stage.eval()
+    step()
+    step()
+    assert stage.trees == 0  # all gradients are from before the stage was frozen
+    stage.train()
+    step()
+    state = stage.get_extra_state()
+    stage.fit_tree(*some_values(batch, stage), seed=0)
+    step()
+    assert len(boosting.state_dict()["collected"][0]) == 1  # that of the step before is dropped
+    stage.set_extra_state(state)
+    boosting.load_state_dict(boosting.state_dict())
+    step()
+    assert stage.trees == 1
+    assert boosting.state_dict()["trees"] == [1]
+
+
+def some_values(batch, stage):
+    values = feature_matrix(batch, stage.features)
+    return values, np.sin(values.sum(-1))
+
+
+def test_a_stage_of_trees_can_be_copied(settings_of):
+    with run_data(settings_of()) as data:
+        stage = build_stage("boosted_trees", data.schema)
+        batch = next(data.loader(data.split.train[:9]).epoch(0))
+    stage.fit_tree(*some_values(batch, stage), seed=0)
+    torch.testing.assert_close(copy.deepcopy(stage).eval()(batch), stage.eval()(batch))
 
 
 def test_lightgbm_receives_the_gradients_of_the_steps_of_a_part(settings_of, monkeypatch):

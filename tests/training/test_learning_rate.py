@@ -60,6 +60,12 @@ def test_factors_are_those_of_the_schedulers_of_torch(decay, warmup):
     assert min(found) > 0
 
 
+@pytest.mark.parametrize("options", [{"decay": "cosin"}, {"warmup": 6}, {"warmup": -1}], ids=str)
+def test_wrong_options_are_refused(options):
+    with pytest.raises(ConfigError, match="expected decay to be one of cosine, linear, none and"):
+        learning_rate_factor(0, steps=6, **options)
+
+
 @pytest.mark.parametrize(
     ("fraction", "steps", "whole"), [(0.1, 30, 3), (0.29, 100, 29), (0.5, 1, 0), (0.99, 10, 9)]
 )
@@ -112,8 +118,8 @@ def test_weights_move_by_the_rate_of_the_step(choice):
 def test_each_group_keeps_its_own_rate_also_after_resuming(
     funnel, settings_for, tmp_path, rates, monkeypatch
 ):
-    def build(cascade, objective, settings):
-        optimizer = build_optimizer(cascade, objective, settings)
+    def build(*arguments, **options):
+        optimizer = build_optimizer(*arguments, **options)
         optimizer.param_groups[1]["lr"] = 10 * RATE  # of the weights of the objective
         return optimizer
 

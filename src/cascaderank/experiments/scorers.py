@@ -61,8 +61,8 @@ class TreeSettings(Settings):
     rounds: Count = 500
     """Maximum number of trees."""
     min_rounds: Count = 100
-    """Minimum number of trees, at most ``rounds``: the first trees hardly separate candidates, and
-    with few validation requests the best of them is chance."""
+    """Minimum number of trees, or ``rounds`` if that is less: the first trees hardly separate
+    candidates, and with few validation requests the best of them is chance."""
     patience: Count = 50
     """Number of trees without an improved validation NDCG before early stopping."""
 

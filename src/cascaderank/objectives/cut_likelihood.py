@@ -51,16 +51,17 @@ def cut_likelihood_objective(
         quotas: number of candidates that each stage passes on.
         ground_truth: size of the ground truth, the top candidates by label.
         threshold: the ground truth is every label of at least this value.
-        cuts: where lists are cut. ``"levels"``: between the levels of the logged funnel; for a
-            batch without levels, at the size of the ground truth and at the quotas. ``"labels"``:
-            between all distinct labels, at most 64. Otherwise the numbers of candidates above the
-            cuts, such as ``(10, 20, 30)``.
+        cuts: where lists are cut. ``"levels"``: between the levels of the logged funnel, whatever
+            the labels; for a batch without levels, at the size of the ground truth and at the
+            quotas. ``"labels"``: between all distinct labels, at most 64. Otherwise the numbers of
+            candidates above the cuts, such as ``(10, 20, 30)``.
         temperature: width of a soft cut in units of the scores; positive, or
             :class:`~cascaderank.objectives.Annealed`.
         relative_temperature: whether the temperature is multiplied by the spread of the scores of
             each list and stage.
         coupling: weight of ``conditional_survival``, at least 0, or
-            :class:`~cascaderank.objectives.AnnealedWeight`; 0 omits it, and two thirds of the time.
+            :class:`~cascaderank.objectives.AnnealedWeight`; 0 omits it and saves more than half of
+            the time.
 
     Raises:
         ConfigError: if an option is out of range.

@@ -109,14 +109,15 @@ def _solve(distance: Tensor, log_mass: Tensor, upper: Tensor, log_rest: Tensor) 
     low = torch.where(value > 0, value / 2, math.log(4 * epsilon))
     high = torch.where(value > 0, value * 2, 0.0)
     previous = torch.full_like(value, torch.inf)
-    for _ in range(_STEPS):
+    for done in range(_STEPS):
         newton = cut - value / slope
         # Newton steps alone would cross flat regions in small steps.
         good = (low <= newton) & (newton <= high) & (2 * value.abs() <= previous)
         solved = (newton - cut).abs() <= math.sqrt(epsilon) * (1 + cut.abs())
         previous = value.abs()
         cut = torch.where(good | solved, newton.clamp(low, high), low / 2 + high / 2)
-        if bool((solved | (high - low <= epsilon * (1 + cut.abs()))).all()):
+        ends = solved | (high - low <= epsilon * (1 + cut.abs()))
+        if (cut.device.type == "cpu" or done % 4 == 3) and bool(ends.all()):  # waits for a device
             break
         value, slope = log_ratio(cut)
         low, high = torch.where(value >= 0, cut, low), torch.where(value <= 0, cut, high)

@@ -63,7 +63,7 @@ class BoostedTrees(nn.Module):
         feature_fraction: float = 1.0,
     ) -> None:
         super().__init__()
-        self._lightgbm: Any = require("lightgbm", extra="trees")
+        _lightgbm()
         options = {
             "num_leaves": num_leaves,
             "learning_rate": learning_rate,
@@ -151,13 +151,13 @@ class BoostedTrees(nn.Module):
         if not mean > 0:  # nothing to learn
             return
         scaled, curvature = 2 * gradient / mean, (size / mean + 1) / 2
-        data = self._lightgbm.Dataset(
+        data = _lightgbm().Dataset(
             values,
             np.zeros(len(values), np.float32),
             categorical_feature=self._categories,
             params={"verbosity": -1},
         )
-        self._booster = self._lightgbm.train(
+        self._booster = _lightgbm().train(
             {
                 **self._options,
                 "objective": lambda *_: (scaled, curvature),
@@ -191,8 +191,8 @@ class BoostedTrees(nn.Module):
             return
         try:
             text = bytes(state.cpu().numpy()).decode()
-            booster = self._lightgbm.Booster(model_str=text)
-        except (self._lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
+            booster = _lightgbm().Booster(model_str=text)
+        except (_lightgbm().basic.LightGBMError, UnicodeDecodeError) as error:
             raise RunError(f"the boosted trees cannot be read ({error})") from None
         columns = sum(f.width or 1 for f in self.features)
         if booster.num_feature() != columns:
@@ -200,6 +200,10 @@ class BoostedTrees(nn.Module):
                 f"expected boosted trees over {columns} columns, found {booster.num_feature()}"
             )
         self._booster = booster
+
+
+def _lightgbm() -> Any:
+    return require("lightgbm", extra="trees")
 
 
 _EMPTY = torch.zeros(0, dtype=torch.uint8)

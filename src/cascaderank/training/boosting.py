@@ -23,7 +23,8 @@ class Boosting:
     stages are boosted at once; a schedule can train them in turn.
 
     Args:
-        stages: stages to train; a stage in evaluation mode collects nothing.
+        stages: stages to train; a stage in evaluation mode collects nothing, and forgets what it
+            has collected.
         batches: number of steps of an epoch, at least 1.
 
     Source: this project; one part is Friedman 2001, several are Friedman 2002.
@@ -32,6 +33,7 @@ class Boosting:
     def __init__(self, stages: Sequence[BoostedTrees], *, batches: int) -> None:
         self._stages, self._batches = tuple(stages), batches
         self._step = 0
+        self._trees = [stage.trees for stage in self._stages]
         self._collected: list[list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = [
             [] for _ in self._stages
         ]
@@ -47,19 +49,24 @@ class Boosting:
         Raises:
             DivergedError: if the gradient is not finite.
         """
-        for stage, collected in zip(self._stages, self._collected, strict=True):
+        for i, (stage, collected) in enumerate(zip(self._stages, self._collected, strict=True)):
             taken = stage.take_gradient()
+            # Gradients from before a phase that freezes the stage, or that restores its best trees.
+            if not stage.training or stage.trees != self._trees[i]:
+                collected.clear()
             if taken is not None:
                 collected.append(taken)
             done, parts = self._step % self._batches, stage.trees_per_epoch
             if (done + 1) * parts // self._batches > done * parts // self._batches:
                 _fit(stage, collected)
+            self._trees[i] = stage.trees
         self._step += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of steps and what the current part has collected."""
         return {
             "step": self._step,
+            "trees": [*self._trees],
             "collected": [
                 [(torch.from_numpy(v), torch.from_numpy(g)) for v, g in collected]
                 for collected in self._collected
@@ -68,7 +75,7 @@ class Boosting:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that :meth:`state_dict` returned."""
-        self._step = state["step"]
+        self._step, self._trees = state["step"], [*state["trees"]]
         for collected, saved in zip(self._collected, state["collected"], strict=True):
             collected[:] = [(v.cpu().numpy(), g.cpu().numpy()) for v, g in saved]
 

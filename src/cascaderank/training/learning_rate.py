@@ -1,7 +1,7 @@
 """Schedule of the learning rate: a linear warm-up, then a constant rate or a decay to 0."""
 
 import math
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 from cascaderank.errors import ConfigError
 from cascaderank.settings.run import TrainSettings
@@ -32,6 +32,9 @@ def learning_rate_factor(
         warmup: number of steps of warm-up w, less than ``steps``; or, as a ``float``, their
             fraction of all steps, in [0, 1), rounded to whole steps.
 
+    Raises:
+        ConfigError: if ``decay`` is another word, or the warm-up is not shorter than the run.
+
     Examples:
         >>> [learning_rate_factor(t, steps=6, decay="linear", warmup=2) for t in range(6)]
         [0.3333333333333333, 0.6666666666666666, 1.0, 0.75, 0.5, 0.25]
@@ -41,6 +44,11 @@ def learning_rate_factor(
     """
     if isinstance(warmup, float):
         warmup = min(round(warmup * steps), steps - 1)
+    if decay not in get_args(Decay) or not 0 <= warmup < steps:
+        raise ConfigError(
+            f"expected decay to be one of {', '.join(get_args(Decay))} and warmup from 0 to "
+            f"{steps - 1}; got {decay!r} and {warmup}"
+        )
     if step < warmup:
         return (step + 1) / (warmup + 1)
     completed = (step - warmup) / (steps - warmup)
