@@ -14,8 +14,9 @@ def mean_over_lists(inputs: CascadeInputs, term: Callable[[CascadeInputs], Tenso
     """Return the mean over lists of a term that is defined for lists without padding.
 
     The published code has no mask. Lists of equal length are evaluated together, without their
-    padding, as if each list were alone. A list without candidates counts as 0. Reads values of the
-    mask and therefore synchronises with the device, unlike the terms of this library's forms.
+    padding, as if each list were alone. A list without candidates counts as 0, and so does a batch
+    without lists. Reads values of the mask and therefore synchronises with the device, unlike the
+    terms of this library's forms.
 
     Args:
         inputs: scores and targets, with or without padding.
@@ -24,14 +25,15 @@ def mean_over_lists(inputs: CascadeInputs, term: Callable[[CascadeInputs], Tenso
     Returns:
         A scalar.
     """
-    if bool(inputs.mask.all()):
+    if inputs.mask.numel() and bool(inputs.mask.all()):
         return term(inputs)
     lengths = inputs.mask.sum(-1)
-    total = inputs.scores.new_zeros(())
+    total = inputs.scores[..., :0].sum()  # 0 with a gradient, whatever lies under the mask
     for length in torch.unique(lengths).tolist():
         if length:
             chosen = lengths == length
-            total = total + chosen.sum() / len(lengths) * term(_without_padding(inputs, chosen))
+            share = int(chosen.sum()) / len(lengths)  # float64, unlike a quotient of tensors
+            total = total + share * term(_without_padding(inputs, chosen))
     return total
 
 
