@@ -776,14 +776,17 @@ def test_full_lists_leaves_out_requests_with_fewer_candidates_and_counts_them(tm
     assert "requests_with_short_lists" not in notes(RequestLog.open(tmp_path / "all"))
 
 
-def test_a_day_without_full_lists_has_no_requests(tmp_path):
+def test_a_day_without_full_lists_has_no_requests(tmp_path, caplog):
     other = "2024-01-14"
     write_day(tmp_path / "R", DAY, *made_day(DAY, 20, pools=FEW, ragged=False))
-    rows, histories = made_day(other, 5, pools={**FEW, "rank_neg": 2}, ragged=False)
+    rows, histories = made_day(other, 6, pools={**FEW, "rank_neg": 2}, ragged=False)
+    rows[-1, "rank_pos"] = 2
     write_day(tmp_path / "R", other, rows, histories)
     log = prepared(tmp_path / "R", tmp_path / "log", per_level=3, full_lists=True)
     assert {str(part.day) for part in log.manifest.parts} == {DAY}
     assert notes(log)["days"] == 2
     assert notes(log)["requests_with_short_lists"] == 5
+    assert notes(log)["requests_damaged"] == 1
+    assert f"{other}: left out 1 damaged request, first " in caplog.text
     with pytest.raises(ConfigError, match="full_lists needs a number of candidates per level"):
         prepared(tmp_path / "R", tmp_path / "x", per_level="all", full_lists=True)

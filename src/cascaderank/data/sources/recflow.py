@@ -157,6 +157,12 @@ def recflow_source(
     def write_day(writer: RequestLogWriter, day: Day) -> None:
         candidate_bytes, history_bytes = day.sizes
         damaged = DamagedRequests()
+
+        def count_damaged() -> None:
+            if damaged.reasons:
+                counts["requests_damaged"] = len(damaged.reasons)
+                _log.warning("%s: left out %s", day.name, damaged.summary())
+
         taken, counts = choose_candidates(
             day, stages=stages, per_level=most, seed=seed, damaged=damaged
         )
@@ -166,6 +172,7 @@ def recflow_source(
                 taken, length=(most or 0) * len(LEVELS[stages])
             )
             if not taken.height:
+                count_damaged()
                 advance(candidate_bytes - candidate_bytes // 2 + history_bytes)
                 writer.finish(day.name, {**counts})
                 return
@@ -176,9 +183,7 @@ def recflow_source(
         advance(candidate_bytes - candidate_bytes // 2)
         histories = read_histories(day, candidates["request_id"], damaged)
         candidates = damaged.without(candidates)
-        if damaged.reasons:
-            counts["requests_damaged"] = len(damaged.reasons)
-            _log.warning("%s: left out %s", day.name, damaged.summary())
+        count_damaged()
         counts["requests_without_history"] = 0
         for frame in request_frames(day, candidates, histories, schema):
             is_empty = frame["history_video"].list.len() == 0
