@@ -136,3 +136,10 @@ def test_released_labels_are_refused_for_other_numbers_of_levels(levels):
     columns = {"level": np.array([0]), "position": np.array([0])}
     with pytest.raises(ConfigError, match=r"4 or 5 levels of RecFlow; got .* levels; use target"):
         labels_of("released", columns, levels=levels)
+
+
+@pytest.mark.parametrize("level", [4, 5])
+def test_released_labels_are_refused_for_a_level_outside_the_log(level):
+    columns = {"level": np.array([0, level]), "position": np.array([0, 1])}
+    with pytest.raises(ConfigError, match=f"levels from 0 to 3; .* a candidate of level {level}"):
+        labels_of("released", columns, levels=4)

@@ -129,7 +129,7 @@ def released_target(level: Numbers, position: Numbers, *, levels: int) -> Labels
         ``[n]`` whole numbers from 0 to 29.
 
     Raises:
-        ConfigError: if ``levels`` is another number.
+        ConfigError: if ``levels`` is another number, or a candidate has a level above them.
 
     Examples:
         >>> level, position = np.array([4, 4, 3, 2, 1, 0]), np.array([1, 10, 1, 1, 0, 0])
@@ -142,6 +142,11 @@ def released_target(level: Numbers, position: Numbers, *, levels: int) -> Labels
         raise ConfigError(
             f"target 'released' is defined for the 4 or 5 levels of RecFlow; got {levels} levels; "
             "use target 'funnel', or a table with z"
+        )
+    if len(level) and level.max() >= levels:
+        raise ConfigError(
+            f"target 'released' of a log of {levels} levels is defined for levels from 0 to "
+            f"{levels - 1}; the data set has a candidate of level {level.max()}"
         )
     shown = np.where(position == 0, 8, 30 - position.astype(np.int64)).clip(min=0)
     below = np.array([*_BELOW_TOP[levels], 0])[level]
