@@ -17,6 +17,9 @@ OWN = {name for name in OBJECTIVES if "temperature" in OBJECTIVES.options(name)}
 TAKES = [name for name in OBJECTIVES if "score_temperature" in OBJECTIVES.options(name)]
 NEEDS = {"conditional_survival": {"warm_up": 0.5}}
 """Options without which the temperature of the objective has the same effect."""
+EXCEPT_TIGHTNESS = (
+    " except tightness, and tightness_temperature those of tightness; set these"
+)
 TASK = {"stages": 2, "quotas": (4, 2), "ground_truth": 2}
 
 
@@ -50,9 +53,12 @@ def test_there_is_one_way_to_divide_scores(name, cascade):
     if name == "entire_chain":
         message += "its stages predict probabilities; set it in joint"
     else:
-        message += "temperature divides the scores of all its terms; set temperature"
-        plain = Case(name, 2, cascade, levels=True, temperature=2.0)
-        warmer = Case(name, 2, cascade, levels=True, temperature=8.0)
+        message += "temperature divides the scores of all its terms"
+        message += EXCEPT_TIGHTNESS if name == "lcron" else "; set temperature"
+        own = {"tightness_temperature": 1.0, "tightness": 0.5} if name == "lcron" else {}
+        plain = Case(name, 2, cascade, levels=True, temperature=2.0, **own)
+        own |= {"tightness_temperature": 4.0} if own else {}
+        warmer = Case(name, 2, cascade, levels=True, temperature=8.0, **own)
         value, gradient = plain.with_gradient(scores=plain.scores / 4)
         torch.testing.assert_close(warmer.with_gradient(), (value, gradient / 4))
     with pytest.raises(ConfigError) as caught:

@@ -59,3 +59,11 @@ def test_it_is_lcron_with_an_operator_and_a_cut(batch, options):
 def test_it_has_no_published_form():
     with pytest.raises(ConfigError, match="objective 'dftopk' has no published form"):
         build_objective("dftopk", **TASK, ground_truth=2, published=True)
+
+
+def test_a_message_names_no_other_objective():
+    with pytest.raises(ConfigError) as caught:
+        build_objective("dftopk", **TASK, ground_truth=2, end_to_end=0.0, weights=0.0)
+    assert str(caught.value) == (
+        "at least one term must have a positive weight; got end_to_end=0.0 and weights=0.0"
+    )

@@ -19,6 +19,10 @@ _PARTIAL = {"icc": None, "conditional_survival": "warm_up"}
 """Objectives whose own temperature does not divide the scores of all terms, and the option without
 which it does."""
 _USE_TEMPERATURE = "temperature divides the scores of all its terms; set temperature"
+_USE_TEMPERATURES = (
+    "temperature divides the scores of all its terms except tightness, and tightness_temperature "
+    "those of tightness; set these"
+)
 
 
 def score_temperature_option(
@@ -32,6 +36,8 @@ def score_temperature_option(
     """
     if name == "entire_chain":
         return {OPTION: "its stages predict probabilities; set it in joint"}
+    if "tightness_temperature" in parameters:
+        return {OPTION: _USE_TEMPERATURES}
     if "temperature" in parameters and name not in _PARTIAL:
         return {OPTION: _USE_TEMPERATURE}
     return {OPTION: _PARAMETER}

@@ -80,7 +80,8 @@ def lcron_objective(
             :class:`~cascaderank.objectives.AnnealedWeight`; 0 omits it. It cuts at the quotas with
             the operator ``sigmoid``, whose probabilities add up to the quota.
         tightness_temperature: temperature of that operator, in units of scores; multiplied by the
-            spread of the scores if ``relative_temperature``.
+            spread of the scores if ``relative_temperature``. Without ``tightness``, this and the
+            next option are refused.
         tightness_trains: which of two adjacent stages receive gradient of this term: ``"both"``,
             or the ``"earlier"`` one.
 
@@ -147,10 +148,16 @@ def lcron_objective(
         if len(stages) < 2:
             raise ConfigError(f"tightness needs two stages to compare; got {len(stages)}")
         terms.append(Term("tightness", tightness_term.loss, tightness_weight))
+    elif tightness_temperature != 1.0 or tightness_trains != "both":
+        raise ConfigError(
+            "tightness_temperature and tightness_trains are options of the term tightness, which "
+            f"is omitted; got {tightness_temperature} and {tightness_trains!r}: omit them, or set "
+            "tightness"
+        )
     remaining = [term for term in terms if term.weight != 0]
     if not remaining:
         raise ConfigError(
-            "objective 'lcron' needs at least one term with a positive weight; "
+            "at least one term must have a positive weight; "
             f"got end_to_end={end_to_end} and weights={weights}"
         )
     return Objective(remaining, stages=len(stages), raw_weights=published)
