@@ -17,9 +17,7 @@ OWN = {name for name in OBJECTIVES if "temperature" in OBJECTIVES.options(name)}
 TAKES = [name for name in OBJECTIVES if "score_temperature" in OBJECTIVES.options(name)]
 NEEDS = {"conditional_survival": {"warm_up": 0.5}}
 """Options without which the temperature of the objective has the same effect."""
-EXCEPT_TIGHTNESS = (
-    " except tightness, and tightness_temperature those of tightness; set these"
-)
+EXCEPT_TIGHTNESS = " except tightness, and tightness_temperature those of tightness; set these"
 TASK = {"stages": 2, "quotas": (4, 2), "ground_truth": 2}
 
 

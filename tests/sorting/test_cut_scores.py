@@ -52,7 +52,7 @@ def test_agrees_with_plain_python(length, tied, sizes, dtype):
         torch.testing.assert_close(gradient[i], expected, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("k", [1, 300, 777, 1999])
 def test_the_scores_of_many_long_lists_are_those_of_a_sort(dtype, k):
     """Many, because numpy leaves few of them unsorted at the cut."""

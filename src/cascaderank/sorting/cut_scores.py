@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cascaderank.sorting.order import sort_ascending
+from cascaderank.tensors import at_least_float32
 
 _SORTED = 800
 """Length up to which numpy sorts lists in less time than it partitions them."""
@@ -65,7 +66,8 @@ def _select(scores: Tensor, k: Tensor) -> Tensor:
     k = k.clamp(1, max(length - 1, 1))
     if scores.device.type != "cpu" or length <= _SORTED:
         return _from_sorted(scores, k)
-    lists, sizes = scores.reshape(-1, length).numpy(), k.reshape(-1).numpy()
+    # numpy has no bfloat16
+    lists, sizes = at_least_float32(scores).reshape(-1, length).numpy(), k.reshape(-1).numpy()
     different = np.unique(sizes)
     if len(different) > _SIZES:
         return _from_sorted(scores, k)
@@ -76,7 +78,7 @@ def _select(scores: Tensor, k: Tensor) -> Tensor:
         parts = np.partition(lists[chosen], first_dropped, axis=-1)
         borders[chosen, 0] = parts[:, first_dropped + 1 :].min(-1)
         borders[chosen, 1] = parts[:, first_dropped]
-    return torch.from_numpy(borders).view(*scores.shape[:-1], 2)
+    return torch.from_numpy(borders).view(*scores.shape[:-1], 2).to(scores.dtype)
 
 
 def _from_sorted(scores: Tensor, k: Tensor) -> Tensor:
