@@ -1,5 +1,7 @@
 """Contract of every objective: scores are divided by one temperature, in one way."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError
 from cascaderank.experiments.methods import methods_of
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term, build_objective
-from cascaderank.objectives._score_temperature import divide_scores
+from cascaderank.objectives._score_temperature import OPTION, divide_scores
 from cascaderank.runs.build import build_run_objective
 from cascaderank.settings.run import check_settings
 from cascaderank.stages import Chance, StageOutput
@@ -29,6 +31,16 @@ def assert_divided(found, plain, temperature):
     """Values are equal, and gradients are those with respect to the scores before the division."""
     same(found[0], plain[0])
     torch.testing.assert_close(found[1], plain[1] / temperature, rtol=1e-12, atol=0)
+
+
+CARDS = Path(__file__).parents[2] / "docs/methods"
+
+
+@pytest.mark.parametrize("name", TAKES)
+def test_the_card_of_an_objective_lists_the_option(name):
+    (row,) = (line for line in (CARDS / f"{name}.md").read_text().splitlines() if OPTION in line)
+    assert row.startswith(f"| `{OPTION}` | 1 | positive | ")
+    assert "annealed" in row
 
 
 @pytest.mark.parametrize("temperature", [0.25, 3.0])

@@ -154,9 +154,7 @@ def test_terms_of_weight_zero_are_not_computed(batch, monkeypatch):
 
 
 def test_at_least_one_term_must_have_a_positive_weight():
-    with pytest.raises(
-        ConfigError, match="^at least one term must have a positive weight; got end"
-    ):
+    with pytest.raises(ConfigError, match="at least one term must have a positive weight; got"):
         lcron(end_to_end=0.0, weights=0.0)
     for wrong in (-1.0, float("inf"), float("nan")):
         with pytest.raises(ConfigError, match="end_to_end must be a number of at least 0"):

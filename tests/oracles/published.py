@@ -22,7 +22,7 @@ def column_sums(rows):
 
 
 def label_rows(labels, *, shared):
-    """One row per rank by label, which points at the candidates that have the label of the rank.
+    """One row per rank by label, which is positive for the candidates with the label of the rank.
 
     ``shared``: the rows of a group of tied labels add up to 1 for each candidate of the group.
     """

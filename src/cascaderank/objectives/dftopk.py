@@ -1,4 +1,4 @@
-"""DFTopK: LCRON with a top-k that takes linear time, and the quotas of the cascade."""
+"""DFTopK: LCRON with a top-k by the two scores at the cut, and the quotas of the cascade."""
 
 from typing import Literal
 
@@ -22,8 +22,8 @@ def dftopk_objective(
     """Train all stages jointly by the terms of LCRON, with the operator ``threshold``.
 
     The objective :func:`~cascaderank.objectives.lcron_objective` with ``operator="threshold"``,
-    ``cut="quotas"`` and a default temperature in units of scores. The two scores at a cut are
-    selected in linear time, and candidates compete only through them.
+    ``cut="quotas"`` and a default temperature in units of scores. Candidates compete only
+    through the two scores at a cut, which are selected without a sort in long lists on a CPU.
 
     Args:
         stages: names of the stages, first stage first.

@@ -20,8 +20,9 @@ class Threshold(Operator):
     one half each; scores that tie with one of them share its half. The probabilities need not add
     up to k: the higher the temperature, the farther their sum is from it.
 
-    The logits grow with the spread of the scores but not with the length of the list. Takes linear
-    time and memory: the two scores are selected without a sort where lists are long.
+    The logits grow with the spread of the scores but not with the length of the list. Memory is
+    linear. Time is linear on a CPU, for lists of more than 800 candidates and at most 4 different k
+    in a batch, where the two scores are selected without a sort; otherwise it is that of a sort.
 
     Examples:
         >>> import torch

@@ -22,7 +22,7 @@ class LcronReference:
     temperature: float
     tied_rows_are_shared: bool
     """Whether the rows of a group of tied labels add up to 1 for each candidate of the group, as in
-    the two-stage code. In the three-stage code, each of these rows points at the whole group."""
+    the two-stage code. In the three-stage code, each of these rows is 1 for the whole group."""
 
     def end_to_end(self, inputs: CascadeInputs) -> Tensor:
         return mean_over_lists(inputs, self._end_to_end)
