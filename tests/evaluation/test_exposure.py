@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.errors import ConfigError, DataError, ShapeError
 from cascaderank.evaluation import exposure_probability, soft_exposure_probability
 from cascaderank.selection import select
 from tests.oracles.off_policy import exposure
@@ -101,11 +101,19 @@ def test_empty_batches_and_lists_have_no_probabilities(function, shape):
     assert function(torch.zeros(shape), (2, 1)[-shape[0] :]).shape == shape[1:]
 
 
-def test_infinite_and_missing_scores_are_ranked_as_in_selection():
-    scores = torch.tensor([[[torch.inf, 1.0, torch.nan, -torch.inf]]])
+def test_infinite_scores_are_ranked_as_in_selection():
+    scores = torch.tensor([[[torch.inf, 1.0, -torch.inf, -torch.inf]]])
     got = exposure_probability(scores, (2,), draws=100)
     torch.testing.assert_close(got[0, :2], torch.ones(2, **DOUBLE))
     assert not got[0, 2:].any()
+
+
+@pytest.mark.parametrize("function", [exposure_probability, soft_exposure_probability])
+def test_missing_scores_of_real_candidates_are_refused(function):
+    scores = torch.zeros(2, 2, 3)
+    scores[1, 0, 2] = scores[1, 1, 0] = torch.nan
+    with pytest.raises(DataError, match=r"NaN in stage 1, request 0, candidate 2 \(and 1 more\)"):
+        function(scores, (2, 1))
 
 
 @pytest.mark.parametrize("function", [exposure_probability, soft_exposure_probability])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.errors import ConfigError, DataError, ShapeError
 from cascaderank.losses.conditional_survival import log_mass
 from cascaderank.selection import check_size, select
 from cascaderank.tensors import at_least_float32, check_mask, check_quotas, finite_scores
@@ -60,6 +60,7 @@ def exposure_probability(
         ShapeError: if shapes or dtypes do not agree, or the number of quotas or scales differs from
             the number of stages.
         ConfigError: if a quota, a scale or ``draws`` is out of range.
+        DataError: if the score of a real candidate is NaN.
 
     Examples:
         >>> scores = torch.tensor([[[2.0, 1.0, 0.0]], [[0.0, 1.0, 2.0]]])
@@ -116,6 +117,7 @@ def soft_exposure_probability(
     Raises:
         ShapeError: as of :func:`exposure_probability`.
         ConfigError: if a quota or a scale is not positive.
+        DataError: if the score of a real candidate is NaN.
 
     Examples:
         >>> scores = torch.tensor([[[2.0, 1.0, 0.0]], [[0.0, 1.0, 2.0]]])
@@ -150,7 +152,16 @@ def _checked(
         raise ShapeError(f"noise must be one number per stage: got {len(scales)} for {stages}")
     if not all(0 <= scale < math.inf for scale in scales):
         raise ConfigError(f"noise must be at least 0 and finite; got {list(scales)}")
-    return quotas, scales, check_mask(scores[0], mask)
+    mask = check_mask(scores[0], mask)
+    missing = (scores.isnan() & mask).nonzero()
+    if len(missing):
+        stage, request, candidate = (int(place) for place in missing[0])
+        more = f" (and {len(missing) - 1:,} more)" if len(missing) > 1 else ""
+        raise DataError(
+            f"scores of real candidates must not be NaN; got NaN in stage {stage}, request "
+            f"{request:,}, candidate {candidate:,}{more}; correct the scores, or mask the candidate"
+        )
+    return quotas, scales, mask
 
 
 def _exposed(
