@@ -87,6 +87,13 @@ def test_the_result_depends_on_the_seed_alone():
     assert one.dtype is torch.float64
 
 
+@pytest.mark.parametrize("function", [exposure_probability, soft_exposure_probability])
+def test_noise_has_the_precision_of_the_scores(function):
+    scores = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(5), **DOUBLE)
+    got, want = function(scores / 10, (4, 2), noise=0.1), function(scores, (4, 2))
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=0)
+
+
 def test_draws_are_made_in_parts_of_limited_size(monkeypatch):
     scores = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(4))
     whole = exposure_probability(scores, (4, 2), draws=2000)

@@ -77,12 +77,13 @@ def exposure_probability(
     stages, batch, length = scores.shape
     generator = torch.Generator(device=scores.device).manual_seed(seed)
     total = torch.zeros(batch, length, dtype=torch.float64, device=scores.device)
+    taus = torch.tensor(scales, dtype=scores.dtype, device=scores.device)[:, None, None, None]
     step = max(1, _AT_ONCE // max(1, scores.numel()))
     for start in range(0, draws, step):
         size = min(step, draws - start)
         gumbel = torch.empty(stages, size, batch, length, dtype=scores.dtype, device=scores.device)
         gumbel = gumbel.exponential_(generator=generator).log_().neg_()
-        noisy = scores[:, None] + torch.tensor(scales).to(scores)[:, None, None, None] * gumbel
+        noisy = scores[:, None] + taus * gumbel
         total += _exposed(noisy, scores[-1], quotas, scales[-1], alive).double().sum(0)
     return total / draws
 
@@ -134,9 +135,10 @@ def soft_exposure_probability(
             f"noise of a soft cascade must be positive in every stage; got {list(scales)}; use "
             "exposure_probability for a stage without noise"
         )
-    temperature = torch.tensor(scales).to(scores)[:, None] * _LOGISTIC
+    scores = at_least_float32(scores)
+    taus = torch.tensor(scales, dtype=scores.dtype, device=scores.device)[:, None]
     alive = alive.expand(scores.shape[1:])
-    return log_mass(at_least_float32(scores), quotas, temperature, alive)[-1].exp() * alive
+    return log_mass(scores, quotas, taus * _LOGISTIC, alive)[-1].exp() * alive
 
 
 def _checked(

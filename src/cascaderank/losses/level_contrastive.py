@@ -25,8 +25,8 @@ class Levels(NamedTuple):
 
     of_candidate: Tensor
     """``[..., list]`` int64, 0 lowest; 0 under the mask."""
-    weights: Tensor
-    """``[levels]``"""
+    weights: tuple[float, ...]
+    """One weight per level, lowest first."""
 
 
 @LOSSES.register
@@ -162,7 +162,8 @@ def level_contrastive_costs(
     costs = softplus(margin).masked_fill(empty, 0.0)
     size = targets.sum(-1, keepdim=True)
     per_level = (targets[..., None, :] * costs).sum(-1) / size.masked_fill(size == 0, 1.0)
-    loss = (per_level * levels.weights.to(filled)).sum(-1)
+    weights = torch.tensor(levels.weights, dtype=filled.dtype, device=filled.device)
+    loss = (per_level * weights).sum(-1)
     if pointwise:
         x = distance_from(filled, torch.zeros_like(tau), tau)
         bce = targets * softplus(-x) + (1 - targets) * softplus(x)
@@ -190,8 +191,7 @@ def weighted_levels(levels: Tensor, weights: Sequence[float] | None, *, mask: Te
             f"level_weights must have one value per level, {high + 1} for levels up to {high}; "
             f"got {[*weights]}"
         )
-    values = [1.0] * (high + 1) if weights is None else [*weights][: high + 1]
-    return Levels(levels, torch.tensor(values, device=levels.device))
+    return Levels(levels, (1.0,) * (high + 1) if weights is None else tuple(weights[: high + 1]))
 
 
 def check_level_weights(weights: Sequence[float]) -> None:
