@@ -296,7 +296,7 @@ WHOLE = {
         (
             {"propensities": [[0.5, 0.5], [0.5, 0.0]]},
             DataError,
-            "at least 1e-12 for exposed candidates; got 0 in row 1, candidate 1; log the prob",
+            "from 1e-12 to 1 for exposed candidates; got 0 in row 1, candidate 1; log the prob",
         ),
         (
             {"propensities": [[0.5, 1.5], [0.5, 7.0]]},

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascaderank.errors import DataError
+from cascaderank.evaluation import ExposureLog
 from cascaderank.losses import conditional_survival_loss, inclusion_policy_gradient_loss
 from cascaderank.losses.conditional_survival import log_mass
 from cascaderank.losses.inclusion_policy_gradient import importance_weights
@@ -136,7 +137,7 @@ def test_propensities_correct_for_what_the_log_shows_more_often(weighted, best):
     assert kept[0, best] > 0.6
 
 
-@pytest.mark.parametrize("wrong", [0.0, -0.1, 1.5, float("nan"), inf])
+@pytest.mark.parametrize("wrong", [0.0, -0.1, 1e-50, 1.5, float("nan"), inf])
 def test_propensities_out_of_range_are_refused_where_there_is_a_reward(wrong):
     scores, rewards, propensities, mask = some()
     mask = mask.clone()
@@ -152,5 +153,30 @@ def test_propensities_out_of_range_are_refused_where_there_is_a_reward(wrong):
     with pytest.raises(DataError) as caught:
         inclusion_policy_gradient_loss(scores, rewards, propensities=unread, **options)
     message = str(caught.value)
-    assert message.startswith("propensities must be in (0, 1] where there is a reward")
-    assert f"got {wrong} at [list, candidate] = [1, 2], and 1 such values" in message
+    assert message.startswith("propensities must be from 1e-12 to 1 for exposed candidates")
+    assert f"got {wrong:g} in row 1, candidate 2; log the probability" in message
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_limits_of_propensities_are_those_of_the_log(dtype):
+    """Both accept what float32 rounds up to above 1, and neither divides by what it rounds to 0."""
+    scores, rewards = torch.zeros(1, 1, 2), torch.tensor([[1.0, 0.0]])
+
+    def accepted(value):
+        propensities = torch.tensor([[value, 0.5]], dtype=dtype)
+        options = {"propensities": propensities, "quotas": (1,), "clip": inf}
+        try:
+            loss = inclusion_policy_gradient_loss(scores, rewards, **options)
+        except DataError:
+            loss = None
+        try:
+            ExposureLog(rewards=rewards, exposed=rewards > 0, propensities=propensities)
+        except DataError:
+            assert loss is None
+            return False
+        assert loss is not None
+        assert loss.isfinite()
+        return True
+
+    assert [accepted(x) for x in (1 + 5e-7, 1.0, 1e-6)] == [True] * 3
+    assert [accepted(x) for x in (1.01, 1e-13, 1e-50)] == [False] * 3

@@ -8,18 +8,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from cascaderank.errors import DataError, ShapeError
+from cascaderank.propensities import MOST, check_propensities
 
 Array = ArrayLike | Tensor
 """A numpy array, a tensor, or nested lists of numbers."""
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-_LEAST = 1e-12
-"""Lowest propensity of an exposure: one with a lower probability does not happen in any log."""
-
-_ROUNDING = 1e-6
-"""Amount by which a probability in float32 may exceed 1."""
 
 
 @final
@@ -53,7 +48,7 @@ class ExposureLog:
         (1, 2)
         >>> ExposureLog(rewards=[[1.0]], exposed=[[True]], propensities=[[0.0]])
         Traceback (most recent call last):
-        cascaderank.errors.DataError: propensities must be at least 1e-12 for exposed \
+        cascaderank.errors.DataError: propensities must be from 1e-12 to 1 for exposed \
 candidates; got 0 in row 0, candidate 0; ...
     """
 
@@ -81,12 +76,7 @@ candidates; got 0 in row 0, candidate 0; ...
         self.exposed: Mask = shown
         self.mask: Mask = real
         self.propensities = check_probabilities(propensities, "propensities", real)
-        refuse(
-            shown & (self.propensities < _LEAST),
-            self.propensities,
-            f"propensities must be at least {_LEAST:g} for exposed candidates",
-            "log the probability of each exposure, or estimate it with more draws",
-        )
+        check_propensities(torch.from_numpy(self.propensities), torch.from_numpy(shown))
         self.rewards = matrix(rewards, "rewards", shown)
 
     def check_overlap(self, weights: Floats, name: str) -> None:
@@ -121,7 +111,7 @@ def check_probabilities(values: Array, name: str, mask: Mask) -> Floats:
     """
     found = matrix(values, name, mask)
     refuse(
-        (found < 0) | (found > 1 + _ROUNDING),
+        (found < 0) | (found > MOST),
         found,
         f"{name} must be probabilities in [0, 1]",
         "pass the probability that the candidate is exposed, not a score or a weight",

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from cascaderank.errors import ConfigError, DataError, ShapeError
+from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.losses import LOSSES
 from cascaderank.losses.conditional_survival import log_mass
+from cascaderank.propensities import check_propensities
 from cascaderank.tensors import Reduction, at_least_float32, check_cascade, reduce_lists
 
 
@@ -43,7 +44,8 @@ def inclusion_policy_gradient_loss(
         scores: ``[stages, batch, list]``, first stage first; higher is better.
         labels: ``[batch, list]``, rewards; 0 for candidates without reward or not exposed.
         quotas: number of candidates each stage keeps, at least 1 and never increasing.
-        propensities: ``[batch, list]`` in (0, 1], where the reward is not 0; others are not read.
+        propensities: ``[batch, list]`` in [1e-12, 1], where the reward is not 0; others are not
+            read.
         clip: largest weight, positive; infinity for none.
         temperature: width of a soft cut in units of scores, positive: a number, or a tensor that
             broadcasts to ``[stages, batch]``.
@@ -58,7 +60,7 @@ def inclusion_policy_gradient_loss(
     Raises:
         ShapeError: if shapes or dtypes do not agree.
         ConfigError: if an option is out of range.
-        DataError: if the propensity of a candidate with a reward is not in (0, 1].
+        DataError: if the propensity of a candidate with a reward is not in [1e-12, 1].
 
     Examples:
         >>> import torch
@@ -94,28 +96,20 @@ def importance_weights(
 
     Args:
         log_kept: ``[batch, list]``, log-probability of each candidate under the new cascade.
-        propensities: ``[batch, list]`` in (0, 1] where used.
+        propensities: ``[batch, list]`` in [1e-12, 1] where used.
         clip: largest weight.
         used: ``[batch, list]`` bool. Weights of other candidates are 0.
 
     Raises:
         ShapeError: if the propensities have another shape or are not floating point.
-        DataError: if a propensity is not in (0, 1].
+        DataError: if a propensity is not in [1e-12, 1].
     """
     if propensities.shape != used.shape or not propensities.is_floating_point():
         raise ShapeError(
             f"propensities must be floating point [batch, list] = {list(used.shape)}; "
             f"got {propensities.dtype} {list(propensities.shape)}"
         )
-    wrong = used & ~((propensities > 0) & (propensities <= 1))
-    if wrong.any():
-        row, column = (int(i) for i in wrong.nonzero()[0])
-        raise DataError(
-            f"propensities must be in (0, 1] where there is a reward; got "
-            f"{propensities[row, column].item()} at [list, candidate] = [{row}, {column}], "
-            f"and {int(wrong.sum())} such values in all; "
-            "leave such candidates out, or set their reward to 0"
-        )
+    check_propensities(propensities, used)
     given = propensities.to(log_kept).masked_fill(~used, 1.0)
     ratios = (log_kept.detach() - given.log()).exp()
     return ratios.clamp(max=clip).masked_fill(~used, 0.0)
