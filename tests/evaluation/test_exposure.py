@@ -1,5 +1,6 @@
 """Exposure probabilities: exact for Plackett-Luce stages, and the soft cascade beside them."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -129,6 +130,10 @@ def test_missing_scores_of_real_candidates_are_refused(function):
     [
         ({"noise": -1.0}, ConfigError, r"noise must be at least 0 and finite; got \[-1.0, -1.0\]"),
         ({"noise": float("nan")}, ConfigError, "noise must be at least 0"),
+        ({"noise": np.ones(2)}, ConfigError, r"got ndarray; convert .* by `noise.tolist\(\)`"),
+        ({"noise": torch.ones(2)}, ConfigError, "one number per stage; got Tensor; convert"),
+        ({"noise": [torch.ones(2)] * 2}, ConfigError, "one number per stage; got list"),
+        ({"noise": "10"}, ConfigError, "one number per stage; got str"),
         ({"noise": (1.0,)}, ShapeError, "one number per stage: got 1 for 2"),
         ({"quotas": (2, 3)}, ConfigError, "never grow"),
         ({"scores": torch.zeros(1, 4)}, ShapeError, r"\[stages, batch, list\]; got \[1, 4\]"),

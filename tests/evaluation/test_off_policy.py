@@ -188,6 +188,19 @@ def test_arrays_and_tensors_give_the_same_result(kind):
     assert got.estimates["snips"].mean == pytest.approx(want.estimates["snips"].mean, rel=1e-2)
 
 
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_a_log_does_not_change_with_the_arrays_it_was_made_of(kind):
+    given = {name: kind(values) for name, values in WHOLE.items()} | {
+        "mask": kind([[True] * 2] * 2)
+    }
+    log = ExposureLog(**given)
+    before = {name: getattr(log, name).copy() for name in given}
+    for values in given.values():
+        values[:] = 0
+    for name, values in before.items():
+        np.testing.assert_array_equal(getattr(log, name), values, err_msg=name)
+
+
 def test_padding_and_unseen_rewards_have_no_effect():
     log, expected, target = some_log(50)
     want = off_policy_value(log, target, predicted=expected)

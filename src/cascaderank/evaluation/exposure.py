@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -150,6 +151,11 @@ def _checked(
     stages = scores.shape[0]
     quotas = check_quotas(quotas, stages=stages)
     scales = tuple(noise) if isinstance(noise, Sequence) else (noise,) * stages
+    if not all(isinstance(scale, Real) for scale in scales):
+        raise ConfigError(
+            "noise must be a number, or a list of one number per stage; got "
+            f"{type(noise).__name__}; convert an array or a tensor by `noise.tolist()`"
+        )
     if len(scales) != stages:
         raise ShapeError(f"noise must be one number per stage: got {len(scales)} for {stages}")
     if not all(0 <= scale < math.inf for scale in scales):

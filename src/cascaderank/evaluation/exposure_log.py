@@ -33,7 +33,7 @@ class ExposureLog:
             exposes each candidate; at least 1e-12 where ``exposed``.
         mask: ``[requests, list]`` bool, ``True`` for a real candidate; default: all are.
 
-    The arguments are attributes: float64 and bool arrays, where rewards are 0 for candidates that
+    The arguments are attributes, as copies: float64 and bool arrays, where rewards are 0 for candidates that
     were not exposed, and propensities 0 under the mask.
 
     Raises:
@@ -73,8 +73,8 @@ candidates; got 0 in row 0, candidate 0; ...
                 "`exposed` to True for the candidates that were exposed"
             )
         refuse(shown & ~real, shown, "exposed candidates must be real", "correct the mask")
-        self.exposed: Mask = shown
-        self.mask: Mask = real
+        self.exposed: Mask = shown.copy()
+        self.mask: Mask = real.copy()
         self.propensities = check_probabilities(propensities, "propensities", real)
         check_propensities(torch.from_numpy(self.propensities), torch.from_numpy(shown))
         self.rewards = matrix(rewards, "rewards", shown)
