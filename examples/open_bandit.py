@@ -39,11 +39,8 @@ class Feedback:
     position: NDArray[np.int64]
     click: NDArray[np.float64]
     propensity: NDArray[np.float64]
-
-    @property
-    def items(self) -> int:
-        """Number of items."""
-        return int(self.item.max()) + 1
+    items: int
+    """Number of items of the campaign; some policy may not expose all of them."""
 
     def policy(self) -> NDArray[np.float64]:
         """Return the share of each item in the exposures of a position, ``[positions, items]``."""
@@ -75,26 +72,35 @@ class Feedback:
         return found
 
 
-def read(wheel: str, policy: str, campaign: str) -> Feedback:
-    """Read the feedback of a policy from the package."""
+def read(wheel: str, campaign: str) -> dict[str, Feedback]:
+    """Read the feedback of both policies from the package, by the name of the policy."""
+    columns = ["item_id", "position", "click", "propensity_score"]
     with zipfile.ZipFile(wheel) as files:
-        data = files.read(f"obp/dataset/obd/{policy}/{campaign}/{campaign}.csv")
-    frame = pl.read_csv(
-        io.BytesIO(data), columns=["item_id", "position", "click", "propensity_score"]
-    )
-    return Feedback(
-        item=frame["item_id"].to_numpy(),
-        position=frame["position"].to_numpy() - 1,
-        click=frame["click"].to_numpy().astype(np.float64),
-        propensity=frame["propensity_score"].to_numpy(),
-    )
+        frames = {
+            policy: pl.read_csv(
+                io.BytesIO(files.read(f"obp/dataset/obd/{policy}/{campaign}/{campaign}.csv")),
+                columns=columns,
+            )
+            for policy in ("random", "bts")
+        }
+    items = max(int(frame["item_id"].to_numpy().max()) for frame in frames.values()) + 1
+    return {
+        policy: Feedback(
+            item=frame["item_id"].to_numpy(),
+            position=frame["position"].to_numpy() - 1,
+            click=frame["click"].to_numpy().astype(np.float64),
+            propensity=frame["propensity_score"].to_numpy(),
+            items=items,
+        )
+        for policy, frame in frames.items()
+    }
 
 
 def main(wheel: str) -> None:
     """Estimate each policy from the log of the other, and print its own click rate beside it."""
     console = Console(width=80)
     for campaign in ("all", "men", "women"):
-        both = {name: read(wheel, name, campaign) for name in ("random", "bts")}
+        both = read(wheel, campaign)
         for logging, target in (("random", "bts"), ("bts", "random")):
             source, own = both[logging], both[target]
             policy = own.policy()

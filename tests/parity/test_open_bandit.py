@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def example(monkeypatch):
 
 @pytest.mark.parametrize("campaign", list(OF_OBP))
 def test_estimates_are_those_of_obp(campaign, wheel, example):
-    feedback = example.read(wheel, "bts", campaign)
+    feedback = example.read(wheel, campaign)["bts"]
     exposed = feedback.item[:, None] == np.arange(feedback.items)
     shape = exposed.shape
     log = ExposureLog(
@@ -62,6 +63,19 @@ def test_estimates_are_those_of_obp(campaign, wheel, example):
     assert means == pytest.approx(list(OF_OBP[campaign]), rel=1e-12)
 
 
+def test_policies_may_expose_different_items(tmp_path, example, capsys):
+    header, wheel = "item_id,position,click,propensity_score\n", tmp_path / "small.whl"
+    with zipfile.ZipFile(wheel, "w") as files:
+        for campaign in ("all", "men", "women"):
+            for policy, items in (("random", 4), ("bts", 3)):
+                rows = [f"{i % items},{i % 3 + 1},{i % 2},{1 / items}\n" for i in range(60)]
+                name = f"obp/dataset/obd/{policy}/{campaign}/{campaign}.csv"
+                files.writestr(name, header + "".join(rows))
+    assert [x.items for x in example.read(str(wheel), "men").values()] == [4, 4]
+    example.main(str(wheel))
+    assert capsys.readouterr().out.count("on-policy difference") == 6
+
+
 def test_the_example_finds_what_both_policies_earned(wheel, example):
     done = subprocess.run(
         [sys.executable, "-W", "error", str(ROOT / "examples" / "open_bandit.py"), wheel],
@@ -73,7 +87,7 @@ def test_the_example_finds_what_both_policies_earned(wheel, example):
     parts = re.split(r"─+ (\w+): (\w+) from the log of (\w+) ─+\n", done.stdout)[1:]
     verdicts = {}
     for campaign, target, logging, text in zip(*(parts[i::4] for i in range(4)), strict=True):
-        true = example.read(wheel, target, campaign).click.mean()
+        true = example.read(wheel, campaign)[target].click.mean()
         rows = re.findall(r"^(IPS|SNIPS|β-IPS|DR) +\S+ +(\S+) to (\S+)", text, re.MULTILINE)
         assert len(rows) == 4
         for name, low, high in rows:

@@ -33,8 +33,8 @@ class ExposureLog:
             exposes each candidate; at least 1e-12 where ``exposed``.
         mask: ``[requests, list]`` bool, ``True`` for a real candidate; default: all are.
 
-    The arguments are attributes, as copies: float64 and bool arrays, where rewards are 0 for candidates that
-    were not exposed, and propensities 0 under the mask.
+    The arguments are attributes, as copies: float64 and bool arrays, where rewards are 0 for
+    candidates that were not exposed, and propensities 0 under the mask.
 
     Raises:
         ShapeError: if the arrays are not matrices of one shape, or the masks are not bool.
