@@ -91,8 +91,9 @@ def importance_weights(
 ) -> Tensor:
     """Return the clipped ratio of the new probability to the propensity, without gradient.
 
-    The effective number of exposures that these weights amount to is ``w.sum()**2 /
-    w.square().sum()``.
+    The effective sample size of a log is ``w.sum()**2 / w.square().sum()``, over the weights of all
+    exposures: ``used`` must be true for exposed candidates without a reward, too. The loss itself
+    computes only the weights of candidates with a reward.
 
     Args:
         log_kept: ``[batch, list]``, log-probability of each candidate under the new cascade.
@@ -100,9 +101,26 @@ def importance_weights(
         clip: largest weight.
         used: ``[batch, list]`` bool. Weights of other candidates are 0.
 
+    Returns:
+        ``[batch, list]`` in [0, clip], of the dtype of ``log_kept``.
+
     Raises:
         ShapeError: if the propensities have another shape or are not floating point.
         DataError: if a propensity is not in [1e-12, 1].
+
+    Examples:
+        >>> import torch
+        >>> log_kept = torch.tensor([[0.5, 0.5], [0.8, 0.2]]).log()
+        >>> propensities = torch.tensor([[0.5, 0.5], [0.4, 0.6]])
+        >>> exposed = torch.tensor([[True, False], [True, False]])
+        >>> w = importance_weights(log_kept, propensities, clip=10.0, used=exposed)
+        >>> w
+        tensor([[1., 0.],
+                [2., 0.]])
+        >>> round(float(w.sum() ** 2 / w.square().sum()), 3)  # of 2 exposures
+        1.8
+
+    Source: the clipped weights of CA-PG (arXiv 2605.26385); the effective sample size of Kish 1965.
     """
     if propensities.shape != used.shape or not propensities.is_floating_point():
         raise ShapeError(
