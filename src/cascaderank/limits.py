@@ -23,6 +23,21 @@ _GROUPS, _OF_PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _GIB = 2**30
 
 
+def check_not_negative(value: float, name: str) -> None:
+    """Check that an option is a finite number of at least 0.
+
+    Raises:
+        ConfigError: if it is not.
+
+    Examples:
+        >>> check_not_negative(-1.0, "pointwise")
+        Traceback (most recent call last):
+        cascaderank.errors.ConfigError: pointwise must be a finite number of at least 0; got -1.0
+    """
+    if not 0 <= value < math.inf:
+        raise ConfigError(f"{name} must be a finite number of at least 0; got {value}")
+
+
 def check_fits(needed: float, what: str, remedy: str) -> None:
     """Check, before it is allocated, that something fits into the memory of the machine.
 

@@ -18,16 +18,6 @@ def check_choice(value: str, name: str, *, choices: tuple[str, ...]) -> None:
         )
 
 
-def check_not_negative(value: float, name: str) -> None:
-    """Check that an option is a finite number of at least 0.
-
-    Raises:
-        ConfigError: if it is not.
-    """
-    if not 0 <= value < math.inf:
-        raise ConfigError(f"{name} must be a finite number of at least 0; got {value}")
-
-
 def check_flag(value: object, name: str) -> None:
     """Check that an option is ``True`` or ``False``.
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from cascaderank.limits import check_not_negative
 from cascaderank.losses import LOSSES
-from cascaderank.losses._options import check_not_negative
 from cascaderank.losses.permutation import permutation_costs
 from cascaderank.losses.relaxed_recall import relaxed_recall_costs
 from cascaderank.sorting import PermutationOperator

@@ -6,9 +6,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from cascaderank.limits import check_not_negative
 from cascaderank.losses import LOSSES
 from cascaderank.losses._gains import discount, normalised_gains
-from cascaderank.losses._options import check_choice, check_not_negative
+from cascaderank.losses._options import check_choice
 from cascaderank.losses._pairs import Preferences, pessimistic_rank
 from cascaderank.relevance import Gain
 from cascaderank.tensors import Reduction, check_lists, reduce_lists

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.limits import check_not_negative
 from cascaderank.losses import LOSSES
-from cascaderank.losses._options import check_not_negative
 from cascaderank.losses._targets import ground_truth_targets
 from cascaderank.sorting.inputs import prepare
 from cascaderank.sorting.order import sort_best_first

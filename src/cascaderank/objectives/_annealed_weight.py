@@ -1,13 +1,12 @@
 """Weights of terms that change during training."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, final
 
 from pydantic import ConfigDict, Discriminator, Tag
 
-from cascaderank.errors import ConfigError
+from cascaderank.limits import check_not_negative
 
 
 @final
@@ -37,7 +36,7 @@ class AnnealedWeight:
 
     def __post_init__(self) -> None:
         for name in ("start", "end"):
-            check_weight(getattr(self, name), f"{name} of a weight")
+            check_not_negative(getattr(self, name), f"{name} of a weight")
 
     def at(self, progress: float) -> float:
         """Return the weight at a fraction of training, in [0, 1]."""
@@ -62,15 +61,5 @@ def term_weight(value: TermWeight, name: str) -> float | Callable[[float], float
     """
     if isinstance(value, AnnealedWeight):
         return value.at
-    check_weight(value, name)
+    check_not_negative(value, name)
     return value
-
-
-def check_weight(value: float, name: str) -> None:
-    """Check that a weight is a finite number of at least 0.
-
-    Raises:
-        ConfigError: if it is not.
-    """
-    if not 0 <= value < math.inf:
-        raise ConfigError(f"{name} must be a finite number of at least 0; got {value}")

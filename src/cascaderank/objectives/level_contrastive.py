@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cascaderank.errors import ConfigError
+from cascaderank.limits import check_not_negative
 from cascaderank.losses import ground_truth_targets
 from cascaderank.losses.level_contrastive import (
     check_level_weights,
@@ -13,7 +14,6 @@ from cascaderank.losses.level_contrastive import (
     weighted_levels,
 )
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
-from cascaderank.objectives._annealed_weight import check_weight
 from cascaderank.objectives._levels import check_entry_levels, default_entry_levels
 from cascaderank.objectives._sorting import (
     Temperature,
@@ -80,7 +80,7 @@ def level_contrastive_objective(
     check_ground_truth(ground_truth, threshold)
     if level_weights is not None:
         check_level_weights(level_weights)
-    check_weight(pointwise, "pointwise")
+    check_not_negative(pointwise, "pointwise")
     entry = default_entry_levels(len(stages)) if entry_levels is None else entry_levels
     check_entry_levels(entry, stages=len(stages))
     exposed = len(stages) + 1 if exposed_level is None else exposed_level

@@ -1,7 +1,6 @@
 """Tables of an evaluation report for the terminal, at most 80 characters wide."""
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cascaderank.data.loading.candidates import SEARCH_METRICS
@@ -10,6 +9,7 @@ from cascaderank.evaluation.item_retrieval import EXACT, CatalogueReport
 from cascaderank.evaluation.report import Report
 from cascaderank.evaluation.statistics.bootstrap import Summary
 from cascaderank.reports.cells import excluded
+from cascaderank.reports.noted_table import interval_of, noted_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,7 +36,7 @@ def metric_table(report: Report) -> "Table":
     from rich.markup import escape
 
     notes = ["also candidates that an earlier stage cuts: not of the final list"]
-    table = _table("Single stages over all candidates", notes)
+    table = noted_table("Single stages over all candidates", notes)
     table.add_column("stage", max_width=24, overflow="fold")
     table.add_column("metric", overflow="fold")
     for heading in ("mean", f"{report.confidence:.0%} interval", "requests", "undefined"):
@@ -47,7 +47,7 @@ def metric_table(report: Report) -> "Table":
                 escape(name),
                 escape(metric),
                 _number(summary),
-                _interval(summary),
+                interval_of(summary),
                 f"{summary.requests:,}",
                 f"{summary.undefined:,}",
             )
@@ -71,7 +71,7 @@ def funnel_table(report: Report) -> "Table":
     from rich.markup import escape
 
     size = "" if report.k is None else f"@{report.k}"
-    table = _table("Funnel", ["recall, NDCG: of the stage alone, over all candidates"])
+    table = noted_table("Funnel", ["recall, NDCG: of the stage alone, over all candidates"])
     table.add_column("stage", max_width=24, overflow="fold")
     for heading in (
         "quota",
@@ -133,7 +133,7 @@ def summary_table(report: Report) -> "Table":
             f"NDCG{also}: of the final list; what a stage cuts is not retrieved. "
             "Ideal DCG, ground truth: over all candidates"
         )
-    table = _table("Cascade", notes)
+    table = noted_table("Cascade", notes)
     table.add_column("", overflow="fold")
     for heading in ("mean", f"{report.confidence:.0%} interval", "requests", "undefined"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -149,7 +149,7 @@ def summary_table(report: Report) -> "Table":
         table.add_row(
             escape(titles.get(name, name)),
             _number(summary),
-            _interval(summary),
+            interval_of(summary),
             f"{summary.requests:,}",
             f"{summary.undefined:,}",
         )
@@ -168,7 +168,7 @@ def catalogue_table(report: CatalogueReport) -> "Table":
         notes.append(f"{counted(report.absent, 'ground-truth item')} outside the catalogue {count}")
     if report.index != EXACT:
         notes.append(f"index {report.index} retrieves {report.index_recall:.4f} of the exact lists")
-    table = _table("Search of all items", notes)
+    table = noted_table("Search of all items", notes)
     table.add_column("")
     for heading in ("mean", "interval"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -176,23 +176,8 @@ def catalogue_table(report: CatalogueReport) -> "Table":
         for cutoff in cutoffs:
             summary = report.metrics[f"{metric}@{cutoff}"]
             name = f"{metric.replace('_', ' ')}@{cutoff}"
-            table.add_row(name, _number(summary), _interval(summary))
+            table.add_row(name, _number(summary), interval_of(summary))
     return table
-
-
-def _table(title: str, notes: Sequence[str] = ()) -> "Table":
-    from rich.markup import escape
-    from rich.table import Table
-
-    return Table(
-        title=title,
-        title_justify="left",
-        box=None,
-        header_style="bold",
-        pad_edge=False,
-        caption=escape("\n".join(notes)) or None,
-        caption_justify="left",
-    )
 
 
 def _number(summary: Summary | None, *, places: int = 4) -> str:
@@ -200,8 +185,3 @@ def _number(summary: Summary | None, *, places: int = 4) -> str:
     if summary is None or math.isnan(summary.mean):
         return "-"
     return f"{summary.mean:,.{places}f}"
-
-
-def _interval(summary: Summary) -> str:
-    """Format the ends of an interval; a dash if there is none."""
-    return "-" if math.isnan(summary.low) else f"{summary.low:.4f} to {summary.high:.4f}"

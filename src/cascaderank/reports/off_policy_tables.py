@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from cascaderank.evaluation.off_policy_report import OffPolicyDifference, OffPolicyValue
-from cascaderank.evaluation.statistics.bootstrap import Summary
+from cascaderank.reports.noted_table import interval_of, noted_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,18 +35,18 @@ def off_policy_tables(result: OffPolicyValue | OffPolicyDifference) -> tuple["Ta
 
 
 def _values(value: OffPolicyValue) -> "Table":
-    table = _table(f"Off-policy value, {value.requests:,} requests", [])
+    table = noted_table(f"Off-policy value, {value.requests:,} requests")
     table.add_column("")
     for heading in ("mean", f"{value.confidence:.0%} interval"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, summary in {"logging policy": value.logged, **value.estimates}.items():
-        table.add_row(_TITLES.get(name, name), _number(summary.mean), _interval(summary))
+        table.add_row(_TITLES.get(name, name), _number(summary.mean), interval_of(summary, ".4g"))
     return table
 
 
 def _differences(found: OffPolicyDifference) -> "Table":
     first, second = found.first, found.second
-    table = _table(f"First policy minus second, {first.requests:,} requests", [])
+    table = noted_table(f"First policy minus second, {first.requests:,} requests")
     table.add_column("")
     for heading in ("first", "second", "difference", f"{first.confidence:.0%} interval", "better"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -56,7 +56,7 @@ def _differences(found: OffPolicyDifference) -> "Table":
             _number(first.estimates[name].mean),
             _number(second.estimates[name].mean),
             _number(summary.mean),
-            _interval(summary),
+            interval_of(summary, ".4g"),
             found.better(name),
         )
     return table
@@ -77,7 +77,7 @@ def _overlap(values: dict[str, OffPolicyValue]) -> "Table":
         if overlap.weight_ratio.low > 1 or overlap.weight_ratio.high < 1:
             notes.append(f"{name}: weights differ from their expectation; check the propensities")
     limit = f"clipped\nat {some.clip:g}" if math.isfinite(some.clip) else "clipped"
-    table = _table("Overlap with the logging policy", notes)
+    table = noted_table("Overlap with the logging policy", notes)
     table.add_column("")
     for heading in (
         "exposures",
@@ -102,23 +102,5 @@ def _overlap(values: dict[str, OffPolicyValue]) -> "Table":
     return table
 
 
-def _table(title: str, notes: list[str]) -> "Table":
-    from rich.table import Table
-
-    return Table(
-        title=title,
-        title_justify="left",
-        box=None,
-        header_style="bold",
-        pad_edge=False,
-        caption="\n".join(notes) or None,
-        caption_justify="left",
-    )
-
-
 def _number(value: float) -> str:
     return f"{value:.4g}"
-
-
-def _interval(summary: Summary) -> str:
-    return "-" if math.isnan(summary.low) else f"{summary.low:.4g} to {summary.high:.4g}"
