@@ -83,7 +83,7 @@ def test_it_is_at_least_0_and_0_if_the_earlier_stage_keeps_all(case, temperature
     assert (got >= 0).all()
     if min(quotas[:-1]) >= scores.shape[-1]:
         assert (got == 0).all()
-    elif temperature >= 0.1:  # the earlier stage drops every candidate with some probability
+    elif temperature >= 1:  # below, what the earlier stage drops is less than rounding
         assert (got > 0).all()
 
 

@@ -1,6 +1,5 @@
 """Settings of a comparison: methods, grids of settings to tune, and execution."""
 
-import math
 import re
 from typing import Annotated, Any, Self
 
@@ -31,15 +30,8 @@ def _flat(values: dict[str, object], above: str = "") -> dict[str, object]:
     return flat
 
 
-def _not_nan(value: object) -> object:
-    if isinstance(value, float) and math.isnan(value):
-        raise ValueError("expected a number or infinity; got NaN")
-    return value
-
-
 _BY_NAME = BeforeValidator(_by_name)
-_Value = Annotated[Any, BeforeValidator(_not_nan)]
-_Values = Annotated[tuple[_Value, ...], Field(min_length=1, max_length=1_000)]
+_Values = Annotated[tuple[Any, ...], Field(min_length=1, max_length=1_000)]
 
 
 class TuningSettings(Settings):
