@@ -94,6 +94,18 @@ def test_the_mass_that_enters_a_stage_is_the_quota_before_it(quotas, temperature
     assert not mass[:, ~mask].any()
 
 
+@pytest.mark.parametrize("place", [0, 5])
+def test_outliers_of_the_size_of_float32_do_not_move_the_thresholds_of_others(place):
+    g = torch.Generator().manual_seed(13)
+    scores = torch.randn(3, 4, 40, generator=g) * 1e-3
+    scores[..., place : place + 3] = -3.4e38
+    labels = torch.randint(1, 5, (4, 40), generator=g)
+    labels[:, place : place + 3] = 0
+    options = {"quotas": (20, 10, 5), "temperature": 1e-3}
+    got, want = (cut_likelihood_loss(s, labels, **options) for s in (scores, scores.double()))
+    torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=0)
+
+
 def test_candidates_dropped_early_do_not_compete_later():
     early = torch.tensor([9.0, 8.0, -9.0, -8.0], **DOUBLE)
     later = torch.tensor([1.0, 0.0, 50.0, 60.0], **DOUBLE)

@@ -86,7 +86,7 @@ def signed_distances(
             x.expand_as(distance)[:, rest]
             for x in (scores, lower, upper, sign, 1 / positive_temperature(temperature))
         )
-        distance[:, rest] = _bracketed(scores, sign, slope, (lower, upper), origin[rest])
+        distance[:, rest] = _bracketed(scores, sign, slope, (lower, upper))
     return torch.where(solvable, distance, distance.new_tensor(-limit), out=distance)
 
 
@@ -119,14 +119,15 @@ def _newton(
 
 
 def _bracketed(
-    scores: Tensor, sign: Tensor, slope: Tensor, weights: tuple[Tensor, Tensor], origin: Tensor
+    scores: Tensor, sign: Tensor, slope: Tensor, weights: tuple[Tensor, Tensor]
 ) -> Tensor:
     """Return signed distances from the threshold, ``[list, lists]``, for any scores.
 
-    The threshold is found twice: distances from the first origin may be coarse near it, those from
-    the nearest score are not.
+    The threshold is found twice: distances from the first origin, the median score, may be coarse
+    near it; those from the nearest score are not.
     """
     limit, outside = largest_distance(scores.dtype), weights[0] + weights[1] == 0
+    origin = scores.masked_fill(outside, torch.nan).nanmedian(0).values
     for _ in range(2):
         distance = ((scores - origin) * slope * sign).clamp_(-limit, limit)
         offset = _root(distance, weights, sign)
