@@ -69,6 +69,9 @@ def loss_rows(bench: Bench) -> Iterator[Row]:
         yield bench.pair(what, size, "bisection", pair, memory=True)
         pair = cut_pair(name, b, 40, beside="lcron")
         yield bench.pair(what, size, "LCRON", pair, same=False)
+        if name == "cut_likelihood":
+            pair = cut_pair(name, b, 40, beside="lcron, coupled")
+            yield bench.pair(f"{what}, coupled", size, "LCRON", pair, same=False)
 
 
 def metric_rows(bench: Bench) -> Iterator[Row]:

@@ -11,13 +11,15 @@ from cascaderank.objectives import build_objective
 from top_k import Pair, gradient
 
 Thresholds = Literal["cut_likelihood", "conditional_survival"]
+Beside = Literal["bisection", "lcron", "lcron, coupled"]
 _LEVELS, _TEMPERATURE, _HALVINGS = 4, 0.25, 40
 
 
-def cut_pair(
-    name: Thresholds, lists: int, n: int, *, beside: Literal["bisection", "lcron"]
-) -> Pair:
-    """Return both functions: two stages, levels of equal size, and the top level as the truth."""
+def cut_pair(name: Thresholds, lists: int, n: int, *, beside: Beside) -> Pair:
+    """Return both functions: two stages, levels of equal size, and the top level as the truth.
+
+    Cut likelihood has no coupling, but for ``"lcron, coupled"``: then it is as by default.
+    """
     scores, size = torch.randn(2, lists, n), n // _LEVELS
     levels = torch.rand(lists, n).argsort(-1) // size
     quotas = (3 * size, 2 * size)
@@ -25,6 +27,8 @@ def cut_pair(
 
     def objective(which: str) -> Callable[[Tensor], Tensor]:
         options = {} if which == "lcron" else {"temperature": _TEMPERATURE}
+        if which == "cut_likelihood":
+            options["coupling"] = float(beside == "lcron, coupled")
         built = build_objective(which, stages=2, quotas=quotas, ground_truth=size, **options)
         return lambda leaf: built(leaf, labels, levels=levels).total
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 
@@ -108,3 +109,13 @@ def test_a_page_keeps_its_other_parts(tmp_path):
     assert "| missing | not installed |  |  |  |" in written
     write(page, "measured by hand", [row_table("Top k", rows)])
     assert page.read_text(encoding="utf-8") == written
+
+
+@pytest.mark.usefixtures("modules")
+@pytest.mark.parametrize("name", ["cut_likelihood", "conditional_survival"])
+def test_losses_with_thresholds_agree_with_bisection(name):
+    from cuts import cut_pair
+
+    theirs, ours = (gradient() for gradient in cut_pair(name, 20, 40, beside="bisection"))
+    assert theirs.abs().max() > 0
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)

@@ -23,13 +23,13 @@ from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.extras import require
-from cascaderank.layers.feature_matrix import feature_matrix
+from cascaderank.layers.feature_matrix import category_columns, feature_matrix, matrix_features
 from cascaderank.limits import LARGEST_FLOAT32
 from cascaderank.metrics.ndcg import ndcg_metric
 from cascaderank.metrics.recall import recall_metric
 from cascaderank.runs.data import RunData
 from cascaderank.runs.folder import RunFolder
-from cascaderank.schema import Feature, Kind, Role, abridged
+from cascaderank.schema import Feature, abridged
 from cascaderank.settings.base import Count, Settings
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.evaluate_run import evaluate_rows
@@ -149,11 +149,7 @@ def fit_scorer(
     """
     lightgbm = require("lightgbm", extra="baselines")
     trees, last = tree_settings(name, options), list(settings.stages.values())[-1]
-    chosen = [
-        f
-        for f in data.schema.select(last.features)
-        if f.role in (Role.ITEM, Role.REQUEST) and not f.several
-    ]
+    chosen = [f for f in matrix_features(data.schema.select(last.features)) if not f.several]
     if not chosen:
         raise ConfigError(
             f"scorer '{name}' needs a feature of candidates or requests with one value each; the "
@@ -164,7 +160,7 @@ def fit_scorer(
             f"scorer '{name}' stops by validation requests; got data.split.validation_days = 0; "
             "set it to 1 or more, or leave the scorer out"
         )
-    categories = [i for i, f in enumerate(chosen) if f.kind is Kind.CATEGORICAL]
+    categories = category_columns(data.schema, chosen)
     train = _requests(data, data.split.train, chosen, name)
     validation = _requests(data, data.split.validation, chosen, name)
 

@@ -1,19 +1,14 @@
 """Conditional survival: a soft cascade whose last stage should keep the ground truth."""
 
-from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
 
 from cascaderank.errors import ConfigError
-from cascaderank.losses.conditional_survival import conditional_survival_loss
 from cascaderank.losses.ranknet import ranknet_loss
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
-from cascaderank.objectives._sorting import (
-    Temperature,
-    TemperatureSchedule,
-    make_temperature_schedule,
-)
+from cascaderank.objectives._sorting import Temperature, make_temperature_schedule
+from cascaderank.objectives._survival_term import SurvivalTerm
 from cascaderank.relevance import check_ground_truth
 from cascaderank.sorting import find_operator
 
@@ -69,34 +64,13 @@ def conditional_survival_objective(
     schedule = make_temperature_schedule(
         temperature, operator=find_operator("sigmoid"), relative=relative_temperature, default=1.0
     )
-    cascade = _CascadeTerm(quotas=quotas, k=ground_truth, threshold=threshold, schedule=schedule)
+    cascade = SurvivalTerm(quotas=quotas, k=ground_truth, threshold=threshold, schedule=schedule)
     terms = [Term("conditional_survival", cascade.loss)]
     if warm_up:
         for t, name in enumerate(stages):
             fading = partial(_fading, warm_up)
             terms.append(Term(f"ranknet/{name}", partial(_ranknet, t), fading, stage=t))
     return Objective(terms, stages=len(stages))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _CascadeTerm:
-    """The term of the whole cascade."""
-
-    quotas: tuple[int, ...]
-    k: int | None
-    threshold: float | None
-    schedule: TemperatureSchedule
-
-    def loss(self, inputs: CascadeInputs) -> Tensor:
-        return conditional_survival_loss(
-            inputs.scores,
-            inputs.labels,
-            quotas=self.quotas,
-            k=self.k,
-            threshold=self.threshold,
-            temperature=self.schedule.of_stages(inputs),
-            mask=inputs.mask,
-        )
 
 
 def _ranknet(stage: int, inputs: CascadeInputs) -> Tensor:

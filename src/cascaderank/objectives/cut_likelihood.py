@@ -10,7 +10,6 @@ from torch import Tensor
 
 from cascaderank.errors import ConfigError
 from cascaderank.losses import check_cut_sizes, ground_truth_targets
-from cascaderank.losses.conditional_survival import conditional_survival_loss
 from cascaderank.losses.cut_likelihood import cut_likelihood_costs
 from cascaderank.objectives import OBJECTIVES, CascadeInputs, Objective, Term
 from cascaderank.objectives._annealed_weight import TermWeight, term_weight
@@ -19,6 +18,7 @@ from cascaderank.objectives._sorting import (
     TemperatureSchedule,
     make_temperature_schedule,
 )
+from cascaderank.objectives._survival_term import SurvivalTerm
 from cascaderank.relevance import check_ground_truth
 from cascaderank.sorting import find_operator
 from cascaderank.tensors import reduce_lists
@@ -97,7 +97,10 @@ def cut_likelihood_objective(
     ]
     weight = term_weight(coupling, "coupling")
     if weight != 0:
-        terms.append(Term("conditional_survival", form.coupling, weight))
+        cascade = SurvivalTerm(
+            quotas=quotas, k=ground_truth, threshold=threshold, schedule=schedule
+        )
+        terms.append(Term("conditional_survival", cascade.loss, weight))
     return Objective(terms, stages=len(stages))
 
 
@@ -112,17 +115,6 @@ class _Terms:
     def of_stage(self, inputs: CascadeInputs, *, stage: int) -> Tensor:
         costs = inputs.once(self._of_stages)[stage]
         return reduce_lists(costs, "mean").to(inputs.scores.dtype)
-
-    def coupling(self, inputs: CascadeInputs) -> Tensor:
-        return conditional_survival_loss(
-            inputs.scores,
-            inputs.labels,
-            quotas=self.quotas,
-            k=self.k,
-            threshold=self.threshold,
-            temperature=self.schedule.of_stages(inputs),
-            mask=inputs.mask,
-        )
 
     def _of_stages(self, inputs: CascadeInputs) -> Tensor:
         labels, cuts = self._cuts(inputs)

@@ -27,6 +27,7 @@ from cascaderank.training.number_warnings import number_warnings
 from cascaderank.training.retrieval import ItemRetrieval
 from cascaderank.training.run_result import RunResult, read_result, write_result
 from cascaderank.training.run_warnings import data_warnings, result_warnings
+from cascaderank.training.term_warnings import term_warnings
 from cascaderank.training.trainer import Trainer
 from cascaderank.training.warm_start import warm_start
 
@@ -106,6 +107,7 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
         warnings=(
             *data_warnings(settings, data),
             *number_warnings(settings, data),
+            *term_warnings(run.metrics),
             *result_warnings(settings, data, cascade, report, state, trainer.length),
         ),
     )
