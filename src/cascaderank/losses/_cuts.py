@@ -139,7 +139,10 @@ def check_cut_sizes(cuts: Sequence[int]) -> None:
     """
     whole = all(isinstance(k, int) and not isinstance(k, bool) and k >= 1 for k in cuts)
     if not whole or not len(cuts):
-        raise ConfigError(f"sizes of cuts must be positive integers, at least one; got {[*cuts]}")
+        raise ConfigError(
+            "cuts must be 'labels' or sizes, positive integers such as (10, 20), at least one; "
+            f"got {[*cuts]}"
+        )
 
 
 def _moved(sizes: Tensor, borders: Tensor, count: Tensor) -> Tensor:

@@ -1,13 +1,14 @@
 """Warnings about terms of an objective that trained nothing."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from cascaderank.errors import counted
 
 
-def term_warnings(metrics: Path) -> tuple[str, ...]:
+def term_warnings(metrics: str | os.PathLike[str]) -> tuple[str, ...]:
     """Return a warning if terms of the objective were 0 in all epochs of a run.
 
     Such terms have no gradient: the data have no list that they apply to.
@@ -25,7 +26,7 @@ def term_warnings(metrics: Path) -> tuple[str, ...]:
 
     Source: this project.
     """
-    return tuple(_without_effect(metrics))
+    return tuple(_without_effect(Path(metrics)))
 
 
 def _without_effect(metrics: Path) -> Iterator[str]:
