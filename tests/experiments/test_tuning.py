@@ -222,6 +222,20 @@ def test_the_grid_of_all_methods_and_that_of_one_are_merged(settings_for):
     assert methods["cold"].settings(settings).objective.options == {"temperature": 1.0}
 
 
+def test_another_model_of_a_variant_has_none_of_the_options_of_the_former(settings_for):
+    variants = {
+        "linear": {"stages.ranking.model": "linear"},
+        "same": {"stages.ranking.model": "mlp", "stages.ranking.dim": 2},
+    }
+    run = settings_for("nowhere", compare__variants=variants).changed(
+        {"stages.ranking.hidden": [3], "stages.ranking.features": ["price"]}
+    )
+    linear, same = (m.settings(run).stages["ranking"] for m in methods_of(run, list(variants)))
+    assert (linear.options, same.options) == ({}, {"dim": 2, "hidden": [3]})
+    for stage in (linear, same):
+        assert (stage.quota, stage.features) == (run.stages["ranking"].quota, ("price",))
+
+
 def test_dots_need_no_quotes_and_a_value_may_be_a_table(settings_for):
     annealed = {"start": 200.0, "end": 20.0}
     nested = {"objective": {"temperature": annealed}, "stages": {"ranking": {"features": ["*"]}}}

@@ -61,6 +61,7 @@ class Method:
             settings = run
             if self.objective is not None and self.objective != run.objective.name:
                 settings = settings.changed({"objective": {"name": self.objective}})
+            settings = settings.changed(self._models_without_options(settings))
             settings = settings.changed({**self.own, **(changes or {})})
         except ConfigError as error:
             raise ConfigError(f"compare, method '{self.name}': {error}") from None
@@ -74,14 +75,27 @@ class Method:
             )
         return settings
 
+    def _models_without_options(self, run: RunSettings) -> dict[str, Any]:
+        """Return the stages whose model differs, without the options of the model of the run."""
+        return {
+            f"stages.{name}": {
+                "model": self.own[f"stages.{name}.model"],
+                "quota": stage.quota,
+                "features": list(stage.features),
+            }
+            for name, stage in run.stages.items()
+            if self.own.get(f"stages.{name}.model", stage.model) != stage.model
+        }
+
 
 def methods_of(settings: RunSettings, names: Iterable[str]) -> list[Method]:
     """Return methods by their names.
 
     A name is that of a table in ``[compare.variants]``, of an objective, or of a scorer (see
     ``experiments/scorers.py``). A variant table with the name of an objective or a scorer holds the
-    settings that differ for it. A variant has the objective of the run unless it names one. The
-    grid of all methods contains settings of a run, so it does not apply to scorers.
+    settings that differ for it. A variant has the objective of the run unless it names one. Options
+    that the run gives to its objective, or to the model of a stage, do not apply to another one.
+    The grid of all methods contains settings of a run, so it does not apply to scorers.
 
     Raises:
         ConfigError: if a method is unknown, or the grid of an unknown method is given.
