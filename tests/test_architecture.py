@@ -24,7 +24,7 @@ TIERS = [
         "settings.files",
     },
     {"tensors", "registry", "schema", "batch"},
-    {"sorting", "propensities", "relevance", "selection", "layers"},
+    {"sorting", "propensities", "relevance", "selection", "previous", "layers"},
     {"stages", "losses", "metrics", "data"},
     {"objectives", "cascade", "settings"},
     {"runs", "evaluation", "components"},

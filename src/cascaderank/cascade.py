@@ -11,6 +11,7 @@ from cascaderank.batch import RequestBatch
 from cascaderank.errors import CascadeRankError, ConfigError
 from cascaderank.layers.named_modules import NamedModules
 from cascaderank.limits import check_fits
+from cascaderank.previous import Output, batch_with_previous, schema_with_previous
 from cascaderank.schema import FittedSchema, Role
 from cascaderank.selection import select
 from cascaderank.stages import STAGES, StageOutput, output_of
@@ -34,9 +35,12 @@ class Cascade(nn.Module):
         stages: modules from :class:`~cascaderank.batch.RequestBatch` to scores ``[batch, list]``,
             by name, first and cheapest first.
         quotas: number of candidates that each stage passes on; non-increasing.
+        previous: outputs of the previous stage that a stage reads, ``"score"`` and ``"rank"``, by
+            the name of the stage; see :func:`~cascaderank.previous.batch_with_previous`.
 
     Raises:
-        ConfigError: if there is no stage, or quotas are not positive or increase.
+        ConfigError: if there is no stage, quotas are not positive or increase, or ``previous``
+            names the first stage or one that does not exist.
         ShapeError: if the number of quotas differs from the number of stages.
 
     Examples:
@@ -53,12 +57,23 @@ class Cascade(nn.Module):
         [2, 1]
     """
 
-    def __init__(self, stages: Mapping[str, nn.Module], quotas: Sequence[int]) -> None:
+    def __init__(
+        self,
+        stages: Mapping[str, nn.Module],
+        quotas: Sequence[int],
+        *,
+        previous: Mapping[str, Sequence[Output]] | None = None,
+    ) -> None:
         super().__init__()
         if not stages:
             raise ConfigError("a cascade needs at least one stage; got none")
         self.quotas = check_quotas(quotas, stages=len(stages))
         self.stages = NamedModules(stages)
+        self.previous = {name: tuple(outputs) for name, outputs in (previous or {}).items()}
+        later = list(stages)[1:]
+        for name in self.previous:
+            if name not in later:
+                raise ConfigError(f"stage '{name}' has no previous stage; those that have: {later}")
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -67,11 +82,29 @@ class Cascade(nn.Module):
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return the scores of every stage for every candidate, ``[stages, batch, list]``."""
-        return torch.stack([stage(batch) for stage in self.stages.values()])
+        scores: list[Tensor] = []
+        for name, stage in self.stages.items():
+            scores.append(stage(self.inputs(name, batch, scores)))
+        return torch.stack(scores)
 
     def outputs(self, batch: RequestBatch) -> tuple[StageOutput, ...]:
         """Return the full output of each stage; the scores in it are those of :meth:`forward`."""
-        return tuple(output_of(stage, batch) for stage in self.stages.values())
+        outputs: list[StageOutput] = []
+        for name, stage in self.stages.items():
+            scores = [output.scores for output in outputs]
+            outputs.append(output_of(stage, self.inputs(name, batch, scores)))
+        return tuple(outputs)
+
+    def inputs(self, stage: str, batch: RequestBatch, scores: Sequence[Tensor]) -> RequestBatch:
+        """Return the batch that a stage reads: with outputs of the previous stage, if it has any.
+
+        Args:
+            stage: name of the stage.
+            batch: batch of the cascade.
+            scores: scores ``[batch, list]`` of the earlier stages, first stage first.
+        """
+        previous = self.previous.get(stage)
+        return batch_with_previous(batch, previous, scores, self.quotas) if previous else batch
 
     def select(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         """Run the cascade: each stage ranks the candidates kept by the previous one.
@@ -92,6 +125,7 @@ def build_stage(
     *,
     features: Sequence[str] = ("*",),
     options: Mapping[str, object] | None = None,
+    previous: Sequence[Output] = (),
     check_memory: bool = True,
 ) -> nn.Module:
     """Build a registered stage on a subset of the features.
@@ -101,6 +135,7 @@ def build_stage(
         schema: schema fitted to the training requests.
         features: names or shell patterns of the features that the stage may use.
         options: options of the stage.
+        previous: outputs of the previous stage that the stage reads too.
         check_memory: whether to check first that the parameters fit into the memory; ``False``
             where :func:`check_parameters_fit` has been called for several stages together.
 
@@ -111,9 +146,11 @@ def build_stage(
         SchemaError: if a pattern matches no feature.
     """
     if check_memory:
-        check_parameters_fit(parameters_of(name, schema, features=features, options=options))
+        check_parameters_fit(
+            parameters_of(name, schema, features=features, options=options, previous=previous)
+        )
     try:
-        return _built(name, schema, features, options)
+        return _built(name, schema, features, options, previous)
     except (CascadeRankError, MemoryError):
         raise
     except Exception as error:
@@ -129,6 +166,7 @@ def parameters_of(
     *,
     features: Sequence[str] = ("*",),
     options: Mapping[str, object] | None = None,
+    previous: Sequence[Output] = (),
 ) -> int:
     """Return the number of parameters of a stage without building it or drawing random numbers.
 
@@ -137,6 +175,7 @@ def parameters_of(
         schema: schema fitted to the training requests.
         features: names or shell patterns of the features that the stage may use.
         options: options of the stage.
+        previous: outputs of the previous stage that the stage reads too.
 
     Returns:
         The number; 0 for a stage of another package that can only be built on a device with values.
@@ -153,7 +192,7 @@ def parameters_of(
     """
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"), _WithoutValues():
-            outline = _built(name, schema, features, options)
+            outline = _built(name, schema, features, options, previous)
             return sum(parameter.numel() for parameter in outline.parameters())
     except CascadeRankError:
         raise
@@ -192,6 +231,7 @@ def _built(
     schema: FittedSchema,
     features: Sequence[str],
     options: Mapping[str, object] | None,
+    previous: Sequence[Output],
 ) -> nn.Module:
     values = STAGES.checked_options(name, options or {})
     chosen = schema.select(features)
@@ -199,4 +239,6 @@ def _built(
         raise ConfigError(
             f"a stage needs at least one feature of the candidates; got {[f.name for f in chosen]}"
         )
-    return STAGES[name](schema, chosen, **values)
+    extended = schema_with_previous(schema, previous)
+    added = extended.features[len(schema.features) :]
+    return STAGES[name](extended, (*chosen, *added), **values)

@@ -151,18 +151,18 @@ def permutation_importance(
                 quotas=cascade.quotas,
                 given={"k": k, "threshold": threshold, "mask": batch.mask},
             )
-            scores = cascade(batch.to(device)).cpu().double()
-            before = recalls_of(scores)
+            on_device = batch.to(device)
+            scores = cascade(on_device)
+            before = recalls_of(scores.cpu().double())
             lost = torch.zeros(len(units), 2, len(batch), dtype=torch.float64)
             for permutation in permutations:
                 permuted = permutation.of(batch, first)
                 for i, unit in enumerate(units):
                     t = cascade.stage_names.index(unit.stage)
-                    changed = scores.clone()
                     mixed = unit.replaced(batch, permuted)
                     changes[i] = changes[i] or unit.differs(batch, mixed)
-                    mixed = mixed.to(device)
-                    changed[t] = cascade.stages[unit.stage](mixed).cpu().double()
+                    changed = _changed(cascade, t, on_device, mixed.to(device), scores)
+                    changed = changed.cpu().double()
                     lost[i] += (before - recalls_of(changed))[[0, 1 + t]] / repeats
             whole.append(before)
             losses.append(lost)
@@ -288,6 +288,18 @@ def _recalls(
         for of_stage, quota in zip(scores, quotas, strict=True)
     ]
     return torch.stack([cascade_recall_metric(scores, labels, quotas=quotas, **given), *alone])
+
+
+def _changed(
+    cascade: Cascade, t: int, batch: RequestBatch, mixed: RequestBatch, scores: Tensor
+) -> Tensor:
+    """Return the scores of all stages if stage t reads a changed batch, and its successors t."""
+    changed = list(scores)
+    for later, name in enumerate(cascade.stage_names[t:], t):
+        if later == t or name in cascade.previous:
+            inputs = cascade.inputs(name, mixed if later == t else batch, changed[:later])
+            changed[later] = cascade.stages[name](inputs)
+    return torch.stack(changed)
 
 
 def _importance(unit: _Unit, values: NDArray[np.float64], *, constant: bool) -> FeatureImportance:

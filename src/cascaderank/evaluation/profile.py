@@ -15,6 +15,7 @@ from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.errors import ConfigError, counted
 from cascaderank.limits import check_fits
+from cascaderank.previous import schema_with_previous
 from cascaderank.schema import Feature, FittedSchema, Kind, Role
 from cascaderank.stages import LookUps, MultiplyAdds, look_ups, multiply_adds
 
@@ -173,6 +174,8 @@ def profile_cascade(
             f"got {batch}, {history} and {seconds}"
         )
     lists = sorted(set(lists))
+    outputs = {output for previous in cascade.previous.values() for output in previous}
+    schema = schema_with_previous(schema, sorted(outputs))
 
     def timed(
         calls: Sequence[tuple[Callable[[RequestBatch], Tensor], int]], at_once: int

@@ -82,6 +82,7 @@ class Method:
                 "model": self.own[f"stages.{name}.model"],
                 "quota": stage.quota,
                 "features": list(stage.features),
+                "previous": list(stage.previous),
             }
             for name, stage in run.stages.items()
             if self.own.get(f"stages.{name}.model", stage.model) != stage.model

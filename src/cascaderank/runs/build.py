@@ -28,7 +28,8 @@ def build_cascade(settings: RunSettings, schema: FittedSchema) -> Cascade:
     """
     check_parameters_fit(sum(_of_stages(settings, schema, parameters_of).values()))
     build = partial(build_stage, check_memory=False)
-    return Cascade(_of_stages(settings, schema, build), settings.quotas)
+    previous = {name: stage.previous for name, stage in settings.stages.items() if stage.previous}
+    return Cascade(_of_stages(settings, schema, build), settings.quotas, previous=previous)
 
 
 def _of_stages(
@@ -39,7 +40,11 @@ def _of_stages(
     for name, stage in settings.stages.items():
         try:
             stages[name] = build(
-                stage.model, schema, features=stage.features, options=stage.options
+                stage.model,
+                schema,
+                features=stage.features,
+                options=stage.options,
+                previous=stage.previous,
             )
         except (ConfigError, SchemaError) as error:
             raise type(error)(f"stages.{name}: {error}") from None

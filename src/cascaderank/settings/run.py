@@ -13,14 +13,13 @@ from cascaderank.data.loading.request_order import Order
 from cascaderank.data.split import DaySplit, RequestSplit, SplitSettings
 from cascaderank.errors import ConfigError, ShapeError, did_you_mean
 from cascaderank.limits import LARGEST_FLOAT32
-from cascaderank.objectives import OBJECTIVES, build_objective
-from cascaderank.registry import Registry
-from cascaderank.settings.base import Choice, Count, GivenPath, Real, Seed, Settings, Warmup
+from cascaderank.objectives import build_objective
+from cascaderank.settings.base import Count, GivenPath, Real, Seed, Settings, Warmup
+from cascaderank.settings.choices import ObjectiveSettings, StageSettings
 from cascaderank.settings.comparison import CompareSettings
 from cascaderank.settings.evaluation_settings import EvaluationSettings
 from cascaderank.settings.files import check_as, flat, read_as, with_changes
 from cascaderank.settings.schedule import Schedule
-from cascaderank.stages import STAGES
 from cascaderank.tensors import check_quotas
 
 AutoCount = Annotated[
@@ -31,17 +30,6 @@ AutoCount = Annotated[
 _BATCHES_AHEAD = 10_000
 _STAGES = 100
 _SMALLEST = 2.0**-126  # of the normal numbers of float32, the type of labels
-
-
-def raise_for_options(registry: Registry[Any], name: str, options: Mapping[str, object]) -> None:
-    """Check the options of a registered component.
-
-    Raises:
-        ValueError: if an option is unknown or invalid; the message lists all mistakes.
-    """
-    mistakes = registry.option_mistakes(name, options)
-    if mistakes:
-        raise ValueError("; ".join(mistakes))
 
 
 class DataSettings(Settings):
@@ -94,42 +82,6 @@ class RelevanceSettings(Settings):
     def _top_or_threshold(self) -> Self:
         if self.top is None and self.threshold is None:
             raise ValueError("give top, threshold or both; got neither")
-        return self
-
-
-class StageSettings(Choice):
-    """A stage of the cascade; all other keys are options of its model."""
-
-    model: str = Field(description="Name of the model; `cascaderank ls stages` lists them.")
-    quota: Count = Field(description="Number of candidates that the stage keeps.")
-    features: tuple[str, ...] = Field(
-        ("*",),
-        min_length=1,
-        description='Features that the stage uses: shell patterns; "!" excludes a pattern.',
-    )
-
-    @model_validator(mode="after")
-    def _model_takes_options(self) -> Self:
-        raise_for_options(STAGES, self.model, self.options)
-        return self
-
-
-class ObjectiveSettings(Choice):
-    """Training objective; all other keys are its options."""
-
-    name: str = Field(
-        "lcron", description="Name of the objective; `cascaderank ls objectives` lists them."
-    )
-
-    @model_validator(mode="after")
-    def _objective_takes_options(self) -> Self:
-        reserved = {"stages", "quotas", "ground_truth", "threshold"} & set(self.options)
-        if reserved:
-            raise ValueError(
-                f"{', '.join(sorted(reserved))} cannot be set here; quotas are set in [stages], "
-                "the ground truth in [relevance]"
-            )
-        raise_for_options(OBJECTIVES, self.name, self.options)
         return self
 
 
@@ -261,6 +213,9 @@ class RunSettings(Settings):
             check_quotas(self.quotas, stages=len(self.stages))
         except (ConfigError, ShapeError) as error:
             raise ValueError(str(error)) from None
+        first = next(iter(self.stages))
+        if self.stages[first].previous:
+            raise ValueError(f"stages.{first}.previous: the first stage has no previous stage")
         return self
 
     @model_validator(mode="after")

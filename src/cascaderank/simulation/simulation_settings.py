@@ -14,12 +14,12 @@ from cascaderank.settings.base import (
     Seed,
     Settings,
 )
+from cascaderank.settings.choices import raise_for_options
 from cascaderank.settings.run import (
     DataSettings,
     RunSettings,
     TrainSettings,
     check_settings,
-    raise_for_options,
 )
 from cascaderank.simulation.funnel import Funnel, FunnelStage
 from cascaderank.stages import STAGES
