@@ -135,6 +135,13 @@ class TrainSettings(Settings):
     weight_decay: StrictFloat = Field(
         0.0, ge=0, le=LARGEST_FLOAT32, description="Coefficient of decoupled weight decay, AdamW's."
     )
+    average: StrictFloat | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay of an exponential moving average of the weights over the steps, which "
+        "is validated and saved instead of the last weights; default: no average.",
+    )
     embedding_optimizer: Literal["auto", "adamw", "sparse_adam", "row_wise_adagrad"] = Field(
         "auto",
         description='Optimizer of embedding tables; "auto": row_wise_adagrad for tables of at '

@@ -144,7 +144,8 @@ def build_optimizer(
         batches: number of steps of an epoch, for boosted trees.
 
     Raises:
-        ConfigError: if weights, gradients and moments do not fit into the memory of the machine.
+        ConfigError: if weights, their average, gradients and moments do not fit into the memory of
+            the machine.
     """
     choice = settings.embedding_optimizer
     tables: dict[int, Tensor] = {}
@@ -154,7 +155,7 @@ def build_optimizer(
             module.sparse = large if choice == "auto" else choice != "adamw"
             if module.sparse:
                 tables[id(module.weight)] = module.weight
-    _check_memory(cascade, {*tables})
+    _check_memory(cascade, {*tables}, copies=1 if settings.average else 0)
     members: list[torch.optim.Optimizer | Boosting] = [
         torch.optim.AdamW(
             [
@@ -187,11 +188,14 @@ def build_optimizer(
     return Optimizers(*members)
 
 
-def _check_memory(cascade: nn.Module, lazy: Collection[int]) -> None:
-    """Check that weights, gradients and the two moments of AdamW fit; lazy tables: the weights."""
+def _check_memory(cascade: nn.Module, lazy: Collection[int], *, copies: int) -> None:
+    """Check that weights, their copies, gradients and the two moments of AdamW fit.
+
+    Of lazy tables, only the weights and their copies.
+    """
     parameters = [p for p in cascade.parameters() if p.device.type == "cpu"]
     check_fits(
-        sum(4.0 * p.numel() * (1 if id(p) in lazy else 4) for p in parameters),
+        sum(4.0 * p.numel() * (copies + (1 if id(p) in lazy else 4)) for p in parameters),
         f"training of {sum(p.numel() for p in parameters):,} parameters",
         FEWER_PARAMETERS,
     )

@@ -32,6 +32,7 @@ from cascaderank.training.learning_rate import LearningRate
 from cascaderank.training.length import training_length
 from cascaderank.training.optimizer import Optimizers, build_optimizer
 from cascaderank.training.scheduler import Scheduler, reached
+from cascaderank.training.weight_average import WeightAverage
 
 _CHECK_EVERY = 10  # steps between checks of the loss; reading its value synchronises with the GPU
 
@@ -48,6 +49,9 @@ class Trainer:
     If the schedule has phases (see ``docs/schedules.md``), each phase starts from the best weights
     of the previous one, selected by the joint recall of the stages trained so far. Patience applies
     to the last phase only; if phases repeat, it is at least one cycle.
+
+    With ``settings.average``, the weights that are validated, kept and written are the average over
+    the steps of the phase, see :class:`~cascaderank.training.weight_average.WeightAverage`.
 
     A checkpoint is written every ``settings.checkpoint_every`` steps and after each epoch. If the
     folder has a checkpoint, :meth:`fit` resumes from it, and the result is bitwise identical to
@@ -70,8 +74,8 @@ class Trainer:
 
     Raises:
         ConfigError: if the settings require compiled stages and no compiler is installed, the
-            schedule does not fit the stages and the objective, or the warm-up is longer than a
-            phase.
+            schedule does not fit the stages and the objective, the warm-up is longer than a phase,
+            or there are no weights to average.
 
     Examples:
         See ``docs/start.md``; ``cascaderank train`` builds and runs a trainer.
@@ -112,6 +116,7 @@ class Trainer:
         self._timetable = self._scheduler.timetable
         self._learning_rate = LearningRate(self._optimizer, self._timetable, settings)
         self._epochs = -(-self._timetable.steps // train.batches_per_epoch)
+        self._average = WeightAverage(self.cascade, settings.average)
         self._state = TrainState()
         self._best_weights: dict[str, Tensor] = {}
 
@@ -230,11 +235,13 @@ class Trainer:
         self._optimizer.clip(self._settings.clip_norm)
         self._learning_rate.set(self._state.step)
         self._optimizer.step()
+        self._average.update()
         return out
 
     def _begin_phase(self) -> None:
         """Restore the best weights of the previous phase and reset the best value."""
         state = self._state
+        self._average.restart()
         if state.best >= 0:
             self.cascade.load_state_dict(self._best_weights)
         state.best, state.best_epoch = -1.0, state.epoch - 1
@@ -265,15 +272,16 @@ class Trainer:
         """Validate, keep the best weights, log the epoch, and decide whether training ends."""
         state, last_step = self._state, self._state.step - 1
         depth = self._scheduler.depth(last_step)
-        validation = self._validate(depth)
-        value = validation[_joint_recall_key(self.cascade, depth)]
-        if self._decides is not None:
-            decided = self._decides()
-            value = validation["decides"] = None if math.isnan(decided) else decided
-        # Without a validation value, the latest weights are kept.
-        if value is None or value > state.best:
-            state.best_epoch, self._best_weights = state.epoch, _copied(self.cascade)
-            state.best = state.best if value is None else value
+        with self._average.applied():
+            validation = self._validate(depth)
+            value = validation[_joint_recall_key(self.cascade, depth)]
+            if self._decides is not None:
+                decided = self._decides()
+                value = validation["decides"] = None if math.isnan(decided) else decided
+            # Without a validation value, the latest weights are kept.
+            if value is None or value > state.best:
+                state.best_epoch, self._best_weights = state.epoch, _copied(self.cascade)
+                state.best = state.best if value is None else value
         self._log_epoch(validation)
         metric = "recall" if self._decides is None else "catalogue metric"
         self._progress.stop(
@@ -363,6 +371,7 @@ class Trainer:
             "cascade": self.cascade,
             "objective": self.objective,
             "optimizer": self._optimizer,
+            **self._average.modules(),
         }
 
 
