@@ -65,7 +65,8 @@ class WeightAverage:
 
         def move(averages: Any, weights: Any, _: Tensor | int) -> None:
             t = int(average.n_averaged)  # this one is on the CPU; reading it does not wait
-            get_ema_multi_avg_fn(min(decay, (1 + t) / (10 + t)))(averages, weights, t)
+            ema = get_ema_multi_avg_fn(min(decay, (1 + t) / (10 + t)))  # type: ignore[no-untyped-call]
+            ema(averages, weights, t)
 
         self._average = average = AveragedModel(self._weights, multi_avg_fn=move)
 
