@@ -43,6 +43,14 @@ TREES = {"boosted_trees"}
 neither histories nor features with several categories."""
 NETWORKS = [name for name in STAGES if name not in TREES]
 
+VARIANTS = {
+    "mlp linear_skip": {"linear_skip": True},
+    "mlp prior": {"prior": "score"},
+    "mlp linear_skip prior": {"linear_skip": True, "prior": "price"},
+    "linear prior": {"prior": "score"},
+}
+"""Options that add parts to a stage."""
+
 ALL = [name for name in SCHEMA.names if name != "unused"]
 
 FEATURES = [name for name in ALL if not SCHEMA[name].several]
@@ -52,9 +60,17 @@ FEATURES = [name for name in ALL if not SCHEMA[name].several]
 def built(name):
     torch.manual_seed(0)
     # In evaluation mode; sampling in training is tested separately.
-    stage = build_stage(name, SCHEMA, features=ALL).eval()
+    stage = as_named(name).eval()
     if name in TREES:
         grow(stage)
+    # Some of these parts start at 0.
+    return moved_apart(stage) if name in VARIANTS else stage
+
+
+def as_named(name, features=ALL):
+    model, options = name.partition(" ")[0], VARIANTS.get(name)
+    stage = build_stage(model, SCHEMA, features=features, options=options)
+    stage.named = name
     return stage
 
 
@@ -65,12 +81,12 @@ def grow(stage):
         stage.fit_tree(values, np.where(np.isnan(column), -9, np.cos(2 * column)), seed=0)
 
 
-@pytest.fixture(params=list(STAGES))
+@pytest.fixture(params=[*STAGES, *VARIANTS])
 def stage(request):
     return built(request.param)
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(params=[*NETWORKS, *VARIANTS])
 def network(request):
     return built(request.param)
 
@@ -294,7 +310,7 @@ def test_vectors_of_another_width_are_refused(stage):
 
 
 def exported(name):
-    stage, batch = build_stage(name, SCHEMA, features=ALL).eval(), make_batch()
+    stage, batch = as_named(name).eval(), make_batch()
     program = torch.export.export(stage, (batch,), dynamic_shapes=batch.dynamic_shapes())
     wide = torch.nn.functional.pad(make_batch(lists=2, length=9).items["genres"], (0, 3), value=-1)
     other = with_lists(make_batch(lists=2, length=9, history=7), genres=wide)
@@ -302,7 +318,11 @@ def exported(name):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n == "din" else pytest.mark.slow) for n in NETWORKS]
+    "name",
+    [
+        pytest.param(n, marks=() if n == "din" else pytest.mark.slow)
+        for n in (*NETWORKS, *VARIANTS)
+    ],
 )
 def test_an_exported_stage_has_the_same_scores_at_other_sizes(name):
     """The example of `RequestBatch.dynamic_shapes` exports another stage in the quick tests."""
@@ -339,10 +359,9 @@ def test_request_features_are_multiplied_once_for_all_candidates(network, monkey
         return plain(inputs, weight, bias)
 
     monkeypatch.setattr(torch.nn.functional, "linear", noted)
-    name = type(network).__module__.rpartition(".")[2]
-    if name in GATED_BY_CANDIDATE:
+    if network.named in GATED_BY_CANDIDATE:
         pytest.skip("features of the request are weighted by candidate")
-    without = build_stage(name, SCHEMA, features=[f for f in ALL if f not in ("user", "hour")])
+    without = as_named(network.named, [f for f in ALL if f not in ("user", "hour")])
     costs = []
     for length in (7, 70):
         batch = make_batch(length=length)

@@ -17,6 +17,8 @@ from cascaderank.simulation.scoring import PairScorer
 STAGES = {
     "two_tower": {"hidden": (6, 4)},
     "mlp": {"hidden": (6, 4)},
+    "mlp with a linear layer": {"hidden": (6, 4), "linear_skip": True},
+    "mlp with a prior": {"hidden": (6, 4), "prior": "NUMBER"},
     "din": {"hidden": (6,)},
     "linear": {},
 }
@@ -44,7 +46,7 @@ def test_scores_of_pairs_are_those_of_the_stage(known, name, monkeypatch):
     population, fitted = known
     monkeypatch.setattr(scoring, "_PAIRS", 17)  # blocks split the pairs of a user
     torch.manual_seed(1)
-    stage = build_stage(name, fitted, options=STAGES[name])
+    stage = build_stage(name.partition(" ")[0], fitted, options=STAGES[name])
     for parameter in stage.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     expected = plain_scores(stage, fitted, population)

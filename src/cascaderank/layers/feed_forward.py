@@ -94,6 +94,12 @@ class PairLinear(nn.Module):
         of_request, of_items = self.halves(request, items)
         return of_request.unsqueeze(-2) + of_items
 
+    def scores(self, request: Tensor, items: Tensor) -> Tensor:
+        """Return ``[..., list]`` of a layer with one output, computed in at least float32."""
+        with full_precision(items):
+            outputs: Tensor = self(at_least_float32(request), at_least_float32(items))
+        return outputs.squeeze(-1)
+
     def halves(self, request: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Return the contribution of each side to the output: ``[..., outputs]`` each."""
         weight, split = self.both.weight, self._request_dim
@@ -112,6 +118,7 @@ class PairMLP(nn.Module):
         outputs: length of the output; 1 for a score.
         dropout: probability of dropping a hidden unit in training, in [0, 1).
         norm: ``"layer"`` to normalise the hidden units of each layer.
+        from_zero: whether the last layer is initialised to zero, so that all outputs start at 0.
 
     Raises:
         ConfigError: if a width is not positive, ``hidden`` is empty, or dropout is out of range.
@@ -126,16 +133,17 @@ class PairMLP(nn.Module):
         outputs: int = 1,
         dropout: float = 0.0,
         norm: Norm = "none",
+        from_zero: bool = False,
     ) -> None:
         super().__init__()
         check_hidden(hidden, dropout)
         if not hidden:
             raise ConfigError("hidden must have at least one layer; got none")
         self.first = PairLinear(request_dim, item_dim, hidden[0])
-        self.rest = nn.Sequential(
-            *_activation(hidden[0], dropout, norm),
-            mlp(hidden[0], hidden[1:], outputs, dropout=dropout, norm=norm),
-        )
+        deeper = mlp(hidden[0], hidden[1:], outputs, dropout=dropout, norm=norm)
+        if from_zero:
+            set_to_zero(deeper[-1])
+        self.rest = nn.Sequential(*_activation(hidden[0], dropout, norm), deeper)
         self._plain = (len(hidden), outputs, norm) == (1, 1, "none") and not dropout
 
     def forward(self, request: Tensor, items: Tensor) -> Tensor:
@@ -164,6 +172,20 @@ class PairMLP(nn.Module):
             return relu_of_sums(*self.first.halves(lefts, rights), last.weight[0]) + last.bias
         scores: Tensor = self(lefts, rights.unsqueeze(1))
         return scores
+
+
+def set_to_zero(layer: nn.Module) -> None:
+    """Set the parameters of a layer to zero, so that its outputs start at 0.
+
+    Examples:
+        >>> import torch
+        >>> layer = PairLinear(1, 1, 1)
+        >>> set_to_zero(layer)
+        >>> layer.scores(torch.ones(1), torch.ones(2, 1)).tolist()
+        [0.0, 0.0]
+    """
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 def check_hidden(hidden: Sequence[int], dropout: float) -> None:

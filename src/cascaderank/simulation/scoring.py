@@ -27,7 +27,8 @@ class PairScorer:
 
     A two-tower stage computes the vectors of all items once. The first layer of an MLP is the sum
     of a user part and an item part: each part is computed once, and the remaining layers only for
-    the requested pairs. Other stages score the candidates of each user as a batch of requests.
+    the requested pairs. Other stages, and an MLP with a linear layer or a prior beside it, score
+    the candidates of each user as a batch of requests.
 
     Args:
         stage: trained stage; it is moved to ``device`` and set to evaluation mode.
@@ -74,7 +75,7 @@ class PairScorer:
             case TwoTower() as stage:
                 vectors: Tensor = stage.item_tower(stage.embedder.items(self._items))[0]
                 return vectors
-            case MLP() as stage:
+            case MLP(linear=None, prior=None) as stage:
                 no_request = torch.zeros(1, stage.embedder.request_dim, device=self.device)
                 items = stage.embedder.items(self._items)
                 return stage.network.first.halves(no_request, items)[1][0]
@@ -102,7 +103,7 @@ class PairScorer:
         row, item = (torch.from_numpy(p).to(self.device) for p in (rows, items))
         chunks = []
         match self._stage:
-            case MLP() as stage:
+            case MLP(linear=None, prior=None) as stage:
                 no_item = torch.zeros(1, 1, stage.embedder.item_dim, device=self.device)
                 halves = stage.network.first.halves(stage.embedder.request(batch), no_item)[0]
                 for r, i in _blocks(row, item):

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.layers.embedder import Embedder
-from cascaderank.layers.feed_forward import PairLinear
+from cascaderank.layers.feed_forward import PairLinear, set_to_zero
+from cascaderank.layers.prior import Prior
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages import STAGES
-from cascaderank.tensors import full_precision
 
 
 @STAGES.register
@@ -24,19 +24,29 @@ class Linear(nn.Module):
     Args:
         schema: schema fitted to the training requests.
         features: features that the stage may use.
+        prior: name of a numeric feature of the candidates, among the features of the stage, whose
+            value is added to the score, see :class:`~cascaderank.layers.prior.Prior`. The other
+            weights then start at 0, so that the stage ranks as this feature does until it is
+            trained.
+
+    Raises:
+        ConfigError: if ``prior`` is no such feature.
 
     Source: this project.
     """
 
-    def __init__(self, schema: FittedSchema, features: Sequence[Feature]) -> None:
+    def __init__(
+        self, schema: FittedSchema, features: Sequence[Feature], *, prior: str | None = None
+    ) -> None:
         super().__init__()
         # An embedding of size 1 is the weight of the category.
         self.embedder = Embedder(schema, features, dim=1)
         self.weights = PairLinear(self.embedder.request_dim, self.embedder.item_dim, 1)
+        self.prior = None if prior is None else Prior(features, prior)
+        if self.prior is not None:
+            set_to_zero(self.weights)
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return scores ``[batch, list]``; those of padding are undefined."""
-        request, items = self.embedder.request(batch), self.embedder.items(batch)
-        with full_precision(items):
-            scores: Tensor = self.weights(request, items)
-        return scores.squeeze(-1)
+        scores = self.weights.scores(self.embedder.request(batch), self.embedder.items(batch))
+        return scores if self.prior is None else scores + self.prior(batch)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.layers.embedder import INITIAL_DEVIATION, Embedder
-from cascaderank.layers.feed_forward import Norm, PairMLP
+from cascaderank.layers.feed_forward import Norm, PairLinear, PairMLP, set_to_zero
+from cascaderank.layers.prior import Prior
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages import STAGES
 
@@ -26,8 +27,19 @@ class MLP(nn.Module):
         norm: ``"layer"`` for layer normalisation of the hidden units, which helps on small data
             sets; ``"none"`` by default.
         embedding_deviation: standard deviation of the initial embeddings, positive.
+        linear_skip: whether a linear layer over the same inputs is added to the perceptron, whose
+            outputs then start at 0: a linear model that the perceptron corrects.
+        prior: name of a numeric feature of the candidates, among the features of the stage, whose
+            value is added to the score, see :class:`~cascaderank.layers.prior.Prior`. The outputs
+            of the perceptron and of the linear layer then start at 0, so that the stage ranks as
+            this feature does until it is trained.
 
-    Source: the MLP of the LCRON experiments (arXiv 2503.09492), layer widths included.
+    Raises:
+        ConfigError: if an option is out of range, or ``prior`` is no such feature.
+
+    Source: the MLP of the LCRON experiments (arXiv 2503.09492), layer widths included; the linear
+    layer: Wide & Deep (arXiv 1606.07792), whose linear part reads crossed features; the prior: this
+    project.
     """
 
     def __init__(
@@ -40,14 +52,23 @@ class MLP(nn.Module):
         dropout: float = 0.0,
         norm: Norm = "none",
         embedding_deviation: float = INITIAL_DEVIATION,
+        linear_skip: bool = False,
+        prior: str | None = None,
     ) -> None:
         super().__init__()
         self.embedder = Embedder(schema, features, dim=dim, deviation=embedding_deviation)
-        self.network = PairMLP(
-            self.embedder.request_dim, self.embedder.item_dim, hidden, dropout=dropout, norm=norm
-        )
+        inputs = self.embedder.request_dim, self.embedder.item_dim
+        from_zero = linear_skip or prior is not None
+        self.network = PairMLP(*inputs, hidden, dropout=dropout, norm=norm, from_zero=from_zero)
+        self.linear = PairLinear(*inputs, 1) if linear_skip else None
+        self.prior = None if prior is None else Prior(features, prior)
+        if self.linear is not None and self.prior is not None:
+            set_to_zero(self.linear)
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return scores ``[batch, list]``; those of padding are undefined."""
-        scores: Tensor = self.network(self.embedder.request(batch), self.embedder.items(batch))
-        return scores
+        request, items = self.embedder.request(batch), self.embedder.items(batch)
+        scores: Tensor = self.network(request, items)
+        if self.linear is not None:
+            scores = scores + self.linear.scores(request, items)
+        return scores if self.prior is None else scores + self.prior(batch)
