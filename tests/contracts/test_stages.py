@@ -319,10 +319,7 @@ def exported(name):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=() if n == "din" else pytest.mark.slow)
-        for n in (*NETWORKS, *VARIANTS)
-    ],
+    [pytest.param(n, marks=() if n == "din" else pytest.mark.slow) for n in (*NETWORKS, *VARIANTS)],
 )
 def test_an_exported_stage_has_the_same_scores_at_other_sizes(name):
     """The example of `RequestBatch.dynamic_shapes` exports another stage in the quick tests."""

@@ -18,7 +18,7 @@ STAGES = {
     "two_tower": {"hidden": (6, 4)},
     "mlp": {"hidden": (6, 4)},
     "mlp with a linear layer": {"hidden": (6, 4), "linear_skip": True},
-    "mlp with a prior": {"hidden": (6, 4), "prior": "NUMBER"},
+    "mlp with a prior": {"hidden": (6, 4), "prior": "video_duration"},
     "din": {"hidden": (6,)},
     "linear": {},
 }

@@ -11,7 +11,8 @@ import time
 import pytest
 
 from cascaderank.data.sources import SOURCES
-from cascaderank.errors import RunError
+from cascaderank.errors import ConfigError, RunError
+from cascaderank.runs.load import load_run
 from cascaderank.settings.run import read_settings
 from cascaderank.training.train_run import train_run
 
@@ -85,6 +86,36 @@ def test_resuming_is_bitwise_identical_with_lazy_optimizers(funnel, settings_for
         train_run(settings, tmp_path / "stopped", progress=StopAfter(4))
     train_run(settings, tmp_path / "stopped")
     assert bits_of(tmp_path / "stopped") == bits_of(tmp_path / "whole")
+
+
+def test_resuming_is_bitwise_identical_with_a_prior_and_a_linear_layer(
+    funnel, settings_for, tmp_path
+):
+    settings = settings_for(
+        funnel,
+        stages__retrieval={"model": "linear", "quota": 30, "prior": "price"},
+        stages__ranking={"model": "mlp", "quota": 20, "linear_skip": True, "prior": "quality"},
+        train__epochs=1,
+    )
+    train_run(settings, tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train_run(settings, tmp_path / "stopped", progress=StopAfter(4))
+    train_run(settings, tmp_path / "stopped")
+    assert bits_of(tmp_path / "stopped") == bits_of(tmp_path / "whole")
+    stages = load_run(tmp_path / "stopped").cascade.stages
+    weights = [stages["retrieval"].prior.weight, stages["ranking"].prior.weight]
+    assert all(0 < abs(weight - 1) < 0.5 for weight in weights), "trained, from 1"
+
+
+def test_a_prior_that_a_stage_does_not_read_is_refused_before_training(
+    funnel, settings_for, tmp_path
+):
+    stage = {"model": "mlp", "quota": 20, "prior": "price", "features": ["*", "!price"]}
+    settings = settings_for(funnel, stages__ranking=stage)
+    with pytest.raises(
+        ConfigError, match=r"ranking.*: prior must be .* got 'price'; available: quality"
+    ):
+        train_run(settings, tmp_path / "run")
 
 
 PHASES = {
