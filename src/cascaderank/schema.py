@@ -83,6 +83,9 @@ class Transform(StrEnum):
     STANDARDISE = "standardise"
     """Subtract the mean and divide by the standard deviation, both over the training requests."""
     LOG1P_STANDARDISE = "log1p_standardise"
+    STANDARDISE_BY_REQUEST = "standardise_by_request"
+    """Subtract the mean and divide by the standard deviation, both over all candidates of the
+    request that have a value. Features of candidates only, with one value per candidate."""
 
 
 class Pooling(StrEnum):
@@ -167,6 +170,13 @@ class Feature(Settings):
             raise ValueError(
                 f"'{self.name}': width needs a numeric feature; found a categorical one; "
                 "set multiple=true instead"
+            )
+        by_request = self.transform is Transform.STANDARDISE_BY_REQUEST
+        if by_request and (self.role is not Role.ITEM or self.several):
+            found = "several values" if self.role is Role.ITEM else f"a feature of the {self.role}"
+            raise ValueError(
+                f"'{self.name}': transform='{self.transform}' needs a number per candidate; found "
+                f"{found}; set transform='{Transform.STANDARDISE}'"
             )
         if not self.multiple and self.pooling is not Pooling.MEAN:
             raise ValueError(

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from cascaderank.cascade import Cascade
+from cascaderank.data.encoding.by_request import check_not_by_request
 from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.encoder import Encoder
 from cascaderank.data.loading.loader import RequestLoader
@@ -102,7 +103,11 @@ def item_vectors(
         items: one row per item, with the features of ``schema``.
         schema: item features of the stage, fitted to the training requests.
         device: device of the stage.
+
+    Raises:
+        ConfigError: if a feature is standardised by request.
     """
+    check_not_by_request(schema.features, reader="the vector of an item")
     encoder, blocks = Encoder(schema), []
     for start in range(0, items.height, _ITEM_BLOCK):
         block = items.select(schema.names)[start : start + _ITEM_BLOCK]

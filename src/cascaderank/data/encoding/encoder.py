@@ -6,10 +6,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cascaderank.data.encoding.by_request import check_not_by_request, standardised_by_request
 from cascaderank.data.encoding.fitting import check_category, finite_numbers, fit_schema, logged
 from cascaderank.data.encoding.hashing import hashed
 from cascaderank.errors import DataError, SchemaError, did_you_mean
-from cascaderank.schema import Feature, FittedSchema, Kind, Role, Schema
+from cascaderank.schema import Feature, FittedSchema, Kind, Role, Schema, Transform
 
 __all__ = ["Encoder", "check_same_features", "encode_column", "fit_schema"]
 
@@ -37,12 +38,17 @@ class Encoder:
         self.fitted = fitted
         self._vocabularies = {name: _Lookup(values) for name, values in fitted.vocabularies.items()}
 
-    def __call__(self, feature: Feature, values: pl.Series) -> Codes | NDArray[np.float32]:
+    def __call__(
+        self, feature: Feature, values: pl.Series, lengths: NDArray[np.int64] | None = None
+    ) -> Codes | NDArray[np.float32]:
         """Encode values of one feature.
 
         Args:
             feature: a feature of the fitted schema.
             values: ``[n]``, scalars and not lists.
+            lengths: ``[requests]`` number of candidates of each request, if these are values of
+                all candidates of some requests; a feature that is standardised by request needs
+                it.
 
         Returns:
             Categorical features: ``[n]`` int32 codes (int64 with 2^31 - 1 or more hash buckets); 0
@@ -53,9 +59,10 @@ class Encoder:
             SchemaError: if the values have another type than those that the schema was fitted to.
             DataError: if numbers are NaN, infinite or too large for float32, or if they are null
                 and the feature does not allow missing values.
+            ConfigError: if the feature is standardised by request and there are no ``lengths``.
         """
         if feature.kind is Kind.NUMERIC:
-            return self._numbers(feature, values)
+            return self._numbers(feature, values, lengths)
         check_category(feature, values.dtype)
         if isinstance(values.dtype, pl.Null):
             return np.zeros(len(values), dtype=np.int32)
@@ -66,7 +73,9 @@ class Encoder:
             codes[values.is_null().to_numpy()] = 0
         return codes if feature.buckets >= 2**31 - 1 else codes.astype(np.int32)
 
-    def _numbers(self, feature: Feature, values: pl.Series) -> NDArray[np.float32]:
+    def _numbers(
+        self, feature: Feature, values: pl.Series, lengths: NDArray[np.int64] | None
+    ) -> NDArray[np.float32]:
         nulls = values.null_count()
         if nulls and not feature.missing:
             raise DataError(
@@ -77,6 +86,10 @@ class Encoder:
         moments = self.fitted.moments.get(feature.name)
         if moments is not None:
             numbers = (numbers - moments.mean) / moments.deviation
+        if lengths is None:
+            check_not_by_request([feature], reader="the encoding of single values")
+        elif feature.transform is Transform.STANDARDISE_BY_REQUEST:
+            numbers = standardised_by_request(feature, numbers, lengths)
         with np.errstate(over="ignore"):  # reported below
             narrow = numbers.astype(np.float32)
         infinite = int(np.isinf(narrow).sum())

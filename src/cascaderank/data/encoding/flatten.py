@@ -63,7 +63,7 @@ def flat_columns(
         else pl.Series("request_id", range(frame.height)),
         "offsets": offsets_of(lengths),
         "items": {
-            f.name: encoder(f, flattened(frame[f.name]))
+            f.name: encoder(f, flattened(frame[f.name]), lengths)
             for f in fitted.of(Role.ITEM)
             if not f.several
         },
