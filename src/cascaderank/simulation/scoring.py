@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
-from cascaderank.data.encoding.by_request import check_not_by_request
 from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.encoder import Encoder
 from cascaderank.data.loading.loader import RequestLoader
@@ -37,9 +36,6 @@ class PairScorer:
         population: users and items.
         history_length: maximum number of latest history entries that the stage uses.
         device: device of the computation; the CPU by default.
-
-    Raises:
-        ConfigError: if a feature is standardised by request.
     """
 
     def __init__(
@@ -54,7 +50,6 @@ class PairScorer:
         self.device = device or torch.device("cpu")
         self._stage = stage.to(self.device).eval()
         features = tuple(f for f in fitted.features if f.name in population.schema.names)
-        check_not_by_request(features, reader="the scoring of pairs of users and items")
         encoder = Encoder(fitted.model_copy(update={"features": features}))
         names = [f.name for f in features if f.role is Role.ITEM]
         users, items = population.users, population.items.select(names)
