@@ -12,7 +12,7 @@ from cascaderank.cascade import build_stage
 from cascaderank.errors import ShapeError
 from cascaderank.layers.feature_matrix import feature_matrix
 from cascaderank.schema import Feature, FittedSchema
-from cascaderank.stages import STAGES, VectorStage, multiply_adds, output_of
+from cascaderank.stages import STAGES, SplitStage, VectorStage, multiply_adds, output_of
 
 SCHEMA = FittedSchema(
     features=(
@@ -35,6 +35,8 @@ SCHEMA = FittedSchema(
         "genres": (1, 2, 3, 4, 5),
     },
 )
+UNSPLIT = {"cold", "ecmm", "boosted_trees", "two_tower", "matrix_factorisation"}
+"""Stages whose scores are no function of two parts, or of two vectors."""
 GATED_BY_CANDIDATE = {"cold", "ecmm"}
 """Stages that by design multiply features of the request for each candidate."""
 
@@ -457,3 +459,27 @@ def test_mixed_precision_keeps_the_resolution_of_scores(stage):
     assert not torch.equal(got.scores.bfloat16().float()[real], got.scores[real])
     if expected.classes is not None:
         assert got.classes.dtype is torch.float32
+
+
+@pytest.mark.parametrize("name", [n for n in STAGES if n not in UNSPLIT] + ["cold, gates=False"])
+def test_scores_of_parts_are_those_of_the_stage(name):
+    model, _, option = name.partition(", ")
+    torch.manual_seed(0)
+    stage = build_stage(model, SCHEMA, features=ALL, options={"gates": False} if option else {})
+    stage.eval()
+    assert isinstance(stage, SplitStage)
+    assert stage.splits
+    batch, other = make_batch(), make_batch(seed=7)
+    no_items = replace(batch, items={})
+    no_request = replace(other, request={}, history={}, history_mask={}, items=batch.items)
+    with torch.no_grad():
+        parts = stage.request_part(no_items), stage.item_part(replace(no_request, mask=batch.mask))
+        found = stage.scores_of_parts(*parts)
+        expected = stage(batch)
+    torch.testing.assert_close(found[batch.mask], expected[batch.mask], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(UNSPLIT))
+def test_other_stages_are_not_split(name):
+    stage = built(name)
+    assert not getattr(stage, "splits", False)

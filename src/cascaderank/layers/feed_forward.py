@@ -102,9 +102,23 @@ class PairLinear(nn.Module):
 
     def halves(self, request: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Return the contribution of each side to the output: ``[..., outputs]`` each."""
-        weight, split = self.both.weight, self._request_dim
-        of_request = nn.functional.linear(request, weight[:, :split], self.both.bias)
-        return of_request, nn.functional.linear(items, weight[:, split:])
+        return self.request_half(request), self.item_half(items)
+
+    def request_half(self, request: Tensor) -> Tensor:
+        """Return the contribution of requests to the output, with the bias, ``[..., outputs]``."""
+        return nn.functional.linear(
+            request, self.both.weight[:, : self._request_dim], self.both.bias
+        )
+
+    def item_half(self, items: Tensor, start: int = 0) -> Tensor:
+        """Return the contribution of a part of a candidate's vector, ``[..., outputs]``.
+
+        Args:
+            items: ``[..., columns]``; all columns of a candidate's vector, or some adjacent ones.
+            start: index of the first column.
+        """
+        first = self._request_dim + start
+        return nn.functional.linear(items, self.both.weight[:, first : first + items.shape[-1]])
 
 
 @final
@@ -160,6 +174,16 @@ class PairMLP(nn.Module):
         outputs: Tensor = self.rest(self.first(request, items))
         return outputs
 
+    def of_halves(self, request: Tensor, items: Tensor) -> Tensor:
+        """Return ``[..., list, outputs]`` from the two halves of the first layer.
+
+        Args:
+            request: ``[..., hidden]``, :meth:`PairLinear.request_half` of :attr:`first`.
+            items: ``[..., list, hidden]``, :meth:`PairLinear.item_half` of :attr:`first`.
+        """
+        outputs: Tensor = self.rest(request.unsqueeze(-2) + items)
+        return outputs
+
     def of_pairs(self, lefts: Tensor, rights: Tensor) -> Tensor:
         """Return the scores of all pairs, ``[batch, n, m]``.
 
@@ -167,11 +191,22 @@ class PairMLP(nn.Module):
             lefts: ``[batch, n, request_dim]``.
             rights: ``[batch, m, item_dim]``.
         """
-        *_, last = self.rest.modules()
-        if self._plain and isinstance(last, nn.Linear):
-            return relu_of_sums(*self.first.halves(lefts, rights), last.weight[0]) + last.bias
+        if self._plain:
+            return self.of_pair_halves(*self.first.halves(lefts, rights))
         scores: Tensor = self(lefts, rights.unsqueeze(1))
         return scores
+
+    def of_pair_halves(self, lefts: Tensor, rights: Tensor) -> Tensor:
+        """Return the scores of all pairs, ``[batch, n, m]``, from the halves of the first layer.
+
+        Args:
+            lefts: ``[batch, n, hidden]``, with the bias.
+            rights: ``[batch, m, hidden]``.
+        """
+        *_, last = self.rest.modules()
+        if self._plain and isinstance(last, nn.Linear):
+            return relu_of_sums(lefts, rights, last.weight[0]) + last.bias
+        return self.of_halves(lefts, rights.unsqueeze(1)).squeeze(-1)
 
 
 def set_to_zero(layer: nn.Module) -> None:

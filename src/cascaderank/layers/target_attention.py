@@ -68,7 +68,19 @@ class TargetAttention(nn.Module):
         """
         # Entries of zeros add nothing, whatever their weight.
         history = history.masked_fill(~mask.unsqueeze(-1), 0)
-        weights = self.weigh.of_pairs(items, history)
+        return self._summed(self.weigh.of_pairs(items, history), history, mask)
+
+    def item_part(self, items: Tensor) -> Tensor:
+        """Return what depends on candidates alone, ``[batch, list, hidden]``."""
+        return self.weigh.first.request_half(items)
+
+    def of_part(self, history: Tensor, part: Tensor, mask: Tensor) -> Tensor:
+        """Return :meth:`forward` for candidates given by :meth:`item_part`."""
+        history = history.masked_fill(~mask.unsqueeze(-1), 0)
+        weights = self.weigh.of_pair_halves(part, self.weigh.first.item_half(history))
+        return self._summed(weights, history, mask)
+
+    def _summed(self, weights: Tensor, history: Tensor, mask: Tensor) -> Tensor:
         if self._softmax:
             # Finite, so that the softmax of a request without history is not NaN.
             lowest = torch.finfo(weights.dtype).min

@@ -32,6 +32,7 @@ __all__ = [
     "Prunable",
     "Pruned",
     "Score",
+    "SplitStage",
     "StageOutput",
     "VectorStage",
     "look_ups",
@@ -53,6 +54,28 @@ class VectorStage(Protocol):
 
     def item_vectors(self, batch: RequestBatch) -> Tensor:
         """Return one vector per candidate, ``[batch, list, dim]``, from item features only."""
+
+
+@runtime_checkable
+class SplitStage(Protocol):
+    """A stage whose score is a function of a part of the request and a part of the candidate.
+
+    Parts of candidates do not depend on the request and can be computed in advance, such as the
+    candidates' half of the first layer of a perceptron. Scores computed from the parts are those of
+    calling the stage, up to the rounding of sums in another order.
+    """
+
+    splits: bool
+    """Whether the stage can be split; some options make the parts depend on each other."""
+
+    def request_part(self, batch: RequestBatch) -> tuple[Tensor, ...]:
+        """Return tensors that depend on the requests and their histories only, ``[batch, ...]``."""
+
+    def item_part(self, batch: RequestBatch) -> Tensor:
+        """Return ``[batch, list, width]`` from the features of the candidates only."""
+
+    def scores_of_parts(self, request: tuple[Tensor, ...], items: Tensor) -> Tensor:
+        """Return the scores ``[batch, list]`` of candidates given by their part."""
 
 
 def __getattr__(name: str) -> Callable[..., nn.Module]:

@@ -68,6 +68,7 @@ class COLD(nn.Module):
         self.network = PairMLP(request_dim, item_dim, hidden, outputs=domains, dropout=dropout)
         self._built_from = schema, tuple(features)
         self.domains: int = domains
+        self.splits = not gates  # gates depend on the request and the candidate
         self._score = score
         self._options: dict[str, Any] = {
             "dim": dim,
@@ -88,6 +89,18 @@ class COLD(nn.Module):
             items = self.gate.gated(request, items, self.gate(request, items))
             request = request[..., :0]
         return output_of_logits(self.network.outputs(request, items), self._score)
+
+    def request_part(self, batch: RequestBatch) -> tuple[Tensor, ...]:
+        """Return the request's half of the first layer."""
+        return (self.network.first.request_half(self.embedder.request(batch)),)
+
+    def item_part(self, batch: RequestBatch) -> Tensor:
+        """Return the candidates' half of the first layer."""
+        return self.network.first.item_half(self.embedder.items(batch))
+
+    def scores_of_parts(self, request: tuple[Tensor, ...], items: Tensor) -> Tensor:
+        """Return scores ``[batch, list]``."""
+        return output_of_logits(self.network.of_halves(request[0], items), self._score).scores
 
     @torch.no_grad()
     def importance(self, batches: Iterable[RequestBatch]) -> dict[str, float]:

@@ -58,6 +58,7 @@ class DIN(nn.Module):
         attention_features: tuple[str, ...] = ("*",),
     ) -> None:
         super().__init__()
+        self.splits = True
         self.embedder = Embedder(schema, features, dim=dim, deviation=embedding_deviation)
         widths, item_dim = self.embedder.history_dims, self.embedder.item_dim
         if not widths:
@@ -82,16 +83,15 @@ class DIN(nn.Module):
             TargetAttention(width, query_dim, hidden=attention, softmax=softmax)
             for width in widths.values()
         )
+        self._attended_dim = sum(widths.values())
         self.head = PairMLP(
-            self.embedder.context_dim, sum(widths.values()) + item_dim, hidden, dropout=dropout
+            self.embedder.context_dim, self._attended_dim + item_dim, hidden, dropout=dropout
         )
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return scores ``[batch, list]``; those of padding are undefined."""
         items = self.embedder.items(batch)
-        query = items
-        if self._query != [(0, items.shape[-1])]:
-            query = torch.cat([items[..., start:end] for start, end in self._query], dim=-1)
+        query = self._query_of(items)
         histories = self.embedder.history(batch).values()
         attended = [
             attend(history, query, mask)
@@ -101,6 +101,41 @@ class DIN(nn.Module):
             self.embedder.context(batch), torch.cat([*attended, items], dim=-1)
         )
         return scores
+
+    def request_part(self, batch: RequestBatch) -> tuple[Tensor, ...]:
+        """Return the context's part of the first layer, and entries and mask of each history."""
+        context = self.head.first.request_half(self.embedder.context(batch))
+        return (context, *(part for pair in self.embedder.history(batch).values() for part in pair))
+
+    def item_part(self, batch: RequestBatch) -> Tensor:
+        """Return the candidates' part of the first layer of each attention and of the head."""
+        items = self.embedder.items(batch)
+        query = self._query_of(items)
+        of_head = self.head.first.item_half(items, start=self._attended_dim)
+        return torch.cat([*(a.item_part(query) for a in self._attends), of_head], dim=-1)
+
+    def scores_of_parts(self, request: tuple[Tensor, ...], items: Tensor) -> Tensor:
+        """Return scores ``[batch, list]``."""
+        context, *histories = request
+        widths = [a.weigh.first.both.out_features for a in self._attends]
+        *queries, of_head = items.split([*widths, items.shape[-1] - sum(widths)], dim=-1)
+        attended = [
+            attend.of_part(history, query, mask)
+            for attend, query, history, mask in zip(
+                self._attends, queries, histories[::2], histories[1::2], strict=True
+            )
+        ]
+        of_items = self.head.first.item_half(torch.cat(attended, dim=-1)) + of_head
+        return self.head.of_halves(context, of_items).squeeze(-1)
+
+    @property
+    def _attends(self) -> list[TargetAttention]:
+        return [a for a in self.attentions if isinstance(a, TargetAttention)]
+
+    def _query_of(self, items: Tensor) -> Tensor:
+        if self._query == [(0, items.shape[-1])]:
+            return items
+        return torch.cat([items[..., start:end] for start, end in self._query], dim=-1)
 
 
 def _places(fields: Mapping[str, int], patterns: Sequence[str]) -> list[tuple[int, int]]:

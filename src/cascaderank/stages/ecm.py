@@ -55,6 +55,7 @@ class ECM(nn.Module):
             dropout=dropout,
         )
         self.domains: int = domains
+        self.splits = True
         self._score = score
 
     def forward(self, batch: RequestBatch) -> Tensor:
@@ -66,3 +67,15 @@ class ECM(nn.Module):
         embedder = self.embedder
         logits = self.network.outputs(embedder.request(batch), embedder.items(batch))
         return output_of_logits(logits, self._score)
+
+    def request_part(self, batch: RequestBatch) -> tuple[Tensor, ...]:
+        """Return the request's half of the first layer."""
+        return (self.network.first.request_half(self.embedder.request(batch)),)
+
+    def item_part(self, batch: RequestBatch) -> Tensor:
+        """Return the candidates' half of the first layer."""
+        return self.network.first.item_half(self.embedder.items(batch))
+
+    def scores_of_parts(self, request: tuple[Tensor, ...], items: Tensor) -> Tensor:
+        """Return scores ``[batch, list]``."""
+        return output_of_logits(self.network.of_halves(request[0], items), self._score).scores

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
@@ -50,6 +51,7 @@ class ESMM(nn.Module):
         self.exposure = PairMLP(*sizes, hidden, dropout=dropout)
         self.click = PairMLP(*sizes, hidden, dropout=dropout)
         self.domains: int = 3
+        self.splits = True
         self._score = score
 
     def forward(self, batch: RequestBatch) -> Tensor:
@@ -59,8 +61,30 @@ class ESMM(nn.Module):
     def domain_output(self, batch: RequestBatch) -> StageOutput:
         """Return scores and the probabilities of exposure and of a click."""
         request, items = self.embedder.request(batch), self.embedder.items(batch)
-        exposure = chance(self.exposure(request, items))
-        if_exposed = chance(self.click(request, items))
+        return self._output(self.exposure(request, items), self.click(request, items))
+
+    def request_part(self, batch: RequestBatch) -> tuple[Tensor, ...]:
+        """Return the request's half of the first layer of each perceptron."""
+        request = self.embedder.request(batch)
+        return tuple(n.first.request_half(request) for n in (self.exposure, self.click))
+
+    def item_part(self, batch: RequestBatch) -> Tensor:
+        """Return the candidates' half of the first layer of each perceptron, concatenated."""
+        items = self.embedder.items(batch)
+        return torch.cat([n.first.item_half(items) for n in (self.exposure, self.click)], dim=-1)
+
+    def scores_of_parts(self, request: tuple[Tensor, ...], items: Tensor) -> Tensor:
+        """Return scores ``[batch, list]``."""
+        exposure, click = (
+            network.of_halves(of_request, of_items).squeeze(-1)
+            for network, of_request, of_items in zip(
+                (self.exposure, self.click), request, items.chunk(2, dim=-1), strict=True
+            )
+        )
+        return self._output(exposure, click).scores
+
+    def _output(self, exposure_logit: Tensor, click_logit: Tensor) -> StageOutput:
+        exposure, if_exposed = chance(exposure_logit), chance(click_logit)
         events = {"click": both(exposure, if_exposed), "exposure": exposure}
         unclicked = both(exposure, Chance(if_exposed.log_not, if_exposed.log_p))
         scores = {**events, "unclicked": unclicked}[self._score].log_odds()

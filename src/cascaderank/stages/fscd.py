@@ -110,6 +110,7 @@ class FSCD(nn.Module):
         self._temperature = temperature
         self._built_from = schema, tuple(features)
         self.domains: int = domains
+        self.splits = True
         self._score = score
         self._options: dict[str, Any] = {
             "dim": dim,
@@ -130,9 +131,27 @@ class FSCD(nn.Module):
             return output_of_logits(self.network.outputs(request, items), self._score)
         z = self._gates(self.log_odds)
         split = request.shape[-1]
-        factors = torch.repeat_interleave(z, self._lengths, output_size=split + items.shape[-1])
+        factors = self._factors(z)
         logits = self.network.outputs(request * factors[:split], items * factors[split:])
         return output_of_logits(logits, self._score, penalty=self._costs @ z, most=self._most)
+
+    def request_part(self, batch: RequestBatch) -> tuple[Tensor, ...]:
+        """Return the request's half of the first layer."""
+        request = self.embedder.request(batch)
+        if self.log_odds is not None:
+            request = request * self._factors(self._gates(self.log_odds))[: request.shape[-1]]
+        return (self.network.first.request_half(request),)
+
+    def item_part(self, batch: RequestBatch) -> Tensor:
+        """Return the candidates' half of the first layer."""
+        items = self.embedder.items(batch)
+        if self.log_odds is not None:
+            items = items * self._factors(self._gates(self.log_odds))[self.embedder.request_dim :]
+        return self.network.first.item_half(items)
+
+    def scores_of_parts(self, request: tuple[Tensor, ...], items: Tensor) -> Tensor:
+        """Return scores ``[batch, list]``."""
+        return output_of_logits(self.network.of_halves(request[0], items), self._score).scores
 
     def importance(self) -> dict[str, float]:
         """Return the probability that each field is kept, by name.
@@ -178,6 +197,11 @@ class FSCD(nn.Module):
         state["first.both.weight"] = state["first.both.weight"][:, columns]
         smaller.network.load_state_dict(state)
         return smaller.train(self.training)
+
+    def _factors(self, gates: Tensor) -> Tensor:
+        """Return the gate of each column of a request's vector and a candidate's."""
+        columns = self.embedder.request_dim + self.embedder.item_dim
+        return torch.repeat_interleave(gates, self._lengths, output_size=columns)
 
     def _gates(self, log_odds: Tensor) -> Tensor:
         if self.training:

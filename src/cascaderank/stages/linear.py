@@ -39,6 +39,7 @@ class Linear(nn.Module):
         self, schema: FittedSchema, features: Sequence[Feature], *, prior: str | None = None
     ) -> None:
         super().__init__()
+        self.splits = True
         # An embedding of size 1 is the weight of the category.
         self.embedder = Embedder(schema, features, dim=1)
         self.weights = PairLinear(self.embedder.request_dim, self.embedder.item_dim, 1)
@@ -50,3 +51,16 @@ class Linear(nn.Module):
         """Return scores ``[batch, list]``; those of padding are undefined."""
         scores = self.weights.scores(self.embedder.request(batch), self.embedder.items(batch))
         return scores if self.prior is None else scores + self.prior(batch)
+
+    def request_part(self, batch: RequestBatch) -> tuple[Tensor, ...]:
+        """Return the request's share of the sum, ``[batch, 1]``."""
+        return (self.weights.request_half(self.embedder.request(batch)),)
+
+    def item_part(self, batch: RequestBatch) -> Tensor:
+        """Return the candidates' share of the sum, ``[batch, list, 1]``."""
+        share = self.weights.item_half(self.embedder.items(batch))
+        return share if self.prior is None else share + self.prior(batch).unsqueeze(-1)
+
+    def scores_of_parts(self, request: tuple[Tensor, ...], items: Tensor) -> Tensor:
+        """Return scores ``[batch, list]``."""
+        return request[0] + items.squeeze(-1)

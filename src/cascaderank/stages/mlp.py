@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
@@ -56,6 +57,7 @@ class MLP(nn.Module):
         prior: str | None = None,
     ) -> None:
         super().__init__()
+        self.splits = True
         self.embedder = Embedder(schema, features, dim=dim, deviation=embedding_deviation)
         inputs = self.embedder.request_dim, self.embedder.item_dim
         from_zero = linear_skip or prior is not None
@@ -72,3 +74,27 @@ class MLP(nn.Module):
         if self.linear is not None:
             scores = scores + self.linear.scores(request, items)
         return scores if self.prior is None else scores + self.prior(batch)
+
+    def request_part(self, batch: RequestBatch) -> tuple[Tensor, ...]:
+        """Return the request's half of the first layer, and of the linear layer."""
+        request = self.embedder.request(batch)
+        half = self.network.first.request_half(request)
+        return (half,) if self.linear is None else (half, self.linear.request_half(request))
+
+    def item_part(self, batch: RequestBatch) -> Tensor:
+        """Return the candidates' half of the first layer, and what is added to the output."""
+        items = self.embedder.items(batch)
+        parts = [self.network.first.item_half(items)]
+        if self.linear is not None:
+            parts.append(self.linear.item_half(items))
+        if self.prior is not None:
+            parts.append(self.prior(batch).unsqueeze(-1))
+        return torch.cat(parts, -1)
+
+    def scores_of_parts(self, request: tuple[Tensor, ...], items: Tensor) -> Tensor:
+        """Return scores ``[batch, list]``."""
+        width = request[0].shape[-1]
+        scores = self.network.of_halves(request[0], items[..., :width]).squeeze(-1)
+        if self.linear is not None:
+            scores = scores + request[1]
+        return scores + items[..., width:].sum(-1)
