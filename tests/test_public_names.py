@@ -11,7 +11,7 @@ CONTRACT = {
     "Cascade", "CascadeRankError", "Feature", "FittedSchema", "RequestBatch", "RequestLoader",
     "RequestLog", "RequestLogWriter", "RunSettings", "Schema", "Trainer", "__version__",
     "build_objective", "build_stage", "evaluate", "evaluation", "ground_truth", "load_run", "losses",
-    "metrics", "objectives", "read_settings", "reports", "sorting", "stages", "train_run",
+    "metrics", "objectives", "read_settings", "reports", "serving", "sorting", "stages", "train_run",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cascaderank import metrics as metrics
     from cascaderank import objectives as objectives
     from cascaderank import reports as reports
+    from cascaderank import serving as serving
     from cascaderank import sorting as sorting
     from cascaderank import stages as stages
     from cascaderank.batch import RequestBatch as RequestBatch
@@ -58,7 +59,16 @@ _HOME = {
     "read_settings": "settings.run",
     "train_run": "training.train_run",
 }
-_PACKAGES = ("evaluation", "losses", "metrics", "objectives", "reports", "sorting", "stages")
+_PACKAGES = (
+    "evaluation",
+    "losses",
+    "metrics",
+    "objectives",
+    "reports",
+    "serving",
+    "sorting",
+    "stages",
+)
 
 __all__ = [  # noqa: PLE0604 - all are strings
     *_HOME,

@@ -17,6 +17,7 @@ from cascaderank import __version__
 from cascaderank.cli.compare import compare
 from cascaderank.cli.demo import demo
 from cascaderank.cli.evaluate import evaluate
+from cascaderank.cli.export import export
 from cascaderank.cli.fields import fields, select
 from cascaderank.cli.heatmap import heatmap
 from cascaderank.cli.importance import importance
@@ -30,6 +31,7 @@ from cascaderank.cli.prune import prune
 from cascaderank.cli.score import score
 from cascaderank.cli.simulate import simulate
 from cascaderank.cli.train import train
+from cascaderank.cli.verify import verify
 
 # Idle threads of torch that spin slow a busy machine down twentyfold; threads that sleep at once
 # slow an idle machine down by a fifth (docs/decisions/0002). Hence: spin for some microseconds,
@@ -79,6 +81,8 @@ for command in (
     prune,
     fields,
     importance,
+    export,
+    verify,
     ls,
 ):
     app.command()(command)

@@ -1,0 +1,300 @@
+"""One request on its way through the cascade: scores, cuts, times and the trace."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cascaderank.batch import RequestBatch
+from cascaderank.errors import ConfigError, DataError, did_you_mean
+from cascaderank.serving.answer import FILTERS, RERANKING, Answer, StageReport, Trace
+from cascaderank.serving.candidates import Candidates
+from cascaderank.serving.cut import best_first, kept_places
+from cascaderank.serving.feature_source import FeatureSource
+from cascaderank.serving.filters import FilterColumns, Filters
+from cascaderank.serving.item_table import ItemTable
+from cascaderank.serving.rerank import Rerank, reranked
+from cascaderank.serving.stage_plan import StagePlan
+from cascaderank.serving.value_encoder import ValueEncoder
+from cascaderank.stages import VectorStage
+
+Places = NDArray[np.int64]
+Scores = NDArray[np.float32]
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Machinery:
+    """What all requests share; nothing in it changes but expected times and cached conditions."""
+
+    plans: Sequence[StagePlan]
+    encoder: ValueEncoder
+    items: ItemTable | None
+    source: FeatureSource | None
+    columns: FilterColumns
+
+
+@final
+@dataclass(kw_only=True, eq=False)
+class PassThrough:
+    """One request with its candidates; :meth:`run` ranks them once."""
+
+    shared: Machinery
+    request: Mapping[str, Any]
+    """Raw values of the request."""
+    encoded: RequestBatch
+    """The same values, encoded."""
+    candidates: Candidates
+    filters: Filters | None
+    rerank: Rerank | None
+    started: float
+    """Time at which the request began, of ``perf_counter``."""
+    _stale: dict[str, None] = field(default_factory=dict, init=False)
+
+    def run(
+        self,
+        *,
+        quotas: Sequence[int],
+        top: int | None,
+        trace: bool,
+        deadline_ms: float | None,
+    ) -> Answer:
+        """Return the answer; see :meth:`cascaderank.serving.ranker.Ranker.rank`."""
+        count = len(self.candidates)
+        alive = self._unfiltered()
+        pinned = self._pinned(alive)
+        recorder = _Recorder(self.candidates.keys, alive) if trace else None
+        filtered = 0 if alive is None else count - len(alive)
+        scores: Scores = np.zeros(count if alive is None else len(alive), np.float32)
+        reports, first = list[StageReport](), True
+        for plan, quota in zip(self.shared.plans, quotas, strict=True):
+            begun, came = perf_counter(), len(scores)
+            skipped = deadline_ms is not None and not first and self._late(plan, came, deadline_ms)
+            if came and not skipped:
+                scores = self._scores(plan, alive, came)
+            cuts = plan is not self.shared.plans[-1] or self.rerank is None
+            kept = kept_places(scores, quota) if cuts else np.arange(came)
+            if pinned and cuts:
+                kept = np.union1d(kept, np.flatnonzero(_are(alive, came, pinned)))
+            if recorder is not None:
+                recorder.record(plan.name, alive, scores, kept, scored=not skipped)
+            alive, scores = kept if alive is None else alive[kept], scores[kept]
+            took = (perf_counter() - begun) * 1000
+            if came and not skipped:
+                plan.took(took, came)
+            reports.append(
+                StageReport(
+                    name=plan.name,
+                    came=came,
+                    left=len(alive),
+                    milliseconds=took,
+                    skipped=skipped,
+                )
+            )
+            first = False
+        assert alive is not None  # noqa: S101 - there is at least one stage
+        begun, came = perf_counter(), len(alive)
+        length = min(quotas[-1], quotas[-1] if top is None else top)
+        order = best_first(scores)
+        if self.rerank is not None:
+            order = order[self._reranked(alive[order], scores[order], length, pinned)]
+            took = (perf_counter() - begun) * 1000
+            reports.append(
+                StageReport(name=RERANKING, came=came, left=len(order), milliseconds=took)
+            )
+        chosen, scores = alive[order][:length], scores[order][:length]
+        if recorder is not None and self.rerank is not None:
+            recorder.cut(np.setdiff1d(alive, chosen), RERANKING)
+        keys = self.candidates.keys
+        return Answer(
+            ids=[keys[i] for i in chosen.tolist()],
+            scores=scores.tolist(),
+            stages=tuple(reports),
+            milliseconds=(perf_counter() - self.started) * 1000,
+            filtered=filtered,
+            unknown=self.candidates.unknown,
+            degraded=tuple(report.name for report in reports if report.skipped),
+            stale=tuple(self._stale),
+            trace=recorder.trace() if recorder is not None else None,
+        )
+
+    def _late(self, plan: StagePlan, candidates: int, deadline_ms: float) -> bool:
+        elapsed = (perf_counter() - self.started) * 1000
+        return elapsed + plan.expected_milliseconds(candidates) > deadline_ms
+
+    def _unfiltered(self) -> Places | None:
+        """Return the positions of the candidates that no filter leaves out; ``None`` for all."""
+        filters, given = self.filters, self.candidates
+        if filters is None or not (filters.items or filters.where):
+            return None
+        out = np.zeros(len(given), dtype=bool)
+        if filters.items:
+            if given.places is None and self.shared.items is not None:
+                places = self.shared.items.places(filters.items)
+                out[places[places >= 0]] = True
+            else:
+                left_out = set(filters.items)
+                out |= np.array([key in left_out for key in given.keys], dtype=bool)
+        for condition in filters.where:
+            out |= self.shared.columns.met(condition, given.places, given.given)
+        return np.flatnonzero(~out)
+
+    def _pinned(self, alive: Places | None) -> dict[int, int]:
+        """Return the position from 1 of each pinned candidate that no filter leaves out."""
+        if self.rerank is None or not self.rerank.pins:
+            return {}
+        pins, found = self.rerank.pins, dict[int, int]()
+        if self.candidates.places is None and self.shared.items is not None:
+            places = self.shared.items.places(pins)
+            found = {int(p): at for p, at in zip(places, pins.values(), strict=True) if p >= 0}
+        else:
+            for place, key in enumerate(self.candidates.keys):
+                if key in pins and pins[key] not in found.values():
+                    found[place] = pins[key]
+        left = None if alive is None else set(alive.tolist())
+        return {place: at for place, at in found.items() if left is None or place in left}
+
+    def _scores(self, plan: StagePlan, alive: Places | None, count: int) -> Scores:
+        places, given = self.candidates.places, self.candidates.given
+        if plan.parts is not None and given.keys().isdisjoint(plan.features):
+            parts = plan.parts
+            if places is not None or alive is not None:
+                rows = alive if places is None else places if alive is None else places[alive]
+                parts = parts.index_select(0, torch.from_numpy(rows))
+            return plan.scores_of_parts(plan.request_part(self.encoded), parts)
+        return plan.scores_of_features(self.encoded, self._features(plan, alive), count)
+
+    def _features(self, plan: StagePlan, alive: Places | None) -> dict[str, Tensor]:
+        """Return the features of the remaining candidates: of rows, the source, the catalogue."""
+        given, source, items = self.candidates.given, self.shared.source, self.shared.items
+        chosen = range(len(self.candidates)) if alive is None else alive.tolist()
+        raw = {n: [given[n][i] for i in chosen] for n in plan.features if n in given}
+        provided = source.features if source is not None else ()
+        wanted = [name for name in plan.features if name in provided and name not in raw]
+        if wanted and source is not None:
+            keys = [self.candidates.keys[i] for i in chosen]
+            try:
+                values = source.values(self.request, keys, wanted)
+                raw |= {name: values[name] for name in wanted}
+            except OSError as error:
+                self._stale |= dict.fromkeys(wanted)
+                if any(name in plan.pair_features for name in wanted):
+                    raise DataError(
+                        f"the source of {', '.join(wanted)} did not answer ({error}), and the "
+                        "catalogue does not have these features"
+                    ) from None
+        encoder = self.shared.encoder
+        several = {f.name for f in encoder.schema.features if f.several}
+        found = {
+            name: torch.from_numpy(
+                encoder.lists(name, values) if name in several else encoder.column(name, values)
+            )[None]
+            for name, values in raw.items()
+        }
+        rest = [name for name in plan.features if name not in found]
+        if rest and items is not None:
+            places = self.candidates.places
+            if places is None:
+                places = np.arange(len(items))
+            found |= items.encoded(rest, places if alive is None else places[alive])
+        return found
+
+    def _reranked(
+        self, alive: Places, scores: Scores, length: int, pinned: Mapping[int, int]
+    ) -> list[int]:
+        """Return the final list as positions in ``alive``, which is best first."""
+        assert self.rerank is not None  # noqa: S101 - checked by the caller
+        place_of = {candidate: place for place, candidate in enumerate(alive.tolist())}
+        return reranked(
+            scores,
+            length,
+            self.rerank,
+            pinned={place_of[c]: at for c, at in pinned.items() if c in place_of},
+            groups={name: self._groups(name, alive) for name in self.rerank.caps},
+            vectors=self._vectors(alive) if self.rerank.diversity else None,
+        )
+
+    def _groups(self, name: str, alive: Places) -> Places:
+        """Return the number of the value of a feature of each candidate, -1 if it is missing."""
+        given, items, places = self.candidates.given, self.shared.items, self.candidates.places
+        if name in given:
+            values = [given[name][i] for i in alive.tolist()]
+        elif items is not None and name in items.raw.columns:
+            rows = alive if places is None else places[alive]
+            values = items.raw[name].gather(rows).to_list()
+        else:
+            known = [*given, *(items.raw.columns if items is not None else ())]
+            raise ConfigError(
+                f"caps: no feature '{name}'{did_you_mean(name, known)} of items; available: "
+                f"{', '.join(known) or 'none'}"
+            )
+        numbers: dict[Any, int] = {None: -1}
+        try:
+            return np.array([numbers.setdefault(v, len(numbers)) for v in values], dtype=np.int64)
+        except TypeError:
+            raise ConfigError(
+                f"caps: expected a feature with one value per item; '{name}' has several"
+            ) from None
+
+    def _vectors(self, alive: Places) -> NDArray[np.float32]:
+        for plan in self.shared.plans:
+            if isinstance(plan.stage, VectorStage) and plan.parts is not None:
+                places = self.candidates.places
+                rows = alive if places is None else places[alive]
+                if not len(rows) or rows.min() >= 0:
+                    return plan.parts.index_select(0, torch.from_numpy(rows)).numpy()
+        raise ConfigError(
+            "diversity needs vectors of the items: a stage such as two_tower or "
+            "matrix_factorisation, and candidates of the catalogue; set diversity to 0"
+        )
+
+
+@final
+class _Recorder:
+    """Collects the trace."""
+
+    def __init__(self, keys: Sequence[Any], alive: Places | None) -> None:
+        self._keys = keys
+        self._scores: dict[str, Scores] = {}
+        self._ranks: dict[str, Places] = {}
+        self._kept: dict[str, NDArray[np.bool_]] = {}
+        self._cut_by: list[str | None] = [None] * len(keys)
+        if alive is not None:
+            self.cut(np.setdiff1d(np.arange(len(keys)), alive), FILTERS)
+
+    def cut(self, candidates: Places, step: str) -> None:
+        for candidate in candidates.tolist():
+            self._cut_by[candidate] = step
+
+    def record(
+        self, name: str, alive: Places | None, scores: Scores, kept: Places, *, scored: bool
+    ) -> None:
+        count = len(self._keys)
+        places = np.arange(count) if alive is None else alive
+        if scored:
+            self._scores[name] = np.full(count, np.nan, np.float32)
+            self._scores[name][places] = scores
+            self._ranks[name] = np.zeros(count, np.int64)
+            self._ranks[name][places[best_first(scores)]] = np.arange(1, len(places) + 1)
+        self._kept[name] = np.zeros(count, dtype=bool)
+        self._kept[name][places[kept]] = True
+        self.cut(np.setdiff1d(places, places[kept]), name)
+
+    def trace(self) -> Trace:
+        return Trace(
+            keys=list(self._keys),
+            scores=self._scores,
+            ranks=self._ranks,
+            kept=self._kept,
+            cut_by=self._cut_by,
+        )
+
+
+def _are(alive: Places | None, count: int, pinned: Mapping[int, int]) -> NDArray[np.bool_]:
+    places = np.arange(count) if alive is None else alive
+    return np.isin(places, list(pinned))

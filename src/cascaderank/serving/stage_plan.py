@@ -1,0 +1,159 @@
+"""How a stage of a bundle scores candidates: from parts that were computed at export, or anew."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cascaderank.batch import RequestBatch
+from cascaderank.cascade import Cascade
+from cascaderank.errors import DataError
+from cascaderank.schema import FittedSchema, Role
+from cascaderank.serving.item_table import ItemTable
+from cascaderank.settings.run import RunSettings
+from cascaderank.stages import SplitStage, VectorStage
+
+_BLOCK = 65_536  # items whose parts are computed at a time
+
+
+@final
+@dataclass(kw_only=True, eq=False)
+class StagePlan:
+    """One stage, the item features that it reads, and the parts of all items."""
+
+    name: str
+    stage: nn.Module
+    """The stage, in evaluation mode."""
+    features: tuple[str, ...]
+    """Item features that the stage reads."""
+    pair_features: tuple[str, ...]
+    """Those of request and item together, which the catalogue does not have."""
+    quota: int
+    parts: Tensor | None = None
+    """``[items, width]`` part of each item; ``None`` if the score is no function of parts."""
+    _pace: tuple[float, float] | None = field(default=None, init=False)
+
+    @property
+    def splits(self) -> bool:
+        """Whether the score is a function of a part of the request and a part of the item."""
+        stage = self.stage
+        return isinstance(stage, VectorStage) or (isinstance(stage, SplitStage) and stage.splits)
+
+    def request_part(self, batch: RequestBatch) -> tuple[Tensor, ...]:
+        """Return the part of the request, for :meth:`scores_of_parts`."""
+        if isinstance(self.stage, VectorStage):
+            return (self.stage.request_vectors(batch),)
+        assert isinstance(self.stage, SplitStage)  # noqa: S101 - callers check `splits`
+        return self.stage.request_part(batch)
+
+    def item_part(self, batch: RequestBatch) -> Tensor:
+        """Return the parts of the candidates of a batch, ``[1, items, width]``."""
+        if isinstance(self.stage, VectorStage):
+            return self.stage.item_vectors(batch)
+        assert isinstance(self.stage, SplitStage)  # noqa: S101 - callers check `splits`
+        return self.stage.item_part(batch)
+
+    def scores_of_parts(self, request: tuple[Tensor, ...], items: Tensor) -> NDArray[np.float32]:
+        """Return scores ``[items]`` of parts ``[items, width]``."""
+        if isinstance(self.stage, VectorStage):
+            scores = items @ request[0][0]
+        else:
+            assert isinstance(self.stage, SplitStage)  # noqa: S101 - callers check `splits`
+            scores = self.stage.scores_of_parts(request, items[None])[0]
+        return self._checked(scores)
+
+    def scores_of_features(
+        self, request: RequestBatch, items: Mapping[str, Tensor], count: int
+    ) -> NDArray[np.float32]:
+        """Return scores ``[count]`` of candidates by their encoded features, ``[1, count]`` each."""
+        batch = RequestBatch(
+            mask=torch.ones(1, count, dtype=torch.bool),
+            items=items,
+            request=request.request,
+            history=request.history,
+            history_mask=request.history_mask,
+        )
+        return self._checked(self.stage(batch)[0])
+
+    def _checked(self, scores: Tensor) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = scores.float().numpy()
+        wrong = np.count_nonzero(np.isnan(found))
+        if wrong:
+            raise DataError(
+                f"stage '{self.name}': scores must be numbers; got NaN for {wrong} of {len(found)} "
+                "candidates; the weights or the features of these candidates are not finite"
+            )
+        return found
+
+    def expected_milliseconds(self, candidates: int) -> float:
+        """Return the time that the stage is expected to take; 0 if it has not run."""
+        if self._pace is None:
+            return 0.0
+        milliseconds, of = self._pace
+        return milliseconds * max(1.0, candidates / of)
+
+    def took(self, milliseconds: float, candidates: int) -> None:
+        """Update the expected time by a measured one: a moving average over some 16 requests."""
+        before = self._pace or (milliseconds, float(candidates))
+        new = zip(before, (milliseconds, float(candidates)), strict=True)
+        first, second = (old + (value - old) / 16 for old, value in new)
+        self._pace = first, max(second, 1.0)  # one assignment: other threads read it
+
+
+def stage_plans(
+    cascade: Cascade,
+    schema: FittedSchema,
+    settings: RunSettings,
+    *,
+    known: Sequence[str],
+    parts: Mapping[str, Tensor] | None = None,
+) -> list[StagePlan]:
+    """Return the plan of each stage, first stage first.
+
+    Args:
+        cascade: cascade in evaluation mode, on the CPU.
+        schema: schema of the run.
+        settings: settings of the run.
+        known: item features of the catalogue.
+        parts: parts of all items by stage.
+    """
+    plans = []
+    for (name, stage), quota in zip(cascade.stages.items(), cascade.quotas, strict=True):
+        chosen = schema.select(settings.stages[name].features)
+        features = tuple(f.name for f in chosen if f.role is Role.ITEM)
+        plans.append(
+            StagePlan(
+                name=name,
+                stage=stage,
+                features=features,
+                pair_features=tuple(f for f in features if f not in known),
+                quota=quota,
+                parts=(parts or {}).get(name),
+            )
+        )
+    return plans
+
+
+def parts_of_items(plans: Sequence[StagePlan], items: ItemTable) -> dict[str, Tensor]:
+    """Return the parts of all items, ``[items, width]`` float32, by stage.
+
+    Stages that read features of request and item together, and those whose score is no function of
+    parts, are omitted.
+    """
+    found: dict[str, Tensor] = {}
+    with torch.inference_mode():
+        for plan in plans:
+            if not plan.splits or plan.pair_features:
+                continue
+            blocks = []
+            for start in range(0, len(items), _BLOCK):
+                places = np.arange(start, min(start + _BLOCK, len(items)))
+                mask = torch.ones(1, len(places), dtype=torch.bool)
+                encoded: dict[str, Any] = items.encoded(plan.features, places)
+                blocks.append(plan.item_part(RequestBatch(mask=mask, items=encoded))[0].float())
+            found[plan.name] = torch.cat(blocks).contiguous()
+    return found
