@@ -54,7 +54,7 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a run as a bundle: one folder that serves what was trained, verified before it is named.
+    """Write a run as a bundle to serve: one folder, which is verified before it has its name.
 
     The bundle has weights, schema, the catalogue of items with what can be computed in advance, and
     golden requests with the scores of the code of training.
@@ -80,10 +80,9 @@ def export(
     if manifest.items is None:
         notify("no catalogue: the data set does not identify items; candidates must be raw rows")
     else:
-        notify(
-            f"items: {manifest.items.count:,} by '{manifest.items.key}', {manifest.items.source}"
-        )
-        for feature, count in manifest.items.out_of_vocabulary.items():
+        entry = manifest.items
+        notify(f"items: {entry.count:,} by '{entry.key}', {entry.source}")
+        for feature, count in entry.out_of_vocabulary.items():
             notify(f"out of vocabulary: {counted(count, 'value')} of '{feature}'")
     for stage in manifest.stages:
         if stage.pair_features and manifest.items is not None:

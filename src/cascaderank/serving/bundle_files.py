@@ -2,7 +2,7 @@
 
 ::
 
-    bundle.json            manifest: format, name, stages, quotas, metrics, size and hash of each file
+    bundle.json            format, name, stages, quotas, metrics, size and hash of each file
     config.toml            settings of the run
     schema.json            fitted schema; encodes requests and items
     weights.safetensors    weights of the cascade
@@ -10,7 +10,7 @@
     item_codes.safetensors the same values, encoded
     item_parts.safetensors what each stage computes from the item alone
     golden.parquet         raw requests of the test split with their candidates
-    golden.safetensors     scores and kept candidates of each stage for them, by the code of training
+    golden.safetensors     their scores and kept candidates in each stage, by the code of training
 
 Nothing is pickled, and the files of items are mapped into memory.
 """
@@ -18,6 +18,7 @@ Nothing is pickled, and the files of items are mapped into memory.
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -232,7 +233,9 @@ def new_bundle(to: str | os.PathLike[str]) -> Iterator[Path]:
         )
     with writing(to), parents_of(to), partial_folder(to) as hidden:
         yield hidden
+        mode = stat.S_IMODE((hidden / MANIFEST).stat().st_mode)
         for path in hidden.iterdir():
+            path.chmod(mode)  # safetensors writes files that only their owner can read
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         move_folder(hidden, to)

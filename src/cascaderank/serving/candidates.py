@@ -34,7 +34,7 @@ class Candidates:
 
 
 def candidates_of(
-    candidates: Sequence[Any] | Rows | None,
+    candidates: Sequence[Any] | NDArray[Any] | Rows | None,
     items: ItemTable | None,
     needed: Sequence[str],
     *,
@@ -61,12 +61,12 @@ def candidates_of(
         return Candidates(keys=items.keys, places=None)
     if isinstance(candidates, Mapping):
         return _of_columns(candidates, items, needed)
-    if isinstance(candidates, str | bytes) or not isinstance(candidates, Sequence | np.ndarray):
+    if isinstance(candidates, np.ndarray):
+        candidates = candidates.tolist()
+    if isinstance(candidates, str | bytes) or not isinstance(candidates, Sequence):
         raise DataError(
             f"expected candidates as a list of keys or of rows, found {shown(candidates)}"
         )
-    if isinstance(candidates, np.ndarray):
-        candidates = candidates.tolist()
     rows = [isinstance(row, Mapping) for row in candidates]
     if any(rows):
         if not all(rows):
@@ -120,7 +120,7 @@ def _of_columns(
     given = {name: values for name, values in columns.items() if name != key or outside}
     if not outside or all(name in given for name in needed):
         return Candidates(keys=keys, places=places, given=given)
-    chosen = np.flatnonzero(places >= 0)
+    chosen = np.flatnonzero(places >= 0).tolist()
     return Candidates(
         keys=[keys[i] for i in chosen],
         places=places[chosen],

@@ -152,8 +152,8 @@ def _opened(run: TrainedRun, dataset: str | os.PathLike[str] | None) -> RequestL
     path = check_path(dataset or run.settings.data.path, DataError)
     if dataset is None and not path.exists():
         raise DataError(
-            f"{path}: the data set of the run is not here; change to the folder that it was trained "
-            "in, or name it with --dataset"
+            f"{path}: the data set of the run is not here; change to the folder that the run was "
+            "trained in, or name the data set with --dataset"
         )
     return RequestLog.open(path)
 

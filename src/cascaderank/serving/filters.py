@@ -82,8 +82,8 @@ class Condition:
         except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ConfigError(
-                f"filters: '{self.feature}' has values of type {values.dtype} and cannot be compared "
-                f"by '{self.operator}' with {shown(self.value)}: {reason}"
+                f"filters: '{self.feature}' has values of type {values.dtype} and cannot be "
+                f"compared by '{self.operator}' with {shown(self.value)}: {reason}"
             ) from None
         return found["value"].to_numpy()
 

@@ -1,4 +1,4 @@
-"""Golden requests: raw requests with the scores and the cuts that the code of training gave them."""
+"""Golden requests: raw requests with scores and cuts by the code of training."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence

@@ -89,10 +89,8 @@ class ItemTable:
         with safe_open(Path(folder) / ITEM_CODES, framework="pt") as file:
             for f in schema.features:
                 if f.several:
-                    offsets, values = (
-                        file.get_tensor(f"{part}/{f.name}").numpy()
-                        for part in ("offsets", "values")
-                    )
+                    names = (f"{part}/{f.name}" for part in ("offsets", "values"))
+                    offsets, values = (file.get_tensor(name).numpy() for name in names)
                     lists[f.name] = ValueLists(offsets=offsets, values=values, width=f.width or 1)
                 else:
                     columns[f.name] = file.get_tensor(f"value/{f.name}")
@@ -154,11 +152,8 @@ class ItemTable:
     @property
     def out_of_vocabulary(self) -> dict[str, int]:
         """Number of items with a category that training did not have, by feature."""
-        counts = {
-            name: int((v == 0).sum())
-            for name, v in self.columns.items()
-            if not v.is_floating_point()
-        }
+        codes = {n: c for n, c in self.columns.items() if not c.is_floating_point()}
+        counts = {name: int((column == 0).sum()) for name, column in codes.items()}
         for name, lists in self.lists.items():
             if lists.values.dtype.kind != "f":
                 counts[name] = int((lists.values == 0).sum())

@@ -173,7 +173,9 @@ class PassThrough:
         """Return the features of the remaining candidates: of rows, the source, the catalogue."""
         given, source, items = self.candidates.given, self.shared.source, self.shared.items
         chosen = range(len(self.candidates)) if alive is None else alive.tolist()
-        raw = {n: [given[n][i] for i in chosen] for n in plan.features if n in given}
+        raw: dict[str, Sequence[Any]] = {
+            n: [given[n][i] for i in chosen] for n in plan.features if n in given
+        }
         provided = source.features if source is not None else ()
         wanted = [name for name in plan.features if name in provided and name not in raw]
         if wanted and source is not None:

@@ -1,7 +1,7 @@
 """Raw features of all items: from the item table of a log, its requests, or a file."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -87,7 +87,11 @@ def items_of_file(path: str | os.PathLike[str], like: RawItems) -> RawItems:
         SchemaError: if a column is missing.
     """
     path = check_path(path, DataError)
-    kinds = {".parquet": pl.read_parquet, ".jsonl": pl.read_ndjson, ".ndjson": pl.read_ndjson}
+    kinds: dict[str, Callable[[bytes], pl.DataFrame]] = {
+        ".parquet": pl.read_parquet,
+        ".jsonl": pl.read_ndjson,
+        ".ndjson": pl.read_ndjson,
+    }
     read = kinds.get(path.suffix.lower())
     if read is None:
         raise ConfigError(

@@ -69,7 +69,7 @@ class StagePlan:
     def scores_of_features(
         self, request: RequestBatch, items: Mapping[str, Tensor], count: int
     ) -> NDArray[np.float32]:
-        """Return scores ``[count]`` of candidates by their encoded features, ``[1, count]`` each."""
+        """Return scores ``[count]`` of candidates by encoded features, ``[1, count]`` each."""
         batch = RequestBatch(
             mask=torch.ones(1, count, dtype=torch.bool),
             items=items,

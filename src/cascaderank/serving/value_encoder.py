@@ -1,4 +1,4 @@
-"""Raw values of one request as tensors, without a frame: what an ``Encoder`` returns, in less time."""
+"""Raw values of one request as tensors: what an ``Encoder`` returns, without a frame."""
 
 import hashlib
 import math
@@ -89,8 +89,8 @@ class ValueEncoder:
             length, first = lengths.setdefault(feature.sequence, (len(entries), feature.name))
             if len(entries) != length:
                 raise DataError(
-                    f"history: expected lists of one length, found {length} values of '{first}' and "
-                    f"{len(entries)} of '{feature.name}'"
+                    f"history: expected lists of one length, found {length} values of '{first}' "
+                    f"and {len(entries)} of '{feature.name}'"
                 )
             codes = self._of_column[feature.name](entries[-self._length :])
             if not len(codes):
@@ -282,6 +282,6 @@ def _check_finite(
             )
         if not missing and not math.isfinite(number):
             raise DataError(
-                f"feature '{feature.name}': expected a finite number in the range of float32, found "
-                f"{shown(value)}"
+                f"feature '{feature.name}': expected a finite number in the range of float32, "
+                f"found {shown(value)}"
             )

@@ -118,7 +118,7 @@ class DIN(nn.Module):
         """Return scores ``[batch, list]``."""
         context, *histories = request
         widths = [a.weigh.first.both.out_features for a in self._attends]
-        *queries, of_head = items.split([*widths, items.shape[-1] - sum(widths)], dim=-1)
+        *queries, of_head = torch.split(items, [*widths, items.shape[-1] - sum(widths)], dim=-1)
         attended = [
             attend.of_part(history, query, mask)
             for attend, query, history, mask in zip(
