@@ -167,6 +167,8 @@ def _looked_up(table: nn.Module, codes: Tensor) -> Tensor:
     if codes.device.type != "cpu" or not isinstance(table, nn.Embedding) or table.sparse:
         vectors: Tensor = table(codes)
         return vectors
+    if not torch.is_grad_enabled():
+        return table.weight.index_select(0, codes.flatten()).view(*codes.shape, -1)
     flat: Tensor = _Lookup.apply(table.weight, codes.flatten())  # type: ignore[no-untyped-call]
     return flat.view(*codes.shape, table.embedding_dim)
 

@@ -166,7 +166,7 @@ class PassThrough:
             if places is not None or alive is not None:
                 rows = alive if places is None else places if alive is None else places[alive]
                 parts = parts.index_select(0, torch.from_numpy(rows))
-            return plan.scores_of_parts(plan.request_part(self.encoded), parts)
+            return plan.scores_of_parts(self.encoded, parts)
         return plan.scores_of_features(self.encoded, self._features(plan, alive), count)
 
     def _features(self, plan: StagePlan, alive: Places | None) -> dict[str, Tensor]:

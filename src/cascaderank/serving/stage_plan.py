@@ -36,35 +36,29 @@ class StagePlan:
     parts: Tensor | None = None
     """``[items, width]`` part of each item; ``None`` if the score is no function of parts."""
     _pace: tuple[float, float] | None = field(default=None, init=False)
+    _split: SplitStage | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Once, because a check of a protocol takes as long as a layer of a small network.
+        if isinstance(self.stage, VectorStage):
+            self._split = _Vectors(self.stage)
+        else:
+            splits = isinstance(self.stage, SplitStage) and self.stage.splits
+            self._split = self.stage if splits else None  # type: ignore[assignment]
 
     @property
-    def splits(self) -> bool:
-        """Whether the score is a function of a part of the request and a part of the item."""
-        stage = self.stage
-        return isinstance(stage, VectorStage) or (isinstance(stage, SplitStage) and stage.splits)
+    def split(self) -> SplitStage | None:
+        """The stage as a function of a part of the request and a part of the item.
 
-    def request_part(self, batch: RequestBatch) -> tuple[Tensor, ...]:
-        """Return the part of the request, for :meth:`scores_of_parts`."""
-        if isinstance(self.stage, VectorStage):
-            return (self.stage.request_vectors(batch),)
-        assert isinstance(self.stage, SplitStage)  # noqa: S101 - callers check `splits`
-        return self.stage.request_part(batch)
+        ``None`` for a stage that cannot be split.
+        """
+        return self._split
 
-    def item_part(self, batch: RequestBatch) -> Tensor:
-        """Return the parts of the candidates of a batch, ``[1, items, width]``."""
-        if isinstance(self.stage, VectorStage):
-            return self.stage.item_vectors(batch)
-        assert isinstance(self.stage, SplitStage)  # noqa: S101 - callers check `splits`
-        return self.stage.item_part(batch)
-
-    def scores_of_parts(self, request: tuple[Tensor, ...], items: Tensor) -> NDArray[np.float32]:
-        """Return scores ``[items]`` of parts ``[items, width]``."""
-        if isinstance(self.stage, VectorStage):
-            scores = items @ request[0][0]
-        else:
-            assert isinstance(self.stage, SplitStage)  # noqa: S101 - callers check `splits`
-            scores = self.stage.scores_of_parts(request, items[None])[0]
-        return self._checked(scores)
+    def scores_of_parts(self, request: RequestBatch, items: Tensor) -> NDArray[np.float32]:
+        """Return scores ``[items]`` of candidates by their parts, ``[items, width]``."""
+        assert self._split is not None  # noqa: S101 - only such stages have parts
+        part = self._split.request_part(request)
+        return self._checked(self._split.scores_of_parts(part, items[None])[0])
 
     def scores_of_features(
         self, request: RequestBatch, items: Mapping[str, Tensor], count: int
@@ -102,6 +96,25 @@ class StagePlan:
         new = zip(before, (milliseconds, float(candidates)), strict=True)
         first, second = (old + (value - old) / 16 for old, value in new)
         self._pace = first, max(second, 1.0)  # one assignment: other threads read it
+
+
+@final
+class _Vectors:
+    """A stage whose score is a dot product, as a function of two parts."""
+
+    splits = True
+
+    def __init__(self, stage: VectorStage) -> None:
+        self._stage = stage
+
+    def request_part(self, batch: RequestBatch) -> tuple[Tensor, ...]:
+        return (self._stage.request_vectors(batch),)
+
+    def item_part(self, batch: RequestBatch) -> Tensor:
+        return self._stage.item_vectors(batch)
+
+    def scores_of_parts(self, request: tuple[Tensor, ...], items: Tensor) -> Tensor:
+        return (items @ request[0].unsqueeze(-1)).squeeze(-1)
 
 
 def stage_plans(
@@ -147,13 +160,14 @@ def parts_of_items(plans: Sequence[StagePlan], items: ItemTable) -> dict[str, Te
     found: dict[str, Tensor] = {}
     with torch.inference_mode():
         for plan in plans:
-            if not plan.splits or plan.pair_features:
+            if plan.split is None or plan.pair_features:
                 continue
             blocks = []
             for start in range(0, len(items), _BLOCK):
                 places = np.arange(start, min(start + _BLOCK, len(items)))
                 mask = torch.ones(1, len(places), dtype=torch.bool)
                 encoded: dict[str, Any] = items.encoded(plan.features, places)
-                blocks.append(plan.item_part(RequestBatch(mask=mask, items=encoded))[0].float())
+                batch = RequestBatch(mask=mask, items=encoded)
+                blocks.append(plan.split.item_part(batch)[0].float())
             found[plan.name] = torch.cat(blocks).contiguous()
     return found
