@@ -274,7 +274,7 @@ def _check_finite(
 ) -> None:
     """Raise an error for a number that is infinite, too large, or missing and must not be."""
     for value, number in zip(values, encoded, strict=True):
-        missing = value is None or math.isnan(value)
+        missing = math.isnan(number)
         if missing and not may_miss:
             raise DataError(
                 f"feature '{feature.name}': expected a number, found none; the schema that the "
