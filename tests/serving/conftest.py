@@ -3,11 +3,11 @@
 import numpy as np
 import polars as pl
 import pytest
-from tests.data.shops import write_shop
-from tests.runs.conftest import untrained
 
 from cascaderank.schema import Feature, Schema
 from cascaderank.serving import Ranker, export_run
+from tests.data.shops import write_shop
+from tests.runs.conftest import untrained
 
 MARKET = Schema(
     features=(
@@ -24,7 +24,9 @@ MARKET = Schema(
         Feature(name="genres", role="item", kind="categorical", multiple=True),
         Feature(name="text", role="item", kind="numeric", width=3, missing=True),
         Feature(name="distance", role="item", kind="numeric"),
-        Feature(name="watched", role="history", kind="categorical", vocabulary="video", min_count=8),
+        Feature(
+            name="watched", role="history", kind="categorical", vocabulary="video", min_count=8
+        ),
         Feature(name="seconds", role="history", kind="numeric", transform="log1p"),
         Feature(name="query", role="history", kind="categorical", sequence="search", buckets=7),
     )

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.serving.conftest import market_frame, market_items, request_of
 
 from cascaderank.errors import ConfigError
 from cascaderank.serving import Filters, Rerank
 from cascaderank.serving.rerank import reranked
+from tests.serving.conftest import market_frame, market_items, request_of
 
 REQUEST = request_of(market_frame(5).row(3, named=True))
 SHOP = dict(zip(*market_items().select("video", "shop"), strict=True))
@@ -20,7 +20,9 @@ def plain(scores, k, diversity, cap, groups, pinned, vectors):
     relevance = [(s - low) / (high - low) if high > low else 1.0 for s in scores]
     found = []
     while len(found) < k:
-        best = next((c for c, at in pinned.items() if at == len(found) + 1), None)
+        best_value = -np.inf
+        due = (c for c, at in pinned.items() if at == len(found) + 1 and c not in found)
+        best = next(due, None)
         if best is None:
             for c in range(len(scores)):
                 same = sum(groups[f] == groups[c] for f in found)
@@ -28,7 +30,7 @@ def plain(scores, k, diversity, cap, groups, pinned, vectors):
                     continue
                 near = max((vectors[c] @ vectors[f] for f in found), default=0.0)
                 value = (1 - diversity) * relevance[c] - diversity * near
-                if best is None or value > best_value:
+                if value > best_value:
                     best, best_value = c, value
         if best is None:  # pins behind the end
             late = sorted((at, c) for c, at in pinned.items() if c not in found)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.serving.conftest import MARKET, market_frame, request_of
 
 from cascaderank.data.encoding.encoded_log import EncodedLog
 from cascaderank.data.encoding.encoder import Encoder
@@ -17,6 +16,7 @@ from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import DataError, SchemaError
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.serving.value_encoder import ValueEncoder
+from tests.serving.conftest import MARKET, market_frame, request_of
 
 FITTED = fit_schema(MARKET, [market_frame()])
 ENCODER = ValueEncoder(FITTED, history_length=2)

@@ -78,9 +78,7 @@ class PassThrough:
             if came and not skipped:
                 scores = self._scores(plan, alive, came)
             cuts = plan is not self.shared.plans[-1] or self.rerank is None
-            kept = kept_places(scores, quota) if cuts else np.arange(came)
-            if pinned and cuts:
-                kept = np.union1d(kept, np.flatnonzero(_are(alive, came, pinned)))
+            kept = _kept(scores, quota, alive, pinned) if cuts else np.arange(came)
             if recorder is not None:
                 recorder.record(plan.name, alive, scores, kept, scored=not skipped)
             alive, scores = kept if alive is None else alive[kept], scores[kept]
@@ -297,6 +295,10 @@ class _Recorder:
         )
 
 
-def _are(alive: Places | None, count: int, pinned: Mapping[int, int]) -> NDArray[np.bool_]:
-    places = np.arange(count) if alive is None else alive
-    return np.isin(places, list(pinned))
+def _kept(scores: Scores, quota: int, alive: Places | None, pinned: Mapping[int, int]) -> Places:
+    """Return the positions that a stage keeps: its quota, and the pinned ones in addition."""
+    if not pinned:
+        return kept_places(scores, quota)
+    always = np.isin(np.arange(len(scores)) if alive is None else alive, list(pinned))
+    rest = np.flatnonzero(~always)
+    return np.union1d(rest[kept_places(scores[rest], quota)], np.flatnonzero(always))

@@ -193,10 +193,10 @@ def _difference(
             result.near_ties += 1
             return None  # later stages receive other candidates
         first = int(changed[~near][0])
-        states = ["cut", "kept"]
+        states = ("kept", "cut") if golden.kept[stage][first] else ("cut", "kept")
         return (
             f"{where}: candidate {_named(golden, first)}: stage '{name}': expected it "
-            f"{states[golden.kept[stage][first]]}, found it {states[kept[stage][first]]}"
+            f"{states[0]}, found it {states[1]}"
         )
     return None
 
