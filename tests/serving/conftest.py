@@ -17,7 +17,7 @@ MARKET = Schema(
         Feature(name="device", role="request", kind="categorical", buckets=5),
         Feature(name="likes", role="request", kind="categorical", multiple=True),
         Feature(name="place", role="request", kind="numeric", width=2, missing=True),
-        Feature(name="video", role="item", kind="categorical", min_count=8),
+        Feature(name="video", role="item", kind="categorical", min_count=20),
         Feature(name="shop", role="item", kind="categorical", buckets=50, missing=True),
         Feature(name="price", role="item", kind="numeric", missing=True),
         Feature(name="weight", role="item", kind="numeric", transform="log1p"),
@@ -25,7 +25,7 @@ MARKET = Schema(
         Feature(name="text", role="item", kind="numeric", width=3, missing=True),
         Feature(name="distance", role="item", kind="numeric"),
         Feature(
-            name="watched", role="history", kind="categorical", vocabulary="video", min_count=8
+            name="watched", role="history", kind="categorical", vocabulary="video", min_count=20
         ),
         Feature(name="seconds", role="history", kind="numeric", transform="log1p"),
         Feature(name="query", role="history", kind="categorical", sequence="search", buckets=7),

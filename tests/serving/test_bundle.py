@@ -107,7 +107,7 @@ def test_a_newer_catalogue_replaces_that_of_the_log(searching_run, tmp_path):
         manifest, result = export_run(searching_run, tmp_path / "new", items=tmp_path / name)
         assert result.equal
         assert (manifest.items.count, manifest.items.source) == (40, str(tmp_path / name))
-        # min_count = 8: rare videos of the log and the ten new ones are out of vocabulary.
+        # min_count = 20: rare videos of the log and the ten new ones are out of vocabulary.
         assert manifest.items.out_of_vocabulary["video"] >= 10
         ranker = Ranker.load(tmp_path / "new")
         assert ranker.rank(request_of(ROW), quotas=(40, 40, 40)).stages[0].came == 40

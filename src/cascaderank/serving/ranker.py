@@ -13,9 +13,9 @@ from cascaderank.selection import check_size
 from cascaderank.serving.answer import Answer
 from cascaderank.serving.bundle import Bundle
 from cascaderank.serving.candidates import Candidates, Rows, candidates_of
+from cascaderank.serving.cascade_pass import CascadePass, SharedParts
 from cascaderank.serving.feature_source import FeatureSource
 from cascaderank.serving.filters import FilterColumns, Filters
-from cascaderank.serving.pass_through import Machinery, PassThrough
 from cascaderank.serving.rerank import Rerank
 from cascaderank.serving.stage_plan import stage_plans
 from cascaderank.serving.value_encoder import ValueEncoder
@@ -65,7 +65,7 @@ class Ranker:
         self._needed = tuple(name for name in read if name not in provided)
         needs = {p.name: tuple(f for f in p.pair_features if f not in provided) for p in self.plans}
         self._needs_rows = {name: features for name, features in needs.items() if features}
-        self._shared = Machinery(
+        self._shared = SharedParts(
             plans=self.plans,
             encoder=ValueEncoder(schema, history_length=bundle.manifest.history_length),
             items=bundle.items,
@@ -178,7 +178,7 @@ class Ranker:
             pins = tuple(rerank.pins) if rerank is not None else ()
             given = candidates_of(candidates, self.bundle.items, self._needed, also=pins)
             self._check_rows(given)
-            passing = PassThrough(
+            one_pass = CascadePass(
                 shared=self._shared,
                 request=request,
                 encoded=encoded,
@@ -187,7 +187,7 @@ class Ranker:
                 rerank=rerank,
                 started=started,
             )
-            return passing.run(
+            return one_pass.run(
                 quotas=self._quotas(quotas),
                 top=None if top is None else check_size(top, "top"),
                 trace=trace,

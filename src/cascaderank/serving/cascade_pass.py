@@ -1,4 +1,4 @@
-"""One request on its way through the cascade: scores, cuts, times and the trace."""
+"""One pass of a request through the cascade: scores, cuts, times and the trace."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,8 +29,8 @@ Scores = NDArray[np.float32]
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Machinery:
-    """What all requests share; nothing in it changes but expected times and cached conditions."""
+class SharedParts:
+    """Parts of a ranker that all requests use; only expected times and cached conditions change."""
 
     plans: Sequence[StagePlan]
     encoder: ValueEncoder
@@ -41,10 +41,10 @@ class Machinery:
 
 @final
 @dataclass(kw_only=True, eq=False)
-class PassThrough:
+class CascadePass:
     """One request with its candidates; :meth:`run` ranks them once."""
 
-    shared: Machinery
+    shared: SharedParts
     request: Mapping[str, Any]
     """Raw values of the request."""
     encoded: RequestBatch
