@@ -13,11 +13,11 @@ from torch import Tensor
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.serving.answer import FILTERS, RERANKING, Answer, StageReport, Trace
-from cascaderank.serving.candidates import Candidates
 from cascaderank.serving.cut import best_first, kept_places
 from cascaderank.serving.feature_source import FeatureSource
 from cascaderank.serving.filters import FilterColumns, Filters
 from cascaderank.serving.item_table import ItemTable
+from cascaderank.serving.request_candidates import Candidates
 from cascaderank.serving.rerank import Rerank, reranked
 from cascaderank.serving.stage_plan import StagePlan
 from cascaderank.serving.value_encoder import ValueEncoder
@@ -175,17 +175,17 @@ class CascadePass:
             n: [given[n][i] for i in chosen] for n in plan.features if n in given
         }
         provided = source.features if source is not None else ()
-        wanted = [name for name in plan.features if name in provided and name not in raw]
-        if wanted and source is not None:
+        fetched = [name for name in plan.features if name in provided and name not in raw]
+        if fetched and source is not None:
             keys = [self.candidates.keys[i] for i in chosen]
             try:
-                values = source.values(self.request, keys, wanted)
-                raw |= {name: values[name] for name in wanted}
+                values = source.values(self.request, keys, fetched)
+                raw |= {name: values[name] for name in fetched}
             except OSError as error:
-                self._stale |= dict.fromkeys(wanted)
-                if any(name in plan.pair_features for name in wanted):
+                self._stale |= dict.fromkeys(fetched)
+                if any(name in plan.pair_features for name in fetched):
                     raise DataError(
-                        f"the source of {', '.join(wanted)} did not answer ({error}), and the "
+                        f"the source of {', '.join(fetched)} did not answer ({error}), and the "
                         "catalogue does not have these features"
                     ) from None
         encoder = self.shared.encoder

@@ -12,10 +12,10 @@ from cascaderank.schema import abridged
 from cascaderank.selection import check_size
 from cascaderank.serving.answer import Answer
 from cascaderank.serving.bundle import Bundle
-from cascaderank.serving.candidates import Candidates, Rows, candidates_of
 from cascaderank.serving.cascade_pass import CascadePass, SharedParts
 from cascaderank.serving.feature_source import FeatureSource
 from cascaderank.serving.filters import FilterColumns, Filters
+from cascaderank.serving.request_candidates import Candidates, Rows, candidates_of
 from cascaderank.serving.rerank import Rerank
 from cascaderank.serving.stage_plan import stage_plans
 from cascaderank.serving.value_encoder import ValueEncoder

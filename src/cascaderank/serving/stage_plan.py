@@ -84,7 +84,7 @@ class StagePlan:
         return found
 
     def expected_milliseconds(self, candidates: int) -> float:
-        """Return the time that the stage is expected to take; 0 if it has not run."""
+        """Return the time that the stage is expected to take; 0 if it did not run yet."""
         if self._pace is None:
             return 0.0
         milliseconds, of = self._pace
