@@ -40,6 +40,10 @@ READS = {
     "profile": ["profile", P, *QUICK],
     "prune": ["prune", P, "--to", "{out}"],
     "fields": ["fields", P, "--to", "{out}"],
+    "export RUN": ["export", P, "--to", "{out}"],
+    "export --dataset": ["export", "{run}", "--to", "{out}", "--dataset", P],
+    "export --items": ["export", "{run}", "--to", "{out}", "--items", P],
+    "verify": ["verify", P],
 }  # fmt: skip
 """Commands with a path that they read."""
 
@@ -57,6 +61,7 @@ WRITES = {
     "prune --to": ["prune", "{run}", "--to", P],
     "fields --to": ["fields", "{run}", "--to", P],
     "demo --run": ["demo", "--run", P],
+    "export --to": ["export", "{run}", "--to", P],
 }
 """Commands with a path that they write."""
 
@@ -135,7 +140,7 @@ def test_a_path_that_cannot_be_used_is_named_in_one_line(given, tmp_path, comman
 
 IN_RUNS = ["config.toml", "schema.json", "metrics.jsonl", "weights.safetensors", "report.json",
            "environment.json", "per_request.parquet", "checksums.sha256"]  # fmt: skip
-OF_RUNS = ["evaluate RUN", "importance RUN", "score RUN", "profile", "prune", "fields"]
+OF_RUNS = ["evaluate RUN", "importance RUN", "score RUN", "profile", "prune", "fields", "export RUN"]
 
 
 @pytest.mark.parametrize("kind", ["pipe", "endless device", "folder", "link to itself"])
