@@ -140,7 +140,15 @@ def test_a_path_that_cannot_be_used_is_named_in_one_line(given, tmp_path, comman
 
 IN_RUNS = ["config.toml", "schema.json", "metrics.jsonl", "weights.safetensors", "report.json",
            "environment.json", "per_request.parquet", "checksums.sha256"]  # fmt: skip
-OF_RUNS = ["evaluate RUN", "importance RUN", "score RUN", "profile", "prune", "fields", "export RUN"]
+OF_RUNS = [
+    "evaluate RUN",
+    "importance RUN",
+    "score RUN",
+    "profile",
+    "prune",
+    "fields",
+    "export RUN",
+]
 
 
 @pytest.mark.parametrize("kind", ["pipe", "endless device", "folder", "link to itself"])

@@ -1,18 +1,25 @@
 """``cascaderank score``: write scores, final lists and vectors of a run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from cascaderank.cli.shell import AsJson, Bars, PartOption, emit_json, notify, user_errors
-from cascaderank.errors import counted
+from cascaderank.errors import ConfigError, counted
 
 
 @user_errors
 def score(
-    run: Annotated[Path, typer.Argument(help="Folder of a complete run.")],
-    dataset: Annotated[Path, typer.Argument(help="Folder of a data set; labels are not needed.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a complete run, or of a bundle.")],
+    dataset: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of a data set; labels are not needed. With a bundle also Parquet or JSON "
+            "lines with one request per row."
+        ),
+    ],
     to: Annotated[
         Path | None,
         typer.Option(
@@ -57,10 +64,16 @@ def score(
 ) -> None:
     """Write what a run computes: the scores of all stages, final lists, and vectors.
 
-    Per candidate: the score of every stage, the final rank, and the last stage reached.
+    Per candidate: the score of every stage, the final rank, and the last stage reached. A bundle
+    serves each request: a stage scores the candidates that it receives.
     """
     from cascaderank.runs.score_run import score_run
 
+    if (run / "bundle.json").exists():
+        chosen = {"--vectors": vectors, "--item": item, "--stage": stage}
+        chosen["--part"] = None if part == "auto" else part
+        _of_bundle(run, dataset, to, kind, chosen, overwrite=overwrite, as_json=as_json)
+        return
     with Bars() as bars:
         done = score_run(
             run,
@@ -94,3 +107,36 @@ def score(
             f"{vectors}: vectors of '{done.stage}', {counted(done.items, 'item')}, "
             f"{counted(done.requests, 'request')}, length {done.dim}"
         )
+
+
+def _of_bundle(
+    bundle: Path,
+    requests: Path,
+    to: Path | None,
+    kind: str | None,
+    of_runs: Mapping[str, object],
+    *,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write what a bundle serves for each request."""
+    from cascaderank.serving.score_bundle import score_bundle
+
+    if to is None:
+        raise ConfigError("nothing to write; set --to FILE")
+    for option, value in of_runs.items():
+        if value is not None:
+            raise ConfigError(f"{option} needs a run, and {bundle} is a bundle; leave it out")
+    with Bars() as bars:
+        done = score_bundle(bundle, requests, to=to, kind=kind, overwrite=overwrite, progress=bars)
+    if as_json:
+        emit_json(
+            {"bundle": str(bundle), "requests_of": str(requests), "to": str(to), **done.to_json()}
+        )
+        return
+    notify(f"item key: '{done.item_key}'")
+    if done.unknown:
+        notify(f"left out: {counted(done.unknown, 'candidate')} with a key outside the catalogue")
+    if done.repeated:
+        notify(f"left out: {counted(done.repeated, 'candidate')} that a list has twice")
+    typer.echo(f"{to}: {counted(done.written, 'row')}, {counted(done.requests, 'request')}")
