@@ -134,13 +134,14 @@ def test_a_wrong_catalogue_is_refused(searching_run, tmp_path, name, change, err
 
 
 def test_features_that_change_over_time_are_of_the_item_if_stated(market, tmp_path):
-    changing = market_items().with_columns(pl.col("price") * 2)
+    genres = pl.when(pl.col("genres").list.len() > 0).then(pl.col("genres").list.reverse())
+    changing = market_items().with_columns(pl.col("price") * 2, genres)
     frames = [market_frame(40), market_frame(40, items=changing)]
     frames[1] = frames[1].with_columns(pl.col("request_id") + " later")
     log = write_shop(tmp_path / "log", frames, schema=MARKET, level_names=())
     run = untrained(tmp_path / "run", log, SEARCHING, catalogue={"item": "video"})
     manifest, _ = export_run(run, tmp_path / "bundle")
-    assert [stage.pair_features for stage in manifest.stages] == [("price",)] * 3
+    assert [stage.pair_features for stage in manifest.stages] == [("price",)] * 3, "not genres"
     manifest, result = export_run(run, tmp_path / "bundle", latest=["pri*"])
     assert result.equal
     assert [stage.pair_features for stage in manifest.stages] == [()] * 3

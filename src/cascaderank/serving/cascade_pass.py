@@ -83,8 +83,10 @@ class CascadePass:
                 recorder.record(plan.name, alive, scores, kept, scored=not skipped)
             alive, scores = kept if alive is None else alive[kept], scores[kept]
             took = (perf_counter() - begun) * 1000
-            if came and not skipped:
-                plan.took(took, came)
+            if skipped:
+                plan.pace.left_out()
+            elif came:
+                plan.pace.took(took, came)
             reports.append(
                 StageReport(
                     name=plan.name,
@@ -123,7 +125,7 @@ class CascadePass:
 
     def _late(self, plan: StagePlan, candidates: int, deadline_ms: float) -> bool:
         elapsed = (perf_counter() - self.started) * 1000
-        return elapsed + plan.expected_milliseconds(candidates) > deadline_ms
+        return elapsed + plan.pace.expected(candidates) > deadline_ms
 
     def _unfiltered(self) -> Places | None:
         """Return the positions of the candidates that no filter leaves out; ``None`` for all."""

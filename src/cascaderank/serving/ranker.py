@@ -97,8 +97,12 @@ class Ranker:
 
         ranker = cls(Bundle.load(folder), source=source)
         if source is None:
+            longer = tuple(10 * quota for quota in ranker.bundle.manifest.quotas)
             for golden in golden_requests(ranker.bundle, most=warm_up):
                 ranker.rank(golden.request, golden.rows)
+                if ranker.searches:  # with short and long lists, as requests may have
+                    ranker.rank(golden.request)
+                    ranker.rank(golden.request, quotas=longer)
         return ranker
 
     @property

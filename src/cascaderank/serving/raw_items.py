@@ -13,7 +13,7 @@ from cascaderank.data.ragged import flattened
 from cascaderank.data.unreadable import UNREADABLE
 from cascaderank.errors import ConfigError, DataError, SchemaError, counted, did_you_mean
 from cascaderank.regular_files import check_path, check_regular
-from cascaderank.schema import Schema, abridged, matching
+from cascaderank.schema import Feature, Schema, abridged, matching
 
 
 @final
@@ -60,7 +60,7 @@ def items_of_log(
         _check_keys(frame, key, str(log.path))
         source = f"item table of {log.path}"
     else:
-        frame, varying = _last_values(log, key, names)
+        frame, varying = _last_values(log, key, [f for f in schema.features if f.name != key])
         known = [name for name in names if name not in varying or name in changing]
         frame, source = frame.select(key, *known), f"requests of {log.path}"
     if not frame.height:
@@ -124,24 +124,29 @@ def items_of_file(path: str | os.PathLike[str], like: RawItems) -> RawItems:
     )
 
 
-def _last_values(log: RequestLog, key: str, names: Sequence[str]) -> tuple[pl.DataFrame, set[str]]:
+def _last_values(
+    log: RequestLog, key: str, features: Sequence[Feature]
+) -> tuple[pl.DataFrame, set[str]]:
     """Return the last values of each item in a log, and the features that have several."""
     merged, varying = pl.DataFrame(), set[str]()
-    for frame in log.frames(list(dict.fromkeys([key, *names]))):
+    for frame in log.frames([key, *(f.name for f in features)]):
         flat = pl.DataFrame({name: flattened(frame[name]) for name in frame.columns})
         flat = flat.filter(pl.col(key).is_not_null())
         together = pl.concat([merged, flat]) if merged.height else flat
-        for name in names:
-            # Of lists, and of numbers, the values are compared by their hash, null included.
-            if name not in varying and not _one_value(together, key, name):
-                varying.add(name)
+        for feature in features:
+            if feature.name not in varying and not _one_value(together, key, feature):
+                varying.add(feature.name)
         merged = together.unique(key, keep="last", maintain_order=True)
     return merged, varying
 
 
-def _one_value(frame: pl.DataFrame, key: str, name: str) -> bool:
-    hashes = frame.select(key, pl.col(name).hash().alias(f"hash of {name}"))
-    return hashes.n_unique() == hashes[key].n_unique()
+def _one_value(frame: pl.DataFrame, key: str, feature: Feature) -> bool:
+    """Return whether a feature has one value for each item; null is a value, too."""
+    column = pl.col(feature.name)
+    if feature.multiple:  # their order has no meaning, and null is an empty list
+        column = column.list.sort().fill_null([])
+    pairs = frame.select(key, column.hash().alias(f"hash of {feature.name}"))
+    return pairs.n_unique() == pairs[key].n_unique()
 
 
 def _check_keys(frame: pl.DataFrame, key: str, where: str) -> None:

@@ -14,6 +14,7 @@ from cascaderank.cascade import Cascade
 from cascaderank.errors import DataError
 from cascaderank.schema import FittedSchema, Role
 from cascaderank.serving.item_table import ItemTable
+from cascaderank.serving.pace import Pace
 from cascaderank.settings.run import RunSettings
 from cascaderank.stages import SplitStage, VectorStage
 
@@ -35,7 +36,8 @@ class StagePlan:
     quota: int
     parts: Tensor | None = None
     """``[items, width]`` part of each item; ``None`` if the score is no function of parts."""
-    _pace: tuple[float, float] | None = field(default=None, init=False)
+    pace: Pace = field(default_factory=Pace, init=False)
+    """Expected time."""
     _split: SplitStage | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,20 +84,6 @@ class StagePlan:
                 "candidates; the weights or the features of these candidates are not finite"
             )
         return found
-
-    def expected_milliseconds(self, candidates: int) -> float:
-        """Return the time that the stage is expected to take; 0 if it did not run yet."""
-        if self._pace is None:
-            return 0.0
-        milliseconds, of = self._pace
-        return milliseconds * max(1.0, candidates / of)
-
-    def took(self, milliseconds: float, candidates: int) -> None:
-        """Update the expected time by a measured one: a moving average over some 16 requests."""
-        before = self._pace or (milliseconds, float(candidates))
-        new = zip(before, (milliseconds, float(candidates)), strict=True)
-        first, second = (old + (value - old) / 16 for old, value in new)
-        self._pace = first, max(second, 1.0)  # one assignment: other threads read it
 
 
 @final
