@@ -59,8 +59,11 @@ def test_a_row_per_candidate_is_a_list_per_feature(ranker):
     rows = [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
-    first, second = (ranker.rank(request_of(row), c) for c in (columns, rows))
-    assert (first.ids, first.scores) == (second.ids, second.scores)
+    arrays = {name: np.array(values) for name, values in columns.items()}
+    answers = [ranker.rank(request_of(row), c) for c in (columns, rows, arrays)]
+    assert answers[0].ids == answers[1].ids == answers[2].ids
+    assert answers[0].scores == answers[1].scores == answers[2].scores
+    assert {type(key) for key in answers[2].ids} == {int}, "JSON has no other integers"
 
 
 def test_a_search_ranks_all_items(searcher, searching_run):

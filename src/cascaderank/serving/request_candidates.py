@@ -11,7 +11,7 @@ from cascaderank.errors import DataError, SchemaError, shown
 from cascaderank.schema import abridged
 from cascaderank.serving.item_table import ItemTable
 
-Rows = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]
+Rows = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any] | NDArray[Any]]
 """Candidates with raw features: one mapping per candidate, or one list per feature."""
 
 
@@ -95,13 +95,17 @@ def candidates_of(
 
 
 def _of_columns(
-    columns: Mapping[str, Sequence[Any]], items: ItemTable | None, needed: Sequence[str]
+    given_columns: Mapping[str, Sequence[Any] | NDArray[Any]],
+    items: ItemTable | None,
+    needed: Sequence[str],
 ) -> Candidates:
+    columns: dict[str, Sequence[Any]] = {}
     lengths = {}
-    for name, values in columns.items():
+    for name, values in given_columns.items():
         if isinstance(values, str | bytes) or not isinstance(values, Sequence | np.ndarray):
             raise DataError(f"candidates: expected a list for '{name}', found {shown(values)}")
         lengths[name] = len(values)
+        columns[name] = values.tolist() if isinstance(values, np.ndarray) else values
     if len(set(lengths.values())) > 1:
         raise DataError(f"candidates: expected lists of one length, found {lengths}")
     count = next(iter(lengths.values()), 0)
