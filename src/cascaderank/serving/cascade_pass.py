@@ -55,6 +55,8 @@ class CascadePass:
     started: float
     """Time at which the request began, of ``perf_counter``."""
     _stale: dict[str, None] = field(default_factory=dict, init=False)
+    _by_request: dict[str, Tensor] = field(default_factory=dict, init=False)
+    """Encoded numbers of all candidates that are standardised over them."""
 
     def run(
         self,
@@ -76,7 +78,7 @@ class CascadePass:
             begun, came = perf_counter(), len(scores)
             skipped = deadline_ms is not None and not first and self._late(plan, came, deadline_ms)
             if came and not skipped:
-                scores = self._scores(plan, alive, came)
+                scores = self._scores(plan, alive, scores)
             cuts = plan is not self.shared.plans[-1] or self.rerank is None
             kept = _kept(scores, quota, alive, pinned) if cuts else np.arange(came)
             if recorder is not None:
@@ -159,7 +161,8 @@ class CascadePass:
         left = None if alive is None else set(alive.tolist())
         return {place: at for place, at in found.items() if left is None or place in left}
 
-    def _scores(self, plan: StagePlan, alive: Places | None, count: int) -> Scores:
+    def _scores(self, plan: StagePlan, alive: Places | None, previous: Scores) -> Scores:
+        """Return the scores of the remaining candidates, which the previous stage scored."""
         places, given = self.candidates.places, self.candidates.given
         if plan.parts is not None and given.keys().isdisjoint(plan.features):
             parts = plan.parts
@@ -167,14 +170,23 @@ class CascadePass:
                 rows = alive if places is None else places if alive is None else places[alive]
                 parts = parts.index_select(0, torch.from_numpy(rows))
             return plan.scores_of_parts(self.encoded, parts)
-        return plan.scores_of_features(self.encoded, self._features(plan, alive), count)
+        features = self._features(plan, alive)
+        if "score" in plan.previous:
+            features["previous_score"] = torch.from_numpy(previous)[None]
+        if "rank" in plan.previous:
+            ranks = np.empty(len(previous), np.float32)
+            ranks[best_first(previous)] = np.arange(1, len(previous) + 1)
+            features["previous_rank"] = torch.from_numpy(ranks).log()[None]
+        return plan.scores_of_features(self.encoded, features, len(previous))
 
     def _features(self, plan: StagePlan, alive: Places | None) -> dict[str, Tensor]:
         """Return the features of the remaining candidates: of rows, the source, the catalogue."""
         given, source, items = self.candidates.given, self.shared.source, self.shared.items
         chosen = range(len(self.candidates)) if alive is None else alive.tolist()
         raw: dict[str, Sequence[Any]] = {
-            n: [given[n][i] for i in chosen] for n in plan.features if n in given
+            n: [given[n][i] for i in chosen]
+            for n in plan.features
+            if n in given and n not in self.shared.encoder.by_request
         }
         provided = source.features if source is not None else ()
         fetched = [name for name in plan.features if name in provided and name not in raw]
@@ -198,6 +210,11 @@ class CascadePass:
             )[None]
             for name, values in raw.items()
         }
+        for name in encoder.by_request.intersection(plan.features):
+            if name not in self._by_request:
+                self._by_request[name] = torch.from_numpy(encoder.column(name, given[name]))
+            whole = self._by_request[name]
+            found[name] = (whole if alive is None else whole[torch.from_numpy(alive)])[None]
         rest = [name for name in plan.features if name not in found]
         if rest and items is not None:
             places = self.candidates.places

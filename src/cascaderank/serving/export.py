@@ -21,7 +21,7 @@ from cascaderank.runs.claim import recorded_fingerprint
 from cascaderank.runs.folder import read_json
 from cascaderank.runs.item_keys import item_keys
 from cascaderank.runs.load import TrainedRun, load_run
-from cascaderank.schema import FittedSchema, Role, Schema
+from cascaderank.schema import FittedSchema, Role, Schema, Transform
 from cascaderank.serving.bundle_files import (
     CONFIG,
     GOLDEN,
@@ -40,6 +40,8 @@ from cascaderank.serving.item_table import ItemTable
 from cascaderank.serving.raw_items import RawItems, items_of_file, items_of_log
 from cascaderank.serving.stage_plan import parts_of_items, stage_plans
 from cascaderank.serving.verify import Verification, verify_bundle
+
+BY_REQUEST = Transform.STANDARDISE_BY_REQUEST
 
 
 def export_run(
@@ -175,7 +177,9 @@ def _items(
                 f"{log.path} names no feature that identifies an item; choose one with --item"
             )
         return None
-    of_items = Schema(features=schema.of(Role.ITEM))
+    # A number standardised by request is no property of an item.
+    alone = [f for f in schema.of(Role.ITEM) if f.transform is not BY_REQUEST]
+    of_items = Schema(features=tuple(alone))
     raw = items_of_log(log, key, of_items, latest=latest)
     if file is not None:
         raw = items_of_file(file, raw)

@@ -40,7 +40,8 @@ class Ranker:
             catalogue has.
 
     Raises:
-        ConfigError: if the source provides a feature that no stage reads.
+        ConfigError: if the source provides a feature that no stage reads, or one that is
+            standardised by request.
     """
 
     def __init__(self, bundle: Bundle, *, source: FeatureSource | None = None) -> None:
@@ -59,6 +60,13 @@ class Ranker:
                 f"the feature source provides {abridged(strange)}, which no stage reads; the "
                 f"stages read {abridged(read)}"
             )
+        encoder = ValueEncoder(schema, history_length=bundle.manifest.history_length)
+        relative = sorted(provided & encoder.by_request)
+        if relative:
+            raise ConfigError(
+                f"the feature source provides {abridged(relative)}, standardised by request over "
+                "all candidates, of which a source sees those that are left; give it with the rows"
+            )
         for plan in self.plans:
             if provided & set(plan.features):
                 plan.parts = None  # of values that the source replaces
@@ -67,7 +75,7 @@ class Ranker:
         self._needs_rows = {name: features for name, features in needs.items() if features}
         self._shared = SharedParts(
             plans=self.plans,
-            encoder=ValueEncoder(schema, history_length=bundle.manifest.history_length),
+            encoder=encoder,
             items=bundle.items,
             source=source,
             columns=FilterColumns(bundle.items.raw if bundle.items is not None else None),

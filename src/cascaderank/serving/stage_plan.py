@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.errors import DataError
+from cascaderank.previous import Output
 from cascaderank.schema import FittedSchema, Role
 from cascaderank.serving.item_table import ItemTable
 from cascaderank.serving.pace import Pace
@@ -34,6 +35,8 @@ class StagePlan:
     pair_features: tuple[str, ...]
     """Those of request and item together, which the catalogue does not have."""
     quota: int
+    previous: tuple[Output, ...] = ()
+    """Outputs of the previous stage that the stage reads."""
     parts: Tensor | None = None
     """``[items, width]`` part of each item; ``None`` if the score is no function of parts."""
     pace: Pace = field(default_factory=Pace, init=False)
@@ -125,6 +128,7 @@ def stage_plans(
     plans = []
     for (name, stage), quota in zip(cascade.stages.items(), cascade.quotas, strict=True):
         chosen = schema.select(settings.stages[name].features)
+        previous = cascade.previous.get(name, ())
         features = tuple(f.name for f in chosen if f.role is Role.ITEM)
         plans.append(
             StagePlan(
@@ -133,6 +137,7 @@ def stage_plans(
                 features=features,
                 pair_features=tuple(f for f in features if f not in known),
                 quota=quota,
+                previous=previous,
                 parts=(parts or {}).get(name),
             )
         )
@@ -142,13 +147,13 @@ def stage_plans(
 def parts_of_items(plans: Sequence[StagePlan], items: ItemTable) -> dict[str, Tensor]:
     """Return the parts of all items, ``[items, width]`` float32, by stage.
 
-    Stages that read features of request and item together, and those whose score is no function of
-    parts, are omitted.
+    Stages that read features of request and item together or outputs of the previous stage, and
+    those whose score is no function of parts, are omitted.
     """
     found: dict[str, Tensor] = {}
     with torch.inference_mode():
         for plan in plans:
-            if plan.split is None or plan.pair_features:
+            if plan.split is None or plan.pair_features or plan.previous:
                 continue
             blocks = []
             for start in range(0, len(items), _BLOCK):

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cascaderank.batch import RequestBatch
+from cascaderank.data.encoding.by_request import standardised_by_request
 from cascaderank.data.encoding.fitting import logged
 from cascaderank.data.encoding.hashing import mix
 from cascaderank.data.encoding.value_lists import NO_VALUE
 from cascaderank.errors import DataError, SchemaError, did_you_mean, shown
-from cascaderank.schema import Feature, FittedSchema, Kind, Role
+from cascaderank.schema import Feature, FittedSchema, Kind, Role, Transform
 
 Values = NDArray[Any]
 _NUMBERS = (int, float, np.integer, np.floating, np.bool_)
@@ -51,6 +52,10 @@ class ValueEncoder:
             for name, values in schema.vocabularies.items()
         }
         self._features = {f.name: f for f in schema.features}
+        self.by_request = {
+            f.name for f in schema.features if f.transform is Transform.STANDARDISE_BY_REQUEST
+        }
+        """Numbers that are standardised over all candidates of a request."""
         self._request = schema.of(Role.REQUEST)
         self._history = schema.of(Role.HISTORY)
         self._length = history_length
@@ -107,7 +112,8 @@ class ValueEncoder:
 
         Args:
             name: feature with one value.
-            values: raw values, one per candidate.
+            values: raw values, one per candidate; all candidates of the request for a feature in
+                :attr:`by_request`.
 
         Raises:
             SchemaError: if a value has another type.
@@ -209,6 +215,8 @@ class ValueEncoder:
             raw = logged(feature, raw.astype(np.float64))
             if moments is not None:
                 raw = (raw - moments.mean) / moments.deviation
+            if feature.transform is Transform.STANDARDISE_BY_REQUEST:
+                raw = standardised_by_request(feature, raw, np.array([len(raw)]))
             with np.errstate(over="ignore"):  # reported below
                 narrow = raw.astype(np.float32)
             if not np.isfinite(narrow).all():
