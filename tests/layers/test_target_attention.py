@@ -152,3 +152,18 @@ def test_softmax_gives_a_mean_and_the_bare_weights_a_sum():
 def test_a_perceptron_without_hidden_layer_is_refused():
     with pytest.raises(ConfigError, match="at least one layer"):
         TargetAttention(HISTORY_DIM, ITEM_DIM, hidden=())
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("hidden", [(64,), (64, 8)])
+@pytest.mark.parametrize("candidates", [3, 300])  # few pairs, and many
+def test_parts_of_candidates_give_the_attention(softmax, hidden, candidates):
+    torch.manual_seed(0)
+    attention = TargetAttention(4, 5, hidden=hidden, softmax=softmax)
+    history, items = torch.randn(2, 40, 4), torch.randn(2, candidates, 5)
+    mask = torch.arange(40) < torch.tensor([[30], [0]])
+    with torch.no_grad():
+        found = attention.of_part(history, attention.item_part(items), mask)
+        expected = attention(history, items, mask)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert not found[1].any()

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from cascaderank.layers.feed_forward import PairMLP
 
+_FEW = 2**19  # hidden units of pairs, 2 MiB
+
 
 @final
 class TargetAttention(nn.Module):
@@ -77,7 +79,11 @@ class TargetAttention(nn.Module):
     def of_part(self, history: Tensor, part: Tensor, mask: Tensor) -> Tensor:
         """Return :meth:`forward` for candidates given by :meth:`item_part`."""
         history = history.masked_fill(~mask.unsqueeze(-1), 0)
-        weights = self.weigh.of_pair_halves(part, self.weigh.first.item_half(history))
+        entries = self.weigh.first.item_half(history)
+        if part.numel() * entries.shape[-2] <= _FEW:  # faster than distances of few pairs
+            weights = self.weigh.of_halves(part, entries.unsqueeze(1)).squeeze(-1)
+        else:
+            weights = self.weigh.of_pair_halves(part, entries)
         return self._summed(weights, history, mask)
 
     def _summed(self, weights: Tensor, history: Tensor, mask: Tensor) -> Tensor:
