@@ -93,7 +93,7 @@ def reranked(
     def allowed() -> NDArray[np.bool_]:
         able = free.copy()
         for name, of in groups.items():
-            able &= (of < 0) | (counts[name][of] < rules.caps[name])
+            able &= counts[name][of] < rules.caps[name]  # -1, missing, is the last, always 0
         return able
 
     while len(found) < k:
