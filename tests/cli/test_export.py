@@ -1,6 +1,7 @@
 """The commands ``cascaderank export`` and ``cascaderank verify``, and the page that describes them."""
 
 import json
+import re
 
 import polars as pl
 import pytest
@@ -47,6 +48,18 @@ def test_export_as_json(place, tmp_path):
     content = json.loads(done.stdout)
     assert (content["name"], content["items"]["count"], content["golden"]) == ("shop", 31, 3)
     assert content["verification"]["equal"]
+
+
+def test_export_prints_the_recall_of_an_index(place, tmp_path):
+    folder, _ = place
+    done = cascaderank("export", "run", "--to", tmp_path / "bundle", "--index", "hnsw", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    pattern = r"index HNSW32: recall@8 (0\.\d{4}|1\.0000) against exact search, over 8 golden requests; [\d.]+ ms"
+    assert re.search(pattern, done.stderr), done.stderr
+    assert ", index, modules of training" in cascaderank("verify", tmp_path / "bundle").stdout
+    done = cascaderank("export", "run", "--to", tmp_path / "b", "--index", "HSNW", cwd=folder)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "faiss cannot build index 'HSNW'" in done.stderr
 
 
 def test_verify_prints_the_first_difference_and_exits_with_1(place, tmp_path):

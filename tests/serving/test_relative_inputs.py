@@ -5,7 +5,7 @@ import pytest
 from cascaderank.errors import ConfigError
 from cascaderank.runs.load import load_run
 from cascaderank.schema import Schema, Transform
-from cascaderank.serving import Ranker, export_run
+from cascaderank.serving import Ranker, export_run, verify_bundle
 from tests.data.shops import write_shop
 from tests.runs.conftest import untrained
 from tests.serving.conftest import MARKET, SEARCHING, STAGES, market_frame, request_of
@@ -22,9 +22,9 @@ BY_REQUEST = Schema(
 )
 
 
-def exported(folder, log, stages):
+def exported(folder, log, stages, **options):
     run = untrained(folder / "run", log, stages, catalogue={"item": "video"})
-    export_run(run, folder / "bundle")
+    export_run(run, folder / "bundle", **options)
     return load_run(run).score(LONGER), Ranker.load(folder / "bundle")
 
 
@@ -56,3 +56,13 @@ def test_numbers_are_standardised_over_all_candidates_of_the_request(tmp_path):
 
     with pytest.raises(ConfigError, match="distance, standardised by request over all candidates"):
         Ranker.load(tmp_path / "bundle", source=Source())
+
+
+@pytest.mark.slow
+def test_outputs_of_the_previous_stage_are_inputs_of_the_onnx_stage(market, tmp_path):
+    pytest.importorskip("onnxruntime")
+    stages = {**SEARCHING, "preranking": {**SEARCHING["preranking"], **PREVIOUS}}
+    exported(
+        tmp_path, market, stages, onnx=True
+    )  # which compares the stages with those of training
+    assert verify_bundle(tmp_path / "bundle").equal

@@ -52,6 +52,16 @@ def export(
     name: Annotated[
         str | None, typer.Option(help="Name of the bundle. Default: that of the run.")
     ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(
+            help="Approximate index for requests that search all items: hnsw, or a description for "
+            "faiss, such as IVF64,Flat. Default: exact search."
+        ),
+    ] = None,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Write each stage as ONNX, too, except boosted_trees.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a run as a bundle to serve: one folder, which is verified before it has its name.
@@ -71,6 +81,8 @@ def export(
             latest=latest or (),
             golden=golden,
             name=name,
+            index=index,
+            onnx=onnx,
             progress=bars,
         )
     if as_json:
@@ -90,6 +102,16 @@ def export(
                 f"stage '{stage.name}' reads features of request and item together, so that "
                 f"candidates must be rows with {', '.join(stage.pair_features)}"
             )
+    if manifest.index is not None:
+        of = manifest.index
+        notify(
+            f"index {of.description}: recall@{of.k} {of.recall:.4f} against exact search, over "
+            f"{counted(of.requests, 'golden request')}; {of.milliseconds:.2f} ms per search, exact "
+            f"{of.exact_milliseconds:.2f} ms"
+        )
+    for stage in manifest.stages:
+        if onnx and stage.onnx is None:
+            notify(f"stage '{stage.name}' ({stage.model}) is decision trees: not written as ONNX")
     verified = counted(verification.requests, "golden request")
     size = sum(entry.bytes for entry in manifest.files.values())
     typer.echo(f"{to}: {size / 2**20:,.1f} MiB, verified with {verified}")

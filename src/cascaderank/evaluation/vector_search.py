@@ -1,7 +1,8 @@
 """Top-k items by dot product for each request: exact search in blocks, or a faiss index."""
 
+import os
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 import torch
@@ -150,30 +151,106 @@ def index_search(
     """
     _check_vectors(requests, items)
     check_size(k, "k")
-    faiss: Any = require("faiss", extra="ann")
     exclude = exclude or ItemSets.none()
-    vectors = np.ascontiguousarray(items.detach().cpu().numpy(), dtype=np.float32)
-    queries = np.ascontiguousarray(requests.detach().cpu().numpy(), dtype=np.float32)
-    try:
-        built = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
-        built.train(vectors)
-    except RuntimeError as error:
-        message = str(error).strip().rpartition("Error: ")[2]
-        raise ConfigError(f"faiss cannot build index '{index}' of these items: {message}") from None
-    built.add(vectors)
+    built = VectorIndex.build(items, index)
     most = int(np.bincount(exclude.rows, minlength=1).max()) if len(exclude.rows) else 0
-    depth = min(k + most, len(vectors))
-    if hasattr(built, "hnsw"):
-        built.hnsw.efSearch = max(built.hnsw.efSearch, 2 * depth)
-    _, found = built.search(queries, depth)
-    size = len(vectors)
-    offsets = np.arange(len(queries))[:, None] * size
+    found = built.search(requests, k + most)
+    size = len(items)
+    offsets = np.arange(len(requests))[:, None] * size
     banned = np.isin(offsets + found, exclude.rows * size + exclude.places)
     # The stable sort moves removed items to the end and keeps the order of the others.
     order = np.argsort(banned | (found < 0), axis=1, kind="stable")[:, :k]
     kept = np.take_along_axis(np.where(banned, -1, found), order, axis=1).astype(np.int64)
     short = k - kept.shape[1]
     return np.pad(kept, ((0, 0), (0, short)), constant_values=-1) if short > 0 else kept
+
+
+@final
+class VectorIndex:
+    """An index of faiss that finds the vectors with the largest dot products approximately.
+
+    Several threads can search it.
+
+    Args:
+        index: index of faiss, with all vectors.
+    """
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+
+    @classmethod
+    def build(cls, items: Tensor, index: str = "HNSW32") -> Self:
+        """Build an index of vectors.
+
+        Args:
+            items: ``[items, dim]`` float32.
+            index: description for faiss's ``index_factory``, such as ``"HNSW32"``.
+
+        Raises:
+            ConfigError: if faiss rejects the index.
+            MissingExtraError: if faiss is not installed.
+        """
+        faiss: Any = require("faiss", extra="ann")
+        vectors = _array(items)
+        try:
+            built = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
+            built.train(vectors)
+        except RuntimeError as error:
+            message = str(error).strip().rpartition("Error: ")[2]
+            raise ConfigError(
+                f"faiss cannot build index '{index}' of these items: {message}"
+            ) from None
+        built.add(vectors)
+        return cls(built)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a file that :meth:`save` wrote.
+
+        Raises:
+            DataError: if it is not an index of faiss.
+            MissingExtraError: if faiss is not installed.
+        """
+        faiss: Any = require("faiss", extra="ann")
+        try:
+            return cls(faiss.read_index(os.fspath(path)))
+        except RuntimeError as error:
+            message = str(error).strip().rpartition("Error: ")[2]
+            raise DataError(f"{path}: not an index of faiss: {message}") from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index as a file of faiss."""
+        faiss: Any = require("faiss", extra="ann")
+        faiss.write_index(self._index, os.fspath(path))
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def search(self, requests: Tensor, k: int) -> Lists:
+        """Return approximately the items with the ``k`` largest dot products for each request.
+
+        Args:
+            requests: ``[requests, dim]`` float32.
+            k: number of items to return for each request.
+
+        Returns:
+            ``[requests, min(k, items)]`` positions of items, best first; -1 where the index
+            returned no more.
+        """
+        depth = min(k, len(self))
+        options: dict[str, Any] = {}
+        if hasattr(self._index, "hnsw"):
+            faiss: Any = require("faiss", extra="ann")
+            # Of this search alone: other threads may search with another depth.
+            width = max(self._index.hnsw.efSearch, 2 * depth)
+            options["params"] = faiss.SearchParametersHNSW(efSearch=width)
+        _, found = self._index.search(_array(requests), depth, **options)
+        lists: Lists = found
+        return lists
+
+
+def _array(vectors: Tensor) -> NDArray[np.float32]:
+    return np.ascontiguousarray(vectors.detach().cpu().numpy(), dtype=np.float32)
 
 
 def agreement(found: Lists, exact: Lists) -> float:

@@ -32,14 +32,15 @@ class FieldGate(nn.Module):
     Source: COLD (arXiv 2007.16122), its squeeze-and-excitation block.
     """
 
-    _lengths: Tensor
+    _field: Tensor
 
     def __init__(self, request_fields: Sequence[int], item_fields: Sequence[int]) -> None:
         super().__init__()
         lengths = [*request_fields, *item_fields]
         self.weigh = PairLinear(sum(request_fields), sum(item_fields), len(lengths))
-        self.register_buffer("_lengths", torch.tensor(lengths), persistent=False)
-        self._length = sum(lengths)
+        # Of each column. Not `repeat_interleave` of the weights, which ONNX has no operator for.
+        field = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+        self.register_buffer("_field", field, persistent=False)
 
     def forward(self, request: Tensor, items: Tensor) -> Tensor:
         """Return the weights of the fields, ``[..., list, fields]`` in (0, 1).
@@ -52,9 +53,7 @@ class FieldGate(nn.Module):
 
     def gated(self, request: Tensor, items: Tensor, weights: Tensor) -> Tensor:
         """Return the concatenated weighted fields, ``[..., list, request_dim + item_dim]``."""
-        return joined(request, items) * torch.repeat_interleave(
-            weights, self._lengths, dim=-1, output_size=self._length
-        )
+        return joined(request, items) * weights.index_select(-1, self._field)
 
 
 def joined(request: Tensor, items: Tensor) -> Tensor:

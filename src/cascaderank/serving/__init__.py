@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cascaderank.serving.filters import Condition as Condition
     from cascaderank.serving.filters import Filters as Filters
     from cascaderank.serving.ranker import Ranker as Ranker
+    from cascaderank.serving.redis_source import RedisSource as RedisSource
     from cascaderank.serving.rerank import Rerank as Rerank
     from cascaderank.serving.verify import verify_bundle as verify_bundle
 
@@ -29,6 +30,7 @@ _HOME = {
     "FeatureSource": "feature_source",
     "Filters": "filters",
     "Ranker": "ranker",
+    "RedisSource": "redis_source",
     "Rerank": "rerank",
     "StageReport": "answer",
     "Trace": "answer",

@@ -21,7 +21,7 @@ class StageReport:
 
     name: str
     came: int
-    """Number of candidates that the stage received."""
+    """Number of candidates that the stage received; all that an index searched, if one did."""
     left: int
     """Number of candidates that it passed on."""
     milliseconds: float
@@ -90,6 +90,9 @@ class Answer:
     """Stages that were left out to meet the deadline."""
     stale: tuple[str, ...] = ()
     """Features whose source did not answer, so that values of the catalogue were used."""
+    approximate: bool = False
+    """Whether an index found the candidates of the first stage: some that exact search finds may be
+    missing. A trace then has only the items that the index found."""
     trace: Trace | None = None
     """Scores and ranks of all candidates, if requested."""
     positions: list[int] = field(init=False)
@@ -111,6 +114,7 @@ class Answer:
             "unknown": list(self.unknown),
             "degraded": list(self.degraded),
             "stale": list(self.stale),
+            "approximate": self.approximate,
         }
         if self.trace is not None:
             trace = self.trace

@@ -12,13 +12,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cascaderank.cascade import Cascade
-from cascaderank.errors import CascadeRankError, RunError
+from cascaderank.errors import CascadeRankError, MissingExtraError, RunError
+from cascaderank.evaluation.vector_search import VectorIndex
 from cascaderank.regular_files import check_path, read_file
 from cascaderank.runs.build import build_cascade, schema_of_stages
 from cascaderank.runs.recorded import recorded_settings
 from cascaderank.schema import FittedSchema
 from cascaderank.serving.bundle_files import (
     CONFIG,
+    INDEX,
     ITEM_PARTS,
     MANIFEST,
     SCHEMA,
@@ -50,6 +52,8 @@ class Bundle:
     """All items with their own features; ``None`` for a log that does not identify items."""
     parts: dict[str, Tensor]
     """``[items, width]`` what each stage computes from an item alone, by stage."""
+    index: VectorIndex | None = None
+    """Approximate index of the vectors of the first stage, if the bundle has one."""
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
@@ -63,6 +67,7 @@ class Bundle:
 
         Raises:
             RunError: if the folder is no bundle, is damaged or half-copied, or has another format.
+            MissingExtraError: if the bundle has an index and faiss is not installed.
         """
         folder = check_path(folder, RunError)
         for left in reversed(range(_TRIES)):
@@ -89,10 +94,13 @@ class Bundle:
                 cascade = build_cascade(settings, schema)
             cascade.load_state_dict(load_file(folder / WEIGHTS))
             items, parts = None, {}
+            index = VectorIndex.open(folder / INDEX) if manifest.index is not None else None
             if manifest.items is not None:
                 known = schema.only(manifest.items.features)
                 items = ItemTable.open(folder, manifest.items.key, known)
                 parts = load_file(folder / ITEM_PARTS)
+        except MissingExtraError:
+            raise
         except (
             CascadeRankError,
             RuntimeError,
@@ -122,6 +130,7 @@ class Bundle:
             cascade=cascade.eval().requires_grad_(requires_grad=False),
             items=items,
             parts=parts,
+            index=index,
         )
 
     @property

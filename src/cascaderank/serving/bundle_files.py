@@ -9,10 +9,13 @@
     items.arrow            raw values of the items: the key and the features of the item alone
     item_codes.safetensors the same values, encoded
     item_parts.safetensors what each stage computes from the item alone
+    items.faiss            index of the vectors of the items; optional
+    stage0.onnx            the first stage as ONNX, and so on; optional
     golden.parquet         raw requests of the test split with their candidates
     golden.safetensors     their scores and kept candidates in each stage, by the code of training
 
-Nothing is pickled, and the files of items are mapped into memory.
+Nothing is pickled, and the files of items are mapped into memory. The index is not: faiss reads it
+into memory.
 """
 
 import hashlib
@@ -42,6 +45,7 @@ WEIGHTS: Final = "weights.safetensors"
 ITEMS: Final = "items.arrow"
 ITEM_CODES: Final = "item_codes.safetensors"
 ITEM_PARTS: Final = "item_parts.safetensors"
+INDEX: Final = "items.faiss"
 GOLDEN: Final = "golden.parquet"
 GOLDEN_SCORES: Final = "golden.safetensors"
 
@@ -69,6 +73,8 @@ class StageEntry(Settings):
     """Number of candidates that the stage passes on."""
     pair_features: tuple[str, ...] = ()
     """Features of request and item together that the stage reads; no catalogue has them."""
+    onnx: str | None = None
+    """File of the stage as ONNX; ``None`` if it was not exported."""
 
 
 class ItemEntry(Settings):
@@ -83,6 +89,25 @@ class ItemEntry(Settings):
     """Number of items with a category that training did not have, by feature; none are omitted."""
     source: str
     """Origin of the items, in words."""
+
+
+class IndexEntry(Settings):
+    """The approximate index of the items, and its recall against exact search."""
+
+    description: str
+    """Description for faiss's ``index_factory``, such as ``HNSW32``."""
+    stage: str
+    """First stage, whose vectors it holds."""
+    k: Count
+    """Number of items that were retrieved for each request: the quota of the stage."""
+    requests: Count
+    """Number of golden requests that were searched for."""
+    recall: float = Field(ge=0, le=1)
+    """Fraction of the items of exact search that the index found."""
+    milliseconds: float = Field(ge=0)
+    """Median time of a search by the index at export."""
+    exact_milliseconds: float = Field(ge=0)
+    """Median time of an exact search at export."""
 
 
 class BundleManifest(Settings):
@@ -106,6 +131,8 @@ class BundleManifest(Settings):
     stages: tuple[StageEntry, ...] = Field(min_length=1)
     items: ItemEntry | None = None
     """The item catalogue; ``None`` if the log does not identify items."""
+    index: IndexEntry | None = None
+    """The approximate index; ``None`` for exact search."""
     history_length: Count = 50
     """Number of most recent entries of a history that count."""
     golden: int = Field(0, ge=0)
@@ -153,7 +180,11 @@ def read_bundle_manifest(folder: str | os.PathLike[str]) -> BundleManifest:
     except ValidationError as error:
         mistakes = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise RunError(f"{path}: not the manifest of a bundle: {mistakes}; {_AGAIN}") from None
-    needed = (*REQUIRED, *(OF_ITEMS if manifest.items else ()))
+    needed = [
+        *REQUIRED,
+        *(OF_ITEMS if manifest.items else ()),
+        *([INDEX] if manifest.index else []),
+    ]
     missing = [name for name in needed if name not in manifest.files]
     strange = [name for name in manifest.files if Path(name).name != name or name == MANIFEST]
     if missing or strange:

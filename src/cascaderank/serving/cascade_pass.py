@@ -12,10 +12,13 @@ from torch import Tensor
 
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError, DataError, did_you_mean
+from cascaderank.evaluation.vector_search import VectorIndex
+from cascaderank.schema import abridged
 from cascaderank.serving.answer import FILTERS, RERANKING, Answer, StageReport, Trace
 from cascaderank.serving.cut import best_first, kept_places
-from cascaderank.serving.feature_source import FeatureSource
+from cascaderank.serving.feature_source import ABSENT, FeatureSource
 from cascaderank.serving.filters import FilterColumns, Filters
+from cascaderank.serving.item_index import best_places
 from cascaderank.serving.item_table import ItemTable
 from cascaderank.serving.request_candidates import Candidates
 from cascaderank.serving.rerank import Rerank, reranked
@@ -37,6 +40,7 @@ class SharedParts:
     items: ItemTable | None
     source: FeatureSource | None
     columns: FilterColumns
+    index: VectorIndex | None = None
 
 
 @final
@@ -70,12 +74,16 @@ class CascadePass:
         count = len(self.candidates)
         alive = self._unfiltered()
         pinned = self._pinned(alive)
+        searched = count if alive is None else len(alive)
+        begun = perf_counter()
+        approximate = self._search_index(alive, quotas[0], pinned)
+        if approximate:
+            alive, pinned = None, self._pinned(None)
         recorder = _Recorder(self.candidates.keys, alive) if trace else None
-        filtered = 0 if alive is None else count - len(alive)
-        scores: Scores = np.zeros(count if alive is None else len(alive), np.float32)
+        scores: Scores = np.zeros(len(self.candidates) if alive is None else len(alive), np.float32)
         reports, first = list[StageReport](), True
         for plan, quota in zip(self.shared.plans, quotas, strict=True):
-            begun, came = perf_counter(), len(scores)
+            begun, came = begun if first else perf_counter(), len(scores)
             skipped = deadline_ms is not None and not first and self._late(plan, came, deadline_ms)
             if came and not skipped:
                 scores = self._scores(plan, alive, scores)
@@ -92,7 +100,7 @@ class CascadePass:
             reports.append(
                 StageReport(
                     name=plan.name,
-                    came=came,
+                    came=searched if first else came,
                     left=len(alive),
                     milliseconds=took,
                     skipped=skipped,
@@ -118,10 +126,11 @@ class CascadePass:
             scores=scores.tolist(),
             stages=tuple(reports),
             milliseconds=(perf_counter() - self.started) * 1000,
-            filtered=filtered,
+            filtered=count - searched,
             unknown=self.candidates.unknown,
             degraded=tuple(report.name for report in reports if report.skipped),
             stale=tuple(self._stale),
+            approximate=approximate,
             trace=recorder.trace() if recorder is not None else None,
         )
 
@@ -161,6 +170,20 @@ class CascadePass:
         left = None if alive is None else set(alive.tolist())
         return {place: at for place, at in found.items() if left is None or place in left}
 
+    def _search_index(self, alive: Places | None, quota: int, pinned: Mapping[int, int]) -> bool:
+        """Narrow all items to those that the index finds, and return whether it was used."""
+        index, items, first = self.shared.index, self.shared.items, self.shared.plans[0]
+        if self.candidates.places is not None or index is None or items is None:
+            return False
+        if not isinstance(first.stage, VectorStage):
+            return False
+        places = best_places(index, first.stage.request_vectors(self.encoded), quota, alive)
+        if places is None:
+            return False
+        places = np.union1d(places, np.array([*pinned], dtype=np.int64))
+        self.candidates = Candidates(keys=[items.keys[i] for i in places.tolist()], places=places)
+        return True
+
     def _scores(self, plan: StagePlan, alive: Places | None, previous: Scores) -> Scores:
         """Return the scores of the remaining candidates, which the previous stage scored."""
         places, given = self.candidates.places, self.candidates.given
@@ -194,7 +217,7 @@ class CascadePass:
             keys = [self.candidates.keys[i] for i in chosen]
             try:
                 values = source.values(self.request, keys, fetched)
-                raw |= {name: values[name] for name in fetched}
+                raw |= {name: self._filled(name, values[name], chosen) for name in fetched}
             except OSError as error:
                 self._stale |= dict.fromkeys(fetched)
                 if any(name in plan.pair_features for name in fetched):
@@ -222,6 +245,25 @@ class CascadePass:
                 places = np.arange(len(items))
             found |= items.encoded(rest, places if alive is None else places[alive])
         return found
+
+    def _filled(self, name: str, values: Sequence[Any], chosen: Sequence[int]) -> Sequence[Any]:
+        """Return values of a source, with those of the catalogue where the source has none."""
+        absent = [place for place, value in enumerate(values) if value is ABSENT]
+        if not absent:
+            return values
+        items, places = self.shared.items, self.candidates.places
+        candidates = [chosen[place] for place in absent]
+        rows = candidates if places is None else places[candidates].tolist()
+        if items is None or name not in items.raw.columns or min(rows) < 0:
+            keys = [self.candidates.keys[c] for c in candidates]
+            raise DataError(
+                f"the source of '{name}' has no value for {abridged(map(str, keys))}, and the "
+                "catalogue does not have it"
+            )
+        filled = list(values)
+        for place, value in zip(absent, items.raw[name].gather(rows).to_list(), strict=True):
+            filled[place] = value
+        return filled
 
     def _reranked(
         self, alive: Places, scores: Scores, length: int, pinned: Mapping[int, int]

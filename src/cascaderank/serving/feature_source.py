@@ -1,7 +1,19 @@
 """Protocol of a source of item features that change between two exports of a bundle."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from enum import Enum
+from typing import Any, Final, Protocol, runtime_checkable
+
+
+class Absent(Enum):
+    """Type of :data:`ABSENT`."""
+
+    ABSENT = "absent"
+
+
+ABSENT: Final = Absent.ABSENT
+"""Value of an item that a source has none for; that of the catalogue then counts. ``None`` is a
+value: a missing one."""
 
 
 @runtime_checkable
@@ -22,7 +34,7 @@ class FeatureSource(Protocol):
     def values(
         self, request: Mapping[str, Any], keys: Sequence[Any], features: Sequence[str]
     ) -> Mapping[str, Sequence[Any]]:
-        """Return raw values by feature, one per item.
+        """Return raw values by feature, one per item; :data:`ABSENT` for that of the catalogue.
 
         Args:
             request: raw values of the request.

@@ -12,6 +12,7 @@ from cascaderank.schema import abridged
 from cascaderank.selection import check_size
 from cascaderank.serving.answer import Answer
 from cascaderank.serving.bundle import Bundle
+from cascaderank.serving.bundle_files import INDEX
 from cascaderank.serving.cascade_pass import CascadePass, SharedParts
 from cascaderank.serving.feature_source import FeatureSource
 from cascaderank.serving.filters import FilterColumns, Filters
@@ -38,13 +39,16 @@ class Ranker:
         bundle: a loaded bundle.
         source: values of item features that are newer than those of the bundle, or that no
             catalogue has.
+        exact: whether to search all items exactly even if the bundle has an index.
 
     Raises:
         ConfigError: if the source provides a feature that no stage reads, or one that is
             standardised by request.
     """
 
-    def __init__(self, bundle: Bundle, *, source: FeatureSource | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, *, source: FeatureSource | None = None, exact: bool = False
+    ) -> None:
         self.bundle = bundle
         self.source = source
         schema = bundle.stage_schema
@@ -79,6 +83,8 @@ class Ranker:
             items=bundle.items,
             source=source,
             columns=FilterColumns(bundle.items.raw if bundle.items is not None else None),
+            # The vectors in an index are stale where a source replaces features of the stage.
+            index=None if exact or self.plans[0].parts is None else bundle.index,
         )
 
     @classmethod
@@ -87,6 +93,7 @@ class Ranker:
         folder: str | os.PathLike[str],
         *,
         source: FeatureSource | None = None,
+        exact: bool = False,
         warm_up: int = 8,
     ) -> Self:
         """Load a bundle, after checking its files against their checksums.
@@ -94,16 +101,18 @@ class Ranker:
         Args:
             folder: folder that ``cascaderank export`` wrote.
             source: see :class:`Ranker`.
+            exact: see :class:`Ranker`.
             warm_up: number of golden requests to rank first, which measures the expected time of
                 each stage for deadlines.
 
         Raises:
             RunError: if the folder is no bundle, is damaged or half-copied, or has another format.
             ConfigError: see :class:`Ranker`.
+            MissingExtraError: if the bundle has an index and faiss is not installed.
         """
         from cascaderank.serving.golden import golden_requests
 
-        ranker = cls(Bundle.load(folder), source=source)
+        ranker = cls(Bundle.load(folder), source=source, exact=exact)
         if source is None:
             longer = tuple(10 * quota for quota in ranker.bundle.manifest.quotas)
             for golden in golden_requests(ranker.bundle, most=warm_up):
@@ -133,15 +142,22 @@ class Ranker:
         return self.bundle.items is not None and not self.needs_rows
 
     @property
-    def memory(self) -> dict[str, int]:
-        """Bytes of weights, of encoded items, and of the parts of items by stage.
+    def approximate(self) -> bool:
+        """Whether ``candidates=None`` searches by the index of the bundle."""
+        return self._shared.index is not None
 
-        Items and their parts are mapped from files: only what was read is in memory.
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes of weights, of encoded items, of the index, and of the parts of items by stage.
+
+        Items and their parts are mapped from files: only what was read is in memory. The index is
+        in memory.
         """
         cascade, items = self.bundle.cascade, self.bundle.items
         return {
             "weights": sum(p.nbytes for p in cascade.state_dict().values()),
             "items": items.bytes if items is not None else 0,
+            **({"index": self.bundle.manifest.files[INDEX].bytes} if self.approximate else {}),
             **{f"parts/{p.name}": p.parts.nbytes for p in self.plans if p.parts is not None},
         }
 
@@ -162,7 +178,8 @@ class Ranker:
         Args:
             request: raw values of the features of the request and of its histories, by the names of
                 the log; other names are ignored.
-            candidates: ``None`` to search all items; keys of items; or rows of raw features: a
+            candidates: ``None`` to search all items, by the index of the bundle if it has one; keys
+                of items; or rows of raw features: a
                 mapping per candidate, or a mapping of one list per feature, which is faster. Rows
                 name the item by its key, and features that a row has replace those of the
                 catalogue. Keys that are not in the catalogue are left out and reported.

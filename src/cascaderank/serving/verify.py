@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cascaderank.errors import CascadeRankError, shown
+from cascaderank.cascade import Cascade
+from cascaderank.errors import CascadeRankError, MissingExtraError, shown
 from cascaderank.progress import Progress, Silent
 from cascaderank.serving.answer import Answer
 from cascaderank.serving.bundle import Bundle
@@ -20,12 +21,21 @@ from cascaderank.serving.golden import (
     golden_requests,
     golden_scores,
 )
+from cascaderank.serving.item_index import recall_of, request_vectors
 from cascaderank.serving.item_table import ItemTable
+from cascaderank.serving.onnx_stages import onnx_cascade
 from cascaderank.serving.ranker import Ranker
 from cascaderank.serving.stage_plan import parts_of_items
+from cascaderank.serving.value_encoder import ValueEncoder
 
 TOLERANCE = 1e-5
 """Largest difference of a score, in units of its size if that is above 1."""
+
+MODULES = "modules of training"
+ONNX = "ONNX"
+
+RECALL_TOLERANCE = 0.005
+"""Largest difference of the recall of an index, which depends on rounding."""
 
 AnswerOf = Callable[[GoldenRequest], Answer]
 """A way to serve: returns the answer, with a trace, to a golden request."""
@@ -70,11 +80,12 @@ def verify_bundle(
     """Compare everything in a bundle that serves with what the code of training computes.
 
     In this order: the encoded items with their raw values, encoded anew; the parts of items with
-    those computed anew; the golden requests through the modules of training; through a
+    those computed anew; the recall of the index, if there is one; the golden requests through the
+    modules of training; through the stages as ONNX, if they are there; through a
     :class:`~cascaderank.serving.ranker.Ranker` with keys of items and with raw rows; and through
-    other ways to serve. Scores must be equal to 1e-5, and each stage must keep the same candidates.
-    Candidates whose scores are equal within this tolerance can change places at a cut; such cuts
-    are counted.
+    other ways to serve. Scores must be equal to 1e-5, and each stage
+    must keep the same candidates. Candidates whose scores are equal within this tolerance can
+    change places at a cut; such cuts are counted.
 
     Args:
         folder: folder of the bundle.
@@ -86,6 +97,8 @@ def verify_bundle(
 
     Raises:
         RunError: if the folder is no bundle, is damaged, or has another format.
+        MissingExtraError: if the bundle has an index or stages as ONNX, and the package for it is
+            not installed.
     """
     progress = progress or Silent()
     bundle = Bundle.load(folder)
@@ -96,15 +109,28 @@ def verify_bundle(
         result.difference = _of_items(bundle, bundle.items)
         if result.difference is not None:
             return result
+    if bundle.index is not None:
+        result.ways.append("index")
+        result.difference = _of_index(bundle)
+        if result.difference is not None:
+            return result
     recorded = GoldenScores.open(bundle.folder)
     result.requests, result.candidates = len(recorded.lengths), int(recorded.lengths.sum())
-    result.ways.append("modules of training")
-    try:
-        frame = pl.read_parquet(bundle.folder / GOLDEN)
-        found = golden_scores(frame, bundle.cascade, bundle.settings, bundle.schema)
-    except CascadeRankError as error:
-        result.difference = f"modules of training: {error}"
-        return result
+    frame = _golden_frame(bundle)
+    cascades: list[tuple[str, Callable[[], Cascade]]] = [(MODULES, lambda: bundle.cascade)]
+    if any(stage.onnx for stage in bundle.manifest.stages):
+        cascades.append((ONNX, lambda: onnx_cascade(bundle)))
+    found = list[tuple[str, GoldenScores]]()
+    for name, cascade_of in cascades:
+        result.ways.append(name)
+        try:
+            scores = golden_scores(frame, cascade_of(), bundle.settings, bundle.schema)
+        except MissingExtraError:
+            raise
+        except CascadeRankError as error:
+            result.difference = f"{name}: {error}"
+            return result
+        found.append((name, scores))
     ranker = Ranker(bundle)
     names = bundle.cascade.stage_names
     own: list[tuple[str, AnswerOf]] = [
@@ -113,12 +139,15 @@ def verify_bundle(
     if bundle.items is not None:
         by_key = lambda golden: ranker.rank(golden.request, golden.rows, trace=True)  # noqa: E731
         own.insert(0, ("Ranker, keys", by_key))
-    pairs = zip(golden_requests(bundle), golden_requests(bundle, found), strict=True)
+    computed = zip(*(golden_requests(bundle, scores) for _, scores in found), strict=True)
     progress.start("verifying", len(recorded.lengths))
     result.ways += [name for name, _ in (*own, *ways)]
-    for golden, again in pairs:
+    for golden, again in zip(golden_requests(bundle), computed, strict=True):
         result.difference = _first(
-            _difference(golden, again.scores, again.kept, names, "modules of training", result),
+            *(
+                _difference(golden, of.scores, of.kept, names, name, result)
+                for of, (name, _) in zip(again, found, strict=True)
+            ),
             *(_of_way(golden, name, answer_of, names, result) for name, answer_of in (*own, *ways)),
         )
         progress.advance()
@@ -126,6 +155,10 @@ def verify_bundle(
             break
     progress.stop()
     return result
+
+
+def _golden_frame(bundle: Bundle) -> pl.DataFrame:
+    return pl.read_parquet(bundle.folder / GOLDEN)
 
 
 def _first(*differences: str | None) -> str | None:
@@ -239,6 +272,21 @@ def _of_items(bundle: Bundle, items: ItemTable) -> str | None:
                 f"catalogue: item {shown(items.keys[int(wrong[0])])}: stage '{name}': the part of "
                 "the item is not that of its features and the weights"
             )
+    return None
+
+
+def _of_index(bundle: Bundle) -> str | None:
+    """Return the difference between the recall of the index and that of the manifest."""
+    index, entry, plan = bundle.index, bundle.manifest.index, Ranker(bundle).plans[0]
+    if index is None or entry is None or plan.parts is None:
+        return None
+    if len(index) != len(plan.parts):
+        return f"index: expected {len(plan.parts)} items, found {len(index)}"
+    encoder = ValueEncoder(bundle.stage_schema, history_length=bundle.manifest.history_length)
+    requests = request_vectors(plan, encoder, _golden_frame(bundle))
+    found = recall_of(index, plan.parts, requests, entry.k)
+    if abs(found - entry.recall) > RECALL_TOLERANCE:
+        return f"index: expected a recall of {entry.recall:.4f}, found {found:.4f}"
     return None
 
 

@@ -60,7 +60,7 @@ class FSCD(nn.Module):
     """
 
     _costs: Tensor
-    _lengths: Tensor
+    _field: Tensor
 
     def __init__(
         self,
@@ -104,7 +104,11 @@ class FSCD(nn.Module):
             for o, d in zip(operations, lengths.values(), strict=True)
         ]
         self.register_buffer("_costs", torch.tensor(costs), persistent=False)
-        self.register_buffer("_lengths", torch.tensor([*lengths.values()]), persistent=False)
+        # Of each column. Not `repeat_interleave` of the gates, which ONNX has no operator for.
+        field = torch.repeat_interleave(
+            torch.arange(len(lengths)), torch.tensor([*lengths.values()])
+        )
+        self.register_buffer("_field", field, persistent=False)
         self._most = float(sum(costs))
         self.log_odds = nn.Parameter(torch.zeros(len(lengths))) if gates else None
         self._temperature = temperature
@@ -192,7 +196,7 @@ class FSCD(nn.Module):
             table.load_state_dict(self.embedder.tables[name].state_dict())
         lengths = {**self.embedder.request_fields, **self.embedder.item_fields}
         kept = torch.tensor([n in selected for n in lengths])
-        columns = torch.repeat_interleave(kept, self._lengths)
+        columns = kept[self._field.cpu()]
         state = self.network.state_dict()
         state["first.both.weight"] = state["first.both.weight"][:, columns]
         smaller.network.load_state_dict(state)
@@ -200,8 +204,7 @@ class FSCD(nn.Module):
 
     def _factors(self, gates: Tensor) -> Tensor:
         """Return the gate of each column of a request's vector and a candidate's."""
-        columns = self.embedder.request_dim + self.embedder.item_dim
-        return torch.repeat_interleave(gates, self._lengths, output_size=columns)
+        return gates.index_select(0, self._field)
 
     def _gates(self, log_odds: Tensor) -> Tensor:
         if self.training:
