@@ -36,3 +36,12 @@ def test_off_policy_value(tmp_path):
     output = run_page("docs/off_policy.md", tmp_path)
     assert re.search(r"SNIPS .* first\n", output), "the better ranking stage has the higher value"
     assert "not ranked" not in output
+
+
+def test_what_was_served_is_trained_on(tmp_path):
+    output = run_page("docs/served_log.md", tmp_path, toml="funnel.toml")
+    assert "recorded=40, written=40" in output
+    assert "joined=40" in output
+    assert "('retrieval_neg', 'ranking_neg', 'served')" in output
+    assert "served/propensity" in output
+    assert (tmp_path / "runs" / "second" / "report.json").exists()

@@ -29,6 +29,7 @@ from cascaderank.cli.prepare import prepare
 from cascaderank.cli.profile import profile
 from cascaderank.cli.prune import prune
 from cascaderank.cli.score import score
+from cascaderank.cli.serve import serve
 from cascaderank.cli.simulate import simulate
 from cascaderank.cli.train import train
 from cascaderank.cli.verify import verify
@@ -83,6 +84,7 @@ for command in (
     importance,
     export,
     verify,
+    serve,
     ls,
 ):
     app.command()(command)

@@ -7,6 +7,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from cascaderank.serving.logged_candidates import LoggedCandidates
+
 FILTERS = "filters"
 """Name of the step before the first stage in a trace: items that the request leaves out."""
 
@@ -95,6 +97,8 @@ class Answer:
     missing. A trace then has only the items that the index found."""
     trace: Trace | None = None
     """Scores and ranks of all candidates, if requested."""
+    logged: LoggedCandidates | None = None
+    """Candidates for the log of what was served, if requested."""
     positions: list[int] = field(init=False)
     """Positions in the list, from 1."""
 

@@ -14,15 +14,19 @@ from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.evaluation.vector_search import VectorIndex
 from cascaderank.schema import abridged
-from cascaderank.serving.answer import FILTERS, RERANKING, Answer, StageReport, Trace
+from cascaderank.serving.answer import RERANKING, Answer, StageReport
 from cascaderank.serving.cut import best_first, kept_places
+from cascaderank.serving.exploration import ExploredVector
+from cascaderank.serving.exploration_propensities import Explored
 from cascaderank.serving.feature_source import ABSENT, FeatureSource
 from cascaderank.serving.filters import FilterColumns, Filters
 from cascaderank.serving.item_index import best_places
 from cascaderank.serving.item_table import ItemTable
+from cascaderank.serving.logged_candidates import CandidateRecorder, LoggedCandidates
 from cascaderank.serving.request_candidates import Candidates
 from cascaderank.serving.rerank import Rerank, reranked
 from cascaderank.serving.stage_plan import StagePlan
+from cascaderank.serving.trace_recorder import TraceRecorder
 from cascaderank.serving.value_encoder import ValueEncoder
 from cascaderank.stages import VectorStage
 
@@ -58,6 +62,10 @@ class CascadePass:
     rerank: Rerank | None
     started: float
     """Time at which the request began, of ``perf_counter``."""
+    explored: ExploredVector | None = None
+    """Request vector of the first stage with noise; ``None`` without exploration."""
+    recorder: CandidateRecorder | None = None
+    """Collects the candidates to log."""
     _stale: dict[str, None] = field(default_factory=dict, init=False)
     _by_request: dict[str, Tensor] = field(default_factory=dict, init=False)
     """Encoded numbers of all candidates that are standardised over them."""
@@ -79,7 +87,7 @@ class CascadePass:
         approximate = self._search_index(alive, quotas[0], pinned)
         if approximate:
             alive, pinned = None, self._pinned(None)
-        recorder = _Recorder(self.candidates.keys, alive) if trace else None
+        recorder = TraceRecorder(self.candidates.keys, alive) if trace else None
         scores: Scores = np.zeros(len(self.candidates) if alive is None else len(alive), np.float32)
         reports, first = list[StageReport](), True
         for plan, quota in zip(self.shared.plans, quotas, strict=True):
@@ -91,6 +99,8 @@ class CascadePass:
             kept = _kept(scores, quota, alive, pinned) if cuts else np.arange(came)
             if recorder is not None:
                 recorder.record(plan.name, alive, scores, kept, scored=not skipped)
+            if self.recorder is not None:
+                self.recorder.record(plan.name, alive, scores, scored=not skipped)
             alive, scores = kept if alive is None else alive[kept], scores[kept]
             took = (perf_counter() - begun) * 1000
             if skipped:
@@ -132,7 +142,44 @@ class CascadePass:
             stale=tuple(self._stale),
             approximate=approximate,
             trace=recorder.trace() if recorder is not None else None,
+            logged=None
+            if self.recorder is None
+            else self._logged(self.recorder, chosen, quotas, length, reports),
         )
+
+    def _logged(
+        self,
+        recorder: CandidateRecorder,
+        chosen: Places,
+        quotas: Sequence[int],
+        length: int,
+        reports: Sequence[StageReport],
+    ) -> LoggedCandidates:
+        places, explored = recorder.drawn(chosen, len(self.candidates)), None
+        skipped = any(report.skipped for report in reports)
+        if self.explored is not None and self.rerank is None and not skipped:
+            explored = Explored(
+                vector=self.explored.own.numpy(),
+                encoded=self.encoded,
+                plans=self.shared.plans,
+                start=self._start,
+                scores=self._scores,
+                quotas=quotas,
+                length=length,
+                logged=places,
+            )
+        return recorder.logged(
+            places,
+            self.candidates,
+            source=self.shared.source,
+            explored=explored,
+        )
+
+    def _start(self) -> tuple[Places, Tensor]:
+        """Return the candidates that no filter leaves out, and their parts in the first stage."""
+        alive = self._unfiltered()
+        start = np.arange(len(self.candidates)) if alive is None else alive
+        return start, self._parts(self.shared.plans[0], alive, len(start))
 
     def _late(self, plan: StagePlan, candidates: int, deadline_ms: float) -> bool:
         elapsed = (perf_counter() - self.started) * 1000
@@ -175,8 +222,8 @@ class CascadePass:
         index, items, first = self.shared.index, self.shared.items, self.shared.plans[0]
         if self.candidates.places is not None or index is None or items is None:
             return False
-        if not isinstance(first.stage, VectorStage):
-            return False
+        if self.explored is not None or not isinstance(first.stage, VectorStage):
+            return False  # propensities need the scores of all items
         places = best_places(index, first.stage.request_vectors(self.encoded), quota, alive)
         if places is None:
             return False
@@ -186,13 +233,12 @@ class CascadePass:
 
     def _scores(self, plan: StagePlan, alive: Places | None, previous: Scores) -> Scores:
         """Return the scores of the remaining candidates, which the previous stage scored."""
-        places, given = self.candidates.places, self.candidates.given
-        if plan.parts is not None and given.keys().isdisjoint(plan.features):
-            parts = plan.parts
-            if places is not None or alive is not None:
-                rows = alive if places is None else places if alive is None else places[alive]
-                parts = parts.index_select(0, torch.from_numpy(rows))
-            return plan.scores_of_parts(self.encoded, parts)
+        if self.explored is not None and plan is self.shared.plans[0]:
+            parts = self._parts(plan, alive, len(previous))
+            return plan.scores_of_parts(self.encoded, parts, self.explored.noisy)
+        stored = self._stored_parts(plan, alive)
+        if stored is not None:
+            return plan.scores_of_parts(self.encoded, stored)
         features = self._features(plan, alive)
         if "score" in plan.previous:
             features["previous_score"] = torch.from_numpy(previous)[None]
@@ -201,6 +247,22 @@ class CascadePass:
             ranks[best_first(previous)] = np.arange(1, len(previous) + 1)
             features["previous_rank"] = torch.from_numpy(ranks).log()[None]
         return plan.scores_of_features(self.encoded, features, len(previous))
+
+    def _parts(self, plan: StagePlan, alive: Places | None, count: int) -> Tensor:
+        stored = self._stored_parts(plan, alive)
+        if stored is not None:
+            return stored
+        return plan.parts_of_features(self.encoded, self._features(plan, alive), count)
+
+    def _stored_parts(self, plan: StagePlan, alive: Places | None) -> Tensor | None:
+        """Return the parts of the remaining candidates that were computed at export, if any."""
+        places, given = self.candidates.places, self.candidates.given
+        if plan.parts is None or not given.keys().isdisjoint(plan.features):
+            return None
+        if places is None and alive is None:
+            return plan.parts
+        rows = alive if places is None else places if alive is None else places[alive]
+        return plan.parts.index_select(0, torch.from_numpy(rows))
 
     def _features(self, plan: StagePlan, alive: Places | None) -> dict[str, Tensor]:
         """Return the features of the remaining candidates: of rows, the source, the catalogue."""
@@ -312,47 +374,6 @@ class CascadePass:
         raise ConfigError(
             "diversity needs vectors of the items: a stage such as two_tower or "
             "matrix_factorisation, and candidates of the catalogue; set diversity to 0"
-        )
-
-
-@final
-class _Recorder:
-    """Collects the trace."""
-
-    def __init__(self, keys: Sequence[Any], alive: Places | None) -> None:
-        self._keys = keys
-        self._scores: dict[str, Scores] = {}
-        self._ranks: dict[str, Places] = {}
-        self._kept: dict[str, NDArray[np.bool_]] = {}
-        self._cut_by: list[str | None] = [None] * len(keys)
-        if alive is not None:
-            self.cut(np.setdiff1d(np.arange(len(keys)), alive), FILTERS)
-
-    def cut(self, candidates: Places, step: str) -> None:
-        for candidate in candidates.tolist():
-            self._cut_by[candidate] = step
-
-    def record(
-        self, name: str, alive: Places | None, scores: Scores, kept: Places, *, scored: bool
-    ) -> None:
-        count = len(self._keys)
-        places = np.arange(count) if alive is None else alive
-        if scored:
-            self._scores[name] = np.full(count, np.nan, np.float32)
-            self._scores[name][places] = scores
-            self._ranks[name] = np.zeros(count, np.int64)
-            self._ranks[name][places[best_first(scores)]] = np.arange(1, len(places) + 1)
-        self._kept[name] = np.zeros(count, dtype=bool)
-        self._kept[name][places[kept]] = True
-        self.cut(np.setdiff1d(places, places[kept]), name)
-
-    def trace(self) -> Trace:
-        return Trace(
-            keys=list(self._keys),
-            scores=self._scores,
-            ranks=self._ranks,
-            kept=self._kept,
-            cut_by=self._cut_by,
         )
 
 

@@ -74,8 +74,8 @@ class Condition:
         Raises:
             ConfigError: if the value of the condition has another type than the feature.
         """
-        expression = _EXPRESSIONS[self.operator](pl.col("value"), self.value)
         try:
+            expression = _EXPRESSIONS[self.operator](pl.col("value"), self.value)
             found = values.alias("value").to_frame().select(expression.fill_null(value=False))
             if found.schema["value"] != pl.Boolean:
                 raise TypeError("the result is not true or false")

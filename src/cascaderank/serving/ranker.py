@@ -7,6 +7,7 @@ from typing import Any, Self, final
 
 import torch
 
+from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError, DataError, SchemaError, did_you_mean, shown
 from cascaderank.schema import abridged
 from cascaderank.selection import check_size
@@ -14,12 +15,15 @@ from cascaderank.serving.answer import Answer
 from cascaderank.serving.bundle import Bundle
 from cascaderank.serving.bundle_files import INDEX
 from cascaderank.serving.cascade_pass import CascadePass, SharedParts
+from cascaderank.serving.exploration import Exploration, ExploredVector
 from cascaderank.serving.feature_source import FeatureSource
 from cascaderank.serving.filters import FilterColumns, Filters
+from cascaderank.serving.logged_candidates import CandidateRecorder, Sampling
 from cascaderank.serving.request_candidates import Candidates, Rows, candidates_of
 from cascaderank.serving.rerank import Rerank
 from cascaderank.serving.stage_plan import stage_plans
 from cascaderank.serving.value_encoder import ValueEncoder
+from cascaderank.stages import VectorStage
 from cascaderank.tensors import check_quotas
 
 Quotas = Sequence[int] | Mapping[str, int]
@@ -172,6 +176,9 @@ class Ranker:
         rerank: Rerank | None = None,
         trace: bool = False,
         deadline_ms: float | None = None,
+        request_id: str = "",
+        sampling: Sampling | None = None,
+        exploration: Exploration | None = None,
     ) -> Answer:
         """Rank the candidates of a request.
 
@@ -192,6 +199,9 @@ class Ranker:
             deadline_ms: time for the answer. A stage after the first that is expected to exceed it
                 is left out: the scores of the stage before it then decide in its place, and the
                 answer names it in ``degraded``.
+            request_id: id of the request, which determines its samples and its noise.
+            sampling: candidates to log, see ``logged`` of the answer; default: none.
+            exploration: noise on the request vector of the first stage; default: none.
 
         Returns:
             The list, and what each stage did. Of equal scores the earlier candidate wins.
@@ -199,7 +209,8 @@ class Ranker:
         Raises:
             SchemaError: if a feature is missing or has another type.
             DataError: if a number is not finite, a score is NaN, or there is nothing to search.
-            ConfigError: if an argument is out of range, or a filter names no feature.
+            ConfigError: if an argument is out of range, a filter names no feature, or there is
+                exploration and the first stage has no vectors.
         """
         started = perf_counter()
         with torch.inference_mode():
@@ -215,6 +226,10 @@ class Ranker:
                 filters=filters,
                 rerank=rerank,
                 started=started,
+                explored=self._explored(encoded, exploration, request_id),
+                recorder=None
+                if sampling is None
+                else CandidateRecorder(sampling, request_id, self.bundle),
             )
             return one_pass.run(
                 quotas=self._quotas(quotas),
@@ -247,6 +262,29 @@ class Ranker:
                 "requests"
             )
         return [self.rank(r, c, **options) for r, c in zip(requests, lists, strict=True)]
+
+    def check_exploration(self) -> VectorStage:
+        """Return the first stage, whose request vector exploration changes.
+
+        Raises:
+            ConfigError: if it has no vectors.
+        """
+        first = self.plans[0]
+        if not isinstance(first.stage, VectorStage):
+            raise ConfigError(
+                f"exploration needs a first stage with vectors, such as two_tower; '{first.name}' "
+                "has none; serve without exploration"
+            )
+        return first.stage
+
+    def _explored(
+        self, encoded: RequestBatch, exploration: Exploration | None, request_id: str
+    ) -> ExploredVector | None:
+        if exploration is None or not exploration.scale:
+            return None
+        own = self.check_exploration().request_vectors(encoded)[0].float()
+        noisy = torch.from_numpy(exploration.noisy(own.numpy(), request_id))
+        return ExploredVector(own=own, noisy=noisy)
 
     def _check_rows(self, candidates: Candidates) -> None:
         for stage, features in self._needs_rows.items():

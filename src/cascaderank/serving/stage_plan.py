@@ -59,24 +59,43 @@ class StagePlan:
         """
         return self._split
 
-    def scores_of_parts(self, request: RequestBatch, items: Tensor) -> NDArray[np.float32]:
-        """Return scores ``[items]`` of candidates by their parts, ``[items, width]``."""
+    def scores_of_parts(
+        self, request: RequestBatch, items: Tensor, vector: Tensor | None = None
+    ) -> NDArray[np.float32]:
+        """Return scores ``[items]`` of candidates by their parts, ``[items, width]``.
+
+        Args:
+            request: the encoded request.
+            items: parts of the candidates.
+            vector: ``[width]`` vector in place of that of the request, of a stage with vectors.
+        """
         assert self._split is not None  # noqa: S101 - only such stages have parts
-        part = self._split.request_part(request)
+        part = self._split.request_part(request) if vector is None else (vector[None],)
         return self._checked(self._split.scores_of_parts(part, items[None])[0])
+
+    def parts_of_features(
+        self, request: RequestBatch, items: Mapping[str, Tensor], count: int
+    ) -> Tensor:
+        """Return the parts of candidates, ``[count, width]``, by encoded features."""
+        assert self._split is not None  # noqa: S101 - only such stages have parts
+        return self._split.item_part(self._batch(request, items, count))[0]
 
     def scores_of_features(
         self, request: RequestBatch, items: Mapping[str, Tensor], count: int
     ) -> NDArray[np.float32]:
         """Return scores ``[count]`` of candidates by encoded features, ``[1, count]`` each."""
-        batch = RequestBatch(
+        return self._checked(self.stage(self._batch(request, items, count))[0])
+
+    def _batch(
+        self, request: RequestBatch, items: Mapping[str, Tensor], count: int
+    ) -> RequestBatch:
+        return RequestBatch(
             mask=torch.ones(1, count, dtype=torch.bool),
             items=items,
             request=request.request,
             history=request.history,
             history_mask=request.history_mask,
         )
-        return self._checked(self.stage(batch)[0])
 
     def _checked(self, scores: Tensor) -> NDArray[np.float32]:
         found: NDArray[np.float32] = scores.float().numpy()
