@@ -22,7 +22,7 @@ def test_unknown_name_suggests_the_nearest():
 
 
 def test_options_are_the_keyword_only_parameters():
-    own = ["dim", "hidden", "dropout", "norm", "embedding_deviation"]
+    own = ["dim", "hidden", "dropout", "norm", "embedding_deviation", "linear_skip", "prior"]
     assert list(STAGES.options("mlp")) == own
 
 

@@ -1,6 +1,7 @@
 """Writes served requests and feedback to data sets, in one thread."""
 
 import logging
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,10 +53,12 @@ class ServedWriter:
         DataError: see :class:`~cascaderank.serving.served_parts.ServedParts`.
     """
 
-    def __init__(self, folder: Path, bundle: Bundle, settings: LogSettings) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], bundle: Bundle, settings: LogSettings
+    ) -> None:
         self.status = LogStatus()
-        self._folder, self._settings = folder, settings
-        self._books = {"": self._book(folder, bundle)}
+        self._folder, self._settings = Path(folder), settings
+        self._books = {"": self._book(self._folder, bundle)}
         self._bundles: list[tuple[Bundle, str]] = [(bundle, "")]
         self._pending: dict[str, dict[object, float]] = {}
         self._rounds: dict[str, int] = {}
