@@ -155,7 +155,7 @@ def test_re_ranking_and_left_out_stages_have_no_propensities(searching_bundle):
         REQUEST, rerank=Rerank(caps={"shop": 1}), exploration=exploration, **options
     )
     assert capped.logged.explored is None
-    ranker.plans[1].took(1e9, 8)
+    ranker.plans[1].pace.took(1e9, 8)
     late = ranker.rank(REQUEST, deadline_ms=10_000, exploration=exploration, **options)
     assert late.degraded
     assert late.logged.explored is None

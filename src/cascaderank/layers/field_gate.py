@@ -1,6 +1,6 @@
 """Field gates: a weight per feature that depends on the candidate."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import final
 
 import torch
@@ -39,8 +39,7 @@ class FieldGate(nn.Module):
         lengths = [*request_fields, *item_fields]
         self.weigh = PairLinear(sum(request_fields), sum(item_fields), len(lengths))
         # Of each column. Not `repeat_interleave` of the weights, which ONNX has no operator for.
-        field = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-        self.register_buffer("_field", field, persistent=False)
+        self.register_buffer("_field", field_of_columns(lengths), persistent=False)
 
     def forward(self, request: Tensor, items: Tensor) -> Tensor:
         """Return the weights of the fields, ``[..., list, fields]`` in (0, 1).
@@ -54,6 +53,20 @@ class FieldGate(nn.Module):
     def gated(self, request: Tensor, items: Tensor, weights: Tensor) -> Tensor:
         """Return the concatenated weighted fields, ``[..., list, request_dim + item_dim]``."""
         return joined(request, items) * weights.index_select(-1, self._field)
+
+
+def field_of_columns(lengths: Iterable[int]) -> Tensor:
+    """Return the index of the field of each column, ``[columns]`` int64.
+
+    Args:
+        lengths: number of columns of each field.
+
+    Examples:
+        >>> field_of_columns([2, 0, 1])
+        tensor([0, 0, 2])
+    """
+    fields = [i for i, length in enumerate(lengths) for _ in range(length)]
+    return torch.tensor(fields, dtype=torch.int64)
 
 
 def joined(request: Tensor, items: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from cascaderank.batch import RequestBatch
 from cascaderank.errors import ConfigError
 from cascaderank.layers.embedder import Embedder
 from cascaderank.layers.feed_forward import PairMLP
+from cascaderank.layers.field_gate import field_of_columns
 from cascaderank.schema import Feature, FittedSchema, Role, matching
 from cascaderank.stages import STAGES
 from cascaderank.stages._fields import top_fields
@@ -105,10 +106,7 @@ class FSCD(nn.Module):
         ]
         self.register_buffer("_costs", torch.tensor(costs), persistent=False)
         # Of each column. Not `repeat_interleave` of the gates, which ONNX has no operator for.
-        field = torch.repeat_interleave(
-            torch.arange(len(lengths)), torch.tensor([*lengths.values()])
-        )
-        self.register_buffer("_field", field, persistent=False)
+        self.register_buffer("_field", field_of_columns(lengths.values()), persistent=False)
         self._most = float(sum(costs))
         self.log_odds = nn.Parameter(torch.zeros(len(lengths))) if gates else None
         self._temperature = temperature
