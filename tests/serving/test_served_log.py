@@ -324,6 +324,10 @@ def test_what_does_not_fit_is_counted_and_the_rest_is_written(searcher, tmp_path
     assert "null values: device" in log.status.problem
     assert log.status.to_json()["recorded"] == 10
     assert RequestLog.open(tmp_path / "log").manifest.extra["served"]["lost"] == 1
+    with ServedLogWriter(tmp_path / "log", searcher) as log:
+        serve(log, searcher, REQUESTS[5:6])
+    served = RequestLog.open(tmp_path / "log").manifest.extra["served"]
+    assert served["lost"] == 1, "a log that is continued keeps the count"
 
 
 def test_a_full_queue_drops_and_counts(searcher, tmp_path, caplog):

@@ -7,6 +7,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from cascaderank.errors import ConfigError
 from cascaderank.serving.logged_candidates import LoggedCandidates
 
 FILTERS = "filters"
@@ -104,6 +105,16 @@ class Answer:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "positions", list(range(1, len(self.ids) + 1)))
+
+    def traced(self) -> Trace:
+        """Return the trace.
+
+        Raises:
+            ConfigError: if the answer has none.
+        """
+        if self.trace is None:
+            raise ConfigError("the answer has no trace; call Ranker.rank with trace=True")
+        return self.trace
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-compatible dict; NaN scores of a trace become null."""

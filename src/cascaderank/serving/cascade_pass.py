@@ -117,19 +117,20 @@ class CascadePass:
                 )
             )
             first = False
-        assert alive is not None  # noqa: S101 - there is at least one stage
-        begun, came = perf_counter(), len(alive)
+        left = np.arange(len(scores)) if alive is None else alive
+        begun, came = perf_counter(), len(left)
         length = min(quotas[-1], quotas[-1] if top is None else top)
         order = best_first(scores)
         if self.rerank is not None:
-            order = order[self._reranked(alive[order], scores[order], length, pinned)]
+            rules = self.rerank
+            order = order[self._reranked(rules, left[order], scores[order], length, pinned)]
             took = (perf_counter() - begun) * 1000
             reports.append(
                 StageReport(name=RERANKING, came=came, left=len(order), milliseconds=took)
             )
-        chosen, scores = alive[order][:length], scores[order][:length]
+        chosen, scores = left[order][:length], scores[order][:length]
         if recorder is not None and self.rerank is not None:
-            recorder.cut(np.setdiff1d(alive, chosen), RERANKING)
+            recorder.cut(np.setdiff1d(left, chosen), RERANKING)
         keys = self.candidates.keys
         return Answer(
             ids=[keys[i] for i in chosen.tolist()],
@@ -328,18 +329,22 @@ class CascadePass:
         return filled
 
     def _reranked(
-        self, alive: Places, scores: Scores, length: int, pinned: Mapping[int, int]
+        self,
+        rules: Rerank,
+        alive: Places,
+        scores: Scores,
+        length: int,
+        pinned: Mapping[int, int],
     ) -> list[int]:
         """Return the final list as positions in ``alive``, which is best first."""
-        assert self.rerank is not None  # noqa: S101 - checked by the caller
         place_of = {candidate: place for place, candidate in enumerate(alive.tolist())}
         return reranked(
             scores,
             length,
-            self.rerank,
+            rules,
             pinned={place_of[c]: at for c, at in pinned.items() if c in place_of},
-            groups={name: self._groups(name, alive) for name in self.rerank.caps},
-            vectors=self._vectors(alive) if self.rerank.diversity else None,
+            groups={name: self._groups(name, alive) for name in rules.caps},
+            vectors=self._vectors(alive) if rules.diversity else None,
         )
 
     def _groups(self, name: str, alive: Places) -> Places:

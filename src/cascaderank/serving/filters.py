@@ -108,7 +108,7 @@ class FilterColumns:
     """
 
     def __init__(self, raw: pl.DataFrame | None) -> None:
-        self._raw = raw
+        self._raw = pl.DataFrame() if raw is None else raw
         self._met = lru_cache(_CONDITIONS)(self._over_all)
 
     def met(
@@ -130,8 +130,8 @@ class FilterColumns:
         name = condition.feature
         if name in given:
             return condition.met(_series(given[name]))
-        if self._raw is None or name not in self._raw.columns:
-            known = [*given, *(self._raw.columns if self._raw is not None else ())]
+        if name not in self._raw.columns:
+            known = [*given, *self._raw.columns]
             raise ConfigError(
                 f"filters: no feature '{name}'{did_you_mean(name, known)} of items; available: "
                 f"{', '.join(known) or 'none'}"
@@ -146,7 +146,6 @@ class FilterColumns:
         return found
 
     def _over_all(self, condition: Condition) -> NDArray[np.bool_]:
-        assert self._raw is not None  # noqa: S101 - checked by `met`
         return condition.met(self._raw[condition.feature])
 
 

@@ -67,11 +67,16 @@ class ItemTable:
             DataError: if numbers are not finite, or are missing and must not be.
         """
         encoder = Encoder(schema)
-        single = [f for f in schema.features if not f.several]
+        # Polars and NumPy can share read-only memory, which PyTorch must not have.
+        single = {
+            f.name: np.require(encoder(f, raw[f.name]), requirements="W")
+            for f in schema.features
+            if not f.several
+        }
         return cls(
             raw,
             key,
-            {f.name: torch.from_numpy(encoder(f, raw[f.name])) for f in single},
+            {name: torch.from_numpy(values) for name, values in single.items()},
             {f.name: encoded_lists(encoder, f, raw[f.name]) for f in schema.features if f.several},
         )
 

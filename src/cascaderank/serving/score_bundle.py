@@ -127,8 +127,7 @@ def score_bundle(
 
 def _rows(answer: Answer, key: Any, stages: list[str], *, searched: bool) -> pl.DataFrame:
     """Return one row per candidate of a request."""
-    trace = answer.trace
-    assert trace is not None  # noqa: S101 - requested by the caller
+    trace = answer.traced()
     chosen = trace.kept[stages[0]] if searched else np.ones(len(trace.keys), dtype=bool)
     places = np.flatnonzero(chosen)
     ranks = np.where(trace.kept[stages[-1]], trace.ranks[stages[-1]], 0)[places]

@@ -111,6 +111,8 @@ class ServedParts:
             elif not (self.folder / MANIFEST).exists():
                 check_destination(self.folder, overwrite=False)
                 self._replace_manifest()
+            self.lost = _lost(self.manifest)
+            """Number of requests that earlier writers of the log lost."""
             self._ids = {part.path: self._read_ids(part.path) for part in self.manifest.parts}
             self._sweep()
         except BaseException:
@@ -278,7 +280,8 @@ class ServedParts:
                 f"{self.folder}: its features are declared otherwise than in the bundle; choose "
                 "another folder"
             )
-        return found.model_copy(update={"extra": {**found.extra, **expected.extra}})
+        extra = {**found.extra, **expected.extra, "served": found.extra["served"]}
+        return found.model_copy(update={"extra": extra})
 
     def _read_ids(self, path: str) -> NDArray[np.uint64]:
         file = self.folder / path
@@ -389,3 +392,9 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _lost(manifest: Manifest) -> int:
+    lost = manifest.extra["served"]
+    lost = lost.get("lost") if isinstance(lost, dict) else None
+    return lost if isinstance(lost, int) else 0

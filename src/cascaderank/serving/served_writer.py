@@ -10,7 +10,7 @@ from typing import Any, final
 import polars as pl
 from pydantic import JsonValue
 
-from cascaderank.errors import CascadeRankError, DataError
+from cascaderank.errors import CascadeRankError, ConfigError, DataError
 from cascaderank.serving.bundle import Bundle
 from cascaderank.serving.exploration_propensities import served_propensities
 from cascaderank.serving.served import Served
@@ -31,6 +31,8 @@ class _Book:
 
     format: ServedFormat
     parts: ServedParts
+    sizes: dict[str, JsonValue]
+    """Size of the sample of each stage."""
     rows: list[ServedRow] = field(default_factory=list)
     frames: list[pl.DataFrame] = field(default_factory=list)
     requests: int = 0
@@ -117,7 +119,8 @@ class ServedWriter:
 
     def _row(self, served: Served) -> ServedRow:
         logged, exploration = served.answer.logged, self._settings.exploration
-        assert logged is not None  # noqa: S101 - checked when it was recorded
+        if logged is None:
+            raise ConfigError("the answer has no candidates to log; rank with sampling of this log")
         propensities, draws = None, self._settings.propensity_draws
         if exploration is not None and logged.explored is not None and draws:
             propensities = served_propensities(logged.explored, exploration, draws=draws)
@@ -153,7 +156,7 @@ class ServedWriter:
             key=form.key,
             extra={"served": {"sampling": sizes, "lost": 0}, **form.identity},
         )
-        book = _Book(format=form, parts=parts)
+        book = _Book(format=form, parts=parts, sizes=sizes)
         self._set_items(book, bundle)
         return book
 
@@ -220,6 +223,4 @@ class ServedWriter:
                 del self._pending[request_id], self._rounds[request_id]
 
     def _facts(self, book: _Book) -> JsonValue:
-        before = book.parts.manifest.extra["served"]
-        assert isinstance(before, dict)  # noqa: S101 - written by this class
-        return {**before, "lost": self.status.lost}
+        return {"sampling": book.sizes, "lost": book.parts.lost + self.status.lost}

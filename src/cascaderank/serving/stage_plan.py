@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
-from cascaderank.errors import DataError
+from cascaderank.errors import ConfigError, DataError
 from cascaderank.previous import Output
 from cascaderank.schema import FittedSchema, Role
 from cascaderank.serving.item_table import ItemTable
@@ -69,16 +69,20 @@ class StagePlan:
             items: parts of the candidates.
             vector: ``[width]`` vector in place of that of the request, of a stage with vectors.
         """
-        assert self._split is not None  # noqa: S101 - only such stages have parts
-        part = self._split.request_part(request) if vector is None else (vector[None],)
-        return self._checked(self._split.scores_of_parts(part, items[None])[0])
+        split = self._checked_split()
+        part = split.request_part(request) if vector is None else (vector[None],)
+        return self._checked(split.scores_of_parts(part, items[None])[0])
 
     def parts_of_features(
         self, request: RequestBatch, items: Mapping[str, Tensor], count: int
     ) -> Tensor:
         """Return the parts of candidates, ``[count, width]``, by encoded features."""
-        assert self._split is not None  # noqa: S101 - only such stages have parts
-        return self._split.item_part(self._batch(request, items, count))[0]
+        return self._checked_split().item_part(self._batch(request, items, count))[0]
+
+    def _checked_split(self) -> SplitStage:
+        if self._split is None:
+            raise ConfigError(f"stage '{self.name}' cannot be split into parts")
+        return self._split
 
     def scores_of_features(
         self, request: RequestBatch, items: Mapping[str, Tensor], count: int
