@@ -10,6 +10,7 @@ from cascaderank.cascade import Cascade, build_stage
 from cascaderank.errors import ConfigError
 from cascaderank.evaluation.profile import profile_cascade
 from cascaderank.previous import batch_with_previous, schema_with_previous
+from cascaderank.runs.item_vectors import vector_stage
 from cascaderank.runs.load import load_run
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.stages import STAGES
@@ -136,6 +137,13 @@ def test_mistakes_are_named(settings_for, tmp_path):
         Cascade(
             {"a": torch.nn.Identity(), "b": torch.nn.Identity()}, (2, 1), previous={"a": ["rank"]}
         )
+
+
+def test_a_stage_that_reads_the_previous_one_has_no_vectors_of_items():
+    cascade = cascade_of("two_tower")
+    assert vector_stage(cascade, None) == "a"
+    with pytest.raises(ConfigError, match="stage 'b' reads outputs of the previous stage, so an"):
+        vector_stage(cascade, "b")
 
 
 def replace_feature(schema, name, other):

@@ -171,8 +171,7 @@ class Feature(Settings):
                 f"'{self.name}': width needs a numeric feature; found a categorical one; "
                 "set multiple=true instead"
             )
-        by_request = self.transform is Transform.STANDARDISE_BY_REQUEST
-        if by_request and (self.role is not Role.ITEM or self.several):
+        if self.by_request and (self.role is not Role.ITEM or self.several):
             found = "several values" if self.role is Role.ITEM else f"a feature of the {self.role}"
             raise ValueError(
                 f"'{self.name}': transform='{self.transform}' needs a number per candidate; found "
@@ -184,6 +183,11 @@ class Feature(Settings):
                 "set multiple=true, or remove pooling"
             )
         return self
+
+    @property
+    def by_request(self) -> bool:
+        """Whether the values are numbers that are standardised over the candidates of a request."""
+        return self.kind is Kind.NUMERIC and self.transform is Transform.STANDARDISE_BY_REQUEST
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

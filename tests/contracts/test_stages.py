@@ -459,12 +459,13 @@ def test_mixed_precision_keeps_the_resolution_of_scores(stage):
         assert got.classes.dtype is torch.float32
 
 
-@pytest.mark.parametrize("name", [*STAGES, "cold, gates=False"])
+@pytest.mark.parametrize("name", [*STAGES, *VARIANTS, "cold, gates=False"])
 def test_scores_of_parts_are_those_of_the_stage(name):
-    model, _, option = name.partition(", ")
-    torch.manual_seed(0)
-    stage = build_stage(model, SCHEMA, features=ALL, options={"gates": False} if option else {})
-    stage.eval()
+    if name == "cold, gates=False":
+        torch.manual_seed(0)
+        stage = build_stage("cold", SCHEMA, features=ALL, options={"gates": False}).eval()
+    else:
+        stage = built(name)
     if not (isinstance(stage, SplitStage) and stage.splits):
         pytest.skip("the scores are no function of two parts")
     batch, other = make_batch(), make_batch(seed=7)

@@ -237,6 +237,23 @@ def test_another_model_of_a_variant_has_none_of_the_options_of_the_former(settin
         assert (stage.quota, stage.features) == (run.stages["ranking"].quota, ("price",))
 
 
+def test_a_model_in_a_grid_and_a_stage_with_a_dot_have_no_options_of_the_former(settings_for):
+    run = settings_for("nowhere")
+    stages = {"v1.2": {**run.stages["ranking"].model_dump(), "quota": 30}}
+    run = run.changed({"stages": stages, "objective": {"name": "bce"}})
+    variants = {"linear": {"stages": {"v1.2": {"model": "linear"}}}}
+    grid = {"bce": {'stages."v1.2".model': ["mlp", "linear"]}}
+    run = run.changed({"compare": {"variants": variants, "grid": grid}})
+    linear, tuned = methods_of(run, ["linear", "bce"])
+    assert linear.settings(run).stages["v1.2"].options == {}
+    ((axis, values),) = tuned.axes.items()
+    found = [tuned.settings(run, {axis: value}).stages["v1.2"] for value in values]
+    assert [(s.model, s.options) for s in found] == [
+        ("mlp", run.stages["v1.2"].options),
+        ("linear", {}),
+    ]
+
+
 def test_dots_need_no_quotes_and_a_value_may_be_a_table(settings_for):
     annealed = {"start": 200.0, "end": 20.0}
     nested = {"objective": {"temperature": annealed}, "stages": {"ranking": {"features": ["*"]}}}

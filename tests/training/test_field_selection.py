@@ -36,6 +36,21 @@ def test_cold_is_trained_from_scratch_on_the_selected_fields(log, tmp_path):
     assert {*stage.embedder.request_fields, *stage.embedder.item_fields} == set(kept)
 
 
+@pytest.mark.parametrize("model", ["cold", "fscd"])
+def test_outputs_of_the_previous_stage_are_selected_apart_from_features(log, tmp_path, model):
+    settings = settings_of(log, ["mlp", model], **({"penalty": 1e-5} if model == "fscd" else {}))
+    settings = settings.changed({"stages.stage_1.previous": ["score", "rank"]})
+    train_run(settings, tmp_path / "run")
+    found, second = select_fields(tmp_path / "run", keep=4)
+    assert {"previous_score", "previous_rank"} < {*found["stage_1"].importance}
+    kept, stage = {*found["stage_1"].kept}, second.stages["stage_1"]
+    assert {*stage.features, *(f"previous_{output}" for output in stage.previous)} == kept
+    train_run(second, tmp_path / "second")
+    for keep in range(1, 5):
+        _, other = select_fields(tmp_path / "run", keep=keep)
+        assert {*other.stages["stage_1"].features} & {"taste", "quality"}, "it ranks by an item"
+
+
 def test_fscd_starts_from_the_weights_of_the_selected_fields(log, tmp_path, monkeypatch):
     train_run(settings_of(log, ["fscd", "mlp", "cold"], penalty=1e-5), tmp_path / "run")
     found, second = select_fields(tmp_path / "run", keep=2)

@@ -92,3 +92,13 @@ def test_a_run_without_gates_is_refused(log, tmp_path):
 def test_a_run_is_not_pruned_onto_itself(run):
     with pytest.raises(RunError, match="already exists"):
         prune_run(run, run)
+
+
+def test_a_stage_that_reads_the_previous_one_is_pruned(log, tmp_path):
+    settings = settings_of(log, ["mlp", "ecmm"])
+    settings = settings.changed({"stages.stage_1.previous": ["score", "rank"]})
+    train_run(settings, tmp_path / "run")
+    assert list(prune_run(tmp_path / "run", tmp_path / "small")) == ["stage_1"]
+    torch.testing.assert_close(
+        scores_of(tmp_path / "small"), scores_of(tmp_path / "run"), rtol=0, atol=1e-6
+    )

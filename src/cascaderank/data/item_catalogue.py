@@ -18,7 +18,7 @@ from cascaderank.data.encoding.flatten import encoded_lists
 from cascaderank.data.encoding.value_lists import ValueLists
 from cascaderank.data.ragged import flat_places
 from cascaderank.errors import ConfigError, DataError, did_you_mean
-from cascaderank.schema import FittedSchema, Kind, Role, Transform
+from cascaderank.schema import FittedSchema, Kind, Role
 
 Codes = NDArray[np.int64]
 
@@ -106,7 +106,7 @@ class ItemCatalogue:
             unknown = tuple(
                 name
                 for name, column in log.items.items()
-                if schema[name].transform is Transform.STANDARDISE_BY_REQUEST
+                if schema[name].by_request
                 or not np.array_equal(
                     column[known], column[reference], equal_nan=column.dtype.kind == "f"
                 )
@@ -188,7 +188,7 @@ def _of_frame(
     codes = encoder(schema[item], frame[item]).astype(np.int64)
     codes, first = np.unique(codes, return_index=True)
     first, codes = first[codes > 0], codes[codes > 0]
-    own = [f for f in of_items if f.transform is not Transform.STANDARDISE_BY_REQUEST]
+    own = [f for f in of_items if not f.by_request]
     known = [f for f in own if f.name in frame.columns]
     features = {f.name: encoder(f, frame[f.name])[first] for f in known if not f.several}
     lists = {

@@ -8,6 +8,7 @@ from typing import Any, final
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.experiments.scorers import SCORERS, tree_settings
 from cascaderank.objectives import OBJECTIVES
+from cascaderank.settings.files import dotted
 from cascaderank.settings.run import RunSettings
 
 Point = Mapping[str, Any]
@@ -61,8 +62,8 @@ class Method:
             settings = run
             if self.objective is not None and self.objective != run.objective.name:
                 settings = settings.changed({"objective": {"name": self.objective}})
-            settings = settings.changed(self._models_without_options(settings))
-            settings = settings.changed({**self.own, **(changes or {})})
+            own = {**self.own, **(changes or {})}
+            settings = settings.changed({**_models_without_options(settings, own), **own})
         except ConfigError as error:
             raise ConfigError(f"compare, method '{self.name}': {error}") from None
         differing = [name for name in _SHARED if getattr(settings, name) != getattr(run, name)]
@@ -75,18 +76,21 @@ class Method:
             )
         return settings
 
-    def _models_without_options(self, run: RunSettings) -> dict[str, Any]:
-        """Return the stages whose model differs, without the options of the model of the run."""
-        return {
-            f"stages.{name}": {
-                "model": self.own[f"stages.{name}.model"],
+
+def _models_without_options(run: RunSettings, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stages whose model changes, without the options of the model of the run."""
+    found = {}
+    for name, stage in run.stages.items():
+        key = dotted("stages", name)
+        model = changes.get(f"{key}.model", stage.model)
+        if model != stage.model:
+            found[key] = {
+                "model": model,
                 "quota": stage.quota,
                 "features": list(stage.features),
                 "previous": list(stage.previous),
             }
-            for name, stage in run.stages.items()
-            if self.own.get(f"stages.{name}.model", stage.model) != stage.model
-        }
+    return found
 
 
 def methods_of(settings: RunSettings, names: Iterable[str]) -> list[Method]:

@@ -191,10 +191,7 @@ class PairMLP(nn.Module):
             lefts: ``[batch, n, request_dim]``.
             rights: ``[batch, m, item_dim]``.
         """
-        if self._plain:
-            return self.of_pair_halves(*self.first.halves(lefts, rights))
-        scores: Tensor = self(lefts, rights.unsqueeze(1))
-        return scores
+        return self.of_pair_halves(*self.first.halves(lefts, rights))
 
     def of_pair_halves(self, lefts: Tensor, rights: Tensor) -> Tensor:
         """Return the scores of all pairs, ``[batch, n, m]``, from the halves of the first layer.

@@ -31,7 +31,11 @@ def vector_stage(cascade: Cascade, name: str | None = None) -> str:
     Raises:
         ConfigError: if there is none, or the stage is not one.
     """
-    found = [n for n, stage in cascade.stages.items() if isinstance(stage, VectorStage)]
+    found = [
+        n
+        for n, stage in cascade.stages.items()
+        if isinstance(stage, VectorStage) and n not in cascade.previous
+    ]
     if name is None and found:
         return found[0]
     if name in found:
@@ -41,6 +45,11 @@ def vector_stage(cascade: Cascade, name: str | None = None) -> str:
         raise ConfigError(
             f"no stage called '{name}'{did_you_mean(name, names)}; the stages are "
             f"{', '.join(names)}; with vectors: {', '.join(found) or 'none'}"
+        )
+    if name in cascade.previous:
+        raise ConfigError(
+            f"stage '{name}' reads outputs of the previous stage, so an item has no vector without "
+            f"a request; stages with vectors: {', '.join(found) or 'none'}"
         )
     if found:
         raise ConfigError(

@@ -16,7 +16,7 @@ from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.ragged import flattened, lengths_of
 from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.limits import check_fits
-from cascaderank.schema import Kind, Role, Schema, Transform, abridged
+from cascaderank.schema import Kind, Role, Schema, abridged
 
 Places = NDArray[np.int64]
 
@@ -173,8 +173,7 @@ def _items(log: RequestLog, item: str, names: list[str]) -> pl.DataFrame:
             frame.select(pl.col(n).explode() for n in names).unique() for frame in log.frames(names)
         ]
         items = pl.concat(frames).unique().filter(pl.col(item).is_not_null())
-    by_request = Transform.STANDARDISE_BY_REQUEST
-    absent = [n for n in names if n not in items.columns or log.schema[n].transform is by_request]
+    absent = [n for n in names if n not in items.columns or log.schema[n].by_request]
     items = items.select(n for n in names if n in items.columns).unique().sort(item)
     twice = items.filter(pl.col(item).is_duplicated())
     values = twice.group_by(item).agg(pl.col(n).n_unique() for n in items.columns if n != item)

@@ -75,10 +75,8 @@ class PairScorer:
             case TwoTower() as stage:
                 vectors: Tensor = stage.item_tower(stage.embedder.items(self._items))[0]
                 return vectors
-            case MLP(linear=None, prior=None) as stage:
-                no_request = torch.zeros(1, stage.embedder.request_dim, device=self.device)
-                items = stage.embedder.items(self._items)
-                return stage.network.first.halves(no_request, items)[1][0]
+            case MLP() as stage:
+                return stage.item_part(self._items)[0]
         return None
 
     @torch.no_grad()
@@ -103,11 +101,12 @@ class PairScorer:
         row, item = (torch.from_numpy(p).to(self.device) for p in (rows, items))
         chunks = []
         match self._stage:
-            case MLP(linear=None, prior=None) as stage:
-                no_item = torch.zeros(1, 1, stage.embedder.item_dim, device=self.device)
-                halves = stage.network.first.halves(stage.embedder.request(batch), no_item)[0]
+            case MLP() as stage:
+                parts = stage.request_part(batch)
                 for r, i in _blocks(row, item):
-                    chunks.append(stage.network.rest(halves[r] + self._cached_items()[i])[:, 0])
+                    items_of = self._cached_items()[i].unsqueeze(1)
+                    scores = stage.scores_of_parts(tuple(part[r] for part in parts), items_of)
+                    chunks.append(scores[:, 0])
             case stage:
                 for r, i in _blocks(row, item):
                     chunks.append(self._as_requests(stage, batch, r, i))

@@ -1,14 +1,19 @@
 """Field selection: the most important fields of a ``cold`` or ``fscd`` run, for a second phase."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
+import torch
+
+from cascaderank.batch import RequestBatch
+from cascaderank.cascade import Cascade
 from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import ConfigError
 from cascaderank.runs.data import run_data
 from cascaderank.runs.load import load_run
+from cascaderank.schema import Role
 from cascaderank.settings.files import dotted
 from cascaderank.settings.run import RunSettings
 from cascaderank.stages.cold import COLD
@@ -65,15 +70,32 @@ def select_fields(
         for name, stage in gated.items():
             if isinstance(stage, COLD):
                 loader = RequestLoader(data.encoded, data.split.train, batch_size=256)
-                importance = stage.importance(loader.epoch(0))
-                kept = stage.select_fields(loader.epoch(0), keep=keep)
+                importance = stage.importance(_inputs(run.cascade, name, loader))
+                kept = stage.select_fields(_inputs(run.cascade, name, loader), keep=keep)
             else:
                 importance, kept = stage.importance(), stage.select_fields(keep=keep)
             selected[name] = SelectedFields(importance, kept)
     changes: dict[str, object] = {}
     for name, fields in selected.items():
-        changes[dotted("stages", name, "features")] = fields.kept
+        outputs = {f"previous_{output}": output for output in settings.stages[name].previous}
+        features = [field for field in fields.kept if field not in outputs]
+        of_items = [f.name for f in run.schema.of(Role.ITEM) if f.name in fields.importance]
+        if not set(features) & set(of_items):  # outputs alone: a stage needs a feature
+            features.append(max(of_items, key=fields.importance.__getitem__))
+        changes[dotted("stages", name, "features")] = features
+        changes[dotted("stages", name, "previous")] = [
+            output for field, output in outputs.items() if field in fields.kept
+        ]
         changes[dotted("stages", name, "gates")] = False
         if isinstance(gated[name], FSCD):
             changes["train.start"] = str(folder)
     return selected, settings.changed(changes)
+
+
+@torch.no_grad()
+def _inputs(cascade: Cascade, stage: str, loader: RequestLoader) -> Iterator[RequestBatch]:
+    """Yield the batches that a stage reads, with outputs of the stage before it, if it has any."""
+    earlier = cascade.stage_names.index(stage)
+    for batch in loader.epoch(0):
+        scores = list(cascade(batch))[:earlier] if stage in cascade.previous else []
+        yield cascade.inputs(stage, batch, scores)

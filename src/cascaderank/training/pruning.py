@@ -8,6 +8,7 @@ from typing import Any
 from safetensors.torch import save
 
 from cascaderank.errors import ConfigError, RunError
+from cascaderank.previous import schema_with_previous
 from cascaderank.regular_files import read_file, system_errors
 from cascaderank.runs.build import build_cascade
 from cascaderank.runs.folder import (
@@ -52,7 +53,9 @@ def prune_run(folder: str | os.PathLike[str], to: str | os.PathLike[str]) -> dic
         )
     history = settings.data.history_length
     pruned = {
-        name: prune(stage, schema, history=history)
+        name: prune(
+            stage, schema_with_previous(schema, cascade.previous.get(name, ())), history=history
+        )
         for name, stage in cascade.stages.items()
         if isinstance(stage, Prunable)
     }

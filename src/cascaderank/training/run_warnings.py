@@ -328,8 +328,13 @@ def _uninformative_scores(settings: RunSettings, data: RunData, cascade: Cascade
             several += int((lengths > 1).sum())
             if len(batch) > 1:
                 kept = _kept(scores, cascade.quotas, batch.mask)
-                of_others = cascade(_exchanged(batch).to(device)).cpu()
-                other = _kept(of_others, cascade.quotas, batch.mask)
+                # Outputs of previous stages stay: the features of the stage itself are exchanged.
+                others, known = _exchanged(batch).to(device), scores.to(device)
+                of_others = [
+                    stage(cascade.inputs(name, others, known[:t]))
+                    for t, (name, stage) in enumerate(cascade.stages.items())
+                ]
+                other = _kept(torch.stack(of_others).cpu(), cascade.quotas, batch.mask)
                 changed += (kept != other).any(-1).sum(-1).numpy()
                 exchanged += int((lengths > min(cascade.quotas)).sum())
     for t, name in enumerate(cascade.stage_names):

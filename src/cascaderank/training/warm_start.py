@@ -92,6 +92,8 @@ def _differences(
                 there, here = (_plain(s.options.get(option, default)) for s in (saved, own))
                 if there != here:
                     lines.append(f"expected {option} = {here}, found {there}")
+        if own.previous != saved.previous:
+            lines.append(f"expected previous = {[*own.previous]}, found {[*saved.previous]}")
         there, here = (
             {f.name for f in fitted.select(s.features)}
             for fitted, s in ((source.schema, saved), (schema, own))

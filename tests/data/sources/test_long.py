@@ -420,3 +420,12 @@ def test_a_file_that_is_parquet_by_name_alone_is_damaged(tmp_path):
     (tmp_path / "rows.parquet").write_text("session,video,price\n1,2,3\n")
     with pytest.raises(DataError, match=r"rows.parquet: damaged Parquet file .* begin with PAR1"):
         read(tmp_path, tmp_path / "rows.parquet", **PLAIN)
+
+
+def test_only_numbers_of_candidates_are_standardised_by_request(parquet, tmp_path):
+    frame = ROWS.with_columns(pl.Series("place", [[0.5, 1.5]] * 5))
+    options = {**OPTIONS, "item_features": ("video", "price", "place")}
+    read(tmp_path, parquet(frame), **options, transform="standardise_by_request")
+    found = {f.name: (f.transform.value, f.by_request) for f in log(tmp_path).schema.features}
+    assert found["price"] == ("standardise_by_request", True)
+    assert {found[name] for name in ("age", "video", "place")} == {("standardise", False)}

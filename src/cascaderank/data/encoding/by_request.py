@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascaderank.errors import ConfigError, DataError
-from cascaderank.schema import Feature, Transform, abridged
+from cascaderank.schema import Feature, abridged
 
 
 def standardised_by_request(
@@ -73,7 +73,7 @@ def check_not_by_request(features: Iterable[Feature], *, reader: str) -> None:
     Examples:
         >>> check_not_by_request([Feature(name="x", role="item", kind="numeric")], reader="search")
     """
-    found = [f.name for f in features if f.transform is Transform.STANDARDISE_BY_REQUEST]
+    found = [f.name for f in features if f.by_request]
     if found:
         raise ConfigError(
             f"{reader} reads {abridged(found)}, standardised by request, so an item has no value "

@@ -10,7 +10,7 @@ from cascaderank.data.encoding.by_request import check_not_by_request, standardi
 from cascaderank.data.encoding.fitting import check_category, finite_numbers, fit_schema, logged
 from cascaderank.data.encoding.hashing import hashed
 from cascaderank.errors import DataError, SchemaError, did_you_mean
-from cascaderank.schema import Feature, FittedSchema, Kind, Role, Schema, Transform
+from cascaderank.schema import Feature, FittedSchema, Kind, Role, Schema
 
 __all__ = ["Encoder", "check_same_features", "encode_column", "fit_schema"]
 
@@ -88,7 +88,7 @@ class Encoder:
             numbers = (numbers - moments.mean) / moments.deviation
         if lengths is None:
             check_not_by_request([feature], reader="the encoding of single values")
-        elif feature.transform is Transform.STANDARDISE_BY_REQUEST:
+        elif feature.by_request:
             numbers = standardised_by_request(feature, numbers, lengths)
         with np.errstate(over="ignore"):  # reported below
             narrow = numbers.astype(np.float32)

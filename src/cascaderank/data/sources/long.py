@@ -166,7 +166,8 @@ def long_source(
         vocabulary: shared vocabulary by feature, such as ``{history_video = "video"}``.
         min_count: least number of occurrences in training, by name of a categorical feature or
             vocabulary; values that are rarer are out of vocabulary. Default 1.
-        transform: transformation that models apply to every numeric feature.
+        transform: transformation that models apply to every numeric feature;
+            ``"standardise_by_request"`` to those of candidates, and ``"standardise"`` to others.
         schema: JSON or TOML file with the schema of the features, or its table
             ``{features = [...]}``, instead of the options ``request_features`` to ``min_count``.
         separator: character between the fields of CSV files. Default: a tab in files named

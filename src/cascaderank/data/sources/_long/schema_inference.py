@@ -176,7 +176,9 @@ def _chosen_features(
                 name=name,
                 role=role_of[name],
                 kind=kind_of[name],
-                transform=options.transform,
+                transform=_transform(
+                    options.transform, role_of[name], kind_of[name], table.types[name]
+                ),
                 missing=name in nullable,
                 vocabulary=vocabulary.get(name, ""),
                 buckets=buckets.get(name, buckets.get(vocabulary.get(name, ""))),
@@ -188,6 +190,13 @@ def _chosen_features(
         return Schema(features=features), inferred
     except ValidationError as error:
         raise ConfigError(_mistakes(error)) from None
+
+
+def _transform(chosen: Transform, role: Role, kind: Kind, values: pl.DataType) -> Transform:
+    """Return the transform of a feature: only numbers of candidates are standardised by request."""
+    number = role is Role.ITEM and kind is Kind.NUMERIC and not values.is_nested()
+    by_request = chosen is Transform.STANDARDISE_BY_REQUEST
+    return Transform.STANDARDISE if by_request and not number else chosen
 
 
 def several_values(table: LongTable, name: str, role: Role, kind: Kind) -> dict[str, Any]:
