@@ -170,6 +170,14 @@ def test_filters_read_the_features_of_rows(ranker):
     assert answer.filtered == sum(d > 0 for d in row["distance"])
 
 
+@pytest.mark.parametrize("value", [[], [1]])
+def test_a_filter_on_values_of_several_types_is_refused(searcher, value):
+    rows = {"video": [100, 103], "prize": [[1], 1]}
+    filters = Filters(where=[Condition("prize", "in", value)])
+    with pytest.raises(ConfigError, match="has values of several types"):
+        searcher.rank(request_of(LONGER.row(3, named=True)), rows, filters=filters)
+
+
 @pytest.mark.parametrize(
     ("condition", "message"),
     [

@@ -1,6 +1,7 @@
 """Items that a request leaves out: by key, or by conditions on raw features."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal, final, get_args
@@ -150,9 +151,8 @@ class FilterColumns:
 
 
 def _series(values: Sequence[Any]) -> pl.Series:
-    try:
-        return pl.Series("value", values, strict=False)
-    except (pl.exceptions.PolarsError, TypeError, OverflowError):
-        raise ConfigError(
-            "filters: a feature of the candidates has values of several types"
-        ) from None
+    with suppress(pl.exceptions.PolarsError, TypeError, OverflowError):
+        found = pl.Series("value", values, strict=False)
+        if found.dtype != pl.Object:  # Polars panics when it compares Python objects
+            return found
+    raise ConfigError("filters: a feature of the candidates has values of several types")
