@@ -15,6 +15,7 @@ from cascaderank.data.encoding.fitting import fit_schema
 from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.errors import DataError, SchemaError
 from cascaderank.schema import Feature, FittedSchema
+from cascaderank.serving import value_encoder
 from cascaderank.serving.value_encoder import ValueEncoder
 from tests.serving.conftest import MARKET, market_frame, request_of
 
@@ -133,6 +134,30 @@ def test_whole_floats_nan_and_booleans_are_what_frames_make_of_them():
 def test_wrong_values_are_named(changes, error, message):
     with pytest.raises(error, match=message):
         ENCODER.request({**REQUEST, **changes})
+
+
+@pytest.mark.parametrize("values", [[[1.0], 1.0], [1.0, [1.0]], [[1.0], [1.0, 2.0]], [1.0, {}]])
+def test_numbers_among_lists_are_named(values):
+    with pytest.raises(SchemaError, match=r"'distance' must be numbers; found [\[{]"):
+        ENCODER.column("distance", values)
+
+
+def test_hashed_integers_and_texts_can_be_mixed():
+    schema = fitted(kind="categorical", buckets=10**9)(())
+    encoder, values = ValueEncoder(schema, history_length=1), [3, "3", None, -1, 2**64 - 1, 3.0]
+    together = encoder.column("x", values).tolist()
+    assert together == [encoder.column("x", [value]).tolist()[0] for value in values]
+    signed = Encoder(schema)(schema["x"], pl.Series([3, -1], dtype=pl.Int64)).tolist()
+    texts = Encoder(schema)(schema["x"], pl.Series(["3"])).tolist()
+    assert together == [signed[0], *texts, 0, signed[1], signed[1], signed[0]]
+
+
+def test_many_integers_are_hashed_together(monkeypatch):
+    calls, mix = [], value_encoder.mix
+    monkeypatch.setattr(value_encoder, "mix", lambda given: (calls.append(given), mix(given))[1])
+    schema = fitted(kind="categorical", buckets=10**9)(())
+    ValueEncoder(schema, history_length=1).column("x", range(1_000))
+    assert [len(given) for given in calls] == [1_000]
 
 
 def test_a_missing_feature_is_named():

@@ -209,7 +209,10 @@ class ValueEncoder:
         may_miss = feature.missing and not feature.several
 
         def numbers(values: Sequence[Any]) -> Values:
-            raw = np.asarray(values)
+            try:
+                raw = np.asarray(values)
+            except ValueError:  # numbers and lists: reported by the slow path
+                raw = np.array(None)
             if raw.dtype.kind not in "fiub" or raw.ndim != 1:
                 raw = np.array([_number(feature, value) for value in values], dtype=np.float64)
             raw = logged(feature, raw.astype(np.float64))
@@ -246,21 +249,25 @@ def _category(feature: Feature, value: Any) -> int | str | None:
 
 
 def _hashed(feature: Feature, values: Sequence[Any]) -> Values:
-    hashes, missing = np.zeros(len(values), dtype=np.uint64), np.zeros(len(values), dtype=bool)
-    for place, raw in enumerate(values):
-        value = _category(feature, raw)
+    categories = [_category(feature, value) for value in values]
+    bits = []
+    for value in categories:
         if value is None:
-            missing[place] = True
+            bits.append(0)
         elif isinstance(value, str):
             digest = hashlib.blake2b(value.encode(), digest_size=8).digest()
-            hashes[place] = int.from_bytes(digest, "little")
+            bits.append(int.from_bytes(digest, "little"))
         elif _LOWEST <= value < _HIGHEST:
-            hashes[place] = mix(np.array([value % 2**64], dtype=np.uint64))[0]
+            bits.append(value % 2**64)
         else:
             raise DataError(
                 f"categorical feature '{feature.name}': expected an integer of 64 bits, found "
                 f"{shown(value)}"
             )
+    hashes = np.array(bits, dtype=np.uint64)
+    texts = np.array([isinstance(value, str) for value in categories], dtype=bool)
+    missing = np.array([value is None for value in categories], dtype=bool)
+    hashes = np.where(texts, hashes, mix(hashes))
     codes = 1 + (hashes % np.uint64(feature.buckets or 1)).astype(np.int64)
     codes[missing] = 0
     return codes

@@ -1,10 +1,13 @@
 """No body, however malformed, is answered by an error of the server."""
 
 import json
+from typing import get_args
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+
+from cascaderank.serving.filters import Operator
 
 NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, 2**64, -(2**63) - 1, 0, -1])
 SCALARS = st.none() | st.booleans() | NUMBERS | st.text(max_size=8)
@@ -19,13 +22,13 @@ PATHS = [
     ("request",), ("candidates",), ("top",), ("quotas",), ("filters",), ("rerank",), ("trace",),
     ("deadline_ms",), ("request_id",), ("variant",), ("record",),
     *[("request", n) for n in ("user", "hour", "age", "device", "likes", "place", "watched", "seconds", "query")],
-    *[("candidates", n) for n in ("video", "shop", "price", "weight", "genres", "text")],
+    *[("candidates", n) for n in ("video", "shop", "price", "weight", "distance", "genres", "text")],
     ("quotas", "retrieval"), ("quotas", "ranking"),
     ("filters", "items"), ("filters", "where"),
     ("rerank", "caps"), ("rerank", "caps", "shop"), ("rerank", "caps", "genres"),
     ("rerank", "pins"), ("rerank", "diversity"),
 ]  # fmt: skip
-FEATURES = ("video", "shop", "price", "genres", "text", "nothing")
+FEATURES = ("video", "shop", "price", "weight", "distance", "genres", "text", "nothing")
 WHERE = st.fixed_dictionaries(
     {
         "feature": st.sampled_from(FEATURES),
@@ -82,8 +85,19 @@ def test_any_condition(client, bodies, where, number, search):
     ),
     st.integers(0, 7),
 )
+@example([{"video": 100, "weight": [1.0]}, {"video": 103, "weight": 1.0}], 3)
 def test_any_rows(client, bodies, rows, number):
     check(client.post("/v1/rank", {**bodies[number], "candidates": rows}))
+
+
+@pytest.mark.parametrize("operator", get_args(Operator))
+@pytest.mark.parametrize("value", [[], [1], 1, "a", None])
+def test_a_condition_on_values_of_several_types(client, bodies, operator, value):
+    rows = [{"video": 100, "price": [1]}, {"video": 103, "price": 1}]
+    where = [{"feature": "price", "operator": operator, "value": value}]
+    reply = client.post("/v1/rank", {**bodies[3], "candidates": rows, "filters": {"where": where}})
+    check(reply)
+    assert reply.status == 422
 
 
 @MANY
