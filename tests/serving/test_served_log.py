@@ -23,6 +23,7 @@ from cascaderank.serving import (
     Rerank,
     Sampling,
     ServedLogWriter,
+    export_run,
 )
 from cascaderank.serving.logged_candidates import interleaved
 from cascaderank.serving.served import Served, ServedSink
@@ -230,6 +231,27 @@ def test_old_files_are_removed(searcher, tmp_path):
         log.flush()
         assert not old.exists()
     assert sum(sum(row["feedback"]) for row in rows_of(folder)) == 2
+
+
+def test_replaced_files_are_kept_from_their_replacement_on(searching_run, searcher, tmp_path):
+    folder = tmp_path / "log"
+    with ServedLogWriter(folder, searcher) as log:
+        answers = serve(log, searcher, REQUESTS[:3])
+        log.flush()
+        manifest = RequestLog.open(folder).manifest
+        old = [folder / manifest.parts[0].path, folder / manifest.catalogue.path]
+        for file in old:
+            os.utime(file, (1, 1))  # written long ago
+        log.feedback("r1", answers["r1"].ids[0], 1)
+        log.flush()
+    market_items(40).write_parquet(tmp_path / "items.parquet")
+    export_run(searching_run, tmp_path / "newer", items=tmp_path / "items.parquet")
+    newer = Ranker.load(tmp_path / "newer")
+    with ServedLogWriter(folder, newer) as log:
+        serve(log, newer, REQUESTS[3:4], prefix="later")
+    manifest = RequestLog.open(folder).manifest
+    assert not {folder / manifest.parts[0].path, folder / manifest.catalogue.path} & set(old)
+    assert [file.exists() for file in old] == [True, True]
 
 
 def test_each_dropped_candidate_is_logged_equally_often(searcher, tmp_path):

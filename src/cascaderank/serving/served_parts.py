@@ -3,8 +3,9 @@
 A served log is a request log that grows. A part is written under a hidden name, synchronised,
 renamed, and then listed in the manifest, which is replaced in the same way: at any time, the
 manifest lists complete files only. Feedback that arrives later is written into a new file that
-takes the place of the part in the manifest. The former file stays for :data:`KEPT_SECONDS`, so that
-a training that has read the manifest can read it.
+takes the place of the part in the manifest. The former file stays for :data:`KEPT_SECONDS` from then
+on, so that a training that has read the manifest can read it; the time of a file that is in no
+manifest is that of its replacement.
 
 Columns of the files that are no part of the data set, such as scores, are not listed in the
 manifest, so that no training reads them.
@@ -14,7 +15,7 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
@@ -46,6 +47,7 @@ from cascaderank.data.log.part_files import write_frame
 from cascaderank.errors import DataError
 from cascaderank.regular_files import read_file
 from cascaderank.schema import Schema, abridged
+from cascaderank.serving.served_feedback import Feedback, with_feedback
 from cascaderank.text_files import parsed_json
 
 try:
@@ -56,9 +58,6 @@ _HAS_LOCKS = fcntl is not None
 
 KEPT_SECONDS = 3600.0
 """Time for which a file that was replaced is kept."""
-
-Feedback = Mapping[str, Mapping[object, float]]
-"""Feedback by request id and item key."""
 
 
 @final
@@ -194,12 +193,14 @@ class ServedParts:
             DataError: if a file cannot be written.
         """
         name = f"items-{hashlib.sha256(_bytes_of(items)).hexdigest()[:8]}.parquet"
-        if self.manifest.catalogue is not None and self.manifest.catalogue.path == name:
+        former = self.manifest.catalogue
+        if former is not None and former.path == name:
             return
         with writing(self.folder / name, DataError), partial_file(self.folder / name) as hidden:
             size, sha256 = write_frame(hidden, items)
         catalogue = Catalogue(path=name, items=items.height, bytes=size, sha256=sha256)
         self.manifest = self.manifest.model_copy(update={"catalogue": catalogue})
+        self._touch([former.path] if former is not None else [])
         self._replace_manifest()
 
     def _write(self, frame: pl.DataFrame, day: date | None, number: int, generation: int) -> Part:
@@ -243,6 +244,7 @@ class ServedParts:
                 "extra": {**before.extra, **facts},
             }
         )
+        self._touch(part.path for part in before.parts if part not in parts)
         try:
             self._replace_manifest()
         except BaseException:
@@ -292,6 +294,12 @@ class ServedParts:
             raise DataError(f"{file}: cannot be read: {reason}; choose another folder") from None
         return np.sort(hashed(frame["request_id"]))
 
+    def _touch(self, paths: Iterable[str]) -> None:
+        """Date files that are about to be replaced, since :meth:`_sweep` removes old ones."""
+        for path in paths:
+            with suppress(OSError):
+                os.utime(self.folder / path)
+
     def _sweep(self) -> None:
         """Remove replaced files after some time, and what killed writers left."""
         listed = {part.path for part in self.manifest.parts}
@@ -305,38 +313,6 @@ class ServedParts:
                 with suppress(OSError):
                     if file.stat().st_mtime < time.time() - KEPT_SECONDS:
                         file.unlink()
-
-
-def with_feedback(
-    frame: pl.DataFrame, feedback: Feedback, *, key: str
-) -> tuple[pl.DataFrame, set[tuple[str, object]]]:
-    """Write feedback into the column ``feedback`` of some requests.
-
-    Args:
-        frame: one row per request, with the columns ``request_id``, ``feedback`` and the key.
-        feedback: values by request and item.
-        key: column of candidates that feedback refers to.
-
-    Returns:
-        The frame, and the pairs of request and item that were found.
-    """
-    found = set[tuple[str, object]]()
-    rows = frame.with_row_index("row").filter(pl.col("request_id").is_in(list(feedback)))
-    if not rows.height:
-        return frame, found
-    changed = {}
-    for row in rows.select("row", "request_id", key, "feedback").iter_rows(named=True):
-        given, values = feedback[row["request_id"]], list(row["feedback"])
-        for place, item in enumerate(row[key]):
-            if item in given:
-                values[place] = given[item]
-                found.add((row["request_id"], item))
-        changed[row["row"]] = values
-    column = frame["feedback"].to_list()
-    for number, values in changed.items():
-        column[number] = values
-    series = pl.Series("feedback", column, dtype=frame["feedback"].dtype)
-    return frame.with_columns(series), found
 
 
 def _is_new(folder: Path) -> bool:

@@ -14,8 +14,9 @@ from cascaderank.errors import CascadeRankError, ConfigError, DataError
 from cascaderank.serving.bundle import Bundle
 from cascaderank.serving.exploration_propensities import served_propensities
 from cascaderank.serving.served import Served
+from cascaderank.serving.served_feedback import with_feedback
 from cascaderank.serving.served_frame import ServedFormat, ServedRow
-from cascaderank.serving.served_parts import ServedParts, with_feedback
+from cascaderank.serving.served_parts import ServedParts
 from cascaderank.serving.served_settings import LogSettings, LogStatus
 
 _CHUNK = 64  # requests that are converted together: a short hold of the interpreter's lock
