@@ -198,6 +198,25 @@ def test_readers_see_the_old_or_the_new_bundle_while_it_is_replaced(
     assert old.rank(request_of(ROW)).ids  # the former files are still mapped
 
 
+def test_a_bundle_that_is_replaced_after_its_manifest_was_read_is_loaded(
+    copy, market_run, bundle, monkeypatch
+):
+    from cascaderank.serving import bundle as module
+
+    read, manifests = module.read_bundle_manifest, []
+
+    def replaced(folder):
+        manifests.append(read(folder))
+        if len(manifests) == 1:
+            shutil.rmtree(copy)
+            shutil.copytree(bundle, copy)
+        return manifests[-1]
+
+    monkeypatch.setattr(module, "read_bundle_manifest", replaced)
+    assert Bundle.load(copy).manifest.run == str(market_run)
+    assert manifests[0] != manifests[1]
+
+
 def test_a_bundle_that_would_not_serve_what_was_trained_is_not_written(
     searching_run, tmp_path, monkeypatch
 ):

@@ -1,6 +1,7 @@
 """A bundle that was checked and loaded: cascade, schema, items and parts of items."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, final
@@ -14,12 +15,13 @@ from torch import Tensor
 from cascaderank.cascade import Cascade
 from cascaderank.errors import CascadeRankError, MissingExtraError, RunError
 from cascaderank.evaluation.vector_search import VectorIndex
-from cascaderank.regular_files import check_path, read_file
+from cascaderank.regular_files import check_path
 from cascaderank.runs.build import build_cascade, schema_of_stages
 from cascaderank.runs.recorded import recorded_settings
 from cascaderank.schema import FittedSchema
 from cascaderank.serving.bundle_files import (
     CONFIG,
+    GOLDEN,
     INDEX,
     ITEM_PARTS,
     MANIFEST,
@@ -52,6 +54,8 @@ class Bundle:
     """All items with their own features; ``None`` for a log that does not identify items."""
     parts: dict[str, Tensor]
     """``[items, width]`` what each stage computes from an item alone, by stage."""
+    log_types: Mapping[str, pl.DataType]
+    """Types of the columns of the log that the run was trained on."""
     index: VectorIndex | None = None
     """Approximate index of the vectors of the first stage, if the bundle has one."""
 
@@ -72,16 +76,14 @@ class Bundle:
         folder = check_path(folder, RunError)
         for left in reversed(range(_TRIES)):
             manifest = read_bundle_manifest(folder)
-            content = _content(folder)
             try:
                 check_bundle_files(folder, manifest)
                 loaded = cls._loaded(folder, manifest)
-                replaced = _content(folder) != content
             except RunError:
-                if left and _content(folder) != content:
+                if left and _replaced(folder, manifest):
                     continue
                 raise
-            if not replaced:
+            if not _replaced(folder, manifest):
                 return loaded
         raise RunError(f"{folder}: was replaced {_TRIES} times while it was loaded; try again")
 
@@ -93,6 +95,7 @@ class Bundle:
             with torch.random.fork_rng(devices=[]):  # initial values are drawn and replaced
                 cascade = build_cascade(settings, schema)
             cascade.load_state_dict(load_file(folder / WEIGHTS))
+            golden = pl.read_parquet(folder / GOLDEN, n_rows=1, glob=False)
             items, parts = None, {}
             index = VectorIndex.open(folder / INDEX) if manifest.index is not None else None
             if manifest.items is not None:
@@ -130,6 +133,7 @@ class Bundle:
             cascade=cascade.eval().requires_grad_(requires_grad=False),
             items=items,
             parts=parts,
+            log_types=golden.schema,
             index=index,
         )
 
@@ -139,8 +143,6 @@ class Bundle:
         return schema_of_stages(self.settings, self.schema)
 
 
-def _content(folder: Path) -> bytes:
-    try:
-        return read_file(folder / MANIFEST)
-    except OSError as error:
-        raise RunError(f"{folder / MANIFEST}: cannot be read: {error.strerror or error}") from None
+def _replaced(folder: Path, manifest: BundleManifest) -> bool:
+    """Return whether a folder has the files of another bundle than that of a manifest."""
+    return read_bundle_manifest(folder).files != manifest.files

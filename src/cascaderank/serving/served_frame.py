@@ -17,7 +17,6 @@ from cascaderank.data.ragged import depth_of, offsets_of
 from cascaderank.errors import DataError
 from cascaderank.schema import Feature, Role, Schema
 from cascaderank.serving.bundle import Bundle
-from cascaderank.serving.bundle_files import GOLDEN
 from cascaderank.serving.exploration import Exploration
 from cascaderank.serving.logged_candidates import LoggedCandidates
 from cascaderank.serving.served import Served
@@ -64,8 +63,7 @@ class ServedFormat:
         self.level_names = (*(f"{name}_neg" for name in self.stages), SERVED)
         self.identity: dict[str, JsonValue] = {}
         """Entry of ``extra`` with the feature that identifies items, if one does."""
-        example = pl.read_parquet(bundle.folder / GOLDEN, n_rows=1, glob=False)
-        self._dtypes = {n: dtype for n, dtype in example.schema.items() if n in self.schema.names}
+        self._dtypes = {n: t for n, t in bundle.log_types.items() if n in self.schema.names}
         self._key_type: pl.DataType = pl.Int64()
         if key is None or items is None:
             self.key = PLACE

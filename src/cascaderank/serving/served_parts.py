@@ -3,9 +3,9 @@
 A served log is a request log that grows. A part is written under a hidden name, synchronised,
 renamed, and then listed in the manifest, which is replaced in the same way: at any time, the
 manifest lists complete files only. Feedback that arrives later is written into a new file that
-takes the place of the part in the manifest. The former file stays for :data:`KEPT_SECONDS` from then
-on, so that a training that has read the manifest can read it; the time of a file that is in no
-manifest is that of its replacement.
+takes the place of the part in the manifest. The former file stays for :data:`KEPT_SECONDS` from
+then on, so that a training that has read the manifest can read it: its date is that of its
+replacement.
 
 Columns of the files that are no part of the data set, such as scores, are not listed in the
 manifest, so that no training reads them.

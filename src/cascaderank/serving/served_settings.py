@@ -58,6 +58,8 @@ class LogStatus:
     """Requests that do not fit the log, such as one with a null in a feature that has none."""
     repeated: int = 0
     """Requests with an id that the log has already."""
+    empty: int = 0
+    """Requests without a candidate to log, such as one whose filters left all items out."""
     feedback: int = 0
     """Responses that were accepted."""
     joined: int = 0
@@ -65,13 +67,13 @@ class LogStatus:
     lost_feedback: int = 0
     """Responses that were lost, since the queue was full."""
     unmatched: int = 0
-    """Responses to requests or items that the log does not have."""
+    """Responses to requests or items that the log does not have, or too many that wait for them."""
     problem: str | None = None
     """The latest problem in words; ``None`` without one."""
 
     @property
     def lost(self) -> int:
-        """Requests that were served and are not in the log, other than repeated ones."""
+        """Requests that were served and are not in the log, other than repeated and empty ones."""
         return self.overflowed + self.dropped + self.refused
 
     def to_json(self) -> dict[str, Any]:

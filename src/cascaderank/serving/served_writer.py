@@ -10,18 +10,16 @@ from typing import Any, final
 import polars as pl
 from pydantic import JsonValue
 
-from cascaderank.errors import CascadeRankError, ConfigError, DataError
+from cascaderank.errors import CascadeRankError, ConfigError
 from cascaderank.serving.bundle import Bundle
 from cascaderank.serving.exploration_propensities import served_propensities
 from cascaderank.serving.served import Served
-from cascaderank.serving.served_feedback import with_feedback
+from cascaderank.serving.served_feedback import PendingFeedback, with_feedback
 from cascaderank.serving.served_frame import ServedFormat, ServedRow
 from cascaderank.serving.served_parts import ServedParts
 from cascaderank.serving.served_settings import LogSettings, LogStatus
 
 _CHUNK = 64  # requests that are converted together: a short hold of the interpreter's lock
-_ROUNDS = 2  # rotations after which feedback to an unknown request is dropped
-_MOST_PENDING = 1_000_000  # requests with feedback that waits
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +36,9 @@ class _Book:
     frames: list[pl.DataFrame] = field(default_factory=list)
     requests: int = 0
     since: float = field(default_factory=time.monotonic)
+    """Time of the latest part, or of the latest failure to write one."""
+    failed: bool = False
+    """Whether the latest part could not be written; the next one waits for more requests."""
 
 
 @final
@@ -63,8 +64,7 @@ class ServedWriter:
         self._folder, self._settings = Path(folder), settings
         self._books = {"": self._book(self._folder, bundle)}
         self._bundles: list[tuple[Bundle, str]] = [(bundle, "")]
-        self._pending: dict[str, dict[object, float]] = {}
-        self._rounds: dict[str, int] = {}
+        self._pending = PendingFeedback()
 
     def close(self) -> None:
         """Release the folders."""
@@ -72,11 +72,14 @@ class ServedWriter:
             book.parts.close()
 
     def take(self, served: Served) -> None:
-        """Take a request; one that does not fit the log is counted."""
+        """Take a request; one that does not fit the log, or has no candidates, is counted."""
         try:
             row = self._row(served)
+            if not row.logged.keys:
+                self.status.empty += 1
+                return
             book = self._book_of(row)
-        except CascadeRankError as error:
+        except Exception as error:  # noqa: BLE001 - no request is lost without being counted
             self.status.refused += 1
             self.problem(error)
             return
@@ -87,11 +90,7 @@ class ServedWriter:
 
     def respond(self, request_id: str, item: Any, value: float) -> None:
         """Take the response to an item; it is joined when a part is written."""
-        if len(self._pending) >= _MOST_PENDING:
-            self.status.unmatched += 1
-            return
-        self._pending.setdefault(request_id, {})[item] = value
-        self._rounds[request_id] = 0
+        self.status.unmatched += not self._pending.add(request_id, item, value)
 
     def rotate(self, *, everything: bool, last: bool = False) -> None:
         """Write parts that are full or old, and join feedback.
@@ -103,11 +102,11 @@ class ServedWriter:
         now, rotated = time.monotonic(), False
         for book in self._books.values():
             old = now - book.since >= self._settings.seconds_per_part
-            if everything or old or book.requests >= self._settings.requests_per_part:
+            if everything or old or book.requests >= self._limit(book):
                 rotated, book.since = True, now
                 self._convert(book)
                 if book.frames:
-                    self._write(book, last=last)
+                    book.failed = not self._write(book, last=last)
         if rotated and self._pending:
             self._join(last=last)
 
@@ -173,55 +172,59 @@ class ServedWriter:
             return
         try:
             book.frames.append(book.format.frame(rows))
-        except DataError:
+        except Exception:  # noqa: BLE001 - of one row, which the others are separated from
             for row in rows:
                 try:
                     book.frames.append(book.format.frame([row]))
-                except DataError as error:
+                except Exception as error:  # noqa: BLE001 - a feature source can raise any
                     self.status.refused += 1
                     self.problem(error)
 
-    def _write(self, book: _Book, *, last: bool) -> None:
+    def _limit(self, book: _Book) -> int:
+        """Return the number of requests of a part: twice as many while the disk fails."""
+        return self._settings.requests_per_part * (2 if book.failed else 1)
+
+    def _write(self, book: _Book, *, last: bool) -> bool:
+        """Write a part, and return whether the disk has it; after a failure, requests can wait."""
         frame = pl.concat(book.frames)
         ids = frame["request_id"]
         repeated = pl.Series(book.parts.known(ids)) | ~ids.is_first_distinct()
         new = frame.filter(~repeated)
-        new, found = with_feedback(new, self._pending, key=book.format.key)
+        new, found = with_feedback(new, self._pending.by_request, key=book.format.key)
         try:
             if new.height:
                 book.parts.add(new, {"served": self._facts(book)})
         except CascadeRankError as error:
             self.problem(error)
-            if frame.height < 2 * self._settings.requests_per_part and not last:
-                return  # the next rotation tries again
+            if book.requests < 2 * self._settings.requests_per_part and not last:
+                return False  # a later rotation tries again
             self.status.dropped += new.height
+            written = False
         else:
             self.status.written += new.height
             self._joined(found)
+            written = True
         self.status.repeated += int(repeated.sum())
         book.frames, book.requests = [], 0
+        return written
 
     def _join(self, *, last: bool) -> None:
+        """Join feedback to parts; it does not grow older while the disk fails."""
+        complete = not any(book.failed for book in self._books.values())
         for book in self._books.values():
             if self._pending:
+                given, facts = self._pending.by_request, {"served": self._facts(book)}
                 try:
-                    self._joined(book.parts.join(self._pending, {"served": self._facts(book)}))
+                    self._joined(book.parts.join(given, facts))
                 except CascadeRankError as error:
                     self.problem(error)
-                    return
-        for request_id in list(self._rounds):
-            self._rounds[request_id] += 1
-            if last or self._rounds[request_id] >= _ROUNDS:
-                self.status.unmatched += len(self._pending.pop(request_id))
-                del self._rounds[request_id]
+                    complete = False
+        if complete or last:
+            self.status.unmatched += self._pending.age(last=last)
 
     def _joined(self, found: set[tuple[str, object]]) -> None:
         self.status.joined += len(found)
-        for request_id, item in found:
-            items = self._pending.get(request_id, {})
-            items.pop(item, None)
-            if not items and request_id in self._rounds:
-                del self._pending[request_id], self._rounds[request_id]
+        self._pending.remove(found)
 
     def _facts(self, book: _Book) -> JsonValue:
         return {"sampling": book.sizes, "lost": book.parts.lost + self.status.lost}
