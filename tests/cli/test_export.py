@@ -14,6 +14,9 @@ from tests.serving.conftest import MARKET, STAGES, market_frame, market_items
 from cascaderank.serving.bundle_files import read_bundle_manifest, write_bundle_manifest
 
 
+RUN_EXPECTED = "log/manifest.json: expected the folder of a run, found a file"
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Folder with a run and its bundle, and the output of the export."""
@@ -93,7 +96,10 @@ def test_mistakes_are_reported_in_one_line(place, tmp_path):
         (("export", "run", "--to", "log"), "log: expected a bundle or an empty folder"),
         (("export", "run", "--to", tmp_path / "b", "--item", "vide"), "did you mean 'video'?"),
         (("export", "run", "--to", tmp_path / "b", "--latest", "x"), "no feature 'x'"),
+        (("export", "log/manifest.json", "--to", tmp_path / "b"), RUN_EXPECTED),
+        (("export", "run", "--to", "log/manifest.json"), "expected a folder, found a file"),
         (("verify", "log"), "expected a bundle, found no bundle.json"),
+        (("verify", "run"), "found a run; write one with `cascaderank export run --to BUNDLE`"),
     ]:
         done = cascaderank(*words, cwd=folder)
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr

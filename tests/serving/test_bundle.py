@@ -231,6 +231,33 @@ def test_a_bundle_that_would_not_serve_what_was_trained_is_not_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_destination_is_checked_before_the_run_is_read(tmp_path):
+    (tmp_path / "file").write_text("notes")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes").touch()
+    for to, message in [
+        ("file", r"file: expected a folder, found a file; choose another$"),
+        ("file/bundle", r"file: expected a folder, found a file; choose another$"),
+        ("other", "other: expected a bundle or an empty folder, found other files"),
+    ]:
+        with pytest.raises(RunError, match=message):
+            export_run(tmp_path / "no run", tmp_path / to)
+    assert (tmp_path / "file").read_text() == "notes"
+
+
+def test_a_run_is_not_taken_for_a_bundle(searching_run, tmp_path):
+    expected = (
+        f"{searching_run}: expected a bundle, found a run; write one with "
+        f"`cascaderank export {searching_run} --to BUNDLE`"
+    )
+    for load in (Ranker.load, verify_bundle):
+        with pytest.raises(RunError) as caught:
+            load(searching_run)
+        assert str(caught.value) == expected
+    with pytest.raises(RunError, match=r"found no bundle\.json; .* `cascaderank export RUN --to B"):
+        verify_bundle(tmp_path)
+
+
 def test_the_data_set_of_the_run_can_be_elsewhere(searching_run, market, tmp_path, monkeypatch):
     run = shutil.copytree(searching_run, tmp_path / "run")
     config = run / "config.toml"

@@ -58,6 +58,21 @@ def test_numbers_are_standardised_over_all_candidates_of_the_request(tmp_path):
         Ranker.load(tmp_path / "bundle", source=Source())
 
 
+def test_a_transform_of_numbers_changes_no_category(tmp_path):
+    features = [
+        f.model_copy(update={"transform": Transform.STANDARDISE_BY_REQUEST})
+        if f.name == "shop"
+        else f
+        for f in MARKET.features
+    ]
+    schema = Schema(features=tuple(features))
+    log = write_shop(tmp_path / "log", [market_frame()], schema=schema, level_names=())
+    scored, ranker = exported(tmp_path, log, SEARCHING)
+    assert "shop" in ranker.bundle.items.features
+    for number, row in enumerate(LONGER.iter_rows(named=True)):
+        check(ranker.rank(request_of(row), row["video"], trace=True), scored, number)
+
+
 @pytest.mark.slow
 def test_outputs_of_the_previous_stage_are_inputs_of_the_onnx_stage(market, tmp_path):
     pytest.importorskip("onnxruntime")

@@ -93,6 +93,48 @@ def test_feedback_survives_a_disk_that_is_full_for_a_time(searcher, tmp_path, di
     assert sums == {"r0": 1, "r1": 2, "r2": 0, "r3": 0}
 
 
+def test_an_unexpected_error_of_the_disk_is_not_repeated_at_each_tick(
+    searcher, tmp_path, monkeypatch, clock
+):
+    writer = ServedWriter(tmp_path / "log", searcher.bundle, LogSettings(requests_per_part=3))
+    attempts = []
+
+    def fails(*_):
+        attempts.append(1)
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(served_parts, "write_frame", fails)
+        take(writer, searcher, [1, 2, 3])
+        for _ in range(10):
+            clock.now += 0.25
+            writer.rotate(everything=False)
+    assert (len(attempts), writer.status.problem) == (1, "MemoryError")
+    writer.rotate(everything=True)
+    writer.close()
+    assert (writer.status.written, writer.status.lost) == (3, 0)
+
+
+def test_a_part_that_cannot_be_read_keeps_the_feedback(searcher, tmp_path):
+    log = tmp_path / "log"
+    writer = ServedWriter(log, searcher.bundle, LogSettings())
+    (item,) = take(writer, searcher, [0])
+    writer.rotate(everything=True)
+    (part,) = log.glob("requests/*/*.parquet")
+    content = part.read_bytes()
+    part.write_bytes(b"damaged")
+    writer.respond("r0", item, 1)
+    for _ in range(5):
+        writer.rotate(everything=True)
+    assert f"{part}: cannot be read: " in writer.status.problem
+    assert (writer.status.joined, writer.status.unmatched) == (0, 0)
+    part.write_bytes(content)
+    writer.rotate(everything=True)
+    writer.close()
+    assert (writer.status.joined, writer.status.unmatched) == (1, 0)
+    assert sum(rows_of(log)[0]["feedback"]) == 1
+
+
 def test_requests_that_a_full_disk_cannot_take_are_dropped_and_counted(searcher, tmp_path, disk):
     settings = LogSettings(requests_per_part=3)
     writer = ServedWriter(tmp_path / "log", searcher.bundle, settings)
@@ -166,6 +208,31 @@ def test_an_unexpected_error_of_one_request_is_counted_once(searching_bundle, tm
     assert (writer.status.written, writer.status.refused) == (2, 1)
     assert caplog.text.count("a bug of the source") == 1
     assert {row["request_id"] for row in rows_of(tmp_path / "log")} == {"r0", "r2"}
+
+
+def test_requests_that_are_all_refused_age_no_feedback_at_each_tick(
+    searching_bundle, tmp_path, clock
+):
+    class Source:
+        features = ("price",)
+        works = True
+
+        def values(self, request, keys, features):
+            if not self.works:
+                raise LookupError("a bug of the source")
+            return {"price": [1.0] * len(keys)}
+
+    source = Source()
+    ranker = Ranker.load(searching_bundle, source=source)
+    writer = ServedWriter(tmp_path / "log", ranker.bundle, LogSettings(requests_per_part=3))
+    take(writer, ranker, [0, 1, 2])
+    writer.respond("later", 100, 1)
+    source.works = False
+    for _ in range(10):
+        clock.now += 0.25
+        writer.rotate(everything=False)
+    assert (writer.status.refused, writer.status.unmatched) == (3, 0)
+    writer.close()
 
 
 def test_an_unexpected_error_of_a_bundle_is_counted(searcher, searching_bundle, tmp_path, caplog):

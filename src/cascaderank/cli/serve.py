@@ -1,6 +1,7 @@
 """``cascaderank serve``: a bundle behind an address."""
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -168,7 +169,11 @@ def serve(
     folders = {MAIN: str(bundle), **_pairs("--bundle", "NAME=FOLDER", bundles, taken=(MAIN,))}
     shares = {n: _share(n, text) for n, text in _pairs("--ab", "NAME=SHARE", ab).items()}
     routing = Routing(
-        variants=tuple(folders), ab=shares, shadow=shadow or (), interleave=interleave, key=key
+        variants=tuple(folders),
+        ab=shares,
+        shadow=tuple(dict.fromkeys(shadow or ())),
+        interleave=interleave,
+        key=key,
     )
     access = access_of(host, token_file=token_file, admin_token_file=admin_token_file)
     limits = HttpLimits(
@@ -191,10 +196,10 @@ def serve(
             rankers = service.rankers
             if log is not None:
                 service.sink = logs.enter_context(ServedLogWriter(log, rankers[MAIN], logged))
-            if log is not None and shadow:
-                beside = log.with_name(f"{log.name}-shadow")
-                writer = ServedLogWriter(beside, rankers[shadow[0]], logged)
-                service.shadow_sink = logs.enter_context(writer)
+                service.shadow_sinks = {
+                    name: logs.enter_context(ServedLogWriter(folder, rankers[name], logged))
+                    for name, folder in _shadow_logs(log, routing.shadow).items()
+                }
         except BaseException:
             service.close()
             raise
@@ -206,6 +211,14 @@ def serve(
             started=lambda: notify(f"serving {names} on {url_of(bound)}"),
         )
     notify("stopped; all requests that had begun are finished")
+
+
+def _shadow_logs(log: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Return the folder of the log of each shadow; that of the only one has no name."""
+    beside = log.with_name(f"{log.name}-shadow")
+    if len(names) == 1:
+        return {names[0]: beside}
+    return {name: beside.with_name(f"{beside.name}-{name}") for name in names}
 
 
 def _pairs(

@@ -131,7 +131,7 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
         RunError: if the folder does not hold a complete run, or a file in it is damaged.
     """
     folder = check_path(folder, RunError)
-    if not folder.is_dir():
+    if not folder.exists():
         raise RunError(
             f"{folder}: no such folder; expected the folder of a run that `cascaderank train` wrote"
         )

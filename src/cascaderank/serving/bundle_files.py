@@ -32,6 +32,7 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationError
 from cascaderank.atomic import move_folder, parents_of, partial_folder, writing
 from cascaderank.errors import RunError
 from cascaderank.regular_files import check_path, open_file, read_file
+from cascaderank.runs.folder import REPORT
 from cascaderank.settings.base import Count, Settings
 from cascaderank.text_files import parsed_json
 
@@ -162,9 +163,10 @@ def read_bundle_manifest(folder: str | os.PathLike[str]) -> BundleManifest:
     try:
         content = parsed_json(read_file(path).decode())
     except (FileNotFoundError, NotADirectoryError):
+        run = (folder / REPORT).is_file()
         raise RunError(
-            f"{folder}: expected a bundle, found no {MANIFEST}; write one with "
-            f"`cascaderank export RUN --to {folder}`"
+            f"{folder}: expected a bundle, found {'a run' if run else f'no {MANIFEST}'}; write one "
+            f"with `cascaderank export {folder if run else 'RUN'} --to BUNDLE`"
         ) from None
     except (OSError, ValueError) as error:  # also of bytes that are not UTF-8
         raise RunError(f"{path}: cannot be read as JSON: {error}; {_AGAIN}") from None
@@ -241,6 +243,27 @@ def write_bundle_manifest(folder: str | os.PathLike[str], manifest: BundleManife
     (Path(folder) / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
+def bundle_destination(to: str | os.PathLike[str]) -> Path:
+    """Return the folder of a bundle to write; a link stands for the folder it points to.
+
+    Args:
+        to: folder, which need not exist.
+
+    Raises:
+        RunError: if it is a file, is in a file, or is a folder with files that is no bundle.
+    """
+    to = check_path(to, RunError)
+    to = to.resolve() if to.is_symlink() else to
+    for path in (to, *to.parents):
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path}: expected a folder, found a file; choose another")
+    if to.is_dir() and any(to.iterdir()) and not (to / MANIFEST).is_file():
+        raise RunError(
+            f"{to}: expected a bundle or an empty folder, found other files; choose another folder"
+        )
+    return to
+
+
 @contextmanager
 def new_bundle(to: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a hidden folder beside a bundle, which replaces it in one step at exit.
@@ -254,14 +277,7 @@ def new_bundle(to: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         RunError: if ``to`` is a file or a folder that is no bundle, or cannot be written.
     """
-    to = check_path(to, RunError)
-    to = to.resolve() if to.is_symlink() else to
-    if to.exists() and not to.is_dir():
-        raise RunError(f"{to}: expected a folder, found a file; choose another")
-    if to.is_dir() and any(to.iterdir()) and not (to / MANIFEST).is_file():
-        raise RunError(
-            f"{to}: expected a bundle or an empty folder, found other files; choose another folder"
-        )
+    to = bundle_destination(to)
     with writing(to), parents_of(to), partial_folder(to) as hidden:
         yield hidden
         mode = stat.S_IMODE((hidden / MANIFEST).stat().st_mode)

@@ -22,7 +22,7 @@ from cascaderank.runs.claim import recorded_fingerprint
 from cascaderank.runs.folder import read_json
 from cascaderank.runs.item_keys import item_keys
 from cascaderank.runs.load import TrainedRun, load_run
-from cascaderank.schema import FittedSchema, Role, Schema, Transform
+from cascaderank.schema import FittedSchema, Role, Schema
 from cascaderank.serving.bundle_files import (
     CONFIG,
     GOLDEN,
@@ -33,6 +33,7 @@ from cascaderank.serving.bundle_files import (
     BundleManifest,
     ItemEntry,
     StageEntry,
+    bundle_destination,
     new_bundle,
     read_bundle_manifest,
     write_bundle_manifest,
@@ -45,8 +46,6 @@ from cascaderank.serving.raw_items import RawItems, items_of_file, items_of_log
 from cascaderank.serving.stage_plan import parts_of_items, stage_plans
 from cascaderank.serving.value_encoder import ValueEncoder
 from cascaderank.serving.verify import Verification, verify_bundle
-
-BY_REQUEST = Transform.STANDARDISE_BY_REQUEST
 
 
 def export_run(
@@ -99,6 +98,7 @@ def export_run(
     progress = progress or Silent()
     if not 1 <= golden <= LARGEST:
         raise ConfigError(f"--golden must be a positive number of requests; got {golden}")
+    bundle_destination(to)  # before the work
     run = load_run(folder)
     schema = schema_of_stages(run.settings, run.schema)
     log = _opened(run, dataset)
@@ -201,8 +201,7 @@ def _items(
             )
         return None
     # A number standardised by request is no property of an item.
-    alone = [f for f in schema.of(Role.ITEM) if f.transform is not BY_REQUEST]
-    of_items = Schema(features=tuple(alone))
+    of_items = Schema(features=tuple(f for f in schema.of(Role.ITEM) if not f.by_request))
     raw = items_of_log(log, key, of_items, latest=latest)
     if file is not None:
         raw = items_of_file(file, raw)

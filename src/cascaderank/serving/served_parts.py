@@ -173,7 +173,7 @@ class ServedParts:
         for place, part in enumerate(parts):
             if not _among(hashes, self._ids[part.path]).any():
                 continue
-            frame = pl.read_parquet(self.folder / part.path, glob=False)
+            frame = self._read(part.path)
             joined, pairs = with_feedback(frame, feedback, key=self._key)
             found |= pairs
             if pairs and not joined["feedback"].equals(frame["feedback"]):
@@ -286,13 +286,17 @@ class ServedParts:
         return found.model_copy(update={"extra": extra})
 
     def _read_ids(self, path: str) -> NDArray[np.uint64]:
+        return np.sort(hashed(self._read(path, ["request_id"])["request_id"]))
+
+    def _read(self, path: str, columns: list[str] | None = None) -> pl.DataFrame:
         file = self.folder / path
         try:
-            frame = pl.read_parquet(file, columns=["request_id"], glob=False)
+            return pl.read_parquet(file, columns=columns, glob=False)
         except (pl.exceptions.PolarsError, OSError) as error:
             reason = str(error).partition("\n")[0]
-            raise DataError(f"{file}: cannot be read: {reason}; choose another folder") from None
-        return np.sort(hashed(frame["request_id"]))
+            raise DataError(
+                f"{file}: cannot be read: {reason}; restore it, or choose another folder"
+            ) from None
 
     def _touch(self, paths: Iterable[str]) -> None:
         """Date files that are about to be replaced, since :meth:`_sweep` removes old ones."""

@@ -10,7 +10,7 @@ from typing import Any, final
 import polars as pl
 from pydantic import JsonValue
 
-from cascaderank.errors import CascadeRankError, ConfigError
+from cascaderank.errors import ConfigError
 from cascaderank.serving.bundle import Bundle
 from cascaderank.serving.exploration_propensities import served_propensities
 from cascaderank.serving.served import Served
@@ -107,6 +107,8 @@ class ServedWriter:
                 self._convert(book)
                 if book.frames:
                     book.failed = not self._write(book, last=last)
+                else:  # nothing new, or all refused
+                    book.failed, book.requests = False, 0
         if rotated and self._pending:
             self._join(last=last)
 
@@ -194,7 +196,7 @@ class ServedWriter:
         try:
             if new.height:
                 book.parts.add(new, {"served": self._facts(book)})
-        except CascadeRankError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, a retry waits
             self.problem(error)
             if book.requests < 2 * self._settings.requests_per_part and not last:
                 return False  # a later rotation tries again
@@ -216,7 +218,7 @@ class ServedWriter:
                 given, facts = self._pending.by_request, {"served": self._facts(book)}
                 try:
                     self._joined(book.parts.join(given, facts))
-                except CascadeRankError as error:
+                except Exception as error:  # noqa: BLE001 - other logs do not depend on it
                     self.problem(error)
                     complete = False
         if complete or last:

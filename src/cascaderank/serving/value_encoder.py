@@ -16,7 +16,7 @@ from cascaderank.data.encoding.fitting import logged
 from cascaderank.data.encoding.hashing import mix
 from cascaderank.data.encoding.value_lists import NO_VALUE
 from cascaderank.errors import DataError, SchemaError, did_you_mean, shown
-from cascaderank.schema import Feature, FittedSchema, Kind, Role, Transform
+from cascaderank.schema import Feature, FittedSchema, Kind, Role
 
 Values = NDArray[Any]
 _NUMBERS = (int, float, np.integer, np.floating, np.bool_)
@@ -52,9 +52,7 @@ class ValueEncoder:
             for name, values in schema.vocabularies.items()
         }
         self._features = {f.name: f for f in schema.features}
-        self.by_request = {
-            f.name for f in schema.features if f.transform is Transform.STANDARDISE_BY_REQUEST
-        }
+        self.by_request = {f.name for f in schema.features if f.by_request}
         """Numbers that are standardised over all candidates of a request."""
         self._request = schema.of(Role.REQUEST)
         self._history = schema.of(Role.HISTORY)
@@ -218,7 +216,7 @@ class ValueEncoder:
             raw = logged(feature, raw.astype(np.float64))
             if moments is not None:
                 raw = (raw - moments.mean) / moments.deviation
-            if feature.transform is Transform.STANDARDISE_BY_REQUEST:
+            if feature.by_request:
                 raw = standardised_by_request(feature, raw, np.array([len(raw)]))
             with np.errstate(over="ignore"):  # reported below
                 narrow = raw.astype(np.float32)

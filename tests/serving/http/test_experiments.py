@@ -4,11 +4,13 @@ import json
 import shutil
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from cascaderank.serving import Ranker
 from cascaderank.serving.http.access import Access
+from cascaderank.serving.http.loaded_bundles import load_bundles
 from cascaderank.serving.http.service import Service
 from cascaderank.serving.variant_routing import Routing
 from tests.serving.http.conftest import client_of
@@ -58,7 +60,7 @@ def test_a_shadow_is_counted_and_never_returned(folders, rankers, bodies):
         folders,
         routing=Routing(variants=BOTH, shadow=["other"]),
         sink=sink,
-        shadow_sink=shadows,
+        shadow_sinks={"other": shadows},
     )
     client = client_of(service)
     for body in bodies:
@@ -73,6 +75,22 @@ def test_a_shadow_is_counted_and_never_returned(folders, rankers, bodies):
         assert each.answer.ids == rankers["other"].rank(body["request"], body["candidates"]).ids
     text = client.get("/metrics").text
     assert f'cascaderank_shadow_overlap_count{{variant="other"}} {len(bodies)}.0' in text
+
+
+def test_each_shadow_has_a_log_of_its_own(folders, bodies):
+    sinks = {"other": Sink(), "third": Sink()}
+    service = Service(
+        {**folders, "third": folders["main"]},
+        routing=Routing(variants=(*BOTH, "third"), shadow=["other", "third"]),
+        sink=Sink(),
+        shadow_sinks=sinks,
+    )
+    client = client_of(service)
+    for body in bodies[:4]:
+        assert client.post("/v1/rank", body).status == 200
+    service.close()
+    found = {name: [each.variant for each in sink.served] for name, sink in sinks.items()}
+    assert found == {"other": ["other"] * 4, "third": ["third"] * 4}
 
 
 def test_an_answer_never_waits_for_a_shadow(folders, bodies, monkeypatch):
@@ -230,11 +248,25 @@ def test_a_link_is_followed_at_each_reload(tmp_path, folders, bodies):
     service.close()
 
 
-def test_one_reload_at_a_time(replaced):
-    service = Service({"main": replaced})
-    service._reloading.acquire()
-    reply = admin(service).post("/v1/reload", **ASKED)
-    assert reply.status == 409
-    assert reply.json()["type"] == "urn:cascaderank:problem:reload-running"
-    service._reloading.release()
+def test_one_reload_at_a_time(replaced, monkeypatch):
+    service, begun, gate = Service({"main": replaced}), threading.Event(), threading.Event()
+    client = admin(service)
+
+    def slow(folders):
+        begun.set()
+        gate.wait(30)
+        return load_bundles(folders)
+
+    monkeypatch.setattr("cascaderank.serving.http.service.load_bundles", slow)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, "/v1/reload", **ASKED)
+        assert begun.wait(30)
+        for _ in range(2):
+            reply = client.post("/v1/reload", **ASKED)
+            assert (reply.status, reply.headers["retry-after"]) == (409, "5")
+            assert reply.json()["type"] == "urn:cascaderank:problem:reload-running"
+        gate.set()
+        assert first.result(30).status == 200
+    assert client.post("/v1/reload", **ASKED).status == 200
+    assert 'outcome="overloaded"' not in client.get("/metrics").text
     service.close()

@@ -59,6 +59,21 @@ def test_a_killed_server_leaves_complete_parts(searching_bundle, tmp_path):
     assert frame["request_id"].to_list() == [f"r{i}" for i in range(frame.height)]
 
 
+def test_each_shadow_of_a_server_has_a_log(searching_bundle, tmp_path):
+    words = [w for n in ("a", "b") for w in ("--bundle", f"{n}={searching_bundle}", "--shadow", n)]
+    with serving(
+        searching_bundle, "--log", str(tmp_path / "log"), *words, "--shadow", "b"
+    ) as server:
+        for number in range(5):
+            assert server.post("/v1/rank", body(number))[0] == 200
+        assert server.stop() == (0, "stopped; all requests that had begun are finished\n")
+    assert {p.name for p in tmp_path.iterdir()} == {"log", "log-shadow-a", "log-shadow-b"}
+    for name, variant in [("log", "main"), ("log-shadow-a", "a"), ("log-shadow-b", "b")]:
+        log, frame = logged(tmp_path / name)
+        assert (log.manifest.requests, log.manifest.extra["served"]["lost"]) == (5, 0)
+        assert frame["served/variant"].unique().to_list() == [variant]
+
+
 def test_noise_needs_a_log(searching_bundle):
     done = cascaderank("serve", searching_bundle, "--exploration", "0.5")
     assert done.returncode == 2

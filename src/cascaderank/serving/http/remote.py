@@ -4,7 +4,7 @@ import http.client
 import os
 from collections.abc import Mapping
 from typing import Any, Final, final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 from pydantic_core import from_json, to_json
@@ -16,6 +16,8 @@ from cascaderank.serving.golden import GoldenRequest
 from cascaderank.serving.variant_routing import MAIN
 
 _SECONDS: Final = 60
+_KINDS: Final = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+_PATH: Final = "/%:@!$&'()*+,;=~"  # characters of a path that need no escape, or are one
 
 
 @final
@@ -35,18 +37,16 @@ class RemoteRanker:
     def __init__(self, url: str, *, token: str | None = None) -> None:
         try:
             parts = urlsplit(url)
-            port, host = parts.port, parts.hostname
-        except ValueError:
-            port, host = None, None
-        if host is None or parts.scheme not in ("http", "https") or parts.query:
+            if parts.scheme not in _KINDS or not parts.hostname or parts.query:
+                raise ValueError
+            parts.hostname.encode("idna")  # as a connection does
+            self._connection = _KINDS[parts.scheme](parts.hostname, parts.port, timeout=_SECONDS)
+            self._prefix = quote(parts.path.rstrip("/"), safe=_PATH)
+        except (ValueError, http.client.InvalidURL):
             raise RunError(
                 f"--url: expected an address such as http://127.0.0.1:8000, found {shown(url)}"
-            )
-        kind = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        )
-        self._connection = kind(host, port, timeout=_SECONDS)
-        self._prefix, self.url = parts.path.rstrip("/"), url
+            ) from None
+        self.url = url
         self._headers = {"content-type": "application/json"}
         if token is not None:
             self._headers["authorization"] = f"Bearer {token}"

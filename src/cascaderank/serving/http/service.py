@@ -1,7 +1,6 @@
 """Bundles behind an address: what answers a body, whatever carries it."""
 
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -50,7 +49,7 @@ class Service:
         queue: number of requests that may wait for a thread.
         deadline_ms: default deadline of a request, the time in the queue included.
         sink: receives what was served, and feedback to it.
-        shadow_sink: receives the answers of shadows, which were not served.
+        shadow_sinks: receives the answers of a shadow, which were not served, by variant.
         sample: one request of this number is ranked again in the background, for drift.
 
     Raises:
@@ -68,23 +67,22 @@ class Service:
         queue: int = 64,
         deadline_ms: float | None = None,
         sink: ServedSink | None = None,
-        shadow_sink: ServedSink | None = None,
+        shadow_sinks: Mapping[str, ServedSink] | None = None,
         sample: int = _SAMPLE,
     ) -> None:
         self.folders = {name: Path(folder) for name, folder in folders.items()}
         self.routing = routing or Routing(variants=tuple(self.folders))
         self.limits = limits or HttpLimits()
         self.deadline_ms = deadline_ms
-        self.sink, self.shadow_sink = sink, shadow_sink
+        self.sink, self.shadow_sinks = sink, shadow_sinks or {}
         self.stopping = False
         """Whether the server finishes what it has begun, and is not ready for more."""
         self._sample, self._seen = sample, 0
         self._loaded = load_bundles(self.folders)
         settle()
-        self._reloading = threading.Lock()
         self.pool = WorkerPool(workers, queue=queue, name="rank", initializer=one_thread)
         self._background = WorkerPool(1, queue=_BACKLOG, name="background", initializer=one_thread)
-        self._admin = WorkerPool(1, queue=1, name="reload", initializer=one_thread)
+        self._admin = WorkerPool(1, queue=0, name="reload", initializer=one_thread)
         self.metrics = ServingMetrics(
             lambda: {name: loaded.drift for name, loaded in self._loaded.items()},
             lambda: self.pool.jobs,
@@ -183,26 +181,28 @@ class Service:
 
         Raises:
             RunError: if a bundle cannot be loaded.
-            ProblemError: if another reload is running.
         """
-        if not self._reloading.acquire(blocking=False):
-            raise ProblemError(
-                "reload-running", "another reload is running", headers={"retry-after": "5"}
-            )
         try:
             self._loaded = load_bundles(self.folders)
         except CascadeRankError:
             self.metrics.reloads.labels("failed").inc()
             raise
-        finally:
-            self._reloading.release()
         settle()
         self.metrics.reloads.labels("done").inc()
         return self.manifests
 
     def in_admin_thread(self, job: Callable[[], Any]) -> Any:
-        """Return the future of a job that must not take a thread of the ranking."""
-        return self._admin.submit(job)
+        """Return the future of a job that must not take a thread of the ranking, as a reload.
+
+        Raises:
+            ProblemError: if another one is running.
+        """
+        try:
+            return self._admin.submit(job)
+        except QueueFullError:
+            raise ProblemError(
+                "reload-running", "another reload is running", headers={"retry-after": "5"}
+            ) from None
 
     def describe(self) -> dict[str, Any]:
         """Return what is served, JSON-compatible."""
@@ -374,7 +374,7 @@ class Service:
         served = set(answer.ids)
 
         def job() -> None:
-            sink = self.shadow_sink
+            sink = self.shadow_sinks.get(name)
             shadow = self._ranked(loaded.ranker, given, request_id, None, sink=sink)
             self.metrics.answered(name, shadow)
             if served:
