@@ -13,7 +13,6 @@ from tests.serving.conftest import MARKET, STAGES, market_frame, market_items
 
 from cascaderank.serving.bundle_files import read_bundle_manifest, write_bundle_manifest
 
-
 RUN_EXPECTED = "log/manifest.json: expected the folder of a run, found a file"
 
 
