@@ -93,6 +93,19 @@ def test_feedback_survives_a_disk_that_is_full_for_a_time(searcher, tmp_path, di
     assert sums == {"r0": 1, "r1": 2, "r2": 0, "r3": 0}
 
 
+def test_feedback_to_requests_that_wait_does_not_age(searcher, tmp_path, disk):
+    writer = ServedWriter(tmp_path / "log", searcher.bundle, LogSettings())
+    disk.full = True
+    (item,) = take(writer, searcher, [0])
+    writer.respond("r0", item, 1)
+    for _ in range(3):
+        writer.rotate(everything=True)
+    disk.full = False
+    writer.rotate(everything=True)
+    writer.close()
+    assert (writer.status.joined, writer.status.unmatched) == (1, 0)
+
+
 def test_an_unexpected_error_of_the_disk_is_not_repeated_at_each_tick(
     searcher, tmp_path, monkeypatch, clock
 ):
