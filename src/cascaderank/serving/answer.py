@@ -1,14 +1,14 @@
 """The answer to a request: the ranked list, and what each stage did."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascaderank.errors import ConfigError
-from cascaderank.serving.logged_candidates import LoggedCandidates
+from cascaderank.serving.logged_candidates import LoggedCandidates, interleaved
 
 FILTERS = "filters"
 """Name of the step before the first stage in a trace: items that the request leaves out."""
@@ -115,6 +115,16 @@ class Answer:
         if self.trace is None:
             raise ConfigError("the answer has no trace; call Ranker.rank with trace=True")
         return self.trace
+
+    def with_list(self, ids: Sequence[Any], scores: Sequence[float]) -> Self:
+        """Return the answer with another list, and with what is logged of it.
+
+        Args:
+            ids: keys of the items, best first.
+            scores: their scores.
+        """
+        logged = None if self.logged is None else interleaved(self.logged, ids)
+        return replace(self, ids=list(ids), scores=list(scores), logged=logged)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-compatible dict; NaN scores of a trace become null."""

@@ -50,14 +50,52 @@ class GoldenRequest:
     @property
     def rows(self) -> dict[str, list[Any]]:
         """Candidates by key, with the features that the catalogue does not have."""
-        if self.key is None:
-            return dict(self.columns)
-        return {n: v for n, v in self.columns.items() if n == self.key or n not in self.known}
+        return rows_of(self.columns, self.key, self.known)
 
     @property
     def plain_rows(self) -> dict[str, list[Any]]:
         """Candidates with all raw features, which the catalogue is not needed for."""
         return dict(self.columns)
+
+
+def rows_of(
+    columns: Mapping[str, list[Any]], key: str | None, known: Sequence[str]
+) -> dict[str, list[Any]]:
+    """Return the columns of candidates that a ranker needs: keys, and what no catalogue has.
+
+    Args:
+        columns: raw features of the candidates by name, and their keys.
+        key: column of the keys; ``None`` without a catalogue.
+        known: features that the catalogue has.
+    """
+    if key is None:
+        return dict(columns)
+    return {n: v for n, v in columns.items() if n == key or n not in known}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class GoldenColumns:
+    """Columns of the file of golden requests that the stages read."""
+
+    request: tuple[str, ...]
+    """Features of the request and its histories."""
+    candidates: tuple[str, ...]
+    """Features of the candidates, and their keys."""
+    key: str | None
+    """Column of the keys; ``None`` without a catalogue."""
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "GoldenColumns":
+        """Return the columns of a bundle."""
+        features = bundle.stage_schema.features
+        key = bundle.items.key if bundle.items is not None else None
+        of_items = [f.name for f in features if f.role is Role.ITEM]
+        return cls(
+            request=tuple(f.name for f in features if f.role is not Role.ITEM),
+            candidates=tuple(dict.fromkeys([*of_items, *([key] if key else [])])),
+            key=key,
+        )
 
 
 @final
@@ -165,7 +203,7 @@ def golden_requests(
     Raises:
         DataError: if the files of the bundle do not belong together.
     """
-    schema, items = bundle.stage_schema, bundle.items
+    columns, items = GoldenColumns.of(bundle), bundle.items
     frame = pl.read_parquet(bundle.folder / GOLDEN)
     scores = scores or GoldenScores.open(bundle.folder)
     if len(scores.lengths) != frame.height:
@@ -173,18 +211,14 @@ def golden_requests(
             f"{bundle.folder / GOLDEN}: expected {len(scores.lengths)} requests, found "
             f"{frame.height}; export the run again"
         )
-    key = items.key if items is not None else None
-    of_items = [f.name for f in schema.of(Role.ITEM)]
-    listed: Sequence[str] = list(dict.fromkeys([*of_items, *([key] if key else [])]))
-    of_request = [f.name for f in schema.features if f.role is not Role.ITEM]
     offsets = offsets_of(scores.lengths)
     for number, row in enumerate(frame.head(most or frame.height).iter_rows(named=True)):
         part = slice(offsets[number], offsets[number + 1])
         yield GoldenRequest(
             id=row["request_id"],
-            request={name: row[name] for name in of_request},
-            columns={name: row[name] for name in listed},
-            key=key,
+            request={name: row[name] for name in columns.request},
+            columns={name: row[name] for name in columns.candidates},
+            key=columns.key,
             known=items.features if items is not None else (),
             scores=scores.scores[:, part],
             kept=scores.kept[:, part],

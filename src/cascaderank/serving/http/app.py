@@ -1,7 +1,6 @@
 """The application: routes of FastAPI around a service."""
 
 import asyncio
-import mimetypes
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -20,11 +19,17 @@ from cascaderank.serving.http.openapi import documented
 from cascaderank.serving.http.problems import MEDIA_TYPE, ProblemError, invalid, problem_of
 from cascaderank.serving.http.service import Service
 from cascaderank.serving.http.serving_metrics import CONTENT_TYPE
+from cascaderank.serving.variant_routing import MAIN
 from cascaderank.serving.worker_pool import QueueFullError
 
 _JSON: Final = "application/json"
 _PAGE_FOLDER: Final = Path(__file__).parent / "page"
-_PAGE_TYPES: Final = (".html", ".js", ".css", ".svg")
+_PAGE_TYPES: Final = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
 _NAMES: Final = {404: "not-found", 405: "method-not-allowed"}
 
 
@@ -36,8 +41,9 @@ def build_app(service: Service, access: Access | None = None) -> Application:
         access: tokens; default: none, for this machine only.
 
     Returns:
-        Routes ``/v1/rank``, ``/v1/bundle``, ``/v1/feedback``, ``/v1/reload``, ``/health/live``,
-        ``/health/ready``, ``/metrics`` and ``/openapi.json``, and the page at ``/``.
+        Routes ``/v1/rank``, ``/v1/bundle``, ``/v1/golden``, ``/v1/feedback``, ``/v1/reload``,
+        ``/health/live``, ``/health/ready``, ``/metrics`` and ``/openapi.json``, and the page at
+        ``/``.
     """
     app = FastAPI(
         title="cascaderank",
@@ -83,6 +89,19 @@ def build_app(service: Service, access: Access | None = None) -> Application:
     async def bundle() -> Response:
         """Describe what is served."""
         return JSONResponse(service.describe())
+
+    @app.get("/v1/golden")
+    async def golden(variant: str = MAIN) -> Response:
+        """List the golden requests of a bundle."""
+        listed = service.golden(variant).listed
+        return Response(await in_pool(service.pool.submit, listed), media_type=_JSON)
+
+    @app.get("/v1/golden/{index}")
+    async def golden_body(index: str, variant: str = MAIN) -> Response:
+        """Return a golden request with its candidates, as `POST /v1/rank` takes it."""
+        bodies = service.golden(variant)
+        content = await in_pool(service.pool.submit, lambda: bodies.body(index))
+        return Response(content, media_type=_JSON)
 
     @app.post("/v1/feedback", status_code=202)
     async def feedback(request: Request) -> Response:
@@ -146,8 +165,7 @@ def _add_page(app: FastAPI) -> None:
     def sent(name: str) -> Response:
         if name not in files:
             raise ProblemError("not-found", "there is no such resource")
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        return Response(files[name], media_type=kind)
+        return Response(files[name], media_type=_PAGE_TYPES[Path(name).suffix])
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:

@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 
 from cascaderank.serving.drift import Drift
+from cascaderank.serving.http.golden_bodies import GoldenBodies
 from cascaderank.serving.ranker import Ranker
 
 
@@ -19,6 +20,7 @@ class Loaded:
 
     ranker: Ranker
     drift: Drift
+    golden: GoldenBodies
 
 
 def load_bundles(folders: Mapping[str, str | os.PathLike[str]]) -> dict[str, Loaded]:
@@ -33,7 +35,8 @@ def load_bundles(folders: Mapping[str, str | os.PathLike[str]]) -> dict[str, Loa
     found = {}
     for name, folder in folders.items():
         ranker = Ranker.load(folder)
-        found[name] = Loaded(ranker=ranker, drift=Drift(ranker))
+        golden = GoldenBodies(ranker.bundle)
+        found[name] = Loaded(ranker=ranker, drift=Drift(ranker), golden=golden)
     return found
 
 

@@ -1,5 +1,6 @@
 """OpenAPI of the server: schemas of bodies, and examples that the bundle answers."""
 
+import json
 import math
 from typing import Any, Final
 
@@ -179,11 +180,20 @@ def documented(app: FastAPI, service: Service) -> None:
     feedback["requestBody"] = _body(
         FEEDBACK, {"a click": {"value": {"request_id": "r-1", "item": key, "value": 1}}}
     )
+    listed = json.loads(service.golden(MAIN).listed())["requests"][:1]
+    _show(paths["/v1/golden"]["get"], {"requests": listed})
+    golden = paths["/v1/golden/{index}"]["get"]
+    golden["parameters"][0]["schema"] = {"type": "integer", "minimum": 0}
+    if listed:
+        body = json.loads(service.golden(MAIN).body("0"))
+        few = {name: values[:_FEW] for name, values in body["candidates"].items()}
+        _show(golden, {**body, "candidates": few})
     document["components"] = {"schemas": {"Problem": _PROBLEM}}
     problem = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     statuses = sorted({(status, title) for status, title in TITLES.values()})
     for path in paths.values():
         for operation in path.values():
+            operation["responses"].pop("422", None)  # of FastAPI, which checks nothing here
             for status, title in statuses:
                 answer = {"description": title, "content": problem}
                 operation["responses"].setdefault(str(status), answer)
@@ -195,6 +205,12 @@ def _body(schema: dict[str, Any], examples: dict[str, Any]) -> dict[str, Any]:
         "required": True,
         "content": {"application/json": {"schema": schema, "examples": examples}},
     }
+
+
+def _show(operation: dict[str, Any], example: dict[str, Any]) -> None:
+    """Document the answer of an operation by an example."""
+    content = {"schema": {"type": "object"}, "example": example}
+    operation["responses"]["200"]["content"] = {"application/json": content}
 
 
 def _examples(service: Service) -> dict[str, Any]:

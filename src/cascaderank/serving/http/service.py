@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -14,6 +14,7 @@ from pydantic_core import to_json
 from cascaderank.errors import CascadeRankError, did_you_mean, shown
 from cascaderank.serving.answer import Answer
 from cascaderank.serving.bundle_files import BundleManifest
+from cascaderank.serving.http.golden_bodies import GoldenBodies
 from cascaderank.serving.http.http_limits import HttpLimits
 from cascaderank.serving.http.json_body import check_keys, check_scalar, parsed_object
 from cascaderank.serving.http.loaded_bundles import (
@@ -27,7 +28,6 @@ from cascaderank.serving.http.loaded_bundles import (
 from cascaderank.serving.http.problems import ProblemError, invalid
 from cascaderank.serving.http.rank_body import RankBody, check_id, rank_body
 from cascaderank.serving.http.serving_metrics import ServingMetrics
-from cascaderank.serving.logged_candidates import interleaved
 from cascaderank.serving.ranker import Ranker
 from cascaderank.serving.served import Served, ServedSink
 from cascaderank.serving.team_draft import team_draft
@@ -214,7 +214,16 @@ class Service:
             "interleave": self.routing.interleave,
             "key": self.routing.key,
             "deadline_ms": self.deadline_ms,
+            "limits": asdict(self.limits),
         }
+
+    def golden(self, variant: str) -> GoldenBodies:
+        """Return the golden requests of a variant.
+
+        Raises:
+            ProblemError: if there is no such variant.
+        """
+        return self._checked(self._loaded, variant).golden
 
     def _answer(
         self,
@@ -227,13 +236,7 @@ class Service:
         """Return the variant, the content of the answer, the answer, and the teams of its items."""
         other = None if given.variant is not None else self.routing.interleave
         variant = given.variant or self.routing.variant_of(key)
-        if variant not in loaded:
-            raise invalid(
-                "variant",
-                expected=f"one of {', '.join(loaded)}",
-                found=f"{shown(variant)}{did_you_mean(variant, loaded)}",
-            )
-        ranker = loaded[variant].ranker
+        ranker = self._checked(loaded, variant).ranker
         half = deadline / 2 if deadline is not None and other is not None else deadline
         answer = self._ranked(ranker, given, request_id, half, sink=self.sink)
         self.metrics.answered(variant, answer)
@@ -251,8 +254,17 @@ class Service:
             content |= self._interleaved(names, (answer, second), key, loaded[other].ranker.name)
             items = content["items"]
             teams = [item["team"] or "" for item in items]
-            answer = _with_list(answer, items)
+            answer = answer.with_list([i["id"] for i in items], [i["score"] for i in items])
         return variant, to_json(content, inf_nan_mode="null"), answer, teams
+
+    def _checked(self, loaded: Mapping[str, Loaded], variant: str) -> Loaded:
+        if variant not in loaded:
+            raise invalid(
+                "variant",
+                expected=f"one of {', '.join(loaded)}",
+                found=f"{shown(variant)}{did_you_mean(variant, loaded)}",
+            )
+        return loaded[variant]
 
     def _interleaved(
         self, names: tuple[str, str], answers: tuple[Answer, Answer], key: str, bundle: str
@@ -384,15 +396,3 @@ class Service:
                 self._record(sink, request_id, given, shadow, loaded, name)
 
         return job
-
-
-def _with_list(answer: Answer, items: Sequence[Mapping[str, Any]]) -> Answer:
-    """Return an answer with another list, and what is logged of it."""
-    ids = [item["id"] for item in items]
-    logged = answer.logged
-    return replace(
-        answer,
-        ids=ids,
-        scores=[item["score"] for item in items],
-        logged=None if logged is None else interleaved(logged, ids),
-    )
