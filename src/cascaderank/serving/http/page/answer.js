@@ -1,6 +1,6 @@
 // The ranked list, and how it differs from that with the quotas of the bundle.
 
-import { $, count, element, fill, plural, score } from "./dom.js";
+import { $, alignedScore, count, element, fill, plural } from "./dom.js";
 import { itemButton } from "./fates.js";
 import { PagedTable } from "./table.js";
 
@@ -26,15 +26,16 @@ export class AnswerList {
     const changed = run !== base;
     const came = items.filter((item) => !base.positionOf.has(String(item.id))).length;
     const gone = base.answer.items.filter((item) => !run.positionOf.has(String(item.id)));
-    $("difference").textContent = changed
-      ? `Compared with the quotas of the bundle, ${count(came)} came in and ${count(gone.length)} left.`
-      : "With the quotas of the bundle. Change a quota in the funnel to see what it would do.";
+    const difference = changed
+      ? `Compared with the quotas of the bundle, ${plural(came, "item")} came into the answer and ${count(gone.length)} left it.`
+      : "These are the quotas of the bundle. Change one to see what it would do.";
+    if ($("difference").textContent !== difference) $("difference").textContent = difference;
     this.#table.show({
       caption: plural(items.length, "item"),
       columns: changed ? COMPARED : PLAIN,
       length: items.length,
       row: (i) => {
-        const cells = [count(items[i].position), itemButton(items[i].id, this.#explain, marked), score(items[i].score)];
+        const cells = [count(items[i].position), itemButton(items[i].id, this.#explain, marked), alignedScore(items[i].score)];
         return changed ? [...cells, change(items[i], base)] : cells;
       },
     });

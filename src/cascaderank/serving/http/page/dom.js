@@ -43,6 +43,7 @@ export function showError(place, field, text) {
 
 const COUNT = new Intl.NumberFormat("en");
 const SCORE = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
+const ALIGNED = new Intl.NumberFormat("en", { minimumSignificantDigits: 4, maximumSignificantDigits: 4 });
 
 export const count = (value) => COUNT.format(value);
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
@@ -50,5 +51,7 @@ export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one
 /** Return a score as text; `null` is a score that is not finite. */
 export const score = (value) => (value === null ? "not finite" : SCORE.format(value));
 
-export const milliseconds = (value) =>
-  `${value.toFixed(value < 1 ? 2 : 1)} ms`;
+/** The same in a column of scores. */
+export const alignedScore = (value) => (value === null ? "not finite" : ALIGNED.format(value));
+
+export const milliseconds = (value) => `${value.toFixed(value < 1 ? 2 : 1)} ms`;

@@ -1,6 +1,6 @@
 // The candidates of one stage, best first: which it kept, and what became of them.
 
-import { $, count, element, fill, score } from "./dom.js";
+import { $, alignedScore, count, element, fill } from "./dom.js";
 import { PagedTable } from "./table.js";
 
 const COLUMNS = [
@@ -68,7 +68,7 @@ export class Fates {
     return [
       count(stage.ranks[place]),
       itemButton(run.ids[place], this.#explain, marked),
-      score(stage.scores[place]),
+      alignedScore(stage.scores[place]),
       element("span", { class: kept ? "kept" : "cut" }, kept ? "✓ kept" : "✕ cut"),
       run.end(place),
     ];

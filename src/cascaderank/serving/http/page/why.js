@@ -57,7 +57,7 @@ function cut(run, key, place, stage) {
   if (own === null) distance = ", with a score that is not finite";
   else if (stage.lastKept >= 0 && last === own) {
     distance = ", with the score of the last one that was kept, which came earlier";
-  } else if (last !== null) distance = `, ${score(last - own)} below the last one that was kept`;
+  } else if (last !== null) distance = `, ${distanceOf(last - own)} below the last one that was kept`;
   const quota = neededQuota(run, place, stage);
   return (
     `Item ${key} was cut ${by}: rank ${count(rank)} of ${count(stage.order.length)}${distance}; ` +
@@ -76,4 +76,8 @@ export function neededQuota(run, place, stage) {
 
 function listed(parts) {
   return parts.length < 2 ? parts.join("") : `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}`;
+}
+
+function distanceOf(difference) {
+  return score(Number(difference.toPrecision(3)));
 }
