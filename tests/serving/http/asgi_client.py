@@ -35,6 +35,7 @@ class Client:
 
     def send(self, method, path, chunks=(b"",), *, headers=(), pause=0.0):
         """Send a body in chunks; a pause in seconds is before each."""
+        path, _, query = path.partition("?")
         given = {**self.headers, **{n.replace("_", "-"): v for n, v in dict(headers).items()}}
         scope = {
             "type": "http",
@@ -44,7 +45,7 @@ class Client:
             "path": path,
             "raw_path": path.encode(),
             "root_path": "",
-            "query_string": b"",
+            "query_string": query.encode(),
             "scheme": "http",
             "server": ("localhost", 80),
             "client": ("127.0.0.1", 1),

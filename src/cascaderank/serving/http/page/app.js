@@ -28,6 +28,8 @@ const funnel = new Funnel(debounced(() => act(rankQuotas)));
 const explain = (key) => {
   $("item-id").value = key;
   showItem(key);
+  $("sentence").focus({ preventScroll: true }); // the row of the button is drawn anew
+  $("item").scrollIntoView({ block: "nearest" });
 };
 const fates = new Fates(explain);
 const answerList = new AnswerList(explain);
@@ -66,7 +68,7 @@ async function openBundle() {
   funnel.build(bundle.stages, served.limits.quota_factor);
   fates.build(bundle.stages.map((stage) => stage.name));
   form.build(bundle, requests, served.limits.candidates);
-  document.title = `${bundle.name} – cascaderank`;
+  document.title = `${bundle.name} · cascaderank`;
   const items = bundle.items ? `, ${plural(bundle.items.count, "item")}` : "";
   $("lead").textContent =
     `A cascade ranks in stages: each stage scores what the stage before left, and keeps the best. ` +
