@@ -32,9 +32,9 @@ def url(browser, service):
         yield address
 
 
-def ranked(url, **members):
-    """Return the answer to the first golden request over all items, with its trace."""
-    values = json.load(urlopen(f"{url}v1/golden/0"))["request"]
+def ranked(url, index=0, **members):
+    """Return the answer to a golden request over all items, with its trace."""
+    values = json.load(urlopen(f"{url}v1/golden/{index}"))["request"]
     body = json.dumps({"request": values, "trace": True, "record": False, **members}).encode()
     return json.load(urlopen(Request(f"{url}v1/rank", body, {"content-type": "application/json"})))
 
@@ -151,6 +151,19 @@ def test_a_quota_shows_at_once_what_it_would_do(browser, url):
         page.wait_for_selector("#reset", state="hidden")
         assert shown_ids(page) == own
         assert page.input_value("#quota-0") == "8"
+
+
+def test_a_quota_that_changes_while_a_request_is_loaded_counts_for_it(browser, url):
+    held = []
+    with opened(browser, url) as page:
+        page.route("**/v1/golden/2?*", lambda r: r.continue_() if held else held.append(r))
+        page.evaluate("() => document.querySelector('#golden').selectedIndex = 2")
+        page.dispatch_event("#golden", "change")
+        page.fill("#quota-0", "20")
+        page.wait_for_selector("#reset:visible")
+        assert held
+        assert shown_ids(page) == ids(ranked(url, 2, quotas={"retrieval": 20}))
+        assert page.input_value("#golden") == "2"
 
 
 def test_quotas_that_cannot_be_are_refused_at_the_field(browser, url):

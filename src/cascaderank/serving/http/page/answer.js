@@ -1,6 +1,6 @@
 // The ranked list, and how it differs from that with the quotas of the bundle.
 
-import { $, alignedScore, count, element, fill, plural } from "./dom.js";
+import { $, alignedScore, count, element, fill, plural, setText } from "./dom.js";
 import { itemButton } from "./fates.js";
 import { PagedTable } from "./table.js";
 
@@ -29,7 +29,7 @@ export class AnswerList {
     const difference = changed
       ? `Compared with the quotas of the bundle, ${plural(came, "item")} came into the answer and ${count(gone.length)} left it.`
       : "These are the quotas of the bundle. Change one to see what it would do.";
-    if ($("difference").textContent !== difference) $("difference").textContent = difference;
+    setText($("difference"), difference);
     this.#table.show({
       caption: plural(items.length, "item"),
       columns: changed ? COMPARED : PLAIN,

@@ -2,7 +2,7 @@
 
 import { AnswerList } from "./answer.js";
 import * as api from "./api.js";
-import { $, count, element, fill, plural, showError } from "./dom.js";
+import { $, element, fill, plural, setText, showError } from "./dom.js";
 import { Fates } from "./fates.js";
 import { Funnel, summarise } from "./funnel.js";
 import { FieldError, RequestForm } from "./request_form.js";
@@ -10,7 +10,7 @@ import { themeChoice } from "./theme_choice.js";
 import { Run } from "./trace.js";
 import { notFound, notInCatalogue, why } from "./why.js";
 
-const PAUSE = 150; // ms without a further change of a quota, before a request is sent
+const PAUSE = 120; // ms without a further change of a quota, before a request is sent
 
 const state = {
   served: null, // what `GET /v1/bundle` describes
@@ -20,11 +20,12 @@ const state = {
   run: null, // that with the quotas of the page
   item: "", // key of the item that is explained
 };
-let latest = null; // aborts the request that is running
+let latest = null; // aborts the action that is running
+let unfinished = null; // that action, unless it only tries quotas
 let again = start; // what failed last
 
 const form = new RequestForm({ choose: (index) => act(() => chooseGolden(index)), rank: () => act(rankForm) });
-const funnel = new Funnel(debounced(() => act(rankQuotas)));
+const funnel = new Funnel(debounced(() => act(unfinished ?? rankQuotas)));
 const explain = (key) => {
   $("item-id").value = key;
   showItem(key);
@@ -39,6 +40,7 @@ async function act(action) {
   latest?.abort();
   const own = (latest = new AbortController());
   again = action;
+  unfinished = action === rankQuotas ? null : action;
   document.body.setAttribute("aria-busy", "true");
   try {
     await action(own.signal);
@@ -46,7 +48,10 @@ async function act(action) {
   } catch (error) {
     if (!own.signal.aborted) showProblem(error);
   } finally {
-    if (latest === own) document.body.removeAttribute("aria-busy");
+    if (latest === own) {
+      unfinished = null;
+      document.body.removeAttribute("aria-busy");
+    }
   }
 }
 
@@ -132,8 +137,7 @@ async function showSentence() {
     sentence = (await inCatalogue(item)) ? notFound(item) : notInCatalogue(item);
     if (state.run !== run || state.item !== item) return;
   }
-  // An equal text would be read out again by some screen readers.
-  if ($("sentence").textContent !== sentence) $("sentence").textContent = sentence;
+  setText($("sentence"), sentence);
 }
 
 /** Return whether the catalogue has an item that an index did not find. */
@@ -150,6 +154,7 @@ async function inCatalogue(item) {
 }
 
 function showProblem(error) {
+  $("problem").hidden = true;
   if (error instanceof FieldError) return form.show(error);
   if (!(error instanceof api.Problem)) return showGeneral(error.message);
   if (error.status === 401) return showToken(error);

@@ -34,9 +34,14 @@ export function fill(parent, ...children) {
   parent.replaceChildren(...children.filter((child) => child !== null).map(node));
 }
 
+/** Set a text; an equal one is left, since some screen readers would read it out again. */
+export function setText(place, text) {
+  if (place.textContent !== text) place.textContent = text;
+}
+
 /** Show an error beside a field, or remove it with an empty text. */
 export function showError(place, field, text) {
-  if (place.textContent !== text) place.textContent = text;
+  setText(place, text);
   if (text) field?.setAttribute("aria-invalid", "true");
   else field?.removeAttribute("aria-invalid");
 }

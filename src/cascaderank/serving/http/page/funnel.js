@@ -1,6 +1,6 @@
 // The stages as they ran, with their plots and quotas.
 
-import { $, count, element, fill, milliseconds, plural, showError } from "./dom.js";
+import { $, count, element, fill, milliseconds, plural, setText, showError } from "./dom.js";
 import { flow, scorePlot } from "./plot.js";
 
 export class Funnel {
@@ -185,10 +185,12 @@ function rulesCard(report) {
 export function summarise(run) {
   const { answer } = run;
   const steps = [run.stages[0].came, ...run.stages.map((stage) => stage.left)].map(count);
-  $("summary").textContent =
+  setText(
+    $("summary"),
     `${steps.join(" → ")} in ${milliseconds(answer.milliseconds)}: of ` +
-    `${plural(run.stages[0].came, "candidate")}, ${count(answer.items.length)} ` +
-    `${answer.items.length === 1 ? "is" : "are"} in the answer.`;
+      `${plural(run.stages[0].came, "candidate")}, ${count(answer.items.length)} ` +
+      `${answer.items.length === 1 ? "is" : "are"} in the answer.`,
+  );
   const notes = [];
   if (answer.filtered) notes.push(`${plural(answer.filtered, "candidate")} left out by the filters.`);
   if (answer.unknown.length) {

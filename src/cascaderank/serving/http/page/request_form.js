@@ -5,10 +5,11 @@ import { jsonLines, jsonText, parsed } from "./json_text.js";
 
 /** A mistake in a field of the form. */
 export class FieldError extends Error {
-  constructor(part, message, name = "") {
+  /** @param member name in the field that the message is about, if any */
+  constructor(part, message, member = "") {
     super(message);
     this.part = part;
-    this.name = name;
+    this.member = member;
   }
 }
 
@@ -20,7 +21,6 @@ const PARTS = {
 
 export class RequestForm {
   #golden = { request: {}, candidates: {} };
-  #bundle = null;
 
   /**
    * @param handlers `choose(index)` loads a golden request; `rank()` ranks
@@ -49,18 +49,21 @@ export class RequestForm {
 
   /** Fill the form for a bundle with its golden requests; `most` candidates may have a trace. */
   build(bundle, requests, most) {
-    this.#bundle = bundle;
     const options = requests.map((each) =>
       element("option", { value: each.index }, `${count(each.index + 1)} of ${count(requests.length)}: id ${each.id}`),
     );
     fill($("golden"), ...options);
+    for (const id of ["golden", "golden-before", "golden-after"]) $(id).disabled = !requests.length;
+    radio("golden").disabled = !requests.length;
+    $("of-golden").textContent = "those of the golden request";
+    $("values").value = "{}";
     const items = bundle.items?.count ?? 0;
     $("of-search").textContent = items ? `all ${plural(items, "item")} of the bundle` : "all items";
     const searchable = bundle.searches && items <= most;
     const search = radio("search");
     search.disabled = !searchable;
-    radio(searchable ? "search" : "golden").checked = true;
-    $("own").hidden = true;
+    radio(searchable ? "search" : requests.length ? "golden" : "own").checked = true;
+    $("own").hidden = this.kind !== "own";
     $("candidates-hint").textContent = searchable ? "" : whyNot(bundle, items, most);
   }
 
@@ -105,15 +108,16 @@ export class RequestForm {
   }
 
   /** Show a mistake at its field, and select the name that it is about. */
-  show({ part, message, name }) {
+  show({ part, message, member }) {
     const { field, error, within } = PARTS[part];
     const input = $(field);
     if (within) $(within).open = true;
     showError($(error), input, message);
-    const at = name ? input.value.indexOf(JSON.stringify(name)) : -1;
+    const name = JSON.stringify(member);
+    const at = member ? input.value.indexOf(name) : -1;
     if (at < 0 || input.hidden) return;
     input.focus();
-    input.setSelectionRange(at, at + JSON.stringify(name).length);
+    input.setSelectionRange(at, at + name.length);
     const line = input.value.slice(0, at).split("\n").length;
     input.scrollTop = (line - 2) * (input.scrollHeight / input.value.split("\n").length);
   }

@@ -1,6 +1,6 @@
 // A table in pages: ten thousand rows cost as much as one page of them.
 
-import { count, element, fill } from "./dom.js";
+import { count, element, fill, setText } from "./dom.js";
 
 const SIZE = 25;
 
@@ -72,7 +72,7 @@ export class PagedTable {
       rows.push(element("tr", {}, ...cells));
     }
     fill(this.#body, ...rows);
-    this.#label.textContent = length ? `${count(start + 1)}–${count(end)} of ${count(length)}` : "none";
+    setText(this.#label, length ? `${count(start + 1)}–${count(end)} of ${count(length)}` : "none");
     const { first, before, next, last } = this.buttons;
     // A disabled button would lose the focus of the keyboard.
     for (const button of [first, before]) button.setAttribute("aria-disabled", this.#page === 0);
