@@ -134,8 +134,8 @@ def serve(
     """Serve a bundle over HTTP, until SIGTERM or SIGINT; requests that have begun are finished.
 
     `POST /v1/rank` ranks, `GET /v1/bundle` describes the bundle, `GET /metrics` is for Prometheus,
-    and `/openapi.json` describes all. `POST /v1/reload` loads the folder again and needs the admin
-    token. Needs the extra `serve`.
+    and `/openapi.json` describes all. `/` is a page that shows why an item is in an answer, or not.
+    `POST /v1/reload` loads the folder again and needs the admin token. Needs the extra `serve`.
     """
     # One thread per request: this must be set before PyTorch is loaded.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
