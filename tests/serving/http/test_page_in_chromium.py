@@ -124,7 +124,8 @@ def test_a_quota_shows_at_once_what_it_would_do(browser, url):
     with opened(browser, url) as page:
         assert page.locator("#reset").is_hidden()
         for quotas in (
-            {"retrieval": 30, "preranking": 6, "ranking": 3},
+            {"retrieval": 8, "preranking": 6, "ranking": 4},
+            {"retrieval": 30, "preranking": 6, "ranking": 4},
             {"retrieval": 30, "preranking": 20, "ranking": 5},
         ):
             for i, name in enumerate(NAMES):
@@ -292,13 +293,17 @@ def test_sentences_with_filters_pins_caps_and_top(browser, url):
         )
         assert "the rules for the final list gave its place to others" in sentence(page, out)
         trace = answer["trace"]
-        for place, (item, step) in enumerate(zip(trace["ids"], trace["cut_by"], strict=True)):
-            if step == "preranking":  # the pinned item passes in addition to the quota
-                ranks = trace["ranks"][step]
-                better = ranks[trace["ids"].index(last)] < ranks[place]
-                assert f"; a quota of {ranks[place] - better} would have kept it." in sentence(
-                    page, item
-                )
+        steps, pin = trace["cut_by"], trace["ids"].index(last)
+        for stage, quota_of in (("retrieval", 8), ("preranking", 6)):
+            ranks, scores = trace["ranks"][stage], trace["scores"][stage]
+            # the pinned item, the last of the first stage, passes in addition to the quota
+            free = sorted((r, place) for place, r in enumerate(ranks) if r and place != pin)
+            worst = scores[free[quota_of - 1][1]]
+            for number, (_, place) in enumerate(free, start=1):
+                if steps[place] == stage:
+                    text = sentence(page, trace["ids"][place])
+                    assert f", {float(f'{worst - scores[place]:.3g}'):g} below the last" in text
+                    assert f"; a quota of {number} would have kept it." in text
 
 
 def test_a_stage_that_was_left_out_is_named(browser, url, service, monkeypatch):
