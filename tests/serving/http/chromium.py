@@ -2,10 +2,12 @@
 
 import contextlib
 import importlib.resources
+import json
 import os
 import shutil
 import threading
 import time
+from urllib.request import Request, urlopen
 
 import pytest
 import uvicorn
@@ -98,3 +100,34 @@ def violations(page):
         rules,
     )
     return [(each["id"], [n["html"][:200] for n in each["nodes"]]) for each in found["violations"]]
+
+
+def ranked(url, index=0, **members):
+    """Return the answer to a golden request over all items, with its trace."""
+    values = json.load(urlopen(f"{url}v1/golden/{index}"))["request"]
+    body = json.dumps({"request": values, "trace": True, "record": False, **members}).encode()
+    return json.load(urlopen(Request(f"{url}v1/rank", body, {"content-type": "application/json"})))
+
+
+def ids(answer):
+    return [str(item["id"]) for item in answer["items"]]
+
+
+def shown_ids(page):
+    return page.locator("#answer-table tbody .id").all_inner_texts()
+
+
+def sentence(page, item):
+    page.fill("#item-id", str(item))
+    page.press("#item-id", "Enter")
+    page.wait_for_function(
+        "id => document.querySelector('#sentence').textContent.includes(id)", arg=str(item)
+    )
+    return page.inner_text("#sentence")
+
+
+def quota(page, stage, value):
+    """Type a quota, and wait for the answer to it."""
+    with page.expect_response("**/v1/rank"):
+        page.fill(f"#quota-{stage}", str(value))
+    page.wait_for_selector("body:not([aria-busy])")

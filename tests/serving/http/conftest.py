@@ -15,6 +15,7 @@ from cascaderank.serving.http.app import build_app
 from cascaderank.serving.http.openapi import plain
 from cascaderank.serving.http.service import Service
 from tests.serving.http.asgi_client import Client
+from tests.serving.http.chromium import in_thread, launched
 
 
 def client_of(service, access=None):
@@ -55,3 +56,15 @@ def other_bundle(searching_run, tmp_path_factory):
     path = tmp_path_factory.mktemp("bundles") / "other"
     export_run(run, path, name="challenger")
     return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with launched() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def url(browser, service):
+    with in_thread(service) as address:
+        yield address
