@@ -47,7 +47,8 @@ class Trace:
     kept: Mapping[str, NDArray[np.bool_]]
     """``[candidates]`` by stage, whether the stage and all before it kept the candidate."""
     cut_by: list[str | None]
-    """``[candidates]`` step that cut each candidate; ``None`` for those of the list."""
+    """``[candidates]`` step that cut each candidate; ``None`` for those that no step cut: the list,
+    and those that ``top`` leaves out."""
 
     def of(self, key: Any) -> dict[str, Any] | None:
         """Return score and rank in each stage, and the step that cut, of one item.
