@@ -1,0 +1,1 @@
+"""Quotas under a budget: recall of every vector, cost, front, and uneven allocation."""
