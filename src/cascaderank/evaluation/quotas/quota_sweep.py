@@ -185,29 +185,10 @@ def _sweep(block: Block, leading: Integers, last: int) -> Iterator[Floats]:
     Yields:
         ``[members + 1]``, by the quota of the last stage but one, from 0.
     """
-    # A candidate is represented by its rank in a stage plus an offset of its request, so that the
-    # candidates that a stage receives, sorted by rank, are an ascending array.
-    _, requests, width = block.ranks.shape
-    offsets = np.arange(requests)[:, None] * width
-    following = [
-        (np.take_along_axis(ranks, order, axis=1) + offsets).ravel()
-        for ranks, order in zip(block.ranks[1:-1], block.order, strict=False)
-    ]
-    by_last = np.take_along_axis(block.ranks[-1], block.order[-2], axis=1).astype(_counter(width))
-    # Vectors with a common beginning share what their stages receive.
-    received = [np.arange(requests * width).reshape(requests, width)]
-    former: tuple[int, ...] = ()
-    for vector in (tuple(int(q) for q in row) for row in leading):
-        same = 0
-        while former[: same + 1] == vector[: same + 1] and same < len(former):
-            same += 1
-        del received[same + 1 :]
-        for ranks, quota in zip(following[same:], vector[same:], strict=True):
-            kept = ranks[received[-1][:, :quota]]
-            kept.sort(axis=1)
-            received.append(kept)
-        former = vector
-        yield _by_next_quota(block, received[-1], by_last.ravel(), last)
+    by_last = np.take_along_axis(block.ranks[-1], block.order[-2], axis=1).ravel()
+    by_last = by_last.astype(_counter(block.scores.shape[-1]))
+    for received in block.received(leading):
+        yield _by_next_quota(block, received, by_last, last)
 
 
 def _by_next_quota(
@@ -217,22 +198,19 @@ def _by_next_quota(
 
     Args:
         block: requests.
-        received: ``[block, members]`` ranks of the candidates that this stage receives, in it,
-            ascending, plus the index of the request times the width of the block.
-        by_last: ``[block * width]`` rank of the same candidates in the last stage, from 0.
+        received: ``[block, members]`` what this stage receives, see :meth:`Block.received`.
+        by_last: ``[block * width]`` rank in the last stage of the same candidates.
         last: quota of the last stage.
     """
-    size, width = received.shape[1], block.ranks.shape[-1]
-    target = block.ranks[-2, block.target_rows, block.target_columns]
-    target = target + block.target_rows * width
-    found = received.ravel().searchsorted(target)
-    place = found - block.target_rows * size
-    alive = np.flatnonzero(received.ravel()[np.minimum(found, received.size - 1)] == target)
+    size, width = received.shape[1], block.scores.shape[-1]
+    place, present = block.places(received, len(block.ranks) - 2)
+    alive = np.flatnonzero(present)
     place, rows = place[alive], block.target_rows[alive]
-    better = by_last[received][rows] < by_last[target[alive]][:, None]
+    own = by_last[received[rows, place]]
+    better = by_last[received][rows] < own[:, None]
     end = np.full(len(alive), size)
     crossed = np.flatnonzero(np.count_nonzero(better, axis=1) >= last)
-    numbers = better[crossed].cumsum(axis=1, dtype=by_last.dtype)
+    numbers = better[crossed].cumsum(axis=1, dtype=_counter(width))
     end[crossed] = (numbers >= last).argmax(axis=1)
     weights = block.weights[alive]
     steps = np.bincount(place + 1, weights, size + 2)
@@ -243,7 +221,3 @@ def _by_next_quota(
 def _counter(size: int) -> type[np.signedinteger]:
     return np.int16 if size < 2**15 else np.int32
 
-
-def all_quotas(grids: Sequence[NDArray[np.int64]], longest: int, last: int) -> bool:
-    """Return whether grids contain every integer from the last quota to the longest list."""
-    return all(len(grid[grid >= last]) >= longest - last + 1 for grid in grids)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple, final
 
 import numpy as np
@@ -41,6 +43,84 @@ class Block(NamedTuple):
     """``[targets]`` candidate of each target."""
     weights: Floats
     """``[targets]`` share of each target in the ground truth of its request."""
+
+    @property
+    def real(self) -> NDArray[np.bool_]:
+        """``[block, list]`` whether a candidate is real, not padding."""
+        return np.arange(self.scores.shape[-1]) < self.lengths[:, None]
+
+    def best(
+        self, stage: int, alive: NDArray[np.bool_], numbers: Integers
+    ) -> NDArray[np.bool_]:
+        """Return the candidates that a stage keeps, ``[block, list]``.
+
+        Args:
+            stage: index of the stage.
+            alive: ``[block, list]`` candidates that it receives.
+            numbers: ``[block]`` number of candidates to keep.
+        """
+        in_order = np.take_along_axis(alive, self.order[stage], axis=1)
+        first = in_order & (in_order.cumsum(1) <= numbers[:, None])
+        kept = np.zeros_like(alive)
+        np.put_along_axis(kept, self.order[stage], first, axis=1)
+        return kept
+
+    def received(self, vectors: Integers) -> Iterator[Integers]:
+        """Yield, for each vector of quotas, what the stage after these quotas receives.
+
+        A candidate is represented by its rank in that stage plus the index of its request times the
+        width of the block, so that the candidates of all requests, by rank, are ascending.
+
+        Args:
+            vectors: ``[vectors, stages]`` quotas of fewer stages than there are, at most the width
+                of the block; fast if vectors with a common beginning follow each other.
+
+        Yields:
+            ``[block, quota]`` ranks, from 0; ascending.
+        """
+        offsets = np.arange(len(self.lengths))[:, None] * self.scores.shape[-1]
+        following = [
+            (np.take_along_axis(ranks, order, axis=1) + offsets).ravel()
+            for ranks, order in zip(self.ranks[1 : 1 + vectors.shape[1]], self.order, strict=False)
+        ]
+        received = [offsets + np.arange(self.scores.shape[-1])]
+        former: tuple[int, ...] = ()
+        for vector in map(tuple, vectors.tolist()):
+            same = 0
+            while same < len(former) and former[same] == vector[same]:
+                same += 1
+            del received[same + 1 :]
+            for ranks, quota in zip(following[same:], vector[same:], strict=True):
+                kept = ranks[received[-1][:, :quota]]
+                kept.sort(axis=1)
+                received.append(kept)
+            former = vector
+            yield received[-1]
+
+    def places(self, received: Integers, stage: int) -> tuple[Integers, NDArray[np.bool_]]:
+        """Return the place of each target among the candidates of :meth:`received`.
+
+        Args:
+            received: ``[block, size]`` ranks.
+            stage: index of the stage that receives them.
+
+        Returns:
+            ``[targets]`` places from 0, and whether the target is among them.
+        """
+        target = self.ranks[stage, self.target_rows, self.target_columns]
+        target = target + self.target_rows * self.scores.shape[-1]
+        found = received.ravel().searchsorted(target)
+        present = received.ravel()[np.minimum(found, received.size - 1)] == target
+        return found - self.target_rows * received.shape[1], present
+
+    def share(self, kept: NDArray[np.bool_]) -> Floats:
+        """Return the share of the ground truth in some candidates, ``[block]``.
+
+        Args:
+            kept: ``[block, list]`` candidates.
+        """
+        hits = kept[self.target_rows, self.target_columns] * self.weights
+        return np.bincount(self.target_rows, hits, len(self.lengths))
 
 
 @final
@@ -159,19 +239,28 @@ class ScoredRequests:
         """Return the same requests for the cascade without one of its stages."""
         return replace(self, scores=np.delete(self.scores, stage, axis=0))
 
+    @property
+    def number_of_blocks(self) -> int:
+        """Number of blocks of :meth:`blocks`."""
+        return len(self._bounds) - 1
+
     def blocks(self) -> Iterator[Block]:
         """Yield all requests, in blocks of similar length."""
         by_length, offsets = self.lengths.argsort(kind="stable"), self.offsets
         firsts = self.targets.searchsorted(offsets)
-        targets = np.diff(firsts)
-        start = 0
-        while start < len(by_length):
-            # The last request of a block is its longest, so the size can be found in one pass.
-            cells = np.maximum(targets[by_length[start:]], 1).cumsum()
-            cells *= np.maximum(self.lengths[by_length[start:]], 1)
-            end = start + max(1, int(cells.searchsorted(_CELLS_AT_ONCE, side="right")))
+        for start, end in pairwise(self._bounds):
             yield self._block(by_length[start:end], offsets, firsts)
-            start = end
+
+    @cached_property
+    def _bounds(self) -> list[int]:
+        by_length = self.lengths.argsort(kind="stable")
+        targets = np.diff(self.targets.searchsorted(self.offsets))[by_length]
+        # The last request of a block is its longest.
+        lengths, bounds = np.maximum(self.lengths[by_length], 1), [0]
+        while bounds[-1] < len(by_length):
+            cells = np.maximum(targets[bounds[-1] :], 1).cumsum() * lengths[bounds[-1] :]
+            bounds.append(bounds[-1] + max(1, int(cells.searchsorted(_CELLS_AT_ONCE, "right"))))
+        return bounds
 
     def _block(self, requests: Integers, offsets: Integers, firsts: Integers) -> Block:
         lengths = self.lengths[requests]
@@ -211,30 +300,29 @@ class ScoredRequests:
             ShapeError: if the number of quotas is not that of the stages.
             ConfigError: if the quotas are not positive or increase.
         """
-        quotas = check_quotas(quotas, stages=self.stages)
-        found = np.zeros(len(self.lengths))
+        return self.recalls([quotas])[0]
+
+    def recalls(self, vectors: Sequence[Sequence[int]]) -> Floats:
+        """Return the joint recall of each request for several vectors of quotas.
+
+        Args:
+            vectors: quotas, as those of :meth:`recall`.
+
+        Returns:
+            ``[vectors, requests]``.
+        """
+        quotas = np.array([check_quotas(v, stages=self.stages) for v in vectors], dtype=np.int64)
+        found = np.full((len(quotas), len(self.lengths)), np.nan)
         for block in self.blocks():
-            kept = kept_of(block, [np.full(len(block.lengths), q) for q in quotas])[-1]
-            hits = kept[block.target_rows, block.target_columns] * block.weights
-            found[block.requests] = np.bincount(block.target_rows, hits, len(block.lengths))
-        return np.where(self.with_truth, found, np.nan)
-
-
-def kept_of(block: Block, quotas: Sequence[Integers]) -> list[NDArray[np.bool_]]:
-    """Return the candidates that each stage keeps, ``[block, list]`` each.
-
-    Args:
-        block: requests.
-        quotas: ``[block]`` number of candidates to keep, for each stage.
-    """
-    alive, kept = np.arange(block.scores.shape[-1]) < block.lengths[:, None], []
-    for order, quota in zip(block.order, quotas, strict=True):
-        in_order = np.take_along_axis(alive, order, axis=-1)
-        first = in_order & (in_order.cumsum(-1) <= quota[:, None])
-        alive = np.zeros_like(alive)
-        np.put_along_axis(alive, order, first, axis=-1)
-        kept.append(alive)
-    return kept
+            capped = np.minimum(quotas, max(block.scores.shape[-1], 1))
+            for row, received in enumerate(block.received(capped[:, :-1])):
+                place, present = block.places(received, self.stages - 1)
+                hits = block.weights * (present & (place < capped[row, -1]))
+                found[row, block.requests] = np.bincount(
+                    block.target_rows, hits, len(block.lengths)
+                )
+        found[:, ~self.with_truth] = np.nan
+        return found
 
 
 def score_requests(
