@@ -28,6 +28,7 @@ from cascaderank.cli.output import checked_output
 from cascaderank.cli.prepare import prepare
 from cascaderank.cli.profile import profile
 from cascaderank.cli.prune import prune
+from cascaderank.cli.quotas import quotas
 from cascaderank.cli.score import score
 from cascaderank.cli.serve import serve
 from cascaderank.cli.simulate import simulate
@@ -79,6 +80,7 @@ for command in (
     compare,
     heatmap,
     profile,
+    quotas,
     prune,
     fields,
     importance,

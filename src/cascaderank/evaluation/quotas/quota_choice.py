@@ -57,8 +57,8 @@ class Goal:
     def best(self, front: Sequence[QuotaPoint]) -> QuotaPoint | None:
         """Return the best point of a front; ``None`` if no point reaches the goal."""
         if self.kind == "budget":
-            return next((p for p in reversed(front) if p.cost <= self.value), None)
-        return next((p for p in front if p.recall >= self.value), None)
+            return next((p for p in reversed(front) if p.cost <= self.value * (1 + 1e-9)), None)
+        return next((p for p in front if p.recall >= self.value - 1e-12), None)
 
 
 def quota_front(recalls: QuotaRecalls, costs: CostTable) -> tuple[QuotaPoint, ...]:

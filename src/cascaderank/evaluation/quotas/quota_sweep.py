@@ -168,8 +168,8 @@ def _vectors(grids: Sequence[Integers], last: int) -> Integers:
     """Return all non-increasing vectors of a grid in lexicographic order, ``[vectors, grids]``."""
     vectors = np.zeros((1, 0), dtype=np.int64)
     for grid in grids:
-        grid = grid[grid >= last]
-        pairs = np.hstack([np.repeat(vectors, len(grid), 0), np.tile(grid, len(vectors))[:, None]])
+        next_quotas = np.tile(grid[grid >= last], len(vectors))[:, None]
+        pairs = np.hstack([np.repeat(vectors, (grid >= last).sum(), axis=0), next_quotas])
         vectors = pairs if not vectors.shape[1] else pairs[pairs[:, -1] <= pairs[:, -2]]
     return vectors
 
@@ -220,4 +220,3 @@ def _by_next_quota(
 
 def _counter(size: int) -> type[np.signedinteger]:
     return np.int16 if size < 2**15 else np.int32
-

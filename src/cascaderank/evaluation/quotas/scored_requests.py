@@ -49,9 +49,7 @@ class Block(NamedTuple):
         """``[block, list]`` whether a candidate is real, not padding."""
         return np.arange(self.scores.shape[-1]) < self.lengths[:, None]
 
-    def best(
-        self, stage: int, alive: NDArray[np.bool_], numbers: Integers
-    ) -> NDArray[np.bool_]:
+    def best(self, stage: int, alive: NDArray[np.bool_], numbers: Integers) -> NDArray[np.bool_]:
         """Return the candidates that a stage keeps, ``[block, list]``.
 
         Args:
@@ -357,8 +355,9 @@ def score_requests(
             if batch.labels is None:
                 raise DataError("quotas need labels; prepare the requests with a target")
             scores = cascade(batch.to(device))
-            truth = {"k": k, "threshold": threshold, "mask": batch.mask}
-            parts.append(ScoredRequests.of(scores, batch.labels, **truth))
+            parts.append(
+                ScoredRequests.of(scores, batch.labels, k=k, threshold=threshold, mask=batch.mask)
+            )
             if progress is not None:
                 progress(1)
     if not parts:

@@ -61,7 +61,8 @@ class StageCost:
         """Return the cost of requests with some numbers of candidates, of the same shape."""
         (a, b), (x, y) = self.candidates[-2:], self.costs[-2:]
         beyond = np.maximum(np.asarray(candidates) - b, 0) * (y - x) / (b - a)
-        return np.interp(candidates, self.candidates, self.costs) + beyond
+        within = np.interp(candidates, self.candidates, self.costs)
+        return np.asarray(within + beyond, dtype=np.float64)
 
 
 def product_costs(
@@ -170,9 +171,7 @@ class CostTable:
     """``[stages, longest + 1]``: a request with fewer candidates than the quota has all of them."""
 
     @classmethod
-    def of(
-        cls, costs: Mapping[str, StageCost], lengths: Integers, *, longest: int
-    ) -> "CostTable":
+    def of(cls, costs: Mapping[str, StageCost], lengths: Integers, *, longest: int) -> "CostTable":
         """Return the table.
 
         Args:
@@ -214,4 +213,4 @@ class CostTable:
         fixed = self.by_quota[0, -1]
         for stage, quotas in enumerate(leading.T, start=1):
             fixed = fixed + self.by_quota[stage, quotas]
-        return np.reshape(fixed, (-1, 1)) + self.by_quota[-1]
+        return np.asarray(np.reshape(fixed, (-1, 1)) + self.by_quota[-1], dtype=np.float64)

@@ -87,7 +87,7 @@ class CutRule:
             received: ``[batch]`` number of candidates.
         """
         above = (values >= self.threshold).sum(1)
-        return np.minimum(np.maximum(above, self.least), received)
+        return np.asarray(np.minimum(np.maximum(above, self.least), received), dtype=np.int64)
 
 
 @final
@@ -135,9 +135,7 @@ class UnevenResult(NamedTuple):
     """``[stages, requests]`` number of candidates that each stage keeps."""
 
 
-def fit_uneven_quotas(
-    requests: ScoredRequests, quotas: Sequence[int]
-) -> UnevenQuotas:
+def fit_uneven_quotas(requests: ScoredRequests, quotas: Sequence[int]) -> UnevenQuotas:
     r"""Fit rules that keep as many candidates as some quotas in the mean, but not in each request.
 
     For a mean number of candidates, the expected recall is highest if the candidates with the

@@ -1,0 +1,394 @@
+"""Report on quotas: chosen on validation requests, evaluated on test requests."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar, final
+
+import numpy as np
+import polars as pl
+
+from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.evaluation.quotas.quota_choice import (
+    Goal,
+    QuotaChoice,
+    QuotaPoint,
+    choose_quotas,
+)
+from cascaderank.evaluation.quotas.scored_requests import Floats, ScoredRequests
+from cascaderank.evaluation.quotas.stage_costs import CostTable, StageCost, Unit
+from cascaderank.evaluation.quotas.uneven_quotas import UnevenQuotas, fit_uneven_quotas
+from cascaderank.evaluation.statistics.bootstrap import Summary, bootstrap_intervals
+from cascaderank.progress import Progress
+from cascaderank.tensors import check_quotas
+
+_POINTS = 40  # of the front that are evaluated on test requests
+_QUANTILES = (0.1, 0.5, 0.9)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedQuotas:
+    """A vector of quotas with its cost and recall."""
+
+    quotas: tuple[int, ...]
+    """Number of candidates that each stage keeps, first stage first."""
+    cost: float
+    """Mean cost of a validation request."""
+    recall: float
+    """Mean joint recall of the validation requests, on which the vector was chosen."""
+    test: Summary
+    """Joint recall of the test requests."""
+    gain: Summary
+    """Paired difference of the recall of test requests to that of a reference."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-compatible dict."""
+        return {
+            "quotas": list(self.quotas),
+            "cost": self.cost,
+            "recall": self.recall,
+            "test": self.test.to_json(),
+            "gain": self.gain.to_json(),
+        }
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class UnevenReport:
+    """Uneven quotas against the best even ones, on the test requests."""
+
+    rule: UnevenQuotas
+    """Rules of the stages, fitted on the validation requests."""
+    test: Summary
+    """Joint recall."""
+    gain: Summary
+    """Paired difference to the recall of the best even quotas."""
+    cost: float
+    """Mean cost of a request."""
+    even_cost: float
+    """Mean cost of a request with the even quotas."""
+    kept: tuple[tuple[int, int, int], ...]
+    """10 %, 50 % and 90 % quantiles over requests of the number of candidates that a stage keeps,
+    for each stage but the last."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-compatible dict."""
+        return {
+            "rules": [asdict(rule) for rule in self.rule.rules],
+            "test": self.test.to_json(),
+            "gain": self.gain.to_json(),
+            "cost": self.cost,
+            "even_cost": self.even_cost,
+            "kept": [list(quantiles) for quantiles in self.kept],
+        }
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class QuotaReport:
+    """Best quotas for a goal, the front, and alternatives."""
+
+    stages: tuple[str, ...]
+    """Names of the stages, first stage first."""
+    unit: Unit
+    """Unit of all costs."""
+    goal: Goal
+    """Budget or recall."""
+    validation: int
+    """Number of requests that quotas were chosen on."""
+    requests: int
+    """Number of test requests."""
+    evaluated: int
+    """Number of vectors of quotas that were evaluated."""
+    exhaustive: bool
+    """Whether these are all vectors of integers; see
+    :class:`~cascaderank.evaluation.quotas.QuotaChoice`."""
+    present: EvaluatedQuotas
+    """Quotas of the run; the reference of all gains but those of :attr:`without`."""
+    best: EvaluatedQuotas
+    """Best quotas for the goal."""
+    front: tuple[EvaluatedQuotas, ...]
+    """Points of the Pareto front, in ascending order of cost, the best one among them."""
+    without: Mapping[str, EvaluatedQuotas | None]
+    """Best quotas for the goal without a stage, with the gain over :attr:`best`; ``None`` if the
+    goal cannot be reached. Stages that another stage reads are absent."""
+    uneven: UnevenReport
+    """Uneven quotas with the mean cost of the best even ones."""
+    costs: Mapping[str, StageCost]
+    """Cost of each stage by its number of candidates."""
+    notes: tuple[str, ...] = ()
+    """Limits of the result."""
+
+    def marginal(self) -> tuple[float, ...]:
+        """Return the recall that a unit of cost buys from each point of the front to the next.
+
+        The recall is that of the validation requests. NaN for the last point.
+        """
+        pairs = zip(self.front[:-1], self.front[1:], strict=True)
+        return (*((b.recall - a.recall) / (b.cost - a.cost) for a, b in pairs), math.nan)
+
+    def frame(self) -> pl.DataFrame:
+        """Return the front, the present and the best quotas as a frame, in order of cost.
+
+        Returns:
+            Columns ``kind`` (``"front"``, ``"best"`` or ``"present"``), ``quota/STAGE``, ``cost``,
+            ``recall`` (validation), ``test``, ``test_low``, ``test_high``, ``gain``, ``gain_low``,
+            ``gain_high``, and ``marginal`` (recall that a unit of cost buys up to the next point;
+            null for the last point and for the present quotas).
+        """
+        rows = [
+            ("best" if point == self.best else "front", point, marginal)
+            for point, marginal in zip(self.front, self.marginal(), strict=True)
+        ]
+        rows.append(("present", self.present, math.nan))
+        rows.sort(key=lambda row: row[1].cost)
+        return pl.DataFrame(
+            [
+                {
+                    "kind": kind,
+                    **{f"quota/{n}": q for n, q in zip(self.stages, point.quotas, strict=True)},
+                    "cost": point.cost,
+                    "recall": point.recall,
+                    "test": point.test.mean,
+                    "test_low": point.test.low,
+                    "test_high": point.test.high,
+                    "gain": point.gain.mean,
+                    "gain_low": point.gain.low,
+                    "gain_high": point.gain.high,
+                    "marginal": None if math.isnan(marginal) else marginal,
+                }
+                for kind, point, marginal in rows
+            ]
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-compatible dict."""
+        marginal = [None if math.isnan(x) else x for x in self.marginal()]
+        front = [
+            {**point.to_json(), "marginal": x}
+            for point, x in zip(self.front, marginal, strict=True)
+        ]
+        return {
+            "stages": list(self.stages),
+            "unit": self.unit,
+            "goal": asdict(self.goal),
+            "requests": {"validation": self.validation, "test": self.requests},
+            "evaluated": self.evaluated,
+            "exhaustive": self.exhaustive,
+            "present": self.present.to_json(),
+            "best": self.best.to_json(),
+            "front": front,
+            "without": {n: point and point.to_json() for n, point in self.without.items()},
+            "uneven": self.uneven.to_json(),
+            "costs": {name: asdict(cost) for name, cost in self.costs.items()},
+            "notes": list(self.notes),
+        }
+
+
+def report_quotas(
+    validation: ScoredRequests,
+    test: ScoredRequests,
+    costs: Mapping[str, StageCost],
+    *,
+    present: Sequence[int],
+    unit: Unit,
+    goal: Goal | None = None,
+    values: int = 40,
+    keep: Sequence[str] = (),
+    bootstrap: int = 1000,
+    seed: int = 0,
+    notes: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> QuotaReport:
+    """Choose quotas on validation requests, and evaluate them on test requests.
+
+    Args:
+        validation: requests to choose on.
+        test: other requests, scored by the same stages.
+        costs: cost of each stage by name, first stage first; at least two stages.
+        present: present quotas, one per stage. The last one is that of all vectors.
+        unit: unit of the costs.
+        goal: budget or recall; by default the mean cost of the present quotas.
+        values: number of quotas per stage of the grid, see
+            :func:`~cascaderank.evaluation.quotas.quota_grids`.
+        keep: stages that cannot be left out, such as those that another stage reads.
+        bootstrap: number of bootstrap replicates of the intervals; 0 for no intervals.
+        seed: random seed of the bootstrap.
+        notes: limits of the result.
+        progress: receives the number of blocks of requests done.
+
+    Raises:
+        ConfigError: if there is one stage, or no vector of quotas reaches the goal; the message has
+            the cheapest quotas, or those with the highest recall.
+        ShapeError: if there is not one cost and one present quota per stage.
+
+    Examples:
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> labels = torch.randn(200, 30)
+        >>> scores = labels + torch.randn(2, 200, 30) * torch.tensor([1.0, 0.2])[:, None, None]
+        >>> requests = ScoredRequests.of(scores, labels, k=5)
+        >>> costs = {
+        ...     "retrieval": StageCost(candidates=(0, 1), costs=(0.0, 1.0)),
+        ...     "ranking": StageCost(candidates=(0, 1), costs=(0.0, 10.0)),
+        ... }
+        >>> goal = Goal(kind="recall", value=0.85)
+        >>> report = report_quotas(
+        ...     requests, requests, costs, present=(20, 5), unit="products", goal=goal
+        ... )
+        >>> report.best.quotas, report.best.cost
+        ((22, 5), 250.0)
+
+    Source: this project.
+    """
+    present = check_quotas(present, stages=len(costs))
+    if not len(costs) == validation.stages == test.stages:
+        raise ShapeError(
+            f"one cost per stage: got {len(costs)} costs for {validation.stages} and "
+            f"{test.stages} stages"
+        )
+    if len(costs) < 2:
+        raise ConfigError(
+            "quotas need at least two stages: the quota of the last stage is the length of the "
+            "final list, which has no cost; got one stage"
+        )
+    longest, last = max(validation.longest, present[-1]), present[-1]
+    table = CostTable.of(costs, validation.lengths, longest=longest)
+    goal = goal or Goal(kind="budget", value=table.of_quotas(present))
+    choice = choose_quotas(
+        validation, table, goal, last=last, values=values, present=present, progress=progress
+    )
+    best = choice.best
+    if best is None:
+        raise ConfigError(unreachable(choice, goal, unit))
+    shown = thinned(choice.front, best, points=_POINTS)
+    now = QuotaPoint(
+        quotas=present,
+        cost=table.of_quotas(present),
+        recall=float(np.nanmean(validation.recall(present))),
+    )
+    tested = _TestRequests(test, bootstrap=bootstrap, seed=seed)
+    recalls = test.recalls([p.quotas for p in (now, best, *shown)])
+    points = tested.points((now, best, *shown), recalls, recalls[0])
+    without: dict[str, EvaluatedQuotas | None] = {}
+    for stage, name in enumerate(costs):
+        if name in keep:
+            continue
+        others = {n: cost for n, cost in costs.items() if n != name}
+        shorter = choose_quotas(
+            validation.without(stage),
+            CostTable.of(others, validation.lengths, longest=longest),
+            goal,
+            last=last,
+            values=values,
+            progress=progress,
+        ).best
+        without[name] = None
+        if shorter is not None:
+            recall = test.without(stage).recalls([shorter.quotas])
+            without[name] = tested.points((shorter,), recall, recalls[1])[0]
+    return QuotaReport(
+        stages=tuple(costs),
+        unit=unit,
+        goal=goal,
+        validation=len(validation.lengths),
+        requests=len(test.lengths),
+        evaluated=choice.evaluated,
+        exhaustive=choice.exhaustive,
+        present=points[0],
+        best=points[1],
+        front=points[2:],
+        without=without,
+        uneven=_uneven(validation, test, costs, best.quotas, recalls[1], tested),
+        costs=dict(costs),
+        notes=tuple(notes),
+    )
+
+
+_Point = TypeVar("_Point", QuotaPoint, EvaluatedQuotas)
+
+
+def thinned(front: Sequence[_Point], best: _Point, *, points: int) -> tuple[_Point, ...]:
+    """Return points of a front at about equal ratios of cost, with both ends and the best one.
+
+    Args:
+        front: points in ascending order of cost.
+        best: one of them.
+        points: approximate number of points to return.
+    """
+    costs = np.array([point.cost for point in front])
+    low, high = max(costs[0], 1e-300), max(costs[-1], 1e-300)
+    levels = np.geomspace(low, high, points)
+    chosen = {0, len(front) - 1, front.index(best)}
+    chosen |= set((np.maximum(costs.searchsorted(levels, side="right"), 1) - 1).tolist())
+    return tuple(front[i] for i in sorted(chosen))
+
+
+def unreachable(choice: QuotaChoice, goal: Goal, unit: Unit) -> str:
+    """Return the message for a goal that no vector of quotas reaches."""
+    name = {"products": "multiply-adds", "ms": "ms"}[unit]
+    nearest = choice.front[0 if goal.kind == "budget" else -1]
+    quotas = ", ".join(map(str, nearest.quotas))
+    if goal.kind == "budget":
+        return (
+            f"no quotas cost at most {goal.value:,.6g} {name} per request; the cheapest, {quotas}, "
+            f"cost {nearest.cost:,.6g}, with a recall of {nearest.recall:.4f}; set a larger budget"
+        )
+    return (
+        f"no quotas have a recall of {goal.value:g} on the validation requests; the highest, "
+        f"{nearest.recall:.4f}, is that of {quotas}, which cost {nearest.cost:,.6g} {name} per "
+        "request; set a lower recall, or train with a larger last quota"
+    )
+
+
+class _TestRequests:
+    """Intervals of test requests."""
+
+    def __init__(self, test: ScoredRequests, *, bootstrap: int, seed: int) -> None:
+        self.requests, self._options = test, {"resamples": bootstrap, "seed": seed}
+
+    def summaries(self, recall: Floats, reference: Floats) -> tuple[Summary, Summary]:
+        found = bootstrap_intervals({"test": recall, "gain": recall - reference}, **self._options)
+        return found["test"], found["gain"]
+
+    def points(
+        self, points: Sequence[QuotaPoint], recalls: Floats, reference: Floats
+    ) -> tuple[EvaluatedQuotas, ...]:
+        columns = {f"test {i}": recall for i, recall in enumerate(recalls)}
+        columns |= {f"gain {i}": recall - reference for i, recall in enumerate(recalls)}
+        found = bootstrap_intervals(columns, **self._options)
+        return tuple(
+            EvaluatedQuotas(
+                quotas=point.quotas,
+                cost=point.cost,
+                recall=point.recall,
+                test=found[f"test {i}"],
+                gain=found[f"gain {i}"],
+            )
+            for i, point in enumerate(points)
+        )
+
+
+def _uneven(
+    validation: ScoredRequests,
+    test: ScoredRequests,
+    costs: Mapping[str, StageCost],
+    quotas: tuple[int, ...],
+    even: Floats,
+    tested: _TestRequests,
+) -> UnevenReport:
+    """Fit uneven quotas on the validation requests, and compare them with even ones."""
+    rule = fit_uneven_quotas(validation, quotas)
+    result = rule.apply(test, costs)
+    recall, gain = tested.summaries(result.recall, even)
+    quantiles = np.quantile(result.kept[:-1], _QUANTILES, axis=1, method="nearest").T
+    table = CostTable.of(costs, test.lengths, longest=max(test.longest, quotas[-1]))
+    return UnevenReport(
+        rule=rule,
+        test=recall,
+        gain=gain,
+        cost=float(result.cost.mean()),
+        even_cost=table.of_quotas(quotas),
+        kept=tuple((int(a), int(b), int(c)) for a, b, c in quantiles),
+    )
