@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from cascaderank.errors import counted
-from cascaderank.evaluation.quotas import EvaluatedQuotas, QuotaReport
+from cascaderank.evaluation.quotas import EvaluatedQuotas, QuotaReport, UnevenReport
 from cascaderank.evaluation.quotas.quota_report import thinned
 from cascaderank.evaluation.statistics.bootstrap import Summary
 from cascaderank.reports.cells import excluded, interval, share
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 UNITS = {"products": "multiply-adds", "ms": "milliseconds"}
 """Names of the units of cost."""
 
-_POINTS = 12
+_POINTS, _DRIFT = 12, 0.005
 
 
 def quota_tables(report: QuotaReport) -> tuple["Table", ...]:
@@ -40,7 +40,7 @@ def quota_tables(report: QuotaReport) -> tuple["Table", ...]:
 
 def retrained_table(retrained: Retrained) -> "Table":
     """Return a table of the test recall before and after training again with other quotas."""
-    note = f"Training again gains {_gain(retrained.gain)} over the new quotas alone."
+    note = f"Gain of training again, with the new quotas: {_gain(retrained.gain)}."
     table = noted_table("Trained again", [note])
     table.add_column("")
     _recall_columns(table, "test")
@@ -66,7 +66,7 @@ def _best(report: QuotaReport) -> "Table":
         f"Quotas of {stages}. The last one is the length of the final list and is kept.",
         f"Chosen on {counted(report.validation, 'validation request')}, from {vectors};",
         f"test: {counted(report.requests, 'other request')}, with intervals over requests.",
-        f"The best gain {_gain(report.best.gain)} on the test requests.",
+        f"Gain of the best on the test requests: {_gain(report.best.gain)}.",
     ]
     if report.best.test.undefined:
         notes.append(f"{excluded(report.best.test.undefined)} from the recall.")
@@ -85,10 +85,10 @@ def _front(report: QuotaReport) -> "Table":
     name = UNITS[report.unit]
     table = noted_table(
         "Recall against cost",
-        [f"gain: validation recall that {unit} more {name} buy, up to the next row"],
+        [f"recall per {unit}: validation recall that {unit} more {name} buy, up to the next row"],
     )
     _point_columns(table, report)
-    table.add_column("gain", justify="right", no_wrap=True)
+    table.add_column(f"recall per\n{unit}", justify="right", no_wrap=True)
     for i, point in enumerate(points):
         after, rate = points[i + 1 : i + 2], ""
         if after:
@@ -136,7 +136,8 @@ def _uneven(report: QuotaReport) -> "Table":
         "Uneven: requests keep different numbers, by a rule fitted on validation",
         [
             f"Kept by 80% of the requests: {kept}.",
-            f"Uneven quotas gain {_gain(uneven.gain)} over the best even ones.",
+            f"Gain over the best even quotas: {_gain(uneven.gain)}.",
+            *_drift(uneven),
         ],
     )
     table.add_column("")
@@ -153,6 +154,14 @@ def _uneven(report: QuotaReport) -> "Table":
             interval(summary.low, summary.high),
         )
     return table
+
+
+def _drift(uneven: UnevenReport) -> list[str]:
+    """Return a note if the mean cost of test requests is not that of the even quotas."""
+    ratio = uneven.cost / uneven.even_cost - 1
+    if abs(ratio) < _DRIFT:
+        return []
+    return [f"On the test requests, the rule costs {ratio:+.1%}: they differ from validation."]
 
 
 def _point_columns(table: "Table", report: QuotaReport) -> None:

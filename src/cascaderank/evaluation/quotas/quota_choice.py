@@ -7,7 +7,7 @@ from typing import Literal, final
 
 import numpy as np
 
-from cascaderank.errors import ConfigError
+from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.evaluation.quotas.quota_sweep import (
     MOST_VECTORS,
     QuotaRecalls,
@@ -69,12 +69,20 @@ def quota_front(recalls: QuotaRecalls, costs: CostTable) -> tuple[QuotaPoint, ..
 
     Args:
         recalls: recalls of all vectors.
-        costs: table of costs, to the same longest list.
+        costs: table of costs, at least to the longest list.
 
     Returns:
         Points in ascending order of cost, and of recall.
+
+    Raises:
+        ShapeError: if the table of costs is shorter.
     """
-    cost = costs.of_recalls(recalls.leading)
+    size = recalls.recalls.shape[1]
+    if costs.by_quota.shape[1] < size:
+        raise ShapeError(
+            f"costs must have quotas up to {size - 1}; got {costs.by_quota.shape[1] - 1}"
+        )
+    cost = costs.of_recalls(recalls.leading)[:, :size]
     valid = np.flatnonzero(~np.isnan(recalls.recalls.ravel()))
     x, y = cost.ravel()[valid], recalls.recalls.ravel()[valid]
     order = np.lexsort((-y, x))

@@ -333,7 +333,8 @@ def unreachable(choice: QuotaChoice, goal: Goal, unit: Unit) -> str:
     if goal.kind == "budget":
         return (
             f"no quotas cost at most {goal.value:,.6g} {name} per request; the cheapest, {quotas}, "
-            f"cost {nearest.cost:,.6g}, with a recall of {nearest.recall:.4f}; set a larger budget"
+            f"cost {nearest.cost:,.6g} {name}, with a recall of {nearest.recall:.4f}; set a larger "
+            "budget"
         )
     return (
         f"no quotas have a recall of {goal.value:g} on the validation requests; the highest, "

@@ -6,6 +6,7 @@ from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
 from cascaderank.cascade import Cascade
 from cascaderank.errors import ConfigError, ShapeError
@@ -98,7 +99,7 @@ def product_costs(
 def latency_costs(profile: Profile) -> dict[str, StageCost]:
     """Return the median milliseconds of each stage of a profile, for single requests.
 
-    A measured time that is below that of a shorter list is replaced by it.
+    Times that fall as lists grow are replaced by their mean (isotonic regression).
 
     Raises:
         ConfigError: if the profile has fewer than two list lengths.
@@ -106,7 +107,7 @@ def latency_costs(profile: Profile) -> dict[str, StageCost]:
     costs = {}
     for name, stage in profile.stages.items():
         timings = [timing for timing in stage.timings if timing.requests == 1]
-        milliseconds = np.maximum.accumulate([1e3 * timing.p50 for timing in timings])
+        milliseconds = isotonic_regression([1e3 * timing.p50 for timing in timings]).x
         costs[name] = StageCost(
             candidates=tuple(timing.candidates for timing in timings),
             costs=tuple(milliseconds.tolist()),
