@@ -10,6 +10,7 @@ from tests.bad_paths import IMPOSSIBLE, IMPOSSIBLE_MESSAGE, NOT_REGULAR
 from tests.command_line import cascaderank
 
 from cascaderank.data.sources import SOURCES
+from cascaderank.settings.choices import ObjectiveSettings
 from cascaderank.settings.run import check_settings
 from cascaderank.training.train_run import train_run
 
@@ -38,6 +39,8 @@ READS = {
     "score RUN": ["score", P, "{log}", "--to", "{out}.parquet"],
     "score DATASET": ["score", "{run}", P, "--to", "{out}.parquet"],
     "profile": ["profile", P, *QUICK],
+    "quotas RUN": ["quotas", P],
+    "quotas DATASET": ["quotas", "{two}", P],
     "prune": ["prune", P, "--to", "{out}"],
     "fields": ["fields", P, "--to", "{out}"],
     "export RUN": ["export", P, "--to", "{out}"],
@@ -58,6 +61,8 @@ WRITES = {
     "score --to": ["score", "{run}", "{log}", "--to", P, "--format", "jsonl"],
     "score --vectors": ["score", "{run}", "{log}", "--vectors", P],
     "profile --plot": ["profile", "{run}", *QUICK, "--plot", P],
+    "quotas --write": ["quotas", "{two}", "--write", P],
+    "quotas --retrain": ["quotas", "{two}", "--retrain", P],
     "prune --to": ["prune", "{run}", "--to", P],
     "fields --to": ["fields", "{run}", "--to", P],
     "demo --run": ["demo", "--run", P],
@@ -68,7 +73,7 @@ WRITES = {
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
-    """Paths of a valid data set, run, config and table, by name."""
+    """Paths of a valid data set, runs with one and two stages, config and table, by name."""
     root = tmp_path_factory.mktemp("given")
     SOURCES["synthetic"](None, root / "log", requests=100, users=20, items=100, seed=3)
     settings = check_settings(
@@ -84,7 +89,11 @@ def given(tmp_path_factory):
     (root / "config.toml").write_text(settings.to_toml())
     train_run(settings, root / "run")
     (root / "rows.csv").write_text("request_id,item,label\n1,5,1\n1,6,0\n")
+    stages = {n: {"model": "linear", "quota": 20} for n in ("first", "second")}
+    two = settings.model_copy(update={"objective": ObjectiveSettings()})
+    train_run(check_settings({**two.of_run(), "stages": stages}), root / "two")
     return {
+        "two": root / "two",
         "log": root / "log",
         "run": root / "run",
         "config": root / "config.toml",

@@ -24,6 +24,7 @@ COMMANDS = [
     "compare",
     "heatmap",
     "profile",
+    "quotas",
     "prune",
     "ls",
 ]

@@ -1,7 +1,7 @@
 """Joint recall of a list under any quotas, and the best quotas by trying all, in plain Python."""
 
 import math
-from itertools import product
+from itertools import pairwise, product
 
 
 def shares(labels, k):
@@ -27,7 +27,7 @@ def vectors(stages, longest, last):
     """All non-increasing vectors of quotas with a given last one."""
     whole = range(last, longest + 1)
     for leading in product(whole, repeat=stages - 1):
-        if all(a >= b for a, b in zip(leading, leading[1:], strict=False)):
+        if all(a >= b for a, b in pairwise(leading)):
             yield (*leading, last)
 
 

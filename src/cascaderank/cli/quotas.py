@@ -106,7 +106,12 @@ def quotas(
     from cascaderank.reports.quota_tables import quota_tables, retrained_table
     from cascaderank.runs.load import load_run
     from cascaderank.runs.new_files import check_free, new_file
-    from cascaderank.training.quota_run import retrain_with_quotas, run_quotas, with_quotas
+    from cascaderank.training.quota_run import (
+        claim_retraining,
+        retrain_with_quotas,
+        run_quotas,
+        with_quotas,
+    )
 
     goal, unit = _goal(budget_products, budget_ms, recall, unit)
     check_free([path for path in (write, plot, to) if path is not None], overwrite=overwrite)
@@ -126,6 +131,8 @@ def quotas(
             progress=bars,
         )
     best = report.best.quotas
+    if retrain is not None:
+        claim_retraining(run, best, retrain)  # before anything is printed
     if not as_json:
         emit(*quota_tables(report))
     for path, what in ((plot, "plot"), (to, "front")):

@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 
 from cascaderank.cascade import Cascade
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.split import Rows
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.evaluation import Summary, bootstrap_intervals
@@ -24,8 +25,11 @@ from cascaderank.evaluation.quotas import (
 )
 from cascaderank.evaluation.quotas.stage_costs import Unit, timed_lengths
 from cascaderank.progress import Progress, Silent
+from cascaderank.runs.claim import claim
 from cascaderank.runs.data import RunData
+from cascaderank.runs.folder import RunFolder, locked
 from cascaderank.runs.load import TrainedRun, load_run
+from cascaderank.runs.log_defaults import resolved
 from cascaderank.runs.parts import part_of
 from cascaderank.runs.seeding import pick_device
 from cascaderank.settings.files import dotted
@@ -140,6 +144,32 @@ class Retrained:
         }
 
 
+def claim_retraining(
+    folder: str | os.PathLike[str], quotas: Sequence[int], to: str | os.PathLike[str]
+) -> RunSettings:
+    """Check that a run can be trained again in a folder, and claim the folder.
+
+    Args:
+        folder: folder of the run.
+        quotas: new quotas, one per stage.
+        to: folder of the new run.
+
+    Returns:
+        The settings of the new run.
+
+    Raises:
+        RunError: if ``folder`` does not hold a complete run, or ``to`` is not writable or holds
+            another run.
+        ConfigError: if ``to`` is the folder of the run, or the changed settings are invalid.
+    """
+    settings, new = with_quotas(load_run(folder).settings, quotas), RunFolder(Path(to))
+    if Path(to).resolve() == Path(folder).resolve():
+        raise ConfigError(f"{to}: is the folder of the run itself; choose another folder")
+    with locked(new.path, writes=new.new_files):
+        claim(new, resolved(settings, RequestLog.open(settings.data.path)))
+    return settings
+
+
 def retrain_with_quotas(
     folder: str | os.PathLike[str],
     quotas: Sequence[int],
@@ -156,15 +186,12 @@ def retrain_with_quotas(
         progress: receives the progress of training and evaluation.
 
     Raises:
-        RunError: if ``folder`` does not hold a complete run, or ``to`` is that folder or holds
-            another run.
+        RunError: if ``folder`` does not hold a complete run, or ``to`` holds another run.
         DataError: if the request log of the run is missing, or is not the one it was trained on.
-        ConfigError: if the changed settings are invalid.
+        ConfigError: if ``to`` is the folder of the run, or the changed settings are invalid.
     """
+    settings = claim_retraining(folder, quotas, to)
     run, bar = load_run(folder), progress or Silent()
-    settings = with_quotas(run.settings, quotas)
-    if Path(to).resolve() == Path(folder).resolve():
-        raise ConfigError(f"{to}: is the folder of the run itself; choose another folder")
     result = train_run(settings, to, progress=progress)
     new = load_run(to)
     recalls: dict[str, Any] = {}

@@ -7,9 +7,9 @@ from cascaderank.evaluation.quotas import ScoredRequests, StageCost
 
 
 @st.composite
-def cascades(draw, stages=st.integers(1, 4), longest=8):
+def cascades(draw, least=1, longest=8):
     """Return the lists, each with its scores by stage and its labels, and the ground truth."""
-    count = draw(stages)
+    count = draw(st.integers(least, 4))
     values = st.integers(-2, 2)  # a small range creates ties
     lists = []
     for _ in range(draw(st.integers(1, 4))):

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.evaluation.quotas.cases import cascades, funnel, linear, scored
-from tests.oracles import quotas as oracle
 
 from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.evaluation.profile import Profile, StageProfile, Timing
@@ -19,6 +17,8 @@ from cascaderank.evaluation.quotas import (
     quota_recalls,
 )
 from cascaderank.stages import LookUps, MultiplyAdds
+from tests.evaluation.quotas.cases import cascades, funnel, linear, scored
+from tests.oracles import quotas as oracle
 
 EACH = ((3.0, 1.0), (5.0, 4.0), (2.0, 9.0), (1.0, 20.0))
 
@@ -83,8 +83,10 @@ def test_a_goal_that_no_vector_reaches_has_no_best():
 
 @pytest.mark.parametrize(
     ("kind", "value"),
-    [("budget", 0.0), ("budget", -1.0), ("budget", np.nan), ("budget", np.inf)]
-    + [("recall", 0.0), ("recall", 1.5), ("recall", np.nan)],
+    [
+        *(("budget", value) for value in (0.0, -1.0, np.nan, np.inf)),
+        *(("recall", value) for value in (0.0, 1.5, np.nan)),
+    ],
 )  # fmt: skip
 def test_a_goal_is_a_positive_number(kind, value):
     with pytest.raises(ConfigError, match=f"the {kind} must be .*; got {value:g}"):
@@ -113,7 +115,12 @@ def test_latencies_are_medians_of_single_requests_that_do_not_fall():
         parameters=1,
         multiply_adds=MultiplyAdds(0, 1),
         look_ups=LookUps(0, 0),
-        timings=(timing(1, 10, 0.002), timing(1, 20, 0.001), timing(1, 40, 0.003), timing(8, 10, 9)),
+        timings=(
+            timing(1, 10, 0.002),
+            timing(1, 20, 0.001),
+            timing(1, 40, 0.003),
+            timing(8, 10, 9),
+        ),
     )
     profile = Profile(stages={"a": stage}, walks=(), history=5, threads=1, machine="here")
     cost = latency_costs(profile)["a"]
@@ -129,6 +136,7 @@ def test_the_front_has_no_dominated_vector_and_no_repetition():
         assert table.of_quotas(point.quotas) == pytest.approx(point.cost)
         assert np.nanmean(requests.recall(point.quotas)) == pytest.approx(point.recall)
     assert len({p.quotas for p in front}) == len(front) > 5
+    short = CostTable.of(linear(*EACH[:3]), requests.lengths, longest=39)
+    recalls = quota_recalls(requests, last=5, grids=[np.array([10, 20, 40])])
     with pytest.raises(ShapeError, match="costs must have quotas up to 40; got 39"):
-        short = CostTable.of(linear(*EACH[:3]), requests.lengths, longest=39)
-        quota_front(quota_recalls(requests, last=5, grids=[np.array([10, 20, 40])]), short)
+        quota_front(recalls, short)

@@ -7,15 +7,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.evaluation.quotas.cases import cascades, funnel, scored
-from tests.oracles import quotas as oracle
 
 from cascaderank.errors import ConfigError, DataError, ShapeError
 from cascaderank.evaluation import Evaluator
-from cascaderank.evaluation.quotas import ScoredRequests, quota_grids, quota_recalls, scored_requests
+from cascaderank.evaluation.quotas import (
+    ScoredRequests,
+    quota_grids,
+    quota_recalls,
+    scored_requests,
+)
+from tests.evaluation.quotas.cases import cascades, funnel, scored
+from tests.oracles import quotas as oracle
 
 
-@given(cascades(stages=st.integers(2, 4), longest=7), st.integers(1, 4))
+@given(cascades(least=2, longest=7), st.integers(1, 4))
 def test_every_vector_has_the_recall_of_a_plain_walk(case, last):
     requests = scored(case)
     found = quota_recalls(requests, last=last, grids=quota_grids(requests, last=last))

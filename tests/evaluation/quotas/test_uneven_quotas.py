@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from tests.evaluation.quotas.cases import funnel, linear
 
 from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.evaluation.quotas import ScoredRequests, fit_uneven_quotas
+from tests.evaluation.quotas.cases import funnel, linear
 
 COSTS = linear((0.0, 1.0), (0.0, 10.0))
 
