@@ -5,6 +5,7 @@ import json
 import re
 
 import polars as pl
+import pytest
 
 from cascaderank import RequestBatch
 from tests.pages import ROOT, run_page
@@ -45,3 +46,15 @@ def test_what_was_served_is_trained_on(tmp_path):
     assert "('retrieval_neg', 'ranking_neg', 'served')" in output
     assert "served/propensity" in output
     assert (tmp_path / "runs" / "second" / "report.json").exists()
+
+
+def test_quotas_under_a_budget(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    output = run_page("docs/quotas.md", tmp_path)
+    assert "Quotas for a recall of at least 0.6" in output
+    assert "trained again" in output
+    assert re.search(r"best quotas: \(\d+, \d+, 10\)", output)
+    assert (tmp_path / "runs" / "front.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("front.csv", "quotas.toml", "again/report.json"):
+        assert (tmp_path / "runs" / name).exists()
