@@ -95,8 +95,17 @@ def test_training_again_compares_three_recalls_of_the_same_requests(run, tmp_pat
     assert found.gain.mean == pytest.approx(found.after.mean - found.chosen.mean)
     same = retrain_with_quotas(run, (25, 20), tmp_path / "again")
     assert same == found, "a complete run is not trained again"
+    assert not found.unchanged
     with pytest.raises(ConfigError, match="is the folder of the run itself"):
         retrain_with_quotas(run, (25, 20), run)
+
+
+def test_an_objective_without_quotas_trains_the_same_weights(run, tmp_path):
+    """LCRON cuts at the ground truth; with one epoch, none is selected by the recall."""
+    train_run(load_run(run).settings.changed({"train.epochs": 1}), tmp_path / "one")
+    found = retrain_with_quotas(tmp_path / "one", (25, 20), tmp_path / "again")
+    assert found.unchanged
+    assert found.gain.low == found.gain.high == 0
 
 
 def test_another_data_set_and_other_features(run, tmp_path):

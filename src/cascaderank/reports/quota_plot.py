@@ -94,8 +94,8 @@ def _draw_front(report: QuotaReport, axes: Any) -> None:
         axes.plot(x, recall.mean, marker, color=colour, ms=8, mec="white", label=label, zorder=4)
     found = [(name, point) for name, point in report.without.items() if point is not None]
     for i, (name, point) in enumerate(found):
-        label = "without a stage" if i == 0 else None
-        axes.plot(point.cost, point.test.mean, "v", color="black", ms=6, label=label, zorder=3)
+        shown = None if i else "without a stage"
+        axes.plot(point.cost, point.test.mean, "v", color="black", ms=6, label=shown, zorder=3)
         right = point.cost > (costs[0] * costs[-1]) ** 0.5
         axes.annotate(
             f"without {name}"[:28],

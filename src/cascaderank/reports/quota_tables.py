@@ -40,8 +40,10 @@ def quota_tables(report: QuotaReport) -> tuple["Table", ...]:
 
 def retrained_table(retrained: Retrained) -> "Table":
     """Return a table of the test recall before and after training again with other quotas."""
-    note = f"Gain of training again, with the new quotas: {_gain(retrained.gain)}."
-    table = noted_table("Trained again", [note])
+    notes = [f"Gain of training again, with the new quotas: {_gain(retrained.gain)}."]
+    if retrained.unchanged:
+        notes.append("The weights are the same: the objective does not use the quotas.")
+    table = noted_table("Trained again", notes)
     table.add_column("")
     _recall_columns(table, "test")
     for name, summary in (

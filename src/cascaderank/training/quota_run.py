@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+import torch
 
 from cascaderank.cascade import Cascade
 from cascaderank.data.log.request_log import RequestLog
@@ -134,12 +135,16 @@ class Retrained:
     """The new run with the new quotas."""
     gain: Summary
     """Paired difference of :attr:`after` to :attr:`chosen`: what training again gains."""
+    unchanged: bool
+    """Whether the weights are those of the former run: the objective does not use quotas, and the
+    same epoch has the best validation recall."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-compatible dict."""
         parts = ("before", "chosen", "after", "gain")
         return {
             "quotas": list(self.quotas),
+            "unchanged": self.unchanged,
             **{name: getattr(self, name).to_json() for name in parts},
         }
 
@@ -208,7 +213,9 @@ def retrain_with_quotas(
     found = bootstrap_intervals(
         recalls, resamples=settings.evaluation.bootstrap, seed=settings.evaluation.seed
     )
-    return Retrained(quotas=tuple(quotas), **found)
+    before, after = (r.cascade.state_dict() for r in (run, new))
+    unchanged = all(torch.equal(before[name].cpu(), after[name].cpu()) for name in before)
+    return Retrained(quotas=tuple(quotas), unchanged=unchanged, **found)
 
 
 def _scores_of(

@@ -118,7 +118,7 @@ class Block(NamedTuple):
             kept: ``[block, list]`` candidates.
         """
         hits = kept[self.target_rows, self.target_columns] * self.weights
-        return np.bincount(self.target_rows, hits, len(self.lengths))
+        return np.bincount(self.target_rows, hits, len(self.lengths)).astype(np.float64)
 
 
 @final
@@ -298,7 +298,7 @@ class ScoredRequests:
             ShapeError: if the number of quotas is not that of the stages.
             ConfigError: if the quotas are not positive or increase.
         """
-        return self.recalls([quotas])[0]
+        return self.recalls([quotas]).reshape(-1)
 
     def recalls(self, vectors: Sequence[Sequence[int]]) -> Floats:
         """Return the joint recall of each request for several vectors of quotas.
