@@ -129,7 +129,7 @@ def _without(report: QuotaReport) -> "Table":
 def _uneven(report: QuotaReport) -> "Table":
     from rich.markup import escape
 
-    uneven, best = report.uneven, report.best
+    uneven = report.uneven
     kept = ", ".join(
         f"{escape(name)} {low:,} to {high:,} (median {median:,})"
         for name, (low, median, high) in zip(report.stages, uneven.kept, strict=False)
@@ -138,7 +138,7 @@ def _uneven(report: QuotaReport) -> "Table":
         "Uneven: requests keep different numbers, by a rule fitted on validation",
         [
             f"Kept by 80% of the requests: {kept}.",
-            f"Gain over the best even quotas: {_gain(uneven.gain)}.",
+            f"Gain over even quotas of the same cost: {_gain(uneven.gain)}.",
             *_drift(uneven),
         ],
     )
@@ -146,7 +146,7 @@ def _uneven(report: QuotaReport) -> "Table":
     table.add_column("mean cost", justify="right", no_wrap=True)
     _recall_columns(table, "test")
     for name, cost, summary in (
-        ("even", uneven.even_cost, best.test),
+        ("even", uneven.cost, uneven.even),
         ("uneven", uneven.cost, uneven.test),
     ):
         table.add_row(
@@ -160,10 +160,10 @@ def _uneven(report: QuotaReport) -> "Table":
 
 def _drift(uneven: UnevenReport) -> list[str]:
     """Return a note if the mean cost of test requests is not that of the even quotas."""
-    ratio = uneven.cost / uneven.even_cost - 1
+    ratio = uneven.cost / uneven.budget - 1
     if abs(ratio) < _DRIFT:
         return []
-    return [f"On the test requests, the rule costs {ratio:+.1%}: they differ from validation."]
+    return [f"Cost on test requests, which differ from validation: {ratio:+.1%}."]
 
 
 def _point_columns(table: "Table", report: QuotaReport) -> None:

@@ -26,7 +26,7 @@ from cascaderank.evaluation.quotas import (
 )
 from cascaderank.evaluation.quotas.stage_costs import Unit, timed_lengths
 from cascaderank.progress import Progress, Silent
-from cascaderank.runs.claim import claim
+from cascaderank.runs.claim import check_same_data, claim
 from cascaderank.runs.data import RunData
 from cascaderank.runs.folder import RunFolder, locked
 from cascaderank.runs.load import TrainedRun, load_run
@@ -163,15 +163,18 @@ def claim_retraining(
         The settings of the new run.
 
     Raises:
-        RunError: if ``folder`` does not hold a complete run, or ``to`` is not writable or holds
-            another run.
+        RunError: if ``folder`` does not hold a complete run, its request log has changed, or ``to``
+            is not writable or holds another run.
+        DataError: if the request log of the run is missing or damaged.
         ConfigError: if ``to`` is the folder of the run, or the changed settings are invalid.
     """
     settings, new = with_quotas(load_run(folder).settings, quotas), RunFolder(Path(to))
     if Path(to).resolve() == Path(folder).resolve():
         raise ConfigError(f"{to}: is the folder of the run itself; choose another folder")
+    log = RequestLog.open(settings.data.path)
+    check_same_data(RunFolder(Path(folder)), log)
     with locked(new.path, writes=new.new_files):
-        claim(new, resolved(settings, RequestLog.open(settings.data.path)))
+        claim(new, resolved(settings, log))
     return settings
 
 
@@ -191,24 +194,23 @@ def retrain_with_quotas(
         progress: receives the progress of training and evaluation.
 
     Raises:
-        RunError: if ``folder`` does not hold a complete run, or ``to`` holds another run.
-        DataError: if the request log of the run is missing, or is not the one it was trained on.
+        RunError: if ``folder`` does not hold a complete run, its request log has changed, or ``to``
+            holds another run.
+        DataError: if the request log of the run is missing or damaged.
         ConfigError: if ``to`` is the folder of the run, or the changed settings are invalid.
     """
     settings = claim_retraining(folder, quotas, to)
     run, bar = load_run(folder), progress or Silent()
-    result = train_run(settings, to, progress=progress)
+    train_run(settings, to, progress=progress)
     new = load_run(to)
     recalls: dict[str, Any] = {}
     with part_of(run, settings.data.path, "test", progress=progress) as (data, _, rows):
         # The scores of a stage can depend on quotas, so each cascade is scored with its own.
         chosen = Cascade(dict(run.cascade.stages.items()), quotas, previous=run.cascade.previous)
-        for name, cascade in (("before", run.cascade), ("chosen", chosen)):
-            scored = _scores_of(cascade, run, data, np.sort(rows), bar)
+        cascades = {"before": run.cascade, "chosen": chosen, "after": new.cascade}
+        for name, cascade in cascades.items():
+            scored = _scores_of(cascade, run, data, rows, bar)
             recalls[name] = scored.recall(cascade.quotas)
-    recalls["after"] = result.test.per_request["joint_recall"].astype(np.float64)
-    if new.quotas != tuple(quotas) or len(recalls["after"]) != len(recalls["before"]):
-        raise DataError(f"{settings.data.path}: is not the request log of {folder}; restore it")
     recalls["gain"] = recalls["after"] - recalls["chosen"]
     found = bootstrap_intervals(
         recalls, resamples=settings.evaluation.bootstrap, seed=settings.evaluation.seed

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from cascaderank.errors import ConfigError, ShapeError
-from cascaderank.evaluation.quotas import Goal, report_quotas
+from cascaderank.evaluation.quotas import CostTable, Goal, report_quotas
 from cascaderank.reports.quota_plot import quota_plot
 from cascaderank.reports.quota_tables import quota_tables
 from tests.evaluation.quotas.cases import funnel, linear
@@ -72,9 +72,20 @@ def test_values_of_the_report_are_those_of_the_requests():
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["best"]["quotas"]
     uneven = found.uneven.rule.apply(test, costs())
     assert found.uneven.test.mean == pytest.approx(np.nanmean(uneven.recall))
-    even = test.recall(found.best.quotas)
-    assert found.uneven.gain.mean == pytest.approx(np.nanmean(uneven.recall - even))
     assert found.uneven.cost == pytest.approx(uneven.cost.mean())
+    gain = found.uneven.test.mean - found.uneven.even.mean
+    assert found.uneven.gain.mean == pytest.approx(gain)
+
+
+def test_uneven_quotas_are_compared_with_even_ones_of_the_same_cost():
+    """The even ones are a mixture of two neighbours on the front."""
+    _, test, found = report(Goal(kind="budget", value=330.0))
+    table = CostTable.of(costs(), test.lengths, longest=test.longest)
+    assert found.uneven.budget == pytest.approx(table.of_quotas(found.best.quotas))
+    points = [(table.of_quotas(p.quotas), p.test.mean) for p in found.front]
+    below = max(recall for cost, recall in points if cost <= found.uneven.cost * 0.97)
+    above = min(recall for cost, recall in points if cost >= found.uneven.cost * 1.03)
+    assert below - 0.01 <= found.uneven.even.mean <= above + 0.01
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])

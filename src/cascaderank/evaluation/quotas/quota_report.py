@@ -56,18 +56,21 @@ class EvaluatedQuotas:
 @final
 @dataclass(frozen=True, kw_only=True)
 class UnevenReport:
-    """Uneven quotas against the best even ones, on the test requests."""
+    """Uneven quotas against even ones of the same mean cost, on the test requests."""
 
     rule: UnevenQuotas
     """Rules of the stages, fitted on the validation requests."""
     test: Summary
     """Joint recall."""
+    even: Summary
+    """Joint recall of even quotas at the same mean cost: that of the two neighbours on the front,
+    mixed so that their mean cost is :attr:`cost`."""
     gain: Summary
-    """Paired difference to the recall of the best even quotas."""
+    """Paired difference of both."""
     cost: float
     """Mean cost of a request."""
-    even_cost: float
-    """Mean cost of a request with the even quotas."""
+    budget: float
+    """Mean cost of a request with the best even quotas, to which the rule was fitted."""
     kept: tuple[tuple[int, int, int], ...]
     """10 %, 50 % and 90 % quantiles over requests of the number of candidates that a stage keeps,
     for each stage but the last."""
@@ -77,9 +80,10 @@ class UnevenReport:
         return {
             "rules": [asdict(rule) for rule in self.rule.rules],
             "test": self.test.to_json(),
+            "even": self.even.to_json(),
             "gain": self.gain.to_json(),
             "cost": self.cost,
-            "even_cost": self.even_cost,
+            "budget": self.budget,
             "kept": [list(quantiles) for quantiles in self.kept],
         }
 
@@ -300,7 +304,7 @@ def report_quotas(
         best=points[1],
         front=points[2:],
         without=without,
-        uneven=_uneven(validation, test, costs, best.quotas, recalls[1], tested),
+        uneven=_uneven(validation, test, costs, choice, best, tested),
         costs=dict(costs),
         notes=tuple(notes),
     )
@@ -349,16 +353,15 @@ class _TestRequests:
     def __init__(self, test: ScoredRequests, *, bootstrap: int, seed: int) -> None:
         self.requests, self._options = test, {"resamples": bootstrap, "seed": seed}
 
-    def summaries(self, recall: Floats, reference: Floats) -> tuple[Summary, Summary]:
-        found = bootstrap_intervals({"test": recall, "gain": recall - reference}, **self._options)
-        return found["test"], found["gain"]
+    def summaries(self, columns: Mapping[str, Floats]) -> dict[str, Summary]:
+        return bootstrap_intervals(columns, **self._options)
 
     def points(
         self, points: Sequence[QuotaPoint], recalls: Floats, reference: Floats
     ) -> tuple[EvaluatedQuotas, ...]:
         columns = {f"test {i}": recall for i, recall in enumerate(recalls)}
         columns |= {f"gain {i}": recall - reference for i, recall in enumerate(recalls)}
-        found = bootstrap_intervals(columns, **self._options)
+        found = self.summaries(columns)
         return tuple(
             EvaluatedQuotas(
                 quotas=point.quotas,
@@ -375,21 +378,27 @@ def _uneven(
     validation: ScoredRequests,
     test: ScoredRequests,
     costs: Mapping[str, StageCost],
-    quotas: tuple[int, ...],
-    even: Floats,
+    choice: QuotaChoice,
+    best: QuotaPoint,
     tested: _TestRequests,
 ) -> UnevenReport:
-    """Fit uneven quotas on the validation requests, and compare them with even ones."""
-    rule = fit_uneven_quotas(validation, quotas)
+    """Fit uneven quotas on the validation requests, and compare them with the front."""
+    rule = fit_uneven_quotas(validation, best.quotas)
     result = rule.apply(test, costs)
-    recall, gain = tested.summaries(result.recall, even)
+    table = CostTable.of(costs, test.lengths, longest=max(test.longest, best.quotas[-1]))
+    cost, front = float(result.cost.mean()), choice.front
+    lower = max((i for i, p in enumerate(front) if table.of_quotas(p.quotas) <= cost), default=0)
+    upper = min(lower + 1, len(front) - 1)
+    low, high = (table.of_quotas(front[i].quotas) for i in (lower, upper))
+    part = min(max((cost - low) / (high - low), 0.0), 1.0) if high > low else 0.0
+    neighbours = test.recalls([front[lower].quotas, front[upper].quotas])
+    even = (1 - part) * neighbours[0] + part * neighbours[1]
+    found = tested.summaries({"test": result.recall, "even": even, "gain": result.recall - even})
     quantiles = np.quantile(result.kept[:-1], _QUANTILES, axis=1, method="nearest").T
-    table = CostTable.of(costs, test.lengths, longest=max(test.longest, quotas[-1]))
     return UnevenReport(
         rule=rule,
-        test=recall,
-        gain=gain,
-        cost=float(result.cost.mean()),
-        even_cost=table.of_quotas(quotas),
+        cost=cost,
+        budget=table.of_quotas(best.quotas),
         kept=tuple((int(a), int(b), int(c)) for a, b, c in quantiles),
+        **found,
     )
