@@ -12,7 +12,7 @@ import torch
 from cascaderank.cascade import Cascade
 from cascaderank.data.log.request_log import RequestLog
 from cascaderank.data.split import Rows
-from cascaderank.errors import ConfigError, DataError
+from cascaderank.errors import ConfigError, DataError, counted
 from cascaderank.evaluation import Summary, bootstrap_intervals
 from cascaderank.evaluation.quotas import (
     Goal,
@@ -25,6 +25,7 @@ from cascaderank.evaluation.quotas import (
     score_requests,
 )
 from cascaderank.evaluation.quotas.stage_costs import Unit, timed_lengths
+from cascaderank.limits import check_fits
 from cascaderank.progress import Progress, Silent
 from cascaderank.runs.claim import check_same_data, claim
 from cascaderank.runs.data import RunData
@@ -224,6 +225,12 @@ def _scores_of(
     cascade: Cascade, run: TrainedRun, data: RunData, rows: Rows, bar: Progress
 ) -> ScoredRequests:
     truth, loader = run.settings.ground_truth, data.loader(rows)
+    candidates = int((data.encoded.offsets[rows + 1] - data.encoded.offsets[rows]).sum())
+    check_fits(
+        4.0 * len(cascade.stages) * candidates,
+        f"the scores of {counted(candidates, 'candidate')}",
+        "use fewer requests, --requests",
+    )
     device = pick_device(run.settings.train.device)
     bar.start("scoring", loader.batches_per_epoch)
     scored = score_requests(

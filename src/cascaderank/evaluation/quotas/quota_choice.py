@@ -9,7 +9,6 @@ import numpy as np
 
 from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.evaluation.quotas.quota_sweep import (
-    MOST_VECTORS,
     QuotaRecalls,
     quota_grids,
     quota_recalls,
@@ -18,7 +17,7 @@ from cascaderank.evaluation.quotas.scored_requests import Integers, ScoredReques
 from cascaderank.evaluation.quotas.stage_costs import CostTable
 from cascaderank.progress import Progress, Silent
 
-_ROUNDS = 8  # of refinement
+_ROUNDS, _REFINED = 8, 150  # of refinement, and approximate number of vectors in each
 
 
 @final
@@ -173,7 +172,7 @@ def choose_quotas(
         gaps = [max(q - a, b - q) for (a, b), q in zip(around, best.quotas, strict=False)]
         if max(gaps, default=0) <= 1:
             break
-        most = min(values, int(MOST_VECTORS ** (1 / len(grids))))
+        most = max(3, min(values, int(_REFINED ** (1 / len(grids)))))
         grids = [_finer(a, b, q, most) for (a, b), q in zip(around, best.quotas, strict=False)]
         recalls = _recalls(requests, last, grids, progress)
         evaluated += int((~np.isnan(recalls.recalls)).sum())

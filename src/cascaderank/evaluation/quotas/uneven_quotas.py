@@ -32,6 +32,7 @@ FEATURES = (
 
 _STEPS, _RIDGE = 50, 1e-6  # of Newton's method
 _HALVINGS = 60
+_FITTED = 1 << 20  # approximate number of candidates of the regression
 
 
 @final
@@ -259,10 +260,12 @@ def _regression(
 ) -> Floats:
     """Fit the logistic regression by Newton's method; targets are shares in [0, 1]."""
     beta = np.zeros(len(FEATURES))
+    # Of many candidates, those of every n-th request suffice for a few coefficients.
+    every = -(-sum(ranked.size for ranked in lists) // _FITTED)
     parts = [
-        (_features(ranked, centre, scale)[real], target[real])
+        (_features(ranked[::every], centre, scale)[real], target[::every][real])
         for ranked, target in zip(lists, targets, strict=True)
-        for real in [~np.isnan(ranked)]
+        for real in [~np.isnan(ranked[::every])]
     ]
     mean = sum(float(y.sum()) for _, y in parts) / sum(len(y) for _, y in parts)
     beta[0] = np.log(max(mean, 1e-12) / max(1 - mean, 1e-12))
