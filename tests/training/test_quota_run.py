@@ -118,6 +118,24 @@ def test_another_data_set_and_other_features(run, tmp_path):
         run_quotas(run, tmp_path / "shop")
 
 
+def test_stages_that_read_ranks_are_noted_and_their_inputs_kept(run, tmp_path):
+    settings = load_run(run).settings
+    stages = settings.of_run()["stages"]
+    middle = {**stages["ranking"], "quota": 25}
+    stages = {
+        "retrieval": stages["retrieval"],
+        "middle": middle,
+        "ranking": {**stages["ranking"], "previous": ["rank"]},
+    }
+    train_run(
+        settings.model_copy(update={"stages": {}}).changed({"stages": stages}), tmp_path / "a"
+    )
+    found = run_quotas(tmp_path / "a")
+    assert set(found.without) == {"retrieval", "ranking"}
+    (note,) = found.notes
+    assert note.startswith("stage 'ranking' reads ranks, which depend on earlier quotas")
+
+
 def test_mistakes_are_reported(run, tmp_path, settings_for):
     with pytest.raises(RunError, match="no such folder"):
         run_quotas(tmp_path / "nowhere")

@@ -75,7 +75,7 @@ def quotas(
             min=1e-6,
             max=86_400,
             callback=finite,
-            help="Duration of each measurement of --budget-ms.",
+            help="Duration of each measurement of milliseconds.",
         ),
     ] = 0.2,
     write: Annotated[
