@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from cascaderank.errors import counted
 from cascaderank.evaluation.quotas import EvaluatedQuotas, QuotaReport, UnevenReport
-from cascaderank.evaluation.quotas.quota_report import thinned
+from cascaderank.evaluation.quotas.quota_evaluation import thinned
 from cascaderank.evaluation.statistics.bootstrap import Summary
 from cascaderank.reports.cells import excluded, interval, share
 from cascaderank.reports.noted_table import noted_table

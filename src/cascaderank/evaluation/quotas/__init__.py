@@ -7,11 +7,11 @@ from cascaderank.evaluation.quotas.quota_choice import (
     choose_quotas,
     quota_front,
 )
+from cascaderank.evaluation.quotas.quota_evaluation import report_quotas
 from cascaderank.evaluation.quotas.quota_report import (
     EvaluatedQuotas,
     QuotaReport,
     UnevenReport,
-    report_quotas,
 )
 from cascaderank.evaluation.quotas.quota_sweep import QuotaRecalls, quota_grids, quota_recalls
 from cascaderank.evaluation.quotas.scored_requests import ScoredRequests, score_requests

@@ -13,7 +13,8 @@ from cascaderank.evaluation.quotas.quota_sweep import (
     quota_grids,
     quota_recalls,
 )
-from cascaderank.evaluation.quotas.scored_requests import Integers, ScoredRequests
+from cascaderank.evaluation.quotas.request_block import Integers
+from cascaderank.evaluation.quotas.scored_requests import ScoredRequests
 from cascaderank.evaluation.quotas.stage_costs import CostTable
 from cascaderank.progress import Progress, Silent
 

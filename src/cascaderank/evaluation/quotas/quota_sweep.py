@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascaderank.errors import ConfigError, counted
-from cascaderank.evaluation.quotas.scored_requests import Block, Floats, Integers, ScoredRequests
+from cascaderank.evaluation.quotas.request_block import Block, Floats, Integers
+from cascaderank.evaluation.quotas.scored_requests import ScoredRequests
 from cascaderank.limits import check_fits
 from cascaderank.selection import check_size
 

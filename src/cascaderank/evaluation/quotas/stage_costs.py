@@ -11,7 +11,7 @@ from scipy.optimize import isotonic_regression
 from cascaderank.cascade import Cascade
 from cascaderank.errors import ConfigError, ShapeError
 from cascaderank.evaluation.profile import Profile, profile_cascade
-from cascaderank.evaluation.quotas.scored_requests import Floats, Integers
+from cascaderank.evaluation.quotas.request_block import Floats, Integers
 from cascaderank.previous import schema_with_previous
 from cascaderank.schema import FittedSchema
 from cascaderank.stages import multiply_adds

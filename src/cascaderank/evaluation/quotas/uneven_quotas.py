@@ -8,12 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascaderank.errors import ConfigError
-from cascaderank.evaluation.quotas.scored_requests import (
-    Block,
-    Floats,
-    Integers,
-    ScoredRequests,
-)
+from cascaderank.evaluation.quotas.request_block import Block, Floats, Integers
+from cascaderank.evaluation.quotas.scored_requests import ScoredRequests
 from cascaderank.evaluation.quotas.stage_costs import StageCost
 from cascaderank.tensors import check_quotas
 
