@@ -5,10 +5,10 @@ import pytest
 
 from cascaderank.data.sources import SOURCES
 from cascaderank.errors import ConfigError, DataError, RunError, SchemaError
-from cascaderank.evaluation.quotas import Goal
+from cascaderank.evaluation.quotas import Goal, StageCost
 from cascaderank.runs.load import load_run
 from cascaderank.training.evaluate_run import evaluate_run
-from cascaderank.training.quota_run import retrain_with_quotas, run_quotas, with_quotas
+from cascaderank.training.quota_run import _free, retrain_with_quotas, run_quotas, with_quotas
 from cascaderank.training.train_run import train_run
 
 
@@ -134,6 +134,16 @@ def test_stages_that_read_ranks_are_noted_and_their_inputs_kept(run, tmp_path):
     assert set(found.without) == {"retrieval", "ranking"}
     (note,) = found.notes
     assert note.startswith("stage 'ranking' reads ranks, which depend on earlier quotas")
+
+
+def test_stages_without_multiply_adds_are_noted_and_refused_if_all_are():
+    linear, none = (StageCost(candidates=(0, 1), costs=(0.0, each)) for each in (1.0, 0.0))
+    assert _free({"a": linear, "b": linear}) == []
+    assert _free({"a": linear, "trees": none}) == [
+        "stage 'trees' has no multiply-adds and counts as free"
+    ]
+    with pytest.raises(ConfigError, match=r"\(a, b\), so all quotas cost the same; use milli"):
+        _free({"a": none, "b": none})
 
 
 def test_mistakes_are_reported(run, tmp_path, settings_for):

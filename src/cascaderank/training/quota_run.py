@@ -1,7 +1,7 @@
 """Choose the quotas of a complete run under a budget, and train it again with them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -92,7 +92,7 @@ def run_quotas(
             )
         validation, test = (_scores_of(run.cascade, run, data, part, bar) for part in samples)
         costs = _costs(run, unit, max(validation.longest, test.longest), seconds, bar)
-        notes = _notes(run, data, samples, rows)
+        notes = (*_notes(run, data, samples, rows), *_free(costs))
         return report_quotas(
             validation,
             test,
@@ -277,6 +277,21 @@ def _read_by_others(settings: RunSettings) -> list[str]:
     return [
         names[i - 1] for i, stage in enumerate(settings.stages.values()) if i and stage.previous
     ]
+
+
+def _free(costs: Mapping[str, StageCost]) -> list[str]:
+    """Return notes on the stages without multiply-adds, such as trees.
+
+    Raises:
+        ConfigError: if no stage has a cost.
+    """
+    free = [name for name, cost in costs.items() if cost.costs[-1] == 0]
+    if len(free) == len(costs):
+        raise ConfigError(
+            f"no stage has multiply-adds ({', '.join(free)}), so all quotas cost the same; use "
+            "milliseconds, --unit ms or --budget-ms"
+        )
+    return [f"stage '{name}' has no multiply-adds and counts as free" for name in free]
 
 
 def _notes(run: TrainedRun, data: RunData, samples: Sequence[Rows], rows: Rows) -> tuple[str, ...]:
