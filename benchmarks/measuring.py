@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -186,7 +186,7 @@ def log_progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def machine() -> dict[str, object]:
+def machine(packages: Sequence[str] = PEERS) -> dict[str, object]:
     """Describe the machine; called before the measurements add to its load."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -198,7 +198,7 @@ def machine() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "waiting": os.environ.get("OMP_WAIT_POLICY", "default").lower(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in ("cascaderank", *PEERS)},
+        "packages": {name: _version(name) for name in ("cascaderank", *packages)},
     }
 
 

@@ -7,7 +7,6 @@ agreement of their results is checked first.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from time import perf_counter
 
@@ -17,7 +16,18 @@ from comparisons import loader_rows, loss_rows, metric_rows, step_rows, top_k_ro
 from floor import floors, measured_rates
 from growth import growth_series
 from measuring import Bench, log_progress, machine
-from tables import Table, as_json, floor_table, growth_table, heading, markdown, row_table, text
+from tables import (
+    MEASURED,
+    Table,
+    as_json,
+    floor_table,
+    growth_table,
+    heading,
+    markdown,
+    row_table,
+    text,
+    write,
+)
 
 BESIDE = {
     "top_k": ("Top k and objectives, forward and backward", top_k_rows),
@@ -27,7 +37,6 @@ BESIDE = {
     "loader": ("Batches of 256", loader_rows),
 }
 GROUPS = (*BESIDE, "growth", "floor")
-BEGIN, END = "<!-- measured: make bench writes this part -->", "<!-- end of what is measured -->"
 
 
 def main() -> None:
@@ -53,7 +62,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(results, indent=1, allow_nan=False))
     if arguments.page:
-        write(arguments.page, heading(environment), tables)
+        write(arguments.page, MEASURED, heading(environment), map(markdown, tables))
 
 
 def measured(group: str, bench: Bench) -> tuple[Table, object]:
@@ -68,16 +77,6 @@ def measured(group: str, bench: Bench) -> tuple[Table, object]:
     title, rows_of = BESIDE[group]
     compared = list(rows_of(bench))
     return row_table(title, compared), [as_json(row) for row in compared]
-
-
-def write(page: Path, head: str, tables: list[Table]) -> None:
-    """Replace the measured part of a page."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        sys.exit(f"{page} must have the lines '{BEGIN}' and '{END}'")
-    body = "\n\n".join([head, *map(markdown, tables)])
-    page.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}", encoding="utf-8")
 
 
 def parsed() -> argparse.Namespace:

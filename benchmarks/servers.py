@@ -17,6 +17,7 @@ from time import monotonic, sleep
 from load_generator import Arrivals, Load
 
 HERE = Path(__file__).parent
+CLIENT = HERE / "load_generator.py"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _START_SECONDS = 180
 _ENDED_SECONDS = 40
@@ -42,17 +43,18 @@ class Server:
 
     def at_rate(self, rate: float, seconds: float, arrivals: Arrivals = "even") -> Measured:
         """Send requests at planned times."""
-        return self._measured(seconds, "--rate", str(rate), "--arrivals", arrivals)
+        return self._measured(
+            "--rate", str(rate), "--arrivals", arrivals, "--seconds", str(seconds)
+        )
 
     def at_once(self, number: int, seconds: float) -> Measured:
         """Keep a number of requests under way."""
-        return self._measured(seconds, "--at-once", str(number))
+        return self._measured("--at-once", str(number), "--seconds", str(seconds))
 
-    def _measured(self, seconds: float, *words: str) -> Measured:
+    def _measured(self, *words: str) -> Measured:
         before = processor_seconds(self.process.pid)
         done = subprocess.run(
-            [sys.executable, "-S", str(HERE / "load_generator.py"), f"{self.url}/v1/rank"]
-            + [str(self.bodies), "--seconds", str(seconds), *words],
+            [sys.executable, "-S", CLIENT, f"{self.url}/v1/rank", self.bodies, *words],
             capture_output=True,
             check=True,
         )

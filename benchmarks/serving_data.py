@@ -8,7 +8,7 @@ time is measured with them, and the recall of approximate search.
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -65,7 +65,7 @@ class Sizes:
     candidates: int = 1_000
     """Candidates of a pre-ranking request, of all items."""
     passed: int = 100
-    """Candidates that pre-ranking passes on."""
+    """Candidates that pre-ranking passes on, at most 10 times those in training."""
     many_items: int = 1_000_000
     requests: int = 2_000
     """Requests of the log."""
@@ -97,7 +97,8 @@ def schema_of(buckets: int | None) -> Schema:
             feature("age", "request", kind="numeric", transform="log1p_standardise"),
             feature("item_id", "item", buckets=buckets),
             *(feature(name, "item") for name in ("category", "shop")),
-            *(feature(name, "item", kind="numeric") for name in ("quality", "price")),
+            feature("quality", "item", kind="numeric"),
+            feature("price", "item", kind="numeric", transform="log1p_standardise"),
             feature("text", "item", kind="numeric", width=WIDTH),
             feature("history_item", "history", vocabulary="item_id", buckets=buckets),
             feature("history_category", "history", vocabulary="category"),
@@ -182,14 +183,14 @@ class Cache:
         """Return a single stage, and requests that name their candidates."""
         slug = name.replace(" ", "_").replace(",", "")
         path = self._log("items", self.sizes.items)
-        stage = {"quota": self.sizes.passed, **PRERANKING[name]}
+        stage = {"quota": LENGTH // 2, **PRERANKING[name]}  # as trained; requests have their own
         settings = {
             "data": {"path": str(path), "target": "level"},
             "stages": {"preranking": stage},
             "objective": {"name": "entire_chain", "event": "click"},
         }
         change = self._pruned if name.endswith("pruned") else None
-        return self._served(slug, settings, candidates=self.sizes.candidates, change=change)
+        return self._served(slug, settings, candidates=True, change=change)
 
     def many(self, *, index: bool) -> Served:
         """Return the funnel over many items, searched exactly or by an index."""
@@ -214,7 +215,10 @@ class Cache:
         if not path.exists():
             log_progress(f"data set of {items:,} items")
             rng = np.random.default_rng(0)
-            schema, table = schema_of(_BUCKETS if items > _BUCKETS else None), item_frame(items, rng)
+            schema, table = (
+                schema_of(_BUCKETS if items > _BUCKETS else None),
+                item_frame(items, rng),
+            )
             with RequestLogWriter(path, name=name, schema=schema, level_names=LEVELS) as writer:
                 writer.write(request_frame(table, self.sizes.requests, rng))
                 writer.write_catalogue(table)
@@ -228,8 +232,8 @@ class Cache:
         *,
         run: str | None = None,
         index: str | None = None,
-        candidates: int | None = None,
-        change: Any = None,
+        candidates: bool = False,
+        change: Callable[[Path], Path] | None = None,
     ) -> Served:
         bundle, bodies = self.folder / "bundles" / name, self.folder / f"{name}.jsonl"
         facts = self.folder / f"{name}.json"
@@ -241,7 +245,8 @@ class Cache:
             start = perf_counter()
             export_run(trained, bundle, index=index, name=name)
             seconds = perf_counter() - start
-            bodies.write_text("\n".join(_bodies(bundle, candidates)), encoding="utf-8")
+            lines = _bodies(bundle, self.sizes if candidates else None)
+            bodies.write_text("\n".join(lines), encoding="utf-8")
             facts.write_text(json.dumps({"seconds": seconds, **_facts(bundle)}))
         return Served(bundle, bodies, json.loads(facts.read_text()))
 
@@ -269,15 +274,16 @@ class Cache:
         return pruned
 
 
-def _bodies(bundle: Path, candidates: int | None) -> Iterator[str]:
+def _bodies(bundle: Path, sizes: Sizes | None) -> Iterator[str]:
     """Yield the body of each golden request; its candidates are all items, or some by key."""
     loaded, rng = Bundle.load(bundle), np.random.default_rng(1)
     assert loaded.items is not None
     for golden in golden_requests(loaded):
         body: dict[str, Any] = {"request": plain(golden.request)}
-        if candidates is not None:
-            places = rng.choice(len(loaded.items), candidates, replace=False)
+        if sizes is not None:
+            places = rng.choice(len(loaded.items), sizes.candidates, replace=False)
             body["candidates"] = [loaded.items.keys[place] for place in places]
+            body["quotas"] = {"preranking": sizes.passed}
         yield json.dumps(body)
 
 

@@ -1,11 +1,11 @@
-"""What one would write without this library: the trained modules behind FastAPI or LitServe.
+"""What one would write without this library: the trained modules behind FastAPI.
 
 The modules, in eager PyTorch, and the encoded items come from the bundle that the server beside it
 has, and so does the code that encodes a request. Every request scores all items by every stage, or,
 with `staged`, only the items that the stages before have left. The kept items are those of the
 cascade: answers equal those of `cascaderank serve`, up to equal scores.
 
-    python benchmarks/serving_peers.py fastapi BUNDLE 8000
+    python benchmarks/serving_peers.py BUNDLE 8000
 """
 
 import argparse
@@ -21,7 +21,6 @@ from cascaderank.batch import RequestBatch
 from cascaderank.serving.bundle import Bundle
 from cascaderank.serving.value_encoder import ValueEncoder
 
-KINDS = ("fastapi", "litserve", "fastapi-staged")
 WORKERS = 2  # as many as cores
 
 
@@ -78,7 +77,8 @@ class EagerCascade:
         )
 
 
-def serve_by_fastapi(folder: Path, port: int, *, staged: bool) -> None:
+def serve(folder: Path, port: int, *, staged: bool) -> None:
+    """Serve until a signal ends the process."""
     import anyio.to_thread
     import uvicorn
     from fastapi import FastAPI
@@ -114,38 +114,13 @@ def serve_by_fastapi(folder: Path, port: int, *, staged: bool) -> None:
     uvicorn.run(app, port=port, log_level="warning")
 
 
-def serve_by_litserve(folder: Path, port: int) -> None:
-    import litserve
-
-    class Api(litserve.LitAPI):
-        def setup(self, device: str) -> None:
-            self.cascade = EagerCascade(folder, staged=False)
-
-        def decode_request(self, request: dict[str, Any]) -> dict[str, Any]:
-            return request["request"]
-
-        def predict(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-            return self.cascade.rank(request)
-
-        def encode_response(self, output: list[dict[str, Any]]) -> dict[str, Any]:
-            return {"items": output}
-
-    api = Api(api_path="/v1/rank")
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=WORKERS)
-    server.run("127.0.0.1", port, log_level="warning", generate_client_file=False)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("kind", choices=KINDS)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("port", type=int)
+    parser.add_argument("--staged", action="store_true", help="score what is left only")
     arguments = parser.parse_args()
-    if arguments.kind == "litserve":
-        serve_by_litserve(arguments.bundle, arguments.port)
-    else:
-        staged = arguments.kind == "fastapi-staged"
-        serve_by_fastapi(arguments.bundle, arguments.port, staged=staged)
+    serve(arguments.bundle, arguments.port, staged=arguments.staged)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,19 @@
 """Tables of a run for a terminal of 100 columns, for the documentation page, and as JSON."""
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from textwrap import wrap
 
 from floor import Floor, Rates
 from growth import Series
 from measuring import Row
+
+MEASURED = ("<!-- measured: make bench writes this part -->", "<!-- end of what is measured -->")
+SERVED = ("<!-- served: make bench-serving writes this part -->", "<!-- end of what is served -->")
+"""First and last line of each part of the page."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,9 @@ def _row_cells(row: Row) -> tuple[str, ...]:
         return (*about, "not installed")
     memory = "-"
     if not math.isnan(row.memory):
-        memory = f"{_number(row.memory)}/{_number(row.other_memory)}"
+        memory = f"{number(row.memory)}/{number(row.other_memory)}"
     ratio = f"{row.ratio:,.{0 if row.ratio >= 100 else 1 if row.ratio >= 10 else 2}f}x"
-    return (*about, _number(row.ours), _number(row.other), ratio, memory)
+    return (*about, number(row.ours), number(row.other), ratio, memory)
 
 
 def growth_table(all_series: Iterable[Series]) -> Table:
@@ -52,10 +58,10 @@ def growth_table(all_series: Iterable[Series]) -> Table:
                 (
                     text,
                     f"{point.size:,}",
-                    _number(point.each),
-                    _number(1e6 * point.each / point.size),
-                    _number(point.row.other) if point.row.other == point.row.other else "",
-                    _number(point.row.memory) if point.row.memory == point.row.memory else "",
+                    number(point.each),
+                    number(1e6 * point.each / point.size),
+                    number(point.row.other) if point.row.other == point.row.other else "",
+                    number(point.row.memory) if point.row.memory == point.row.memory else "",
                 )
             )
     return Table("Growth", header, lines, words=1)
@@ -77,14 +83,14 @@ def floor_table(rows: Iterable[Floor], rates: Rates) -> Table:
         (
             row.what,
             row.size,
-            _number(row.bytes / 1e6),
+            number(row.bytes / 1e6),
             *(
-                _number(amount / 1e6) if amount else "-"
+                number(amount / 1e6) if amount else "-"
                 for amount in (row.exponentials, row.sorted, row.multiply_adds)
             ),
-            _number(row.milliseconds(rates)),
-            _number(row.ours),
-            f"{_number(row.ours / row.milliseconds(rates))}x",
+            number(row.milliseconds(rates)),
+            number(row.ours),
+            f"{number(row.ours / row.milliseconds(rates))}x",
         )
         for row in rows
     ]
@@ -120,17 +126,41 @@ def markdown(table: Table) -> str:
     return "\n".join([*body, *(["", table.note] if table.note else [])])
 
 
-def heading(machine: dict[str, object]) -> str:
-    """Describe date, machine, load and versions in a few lines."""
+def write(page: Path, part: tuple[str, str], head: str, tables: Iterable[str]) -> None:
+    """Replace one part of a page, and keep all others.
+
+    Args:
+        page: the page.
+        part: its first and last line.
+        head: first paragraph.
+        tables: tables in Markdown.
+    """
+    begin, end = part
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        sys.exit(f"{page} must have the lines '{begin}' and '{end}'")
+    body = "\n\n".join([head, *tables])
+    page.write_text(f"{before}{begin}\n\n{body}\n\n{end}{after}", encoding="utf-8")
+
+
+def heading(machine: dict[str, object], how: str = "") -> str:
+    """Describe date, machine, load and versions in a few lines.
+
+    Args:
+        machine: of :func:`measuring.machine`.
+        how: threads and clock of the measurements; default: those of this process.
+    """
+    how = how or (
+        f"{machine['threads']} threads, OpenMP wait policy {machine['waiting']}, {machine['clock']}"
+    )
     packages = machine["packages"]
     assert isinstance(packages, dict)
     versions = [f"{name} {v or '(not installed)'}" for name, v in packages.items()]
     listed = "\n".join(wrap(f"Python {machine['python']}, {', '.join(versions)}", width=100))
     return (
         f"{machine['date']}; {machine['processor']}, {machine['cores']} cores, load "
-        f"{machine['load']} at the start;\n{machine['threads']} threads, OpenMP wait "
-        f"policy {machine['waiting']}, {machine['clock']}\n"
-        f"{listed}"
+        f"{machine['load']} at the start;\n{how}\n{listed}"
     )
 
 
@@ -151,7 +181,7 @@ def as_json(item: Row | Series | Floor | Rates) -> dict[str, object]:
     return values
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     if math.isnan(value):
         return "-"
     if abs(value) >= 100:

@@ -89,8 +89,7 @@ def test_growth_is_a_power():
 @pytest.mark.usefixtures("modules")
 def test_a_page_keeps_its_other_parts(tmp_path):
     from measuring import Row
-    from run import write
-    from tables import row_table
+    from tables import MEASURED, markdown, row_table, write
 
     page = tmp_path / "performance.md"
     text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
@@ -99,7 +98,7 @@ def test_a_page_keeps_its_other_parts(tmp_path):
         Row("this", "2 x 3", "that", ours=2.0, other=5.0),
         Row("this", "2 x 3", "missing"),
     ]
-    write(page, "measured by hand", [row_table("Top k", rows)])
+    write(page, MEASURED, "measured by hand", [markdown(row_table("Top k", rows))])
     written = page.read_text(encoding="utf-8")
     begin, end = text.index("<!-- measured"), text.index("<!-- end of")
     assert written.startswith(text[:begin])
@@ -107,7 +106,7 @@ def test_a_page_keeps_its_other_parts(tmp_path):
     assert "| this | 2 x 3 | f32 | 1 |" in written
     assert "| that | 2.00 | 5.00 | 2.50x |" in written
     assert "| missing | not installed |  |  |  |" in written
-    write(page, "measured by hand", [row_table("Top k", rows)])
+    write(page, MEASURED, "measured by hand", [markdown(row_table("Top k", rows))])
     assert page.read_text(encoding="utf-8") == written
 
 

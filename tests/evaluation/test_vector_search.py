@@ -87,6 +87,22 @@ def test_an_index_retrieves_the_exact_lists_up_to_its_recall():
             assert not {(r, i) for i in kept} & gone
 
 
+@pytest.mark.parametrize("kind", ["mean", "one direction", "lengths"])
+def test_a_graph_reaches_the_items(kind):
+    g = torch.Generator().manual_seed(0)
+    items, requests = torch.randn(4000, 16, generator=g), torch.randn(30, 16, generator=g)
+    if kind == "mean":  # that all items share: without centring, a graph of products finds .19
+        items = items + 3 * torch.randn(1, 16, generator=g)
+    if kind == "one direction":  # that all requests share: a graph of products finds .60
+        direction = torch.eye(16)[:1]
+        items = items + 4 * direction * torch.randn(4000, 1, generator=g)
+        requests = 0.3 * requests + direction
+    if kind == "lengths":  # a graph of distances finds .32
+        items = items * torch.randn(4000, 1, generator=g).exp()
+    exact = exact_search(requests, items, 50)
+    assert agreement(index_search(requests, items, 50, index="HNSW16"), exact) > 0.9
+
+
 def test_agreement_is_the_share_of_the_exact_lists():
     exact = np.array([[1, 2, 3], [4, 5, -1]])
     assert agreement(np.array([[3, 2, 9], [5, 4, 1]]), exact) == 4 / 5

@@ -53,8 +53,8 @@ def indexed(
             "search; export without --index"
         )
     description = HNSW if description == "hnsw" else description
-    index = VectorIndex.build(items, description)
     requests = request_vectors(plan, encoder, frame)
+    index = VectorIndex.build(items, description, requests=requests)
     k = min(plan.quota, len(items))
     return index, IndexEntry(
         description=description,
