@@ -14,10 +14,10 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=8 --d
 unexport PYTHONDONTWRITEBYTECODE # so that workers, and processes that tests start, share what is compiled
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-all bench docs readme generate clean
+.PHONY: help setup demo check test test-all bench bench-serving docs readme generate clean
 
 help:  ## show what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
 
 setup: $(READY)  ## make the virtual environment
 $(READY): pyproject.toml constraints.txt
@@ -40,8 +40,11 @@ test: $(READY)  ## tests, doctests and architecture
 test-all: $(READY)  ## the same with the slow ones
 	$(PYTEST) -m 'slow or not slow'
 
-bench: $(VENV)/.bench  ## measure beside peers, print it, and write docs/performance.md anew
+bench: $(VENV)/.bench  ## measure beside peers, and write that part of docs/performance.md
 	$(BIN)/python benchmarks/run.py --page docs/performance.md
+
+bench-serving: $(VENV)/.bench  ## measure servers beside peers, and write their part of it
+	$(BIN)/python benchmarks/serving.py --page docs/performance.md
 
 # torchsort is built from source, for the CPU; where that fails its rows say "not installed".
 $(VENV)/.bench: $(READY)

@@ -130,6 +130,7 @@ class Client:
         head += "Content-Type: application/json\r\nContent-Length: "
         self._requests = [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
         self._most, self._open = connections, 0
+        self._connections: set[Connection] = set()
         self._free: list[Connection] = []
         self._waiting: deque[int] = deque()
         self._opening: set[asyncio.Task[None]] = set()
@@ -156,6 +157,7 @@ class Client:
             task.add_done_callback(self._opening.discard)
 
     def free(self, connection: Connection) -> None:
+        self._connections.add(connection)
         if self._waiting:
             self._send(connection, self._waiting.popleft())
         else:
@@ -167,6 +169,7 @@ class Client:
 
     def lost(self, connection: Connection, number: int) -> None:
         self._open -= 1
+        self._connections.discard(connection)
         if connection in self._free:
             self._free.remove(connection)
         if number >= 0:
@@ -177,10 +180,13 @@ class Client:
     def complete(self) -> bool:
         return len(self.status) == len(self.planned)
 
-    def close(self) -> None:
-        for connection in self._free:
+    async def close(self) -> None:
+        """Close all connections, those of requests without an answer, too."""
+        await asyncio.gather(*self._opening)
+        for connection in [*self._connections]:
             if connection.transport is not None:
                 connection.transport.abort()
+        await asyncio.sleep(0)
 
     def _send(self, connection: Connection, number: int) -> None:
         self.sent[number] = self._loop.time()
@@ -247,7 +253,7 @@ async def open_loop(
     last = start + warm_up + seconds
     while loop.time() < last or (not client.complete and loop.time() < last + _GRACE):
         await asyncio.sleep(0.01)
-    client.close()
+    await client.close()
     end = max(last, max(client.answered.values(), default=last))
     return client.load(start, start + warm_up, end, process_time() - processor)
 
@@ -269,7 +275,7 @@ async def closed_loop(
         send()
     while loop.time() < last or (not client.complete and loop.time() < last + _GRACE):
         await asyncio.sleep(0.01)
-    client.close()
+    await client.close()
     end = max(last, max(client.answered.values(), default=last))
     return client.load(start, start + warm_up, end, process_time() - processor)
 
@@ -289,18 +295,12 @@ def main() -> None:
     with asyncio.Runner(
         loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
     ) as runner:
+        url, seconds = arguments.url, arguments.seconds
         if arguments.rate:
-            work = open_loop(
-                arguments.url,
-                bodies,
-                rate=arguments.rate,
-                seconds=arguments.seconds,
-                arrivals=arguments.arrivals,
-            )
+            rate, arrivals = arguments.rate, arguments.arrivals
+            work = open_loop(url, bodies, rate=rate, seconds=seconds, arrivals=arrivals)
         else:
-            work = closed_loop(
-                arguments.url, bodies, at_once=arguments.at_once, seconds=arguments.seconds
-            )
+            work = closed_loop(url, bodies, at_once=arguments.at_once, seconds=seconds)
         print(json.dumps(asdict(runner.run(work))))
 
 

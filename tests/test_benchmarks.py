@@ -118,3 +118,13 @@ def test_losses_with_thresholds_agree_with_bisection(name):
     theirs, ours = (gradient() for gradient in cut_pair(name, 20, 40, beside="bisection"))
     assert theirs.abs().max() > 0
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.usefixtures("modules")
+def test_both_parts_of_the_page_are_there_once():
+    from tables import MEASURED, SERVED
+
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    places = [text.index(line) for part in (MEASURED, SERVED) for line in part]
+    assert places == sorted(places)
+    assert all(text.count(line) == 1 for part in (MEASURED, SERVED) for line in part)
