@@ -14,73 +14,16 @@ import json
 import selectors
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from random import Random
 from time import process_time
-from typing import Literal
 from urllib.parse import urlsplit
 
-Arrivals = Literal["even", "poisson"]
+from loads import Arrivals, Load, percentile, planned_times
+
 CONNECTIONS = 128  # more than a server works at and lets wait, so that it is the one to refuse
 _GRACE = 10.0  # seconds that the last requests have for their answers
-
-
-@dataclass(frozen=True)
-class Load:
-    """What a client saw."""
-
-    planned: int
-    """Requests, without those of the warm-up."""
-    answered: int
-    """Answers of status 200."""
-    refused: int
-    """Answers of status 503."""
-    failed: int
-    """Other answers, broken connections, and requests without an answer at the end."""
-    throughput: float
-    """Answers of status 200 per second."""
-    p50: float
-    """Milliseconds from the planned time to the last byte of the answer; NaN without answers."""
-    p99: float
-    late: float
-    """99th percentile of the milliseconds by which the client itself sent too late."""
-    processor: float
-    """Share of one core that the client took."""
-    seconds: float
-    total: int
-    """Answers of status 200, with those of the warm-up."""
-
-    @property
-    def held(self) -> bool:
-        """Whether every request was answered, without a backlog at the end."""
-        return self.answered == self.planned and self.planned > 0
-
-
-def percentile(values: list[float], share: float) -> float:
-    """Return the value that a share of the values does not exceed; NaN without values.
-
-    >>> percentile([3.0, 1.0, 2.0, 4.0], 0.5), percentile([1.0, 2.0], 0.99)
-    (2.0, 2.0)
-    """
-    if not values:
-        return float("nan")
-    return sorted(values)[max(0, -(-len(values) * round(1000 * share) // 1000) - 1)]
-
-
-def planned_times(rate: float, seconds: float, arrivals: Arrivals, seed: int = 0) -> list[float]:
-    """Return the times of requests in seconds from the start, ascending.
-
-    >>> planned_times(4, 1, "even")
-    [0.0, 0.25, 0.5, 0.75]
-    """
-    if arrivals == "even":
-        return [number / rate for number in range(round(rate * seconds))]
-    draws, times, now = Random(seed), [], 0.0
-    while (now := now + draws.expovariate(rate)) < seconds:
-        times.append(now)
-    return times
 
 
 class Connection(asyncio.Protocol):
@@ -201,8 +144,9 @@ class Client:
                 self.status[self._waiting.popleft()] = 0
                 self.on_end()
 
-    def load(self, start: float, counted: float, end: float, processor: float) -> Load:
-        """Summarise the requests that were planned from a time on."""
+    def load(self, start: float, counted: float, last: float, processor: float) -> Load:
+        """Summarise the requests that were planned from a time on; no more were after `last`."""
+        end = max(last, max(self.answered.values(), default=last))
         numbers = [n for n, time in self.planned.items() if time >= counted]
         statuses = Counter(self.status.get(n, 0) for n in numbers)
         good = [n for n in numbers if self.status.get(n) == 200]
@@ -220,6 +164,7 @@ class Client:
             processor=processor / (end - start),
             seconds=end - counted,
             total=Counter(self.status.values())[200],
+            tail=end - last,
         )
 
 
@@ -254,8 +199,7 @@ async def open_loop(
     while loop.time() < last or (not client.complete and loop.time() < last + _GRACE):
         await asyncio.sleep(0.01)
     await client.close()
-    end = max(last, max(client.answered.values(), default=last))
-    return client.load(start, start + warm_up, end, process_time() - processor)
+    return client.load(start, start + warm_up, last, process_time() - processor)
 
 
 async def closed_loop(
@@ -276,8 +220,7 @@ async def closed_loop(
     while loop.time() < last or (not client.complete and loop.time() < last + _GRACE):
         await asyncio.sleep(0.01)
     await client.close()
-    end = max(last, max(client.answered.values(), default=last))
-    return client.load(start, start + warm_up, end, process_time() - processor)
+    return client.load(start, start + warm_up, last, process_time() - processor)
 
 
 def main() -> None:

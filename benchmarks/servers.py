@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
-from load_generator import Arrivals, Load
+from loads import Arrivals, Load
 
 HERE = Path(__file__).parent
 CLIENT = HERE / "load_generator.py"

@@ -13,10 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 
-from load_generator import Arrivals
+from loads import Arrivals
 from measuring import log_progress, machine
 from servers import HERE, Measured, Server, saturation, serving
-from serving_data import HISTORY, PRERANKING, QUICK, Cache, Served, Sizes
+from serving_data import HISTORY, QUICK, Cache, Served, Sizes
 from tables import SERVED, Table, heading, markdown, number, text, write
 
 GROUPS = ("funnel", "preranking", "million")
@@ -147,10 +147,10 @@ def funnel(bench: Bench) -> Table:
         command = peer(file, served, *words)
         measured = bench.result(name, served, command, rates=rates, ready="/health", check=compare)
         lines.append((name, *measured.cells()))
-    checked = ", ".join(f"{name}: {count}" for name, count in equal.items())
+    checked = "; ".join(f"{name}: {count}" for name, count in equal.items())
     header = ("server", "alone", *at("50/s", "100/s"), "held /s", "CPU ms", "MiB")
     note = (
-        f"Of {len(bodies)} lists, equal to ours (ids in order, scores to 1e-3): {checked}.\n"
+        f"Lists equal to ours of {len(bodies)} (ids in order, scores to 1e-3):\n{checked}.\n"
         f"Two towers, MLP and DIN with a history of {HISTORY}. p99 at the rate that ours held: "
         f"{number(result.held[1])} ms."
     )
@@ -162,7 +162,7 @@ def funnel(bench: Bench) -> Table:
 def preranking(bench: Bench) -> Table:
     """Measure one pre-ranking stage of each kind, in the form of ECM's Table 3."""
     sizes, rate, lines = bench.cache.sizes, 50.0, []
-    for name in PRERANKING:
+    for name in sizes.stages:
         served = bench.cache.preranking(name)
         result = bench.result(name, served, ours(served), rates=[(rate, "even")])
         share = f"{result.processor * rate / CORES / 10:.0f} %"
@@ -242,7 +242,7 @@ def made(cache: Cache, groups: Sequence[str]) -> None:
     if "funnel" in groups:
         cache.funnel()
     if "preranking" in groups:
-        for name in PRERANKING:
+        for name in cache.sizes.stages:
             cache.preranking(name)
     if "million" in groups:
         for index in (False, True) if find_spec("faiss") else (False,):

@@ -70,9 +70,11 @@ class Sizes:
     requests: int = 2_000
     """Requests of the log."""
     index: str = "HNSW16"
+    stages: tuple[str, ...] = tuple(PRERANKING)
+    """Pre-ranking stages."""
 
 
-QUICK = Sizes(500, (50, 20, 5), 100, 20, 2_000, 300, "HNSW8")
+QUICK = Sizes(500, (50, 20, 5), 100, 20, 2_000, 300, "HNSW8", ("two towers", "ECMM, pruned"))
 
 
 @dataclass(frozen=True)

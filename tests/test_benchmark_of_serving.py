@@ -81,6 +81,13 @@ def test_refusals_and_broken_connections_are_counted():
     assert not load.held
 
 
+def test_a_backlog_is_not_held_even_if_it_is_answered_later():
+    load = opened(lambda _: (200, 0.02), rate=150, seconds=0.7, warm_up=0)
+    assert load.answered == load.planned == 105
+    assert load.tail > 1
+    assert not load.held
+
+
 def test_a_closed_loop_measures_what_one_request_at_a_time_takes():
     from load_generator import closed_loop
 
@@ -95,7 +102,7 @@ def test_a_closed_loop_measures_what_one_request_at_a_time_takes():
 
 
 def test_random_arrivals_have_the_rate():
-    from load_generator import planned_times
+    from loads import planned_times
 
     times = planned_times(200, 20, "poisson")
     assert times == sorted(times)
@@ -107,7 +114,7 @@ def test_random_arrivals_have_the_rate():
 
 
 def test_the_search_finds_the_highest_rate_that_is_held():
-    from load_generator import Load
+    from loads import Load
     from servers import Measured, saturation
 
     tried = []
@@ -122,7 +129,7 @@ def test_the_search_finds_the_highest_rate_that_is_held():
 
         def _measured(self, rate, p99, *, held):
             planned = 100
-            load = Load(planned, planned - (not held), 0, 0, rate, 3, p99, 0, 0, 1, planned)
+            load = Load(planned, planned - (not held), 0, 0, rate, 3, p99, 0, 0, 1, planned, 0)
             return Measured(load, 5)
 
     rate, p99 = saturation(Fake(), 3, 1, 6)
@@ -146,7 +153,7 @@ def test_processor_time_is_that_of_all_processes():
     ]
     with subprocess.Popen(words, start_new_session=True) as parent:
         try:
-            end = time.monotonic() + 20
+            end = time.monotonic() + 60
             while processor_seconds(parent.pid) < 0.3 and time.monotonic() < end:
                 time.sleep(0.05)
             assert processor_seconds(parent.pid) >= 0.3
@@ -178,5 +185,6 @@ def test_a_quick_run_writes_its_part_of_the_page(tmp_path):
     part = written[begin:]
     for row in ("cascaderank serve", "FastAPI, all by all", "FastAPI, in stages", "ECMM, pruned"):
         assert f"| {row} | " in part
-    assert "equal to ours (ids in order, scores to 1e-3): FastAPI, all by all: 20" in part
+    assert "equal to ours of 20" in part
+    assert "FastAPI, all by all: 20" in part
     assert "FastAPI, in stages: 20" in part
