@@ -179,7 +179,7 @@ def preranking(bench: Bench) -> Table:
 
 def million(bench: Bench) -> Table:
     """Measure exact and approximate search of many items."""
-    sizes, rate, lines = bench.cache.sizes, 10.0, []
+    sizes, rate, lines, index_size = bench.cache.sizes, 10.0, [], "-"
     for name, index in (("exact", False), (sizes.index, True)):
         if index and find_spec("faiss") is None:
             lines.append((name, "not installed"))
@@ -189,11 +189,12 @@ def million(bench: Bench) -> Table:
         facts = served.facts
         of_bundle = (number(facts["bytes"] / 2**20), number(result.started))
         lines.append((name, f"{facts['recall']:.3f}", *result.cells(), *of_bundle))
-        log_progress(f"export took {facts['seconds']:.0f} s, index {facts['index_bytes']} bytes")
+        index_size = number(facts["index_bytes"] / 2**20)
     recall = f"recall@{sizes.quotas[0]}"
     header = ("search", recall, "alone", *at(f"{rate:g}/s"), "held /s", "CPU ms", "MiB")
     title = f"Funnel over {sizes.many_items:,} items"
-    note = "Recall is that of the first stage against exact search, measured at export."
+    note = "Recall is that of the first stage against exact search, measured at export.\n"
+    note += f"The index has {index_size} MiB; its vectors have a length of 32."
     return Table(title, (*header, "bundle MiB", "start s"), lines, words=1, note=note)
 
 
@@ -252,8 +253,8 @@ def made(cache: Cache, groups: Sequence[str]) -> None:
 def main() -> None:
     arguments = parsed()
     start, environment = perf_counter(), machine(PACKAGES)
-    how = "one thread of PyTorch per request, two requests at a time"
-    how += "; a quick run: small sizes and short loads" if arguments.quick else ""
+    how = "a quick run of small sizes; " if arguments.quick else ""
+    how += "one thread of PyTorch per request, two requests at a time"
     times = Times(0.5, 1, 1, 2) if arguments.quick else Times()
     cache = Cache(arguments.cache, QUICK if arguments.quick else Sizes())
     made(cache, arguments.only)
