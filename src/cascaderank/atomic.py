@@ -229,6 +229,31 @@ def remove_abandoned(path: str | os.PathLike[str]) -> None:
             os.close(handle)
 
 
+def lock_folder(folder: str | os.PathLike[str]) -> int | None:
+    """Lock a folder for this process; the lock ends with the process, or when it is closed.
+
+    Args:
+        folder: folder that exists.
+
+    Returns:
+        Handle to close; ``None`` where the system has no locks.
+
+    Raises:
+        BlockingIOError: if another process has locked it.
+    """
+    if not _HAS_LOCKS:
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise
+    except OSError:  # a file system without locks
+        pass
+    return handle
+
+
 def move_folder(folder: str | os.PathLike[str], to: str | os.PathLike[str]) -> None:
     """Rename a complete folder to its final path, and remove what was there.
 

@@ -20,7 +20,7 @@ from cascaderank.metrics import (
     precision_metric,
     reciprocal_rank_metric,
 )
-from cascaderank.runs import score_files, score_run
+from cascaderank.runs import saved_parts, score_files, score_run
 from cascaderank.runs.item_keys import item_keys
 from cascaderank.runs.load import load_run
 from cascaderank.runs.new_files import new_file
@@ -287,6 +287,7 @@ def test_a_feature_that_a_stage_reads_is_needed(shop_run, tmp_path):
 
 def test_large_files_are_written_in_blocks(shop_run, shop, tmp_path, monkeypatch):
     monkeypatch.setattr(score_files, "_ROWS", 20)
+    monkeypatch.setattr(saved_parts, "_ROWS", 5)
     score(shop_run, shop.path, to=tmp_path / "s.parquet", part="all")
     file = pq.ParquetFile(tmp_path / "s.parquet")
     assert file.num_row_groups > 2

@@ -1,15 +1,18 @@
 """``cascaderank score`` with a bundle: the served lists of a data set, of Parquet, of JSON lines."""
 
 import json
+import sys
 
 import polars as pl
 import pytest
 
 from cascaderank.errors import ConfigError, DataError
+from cascaderank.runs import saved_parts
 from cascaderank.runs.load import load_run
 from cascaderank.serving import Ranker
 from cascaderank.serving.score_bundle import score_bundle
 from tests.command_line import cascaderank
+from tests.runs.test_saved_parts import killed
 from tests.serving.conftest import market_frame, request_of
 
 FRAME = market_frame(70)
@@ -110,3 +113,47 @@ def test_options_of_runs_are_refused(bundle, market, tmp_path):
         assert message in done.stderr
     with pytest.raises(ConfigError, match=r"ends with .parquet, .jsonl or .ndjson"):
         score_bundle(bundle, tmp_path / "x.csv", to=tmp_path / "scores.parquet")
+
+
+def test_a_killed_score_ends_with_the_same_bytes(bundle, tmp_path, monkeypatch):
+    file = tmp_path / "requests.jsonl"
+    frame = market_frame(400)
+    frame.write_ndjson(file)
+    for module in (saved_parts, sys.modules[score_bundle.__module__]):
+        monkeypatch.setattr(module, "_ROWS", 16)
+    whole, to = tmp_path / "whole.parquet", tmp_path / "scores.parquet"
+    expected = score_bundle(bundle, file, to=whole)
+    parts = killed(to, "score", bundle, file, rows=16, parts=5)
+    ranked, rank = [], Ranker.rank
+    monkeypatch.setattr(Ranker, "rank", lambda self, *a, **o: ranked.append(0) or rank(self, *a, **o))  # fmt: skip
+    assert score_bundle(bundle, file, to=to) == expected
+    assert len(ranked) <= 400 - 16 * parts + 16  # and those that warm the ranker up
+    assert to.read_bytes() == whole.read_bytes()
+    # other requests: nothing of the earlier ones is used
+    to.unlink()
+    killed(to, "score", bundle, file, rows=16, parts=2)
+    frame.head(40).write_ndjson(file)
+    assert score_bundle(bundle, file, to=to).requests == 40
+    assert pl.read_parquet(to).equals(pl.read_parquet(whole)[: pl.read_parquet(to).height])
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "requests.jsonl", "scores.parquet", "whole.parquet"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (["a", 1], r"request 1 \(1\): request_id: expected a text, as before, found 1"),
+        ([1, "a"], r"request 1 \('a'\): request_id: expected an integer"),
+        ([[1]], "request_id: expected an integer"),
+        ([True], "request_id: expected an integer"),
+        ([None], "request_id: expected an integer"),
+    ],
+)
+def test_request_ids_are_all_texts_or_all_integers(searching_bundle, tmp_path, ids, message):
+    rows = [request_of(row) for row in FRAME.head(len(ids)).iter_rows(named=True)]
+    file = tmp_path / "requests.jsonl"
+    lines = [json.dumps({**row, "request_id": key}) for row, key in zip(rows, ids, strict=True)]
+    file.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=message):
+        score_bundle(searching_bundle, file, to=tmp_path / "scores.parquet")

@@ -151,6 +151,24 @@ def kept_data_set(path: str | os.PathLike[str]) -> Callable[[], str]:
     return describe
 
 
+def kept_parts(path: str | os.PathLike[str]) -> Callable[[], str]:
+    """Return a function that describes what a command has finished of a file of scores.
+
+    Args:
+        path: file that the command writes.
+    """
+    from cascaderank.runs.saved_parts import folder_of
+
+    folder = folder_of(path)
+
+    def describe() -> str:
+        if any(folder.glob("*.arrow")):
+            return f"the finished parts in {folder}; repeat the command to resume"
+        return ""
+
+    return describe
+
+
 def _identity(file: Path) -> tuple[int, int] | None:
     with contextlib.suppress(OSError):
         found = file.stat()

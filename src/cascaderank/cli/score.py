@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cascaderank.cli.interrupts import after_interrupt, kept_parts
 from cascaderank.cli.shell import AsJson, Bars, PartOption, emit_json, notify, user_errors
 from cascaderank.errors import ConfigError, counted
 
@@ -65,11 +66,15 @@ def score(
     """Write what a run computes: the scores of all stages, final lists, and vectors.
 
     Per candidate: the score of every stage, the final rank, and the last stage reached. A bundle
-    serves each request: a stage scores the candidates that it receives.
+    serves each request: a stage scores the candidates that it receives. To resume after an
+    interrupt or a kill, repeat the command.
     """
     from cascaderank.runs.score_run import score_run
 
-    if (run / "bundle.json").exists():
+    if to is not None:
+        after_interrupt(kept_parts(to))
+    # A bundle that was copied without its manifest is refused as a bundle.
+    if any((run / name).exists() for name in ("bundle.json", "golden.parquet")):
         chosen = {"--vectors": vectors, "--item": item, "--stage": stage}
         chosen["--part"] = None if part == "auto" else part
         _of_bundle(run, dataset, to, kind, chosen, overwrite=overwrite, as_json=as_json)

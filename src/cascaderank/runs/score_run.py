@@ -1,14 +1,17 @@
 """Score the candidates of a data set by all stages of a run, and write the result to files."""
 
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import polars as pl
 
+from cascaderank.batch import RequestBatch
 from cascaderank.data.encoding.encoded_log import shuffled_order
 from cascaderank.data.ragged import flattened, positions_within
 from cascaderank.data.split import Rows
@@ -27,6 +30,7 @@ from cascaderank.runs.item_vectors import (
 from cascaderank.runs.load import TrainedRun, load_run
 from cascaderank.runs.new_files import check_free, new_file
 from cascaderank.runs.parts import Part, part_of
+from cascaderank.runs.saved_parts import Block, ScoredRows, key_of, saved_parts
 from cascaderank.runs.score_files import Format, format_of, score_writer
 from cascaderank.runs.seeding import pick_device
 from cascaderank.runs.vector_files import VectorFormat, files_of, write_vectors
@@ -78,7 +82,8 @@ def score_run(
 
     Scores and final lists are those of ``cascaderank evaluate``, in batches of the same requests.
     Candidates are written in the order of the log, batch by batch, so memory does not grow with the
-    data set. A file is complete or does not exist. Labels are not needed.
+    data set. A file is complete or does not exist; after a kill, the same call continues after the
+    last complete part of the scores, and ends with the same bytes. Labels are not needed.
 
     Args:
         folder: folder of the run.
@@ -124,7 +129,11 @@ def score_run(
             paths = [Path(vectors) / name for name in names]
             items, dim = _write_vectors(run, data, rows, keys, chosen, paths, progress)
         if target is not None:
-            written, repeated = _write_scores(run, data, rows, keys, *target, progress)
+            key = key_of(
+                *(run.folder.config, run.folder.schema, run.folder.weights),
+                options=[data.log.fingerprint, found, item, device.type],
+            )
+            written, repeated = _write_scores(run, data, rows, keys, *target, key, progress)
         lengths = data.encoded.offsets[rows + 1] - data.encoded.offsets[rows]
         return ScoreSummary(
             part=found,
@@ -146,29 +155,41 @@ def _write_scores(
     keys: ItemKeys,
     to: Path,
     kind: Format,
+    key: str,
     progress: Progress,
 ) -> tuple[int, int]:
     """Write the scores of some requests; return the rows written and the copies left out."""
     stages, loader = run.cascade.stage_names, data.loader(rows)
     progress.start("scoring", loader.batches_per_epoch)
     options = {"tag": run.folder.path.resolve().name, "final_score": f"score/{stages[-1]}"}
-    with new_file(to) as hidden, score_writer(hidden, kind, **options) as writer:
+
+    def of_batch(batch: RequestBatch, numbers: Rows, item_keys: pl.Series | None) -> ScoredRows:
+        scored = scores_of(run.cascade, batch)
+        # The encoded log has the candidates in random order, files in the order of the log.
+        scored = scored.ordered(shuffled_order(scored.lengths, numbers))
+        owners = np.repeat(numbers, scored.lengths)
+        if item_keys is None:
+            found = pl.Series(positions_within(scored.lengths))
+        else:
+            found = flattened(item_keys)
+        ids = data.encoded.request_ids.gather(owners)
+        columns = {"request_id": ids, "item_key": found, **scored.columns(stages)}
+        return ScoredRows(frame=pl.DataFrame(columns))
+
+    def of_batches() -> Iterator[Block]:
         lists = keys.lists(rows, loader.batch_size)
         starts = range(0, len(rows), loader.batch_size)
-        for start, batch, of_batch in zip(starts, loader.epoch(0), lists, strict=True):
-            scored, numbers = scores_of(run.cascade, batch), rows[start : start + len(batch)]
-            # The encoded log has the candidates in random order, files in the order of the log.
-            scored = scored.ordered(shuffled_order(scored.lengths, numbers))
-            owners = np.repeat(numbers, scored.lengths)
-            if of_batch is None:
-                key = pl.Series(positions_within(scored.lengths))
-            else:
-                key = flattened(of_batch)
-            ids = data.encoded.request_ids.gather(owners)
-            writer.write(
-                pl.DataFrame({"request_id": ids, "item_key": key, **scored.columns(stages)})
-            )
+        for start, batch, of_items in zip(starts, loader.epoch(0), lists, strict=True):
+            yield partial(of_batch, batch, rows[start : start + len(batch)], of_items)
             progress.advance()
+
+    with (
+        saved_parts(to, key) as parts,
+        new_file(to) as hidden,
+        score_writer(hidden, kind, **options) as writer,
+    ):
+        for part in parts.completed(of_batches()):
+            writer.write(part.frame)
     progress.stop()
     return writer.written, writer.repeated
 

@@ -1,8 +1,9 @@
 """Write what a bundle serves for the requests of a data set or a file."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -16,8 +17,10 @@ from cascaderank.errors import CascadeRankError, ConfigError, DataError, shown
 from cascaderank.progress import Progress, Silent
 from cascaderank.regular_files import check_path, check_regular, open_file
 from cascaderank.runs.new_files import check_free, new_file
+from cascaderank.runs.saved_parts import ScoredRows, key_of, saved_parts
 from cascaderank.runs.score_files import format_of, score_writer
 from cascaderank.serving.answer import Answer
+from cascaderank.serving.bundle_files import MANIFEST
 from cascaderank.serving.ranker import Ranker
 from cascaderank.text_files import parsed_json
 
@@ -64,7 +67,8 @@ def score_bundle(
     The columns are those of :func:`~cascaderank.runs.score_run.score_run`; a stage has a score only
     for the candidates that it received. Of a search of all items, the candidates that the first
     stage keeps are written. Requests are read and written in blocks, so that memory does not grow
-    with their number, and the file is complete or does not exist.
+    with their number, and the file is complete or does not exist. After a kill, the same call
+    continues after the last complete part of it, and ends with the same bytes.
 
     Args:
         folder: folder of the bundle.
@@ -86,33 +90,30 @@ def score_bundle(
     check_free([target], overwrite=overwrite)
     form = format_of(target, kind)
     ranker, progress = Ranker.load(folder), progress or Silent()
-    stages, items = [plan.name for plan in ranker.plans], ranker.bundle.items
-    schema = ranker.bundle.stage_schema
-    of_items = [f.name for f in schema.features if f.role == "item"]
-    listed = list(dict.fromkeys([*([items.key] if items is not None else []), *of_items]))
-    total, blocks = _blocks(check_path(requests, DataError))
+    path = check_path(requests, DataError)
+    total, blocks = _blocks(path)
+    scorer = _Scorer(ranker, path)
     progress.start("scoring", total)
-    options = {"tag": ranker.name, "final_score": f"score/{stages[-1]}"}
+    options = {"tag": ranker.name, "final_score": f"score/{scorer.stages[-1]}"}
+    key = _key(Path(folder), path)
     number, unknown = 0, 0
-    with new_file(target) as hidden, score_writer(hidden, form, **options) as writer:
+
+    def of_blocks() -> Iterator[Callable[[], ScoredRows]]:
+        nonlocal number
         for block in blocks:
-            frames = []
-            for request in block:
-                key = request.get("request_id", number)
-                own = {name: request[name] for name in listed if name in request}
-                candidates = request.get(CANDIDATES, own or None)
-                try:
-                    answer = ranker.rank(request, candidates, trace=True)
-                except CascadeRankError as error:
-                    raise DataError(
-                        f"{requests}: request {number} ({shown(key)}): {error}"
-                    ) from None
-                frames.append(_rows(answer, key, stages, searched=candidates is None))
-                unknown += len(answer.unknown)
-                number += 1
-            if frames:
-                writer.write(pl.concat(frames, how="vertical_relaxed"))
-            progress.advance(len(frames))
+            if block:
+                yield partial(scorer.rows, block, number)
+            number += len(block)
+            progress.advance(len(block))
+
+    with (
+        saved_parts(target, key) as parts,
+        new_file(target) as hidden,
+        score_writer(hidden, form, **options) as writer,
+    ):
+        for rows in parts.completed(of_blocks()):
+            writer.write(rows.frame)
+            unknown += rows.unknown
         if not number:
             raise DataError(f"{requests}: expected at least one request, found none")
     progress.stop()
@@ -121,8 +122,54 @@ def score_bundle(
         written=writer.written,
         repeated=writer.repeated,
         unknown=unknown,
-        item_key=items.key if items is not None else "position in the candidates, from 0",
+        item_key=scorer.item_key or "position in the candidates, from 0",
     )
+
+
+@final
+class _Scorer:
+    """Ranks the candidates of requests, and returns one row per candidate."""
+
+    def __init__(self, ranker: Ranker, requests: Path) -> None:
+        self._ranker, self._requests = ranker, requests
+        self._kind: type | None = None
+        items, schema = ranker.bundle.items, ranker.bundle.stage_schema
+        self.item_key = items.key if items is not None else None
+        self.stages = [plan.name for plan in ranker.plans]
+        of_items = [f.name for f in schema.features if f.role == "item"]
+        self._listed = dict.fromkeys([*([self.item_key] if self.item_key else []), *of_items])
+
+    def rows(self, block: Sequence[Request], number: int) -> ScoredRows:
+        """Return the rows of some requests, the first of which has a number."""
+        frames, unknown = [], 0
+        for place, request in enumerate(block, start=number):
+            key = request.get("request_id", place)
+            own = {name: request[name] for name in self._listed if name in request}
+            candidates = request.get(CANDIDATES, own or None)
+            try:
+                self._check_id(key)
+                answer = self._ranker.rank(request, candidates, trace=True)
+            except CascadeRankError as error:
+                raise DataError(
+                    f"{self._requests}: request {place} ({shown(key)}): {error}"
+                ) from None
+            frames.append(_rows(answer, key, self.stages, searched=candidates is None))
+            unknown += len(answer.unknown)
+        return ScoredRows(frame=pl.concat(frames, how="vertical_relaxed"), unknown=unknown)
+
+    def _check_id(self, key: object) -> None:
+        expected = self._kind or (str if isinstance(key, str) else int)
+        if type(key) is not expected:
+            which = "a text, as before" if expected is str else "an integer"
+            raise DataError(f"request_id: expected {which}, found {shown(key)}")
+        self._kind = expected
+
+
+def _key(bundle: Path, requests: Path) -> str:
+    """Return the key of everything that the rows of a file depend on."""
+    if requests.is_dir():
+        return key_of(bundle / MANIFEST, options=[RequestLog.open(requests).fingerprint])
+    return key_of(bundle / MANIFEST, requests)
 
 
 def _rows(answer: Answer, key: Any, stages: list[str], *, searched: bool) -> pl.DataFrame:

@@ -9,17 +9,12 @@ from typing import final
 
 from pydantic import AliasChoices, Field, JsonValue, ValidationError
 
-from cascaderank.atomic import partial_file, writing
+from cascaderank.atomic import lock_folder, partial_file, writing
 from cascaderank.data.log.destination import files_in, is_written_file
 from cascaderank.data.log.manifest import Part
 from cascaderank.errors import ConfigError, DataError
 from cascaderank.schema import abridged
 from cascaderank.settings.base import Settings
-
-try:
-    import fcntl
-except ImportError:  # on Windows, where two writers of one data set are not detected
-    fcntl = None  # type: ignore[assignment]
 
 
 class Step(Settings):
@@ -156,19 +151,13 @@ class Unfinished:
             self._handle = None
 
     def _lock(self) -> None:
-        if fcntl is not None:
-            handle = os.open(self.folder, os.O_RDONLY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
-                raise DataError(
-                    f"{self.folder}: another process writes this data set; wait for it, or choose "
-                    "another folder"
-                ) from None
-            except OSError:  # a file system without locks
-                pass
-            self._handle = handle
+        try:
+            self._handle = lock_folder(self.folder)
+        except BlockingIOError:
+            raise DataError(
+                f"{self.folder}: another process writes this data set; wait for it, or choose "
+                "another folder"
+            ) from None
 
     def _recorded_steps(self) -> dict[str, Step]:
         try:
