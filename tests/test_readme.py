@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,14 @@ import pytest
 
 from cascaderank.settings.run import read_settings
 from tests.command_line import cascaderank, cascaderank_process
+from tests.serving.http.server_process import serving
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 INSTALLATION = {
     "python3 -m venv .venv",
     "source .venv/bin/activate",
-    "python -m pip install -c constraints.txt '.[report]'",
+    "python -m pip install -c constraints.txt '.[report,serve]'",
 }
 """Commands that no test runs, since they load packages."""
 
@@ -43,9 +45,15 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
+CURL = [block for block in blocks("bash") if block.startswith("curl ")]
+
+
 def commands():
     lines = [
-        line.partition("  #")[0].strip() for block in blocks("bash") for line in block.splitlines()
+        line.partition("  #")[0].strip()
+        for block in blocks("bash")
+        if block not in CURL
+        for line in block.splitlines()
     ]
     return [line for line in lines if line]
 
@@ -128,6 +136,36 @@ def test_the_demo_prints_what_is_quoted(tmp_path):
     done = cascaderank_process("demo", cwd=tmp_path, timeout=590)
     found = disagreements(OUTPUTS["cascaderank demo"], RENEW.quoted(done.stdout))
     assert not found, f"run tools/renew_readme.py: {found}"
+    check_serving(tmp_path)
+
+
+def test_a_small_demo_is_served_as_the_text_says(tmp_path):
+    small = ["--requests", 600, "--set", "train.epochs=1"]
+    assert cascaderank("demo", *small, cwd=tmp_path).returncode == 0
+    check_serving(tmp_path)
+
+
+def check_serving(folder):
+    """Run the commands of "Serve it", with a free port, and its request by the real curl."""
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl")
+    export, serve = (shlex.split(c)[1:] for c in RENEW.commands(README, serving=True))
+    done = cascaderank(*export, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (request,) = CURL
+    assert "http://127.0.0.1:8000/" in request, "the default of serve"
+    assert serve[0] == "serve"
+    with serving(folder / serve[1], *serve[2:]) as server:
+        command = shlex.split(request.replace("http://127.0.0.1:8000", server.url))
+        answer = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert answer["bundle"] == "demo"
+    assert sorted(item["id"] for item in answer["items"]) == [4, 17, 99]
+    scores = [item["score"] for item in answer["items"]]
+    assert scores == sorted(scores, reverse=True)
+    assert [(s["name"], s["came"], s["left"]) for s in answer["stages"]] == [
+        ("retrieval", 3, 3),
+        ("ranking", 3, 3),
+    ]
 
 
 def test_a_stale_number_is_found():

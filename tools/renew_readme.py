@@ -21,9 +21,15 @@ QUOTED = re.compile(r"(<!-- output of: ([^\n]*) -->\n```text\n)(.*?)(```)", re.D
 """A quoted output: its comment, the command, the output."""
 
 
-def commands(text: str) -> list[str]:
-    """Return the commands of all blocks of a page that run the library, in order."""
+def commands(text: str, *, serving: bool = False) -> list[str]:
+    """Return the commands of all blocks of a page that run the library, in order.
+
+    Args:
+        text: the page.
+        serving: whether to return those of the blocks that start a server, instead of the others.
+    """
     blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+    blocks = [block for block in blocks if ("\ncascaderank serve " in block) == serving]
     lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith("cascaderank ")]
 
