@@ -112,7 +112,7 @@ def test_features_of_request_and_item_are_required_with_the_stage_named(ranker, 
     assert searcher.searches
     row = LONGER.row(2, named=True)
     for candidates in (None, row["video"], rows_of(row, ["video", "price"])):
-        with pytest.raises(SchemaError, match="stage 'ranking' reads distance, of request and"):
+        with pytest.raises(SchemaError, match=r"with distance, .* stage 'ranking' reads"):
             ranker.rank(request_of(row), candidates)
 
 
@@ -174,7 +174,7 @@ def test_filters_read_the_features_of_rows(ranker):
 def test_a_filter_on_values_of_several_types_is_refused(searcher, value):
     rows = {"video": [100, 103], "prize": [[1], 1]}
     filters = Filters(where=[Condition("prize", "in", value)])
-    with pytest.raises(ConfigError, match="has values of several types"):
+    with pytest.raises(ConfigError, match=r"values of one type .* found several types"):
         searcher.rank(request_of(LONGER.row(3, named=True)), rows, filters=filters)
 
 
@@ -184,8 +184,14 @@ def test_a_filter_on_values_of_several_types_is_refused(searcher, value):
         (lambda: Condition("price", "~", 1), "operator must be one of =, !="),
         (lambda: Condition("shop", "in", "s1"), "'in' needs a list of values"),
         (lambda: Condition("prize", "<", 1), r"no feature 'prize' \(did you mean 'price'"),
-        (lambda: Condition("shop", "<", 1), "'shop' has values of type String"),
-        (lambda: Condition("price", "has", 1), "'price' has values of type Float64"),
+        (
+            lambda: Condition("shop", "<", 1),
+            "'shop' <: expected a value to compare values of type String with, found 1",
+        ),
+        (
+            lambda: Condition("price", "has", 1),
+            "'price' has: expected a value to compare values of type Float64 with, found 1",
+        ),
     ],
 )
 def test_wrong_conditions_are_named(searcher, condition, message):

@@ -112,9 +112,9 @@ def test_whole_floats_nan_and_booleans_are_what_frames_make_of_them():
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"user": 7}, SchemaError, "'user': the schema was fitted to strings; found 7"),
+        ({"user": 7}, SchemaError, "'user': expected strings, .* fitted to, found 7"),
         ({"user": 7.5}, SchemaError, "'user' must be integers or strings; found 7.5"),
-        ({"watched": ["7"], "seconds": [1.0]}, SchemaError, "fitted to integers; found '7'"),
+        ({"watched": ["7"], "seconds": [1.0]}, SchemaError, "expected integers, .* found '7'"),
         ({"hour": "noon"}, SchemaError, "'hour' must be numbers; found 'noon'"),
         ({"age": None}, DataError, "'age': expected a number, found none"),
         ({"age": math.inf}, DataError, "'age': expected a finite number"),

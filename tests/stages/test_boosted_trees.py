@@ -211,3 +211,9 @@ def test_without_lightgbm_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.import_module", without)
     with pytest.raises(MissingExtraError, match=r"lightgbm is not .*'cascaderank\[trees\]'"):
         build()
+
+
+def test_a_compiled_function_calls_the_trees_without_compilation():
+    stage, batch = grown()
+    compiled = torch.compile(lambda batch: stage(batch) * 2, backend="eager")
+    assert torch.equal(compiled(batch), stage(batch) * 2)

@@ -4,12 +4,15 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cascaderank.cli.shell import finite, notify, user_errors
 from cascaderank.errors import ConfigError, shown
+
+if TYPE_CHECKING:
+    from cascaderank.serving.feature_source import FeatureSource
 
 
 @user_errors
@@ -44,11 +47,14 @@ def serve(
         typer.Option(min=1, max=256, help="Threads that rank. Default: one for each processor."),
     ] = None,
     queue: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=0, max=100_000, help="Requests that may wait; further ones are answered with 503."
+            min=0,
+            max=100_000,
+            help="Requests that may wait; further ones are answered with 503. Default: four for "
+            "each worker.",
         ),
-    ] = 64,
+    ] = None,
     bundles: Annotated[
         list[str] | None,
         typer.Option("--bundle", help="A further bundle, NAME=FOLDER; can be repeated."),
@@ -115,6 +121,18 @@ def serve(
             help="Draws of the noise to estimate the probability of each candidate to be served.",
         ),
     ] = 0,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CASCADERANK_REDIS",
+            help="Redis with newer values of item features, such as redis://localhost:6379/0. "
+            "Needs the extra `redis`.",
+        ),
+    ] = None,
+    redis_feature: Annotated[
+        list[str] | None,
+        typer.Option(help="A feature of items that Redis has; can be repeated."),
+    ] = None,
     max_body_mb: Annotated[
         float, typer.Option(min=0.001, max=4_096, help="Largest body in MiB.")
     ] = 8,
@@ -159,6 +177,7 @@ def serve(
             "--exploration and --propensity-draws need --log: without a log, nothing is learned "
             "from noise; set --log DIR, or leave them out"
         )
+    source, threads = _source(redis, redis_feature), workers or os.cpu_count() or 1
     logged = LogSettings(
         sampling=Sampling(size=log_sample),
         exploration=Exploration(scale=exploration) if exploration else None,
@@ -188,9 +207,10 @@ def serve(
             folders,
             routing=routing,
             limits=limits,
-            workers=workers or os.cpu_count() or 1,
-            queue=queue,
+            workers=threads,
+            queue=4 * threads if queue is None else queue,
             deadline_ms=deadline_ms,
+            source=source,
         )
         try:
             rankers = service.rankers
@@ -211,6 +231,19 @@ def serve(
             started=lambda: notify(f"serving {names} on {url_of(bound)}"),
         )
     notify("stopped; all requests that had begun are finished")
+
+
+def _source(url: str | None, features: list[str] | None) -> "FeatureSource | None":
+    if (url is None) != (not features):
+        given, missing = (
+            ("--redis-feature", "--redis URL") if features else ("--redis", "--redis-feature NAME")
+        )
+        raise ConfigError(f"{given} needs {missing}; set both, or leave both out")
+    if url is None:
+        return None
+    from cascaderank.serving.redis_source import RedisSource
+
+    return RedisSource(url, features=features or ())
 
 
 def _shadow_logs(log: Path, names: Sequence[str]) -> dict[str, Path]:

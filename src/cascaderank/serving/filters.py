@@ -75,16 +75,19 @@ class Condition:
         Raises:
             ConfigError: if the value of the condition has another type than the feature.
         """
+        value = self.value
+        if isinstance(value, tuple) and values.dtype.is_float():  # polars keeps the types apart
+            value = [float(each) if type(each) is int else each for each in value]
         try:
-            expression = _EXPRESSIONS[self.operator](pl.col("value"), self.value)
+            expression = _EXPRESSIONS[self.operator](pl.col("value"), value)
             found = values.alias("value").to_frame().select(expression.fill_null(value=False))
             if found.schema["value"] != pl.Boolean:
                 raise TypeError("the result is not true or false")
         except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ConfigError(
-                f"filters: '{self.feature}' has values of type {values.dtype} and cannot be "
-                f"compared by '{self.operator}' with {shown(self.value)}: {reason}"
+                f"filters: '{self.feature}' {self.operator}: expected a value to compare values "
+                f"of type {values.dtype} with, found {shown(self.value)}; {reason}"
             ) from None
         return found["value"].to_numpy()
 
@@ -134,8 +137,8 @@ class FilterColumns:
         if name not in self._raw.columns:
             known = [*given, *self._raw.columns]
             raise ConfigError(
-                f"filters: no feature '{name}'{did_you_mean(name, known)} of items; available: "
-                f"{', '.join(known) or 'none'}"
+                f"filters: expected a feature of items ({', '.join(known) or 'there is none'}), "
+                f"found no feature '{name}'{did_you_mean(name, known)}"
             )
         try:
             met = self._met(condition)
@@ -155,4 +158,6 @@ def _series(values: Sequence[Any]) -> pl.Series:
         found = pl.Series("value", values, strict=False)
         if found.dtype != pl.Object:  # Polars panics when it compares Python objects
             return found
-    raise ConfigError("filters: a feature of the candidates has values of several types")
+    raise ConfigError(
+        "filters: expected values of one type in a feature of the candidates, found several types"
+    )

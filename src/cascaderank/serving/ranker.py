@@ -291,9 +291,9 @@ class Ranker:
             missing = [name for name in features if name not in candidates.given]
             if missing:
                 raise SchemaError(
-                    f"stage '{stage}' reads {abridged(missing)}, of request and item together, "
-                    "which the catalogue does not have; give candidates as rows with these "
-                    "features, or a feature source"
+                    f"candidates: expected rows with {abridged(missing)}, of request and item "
+                    f"together, which stage '{stage}' reads and no catalogue has, found no such "
+                    "feature; give candidates as rows with these features, or a feature source"
                 )
 
     def _quotas(self, quotas: Quotas | None) -> tuple[int, ...]:

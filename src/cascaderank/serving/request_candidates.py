@@ -115,7 +115,8 @@ def _of_columns(
         if missing:
             without = f", and no '{key}' to look them up by" if key else ""
             raise SchemaError(
-                f"the candidates have no {abridged(missing)}{without}; found {abridged(columns)}"
+                "candidates: expected all features of items that the stages read, found no "
+                f"{abridged(missing)}{without}; they have {abridged(columns)}"
             )
         return Candidates(keys=range(count), places=np.full(count, -1), given=dict(columns))
     keys = columns[items.key]

@@ -182,8 +182,9 @@ class ValueEncoder:
                 return 0
             if isinstance(known, str) is not text:
                 raise SchemaError(
-                    f"categorical feature '{feature.name}': the schema was fitted to "
-                    f"{'strings' if text else 'integers'}; found {shown(value)}"
+                    f"categorical feature '{feature.name}': expected "
+                    f"{'strings' if text else 'integers'}, which the schema was fitted to, found "
+                    f"{shown(value)}"
                 )
             return table.get(known, 0)
 

@@ -60,6 +60,16 @@ class WorkerPool:
         """Number of jobs that wait or run."""
         return self._jobs
 
+    def check_room(self) -> None:
+        """Check that a job would be accepted at present.
+
+        Raises:
+            QueueFullError: if the queue is full.
+        """
+        if self._jobs >= self.capacity:
+            seconds = self._jobs * self._seconds / self.workers
+            raise QueueFullError(max(1, math.ceil(seconds)))
+
     def submit(self, job: Callable[[], T]) -> Future[T]:
         """Put a job on the queue.
 
@@ -70,9 +80,7 @@ class WorkerPool:
             QueueFullError: if the queue is full.
         """
         with self._lock:
-            if self._jobs >= self.capacity:
-                seconds = self._jobs * self._seconds / self.workers
-                raise QueueFullError(max(1, math.ceil(seconds)))
+            self.check_room()
             self._jobs += 1
         try:
             future = self._threads.submit(self._run, job)

@@ -1,7 +1,7 @@
 """Boosted trees stage: decision trees that are fitted to the gradient of any objective."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class BoostedTrees(nn.Module):
     boosting of several stages by one objective: this project.
     """
 
+    _eager: ClassVar[Callable[["BoostedTrees", RequestBatch], Tensor]]
+
     def __init__(
         self,
         schema: FittedSchema,
@@ -64,6 +66,9 @@ class BoostedTrees(nn.Module):
     ) -> None:
         super().__init__()
         _lightgbm()
+        # Not a decorator: torch.compiler.disable imports the compiler, which takes a second.
+        disable: Any = torch.compiler.disable
+        BoostedTrees._eager = disable(BoostedTrees._scores)
         options = {
             "num_leaves": num_leaves,
             "learning_rate": learning_rate,
@@ -93,12 +98,14 @@ class BoostedTrees(nn.Module):
         """Return the number of trees and the features that they use."""
         return f"trees={self.trees}, features={abridged([f.name for f in self.features])}"
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return scores ``[batch, list]``; those of padding are 0.
 
         In training, the scores require a gradient, see :meth:`take_gradient`.
         """
+        return BoostedTrees._eager(self, batch)
+
+    def _scores(self, batch: RequestBatch) -> Tensor:
         scores = torch.zeros(batch.mask.shape, device=batch.mask.device)
         if scores.is_meta:  # operations are counted without values
             return scores

@@ -252,10 +252,10 @@ def test_one_reload_at_a_time(replaced, monkeypatch):
     service, begun, gate = Service({"main": replaced}), threading.Event(), threading.Event()
     client = admin(service)
 
-    def slow(folders):
+    def slow(*arguments):
         begun.set()
         gate.wait(30)
-        return load_bundles(folders)
+        return load_bundles(*arguments)
 
     monkeypatch.setattr("cascaderank.serving.http.service.load_bundles", slow)
     with ThreadPoolExecutor(1) as pool:

@@ -1,13 +1,21 @@
 """No body, however malformed, is answered by an error of the server."""
 
+import contextlib
 import json
+import re
+import subprocess
+import sys
+from collections import Counter
 from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from cascaderank.data.log.request_log import RequestLog
 from cascaderank.serving.filters import Operator
+from tests.serving.http.asgi_client import Reply
+from tests.serving.http.server_process import serving
 
 NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, 2**64, -(2**63) - 1, 0, -1])
 SCALARS = st.none() | st.booleans() | NUMBERS | st.text(max_size=8)
@@ -44,13 +52,20 @@ MANY = settings(
 )
 
 
-def check(reply, path="/v1/rank"):
-    assert reply.status in (200, 400, 422), reply.text
-    if reply.status != 200:
-        problem = reply.json()
-        assert problem["status"] == reply.status
-        assert problem["detail"]
-        assert "Traceback" not in reply.text
+def check(reply):
+    """Check that a reply is an answer, or a problem document that names what is wrong."""
+    assert reply.status in (200, 400, 404, 413, 422), reply.text
+    if reply.status == 200:
+        return
+    problem = reply.json()
+    assert problem["status"] == reply.status
+    assert problem["detail"]
+    assert "Traceback" not in reply.text
+    assert reply.headers["content-type"] == "application/problem+json"
+    if reply.status != 404:
+        assert problem["field"], problem
+        assert problem["expected"], problem
+        assert problem["found"], problem
 
 
 def put(body, path, value):
@@ -121,6 +136,115 @@ def test_any_damage_of_the_text(client, bodies, data, number):
 def test_any_feedback(client, value):
     reply = client.post("/v1/feedback", value)
     assert reply.status in (400, 404, 422), reply.text
+    check(reply)
+
+
+PIECES = [
+    b"NaN", b"Infinity", b"-Infinity", b"1e400", b"-1e400", b"9" * 5_000, b"[" * 100_000,
+    b'{"a":' * 10_000, b"[[]," * 300, b"[" + b"1," * 200_000 + b"1]", b'"\\ud800"', b"\xff",
+    b"\xef\xbb\xbf", b"\x00", b"'a'", b"// x\n", b"{}", b"[]", b'""', b"1.", b"01", b"0x1",
+    b"True", b"null", b"-0", b'{"a": 1, "a": 2}', b'"\\u0000"', b'"' + b"x" * 100_000 + b'"',
+]  # fmt: skip
+ENCODINGS = ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "cp037", "utf-7"]
+
+
+@st.composite
+def malformed(draw, good):
+    """Return the bytes of a body that is malformed in one of many ways."""
+    body = good[draw(st.integers(0, len(good) - 1))]
+    kind = draw(st.integers(0, 7))
+    if kind == 0:  # another type anywhere
+        for path in draw(st.lists(st.sampled_from(PATHS), min_size=1, max_size=3)):
+            body = put(body, path, draw(ANY))
+        return json.dumps(body).encode()
+    if kind == 1:  # anything in the place of anything
+        text = json.dumps(put(body, draw(st.sampled_from(PATHS)), "HERE"))
+        return text.encode().replace(b'"HERE"', draw(st.sampled_from(PIECES)))
+    text = json.dumps(body, ensure_ascii=False)
+    if kind == 2:
+        text = text.replace('"request"', '"request": {}, "request"', 1)  # a name twice
+        return text.replace('"user"', '"user": "\u00e9", "user"').encode()
+    if kind == 3:
+        return text.replace("u", "\u00e9").encode(draw(st.sampled_from(ENCODINGS)), "replace")
+    if kind == 4:  # truncated
+        return text.encode()[: draw(st.integers(0, len(text)))]
+    if kind == 5:  # bytes replaced
+        damaged = bytearray(text.encode())
+        for _ in range(draw(st.integers(1, 4))):
+            start = draw(st.integers(0, len(damaged)))
+            end = start + draw(st.integers(0, 12))
+            piece = st.binary(max_size=6) | st.sampled_from(PIECES)
+            damaged[start:end] = draw(piece)
+        return bytes(damaged)
+    if kind == 6:  # not an object
+        return json.dumps(draw(ANY)).encode()
+    return draw(st.binary(max_size=200))
+
+
+@settings(MANY, max_examples=100)
+@given(st.data())
+def test_malformed_bodies(client, bodies, data):
+    check(client.post("/v1/rank", content=data.draw(malformed(bodies))))
+
+
+@pytest.mark.slow
+def test_two_thousand_malformed_bodies_over_http(searching_bundle, bodies, tmp_path):
+    statuses = Counter()
+    with serving(searching_bundle, "--log", str(tmp_path / "log")) as server:
+        with contextlib.closing(server.connection()) as connection:
+
+            @settings(MANY, max_examples=2_000)
+            @given(st.data())
+            def sent(data):
+                body = data.draw(malformed(bodies))
+                path = data.draw(st.sampled_from(["/v1/rank", "/v1/rank", "/v1/feedback"]))
+                connection.request("POST", path, body, {"content-type": "application/json"})
+                raw = connection.getresponse()
+                reply = Reply(
+                    raw.status, {n.lower(): v for n, v in raw.headers.items()}, raw.read()
+                )
+                statuses[path, reply.status] += 1
+                check(reply)
+
+            sent()
+        assert server.post("/v1/rank", bodies[0])[0] == 200
+        code, text = server.stop()
+    assert code == 0
+    lines = text.splitlines()
+    assert lines[-1] == "stopped; all requests that had begun are finished"
+    assert all(line.startswith("served log: ") and len(line) < 2_500 for line in lines[:-1]), text
+    print(dict(statuses))
+    assert sum(statuses.values()) >= 2_000
+    logged = RequestLog.open(tmp_path / "log").manifest
+    lost = logged.extra["served"]["lost"]  # such as those without candidates
+    assert logged.requests + lost == statuses["/v1/rank", 200] + 1
+    assert logged.requests > lost
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_nothing(searching_bundle, bodies, tmp_path):
+    """Requests by the OpenAPI document, and requests that contradict it."""
+    pytest.importorskip("schemathesis")
+    # 503 is right where the deadline of a request is a fraction of a nanosecond.
+    (tmp_path / "schemathesis.toml").write_text(
+        'checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 503]\n'
+    )
+    checks = [
+        "not_a_server_error", "status_code_conformance", "content_type_conformance",
+        "response_schema_conformance", "negative_data_rejection",
+    ]  # fmt: skip
+    code = "from schemathesis.cli import schemathesis; schemathesis()"
+    with serving(searching_bundle, "--log", str(tmp_path / "log")) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "run", f"{server.url}/openapi.json", "--seed", "1",
+             "--max-examples", "200", "--checks", ",".join(checks), "--no-color"],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert server.post("/v1/rank", bodies[0])[0] == 200
+    assert done.returncode == 0, done.stdout + done.stderr
+    print("\n".join(done.stdout.splitlines()[-12:]))
+    generated = int(re.search(r"(\d+) generated", done.stdout)[1])
+    assert generated > 200
 
 
 @pytest.mark.parametrize(

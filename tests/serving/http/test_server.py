@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from cascaderank.data.log.request_log import RequestLog
+from cascaderank.errors import RunError
 from cascaderank.serving import Ranker, verify_bundle
 from cascaderank.serving.http.remote import RemoteRanker
 from tests.command_line import cascaderank
@@ -41,6 +42,19 @@ def test_a_bundle_is_verified_through_its_server(server, current, other_bundle):
     other = cascaderank("verify", other_bundle, "--url", server.url)
     assert other.returncode == 2
     assert "serves another bundle" in other.stderr
+
+
+def test_a_connection_that_idled_is_opened_anew(searching_bundle):
+    with serving(searching_bundle, "--send-seconds", "0.3") as server:
+        remote = RemoteRanker(server.url)
+        for _ in range(3):
+            remote.check_same(searching_bundle)
+            time.sleep(0.5)
+            remote._connection.sock.shutdown(socket.SHUT_RDWR)  # as after 15 s
+        remote.check_same(searching_bundle)
+        server.stop()
+        with pytest.raises(RunError, match=r"does not answer: .*; start the server"):
+            remote.check_same(searching_bundle)
 
 
 def test_an_answer_that_differs_is_found(server, other_bundle):

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -14,13 +14,15 @@ from starlette.requests import ClientDisconnect
 from cascaderank import __version__
 from cascaderank.errors import CascadeRankError
 from cascaderank.serving.http.access import Access
-from cascaderank.serving.http.guard import PAGE, RELOAD, Application, Guard
+from cascaderank.serving.http.guard import PAGE, RANK, RELOAD, Application, Guard
 from cascaderank.serving.http.openapi import documented
 from cascaderank.serving.http.problems import MEDIA_TYPE, ProblemError, invalid, problem_of
 from cascaderank.serving.http.service import Service
 from cascaderank.serving.http.serving_metrics import CONTENT_TYPE
 from cascaderank.serving.variant_routing import MAIN
 from cascaderank.serving.worker_pool import QueueFullError
+
+T = TypeVar("T")
 
 _JSON: Final = "application/json"
 _PAGE_FOLDER: Final = Path(__file__).parent / "page"
@@ -56,9 +58,9 @@ def build_app(service: Service, access: Access | None = None) -> Application:
     )
     outcomes = service.metrics.requests.labels
 
-    async def in_pool(submit: Callable[[Callable[[], Any]], Any], job: Callable[[], Any]) -> Any:
+    def or_overloaded(submit: Callable[[], T]) -> T:
         try:
-            future = submit(job)
+            return submit()
         except QueueFullError as error:
             outcomes("overloaded").inc()
             raise ProblemError(
@@ -66,9 +68,11 @@ def build_app(service: Service, access: Access | None = None) -> Application:
                 "the queue of requests is full",
                 headers={"retry-after": str(error.retry_after)},
             ) from None
-        return await asyncio.wrap_future(future)
 
-    @app.post("/v1/rank")
+    async def in_pool(submit: Callable[[Callable[[], Any]], Any], job: Callable[[], Any]) -> Any:
+        return await asyncio.wrap_future(or_overloaded(lambda: submit(job)))
+
+    @app.post(RANK)
     async def rank(request: Request) -> Response:
         """Rank candidates, or search all items."""
         _check_type(request)
@@ -139,7 +143,9 @@ def build_app(service: Service, access: Access | None = None) -> Application:
     _add_page(app)
     _add_problems(app)
     documented(app, service)
-    return Guard(app, access or Access(), service.limits)
+    # Without room, a request is refused before its body is read: this takes less time.
+    rooms = {RANK: lambda: or_overloaded(service.pool.check_room)}
+    return Guard(app, access or Access(), service.limits, rooms)
 
 
 def _check_type(request: Request) -> None:

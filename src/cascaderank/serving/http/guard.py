@@ -1,7 +1,7 @@
 """What every request passes before it reaches the application: access, limits, and headers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, final
 
 from cascaderank.serving.http.access import Access
@@ -17,6 +17,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN: Final = ("/health/live", "/health/ready")
 """Paths that need no token; the page needs none, either."""
 PAGE: Final = "/page/"
+RANK: Final = "/v1/rank"
 RELOAD: Final = "/v1/reload"
 
 _HEADERS: Final = [
@@ -43,10 +44,18 @@ class Guard:
         application: the application.
         access: tokens.
         limits: limits.
+        rooms: by path, a function that raises a problem if there is no room for a request.
     """
 
-    def __init__(self, application: Application, access: Access, limits: HttpLimits) -> None:
+    def __init__(
+        self,
+        application: Application,
+        access: Access,
+        limits: HttpLimits,
+        rooms: Mapping[str, Callable[[], None]] | None = None,
+    ) -> None:
         self._application, self._access, self._limits = application, access, limits
+        self._rooms = dict(rooms or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -64,6 +73,8 @@ class Guard:
         try:
             headers = _headers(scope)
             self._check(scope["path"], headers)
+            if scope["path"] in self._rooms:
+                self._rooms[scope["path"]]()
             if scope["method"] in ("POST", "PUT", "PATCH", "DELETE"):
                 receive = self._limited(_length(headers, self._limits.body_bytes), receive)
             await self._application(scope, receive, guarded)

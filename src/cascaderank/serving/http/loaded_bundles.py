@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 
 from cascaderank.serving.drift import Drift
+from cascaderank.serving.feature_source import FeatureSource
 from cascaderank.serving.http.golden_bodies import GoldenBodies
 from cascaderank.serving.ranker import Ranker
 
@@ -23,18 +24,22 @@ class Loaded:
     golden: GoldenBodies
 
 
-def load_bundles(folders: Mapping[str, str | os.PathLike[str]]) -> dict[str, Loaded]:
+def load_bundles(
+    folders: Mapping[str, str | os.PathLike[str]], source: FeatureSource | None = None
+) -> dict[str, Loaded]:
     """Load bundles, after checking their files against their checksums.
 
     Args:
         folders: folder of each bundle by variant.
+        source: values of item features that are newer than those of the bundles.
 
     Raises:
         RunError: if a folder is no bundle, is damaged or half-copied, or has another format.
+        ConfigError: if the source has a feature that the stages of a bundle do not read.
     """
     found = {}
     for name, folder in folders.items():
-        ranker = Ranker.load(folder)
+        ranker = Ranker.load(folder, source=source)
         golden = GoldenBodies(ranker.bundle)
         found[name] = Loaded(ranker=ranker, drift=Drift(ranker), golden=golden)
     return found

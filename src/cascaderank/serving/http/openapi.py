@@ -175,6 +175,8 @@ def documented(app: FastAPI, service: Service) -> None:
     rank, feedback = paths["/v1/rank"]["post"], paths["/v1/feedback"]["post"]
     rank["requestBody"] = _body(RANK, _examples(service))
     rank["responses"]["200"]["content"] = {"application/json": {"schema": ANSWER}}
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    paths["/metrics"]["get"]["responses"]["200"]["content"] = text
     items = service.rankers[MAIN].bundle.items
     key = items.keys[0] if items is not None else 7
     feedback["requestBody"] = _body(

@@ -70,6 +70,12 @@ class RankBody:
                 remedy="give candidates",
             )
         own = {plan.name: plan.quota for plan in ranker.plans}
+        if isinstance(self.quotas, Sequence) and len(self.quotas) != len(own):
+            raise invalid(
+                "quotas",
+                expected=f"one quota per stage ({', '.join(own)})",
+                found=f"{len(self.quotas)}",
+            )
         if isinstance(self.quotas, Mapping):
             asked = [(name, quota) for name, quota in self.quotas.items() if name in own]
         else:

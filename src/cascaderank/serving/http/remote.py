@@ -101,12 +101,14 @@ class RemoteRanker:
         self._connection.close()
 
     def _sent(self, method: str, path: str, body: bytes | None) -> Any:
+        # The server ends a connection that idles: then another one is opened.
+        kept = self._connection.sock is not None
         try:
-            self._connection.request(method, self._prefix + path, body, self._headers)
-            reply = self._connection.getresponse()
-            content = reply.read()
+            reply, content = self._reply(method, path, body)
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
+            if kept:
+                return self._sent(method, path, body)
             reason = getattr(error, "strerror", None) or error or type(error).__name__
             raise RunError(f"{self.url}: does not answer: {reason}; start the server") from None
         try:
@@ -117,6 +119,13 @@ class RemoteRanker:
             detail = found.get("detail") if isinstance(found, dict) else None
             raise RunError(f"{self.url}{path}: answered {reply.status}: {detail or reply.reason}")
         return found
+
+    def _reply(
+        self, method: str, path: str, body: bytes | None
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        self._connection.request(method, self._prefix + path, body, self._headers)
+        reply = self._connection.getresponse()
+        return reply, reply.read()
 
 
 def _answer_of(content: Mapping[str, Any]) -> Answer:

@@ -14,6 +14,7 @@ from pydantic_core import to_json
 from cascaderank.errors import CascadeRankError, did_you_mean, shown
 from cascaderank.serving.answer import Answer
 from cascaderank.serving.bundle_files import BundleManifest
+from cascaderank.serving.feature_source import FeatureSource
 from cascaderank.serving.http.golden_bodies import GoldenBodies
 from cascaderank.serving.http.http_limits import HttpLimits
 from cascaderank.serving.http.json_body import check_keys, check_scalar, parsed_object
@@ -51,6 +52,7 @@ class Service:
         sink: receives what was served, and feedback to it.
         shadow_sinks: receives the answers of a shadow, which were not served, by variant.
         sample: one request of this number is ranked again in the background, for drift.
+        source: values of item features that are newer than those of the bundles.
 
     Raises:
         RunError: if a folder is no bundle, is damaged or half-copied, or has another format.
@@ -64,21 +66,21 @@ class Service:
         routing: Routing | None = None,
         limits: HttpLimits | None = None,
         workers: int = 2,
-        queue: int = 64,
+        queue: int = 8,
         deadline_ms: float | None = None,
         sink: ServedSink | None = None,
         shadow_sinks: Mapping[str, ServedSink] | None = None,
         sample: int = _SAMPLE,
+        source: FeatureSource | None = None,
     ) -> None:
         self.folders = {name: Path(folder) for name, folder in folders.items()}
         self.routing = routing or Routing(variants=tuple(self.folders))
-        self.limits = limits or HttpLimits()
-        self.deadline_ms = deadline_ms
+        self.limits, self.deadline_ms = limits or HttpLimits(), deadline_ms
         self.sink, self.shadow_sinks = sink, shadow_sinks or {}
         self.stopping = False
         """Whether the server finishes what it has begun, and is not ready for more."""
-        self._sample, self._seen = sample, 0
-        self._loaded = load_bundles(self.folders)
+        self._sample, self._seen, self._source = sample, 0, source
+        self._loaded = load_bundles(self.folders, source)
         settle()
         self.pool = WorkerPool(workers, queue=queue, name="rank", initializer=one_thread)
         self._background = WorkerPool(1, queue=_BACKLOG, name="background", initializer=one_thread)
@@ -183,7 +185,7 @@ class Service:
             RunError: if a bundle cannot be loaded.
         """
         try:
-            self._loaded = load_bundles(self.folders)
+            self._loaded = load_bundles(self.folders, self._source)
         except CascadeRankError:
             self.metrics.reloads.labels("failed").inc()
             raise
