@@ -105,6 +105,12 @@ def test_any_rows(client, bodies, rows, number):
     check(client.post("/v1/rank", {**bodies[number], "candidates": rows}))
 
 
+def test_the_problem_of_a_candidate_names_the_candidates(client, bodies):
+    body = {**bodies[3], "candidates": {"video": [100, 103], "price": [1.0, "high"]}}
+    problem = client.post("/v1/rank", body).json()
+    assert problem["field"] == "candidates.price"
+
+
 @pytest.mark.parametrize("operator", get_args(Operator))
 @pytest.mark.parametrize("value", [[], [1], 1, "a", None])
 def test_a_condition_on_values_of_several_types(client, bodies, operator, value):

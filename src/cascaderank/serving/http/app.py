@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from cascaderank import __version__
 from cascaderank.errors import CascadeRankError
+from cascaderank.schema import Role
 from cascaderank.serving.http.access import Access
 from cascaderank.serving.http.guard import PAGE, RANK, RELOAD, Application, Guard
 from cascaderank.serving.http.openapi import documented
@@ -141,7 +142,7 @@ def build_app(service: Service, access: Access | None = None) -> Application:
         return Response(service.metrics.page(), media_type=CONTENT_TYPE)
 
     _add_page(app)
-    _add_problems(app)
+    _add_problems(app, service)
     documented(app, service)
     # Without room, a request is refused before its body is read: this takes less time.
     rooms = {RANK: lambda: or_overloaded(service.pool.check_room)}
@@ -182,7 +183,7 @@ def _add_page(app: FastAPI) -> None:
         return sent(name)
 
 
-def _add_problems(app: FastAPI) -> None:
+def _add_problems(app: FastAPI, service: Service) -> None:
     """Answer all errors by problem documents."""
 
     def answer(problem: ProblemError) -> Response:
@@ -199,7 +200,9 @@ def _add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(CascadeRankError)
     async def of_library(_: Request, error: CascadeRankError) -> Response:
-        return answer(problem_of(error))
+        bundles = [ranker.bundle for ranker in service.rankers.values()]
+        of_items = {f.name for b in bundles for f in b.schema.features if f.role is Role.ITEM}
+        return answer(problem_of(error, of_items))
 
     @app.exception_handler(HTTPException)
     async def of_routes(_: Request, error: HTTPException) -> Response:

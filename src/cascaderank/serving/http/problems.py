@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, final
 
 from cascaderank.errors import CascadeRankError, RunError
@@ -101,10 +101,14 @@ def invalid(
     return ProblemError(name, detail, field=field, expected=expected, found=found)
 
 
-def problem_of(error: CascadeRankError) -> ProblemError:
+def problem_of(error: CascadeRankError, of_items: Collection[str] = ()) -> ProblemError:
     """Return the problem of an error of the library.
 
     Field, expected and found are those of its message, as far as it has them.
+
+    Args:
+        error: the error.
+        of_items: names of features that candidates have, not the request.
 
     Examples:
         >>> from cascaderank.errors import DataError
@@ -125,10 +129,11 @@ def problem_of(error: CascadeRankError) -> ProblemError:
             found="no such name",
         )
     feature, place, parts = _FIELD.search(text), _PLACE.search(text), _PARTS.search(text)
+    owner = "candidates" if feature and feature[1] in of_items else "request"
     return ProblemError(
         "invalid-request",
         text,
-        field=f"request.{feature[1]}" if feature else place[1] if place else None,
+        field=f"{owner}.{feature[1]}" if feature else place[1] if place else None,
         expected=parts["expected"] if parts else None,
         found=parts["found"] if parts else None,
     )
