@@ -20,6 +20,7 @@ from cascaderank.evaluation.off_policy import off_policy_difference, off_policy_
 from cascaderank.evaluation.off_policy_report import OffPolicyDifference, OffPolicyValue, Overlap
 from cascaderank.evaluation.profile import Profile, StageProfile, Timing, profile_cascade
 from cascaderank.evaluation.report import Report, StageReport
+from cascaderank.evaluation.slices import Grouping, Slice, weak_slices
 from cascaderank.evaluation.statistics.bootstrap import (
     Summary,
     bootstrap_interval,
@@ -42,6 +43,7 @@ __all__ = [
     "Evaluator",
     "ExposureLog",
     "FeatureImportance",
+    "Grouping",
     "Importance",
     "ItemSets",
     "OffPolicyDifference",
@@ -50,6 +52,7 @@ __all__ = [
     "PairedTest",
     "Profile",
     "Report",
+    "Slice",
     "StageProfile",
     "StageReport",
     "Summary",
@@ -76,6 +79,7 @@ __all__ = [
     "soft_exposure_probability",
     "two_way_bootstrap",
     "unpaired_test",
+    "weak_slices",
 ]
 
 
