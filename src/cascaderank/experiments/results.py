@@ -206,7 +206,7 @@ def summarise(
             "data.target in the config"
         )
     ceiling, kind = float(np.nanmean(reachable)), "quotas"
-    if isinstance(planted, Mapping) and _planted_for(settings, planted):
+    if isinstance(planted, Mapping) and planted_for(settings, planted):
         ceiling, kind = float(planted["joint_recall"]), "planted"
     joint = {name: _over_seeds(results, "joint_recall") for name, results in runs.items()}
     recalls = against_reference(
@@ -371,7 +371,7 @@ def _features_within_planted(settings: RunSettings, planted: Sequence[Mapping[st
     )
 
 
-def _planted_for(settings: RunSettings, planted: Mapping[str, Any]) -> bool:
+def planted_for(settings: RunSettings, planted: Mapping[str, Any]) -> bool:
     """Whether the planted ceiling applies to these features, quotas and ground truth."""
     return (
         _features_within_planted(settings, planted["stages"])

@@ -1,0 +1,1 @@
+"""Reports as one HTML file: pages, their chapters, sections, tables and pictures."""

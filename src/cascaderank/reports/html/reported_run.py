@@ -1,0 +1,117 @@
+"""A complete run as its folder records it: result, settings, epochs and software."""
+
+import io
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cascaderank.errors import RunError
+from cascaderank.evaluation import Report
+from cascaderank.regular_files import read_file
+from cascaderank.runs.folder import read_json
+from cascaderank.runs.load import TrainedRun, load_run
+from cascaderank.settings.run import RunSettings
+from cascaderank.training.run_result import RunResult, read_result
+
+Floats = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ReportedRun:
+    """A complete run, loaded for a report."""
+
+    run: TrainedRun
+    result: RunResult
+    record: dict[str, Any]
+    """Contents of ``report.json``."""
+    environment: dict[str, Any]
+    """Contents of ``environment.json``."""
+    epochs: tuple[dict[str, Any], ...]
+    """Lines of ``metrics.jsonl``."""
+    request_ids: pl.Series
+    """``[requests]`` ids of the test requests, in the order of the values per request."""
+
+    @property
+    def path(self) -> Path:
+        """Folder of the run."""
+        return self.run.folder.path
+
+    @property
+    def settings(self) -> RunSettings:
+        """Settings of the run."""
+        return self.run.settings
+
+    @property
+    def test(self) -> Report:
+        """Evaluation on the test requests, with the values per request."""
+        return self.result.test
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages, first stage first."""
+        return tuple(self.test.stages)
+
+    @property
+    def dataset(self) -> dict[str, str]:
+        """Path, name and fingerprint of the data set, as recorded."""
+        found: dict[str, str] = self.record["dataset"]
+        return found
+
+    def values(self, name: str) -> Floats:
+        """Return the values of a metric per test request; NaN is undefined."""
+        return self.test.per_request[name].astype(np.float64)
+
+    @cached_property
+    def losses(self) -> dict[str, float]:
+        """Mean share of the ground truth that each stage cut, by stage."""
+        return {name: stage.lost.mean for name, stage in self.test.stages.items()}
+
+    @property
+    def truth(self) -> str:
+        """Definition of the ground truth in words."""
+        k, threshold = self.test.k, self.test.threshold
+        at_least = f"with a label of at least {threshold:g}"
+        if k is None:
+            return f"candidates {at_least}"
+        return f"the top {k} candidates by label" + (f" {at_least}" if threshold is not None else "")
+
+
+def read_run(folder: str | os.PathLike[str]) -> ReportedRun:
+    """Read a complete run for a report.
+
+    Args:
+        folder: folder that ``cascaderank train`` wrote.
+
+    Raises:
+        RunError: if the folder does not hold a complete run, or a file in it is damaged.
+    """
+    run = load_run(folder)
+    result = read_result(run.folder)
+    environment = read_json(run.folder.environment)
+    try:
+        lines = read_file(run.folder.metrics).decode().splitlines()
+        epochs = tuple(json.loads(line) for line in lines)
+        ids = pl.read_parquet(
+            io.BytesIO(read_file(run.folder.per_request)), columns=["request_id"]
+        )["request_id"]
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        raise RunError(
+            f"{run.folder.path}: cannot be read: {error}; restore its files from a copy, or train "
+            "again in another folder"
+        ) from None
+    return ReportedRun(
+        run=run,
+        result=result,
+        record=read_json(run.folder.report),
+        environment=environment,
+        epochs=epochs,
+        request_ids=ids,
+    )
