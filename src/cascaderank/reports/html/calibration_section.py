@@ -1,0 +1,188 @@
+"""Section on survival probability: does the objective's relaxation agree with the hard cascade?"""
+
+from collections.abc import Sequence
+from typing import Any, Self, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cascaderank.objectives import CascadeInputs, Objective
+from cascaderank.reports.html.blocks import DataTable, Picture, Section
+from cascaderank.reports.html.drawing import (
+    INK,
+    LINES,
+    MARKERS,
+    MUTED,
+    columns_of,
+    stage_colour,
+)
+from cascaderank.reports.html.reported_run import ReportedRun
+from cascaderank.reports.html.scored_requests import ScoredBatch
+from cascaderank.reports.html.wording import number, size
+from cascaderank.sorting import top_k_probability
+
+_BINS, _MOST_REQUESTS = 10, 512
+ALL = "all stages"
+"""Name of the product of the probabilities of all stages."""
+
+
+@final
+class Calibration:
+    """Survival probabilities of the objective, and what the hard cascade keeps, by bin.
+
+    The probability of a stage is that its operator, at the temperature of the end of training, puts
+    a candidate among the quota; that of the cascade is the product over the stages.
+
+    Args:
+        schedule: operator and temperature of the objective.
+        quotas: quotas, first stage first.
+    """
+
+    def __init__(self, schedule: Any, quotas: Sequence[int]) -> None:
+        self.schedule, self.quotas = schedule, tuple(quotas)
+        self.counts, self.predicted, self.kept = np.zeros((3, len(quotas) + 1, _BINS))
+        """``[stages + 1, bins]`` number of candidates, sum of probabilities, and number kept; the
+        last row is of the whole cascade."""
+        self._requests = 0
+
+    @classmethod
+    def of(cls, objective: Objective, quotas: Sequence[int]) -> Self | None:
+        """Return the calibration of an objective; ``None`` if it has no survival probability."""
+        for term in objective.terms:
+            function = getattr(term.function, "func", term.function)  # of a partial
+            schedule = getattr(getattr(function, "__self__", None), "schedule", None)
+            if schedule is not None:
+                return cls(schedule, quotas)
+        return None
+
+    def add(self, scored: ScoredBatch, /) -> None:
+        """Add a batch; the first requests suffice, as each has many candidates."""
+        if self._requests >= _MOST_REQUESTS:
+            return
+        self._requests += len(scored.labels)
+        scores, mask = scored.scores.float(), scored.mask
+        inputs = CascadeInputs(scores=scores, labels=scored.labels, mask=mask, levels=None)
+        temperature = self.schedule.of_stages(inputs)
+        stages = [
+            top_k_probability(
+                own,
+                quota,
+                operator=self.schedule.operator,
+                temperature=temperature[t] if isinstance(temperature, Tensor) else temperature,
+                mask=mask,
+            )
+            for t, (own, quota) in enumerate(zip(scores, self.quotas, strict=True))
+        ]
+        alone = [
+            _first(scored.orders[t], mask, quota) for t, quota in enumerate(self.quotas)
+        ]
+        pairs = [*zip(stages, alone, strict=True), (torch.stack(stages).prod(0), scored.kept[-1])]
+        for row, (probability, kept) in enumerate(pairs):
+            p = probability[mask].double().numpy()
+            bins = np.minimum((p * _BINS).astype(np.int64), _BINS - 1)
+            self.counts[row] += np.bincount(bins, minlength=_BINS)
+            self.predicted[row] += np.bincount(bins, p, minlength=_BINS)
+            self.kept[row] += np.bincount(bins, kept[mask].double().numpy(), minlength=_BINS)
+
+    def error(self, row: int) -> float:
+        """Return the expected calibration error: the mean distance, weighted by candidates."""
+        distance = np.abs(self.predicted[row] - self.kept[row]).sum()
+        total = self.counts[row].sum()
+        return float(distance / total) if total else float("nan")
+
+
+def _first(order: Tensor, mask: Tensor, quota: int) -> Tensor:
+    """Return which candidates are the first of their list by a stage, ``[batch, list]``."""
+    real = mask.gather(-1, order)
+    kept = real & (real.cumsum(-1) <= quota)
+    return torch.zeros_like(mask).scatter(-1, order, kept)
+
+
+def calibration_section(reported: ReportedRun, found: Calibration | None) -> Section:
+    """Return the section on survival probability.
+
+    Args:
+        reported: the run.
+        found: result of the pass; ``None`` if the objective has no survival probability.
+    """
+    title, objective = "Calibration of survival probability", reported.settings.objective.name
+    if found is None:
+        return Section(
+            key="calibration",
+            title=title,
+            finding=f"The objective {objective} has no survival probability.",
+        )
+    rows = [*reported.stages, ALL][: len(reported.stages) + 1]
+    used = range(len(rows)) if len(reported.stages) > 1 else [0]
+    said = ", ".join(f"{rows[i]} {number(found.error(i))}" for i in used)
+    return Section(
+        key="calibration",
+        title=title,
+        finding=f"Mean distance between the probability that {objective} trains with and what is "
+        f"kept: {said}.",
+        pictures=(
+            Picture(
+                name="calibration",
+                caption="Share of candidates that the hard cut keeps, by the survival probability "
+                f"of {objective}; on the diagonal both agree. Mean distance: {said}.",
+                height=3.4,
+                narrow_height=3.6,
+                draw=lambda figure, narrow: _draw(figure, found, rows, used, narrow),
+            ),
+        ),
+        tables=(
+            DataTable(
+                caption="Candidates by survival probability",
+                head=("Stage", "Probability", "Candidates", "Mean probability", "Share kept"),
+                rows=tuple(
+                    (
+                        rows[i],
+                        f"{b / _BINS:.1f} to {(b + 1) / _BINS:.1f}",
+                        size(found.counts[i, b]),
+                        number(found.predicted[i, b] / found.counts[i, b]),
+                        number(found.kept[i, b] / found.counts[i, b]),
+                    )
+                    for i in used
+                    for b in range(_BINS)
+                    if found.counts[i, b]
+                ),
+                folded=True,
+            ),
+        ),
+        notes=(
+            "Training follows the probability, serving the hard cut. A curve steeper than the "
+            "diagonal has a temperature that is high for these scores: training sees candidates "
+            "as undecided that are far from the cut. Stages are compared over all candidates; "
+            "all stages: the product of the probabilities against the whole cascade.",
+        ),
+    )
+
+
+def _draw(
+    figure: Any, found: Calibration, rows: Sequence[str], used: Sequence[int], narrow: bool
+) -> None:
+    (axes,) = columns_of(figure, 1, narrow=narrow)
+    axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=":")
+    handles = []
+    for i in used:
+        some = found.counts[i] > 0
+        last = i == len(rows) - 1 and len(rows) > 2
+        handles += axes.plot(
+            found.predicted[i][some] / found.counts[i][some],
+            found.kept[i][some] / found.counts[i][some],
+            LINES[i % len(LINES)],
+            color=INK if last else stage_colour(i),
+            marker=MARKERS[i % len(MARKERS)],
+            ms=5,
+        )
+    axes.set_xlabel("survival probability")
+    axes.set_ylabel("share kept")
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.grid()
+    axes.legend(
+        handles, [rows[i] for i in used],
+        loc="lower right" if narrow else "center left",
+        bbox_to_anchor=None if narrow else (1.0, 0.5),
+    )  # fmt: skip

@@ -1,0 +1,145 @@
+"""Section on the ground truth that was lost: how many ranks below the cut it was."""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cascaderank.reports.html.blocks import DataTable, Picture, Section
+from cascaderank.reports.html.drawing import LINES, MARKERS, columns_of, stage_colour
+from cascaderank.reports.html.scored_requests import ScoredBatch
+from cascaderank.reports.html.wording import percent, size
+
+_SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+@final
+class CutDistances:
+    """Number of lost candidates of the ground truth by the number of ranks they missed the quota.
+
+    Args:
+        stages: number of stages.
+    """
+
+    def __init__(self, stages: int) -> None:
+        self.counts: list[NDArray[np.float64]] = [np.zeros(1) for _ in range(stages)]
+        """``[distance]`` lost ground truth by stage; the index is the distance, at least 1."""
+
+    def add(self, scored: ScoredBatch, /) -> None:
+        """Add a batch; the rank of a candidate is among those that its stage received."""
+        for stage, quota in enumerate(scored.quotas):
+            reached, order = scored.reached[stage], scored.orders[stage]
+            ranks = torch.zeros_like(order).scatter(
+                -1, order, reached.gather(-1, order).cumsum(-1)
+            )
+            lost = scored.relevant * (reached & ~scored.kept[stage])
+            found = lost > 0
+            self.counts[stage] = _sum(
+                self.counts[stage],
+                np.bincount((ranks - quota)[found].numpy(), lost[found].numpy()),
+            )
+
+    def within(self, stage: int, distance: int) -> float:
+        """Return the share of what a stage lost that missed the quota by at most so many ranks."""
+        counts = self.counts[stage]
+        return float(counts[: distance + 1].sum() / counts.sum()) if counts.sum() else float("nan")
+
+    def quantile(self, stage: int, level: float) -> float:
+        """Return the distance that a share of the lost ground truth does not exceed."""
+        counts = self.counts[stage]
+        if not counts.sum():
+            return float("nan")
+        return float(np.searchsorted(counts.cumsum(), level * counts.sum() * (1 - 1e-12)))
+
+
+def _sum(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    longer, shorter = (one, other) if len(one) >= len(other) else (other, one)
+    total = longer.astype(np.float64)
+    total[: len(shorter)] += shorter
+    return total
+
+
+def cut_section(names: Sequence[str], found: CutDistances) -> Section:
+    """Return the section on the distances to the cut.
+
+    Args:
+        names: names of the stages.
+        found: result of the pass over the requests.
+    """
+    lost = [counts.sum() for counts in found.counts]
+    losing = [t for t, total in enumerate(lost) if total > 0]
+    said = [
+        f"half of what {names[t]} lost missed the cut by {found.quantile(t, 0.5):,.0f} ranks or "
+        f"fewer, nine tenths by {found.quantile(t, 0.9):,.0f}"
+        for t in losing
+    ]
+    if not losing:
+        return Section(
+            key="cuts", title="Distance to the cut", finding="No stage lost ground truth."
+        )
+    worst = max(losing, key=lambda t: lost[t])
+    farthest = max(len(counts) - 1 for counts in found.counts)
+    shown = [distance for distance in _SHOWN if distance <= farthest] or [1]
+    return Section(
+        key="cuts",
+        title="Distance to the cut: how far below it the lost ones were",
+        finding=f"Half of what {names[worst]} lost missed the cut by "
+        f"{found.quantile(worst, 0.5):,.0f} ranks or fewer.",
+        pictures=(
+            Picture(
+                name="cuts",
+                caption="Share of the ground truth lost by a stage that missed its quota by at "
+                f"most so many ranks: {'; '.join(said)}.",
+                height=2.9,
+                narrow_height=3.1,
+                draw=lambda figure, narrow: _draw(figure, names, found, losing, narrow),
+            ),
+        ),
+        tables=(
+            DataTable(
+                caption="Lost ground truth by the number of ranks below the cut",
+                head=("Stage", "Lost", "Median", "90 %", *(f"≤ {d:,}" for d in shown)),
+                rows=tuple(
+                    (
+                        names[t],
+                        size(round(float(lost[t]), 1)),
+                        f"{found.quantile(t, 0.5):,.0f}",
+                        f"{found.quantile(t, 0.9):,.0f}",
+                        *(percent(found.within(t, distance)) for distance in shown),
+                    )
+                    for t in losing
+                ),
+            ),
+        ),
+        notes=(
+            "Ranks are among the candidates that the stage received. Losses close to the cut can "
+            "be saved by a slightly larger quota; losses far below it need a better stage.",
+        ),
+    )
+
+
+def _draw(
+    figure: Any, names: Sequence[str], found: CutDistances, losing: Sequence[int], narrow: bool
+) -> None:
+    (axes,) = columns_of(figure, 1, narrow=narrow)
+    for t in losing:
+        counts = found.counts[t][1:]
+        x = np.arange(1, len(counts) + 1)
+        y = counts.cumsum() / counts.sum()
+        style = LINES[t % len(LINES)]
+        axes.plot(
+            x, y, style, color=stage_colour(t), marker=MARKERS[t % len(MARKERS)], ms=4,
+            markevery=max(1, len(x) // 8), label=names[t],
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xticks([d for d in _SHOWN if d <= max(2, *(len(found.counts[t]) for t in losing))])
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.minorticks_off()
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("ranks below the cut")
+    axes.set_ylabel("share of its losses")
+    axes.grid()
+    handles, _ = axes.get_legend_handles_labels()
+    axes.legend(handles, [names[t] for t in losing], loc="lower right")
