@@ -29,6 +29,7 @@ from cascaderank.cli.prepare import prepare
 from cascaderank.cli.profile import profile
 from cascaderank.cli.prune import prune
 from cascaderank.cli.quotas import quotas
+from cascaderank.cli.report import report
 from cascaderank.cli.score import score
 from cascaderank.cli.serve import serve
 from cascaderank.cli.simulate import simulate
@@ -81,6 +82,7 @@ for command in (
     heatmap,
     profile,
     quotas,
+    report,
     prune,
     fields,
     importance,

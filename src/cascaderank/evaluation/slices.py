@@ -99,9 +99,10 @@ def weak_slices(
     Examples:
         >>> recall = np.array([1.0] * 40 + [0.0, 0.5] * 10)
         >>> country = np.repeat([0, 1, 2], 20)
-        >>> found = weak_slices(
-        ...     [Grouping(feature="country", names=["DE", "FR", "IT"], codes=country, values=recall)]
+        >>> countries = Grouping(
+        ...     feature="country", names=["DE", "FR", "IT"], codes=country, values=recall
         ... )
+        >>> found = weak_slices([countries])
         >>> f"{found[0].name}: {found[0].mean:.2f}, elsewhere {found[0].rest:.2f}"
         'IT: 0.25, elsewhere 1.00'
 
@@ -114,9 +115,7 @@ def weak_slices(
         raise ConfigError(f"confidence must be in (0, 1); got {confidence}")
     tested = [part for g in groupings for part in _tested(g, min_units, confidence)]
     adjusted = holm({str(i): part.p for i, part in enumerate(tested)})
-    found = [
-        Slice(**{**vars(part), "p_holm": adjusted[str(i)]}) for i, part in enumerate(tested)
-    ]
+    found = [Slice(**{**vars(part), "p_holm": adjusted[str(i)]}) for i, part in enumerate(tested)]
     return tuple(sorted(found, key=lambda s: (s.p_holm, s.p, s.difference)))
 
 

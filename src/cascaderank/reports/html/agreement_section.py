@@ -83,9 +83,7 @@ def agreement_section(
         return Section(key="agreement", title=title, finding="The cascade has one stage.")
     pairs = [f"{one} and {other}" for one, other in pairwise(names)]
     at_quota = found.summaries(resamples=resamples, seed=seed)
-    chance = [
-        found.chance[found.tops.index(quota), t] for t, quota in enumerate(found.quotas[1:])
-    ]
+    chance = [found.chance[found.tops.index(quota), t] for t, quota in enumerate(found.quotas[1:])]
     said = [
         f"{pair} share {number(summary.mean)} of their top {quota:,} (by chance {number(c)})"
         for pair, summary, quota, c in zip(pairs, at_quota, found.quotas[1:], chance, strict=True)
@@ -102,7 +100,7 @@ def agreement_section(
                 f"of the later stage, {'; '.join(said)}.",
                 height=2.9,
                 narrow_height=3.2,
-                draw=lambda figure, narrow: _draw(figure, pairs, found, narrow),
+                draw=lambda figure, narrow: _draw(figure, pairs, found, narrow=narrow),
             ),
         ),
         tables=(
@@ -131,7 +129,7 @@ def agreement_section(
     )
 
 
-def _draw(figure: Any, pairs: Sequence[str], found: Agreement, narrow: bool) -> None:
+def _draw(figure: Any, pairs: Sequence[str], found: Agreement, *, narrow: bool) -> None:
     (axes,) = columns_of(figure, 1, narrow=narrow)
     handles = []
     for t in range(len(pairs)):

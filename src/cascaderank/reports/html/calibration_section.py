@@ -74,9 +74,7 @@ class Calibration:
             )
             for t, (own, quota) in enumerate(zip(scores, self.quotas, strict=True))
         ]
-        alone = [
-            _first(scored.orders[t], mask, quota) for t, quota in enumerate(self.quotas)
-        ]
+        alone = [_first(scored.orders[t], mask, quota) for t, quota in enumerate(self.quotas)]
         pairs = [*zip(stages, alone, strict=True), (torch.stack(stages).prod(0), scored.kept[-1])]
         for row, (probability, kept) in enumerate(pairs):
             p = probability[mask].double().numpy()
@@ -128,7 +126,7 @@ def calibration_section(reported: ReportedRun, found: Calibration | None) -> Sec
                 f"of {objective}; on the diagonal both agree. Mean distance: {said}.",
                 height=3.4,
                 narrow_height=3.6,
-                draw=lambda figure, narrow: _draw(figure, found, rows, used, narrow),
+                draw=lambda figure, narrow: _draw(figure, found, rows, used, narrow=narrow),
             ),
         ),
         tables=(
@@ -160,7 +158,7 @@ def calibration_section(reported: ReportedRun, found: Calibration | None) -> Sec
 
 
 def _draw(
-    figure: Any, found: Calibration, rows: Sequence[str], used: Sequence[int], narrow: bool
+    figure: Any, found: Calibration, rows: Sequence[str], used: Sequence[int], *, narrow: bool
 ) -> None:
     (axes,) = columns_of(figure, 1, narrow=narrow)
     axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=":")

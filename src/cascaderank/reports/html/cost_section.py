@@ -86,7 +86,7 @@ def cost_section(reported: ReportedRun, costs: Mapping[str, StageCost]) -> Secti
                 f"truth that the stage loses: {said}.",
                 height=0.9 + 0.36 * len(costs),
                 narrow_height=3 * (0.75 + 0.32 * len(costs)),
-                draw=lambda figure, narrow: _draw(figure, reported, costs, narrow),
+                draw=lambda figure, narrow: _draw(figure, reported, costs, narrow=narrow),
             ),
         ),
         tables=(
@@ -111,7 +111,7 @@ def cost_section(reported: ReportedRun, costs: Mapping[str, StageCost]) -> Secti
                         size(cost.parameters),
                         f"{cost.candidates:,}",
                         size(cost.multiply_adds),
-                        percent(cost.multiply_adds / products) if products else "–",
+                        percent(cost.multiply_adds / products) if products else "-",
                         size(cost.look_ups),
                         f"{cost.milliseconds:.3f}",
                         percent(cost.milliseconds / time),
@@ -124,13 +124,13 @@ def cost_section(reported: ReportedRun, costs: Mapping[str, StageCost]) -> Secti
         ),
         notes=(
             "Times are medians of scoring alone on synthetic requests, measured while the report "
-            "was written; `cascaderank profile` measures longer and for other lengths.",
+            "was written; cascaderank profile measures longer and for other lengths.",
         ),
     )
 
 
 def _draw(
-    figure: Any, reported: ReportedRun, costs: Mapping[str, StageCost], narrow: bool
+    figure: Any, reported: ReportedRun, costs: Mapping[str, StageCost], *, narrow: bool
 ) -> None:
     panels: Sequence[tuple[str, list[float], Any]] = (
         ("multiply-adds", [float(c.multiply_adds) for c in costs.values()], size),

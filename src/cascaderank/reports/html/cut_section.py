@@ -31,9 +31,7 @@ class CutDistances:
         """Add a batch; the rank of a candidate is among those that its stage received."""
         for stage, quota in enumerate(scored.quotas):
             reached, order = scored.reached[stage], scored.orders[stage]
-            ranks = torch.zeros_like(order).scatter(
-                -1, order, reached.gather(-1, order).cumsum(-1)
-            )
+            ranks = torch.zeros_like(order).scatter(-1, order, reached.gather(-1, order).cumsum(-1))
             lost = scored.relevant * (reached & ~scored.kept[stage])
             found = lost > 0
             self.counts[stage] = _sum(
@@ -94,7 +92,7 @@ def cut_section(names: Sequence[str], found: CutDistances) -> Section:
                 f"most so many ranks: {'; '.join(said)}.",
                 height=2.9,
                 narrow_height=3.1,
-                draw=lambda figure, narrow: _draw(figure, names, found, losing, narrow),
+                draw=lambda figure, narrow: _draw(figure, names, found, losing, narrow=narrow),
             ),
         ),
         tables=(
@@ -121,7 +119,7 @@ def cut_section(names: Sequence[str], found: CutDistances) -> Section:
 
 
 def _draw(
-    figure: Any, names: Sequence[str], found: CutDistances, losing: Sequence[int], narrow: bool
+    figure: Any, names: Sequence[str], found: CutDistances, losing: Sequence[int], *, narrow: bool
 ) -> None:
     (axes,) = columns_of(figure, 1, narrow=narrow)
     for t in losing:
@@ -129,9 +127,9 @@ def _draw(
         x = np.arange(1, len(counts) + 1)
         y = counts.cumsum() / counts.sum()
         style = LINES[t % len(LINES)]
-        axes.plot(
-            x, y, style, color=stage_colour(t), marker=MARKERS[t % len(MARKERS)], ms=4,
-            markevery=max(1, len(x) // 8), label=names[t],
+        axes.step(
+            x, y, style, where="post", color=stage_colour(t), label=names[t], ms=4,
+            marker=MARKERS[t % len(MARKERS)], markevery=max(1, len(x) // 8),
         )  # fmt: skip
     axes.set_xscale("log")
     axes.set_xticks([d for d in _SHOWN if d <= max(2, *(len(found.counts[t]) for t in losing))])

@@ -89,7 +89,7 @@ def data_warnings_of(
     constant = [d.feature for d in drifts if d.constant]
     if constant:
         found.append(f"One value in all training requests read: {', '.join(constant)}.")
-    return found
+    return [text[:1].upper() + text[1:] for text in found]
 
 
 def data_section(
@@ -182,7 +182,7 @@ def _sizes(reported: ReportedRun, data: RunData | None) -> DataTable:
 
 def _quantiles(values: np.typing.NDArray[np.float64]) -> str:
     if not len(values):
-        return "–"
+        return "-"
     low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
     if values.min() == values.max():
         return f"{values[0]:g}"

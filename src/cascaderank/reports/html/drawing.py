@@ -129,9 +129,7 @@ def _saved(picture: Picture, kind: str, *, narrow: bool, face: str) -> bytes:
     matplotlib = require("matplotlib", extra="report")
     figures = require("matplotlib.figure", extra="report")
     metadata: Mapping[str, str | None] = {"Software": None} if kind == "png" else {"Date": None}
-    size = (
-        (NARROW_WIDTH, picture.narrow_height) if narrow else (WIDTH, picture.height)
-    )
+    size = (NARROW_WIDTH, picture.narrow_height) if narrow else (WIDTH, picture.height)
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": picture.name}):
         figure = figures.Figure(figsize=size, layout="constrained", facecolor=face)
         picture.draw(figure, narrow)

@@ -33,13 +33,13 @@ def funnel_section(reported: ReportedRun, *, list_length: float | None = None) -
             (
                 name,
                 reported.settings.stages[name].model,
-                "–" if before is None else f"{before:,.0f}",
+                "-" if before is None else f"{before:,.0f}",
                 f"{after:,.0f}",
                 number(stage.survival.mean),
                 span(stage.survival),
                 number(stage.lost.mean),
                 span(stage.lost),
-                percent(stage.lost.mean / total) if total > 0 else "–",
+                percent(stage.lost.mean / total) if total > 0 else "-",
             )
         )
         before = after
@@ -65,7 +65,7 @@ def funnel_section(reported: ReportedRun, *, list_length: float | None = None) -
                 height=0.75 + 0.5 * len(alive),
                 narrow_height=0.9 + 0.5 * len(alive),
                 draw=lambda figure, narrow: _draw_funnel(
-                    figure, ["in the list", *stages], alive, [0.0, *lost], narrow
+                    figure, ["in the list", *stages], alive, [0.0, *lost], narrow=narrow
                 ),
             ),
         ),
@@ -126,7 +126,7 @@ def attribution_section(reported: ReportedRun) -> Section:
                 f"were perfect, with intervals: {said}.",
                 height=0.95 + 0.42 * len(stages),
                 narrow_height=1.1 + 0.42 * len(stages),
-                draw=lambda figure, narrow: _draw_mended(figure, joint, mended, narrow),
+                draw=lambda figure, narrow: _draw_mended(figure, joint, mended, narrow=narrow),
             ),
         ),
         tables=(
@@ -156,11 +156,11 @@ def attribution_section(reported: ReportedRun) -> Section:
 
 
 def _ranks(depth: Summary) -> str:
-    return "–" if math.isnan(depth.mean) else f"{depth.mean:,.1f}"
+    return "-" if math.isnan(depth.mean) else f"{depth.mean:,.1f}"
 
 
 def _draw_funnel(
-    figure: Any, names: list[str], alive: list[float], lost: list[float], narrow: bool
+    figure: Any, names: list[str], alive: list[float], lost: list[float], *, narrow: bool
 ) -> None:
     (axes,) = columns_of(figure, 1, narrow=narrow)
     for row, (here, cut) in enumerate(zip(alive, lost, strict=True)):
@@ -168,13 +168,11 @@ def _draw_funnel(
         axes.barh(row, here, color=BLUE, height=0.72)
         axes.barh(row, cut, left=here, color=ORANGE, height=0.72, hatch="////", edgecolor=GRID)
         axes.barh(row, 1 - before, left=before, color=GRID, height=0.72)
-        axes.annotate(
-            number(here), (0.012, row), va="center", color="#ffffff", weight="bold"
-        )
+        axes.annotate(number(here), (0.012, row), va="center", color="#ffffff", weight="bold")
         if cut > 0:
             outside = before > 0.86
             axes.annotate(
-                f"−{number(cut)}",
+                f"-{number(cut)}",
                 (here if outside else before, row),
                 xytext=(-4 if outside else 4, 0),
                 textcoords="offset points",
@@ -191,7 +189,7 @@ def _draw_funnel(
     axes.tick_params(axis="y", length=0)
 
 
-def _draw_mended(figure: Any, joint: Summary, mended: dict[str, Summary], narrow: bool) -> None:
+def _draw_mended(figure: Any, joint: Summary, mended: dict[str, Summary], *, narrow: bool) -> None:
     (axes,) = columns_of(figure, 1, narrow=narrow)
     axes.axvline(joint.mean, color=MUTED, lw=1.2, ls="--")
     axes.annotate(

@@ -81,8 +81,7 @@ def quota_section(names: Sequence[str], found: QuotaCurves) -> Section:
     curves, rows, said = found.curves, [], []
     for stage, (name, grid, curve) in enumerate(zip(names, found.grids, curves, strict=True)):
         present = grid.index(found.quotas[stage])
-        half = max((i for i, q in enumerate(grid) if q <= found.quotas[stage] / 2), default=None)
-        double = min((i for i, q in enumerate(grid) if q >= 2 * grid[present]), default=None)
+        half, double = (_index(grid, found.quotas[stage] * factor) for factor in (1 / 2, 2))
         changes = [
             f"{number(curve[i] - curve[present], sign='+')} with {grid[i]:,}"
             for i in (half, double)
@@ -99,20 +98,23 @@ def quota_section(names: Sequence[str], found: QuotaCurves) -> Section:
             for i, quota in enumerate(grid)
         ]
     marked = tuple(i for i, row in enumerate(rows) if row[1].endswith("(now)"))
-    gains = [
-        (max(curve) - curve[grid.index(found.quotas[t])], t)
-        for t, (grid, curve) in enumerate(zip(found.grids, curves, strict=True))
+    larger = [
+        (
+            curve[i] - curve[grid.index(quota)],
+            f"{name} {number(curve[i] - curve[grid.index(quota)], sign='+')} (from {quota:,} to "
+            f"{grid[i]:,})",
+        )
+        for name, quota, grid, curve in zip(names, found.quotas, found.grids, curves, strict=True)
+        if (i := _index(grid, quota * 5 / 4)) is not None
     ]
-    gain, stage = max(gains)
-    best = int(np.argmax(curves[stage]))
+    larger.sort(reverse=True)
     return Section(
         key="quotas",
         title="Quotas: joint recall as a function of each quota",
-        finding=f"With the other quotas as they are, {names[stage]} has the most to gain: "
-        f"{number(gain, sign='+')} with a quota of {found.grids[stage][best]:,} instead of "
-        f"{found.quotas[stage]:,}."
-        if gain > 5e-4
-        else "No other quota of a single stage gives more.",
+        finding=f"Joint recall with a quota a quarter larger, the others as they are: "
+        f"{', '.join(text for _, text in larger)}."
+        if larger
+        else "No quota can be a quarter larger: the next stages would pass on more than they get.",
         pictures=(
             Picture(
                 name="quotas",
@@ -120,7 +122,7 @@ def quota_section(names: Sequence[str], found: QuotaCurves) -> Section:
                 f"is the present quota. Change of joint recall: {'; '.join(said)}.",
                 height=2.9,
                 narrow_height=2.3 * len(names),
-                draw=lambda figure, narrow: _draw(figure, names, found, narrow),
+                draw=lambda figure, narrow: _draw(figure, names, found, narrow=narrow),
             ),
         ),
         tables=(
@@ -139,7 +141,12 @@ def quota_section(names: Sequence[str], found: QuotaCurves) -> Section:
     )
 
 
-def _draw(figure: Any, names: Sequence[str], found: QuotaCurves, narrow: bool) -> None:
+def _index(grid: Sequence[int], quota: float) -> int | None:
+    """Return the index of a quota in the grid, rounded as there; ``None`` if it is not in it."""
+    return grid.index(round(quota)) if round(quota) in grid else None
+
+
+def _draw(figure: Any, names: Sequence[str], found: QuotaCurves, *, narrow: bool) -> None:
     panels = columns_of(figure, len(names), narrow=narrow, sharey=not narrow)
     for stage, (axes, name, grid, curve) in enumerate(
         zip(panels, names, found.grids, found.curves, strict=True)

@@ -77,11 +77,13 @@ class ReportedRun:
     @property
     def truth(self) -> str:
         """Definition of the ground truth in words."""
-        k, threshold = self.test.k, self.test.threshold
-        at_least = f"with a label of at least {threshold:g}"
+        k, threshold = self.test.k, self.settings.relevance.threshold
+        labels = "" if self.test.threshold is None else "a label above 0"
+        if threshold is not None:
+            labels = f"a label of at least {threshold:g}"
         if k is None:
-            return f"candidates {at_least}"
-        return f"the top {k} candidates by label" + (f" {at_least}" if threshold is not None else "")
+            return f"candidates with {labels}"
+        return f"the top {k} candidates by label" + f", with {labels}" * bool(labels)
 
 
 def read_run(folder: str | os.PathLike[str]) -> ReportedRun:

@@ -97,13 +97,13 @@ def run_chapter(
     reported = read_run(folder)
     where = os.fspath(dataset or reported.dataset["path"])
     if not with_data:
-        return _chapter(reported, key, title, where, None, data_section(reported, None), progress)
+        return _chapter(reported, key, title, where, None, data_section(reported, None))
     progress = progress or Silent()
     with part_of(reported.run, _checked(reported, where), "test", progress=progress) as opened:
         data, _, rows = opened
         scored = _scored(reported, data, rows, most_requests, progress)
         section = data_section(reported, data, scored.drifts, scored.tied)
-    return _chapter(reported, key, title, where, scored, section, progress)
+    return _chapter(reported, key, title, where, scored, section)
 
 
 def _checked(reported: ReportedRun, dataset: str) -> str:
@@ -164,9 +164,7 @@ def _scored(
     )
 
 
-def _popularity(
-    reported: ReportedRun, data: RunData, most: int
-) -> tuple[str, np.ndarray] | None:
+def _popularity(reported: ReportedRun, data: RunData, most: int) -> tuple[str, np.ndarray] | None:
     """Return the feature that identifies items, and how often each code was a candidate."""
     name = item_keys(data.log, reported.settings).column
     if name is None or name not in data.schema.names:
@@ -184,7 +182,6 @@ def _chapter(
     dataset: str,
     scored: Scored | None,
     about_data: Section,
-    progress: Progress | None,
 ) -> Chapter:
     verdict = verdict_of(reported, scored.planted if scored else None)
     test, evaluation = reported.test, reported.settings.evaluation

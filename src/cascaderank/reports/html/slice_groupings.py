@@ -80,16 +80,26 @@ def sliced_features(schema: FittedSchema, role: Role) -> list[Feature]:
     return [f for f in schema.of(role) if f.width is None]
 
 
-def request_groupings(reported: ReportedRun, data: RunData) -> list[Grouping]:
+def request_groupings(
+    reported: ReportedRun,
+    data: RunData,
+    *,
+    values: Floats | None = None,
+    details: Mapping[str, Floats] | None = None,
+) -> list[Grouping]:
     """Return the slices of the test requests by their own properties and features.
 
     Args:
         reported: the run, with values per request.
         data: its data set.
+        values: ``[requests]`` metric of the test requests; by default the joint recall of the run.
+        details: further values by name; by default what each stage lost.
     """
     rows = reported.test.per_request["row"].astype(np.int64)
-    values = reported.values("joint_recall")
-    details = {name: reported.values(f"lost/{name}") for name in reported.stages}
+    if values is None:
+        values = reported.values("joint_recall")
+    if details is None:
+        details = {name: reported.values(f"lost/{name}") for name in reported.stages}
 
     def grouping(feature: str, names: Sequence[str], codes: Ints) -> Grouping:
         return Grouping(feature=feature, names=names, codes=codes, values=values, details=details)
@@ -163,7 +173,9 @@ def item_groupings(
         else:
             names, codes = number_slices(original(schema, feature, column))
         found.append(
-            _units(feature.name, names, codes, requests[owners], weights[owners], fate[owners], stages)
+            _units(
+                feature.name, names, codes, requests[owners], weights[owners], fate[owners], stages
+            )
         )
         if popularity is not None and popularity[0] == feature.name:
             times = popularity[1][column].astype(np.float64)

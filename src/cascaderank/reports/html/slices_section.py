@@ -13,7 +13,7 @@ from cascaderank.reports.html.wording import ends, number
 LEVEL = 0.05
 """Level of the adjusted p values below which a slice is flagged."""
 
-_DRAWN, _LISTED, _LONGEST = 8, 20, 34
+_DRAWN, _LISTED, _PER_FEATURE, _LONGEST = 8, 20, 3, 34
 
 
 def slices_section(slices: Sequence[Slice], *, requests: int) -> Section:
@@ -29,7 +29,7 @@ def slices_section(slices: Sequence[Slice], *, requests: int) -> Section:
         return Section(
             key="slices", title=title, finding="No slice has enough requests for a test."
         )
-    shown = [*flagged, *(s for s in slices if s.p_holm >= LEVEL and s.difference < 0)][:_LISTED]
+    shown = _shown([*flagged, *(s for s in slices if s.p_holm >= LEVEL and s.difference < 0)])
     finding = (
         f"None of {len(slices):,} slices is worse than the rest beyond chance."
         if not flagged
@@ -37,7 +37,7 @@ def slices_section(slices: Sequence[Slice], *, requests: int) -> Section:
         f"worse than the rest beyond chance; first {_described(flagged[0])}."
     )
     drawn = shown[:_DRAWN]
-    section = Section(
+    return Section(
         key="slices",
         title=title,
         finding=finding,
@@ -48,7 +48,7 @@ def slices_section(slices: Sequence[Slice], *, requests: int) -> Section:
                 f"line). Orange: worse beyond chance. {_sentences(drawn)}",
                 height=0.8 + 0.36 * len(drawn),
                 narrow_height=0.9 + 0.52 * len(drawn),
-                draw=lambda figure, narrow: _draw(figure, drawn, narrow),
+                draw=lambda figure, narrow: _draw(figure, drawn, narrow=narrow),
             ),
         )
         if drawn
@@ -79,17 +79,26 @@ def slices_section(slices: Sequence[Slice], *, requests: int) -> Section:
                     )
                     for s in shown
                 ),
-                marked=tuple(range(min(len(flagged), _LISTED))),
+                marked=tuple(i for i, s in enumerate(shown) if s.p_holm < LEVEL),
             ),
         ),
         notes=(
             "A slice by a property of the request has a unit per request; a slice by a feature of "
             "items has a unit per request with such items in its ground truth, over "
             f"{requests:,} requests. p: one-sided, adjusted for all {len(slices):,} slices. "
-            "Features overlap, so one weakness can be flagged several times.",
+            f"Of a feature, the worst {_PER_FEATURE} are listed. Features overlap, so one weakness "
+            "can be flagged several times.",
         ),
     )
-    return section
+
+
+def _shown(slices: Sequence[Slice]) -> list[Slice]:
+    """Return the first slices, but only a few of each feature."""
+    shown: list[Slice] = []
+    for s in slices:
+        if sum(other.feature == s.feature for other in shown) < _PER_FEATURE:
+            shown.append(s)
+    return shown[:_LISTED]
 
 
 def _described(s: Slice) -> str:
@@ -105,12 +114,12 @@ def _sentences(slices: Sequence[Slice]) -> str:
 def _stage(s: Slice) -> str:
     stage = details_of(s.details)
     if not stage:
-        return "–"
+        return "-"
     own, rest = s.details[stage]
     return f"{stage}: {number(own)} against {number(rest)}"
 
 
-def _draw(figure: Any, slices: Sequence[Slice], narrow: bool) -> None:
+def _draw(figure: Any, slices: Sequence[Slice], *, narrow: bool) -> None:
     (axes,) = columns_of(figure, 1, narrow=narrow)
     for row, s in enumerate(slices):
         colour = ORANGE if s.p_holm < LEVEL else BLUE
@@ -132,3 +141,56 @@ def _draw(figure: Any, slices: Sequence[Slice], narrow: bool) -> None:
 
 def _short(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def gain_slices_section(slices: Sequence[Slice], *, method: str, reference: str) -> Section:
+    """Return the section on slices where the gain of a method is smaller than elsewhere.
+
+    Args:
+        slices: tested slices of the gain per request, worst first.
+        method: name of the method.
+        reference: name of the reference.
+    """
+    title = f"Slices: where {method} gains less over {reference}"
+    flagged = [s for s in slices if s.p_holm < LEVEL]
+    if not slices:
+        return Section(
+            key="slices", title=title, finding="No slice has enough requests for a test."
+        )
+    finding = f"In none of {len(slices):,} slices is the gain smaller than elsewhere beyond chance."
+    if flagged:
+        worst = flagged[0]
+        finding = (
+            f"In {len(flagged):,} of {len(slices):,} slices the gain is smaller than elsewhere "
+            f"beyond chance; first {worst.feature} = {worst.name}: "
+            f"{number(worst.mean, sign='+')} against {number(worst.rest, sign='+')}."
+        )
+    shown = _shown([*flagged, *(s for s in slices if s.p_holm >= LEVEL and s.difference < 0)])
+    return Section(
+        key="slices",
+        title=title,
+        finding=finding,
+        tables=(
+            DataTable(
+                caption="Gain by slice, smallest first",
+                head=("Slice", "Gain", "Interval", "Rest", "Units", "p, Holm"),
+                rows=tuple(
+                    (
+                        f"{s.feature} = {s.name}",
+                        number(s.mean, sign="+"),
+                        ends(s.low, s.high, sign="+"),
+                        number(s.rest, sign="+"),
+                        f"{s.units:,}",
+                        p_value(s.p_holm),
+                    )
+                    for s in shown
+                ),
+                folded=len(shown) > 8,
+                marked=tuple(i for i, s in enumerate(shown) if s.p_holm < LEVEL),
+            ),
+        ),
+        notes=(
+            "Gain per test request of the first fold, mean over seeds. p: one-sided, adjusted for "
+            "all slices.",
+        ),
+    )

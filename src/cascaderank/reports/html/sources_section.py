@@ -22,9 +22,12 @@ def sources_section(reported: ReportedRun, *, dataset: str) -> Section:
         ("Data set", f"{reported.dataset['name']}, {dataset}"),
         ("Fingerprint of the data", reported.dataset["fingerprint"]),
         ("Objective", reported.settings.objective.name),
-        ("Seed of training", str(environment.get("seed", "–"))),
-        ("Device and threads", f"{environment.get('device', '–')}, {environment.get('threads', '–')}"),
-        ("Python", str(environment.get("python", "–"))),
+        ("Seed of training", str(environment.get("seed", "-"))),
+        (
+            "Device and threads",
+            f"{environment.get('device', '-')}, {environment.get('threads', '-')}",
+        ),
+        ("Python", str(environment.get("python", "-"))),
         ("Packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
         ("Git commit", _commit(environment.get("git"))),
         ("Report written by", f"cascaderank {__version__}"),
@@ -34,14 +37,16 @@ def sources_section(reported: ReportedRun, *, dataset: str) -> Section:
         title="Methods, seeds, versions and commands",
         tables=(
             DataTable(
-                caption="How the numbers were made", head=("What", "Value"), rows=tuple(rows),
+                caption="How the numbers were made",
+                head=("What", "Value"),
+                rows=tuple(rows),
                 text_columns=2,
             ),
         ),
         notes=(
             f"Intervals: percentile bootstrap over requests, {test.bootstrap:,} replicates, seed "
-            f"{reported.settings.evaluation.seed}, level {test.confidence:g}. They do not cover the "
-            "variation between training seeds; `cascaderank compare` with several seeds does.",
+            f"{reported.settings.evaluation.seed}, level {test.confidence:g}. They do not cover "
+            "the variation between training seeds; cascaderank compare with several seeds does.",
             "Slices: one-sided permutation tests by the first three moments, Holm-adjusted over "
             "all slices.",
         ),
@@ -59,5 +64,5 @@ def sources_section(reported: ReportedRun, *, dataset: str) -> Section:
 
 def _commit(git: Any) -> str:
     if not isinstance(git, dict):
-        return str(git) if git else "–"
+        return str(git) if git else "-"
     return ", ".join(f"{name} {value}" for name, value in git.items())

@@ -51,7 +51,7 @@ def training_section(reported: ReportedRun) -> Section:
                 caption=caption,
                 height=3.2,
                 narrow_height=3.0 * panels,
-                draw=lambda figure, narrow: _draw(figure, terms, validation, best, narrow),
+                draw=lambda figure, narrow: _draw(figure, terms, validation, best, narrow=narrow),
             ),
         ),
         tables=(
@@ -88,7 +88,7 @@ def _finite(value: Any) -> float:
 
 
 def _value(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4f}"
+    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def _draw(
@@ -96,6 +96,7 @@ def _draw(
     terms: dict[str, list[float]],
     validation: dict[str, list[float]],
     best: int,
+    *,
     narrow: bool,
 ) -> None:
     panels = [("training loss and terms", terms)]

@@ -8,18 +8,18 @@ from cascaderank.reports.cells import share
 
 
 def number(value: float | None, *, places: int = 3, sign: str = "") -> str:
-    """Format a share; an en dash if it is undefined.
+    """Format a share; a dash if it is undefined.
 
     Examples:
         >>> number(0.0661), number(math.nan), number(0.02, sign="+")
-        ('.066', '–', '+.020')
+        ('.066', '-', '+.020')
     """
     undefined = value is None or math.isnan(value)
-    return "–" if undefined else share(value, places=places, sign=sign)
+    return "-" if undefined else share(value, places=places, sign=sign)
 
 
 def span(summary: Summary, *, places: int = 3, sign: str = "") -> str:
-    """Format an interval, ``".871 to .876"``; an en dash if there is none.
+    """Format an interval, ``".871 to .876"``; a dash if there is none.
 
     Examples:
         >>> span(Summary(mean=0.5, low=0.25, high=0.75, requests=4, undefined=0))
@@ -29,9 +29,9 @@ def span(summary: Summary, *, places: int = 3, sign: str = "") -> str:
 
 
 def ends(low: float | None, high: float | None, *, places: int = 3, sign: str = "") -> str:
-    """Format the ends of an interval; an en dash if there is none."""
+    """Format the ends of an interval; a dash if there is none."""
     if low is None or high is None or math.isnan(low) or math.isnan(high):
-        return "–"
+        return "-"
     return f"{share(low, places=places, sign=sign)} to {share(high, places=places, sign=sign)}"
 
 
@@ -40,9 +40,9 @@ def percent(value: float, *, places: int = 0) -> str:
 
     Examples:
         >>> percent(0.287), percent(math.nan), percent(0.004, places=1)
-        ('29 %', '–', '0.4 %')
+        ('29 %', '-', '0.4 %')
     """
-    return "–" if math.isnan(value) else f"{100 * value:.{places}f} %"
+    return "-" if math.isnan(value) else f"{100 * value:.{places}f} %"
 
 
 def size(value: float) -> str:
