@@ -45,7 +45,7 @@ def report(
 
     The file opens without a network and without JavaScript. Needs the extra `report`.
     """
-    from cascaderank.reports.html.report_file import write_report
+    from cascaderank.reports.html_report import write_report
 
     with Bars() as bars:
         done = write_report(

@@ -154,7 +154,7 @@ def _tested(grouping: Grouping, min_units: int, confidence: float) -> list[Slice
             p_holm=math.nan,
             details={n: (float(a[i]), float(b[i])) for n, (a, b) in of_details.items()},
         )
-        for i in np.flatnonzero(large)
+        for i in map(int, np.flatnonzero(large))
     ]
 
 

@@ -1,6 +1,6 @@
 """Reports: tables, plots and files for people, from the numbers that other rooms compute.
 
-Tables are :mod:`rich` tables of at most 80 columns, plots need the extra ``report``.
+Tables are :mod:`rich` tables of at most 80 columns; plots and pages need the extra ``report``.
 """
 
 from cascaderank.reports.comparison_files import write_comparison, write_plot
@@ -14,6 +14,7 @@ from cascaderank.reports.evaluation_tables import (
 )
 from cascaderank.reports.heatmap_plot import heatmap_png
 from cascaderank.reports.heatmap_tables import heatmap_markdown, heatmap_tables
+from cascaderank.reports.html_report import WrittenReport, write_report
 from cascaderank.reports.importance_tables import importance_tables
 from cascaderank.reports.off_policy_tables import off_policy_tables
 from cascaderank.reports.paper_tables import latex, markdown
@@ -22,6 +23,7 @@ from cascaderank.reports.profile_tables import profile_tables, tradeoff_table
 from cascaderank.reports.run_tables import fields_table, pruning_table
 
 __all__ = [
+    "WrittenReport",
     "catalogue_table",
     "comparison_tables",
     "dataset_table",
@@ -42,4 +44,5 @@ __all__ = [
     "tradeoff_table",
     "write_comparison",
     "write_plot",
+    "write_report",
 ]

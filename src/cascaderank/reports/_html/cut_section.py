@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cascaderank.reports.html.blocks import DataTable, Picture, Section
-from cascaderank.reports.html.drawing import LINES, MARKERS, columns_of, stage_colour
-from cascaderank.reports.html.scored_requests import ScoredBatch
-from cascaderank.reports.html.wording import percent, size
+from cascaderank.reports._html.blocks import DataTable, Picture, Section
+from cascaderank.reports._html.drawing import LINES, MARKERS, columns_of, stage_colour
+from cascaderank.reports._html.scored_requests import ScoredBatch
+from cascaderank.reports._html.wording import percent, size
 
 _SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
@@ -52,7 +52,7 @@ class CutDistances:
         return float(np.searchsorted(counts.cumsum(), level * counts.sum() * (1 - 1e-12)))
 
 
-def _sum(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sum(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
     longer, shorter = (one, other) if len(one) >= len(other) else (other, one)
     total = longer.astype(np.float64)
     total[: len(shorter)] += shorter

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from cascaderank.reports.html.blocks import DataTable, Section
-from cascaderank.reports.html.reported_run import ReportedRun
-from cascaderank.reports.html.wording import number, percent
+from cascaderank.reports._html.blocks import DataTable, Section
+from cascaderank.reports._html.reported_run import ReportedRun
+from cascaderank.reports._html.wording import number, percent
 
 _SHOWN = 15
 

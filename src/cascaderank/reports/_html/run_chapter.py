@@ -9,29 +9,29 @@ import numpy as np
 from cascaderank.errors import DataError
 from cascaderank.evaluation import Slice, weak_slices
 from cascaderank.progress import Progress, Silent
-from cascaderank.reports.html.agreement_section import Agreement, agreement_section
-from cascaderank.reports.html.blocks import Chapter, Section
-from cascaderank.reports.html.calibration_section import Calibration, calibration_section
-from cascaderank.reports.html.cost_section import StageCost, cost_section, stage_costs
-from cascaderank.reports.html.cut_section import CutDistances, cut_section
-from cascaderank.reports.html.data_section import TiedScores, data_section
-from cascaderank.reports.html.drift import FeatureDrift, feature_drift
-from cascaderank.reports.html.funnel_section import attribution_section, funnel_section
-from cascaderank.reports.html.quota_section import QuotaCurves, quota_section
-from cascaderank.reports.html.reported_run import ReportedRun, read_run
-from cascaderank.reports.html.scored_requests import evenly, score_requests
-from cascaderank.reports.html.slice_groupings import (
+from cascaderank.reports._html.agreement_section import Agreement, agreement_section
+from cascaderank.reports._html.blocks import Chapter, Section
+from cascaderank.reports._html.calibration_section import Calibration, calibration_section
+from cascaderank.reports._html.cost_section import StageCost, cost_section, stage_costs
+from cascaderank.reports._html.cut_section import CutDistances, cut_section
+from cascaderank.reports._html.data_section import TiedScores, data_section
+from cascaderank.reports._html.feature_shift import FeatureShift, feature_shifts
+from cascaderank.reports._html.funnel_section import attribution_section, funnel_section
+from cascaderank.reports._html.quota_section import QuotaCurves, quota_section
+from cascaderank.reports._html.reported_run import ReportedRun, read_run
+from cascaderank.reports._html.scored_requests import evenly, score_requests
+from cascaderank.reports._html.slice_groupings import (
     GroundTruthItems,
     item_groupings,
     popularity_of,
     request_groupings,
     sliced_features,
 )
-from cascaderank.reports.html.slices_section import slices_section
-from cascaderank.reports.html.sources_section import sources_section
-from cascaderank.reports.html.training_section import training_section
-from cascaderank.reports.html.weakest_stage import subject_of, verdict_of
-from cascaderank.reports.html.worst_section import worst_section
+from cascaderank.reports._html.slices_section import slices_section
+from cascaderank.reports._html.sources_section import sources_section
+from cascaderank.reports._html.training_section import training_section
+from cascaderank.reports._html.weakest_stage import subject_of, verdict_of
+from cascaderank.reports._html.worst_section import worst_section
 from cascaderank.runs.build import build_run_objective
 from cascaderank.runs.claim import recorded_fingerprint
 from cascaderank.runs.data import RunData
@@ -63,7 +63,7 @@ class Scored:
     """``None`` for one stage."""
     tied: TiedScores
     slices: tuple[Slice, ...]
-    drifts: tuple[FeatureDrift, ...]
+    shifts: tuple[FeatureShift, ...]
 
 
 def run_chapter(
@@ -102,7 +102,7 @@ def run_chapter(
     with part_of(reported.run, _checked(reported, where), "test", progress=progress) as opened:
         data, _, rows = opened
         scored = _scored(reported, data, rows, most_requests, progress)
-        section = data_section(reported, data, scored.drifts, scored.tied)
+        section = data_section(reported, data, scored.shifts, scored.tied)
     return _chapter(reported, key, title, where, scored, section)
 
 
@@ -160,7 +160,7 @@ def _scored(
         agreement=agreement,
         tied=tied,
         slices=weak_slices(groupings),
-        drifts=tuple(feature_drift(data, data.schema.features)),
+        shifts=tuple(feature_shifts(data, data.schema.features)),
     )
 
 

@@ -3,10 +3,9 @@
 import math
 from typing import Any
 
-from cascaderank.reports.cells import MARKED, megabytes, p_value, seconds
-from cascaderank.reports.html.blocks import DataTable, Picture, Section
-from cascaderank.reports.html.comparison_record import ComparisonRecord, MethodRecord
-from cascaderank.reports.html.drawing import (
+from cascaderank.reports._html.blocks import DataTable, Picture, Section
+from cascaderank.reports._html.comparison_record import ComparisonRecord, MethodRecord
+from cascaderank.reports._html.drawing import (
     BLUE,
     GREEN,
     INK,
@@ -15,7 +14,8 @@ from cascaderank.reports.html.drawing import (
     columns_of,
     stage_colour,
 )
-from cascaderank.reports.html.wording import ends, number, percent
+from cascaderank.reports._html.wording import ends, number, percent
+from cascaderank.reports.cells import MARKED, megabytes, p_value, seconds
 
 
 def better(method: MethodRecord, found: ComparisonRecord) -> str:

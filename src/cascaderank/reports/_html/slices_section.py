@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from cascaderank.evaluation import Slice
+from cascaderank.reports._html.blocks import DataTable, Picture, Section
+from cascaderank.reports._html.drawing import BLUE, INK, MUTED, ORANGE, columns_of
+from cascaderank.reports._html.slice_groupings import details_of
+from cascaderank.reports._html.wording import ends, number
 from cascaderank.reports.cells import p_value
-from cascaderank.reports.html.blocks import DataTable, Picture, Section
-from cascaderank.reports.html.drawing import BLUE, INK, MUTED, ORANGE, columns_of
-from cascaderank.reports.html.slice_groupings import details_of
-from cascaderank.reports.html.wording import ends, number
 
 LEVEL = 0.05
 """Level of the adjusted p values below which a slice is flagged."""

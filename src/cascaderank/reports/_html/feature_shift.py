@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cascaderank.data.ragged import flat_places
 from cascaderank.data.split import Rows
-from cascaderank.reports.html.scored_requests import evenly
+from cascaderank.reports._html.scored_requests import evenly
 from cascaderank.runs.data import RunData
 from cascaderank.schema import Feature, Kind, Role
 
@@ -25,7 +25,7 @@ _MOST_REQUESTS, _MOST_CANDIDATES = 5_000, 1_000_000
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class FeatureDrift:
+class FeatureShift:
     """Distribution of a feature in training and test."""
 
     feature: str
@@ -66,13 +66,14 @@ def stability_index(train: NDArray[np.int64], test: NDArray[np.int64]) -> float:
         inside = np.isin(codes, frequent)
         places = np.where(inside, np.searchsorted(frequent, codes), len(frequent))
         counted = np.bincount(places, minlength=len(frequent) + 1) + 0.5
-        return counted / counted.sum()
+        of_bins: NDArray[np.float64] = counted / counted.sum()
+        return of_bins
 
     p, q = shares(train), shares(test)
     return float(((p - q) * np.log(p / q)).sum())
 
 
-def feature_drift(data: RunData, features: Sequence[Feature]) -> list[FeatureDrift]:
+def feature_shifts(data: RunData, features: Sequence[Feature]) -> list[FeatureShift]:
     """Return the shift of each feature from the training to the test requests, largest first.
 
     Up to 5,000 requests of each part are read, at equal distances.
@@ -102,7 +103,7 @@ def feature_drift(data: RunData, features: Sequence[Feature]) -> list[FeatureDri
             index = stability_index(_binned(train, edges), _binned(test, edges))
         known = train if feature.kind is Kind.CATEGORICAL else train[~np.isnan(train)]
         found.append(
-            FeatureDrift(
+            FeatureShift(
                 feature=feature.name,
                 role=str(feature.role),
                 kind=str(feature.kind),
@@ -111,7 +112,7 @@ def feature_drift(data: RunData, features: Sequence[Feature]) -> list[FeatureDri
                 constant=not len(known) or bool((known == known[0]).all()),
             )
         )
-    return sorted(found, key=lambda drift: -drift.index)
+    return sorted(found, key=lambda shift: -shift.index)
 
 
 def _some(data: RunData, rows: Rows) -> Rows:

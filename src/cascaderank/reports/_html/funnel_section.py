@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 from cascaderank.evaluation.statistics.bootstrap import Summary
-from cascaderank.reports.html.blocks import DataTable, Picture, Section
-from cascaderank.reports.html.drawing import (
+from cascaderank.reports._html.blocks import DataTable, Picture, Section
+from cascaderank.reports._html.drawing import (
     BLUE,
     GRID,
     INK,
@@ -13,8 +13,8 @@ from cascaderank.reports.html.drawing import (
     ORANGE,
     columns_of,
 )
-from cascaderank.reports.html.reported_run import ReportedRun
-from cascaderank.reports.html.wording import number, percent, span
+from cascaderank.reports._html.reported_run import ReportedRun
+from cascaderank.reports._html.wording import number, percent, span
 
 
 def funnel_section(reported: ReportedRun, *, list_length: float | None = None) -> Section:

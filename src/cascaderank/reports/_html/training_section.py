@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cascaderank.reports.html.blocks import DataTable, Picture, Section
-from cascaderank.reports.html.drawing import LINES, MARKERS, MUTED, STAGES, columns_of
-from cascaderank.reports.html.reported_run import ReportedRun
-from cascaderank.reports.html.wording import number
+from cascaderank.reports._html.blocks import DataTable, Picture, Section
+from cascaderank.reports._html.drawing import LINES, MARKERS, MUTED, STAGES, columns_of
+from cascaderank.reports._html.reported_run import ReportedRun
+from cascaderank.reports._html.wording import number
 
 _LONG = 8  # epochs of a table that is folded
 

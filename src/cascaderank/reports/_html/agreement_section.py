@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascaderank.evaluation import Summary, bootstrap_interval, ranking_consistency
-from cascaderank.reports.html.blocks import DataTable, Picture, Section
-from cascaderank.reports.html.drawing import LINES, MARKERS, MUTED, columns_of, stage_colour
-from cascaderank.reports.html.scored_requests import ScoredBatch
-from cascaderank.reports.html.wording import number, span
+from cascaderank.reports._html.blocks import DataTable, Picture, Section
+from cascaderank.reports._html.drawing import LINES, MARKERS, MUTED, columns_of, stage_colour
+from cascaderank.reports._html.scored_requests import ScoredBatch
+from cascaderank.reports._html.wording import number, span
 
 _TOPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 

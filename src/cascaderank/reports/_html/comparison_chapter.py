@@ -9,26 +9,26 @@ import numpy as np
 from cascaderank.errors import DataError, counted
 from cascaderank.evaluation import Slice, weak_slices
 from cascaderank.progress import Progress
-from cascaderank.reports.html.blocks import Chapter, DataTable, Fact, Section
-from cascaderank.reports.html.comparison_record import (
+from cascaderank.reports._html.blocks import Chapter, DataTable, Fact, Section
+from cascaderank.reports._html.comparison_record import (
     COMPARISON,
     ComparisonRecord,
     MethodRecord,
     read_comparison,
     runs_of,
 )
-from cascaderank.reports.html.comparison_sections import (
+from cascaderank.reports._html.comparison_sections import (
     better,
     effort_section,
     gains_section,
     lists_section,
     stages_section,
 )
-from cascaderank.reports.html.reported_run import ReportedRun, read_run
-from cascaderank.reports.html.slice_groupings import Floats, request_groupings
-from cascaderank.reports.html.slices_section import gain_slices_section
-from cascaderank.reports.html.tuning_section import tuning_section
-from cascaderank.reports.html.wording import ends, number, percent
+from cascaderank.reports._html.reported_run import ReportedRun, read_run
+from cascaderank.reports._html.slice_groupings import Floats, request_groupings
+from cascaderank.reports._html.slices_section import gain_slices_section
+from cascaderank.reports._html.tuning_section import tuning_section
+from cascaderank.reports._html.wording import ends, number, percent
 from cascaderank.runs.parts import part_of
 
 

@@ -6,10 +6,10 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from cascaderank.reports.html.blocks import DataTable, Picture, Section
-from cascaderank.reports.html.drawing import INK, MUTED, columns_of, stage_colour
-from cascaderank.reports.html.scored_requests import ScoredBatch
-from cascaderank.reports.html.wording import number
+from cascaderank.reports._html.blocks import DataTable, Picture, Section
+from cascaderank.reports._html.drawing import INK, MUTED, columns_of, stage_colour
+from cascaderank.reports._html.scored_requests import ScoredBatch
+from cascaderank.reports._html.wording import number
 from cascaderank.selection import kept_by_stages, share
 
 _FACTORS = (1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1, 9 / 8, 5 / 4, 3 / 2, 2, 3, 4)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cascaderank.extras import require
-from cascaderank.reports.html.blocks import Chapter
-from cascaderank.reports.html.drawing import inline_svg, picture_files
+from cascaderank.reports._html.blocks import Chapter
+from cascaderank.reports._html.drawing import inline_svg, picture_files
 from cascaderank.runs.folder import write_atomically
 
 _TEMPLATES = Path(__file__).with_name("templates")

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from cascaderank.reports.html.blocks import DataTable, Picture, Section
-from cascaderank.reports.html.comparison_record import ComparisonRecord, MethodRecord
-from cascaderank.reports.html.drawing import INK, ORANGE, columns_of
-from cascaderank.reports.html.wording import number
+from cascaderank.reports._html.blocks import DataTable, Picture, Section
+from cascaderank.reports._html.comparison_record import ComparisonRecord, MethodRecord
+from cascaderank.reports._html.drawing import INK, ORANGE, columns_of
+from cascaderank.reports._html.wording import number
 
 Axes = dict[str, list[Any]]
 

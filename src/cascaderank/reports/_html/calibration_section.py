@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from cascaderank.objectives import CascadeInputs, Objective
-from cascaderank.reports.html.blocks import DataTable, Picture, Section
-from cascaderank.reports.html.drawing import (
+from cascaderank.reports._html.blocks import DataTable, Picture, Section
+from cascaderank.reports._html.drawing import (
     INK,
     LINES,
     MARKERS,
@@ -17,9 +17,9 @@ from cascaderank.reports.html.drawing import (
     columns_of,
     stage_colour,
 )
-from cascaderank.reports.html.reported_run import ReportedRun
-from cascaderank.reports.html.scored_requests import ScoredBatch
-from cascaderank.reports.html.wording import number, size
+from cascaderank.reports._html.reported_run import ReportedRun
+from cascaderank.reports._html.scored_requests import ScoredBatch
+from cascaderank.reports._html.wording import number, size
 from cascaderank.sorting import top_k_probability
 
 _BINS, _MOST_REQUESTS = 10, 512

@@ -10,18 +10,18 @@ from typing import Any, final
 from cascaderank.errors import ConfigError
 from cascaderank.extras import require
 from cascaderank.progress import Progress
-from cascaderank.reports.html.blocks import Chapter
-from cascaderank.reports.html.comparison_chapter import comparison_chapter
-from cascaderank.reports.html.comparison_record import is_comparison
-from cascaderank.reports.html.page import page_of, picture_paths, write_pictures
-from cascaderank.reports.html.run_chapter import MOST_REQUESTS, run_chapter
-from cascaderank.reports.html.runs_chapter import runs_chapter
+from cascaderank.reports._html.blocks import Chapter
+from cascaderank.reports._html.comparison_chapter import comparison_chapter
+from cascaderank.reports._html.comparison_record import is_comparison
+from cascaderank.reports._html.page import page_of, picture_paths, write_pictures
+from cascaderank.reports._html.run_chapter import MOST_REQUESTS, run_chapter
+from cascaderank.reports._html.runs_chapter import runs_chapter
 from cascaderank.runs.new_files import check_free, new_file
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ReportSummary:
+class WrittenReport:
     """What :func:`write_report` has written."""
 
     bytes: int
@@ -47,7 +47,7 @@ def write_report(
     title: str = "cascaderank report",
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> ReportSummary:
+) -> WrittenReport:
     """Write the report of runs, or of comparisons, as one HTML file.
 
     The file contains its pictures and its style sheet; it needs no network and no JavaScript. The
@@ -89,11 +89,11 @@ def write_report(
     for i, folder in enumerate(folders, start=1):
         key = str(i) if len(folders) > 1 else ""
         run: Path | None = Path(folder)
-        name = None
+        name: str | None = None
         if is_comparison(folder):
             chapter, run = comparison_chapter(folder, key=f"comparison{key}", **options)
             chapters.append(chapter)
-            name = run and f"In detail: {run.relative_to(folder)}"
+            name = f"In detail: {run.relative_to(folder)}" if run else None
         elif len(folders) > 1:
             name = f"{i}. {Path(folder).name}"
         if run is not None:
@@ -111,7 +111,7 @@ def write_report(
         hidden.write_bytes(content)
     if pictures is not None:
         write_pictures(chapters, pictures)
-    return ReportSummary(
+    return WrittenReport(
         bytes=len(content),
         chapters={chapter.title: chapter.verdict for chapter in chapters},
         pictures=sum(len(chapter.pictures) for chapter in chapters),

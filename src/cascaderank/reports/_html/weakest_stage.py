@@ -6,9 +6,9 @@ from typing import Any, final
 
 from cascaderank.evaluation import Summary, bootstrap_interval
 from cascaderank.experiments.results import planted_for
-from cascaderank.reports.html.blocks import Fact
-from cascaderank.reports.html.reported_run import ReportedRun
-from cascaderank.reports.html.wording import number, percent, span
+from cascaderank.reports._html.blocks import Fact
+from cascaderank.reports._html.reported_run import ReportedRun
+from cascaderank.reports._html.wording import number, percent, span
 
 
 @final

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cascaderank.data.encoding.value_lists import NO_VALUE
 from cascaderank.evaluation import Grouping
-from cascaderank.reports.html.reported_run import ReportedRun
-from cascaderank.reports.html.scored_requests import ScoredBatch
+from cascaderank.reports._html.reported_run import ReportedRun
+from cascaderank.reports._html.scored_requests import ScoredBatch
 from cascaderank.runs.data import RunData
 from cascaderank.schema import Feature, FittedSchema, Kind, Role, Transform
 
@@ -133,8 +133,8 @@ def request_groupings(
             numbers[feature.name] = original(data.schema, feature, column)
     if encoded.days is not None:
         days = np.asarray(encoded.days)[rows].astype("datetime64[D]")
-        names, codes = np.unique(days, return_inverse=True)
-        found.append(grouping("day", [str(day) for day in names], codes.astype(np.int64)))
+        each, of_rows = np.unique(days, return_inverse=True)
+        found.append(grouping("day", [str(day) for day in each], of_rows.astype(np.int64)))
     return [*(grouping(name, *number_slices(column)) for name, column in numbers.items()), *found]
 
 

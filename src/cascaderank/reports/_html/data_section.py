@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from cascaderank.errors import counted
-from cascaderank.reports.html.blocks import DataTable, Section
-from cascaderank.reports.html.drift import MANY_UNKNOWN, SHIFTED, FeatureDrift
-from cascaderank.reports.html.reported_run import ReportedRun
-from cascaderank.reports.html.scored_requests import ScoredBatch
-from cascaderank.reports.html.wording import percent, size
+from cascaderank.reports._html.blocks import DataTable, Section
+from cascaderank.reports._html.feature_shift import MANY_UNKNOWN, SHIFTED, FeatureShift
+from cascaderank.reports._html.reported_run import ReportedRun
+from cascaderank.reports._html.scored_requests import ScoredBatch
+from cascaderank.reports._html.wording import percent, size
 from cascaderank.runs.data import RunData
 
 _MANY = 0.2  # of lists
@@ -63,13 +63,13 @@ class TiedScores:
 
 
 def data_warnings_of(
-    reported: ReportedRun, drifts: Sequence[FeatureDrift], tied: TiedScores | None
+    reported: ReportedRun, shifts: Sequence[FeatureShift], tied: TiedScores | None
 ) -> list[str]:
     """Return the warnings of the run, of its data and of its scores.
 
     Args:
         reported: the run.
-        drifts: shifts of the features.
+        shifts: shifts of the features.
         tied: tied scores of the test requests; ``None`` if they were not scored.
     """
     found = [*reported.result.warnings, *reported.test.notes]
@@ -77,16 +77,16 @@ def data_warnings_of(
     found += [
         f"{d.feature} differs between training and test: population stability index {d.index:.2f} "
         f"(above {SHIFTED} is a shift)."
-        for d in drifts
+        for d in shifts
         if d.index > SHIFTED
     ]
     found += [
         f"{d.feature}: {percent(d.unknown[1])} of the test values are unknown or missing, and "
         f"{percent(d.unknown[0])} of those of training."
-        for d in drifts
+        for d in shifts
         if d.unknown[1] > max(MANY_UNKNOWN, 2 * d.unknown[0])
     ]
-    constant = [d.feature for d in drifts if d.constant]
+    constant = [d.feature for d in shifts if d.constant]
     if constant:
         found.append(f"One value in all training requests read: {', '.join(constant)}.")
     return [text[:1].upper() + text[1:] for text in found]
@@ -95,7 +95,7 @@ def data_warnings_of(
 def data_section(
     reported: ReportedRun,
     data: RunData | None,
-    drifts: Sequence[FeatureDrift] = (),
+    shifts: Sequence[FeatureShift] = (),
     tied: TiedScores | None = None,
 ) -> Section:
     """Return the section on the data.
@@ -103,12 +103,12 @@ def data_section(
     Args:
         reported: the run.
         data: its data set; ``None`` if the report is made without it.
-        drifts: shifts of the features, largest first.
+        shifts: shifts of the features, largest first.
         tied: tied scores of the test requests; ``None`` if they were not scored.
     """
-    warnings = data_warnings_of(reported, drifts, tied)
+    warnings = data_warnings_of(reported, shifts, tied)
     tables = [_sizes(reported, data)]
-    if drifts:
+    if shifts:
         tables.append(
             DataTable(
                 caption="Features in training and test, largest shift first",
@@ -122,11 +122,11 @@ def data_section(
                         percent(d.unknown[0], places=1),
                         percent(d.unknown[1], places=1),
                     )
-                    for d in drifts
+                    for d in shifts
                 ),
                 text_columns=3,
-                folded=len(drifts) > _SHOWN,
-                marked=tuple(i for i, d in enumerate(drifts) if d.index > SHIFTED),
+                folded=len(shifts) > _SHOWN,
+                marked=tuple(i for i, d in enumerate(shifts) if d.index > SHIFTED),
             )
         )
     if warnings:
@@ -149,7 +149,7 @@ def data_section(
         title="Data and warnings",
         finding=f"{counted(len(warnings), 'warning')}." if warnings else "No warnings.",
         tables=tuple(tables),
-        notes=notes if drifts else (),
+        notes=notes if shifts else (),
     )
 
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from cascaderank.evaluation import Summary, bootstrap_interval
-from cascaderank.reports.html.blocks import Chapter, DataTable, Picture, Section
-from cascaderank.reports.html.drawing import BLUE, columns_of
-from cascaderank.reports.html.reported_run import ReportedRun, read_run
-from cascaderank.reports.html.wording import number, span
+from cascaderank.reports._html.blocks import Chapter, DataTable, Picture, Section
+from cascaderank.reports._html.drawing import BLUE, columns_of
+from cascaderank.reports._html.reported_run import ReportedRun, read_run
+from cascaderank.reports._html.wording import number, span
 
 
 def runs_chapter(folders: Sequence[str | os.PathLike[str]]) -> Chapter:

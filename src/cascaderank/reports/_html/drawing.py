@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cascaderank.extras import require
-from cascaderank.reports.html.blocks import Picture
+from cascaderank.reports._html.blocks import Picture
 
 WIDTH: Final = 7.4
 """Width of a picture in inches, on a page and in a file."""

@@ -4,8 +4,8 @@ from typing import Any
 
 from cascaderank import __version__
 from cascaderank.regular_files import read_file
-from cascaderank.reports.html.blocks import DataTable, Section
-from cascaderank.reports.html.reported_run import ReportedRun
+from cascaderank.reports._html.blocks import DataTable, Section
+from cascaderank.reports._html.reported_run import ReportedRun
 
 
 def sources_section(reported: ReportedRun, *, dataset: str) -> Section:

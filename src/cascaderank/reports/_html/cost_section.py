@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from cascaderank.evaluation import profile_cascade
-from cascaderank.reports.html.blocks import DataTable, Picture, Section
-from cascaderank.reports.html.drawing import columns_of, stage_colour
-from cascaderank.reports.html.reported_run import ReportedRun
-from cascaderank.reports.html.wording import number, percent, size
+from cascaderank.reports._html.blocks import DataTable, Picture, Section
+from cascaderank.reports._html.drawing import columns_of, stage_colour
+from cascaderank.reports._html.reported_run import ReportedRun
+from cascaderank.reports._html.wording import number, percent, size
 
 _SECONDS = 0.05  # of a measurement
 
