@@ -56,7 +56,9 @@ def test_p_values_are_those_of_random_slices():
     codes[:40] = 0
     order = np.argsort(values, kind="stable")  # failures first
     for failures in (5, 6, 7):
-        mixed = values[np.r_[order[:failures], order[-(40 - failures) :], order[failures:-(40 - failures)]]]
+        mixed = values[
+            np.r_[order[:failures], order[-(40 - failures) :], order[failures : -(40 - failures)]]
+        ]
         (found,) = weak_slices([grouping(codes, mixed)])
         drawn = np.array([rng.permutation(mixed)[:40].mean() for _ in range(20_000)])
         exact = (drawn <= mixed[:40].mean() + 1e-12).mean()
@@ -71,7 +73,9 @@ def test_the_interval_is_students():
     from scipy import stats
 
     values = np.random.default_rng(2).random(60)
-    (found, *_) = [s for s in weak_slices([grouping(np.arange(60) // 30, values)]) if s.name == "s0"]
+    (found, *_) = [
+        s for s in weak_slices([grouping(np.arange(60) // 30, values)]) if s.name == "s0"
+    ]
     own = values[:30]
     low, high = stats.t.interval(0.95, 29, own.mean(), own.std(ddof=1) / math.sqrt(30))
     assert (found.low, found.high) == pytest.approx((low, high))

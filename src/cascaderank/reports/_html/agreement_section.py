@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cascaderank.evaluation import Summary, bootstrap_interval, ranking_consistency
 from cascaderank.reports._html.blocks import DataTable, Picture, Section
 from cascaderank.reports._html.drawing import LINES, MARKERS, MUTED, columns_of, stage_colour
-from cascaderank.reports._html.scored_requests import ScoredBatch
+from cascaderank.reports._html.scoring_pass import ScoredBatch
 from cascaderank.reports._html.wording import number, span
 
 _TOPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)

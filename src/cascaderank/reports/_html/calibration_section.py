@@ -18,8 +18,9 @@ from cascaderank.reports._html.drawing import (
     stage_colour,
 )
 from cascaderank.reports._html.reported_run import ReportedRun
-from cascaderank.reports._html.scored_requests import ScoredBatch
+from cascaderank.reports._html.scoring_pass import ScoredBatch
 from cascaderank.reports._html.wording import number, size
+from cascaderank.selection import keep
 from cascaderank.sorting import top_k_probability
 
 _BINS, _MOST_REQUESTS = 10, 512
@@ -44,6 +45,7 @@ class Calibration:
         self.counts, self.predicted, self.kept = np.zeros((3, len(quotas) + 1, _BINS))
         """``[stages + 1, bins]`` number of candidates, sum of probabilities, and number kept; the
         last row is of the whole cascade."""
+        self._distance = np.zeros(len(quotas) + 1)
         self._requests = 0
 
     @classmethod
@@ -74,27 +76,25 @@ class Calibration:
             )
             for t, (own, quota) in enumerate(zip(scores, self.quotas, strict=True))
         ]
-        alone = [_first(scored.orders[t], mask, quota) for t, quota in enumerate(self.quotas)]
+        alone = [keep(scored.orders[t], mask, quota) for t, quota in enumerate(self.quotas)]
         pairs = [*zip(stages, alone, strict=True), (torch.stack(stages).prod(0), scored.kept[-1])]
         for row, (probability, kept) in enumerate(pairs):
             p = probability[mask].double().numpy()
             bins = np.minimum((p * _BINS).astype(np.int64), _BINS - 1)
             self.counts[row] += np.bincount(bins, minlength=_BINS)
             self.predicted[row] += np.bincount(bins, p, minlength=_BINS)
-            self.kept[row] += np.bincount(bins, kept[mask].double().numpy(), minlength=_BINS)
+            outcome = kept[mask].double().numpy()
+            self.kept[row] += np.bincount(bins, outcome, minlength=_BINS)
+            self._distance[row] += np.abs(p - outcome).sum()
 
-    def error(self, row: int) -> float:
-        """Return the expected calibration error: the mean distance, weighted by candidates."""
-        distance = np.abs(self.predicted[row] - self.kept[row]).sum()
+    def distance(self, row: int) -> float:
+        """Return the mean distance of the probability of a candidate from 1 if kept, else from 0.
+
+        Args:
+            row: index of the stage, or the number of stages for the whole cascade.
+        """
         total = self.counts[row].sum()
-        return float(distance / total) if total else float("nan")
-
-
-def _first(order: Tensor, mask: Tensor, quota: int) -> Tensor:
-    """Return which candidates are the first of their list by a stage, ``[batch, list]``."""
-    real = mask.gather(-1, order)
-    kept = real & (real.cumsum(-1) <= quota)
-    return torch.zeros_like(mask).scatter(-1, order, kept)
+        return float(self._distance[row] / total) if total else float("nan")
 
 
 def calibration_section(reported: ReportedRun, found: Calibration | None) -> Section:
@@ -113,12 +113,12 @@ def calibration_section(reported: ReportedRun, found: Calibration | None) -> Sec
         )
     rows = [*reported.stages, ALL][: len(reported.stages) + 1]
     used = range(len(rows)) if len(reported.stages) > 1 else [0]
-    said = ", ".join(f"{rows[i]} {number(found.error(i))}" for i in used)
+    said = ", ".join(f"{rows[i]} {number(found.distance(i))}" for i in used)
     return Section(
         key="calibration",
         title=title,
-        finding=f"Mean distance between the probability that {objective} trains with and what is "
-        f"kept: {said}.",
+        finding=f"Mean distance between the survival probability of {objective} and the hard cut: "
+        f"{said}.",
         pictures=(
             Picture(
                 name="calibration",
@@ -151,8 +151,9 @@ def calibration_section(reported: ReportedRun, found: Calibration | None) -> Sec
         notes=(
             "Training follows the probability, serving the hard cut. A curve steeper than the "
             "diagonal has a temperature that is high for these scores: training sees candidates "
-            "as undecided that are far from the cut. Stages are compared over all candidates; "
-            "all stages: the product of the probabilities against the whole cascade.",
+            "as undecided that are far from the cut. Mean distance: 0 if every probability is 0 or "
+            "1 and right. Stages are compared over all candidates; all stages: the product of the "
+            "probabilities, for which every stage alone must keep a candidate, against the cascade.",
         ),
     )
 

@@ -244,6 +244,7 @@ def _draw_gains(figure: Any, found: ComparisonRecord, *, narrow: bool) -> None:
     right.axvline(0, color=MUTED, lw=1)
     for axes, label in ((left, "joint recall"), (right, f"gain over {found.reference}")):
         axes.set_xlabel(label)
+        axes.xaxis.get_major_locator().set_params(nbins=5)
         names = [m.name for m in trained]
         axes.set_yticks(range(len(trained)), names if narrow or axes is left else [""] * len(names))
         axes.set_ylim(len(trained) - 0.4, -0.8)

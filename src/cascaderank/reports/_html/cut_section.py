@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cascaderank.reports._html.blocks import DataTable, Picture, Section
 from cascaderank.reports._html.drawing import LINES, MARKERS, columns_of, stage_colour
-from cascaderank.reports._html.scored_requests import ScoredBatch
+from cascaderank.reports._html.scoring_pass import ScoredBatch
 from cascaderank.reports._html.wording import percent, size
 
 _SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)

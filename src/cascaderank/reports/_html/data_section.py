@@ -10,7 +10,7 @@ from cascaderank.errors import counted
 from cascaderank.reports._html.blocks import DataTable, Section
 from cascaderank.reports._html.feature_shift import MANY_UNKNOWN, SHIFTED, FeatureShift
 from cascaderank.reports._html.reported_run import ReportedRun
-from cascaderank.reports._html.scored_requests import ScoredBatch
+from cascaderank.reports._html.scoring_pass import ScoredBatch
 from cascaderank.reports._html.wording import percent, size
 from cascaderank.runs.data import RunData
 
@@ -147,7 +147,9 @@ def data_section(
     return Section(
         key="data",
         title="Data and warnings",
-        finding=f"{counted(len(warnings), 'warning')}." if warnings else "No warnings.",
+        finding=f"{counted(len(warnings), 'warning')} about the data and the training."
+        if warnings
+        else "No warnings about the data and the training.",
         tables=tuple(tables),
         notes=notes if shifts else (),
     )

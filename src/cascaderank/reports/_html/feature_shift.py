@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cascaderank.data.ragged import flat_places
 from cascaderank.data.split import Rows
-from cascaderank.reports._html.scored_requests import evenly
+from cascaderank.reports._html.scoring_pass import evenly
 from cascaderank.runs.data import RunData
 from cascaderank.schema import Feature, Kind, Role
 

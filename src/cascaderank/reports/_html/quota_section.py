@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cascaderank.reports._html.blocks import DataTable, Picture, Section
 from cascaderank.reports._html.drawing import INK, MUTED, columns_of, stage_colour
-from cascaderank.reports._html.scored_requests import ScoredBatch
+from cascaderank.reports._html.scoring_pass import ScoredBatch
 from cascaderank.reports._html.wording import number
 from cascaderank.selection import kept_by_stages, share
 

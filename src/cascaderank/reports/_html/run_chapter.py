@@ -19,7 +19,7 @@ from cascaderank.reports._html.feature_shift import FeatureShift, feature_shifts
 from cascaderank.reports._html.funnel_section import attribution_section, funnel_section
 from cascaderank.reports._html.quota_section import QuotaCurves, quota_section
 from cascaderank.reports._html.reported_run import ReportedRun, read_run
-from cascaderank.reports._html.scored_requests import evenly, score_requests
+from cascaderank.reports._html.scoring_pass import evenly, score_requests
 from cascaderank.reports._html.slice_groupings import (
     GroundTruthItems,
     item_groupings,
@@ -211,6 +211,7 @@ def _chapter(
                 f"Quotas, distances, slices of items, agreement and calibration are over "
                 f"{scored.requests:,} of {test.requests:,} test requests, at equal distances."
             )
+    remarks.append(about_data.finding)
     sections += [
         worst_section(reported),
         training_section(reported),

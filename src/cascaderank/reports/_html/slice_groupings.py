@@ -11,7 +11,7 @@ from torch import Tensor
 from cascaderank.data.encoding.value_lists import NO_VALUE
 from cascaderank.evaluation import Grouping
 from cascaderank.reports._html.reported_run import ReportedRun
-from cascaderank.reports._html.scored_requests import ScoredBatch
+from cascaderank.reports._html.scoring_pass import ScoredBatch
 from cascaderank.runs.data import RunData
 from cascaderank.schema import Feature, FittedSchema, Kind, Role, Transform
 

@@ -52,6 +52,38 @@ class Collector(Protocol):
         """Add a batch of requests."""
 
 
+def scored_batch(
+    batch: RequestBatch,
+    scores: Tensor,
+    *,
+    quotas: Sequence[int],
+    k: int | None = None,
+    threshold: float | None = None,
+) -> ScoredBatch:
+    """Run the hard cascade on scored requests.
+
+    Args:
+        batch: requests with labels.
+        scores: ``[stages, batch, list]`` float64.
+        quotas: number of candidates that each stage keeps.
+        k: size of the ground truth, the top ``k`` candidates by label.
+        threshold: minimum label of the ground truth.
+    """
+    labels = batch.labels if batch.labels is not None else torch.zeros(batch.mask.shape)
+    orders = best_first(scores)
+    kept = kept_by_stages(orders, quotas, batch.mask)
+    return ScoredBatch(
+        batch=batch,
+        scores=scores,
+        orders=orders,
+        kept=kept,
+        reached=torch.cat([batch.mask[None], kept[:-1]]),
+        relevant=relevance_of(labels, k=k, threshold=threshold, mask=batch.mask),
+        labels=labels,
+        quotas=tuple(quotas),
+    )
+
+
 def score_requests(
     cascade: Cascade,
     settings: RunSettings,
@@ -88,19 +120,8 @@ def score_requests(
             scores = cascade(batch.to(device)).to("cpu", torch.float64)
             if bool((scores.isnan() & batch.mask).any()):
                 raise DataError("scores must be numbers; got NaN; the weights are not finite")
-            orders = best_first(scores)
-            kept = kept_by_stages(orders, cascade.quotas, batch.mask)
-            scored = ScoredBatch(
-                batch=batch,
-                scores=scores,
-                orders=orders,
-                kept=kept,
-                reached=torch.cat([batch.mask[None], kept[:-1]]),
-                relevant=relevance_of(
-                    batch.labels, k=truth.top, threshold=truth.threshold, mask=batch.mask
-                ),
-                labels=batch.labels,
-                quotas=cascade.quotas,
+            scored = scored_batch(
+                batch, scores, quotas=cascade.quotas, k=truth.top, threshold=truth.threshold
             )
             for collector in collectors:
                 collector.add(scored)
