@@ -153,7 +153,7 @@ def calibration_section(reported: ReportedRun, found: Calibration | None) -> Sec
             "diagonal has a temperature that is high for these scores: training sees candidates "
             "as undecided that are far from the cut. Mean distance: 0 if every probability is 0 or "
             "1 and right. Stages are compared over all candidates; all stages: the product of the "
-            "probabilities, for which every stage alone must keep a candidate, against the cascade.",
+            "probabilities, for which every stage alone must keep a candidate, against the result.",
         ),
     )
 
