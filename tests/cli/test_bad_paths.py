@@ -157,6 +157,7 @@ OF_RUNS = [
     "evaluate RUN",
     "importance RUN",
     "score RUN",
+    "report RUN",
     "profile",
     "prune",
     "fields",

@@ -244,7 +244,9 @@ def test_a_sample_of_the_requests_is_said(run, tmp_path):
 def test_what_is_no_run_is_refused(run, log, tmp_path):
     (tmp_path / "empty").mkdir()
     to = tmp_path / "report.html"
-    with pytest.raises(RunError, match=r"empty: no weights.safetensors, so the run is not complete"):
+    with pytest.raises(
+        RunError, match=r"empty: no weights.safetensors, so the run is not complete"
+    ):
         write_report([tmp_path / "empty"], to)
     with pytest.raises(RunError, match="nothing: no such folder"):
         write_report([tmp_path / "nothing"], to)

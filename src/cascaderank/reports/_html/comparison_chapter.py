@@ -24,7 +24,7 @@ from cascaderank.reports._html.comparison_sections import (
     lists_section,
     stages_section,
 )
-from cascaderank.reports._html.reported_run import ReportedRun, read_run
+from cascaderank.reports._html.reported_run import ReportedRun, dataset_of, read_run
 from cascaderank.reports._html.slice_groupings import Floats, request_groupings
 from cascaderank.reports._html.slices_section import gain_slices_section
 from cascaderank.reports._html.tuning_section import tuning_section
@@ -143,12 +143,15 @@ def _gain_slices(
     )
     if not one or not other or one[0].stages != other[0].stages:
         return None
-    where = dataset or one[0].dataset["path"]
     gain = _mean(one, "joint_recall") - _mean(other, "joint_recall")
     details = {
         name: _mean(one, f"lost/{name}") - _mean(other, f"lost/{name}") for name in one[0].stages
     }
-    with part_of(one[0].run, where, "test", progress=progress) as (data, _, _):
+    with part_of(one[0].run, dataset_of(one[0], dataset), "test", progress=progress) as (
+        data,
+        _,
+        _,
+    ):
         groupings = request_groupings(one[0], data, values=gain, details=details)
         slices: tuple[Slice, ...] = weak_slices(groupings)
     return gain_slices_section(slices, method=best.name, reference=found.reference)

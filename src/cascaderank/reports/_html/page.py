@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cascaderank.atomic import writing
 from cascaderank.extras import require
 from cascaderank.reports._html.blocks import Chapter
 from cascaderank.reports._html.drawing import inline_svg, picture_files
@@ -72,7 +73,8 @@ def write_pictures(chapters: Sequence[Chapter], folder: str | os.PathLike[str]) 
         MissingExtraError: if matplotlib is not installed.
     """
     written = []
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
     for path, content in _files(chapters, Path(folder)):
         write_atomically(path, content)
         written.append(path)

@@ -12,9 +12,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cascaderank.errors import RunError
+from cascaderank.data.log.request_log import RequestLog
+from cascaderank.errors import DataError, RunError
 from cascaderank.evaluation import Report
 from cascaderank.regular_files import read_file
+from cascaderank.runs.claim import recorded_fingerprint
 from cascaderank.runs.folder import read_json
 from cascaderank.runs.load import TrainedRun, load_run
 from cascaderank.settings.run import RunSettings
@@ -117,3 +119,31 @@ def read_run(folder: str | os.PathLike[str]) -> ReportedRun:
         epochs=epochs,
         request_ids=ids,
     )
+
+
+def dataset_of(reported: ReportedRun, dataset: str | os.PathLike[str] | None = None) -> str:
+    """Return the folder of the data set that a run was trained on.
+
+    Args:
+        reported: the run.
+        dataset: where it is now; by default where it was in training.
+
+    Raises:
+        DataError: if there is no data set, or it is another one.
+    """
+    where = os.fspath(dataset or reported.dataset["path"])
+    advice = (
+        "name the folder of the data set with --data, or leave out what needs it with --no-data"
+    )
+    try:
+        found = RequestLog.open(where).fingerprint
+    except DataError as error:
+        raise DataError(f"{reported.path}: the data set of the run: {error}; {advice}") from None
+    expected = recorded_fingerprint(reported.run.folder.report)
+    if found != expected:
+        raise DataError(
+            f"{reported.path}: was trained on {reported.dataset['name']} (fingerprint "
+            f"{expected[:12]}), and {where} is another data set (fingerprint {found[:12]}); "
+            f"{advice}"
+        )
+    return where

@@ -6,7 +6,6 @@ from typing import final
 
 import numpy as np
 
-from cascaderank.errors import DataError
 from cascaderank.evaluation import Slice, weak_slices
 from cascaderank.progress import Progress, Silent
 from cascaderank.reports._html.agreement_section import Agreement, agreement_section
@@ -18,7 +17,7 @@ from cascaderank.reports._html.data_section import TiedScores, data_section
 from cascaderank.reports._html.feature_shift import FeatureShift, feature_shifts
 from cascaderank.reports._html.funnel_section import attribution_section, funnel_section
 from cascaderank.reports._html.quota_section import QuotaCurves, quota_section
-from cascaderank.reports._html.reported_run import ReportedRun, read_run
+from cascaderank.reports._html.reported_run import ReportedRun, dataset_of, read_run
 from cascaderank.reports._html.scoring_pass import evenly, score_requests
 from cascaderank.reports._html.slice_groupings import (
     GroundTruthItems,
@@ -33,7 +32,6 @@ from cascaderank.reports._html.training_section import training_section
 from cascaderank.reports._html.weakest_stage import subject_of, verdict_of
 from cascaderank.reports._html.worst_section import worst_section
 from cascaderank.runs.build import build_run_objective
-from cascaderank.runs.claim import recorded_fingerprint
 from cascaderank.runs.data import RunData
 from cascaderank.runs.item_keys import item_keys
 from cascaderank.runs.parts import part_of
@@ -95,36 +93,15 @@ def run_chapter(
         DataError: if the data set is missing, damaged, or another one.
     """
     reported = read_run(folder)
-    where = os.fspath(dataset or reported.dataset["path"])
     if not with_data:
+        where = reported.dataset["path"]
         return _chapter(reported, key, title, where, None, data_section(reported, None))
-    progress = progress or Silent()
-    with part_of(reported.run, _checked(reported, where), "test", progress=progress) as opened:
+    progress, where = progress or Silent(), dataset_of(reported, dataset)
+    with part_of(reported.run, where, "test", progress=progress) as opened:
         data, _, rows = opened
         scored = _scored(reported, data, rows, most_requests, progress)
         section = data_section(reported, data, scored.shifts, scored.tied)
     return _chapter(reported, key, title, where, scored, section)
-
-
-def _checked(reported: ReportedRun, dataset: str) -> str:
-    """Return the folder of the data set, if it is that of the run."""
-    from cascaderank.data.log.request_log import RequestLog
-
-    advice = (
-        "name the folder of the data set with --data, or leave out what needs it with --no-data"
-    )
-    try:
-        found = RequestLog.open(dataset).fingerprint
-    except DataError as error:
-        raise DataError(f"{reported.path}: the data set of the run: {error}; {advice}") from None
-    expected = recorded_fingerprint(reported.run.folder.report)
-    if found != expected:
-        raise DataError(
-            f"{reported.path}: was trained on {reported.dataset['name']} (fingerprint "
-            f"{expected[:12]}), and {dataset} is another data set (fingerprint {found[:12]}); "
-            f"{advice}"
-        )
-    return dataset
 
 
 def _scored(
