@@ -17,13 +17,8 @@ from cascaderank.reports._html.data_section import TiedScores
 from cascaderank.reports._html.feature_shift import stability_index
 from cascaderank.reports._html.quota_section import QuotaCurves, quota_grid
 from cascaderank.reports._html.scoring_pass import scored_batch
-from cascaderank.reports._html.slice_groupings import (
-    GroundTruthItems,
-    category_slices,
-    item_groupings,
-    number_slices,
-    original,
-)
+from cascaderank.reports._html.slice_groupings import GroundTruthItems, item_groupings
+from cascaderank.reports._html.slice_names import category_slices, number_slices, original
 from cascaderank.reports._html.weakest_stage import Verdict
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.selection import top

@@ -18,12 +18,11 @@ from cascaderank.reports._html.comparison_record import (
     runs_of,
 )
 from cascaderank.reports._html.comparison_sections import (
-    better,
     effort_section,
-    gains_section,
     lists_section,
     stages_section,
 )
+from cascaderank.reports._html.gains_section import better, gains_section
 from cascaderank.reports._html.reported_run import ReportedRun, dataset_of, read_run
 from cascaderank.reports._html.slice_groupings import Floats, request_groupings
 from cascaderank.reports._html.slices_section import gain_slices_section
