@@ -1,4 +1,4 @@
-"""Section on the agreement of neighbouring stages: do they want the same candidates?"""
+"""Section on the agreement of neighbouring stages: overlap of their top candidates."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -84,20 +84,20 @@ def agreement_section(
     pairs = [f"{one} and {other}" for one, other in pairwise(names)]
     at_quota = found.summaries(resamples=resamples, seed=seed)
     chance = [found.chance[found.tops.index(quota), t] for t, quota in enumerate(found.quotas[1:])]
-    said = [
+    in_words = [
         f"{pair} share {number(summary.mean)} of their top {quota:,} (by chance {number(c)})"
         for pair, summary, quota, c in zip(pairs, at_quota, found.quotas[1:], chance, strict=True)
     ]
     return Section(
         key="agreement",
         title=title,
-        finding=f"{'; '.join(said)}.",
+        finding=f"{'; '.join(in_words)}.",
         pictures=(
             Picture(
                 name="agreement",
                 caption="Overlap of the top candidates of a stage and of the next one, among those "
                 f"that the first keeps, by the size of the top; dotted: by chance. At the quota "
-                f"of the later stage, {'; '.join(said)}.",
+                f"of the later stage, {'; '.join(in_words)}.",
                 height=2.9,
                 narrow_height=3.2,
                 draw=lambda figure, narrow: _draw(figure, pairs, found, narrow=narrow),

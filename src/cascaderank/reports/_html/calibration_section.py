@@ -113,17 +113,17 @@ def calibration_section(reported: ReportedRun, found: Calibration | None) -> Sec
         )
     rows = [*reported.stages, ALL][: len(reported.stages) + 1]
     used = range(len(rows)) if len(reported.stages) > 1 else [0]
-    said = ", ".join(f"{rows[i]} {number(found.distance(i))}" for i in used)
+    in_words = ", ".join(f"{rows[i]} {number(found.distance(i))}" for i in used)
     return Section(
         key="calibration",
         title=title,
         finding=f"Mean distance between the survival probability of {objective} and the hard cut: "
-        f"{said}.",
+        f"{in_words}.",
         pictures=(
             Picture(
                 name="calibration",
                 caption="Share of candidates that the hard cut keeps, by the survival probability "
-                f"of {objective}; on the diagonal both agree. Mean distance: {said}.",
+                f"of {objective}; on the diagonal both agree. Mean distance: {in_words}.",
                 height=3.4,
                 narrow_height=3.6,
                 draw=lambda figure, narrow: _draw(figure, found, rows, used, narrow=narrow),

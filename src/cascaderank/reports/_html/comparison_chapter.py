@@ -72,7 +72,7 @@ def comparison_chapter(
     chapter = Chapter(
         key=key,
         title=f"Comparison on {found.dataset}",
-        subject=f"{', '.join(m.name for m in found.trained)}, judged on "
+        subject=f"{', '.join(m.name for m in found.trained)}, evaluated on "
         f"{counted(found.requests, 'test request')} of {found.dataset}: "
         f"{counted(found.folds, 'fold')}, {counted(found.seeds, 'seed')}.",
         verdict=_verdict(best, found),

@@ -30,7 +30,7 @@ def stages_section(found: ComparisonRecord) -> Section:
         for m in found.methods
         for stage in stages
     ]
-    said = "; ".join(
+    in_words = "; ".join(
         f"{m.name}: {', '.join(f'{stage} {number(x)}' for stage, x in m.lost.items())}"
         for m in trained
     )
@@ -42,7 +42,7 @@ def stages_section(found: ComparisonRecord) -> Section:
         pictures=(
             Picture(
                 name="stages",
-                caption=f"Ground truth lost by each stage: {said}.",
+                caption=f"Ground truth lost by each stage: {in_words}.",
                 height=1.0 + 0.42 * len(trained),
                 narrow_height=1.3 + 0.5 * len(trained),
                 draw=lambda figure, narrow: _draw_stages(figure, trained, stages, narrow=narrow),

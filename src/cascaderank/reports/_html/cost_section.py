@@ -70,7 +70,7 @@ def cost_section(reported: ReportedRun, costs: Mapping[str, StageCost]) -> Secti
     products = sum(cost.multiply_adds for cost in costs.values())
     dearest = max(costs, key=lambda name: costs[name].milliseconds)
     length = next(iter(costs.values())).candidates
-    said = ", ".join(
+    in_words = ", ".join(
         f"{name} {size(cost.multiply_adds)} multiply-adds and {cost.milliseconds:.2f} ms"
         for name, cost in costs.items()
     )
@@ -83,7 +83,7 @@ def cost_section(reported: ReportedRun, costs: Mapping[str, StageCost]) -> Secti
             Picture(
                 name="cost",
                 caption=f"Cost of one request with {length:,} candidates by stage, and the ground "
-                f"truth that the stage loses: {said}.",
+                f"truth that the stage loses: {in_words}.",
                 height=0.9 + 0.36 * len(costs),
                 narrow_height=3 * (0.75 + 0.32 * len(costs)),
                 draw=lambda figure, narrow: _draw(figure, reported, costs, narrow=narrow),

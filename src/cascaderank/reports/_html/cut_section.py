@@ -40,7 +40,7 @@ class CutDistances:
             )
 
     def within(self, stage: int, distance: int) -> float:
-        """Return the share of what a stage lost that missed the quota by at most so many ranks."""
+        """Return the share of what a stage lost that missed the quota by at most ``distance`` ranks."""
         counts = self.counts[stage]
         return float(counts[: distance + 1].sum() / counts.sum()) if counts.sum() else float("nan")
 
@@ -68,7 +68,7 @@ def cut_section(names: Sequence[str], found: CutDistances) -> Section:
     """
     lost = [counts.sum() for counts in found.counts]
     losing = [t for t, total in enumerate(lost) if total > 0]
-    said = [
+    in_words = [
         f"half of what {names[t]} lost missed the cut by {found.quantile(t, 0.5):,.0f} ranks or "
         f"fewer, nine tenths by {found.quantile(t, 0.9):,.0f}"
         for t in losing
@@ -89,7 +89,7 @@ def cut_section(names: Sequence[str], found: CutDistances) -> Section:
             Picture(
                 name="cuts",
                 caption="Share of the ground truth lost by a stage that missed its quota by at "
-                f"most so many ranks: {'; '.join(said)}.",
+                f"most the given number of ranks: {'; '.join(in_words)}.",
                 height=2.9,
                 narrow_height=3.1,
                 draw=lambda figure, narrow: _draw(figure, names, found, losing, narrow=narrow),

@@ -27,7 +27,7 @@ SKY: Final = "#56b4e9"
 
 STAGES: Final = (BLUE, GREEN, PURPLE, YELLOW, SKY, INK)
 """Colours of the stages, first stage first: the palette of Okabe and Ito without orange, which
-marks losses; distinguishable with colour blindness."""
+denotes losses; distinguishable with colour blindness."""
 
 LINES: Final = ("-", "--", "-.", ":")
 """Styles of lines, so that no line is identified by its colour alone."""

@@ -113,7 +113,7 @@ def attribution_section(reported: ReportedRun) -> Section:
         )
         for name, stage in stages.items()
     ]
-    said = ", ".join(f"{name} {number(summary.mean)}" for name, summary in mended.items())
+    in_words = ", ".join(f"{name} {number(summary.mean)}" for name, summary in mended.items())
     return Section(
         key="attribution",
         title="Attribution: what mending one stage would give",
@@ -123,7 +123,7 @@ def attribution_section(reported: ReportedRun) -> Section:
             Picture(
                 name="attribution",
                 caption=f"Joint recall now, {number(joint.mean)} (line), and if one stage alone "
-                f"were perfect, with intervals: {said}.",
+                f"were perfect, with intervals: {in_words}.",
                 height=0.95 + 0.42 * len(stages),
                 narrow_height=1.1 + 0.42 * len(stages),
                 draw=lambda figure, narrow: _draw_mended(figure, joint, mended, narrow=narrow),

@@ -43,7 +43,7 @@ def gains_section(found: ComparisonRecord) -> Section:
         for m in methods
     ]
     trained = found.trained
-    said = ", ".join(f"{m.name} {number(m.joint_recall)}" for m in trained)
+    in_words = ", ".join(f"{m.name} {number(m.joint_recall)}" for m in trained)
     gains = ", ".join(
         f"{m.name} {number(m.gain, sign='+')} ({ends(m.gain_low, m.gain_high, sign='+')})"
         for m in trained
@@ -57,7 +57,7 @@ def gains_section(found: ComparisonRecord) -> Section:
         pictures=(
             Picture(
                 name="gains",
-                caption=f"Left: joint recall with intervals: {said}. Right: gain over "
+                caption=f"Left: joint recall with intervals: {in_words}. Right: gain over "
                 f"{found.reference}: {gains or 'none'}. Orange: the reference; small dots: seeds.",
                 height=1.0 + 0.42 * len(trained),
                 narrow_height=2 * (0.95 + 0.42 * len(trained)),

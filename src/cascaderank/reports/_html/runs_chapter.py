@@ -43,14 +43,14 @@ def runs_chapter(folders: Sequence[str | os.PathLike[str]]) -> Chapter:
                 "-" if gain is None else span(gain, sign="+"),
             )
         )
-    said = ", ".join(f"{name} {number(s.mean)}" for name, s in zip(names, joint, strict=True))
+    in_words = ", ".join(f"{name} {number(s.mean)}" for name, s in zip(names, joint, strict=True))
     section = Section(
         key="side-by-side",
         title="Runs side by side",
         pictures=(
             Picture(
                 name="runs",
-                caption=f"Joint recall with intervals over requests: {said}.",
+                caption=f"Joint recall with intervals over requests: {in_words}.",
                 height=0.9 + 0.36 * len(runs),
                 narrow_height=1.0 + 0.4 * len(runs),
                 draw=lambda figure, narrow: _draw(figure, names, joint, narrow=narrow),

@@ -130,7 +130,7 @@ def score_requests(
 
 
 def evenly(rows: Rows, most: int) -> Rows:
-    """Return at most so many rows, at equal distances.
+    """Return at most ``most`` rows, at equal distances.
 
     Examples:
         >>> evenly(np.arange(10), 4).tolist(), evenly(np.arange(3), 4).tolist()

@@ -35,7 +35,7 @@ def training_section(reported: ReportedRun) -> Section:
     caption = f"Loss and terms of the objective by epoch; at the end {last}."
     if validation:
         ends = ", ".join(f"{name} {number(values[-1])}" for name, values in validation.items())
-        caption += f" Validation metrics; at the end {ends}. The line marks the best epoch."
+        caption += f" Validation metrics; at the end {ends}. Dotted line: the best epoch."
     columns = {
         **{f"train {name}": values for name, values in terms.items()},
         **{f"weight of {name}": values for name, values in weights.items()},

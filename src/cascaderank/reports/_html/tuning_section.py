@@ -57,7 +57,7 @@ def tuning_section(found: ComparisonRecord) -> Section:
         for key, value in sorted(points.items(), key=lambda item: -item[1])
     ]
     best = {name: max(points, key=points.__getitem__) for name, (_, _, points) in grids.items()}
-    said = "; ".join(
+    in_words = "; ".join(
         f"{name} is best with {_described(axes, best[name])}"
         for name, (_, axes, _) in grids.items()
     )
@@ -74,7 +74,7 @@ def tuning_section(found: ComparisonRecord) -> Section:
                 name=f"tuning-{i}",
                 caption=f"Validation recall of {name} by {' and '.join(map(_short, axes))}"
                 + (", the best of the other settings" if len(axes) > 2 else "")
-                + f"; the frame marks the best, {number(max(points.values(), default=math.nan))}.",
+                + f"; framed: the best, {number(max(points.values(), default=math.nan))}.",
                 height=1.1 + 0.34 * tall[name],
                 narrow_height=1.2 + 0.36 * tall[name],
                 draw=_drawer(axes, points),
@@ -90,7 +90,7 @@ def tuning_section(found: ComparisonRecord) -> Section:
                 folded=len(rows) > 10,
             ),
         ),
-        notes=(f"Means over folds and tuning seeds. {said}.",),
+        notes=(f"Means over folds and tuning seeds. {in_words}.",),
     )
 
 
