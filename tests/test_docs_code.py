@@ -62,6 +62,6 @@ def test_report(tmp_path):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     output = run_page("docs/report.md", tmp_path)
     assert "loses most" in output
-    assert "country = FR: 0.61, elsewhere 0.89" in output
+    assert "country = FR: 0.58, elsewhere 0.90" in output
     assert (tmp_path / "runs" / "report.html").stat().st_size < 6_000_000
     assert (tmp_path / "runs" / "slides" / "funnel.png").exists()

@@ -40,7 +40,7 @@ class CutDistances:
             )
 
     def within(self, stage: int, distance: int) -> float:
-        """Return the share of what a stage lost that missed the quota by at most ``distance`` ranks."""
+        """Return the share of a stage's losses within ``distance`` ranks below its quota."""
         counts = self.counts[stage]
         return float(counts[: distance + 1].sum() / counts.sum()) if counts.sum() else float("nan")
 

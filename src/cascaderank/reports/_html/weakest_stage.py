@@ -144,6 +144,6 @@ def subject_of(reported: ReportedRun) -> str:
     )
     trained = f"trained with {settings.objective.name} on {sizes['train']:,} requests"
     return (
-        f"{stages}; {trained} of {reported.dataset['name']} and evaluated on {sizes['test']:,} test "
-        f"requests. Ground truth: {reported.truth}."
+        f"{stages}; {trained} of {reported.dataset['name']} and evaluated on {sizes['test']:,} "
+        f"test requests. Ground truth: {reported.truth}."
     )
