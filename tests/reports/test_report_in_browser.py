@@ -132,6 +132,7 @@ def test_print_has_the_tables_that_are_folded(opened):
     assert not page.locator("nav").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("details table").first.bounding_box()["height"] > 50
+    assert page.evaluate(OVERFLOW) <= 0
 
 
 def test_text_has_enough_contrast(opened):

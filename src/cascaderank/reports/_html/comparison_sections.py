@@ -5,6 +5,7 @@ from typing import Any
 from cascaderank.reports._html.blocks import DataTable, Picture, Section
 from cascaderank.reports._html.comparison_record import ComparisonRecord, MethodRecord
 from cascaderank.reports._html.drawing import (
+    ON_FILL,
     columns_of,
     stage_colour,
 )
@@ -136,7 +137,7 @@ def _draw_stages(
             if m.lost[stage] > 0:
                 axes.annotate(
                     number(m.lost[stage]), (start + m.lost[stage] / 2, row), ha="center",
-                    va="center", color="#ffffff", weight="bold", fontsize=8.5,
+                    va="center", color=ON_FILL, weight="bold", fontsize=8.5,
                 )  # fmt: skip
             start += m.lost[stage]
     axes.set_yticks(range(len(trained)), [m.name for m in trained])

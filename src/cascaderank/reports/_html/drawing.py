@@ -18,6 +18,8 @@ INK: Final = "#1b1b1f"
 MUTED: Final = "#5d5d69"
 GRID: Final = "#e3e3e8"
 PAPER: Final = "#fdfdfe"
+ON_FILL: Final = "#fffffe"
+"""Colour of text on bars; the others are those of text, lines and the page."""
 BLUE: Final = "#0072b2"
 ORANGE: Final = "#d55e00"
 GREEN: Final = "#009e73"
@@ -39,6 +41,7 @@ _VARIABLES: Final = {
     MUTED: "--muted",
     GRID: "--grid",
     PAPER: "--paper",
+    ON_FILL: "--on-fill",
     BLUE: "--blue",
     ORANGE: "--orange",
     GREEN: "--green",

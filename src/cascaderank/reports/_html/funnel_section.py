@@ -10,6 +10,7 @@ from cascaderank.reports._html.drawing import (
     GRID,
     INK,
     MUTED,
+    ON_FILL,
     ORANGE,
     columns_of,
 )
@@ -168,7 +169,7 @@ def _draw_funnel(
         axes.barh(row, here, color=BLUE, height=0.72)
         axes.barh(row, cut, left=here, color=ORANGE, height=0.72, hatch="////", edgecolor=GRID)
         axes.barh(row, 1 - before, left=before, color=GRID, height=0.72)
-        axes.annotate(number(here), (0.012, row), va="center", color="#ffffff", weight="bold")
+        axes.annotate(number(here), (0.012, row), va="center", color=ON_FILL, weight="bold")
         if cut > 0:
             outside = before > 0.86
             axes.annotate(
@@ -178,7 +179,7 @@ def _draw_funnel(
                 textcoords="offset points",
                 ha="right" if outside else "left",
                 va="center",
-                color="#ffffff" if outside else INK,
+                color=ON_FILL if outside else INK,
                 weight="bold",
             )
     axes.set_yticks(range(len(names)), names)

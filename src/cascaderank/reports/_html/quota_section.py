@@ -147,7 +147,7 @@ def _index(grid: Sequence[int], quota: float) -> int | None:
 
 
 def _draw(figure: Any, names: Sequence[str], found: QuotaCurves, *, narrow: bool) -> None:
-    panels = columns_of(figure, len(names), narrow=narrow, sharey=not narrow)
+    panels = columns_of(figure, len(names), narrow=narrow, sharey=True)
     for stage, (axes, name, grid, curve) in enumerate(
         zip(panels, names, found.grids, found.curves, strict=True)
     ):
