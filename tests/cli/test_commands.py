@@ -25,6 +25,7 @@ COMMANDS = [
     "heatmap",
     "profile",
     "quotas",
+    "report",
     "prune",
     "ls",
 ]

@@ -72,7 +72,7 @@ def data_warnings_of(
         shifts: shifts of the features.
         tied: tied scores of the test requests; ``None`` if they were not scored.
     """
-    found = [*reported.result.warnings, *reported.test.notes]
+    found = list(reported.result.warnings)
     found += tied.warnings(reported.stages) if tied else []
     found += [
         f"{d.feature} differs between training and test: population stability index {d.index:.2f} "
@@ -151,7 +151,7 @@ def data_section(
         if warnings
         else "No warnings about the data and the training.",
         tables=tuple(tables),
-        notes=notes if shifts else (),
+        notes=(*reported.test.notes, *(notes if shifts else ())),
     )
 
 

@@ -81,13 +81,10 @@ def quota_section(names: Sequence[str], found: QuotaCurves) -> Section:
     curves, rows, in_words = found.curves, [], []
     for stage, (name, grid, curve) in enumerate(zip(names, found.grids, curves, strict=True)):
         present = grid.index(found.quotas[stage])
-        half, double = (_index(grid, found.quotas[stage] * factor) for factor in (1 / 2, 2))
-        changes = [
-            f"{number(curve[i] - curve[present], sign='+')} with {grid[i]:,}"
-            for i in (half, double)
-            if i is not None
-        ]
-        in_words.append(f"{name}: {' and '.join(changes) or 'neighbours leave little choice'}")
+        in_words.append(
+            f"{name} from {number(curve[0])} with {grid[0]:,} to {number(curve[-1])} with "
+            f"{grid[-1]:,}"
+        )
         rows += [
             (
                 name,
@@ -119,7 +116,7 @@ def quota_section(names: Sequence[str], found: QuotaCurves) -> Section:
             Picture(
                 name="quotas",
                 caption="Joint recall of the same stages with another quota of one stage; the dot "
-                f"is the present quota. Change of joint recall: {'; '.join(in_words)}.",
+                f"is the present quota. {'; '.join(in_words)}.",
                 height=2.9,
                 narrow_height=2.3 * len(names),
                 draw=lambda figure, narrow: _draw(figure, names, found, narrow=narrow),
