@@ -69,6 +69,18 @@ def test_p_values_are_those_of_random_slices():
     assert normal < 0.1 * exact
 
 
+def test_p_values_of_a_slice_of_most_requests_are_those_of_random_slices():
+    rng = np.random.default_rng(4)
+    values = rng.random(400) ** 0.5
+    values[:350] -= 0.06
+    codes = np.repeat([0, -1], [350, 50])
+    (found,) = weak_slices([grouping(codes, values)])
+    drawn = np.array([rng.permutation(values)[:350].mean() for _ in range(20_000)])
+    exact = (drawn <= values[:350].mean()).mean()
+    assert 0.01 < exact < 0.4
+    assert found.p == pytest.approx(exact, rel=0.1)
+
+
 def test_the_interval_is_students():
     from scipy import stats
 
