@@ -76,7 +76,11 @@ def comparison_chapter(
         f"{counted(found.requests, 'test request')} of {found.dataset}: "
         f"{counted(found.folds, 'fold')}, {counted(found.seeds, 'seed')}.",
         verdict=_verdict(best, found),
-        remarks=(_stage_sentence(best),),
+        remarks=(
+            _stage_sentence(best),
+            *[f"{best.name} uses features that a stage of the cascade may not use."]
+            * best.sees_more,
+        ),
         facts=_facts(best, found),
         sections=tuple(sections),
     )

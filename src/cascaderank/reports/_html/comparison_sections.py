@@ -7,6 +7,7 @@ from cascaderank.reports._html.comparison_record import ComparisonRecord, Method
 from cascaderank.reports._html.drawing import (
     ON_FILL,
     columns_of,
+    shortened,
     stage_colour,
 )
 from cascaderank.reports._html.wording import ends, number
@@ -45,7 +46,7 @@ def stages_section(found: ComparisonRecord) -> Section:
                 name="stages",
                 caption=f"Ground truth lost by each stage: {in_words}.",
                 height=1.0 + 0.42 * len(trained),
-                narrow_height=1.3 + 0.5 * len(trained),
+                narrow_height=1.0 + 0.4 * len(trained) + 0.2 * len(stages),
                 draw=lambda figure, narrow: _draw_stages(figure, trained, stages, narrow=narrow),
             ),
         ),
@@ -128,21 +129,27 @@ def _draw_stages(
 ) -> None:
     (axes,) = columns_of(figure, 1, narrow=narrow)
     handles = []
+    # Bars without space for their number; the caption and the table have all.
+    least = (0.2 if narrow else 0.07) * max(sum(m.lost.values()) for m in trained)
     for row, m in enumerate(trained):
         start = 0.0
         for t, stage in enumerate(stages):
             bar = axes.barh(row, m.lost[stage], left=start, color=stage_colour(t), height=0.62)
             if row == 0:
                 handles.append(bar)
-            if m.lost[stage] > 0:
+            if m.lost[stage] > least:
                 axes.annotate(
                     number(m.lost[stage]), (start + m.lost[stage] / 2, row), ha="center",
                     va="center", color=ON_FILL, weight="bold", fontsize=8.5,
                 )  # fmt: skip
             start += m.lost[stage]
-    axes.set_yticks(range(len(trained)), [m.name for m in trained])
+    axes.set_yticks(range(len(trained)), [shortened(m.name, narrow=narrow) for m in trained])
     axes.invert_yaxis()
     axes.set_xlabel("ground truth lost")
     axes.legend(
-        handles, stages, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(len(stages), 3)
+        handles,
+        stages,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=1 if narrow else min(len(stages), 3),
     )

@@ -6,7 +6,7 @@ from typing import Any, final
 
 from cascaderank.evaluation import profile_cascade
 from cascaderank.reports._html.blocks import DataTable, Picture, Section
-from cascaderank.reports._html.drawing import columns_of, stage_colour
+from cascaderank.reports._html.drawing import columns_of, shortened, stage_colour
 from cascaderank.reports._html.reported_run import ReportedRun
 from cascaderank.reports._html.wording import number, percent, size
 
@@ -137,6 +137,7 @@ def _draw(
         ("milliseconds", [c.milliseconds for c in costs.values()], lambda x: f"{x:.2f}"),
         ("ground truth lost", [reported.losses[name] for name in costs], number),
     )
+    names = [shortened(name, narrow=narrow) for name in costs]
     for i, (axes, (title, values, form)) in enumerate(
         zip(columns_of(figure, 3, narrow=narrow), panels, strict=True)
     ):
@@ -147,7 +148,7 @@ def _draw(
                 form(value), (value, row), xytext=(4, 0), textcoords="offset points", va="center"
             )
         axes.set_title(title)
-        axes.set_yticks(range(len(values)), list(costs) if narrow or i == 0 else [""] * len(values))
+        axes.set_yticks(range(len(values)), names if narrow or i == 0 else [""] * len(values))
         axes.invert_yaxis()
         axes.set_xlim(0, 1.35 * max(values) or 1)
         axes.set_xticks([])

@@ -84,6 +84,21 @@ def stage_colour(stage: int) -> str:
     return STAGES[stage % len(STAGES)]
 
 
+def shortened(text: str, *, narrow: bool) -> str:
+    """Return a name that leaves space for the picture beside it.
+
+    Args:
+        text: name, such as that of a stage.
+        narrow: whether the figure is narrow.
+
+    Examples:
+        >>> shortened("a_stage_with_a_long_name", narrow=True)
+        'a_stage_with_a_lo…'
+    """
+    longest = 18 if narrow else 34
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def columns_of(figure: Any, count: int, *, narrow: bool, **options: Any) -> Sequence[Any]:
     """Return axes side by side, or one below the other if narrow.
 

@@ -13,6 +13,7 @@ from cascaderank.reports._html.drawing import (
     ON_FILL,
     ORANGE,
     columns_of,
+    shortened,
 )
 from cascaderank.reports._html.reported_run import ReportedRun
 from cascaderank.reports._html.wording import number, percent, span
@@ -182,7 +183,7 @@ def _draw_funnel(
                 color=ON_FILL if outside else INK,
                 weight="bold",
             )
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [shortened(name, narrow=narrow) for name in names])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of the ground truth")
@@ -207,7 +208,9 @@ def _draw_mended(figure: Any, joint: Summary, mended: dict[str, Summary], *, nar
             number(summary.mean), (right, row), xytext=(6, 0), textcoords="offset points",
             va="center", weight="bold",
         )  # fmt: skip
-    axes.set_yticks(range(len(mended)), [f"perfect {name}" for name in mended])
+    axes.set_yticks(
+        range(len(mended)), [shortened(f"perfect {name}", narrow=narrow) for name in mended]
+    )
     axes.set_ylim(len(mended) - 0.5, -0.6)
     axes.margins(x=0.12)
     axes.grid(axis="x")

@@ -12,9 +12,10 @@ from cascaderank.reports._html.drawing import (
     MUTED,
     ORANGE,
     columns_of,
+    shortened,
 )
 from cascaderank.reports._html.wording import ends, number, percent
-from cascaderank.reports.cells import MARKED, p_value
+from cascaderank.reports.cells import MARKED, SEES_MORE, p_value
 
 
 def better(method: MethodRecord, found: ComparisonRecord) -> str:
@@ -31,7 +32,7 @@ def gains_section(found: ComparisonRecord) -> Section:
     best = found.trained[0]
     rows = [
         (
-            m.name + " (reference)" * (m.name == found.reference),
+            m.name + f" {SEES_MORE}" * m.sees_more + " (reference)" * (m.name == found.reference),
             number(m.joint_recall),
             ends(m.low, m.high),
             percent(m.share_of_ceiling if m.share_of_ceiling is not None else math.nan),
@@ -89,6 +90,8 @@ def gains_section(found: ComparisonRecord) -> Section:
                 if found.ceiling_kind == "planted"
                 else "a perfect cascade with these quotas."
             ),
+            *[f"{SEES_MORE} uses features that a stage of the cascade may not use."]
+            * any(m.sees_more for m in methods),
         ),
     )
 
@@ -134,7 +137,7 @@ def _draw_gains(figure: Any, found: ComparisonRecord, *, narrow: bool) -> None:
     for axes, label in ((left, "joint recall"), (right, f"gain over {found.reference}")):
         axes.set_xlabel(label)
         axes.xaxis.get_major_locator().set_params(nbins=5)
-        names = [m.name for m in trained]
+        names = [shortened(m.name, narrow=narrow) for m in trained]
         axes.set_yticks(range(len(trained)), names if narrow or axes is left else [""] * len(names))
         axes.set_ylim(len(trained) - 0.4, -0.8)
         axes.margins(x=0.12)

@@ -6,7 +6,7 @@ from typing import Any
 
 from cascaderank.evaluation import Summary, bootstrap_interval
 from cascaderank.reports._html.blocks import Chapter, DataTable, Picture, Section
-from cascaderank.reports._html.drawing import BLUE, columns_of
+from cascaderank.reports._html.drawing import BLUE, columns_of, shortened
 from cascaderank.reports._html.reported_run import ReportedRun, read_run
 from cascaderank.reports._html.wording import number, span
 
@@ -111,7 +111,7 @@ def _draw(figure: Any, names: Sequence[str], joint: Sequence[Summary], *, narrow
             number(summary.mean), (summary.mean, row), xytext=(0, 6), ha="center",
             textcoords="offset points", fontsize=8.5,
         )  # fmt: skip
-    axes.set_yticks(range(len(names)), list(names))
+    axes.set_yticks(range(len(names)), [shortened(name, narrow=narrow) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.8)
     axes.margins(x=0.12)
     axes.grid(axis="x")

@@ -5,7 +5,7 @@ from typing import Any
 
 from cascaderank.evaluation import Slice
 from cascaderank.reports._html.blocks import DataTable, Picture, Section
-from cascaderank.reports._html.drawing import BLUE, INK, MUTED, ORANGE, columns_of
+from cascaderank.reports._html.drawing import BLUE, INK, MUTED, ORANGE, columns_of, shortened
 from cascaderank.reports._html.slice_groupings import details_of
 from cascaderank.reports._html.wording import ends, number
 from cascaderank.reports.cells import p_value
@@ -13,7 +13,7 @@ from cascaderank.reports.cells import p_value
 LEVEL = 0.05
 """Level of the adjusted p values below which a slice is flagged."""
 
-_DRAWN, _LISTED, _PER_FEATURE, _LONGEST = 8, 20, 3, 34
+_DRAWN, _LISTED, _PER_FEATURE = 8, 20, 3
 
 
 def slices_section(slices: Sequence[Slice], *, requests: int) -> Section:
@@ -130,17 +130,15 @@ def _draw(figure: Any, slices: Sequence[Slice], *, narrow: bool) -> None:
             number(s.mean), (s.mean, row), xytext=(0, 6), textcoords="offset points",
             ha="center", fontsize=8.5, color=INK,
         )  # fmt: skip
-    longest = 18 if narrow else _LONGEST
     between = " =\n" if narrow else " = "
-    names = [_short(s.feature, longest) + between + _short(s.name, longest) for s in slices]
+    names = [
+        shortened(s.feature, narrow=narrow) + between + shortened(s.name, narrow=narrow)
+        for s in slices
+    ]
     axes.set_yticks(range(len(slices)), names, fontsize=8 if narrow else 9)
     axes.set_ylim(len(slices) - 0.5, -0.8)
     axes.grid(axis="x")
     axes.set_xlabel("joint recall")
-
-
-def _short(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def gain_slices_section(slices: Sequence[Slice], *, method: str, reference: str) -> Section:
