@@ -5,6 +5,7 @@ from typing import Any, Self, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cascaderank.objectives import CascadeInputs, Objective
@@ -23,7 +24,10 @@ from cascaderank.reports._html.wording import number, size
 from cascaderank.selection import keep
 from cascaderank.sorting import top_k_probability
 
+Floats = NDArray[np.float64]
+
 _BINS, _MOST_REQUESTS = 10, 512
+_PAIRS_AT_ONCE = 1 << 24
 ALL = "all stages"
 """Name of the product of the probabilities of all stages."""
 
@@ -60,13 +64,24 @@ class Calibration:
 
     def add(self, scored: ScoredBatch, /) -> None:
         """Add a batch; the first requests suffice, as each has many candidates."""
-        if self._requests >= _MOST_REQUESTS:
-            return
+        length = scored.mask.shape[1]
+        step = max(1, _PAIRS_AT_ONCE // length**2)  # operators compare all pairs of a list
+        for first in range(0, min(len(scored.labels), _MOST_REQUESTS - self._requests), step):
+            part = slice(first, first + step)
+            scores, mask = scored.scores[:, part].float(), scored.mask[part]
+            stages = self._probabilities(scores, scored.labels[part], mask)
+            orders = scored.orders[:, part]
+            alone = [keep(o, mask, quota) for o, quota in zip(orders, self.quotas, strict=True)]
+            whole = torch.stack(stages).prod(0), scored.kept[-1, part]
+            for row, (probability, kept) in enumerate([*zip(stages, alone, strict=True), whole]):
+                self._count(row, probability[mask].double().numpy(), kept[mask].double().numpy())
         self._requests += len(scored.labels)
-        scores, mask = scored.scores.float(), scored.mask
-        inputs = CascadeInputs(scores=scores, labels=scored.labels, mask=mask, levels=None)
+
+    def _probabilities(self, scores: Tensor, labels: Tensor, mask: Tensor) -> list[Tensor]:
+        """Return the survival probability of each stage alone, ``[batch, list]`` each."""
+        inputs = CascadeInputs(scores=scores, labels=labels, mask=mask, levels=None)
         temperature = self.schedule.of_stages(inputs)
-        stages = [
+        return [
             top_k_probability(
                 own,
                 quota,
@@ -76,16 +91,13 @@ class Calibration:
             )
             for t, (own, quota) in enumerate(zip(scores, self.quotas, strict=True))
         ]
-        alone = [keep(scored.orders[t], mask, quota) for t, quota in enumerate(self.quotas)]
-        pairs = [*zip(stages, alone, strict=True), (torch.stack(stages).prod(0), scored.kept[-1])]
-        for row, (probability, kept) in enumerate(pairs):
-            p = probability[mask].double().numpy()
-            bins = np.minimum((p * _BINS).astype(np.int64), _BINS - 1)
-            self.counts[row] += np.bincount(bins, minlength=_BINS)
-            self.predicted[row] += np.bincount(bins, p, minlength=_BINS)
-            outcome = kept[mask].double().numpy()
-            self.kept[row] += np.bincount(bins, outcome, minlength=_BINS)
-            self._distance[row] += np.abs(p - outcome).sum()
+
+    def _count(self, row: int, p: Floats, kept: Floats) -> None:
+        bins = np.minimum((p * _BINS).astype(np.int64), _BINS - 1)
+        self.counts[row] += np.bincount(bins, minlength=_BINS)
+        self.predicted[row] += np.bincount(bins, p, minlength=_BINS)
+        self.kept[row] += np.bincount(bins, kept, minlength=_BINS)
+        self._distance[row] += np.abs(p - kept).sum()
 
     def distance(self, row: int) -> float:
         """Return the mean distance of the probability of a candidate from 1 if kept, else from 0.
