@@ -19,8 +19,11 @@ VOID = {"meta", "link", "br", "img", "hr", "input"}
 SVG_ALONE = {"path", "use", "rect", "image", "line", "circle"}
 
 
-def write_log(folder, *, requests=400, seed=0, weak=True):
-    """Write a log whose labels follow the price, except for requests from FR if weak."""
+def write_log(folder, *, requests=400, seed=0, weak=True, shift=0.0):
+    """Write a log whose labels follow the price, except for requests from FR if weak.
+
+    On the last of its four days, prices are higher by ``shift``, and half of the categories are new.
+    """
     rng = np.random.default_rng(seed)
     countries = rng.choice(["DE", "FR", "IT", "ES"], requests)
     price = rng.normal(size=(requests, 30))
@@ -35,6 +38,10 @@ def write_log(folder, *, requests=400, seed=0, weak=True):
         )
     )
     order = price.argsort(1).argsort(1)
+    last = np.arange(requests) >= 3 * requests // 4
+    known = known + shift * last[:, None]
+    categories = rng.choice([HOSTILE, "plain"], price.shape).astype(object)
+    categories[last, : 15 * bool(shift)] = "new"
     frame = pl.DataFrame(
         {
             "request_id": [f"{HOSTILE}{i}" for i in range(requests)],
@@ -44,7 +51,7 @@ def write_log(folder, *, requests=400, seed=0, weak=True):
             "country": countries.tolist(),
             "price": known.tolist(),
             "late": (price + 0.6 * noise).tolist(),
-            HOSTILE: rng.choice([HOSTILE, "plain"], price.shape).tolist(),
+            HOSTILE: categories.tolist(),
             "label": (order >= 26).astype(float).tolist(),
         }
     )

@@ -293,6 +293,22 @@ def test_without_the_extra_it_is_named(run, tmp_path, monkeypatch, module):
         write_report([run], tmp_path / "report.html")
 
 
+def test_shifts_and_unknown_values_of_the_test_day_are_warnings(tmp_path):
+    days = {"by": "day", "validation_days": 1, "test_days": 1}
+    for shift in (0.0, 2.0):
+        log = write_log(tmp_path / f"log {shift}", requests=200, shift=shift, weak=False)
+        run = small_run(log, tmp_path / f"run {shift}", data__split=days)
+        write_report([run], tmp_path / f"{shift}.html")
+        page = Page((tmp_path / f"{shift}.html").read_text())
+        text = "".join(page.text)
+        rows = page.table("Features in training and test, largest shift first")
+        found = {row["Feature"]: row for row in rows}
+        assert ("price differs between training and test" in text) == bool(shift)
+        assert (f"{HOSTILE}: 50 % of the test values are unknown or missing" in text) == bool(shift)
+        assert found[HOSTILE]["in test"] == ("50.0 %" if shift else "0.0 %")
+        assert float(found["country"]["Stability index"]) < 0.1
+
+
 def test_slices_of_a_log_without_weakness_are_not_flagged(tmp_path):
     log = write_log(tmp_path / "log", weak=False, requests=300, seed=2)
     run = small_run(log, tmp_path / "run")

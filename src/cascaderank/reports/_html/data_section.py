@@ -72,7 +72,7 @@ def data_warnings_of(
         shifts: shifts of the features.
         tied: tied scores of the test requests; ``None`` if they were not scored.
     """
-    found = list(reported.result.warnings)
+    found = [text[:1].upper() + text[1:] for text in reported.result.warnings]
     found += tied.warnings(reported.stages) if tied else []
     found += [
         f"{d.feature} differs between training and test: population stability index {d.index:.2f} "
@@ -89,7 +89,7 @@ def data_warnings_of(
     constant = [d.feature for d in shifts if d.constant]
     if constant:
         found.append(f"One value in all training requests read: {', '.join(constant)}.")
-    return [text[:1].upper() + text[1:] for text in found]
+    return found
 
 
 def data_section(
