@@ -79,6 +79,14 @@ def test_json_has_verdicts_and_files(run, tmp_path):
     assert "<title>Shop</title>" in (tmp_path / "report.html").read_text()
 
 
+def _runs(comparison, method):
+    chosen = method["tuning"][0]["chosen"]
+    point = "_".join(f"{k.rpartition('.')[2]}={v}" for k, v in chosen.items()) or "run"
+    return [
+        comparison / method["name"] / point / "fold-0" / f"seed-{s}" / "report.json" for s in (0, 1)
+    ]
+
+
 def test_a_comparison_has_its_numbers_and_a_run_in_detail(comparison, tmp_path):
     done = cascaderank("report", str(comparison), "--to", "report.html", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -103,7 +111,19 @@ def test_a_comparison_has_its_numbers_and_a_run_in_detail(comparison, tmp_path):
     ]
     assert any(caption.startswith("Gain by slice") for caption in page.tables)
     best = max((m for m in methods.values() if m["trained"]), key=lambda m: m["joint_recall"])
-    assert f"In detail: {best['name']}/" in "".join(page.text)
+    text = "".join(page.text)
+    assert f"In detail: {best['name']}/" in text
+    reports = [json.loads(p.read_text()) for p in _runs(comparison, best)]
+    alive = [1.0, *best["stage_survival"].values()]
+    lost = {s: a - b for s, a, b in zip(best["stage_survival"], alive, alive[1:], strict=False)}
+    worst = max(lost, key=lost.get)
+    mended = [r["test"]["stages"][worst]["ceiling_if_perfect"]["mean"] for r in reports]
+    assert len(mended) == 2
+    assert (
+        f"With {best['name']}, {worst} loses most: {number(lost[worst])} of "
+        f"{number(sum(lost.values()))}; mending it alone would give "
+        f"{number(sum(mended) / 2)}." in text
+    )
     assert "Potential of each stage" in page.tables
     assert max(page.ids.values()) == 1
 

@@ -1,7 +1,7 @@
 """The chapter of a comparison."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from cascaderank.reports._html.comparison_record import (
     COMPARISON,
     ComparisonRecord,
     MethodRecord,
+    mended_by_stage,
     read_comparison,
     runs_of,
 )
@@ -77,7 +78,7 @@ def comparison_chapter(
         f"{counted(found.folds, 'fold')}, {counted(found.seeds, 'seed')}.",
         verdict=_verdict(best, found),
         remarks=(
-            _stage_sentence(best),
+            _stage_sentence(best, mended_by_stage(folder, found, best)),
             *[f"{best.name} uses features that a stage of the cascade may not use."]
             * best.sees_more,
         ),
@@ -98,10 +99,14 @@ def _verdict(best: MethodRecord, found: ComparisonRecord) -> str:
     )
 
 
-def _stage_sentence(best: MethodRecord) -> str:
+def _stage_sentence(best: MethodRecord, mended: Mapping[str, float]) -> str:
     worst = max(best.lost, key=lambda name: best.lost[name])
     total = sum(best.lost.values())
-    return f"With {best.name}, {worst} loses most: {number(best.lost[worst])} of {number(total)}."
+    gives = f"; mending it alone would give {number(mended[worst])}" if mended else ""
+    return (
+        f"With {best.name}, {worst} loses most: {number(best.lost[worst])} of {number(total)}"
+        f"{gives}."
+    )
 
 
 def _facts(best: MethodRecord, found: ComparisonRecord) -> tuple[Fact, ...]:

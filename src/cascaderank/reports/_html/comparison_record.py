@@ -25,6 +25,11 @@ class _Metric(BaseModel):
     p_holm: float | None = None
 
 
+class _Mean(BaseModel):
+    mean: float | None
+    requests: int
+
+
 class TriedPoint(BaseModel):
     """A point of a grid, with its validation recall."""
 
@@ -120,11 +125,15 @@ def read_comparison(folder: str | os.PathLike[str]) -> ComparisonRecord:
 
 
 def runs_of(
-    folder: str | os.PathLike[str], found: ComparisonRecord, method: MethodRecord, *, fold: int = 0
+    folder: str | os.PathLike[str],
+    found: ComparisonRecord,
+    method: MethodRecord,
+    *,
+    fold: int = 0,
 ) -> Iterator[Path]:
     """Yield the folders of the evaluated runs of a method on one fold, by seed.
 
-    Folders of runs that are not complete, such as those of methods without a cascade, are left out.
+    Folders of runs that are not complete are left out; methods without a cascade have none.
 
     Args:
         folder: folder of the comparison.
@@ -138,3 +147,47 @@ def runs_of(
         run = place / f"seed-{seed}"
         if (run / REPORT).is_file() and (run / "weights.safetensors").is_file():
             yield run
+
+
+class _Ceiling(BaseModel):
+    ceiling_if_perfect: _Mean
+
+
+class _Evaluation(BaseModel):
+    stages: dict[str, _Ceiling]
+
+
+class _Run(BaseModel):
+    test: _Evaluation
+
+
+def mended_by_stage(
+    folder: str | os.PathLike[str], found: ComparisonRecord, method: MethodRecord
+) -> dict[str, float]:
+    """Return the joint recall of a method if one stage alone were perfect, by stage.
+
+    The mean is over the requests of all folds, and over seeds.
+
+    Args:
+        folder: folder of the comparison.
+        found: its results.
+        method: the method.
+
+    Returns:
+        Joint recall by stage; empty if a run is missing, or has no value.
+    """
+    sums: dict[str, float] = dict.fromkeys(method.stage_survival, 0.0)
+    requests = 0
+    for fold in range(found.folds):
+        runs = list(runs_of(folder, found, method, fold=fold))
+        if len(runs) < found.seeds:
+            return {}
+        for run in runs:
+            stages = read_record(run / REPORT, _Run).test.stages
+            for name in sums:
+                mended = stages[name].ceiling_if_perfect if name in stages else None
+                if mended is None or mended.mean is None:
+                    return {}
+                sums[name] += mended.mean * mended.requests
+            requests += mended.requests if mended else 0
+    return {name: total / requests for name, total in sums.items()} if requests else {}
