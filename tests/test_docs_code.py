@@ -58,6 +58,8 @@ def test_quotas_under_a_budget(tmp_path):
     assert (tmp_path / "runs" / "front.png").read_bytes().startswith(b"\x89PNG")
     for name in ("front.csv", "quotas.toml", "again/report.json"):
         assert (tmp_path / "runs" / name).exists()
+
+
 def test_report(tmp_path):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     output = run_page("docs/report.md", tmp_path)
