@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from tests.contracts.test_stages import ALL, NETWORKS, SCHEMA, VARIANTS, as_named, built, make_batch
 
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import build_stage
@@ -12,6 +11,7 @@ from cascaderank.errors import ConfigError
 from cascaderank.evaluation.feature_effects import can_explain, feature_effects
 from cascaderank.schema import Role
 from cascaderank.stages import STAGES
+from tests.contracts.test_stages import ALL, NETWORKS, SCHEMA, VARIANTS, as_named, built, make_batch
 
 OF_ITEMS = [name for name in ALL if SCHEMA[name].role is Role.ITEM]
 

@@ -17,6 +17,7 @@ from cascaderank import __version__
 from cascaderank.cli.compare import compare
 from cascaderank.cli.demo import demo
 from cascaderank.cli.evaluate import evaluate
+from cascaderank.cli.explain import explain
 from cascaderank.cli.export import export
 from cascaderank.cli.fields import fields, select
 from cascaderank.cli.heatmap import heatmap
@@ -86,6 +87,7 @@ for command in (
     prune,
     fields,
     importance,
+    explain,
     export,
     verify,
     serve,

@@ -7,8 +7,18 @@ from cascaderank.evaluation.attribution import Attribution, attribute
 from cascaderank.evaluation.consistency import ranking_consistency
 from cascaderank.evaluation.evaluate import evaluate
 from cascaderank.evaluation.evaluator import Evaluator
+from cascaderank.evaluation.explain import (
+    Explanation,
+    FeatureEffect,
+    ItemExplanation,
+    MarginalComparison,
+    Rescue,
+    explain,
+)
 from cascaderank.evaluation.exposure import exposure_probability, soft_exposure_probability
 from cascaderank.evaluation.exposure_log import ExposureLog
+from cascaderank.evaluation.fates import Fates, fates
+from cascaderank.evaluation.feature_effects import FeatureEffects, feature_effects
 from cascaderank.evaluation.gauc import gauc
 from cascaderank.evaluation.importance import (
     FeatureImportance,
@@ -16,6 +26,7 @@ from cascaderank.evaluation.importance import (
     permutation_importance,
 )
 from cascaderank.evaluation.item_retrieval import CatalogueReport, evaluate_catalogue, list_metrics
+from cascaderank.evaluation.lost import LostAtStage, LostGroundTruth, lost_ground_truth
 from cascaderank.evaluation.off_policy import off_policy_difference, off_policy_value
 from cascaderank.evaluation.off_policy_report import OffPolicyDifference, OffPolicyValue, Overlap
 from cascaderank.evaluation.profile import Profile, StageProfile, Timing, profile_cascade
@@ -41,11 +52,19 @@ __all__ = [
     "Attribution",
     "CatalogueReport",
     "Evaluator",
+    "Explanation",
     "ExposureLog",
+    "Fates",
+    "FeatureEffect",
+    "FeatureEffects",
     "FeatureImportance",
     "Grouping",
     "Importance",
+    "ItemExplanation",
     "ItemSets",
+    "LostAtStage",
+    "LostGroundTruth",
+    "MarginalComparison",
     "OffPolicyDifference",
     "OffPolicyValue",
     "Overlap",
@@ -53,6 +72,7 @@ __all__ = [
     "Profile",
     "Report",
     "Slice",
+    "Rescue",
     "StageProfile",
     "StageReport",
     "Summary",
@@ -64,12 +84,16 @@ __all__ = [
     "evaluate",
     "evaluate_catalogue",
     "exact_search",
+    "explain",
     "exposure_probability",
+    "fates",
+    "feature_effects",
     "funnel_utility",
     "gauc",
     "holm",
     "index_search",
     "list_metrics",
+    "lost_ground_truth",
     "off_policy_difference",
     "off_policy_value",
     "paired_test",

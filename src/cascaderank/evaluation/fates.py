@@ -36,8 +36,10 @@ class Fates:
 
     @property
     def cut_by(self) -> Tensor:
-        """``[batch, list]`` int64: index of the stage that cuts the candidate; the number of stages
-        for a candidate of the final list, and 0 for padding, which no stage receives."""
+        """``[batch, list]`` int64: index of the stage that cuts the candidate.
+
+        It is the number of stages for a candidate of the final list, and 0 for padding.
+        """
         return self.kept.sum(0)
 
 

@@ -207,7 +207,7 @@ class _Path(nn.Module):
         # A copy without the tables of embeddings, which can be large.
         memo: dict[int, Any] = {id(embedder): self._inputs}
         memo |= {id(p): v for p, v in zip(priors, self._priors, strict=True)}
-        self._stage = copy.deepcopy(stage, memo).double().eval().requires_grad_(False)
+        self._stage = copy.deepcopy(stage, memo).double().eval().requires_grad_(requires_grad=False)
         self._batch = batch
         added = [v.values.unsqueeze(-1) for v in self._priors]
         self.encoded = torch.cat([self._inputs.vectors, *added], -1)[0]

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
@@ -101,19 +101,33 @@ def scores_of(cascade: Cascade, batch: RequestBatch) -> CandidateScores:
         scores = cascade(batch.to(device_of(cascade))).float().cpu()
     alive = cascade.select(scores, batch.mask)
     ranks = final_ranks(scores[-1], alive[-1])
-    real = scores[:, batch.mask]
-    wrong = int(real.isnan().sum())
-    if wrong:
-        raise DataError(
-            f"scores must be numbers; got NaN for {wrong} of {real.numel()} pairs of a stage and "
-            "a candidate; the weights or the features of these candidates are not finite"
-        )
+    real = check_scores(scores, batch.mask)
     return CandidateScores(
         lengths=batch.mask.sum(-1).numpy(),
         scores=real.numpy(),
         alive=alive[:, batch.mask].numpy(),
         ranks=ranks[batch.mask].numpy(),
     )
+
+
+def check_scores(scores: Tensor, mask: Tensor) -> Tensor:
+    """Return the scores of the real candidates, ``[stages, candidates]``, which must be numbers.
+
+    Args:
+        scores: ``[stages, batch, list]``.
+        mask: ``[batch, list]`` bool, ``True`` for a real candidate.
+
+    Raises:
+        DataError: if a score is NaN.
+    """
+    real = scores[:, mask]
+    wrong = int(real.isnan().sum())
+    if wrong:
+        raise DataError(
+            f"scores must be numbers; got NaN for {wrong} of {real.numel()} pairs of a stage and "
+            "a candidate; the weights or the features of these candidates are not finite"
+        )
+    return real
 
 
 def joined(parts: Sequence[CandidateScores], stages: int) -> CandidateScores:
