@@ -335,7 +335,8 @@ def _rescue(cascade: Cascade, batch: RequestBatch, place: int) -> tuple[tuple[Re
     one depend on the quotas before it.
     """
     device = device_of(cascade)
-    quotas, changes, on_device = list(cascade.quotas), [], batch.to(device)
+    quotas, on_device = list(cascade.quotas), batch.to(device)
+    changes: list[Rescue] = []
     stages = dict(cascade.stages.items())
     while True:
         changed = Cascade(stages, quotas, previous=cascade.previous)

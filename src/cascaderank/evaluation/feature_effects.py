@@ -129,7 +129,7 @@ def _integrated(gradients: Any, end: Tensor, start: Tensor, difference: float) -
     total, missed = torch.zeros_like(end[0]), 0.0
     for halving in range(_HALVINGS + 1):
         effects, errors = [], []
-        for part in todo.split(_AT_ONCE):
+        for part in torch.split(todo, _AT_ONCE):
             begins, ends = (torch.lerp(start, end, at[:, None]) for at in part.unbind(-1))
             of_part, of_errors = gradients.attribute(
                 ends, begins, n_steps=2, method="gausslegendre", return_convergence_delta=True
@@ -185,7 +185,7 @@ class _PriorValue(nn.Module):
     def __init__(self, prior: Prior, batch: RequestBatch) -> None:
         super().__init__()
         self.feature = prior.feature
-        self.values = prior(batch).double()
+        self.values: Tensor = prior(batch).double()
 
     def forward(self, _: RequestBatch) -> Tensor:
         return self.values

@@ -33,11 +33,12 @@ def candidate_tables(explanation: Explanation, *, top: int = 10) -> list[Rendera
 
     Args:
         explanation: result of :func:`~cascaderank.evaluation.explain`.
-        top: number of rows of each table; all ground truth has a row beyond it.
+        top: number of rows of each table, beside up to twice as many of ground truth.
     """
     rows, stages = explanation.candidates, list(explanation.quotas)
     truth = rows["ground_truth"]
     known = truth.null_count() == 0
+    of_ground_truth = pl.col("ground_truth").fill_null(0) > 0
     of_all = f", {(truth > 0).sum()} of ground truth" if known else ""
     quotas = ", ".join(f"{name} {quota}" for name, quota in explanation.quotas.items())
     tables: list[RenderableType] = [
@@ -60,7 +61,7 @@ def candidate_tables(explanation: Explanation, *, top: int = 10) -> list[Rendera
         table = _table()
         _add_columns(table, rows, reached, known=known)
         shown = own.with_row_index("place").filter(
-            (pl.col("place") < top) | (pl.col("ground_truth").fill_null(0) > 0)
+            (pl.col("place") < top) | (of_ground_truth & (of_ground_truth.cum_sum() <= 2 * top))
         )
         before = -1
         for row in shown.iter_rows(named=True):
@@ -123,7 +124,7 @@ def lost_tables(lost: LostGroundTruth) -> list[RenderableType]:
                 escape(row["level"]) if with_levels else _number(row["label"]),
                 str(row["rank"]),
                 str(row["ranks_below"]),
-                _number(row["score_below"]),
+                _number(row["score_below"]) if row["score_below"] else "tie",
             )
         _add_gap(table, stage.candidates - stage.worst.height)
         tables += [Text(title, style="italic"), *([table] if stage.candidates else [])]
@@ -185,15 +186,18 @@ def _sentence(item: ItemExplanation, comparison: MarginalComparison) -> str:
     text += f". {_part('Of that', [f for f in changed if f.effect * sign > 0], digits)}."
     against = [f for f in changed if f.effect * sign < 0]
     side = "In its favour" if sign < 0 else "Against it"
-    return f"{text} {_part(side, against, digits)}." if against else text
+    opposite = _part(side, against, digits)
+    return text if opposite.endswith("nothing") else f"{text} {opposite}."
 
 
 def _part(start: str, features: Sequence[FeatureEffect], digits: int) -> str:
     """Return the sizes of the largest effects in words, and the sum of the others."""
-    parts = [f"{abs(f.effect):.{digits}f} is {f.feature}" for f in features[:_NAMED]]
-    if others := features[_NAMED:]:
-        rest = abs(math.fsum(f.effect for f in others))
-        parts.append(f"{rest:.{digits}f} {counted(len(others), 'other feature')}")
+    sizes = {f.feature: f"{abs(f.effect):.{digits}f}" for f in features[:_NAMED]}
+    parts = [f"{size} is {name}" for name, size in sizes.items() if float(size)]
+    others = features[_NAMED:]
+    rest = abs(math.fsum(f.effect for f in others))
+    if float(f"{rest:.{digits}f}"):
+        parts.append(f"{rest:.{digits}f} is {counted(len(others), 'other feature')}")
     return f"{start}, {', '.join(parts) or 'nothing'}"
 
 
@@ -247,7 +251,7 @@ def _effects(
         verb = "has equal values, and no effect" if equal == 1 else "have equal values, no effect"
         notes.append(f"{counted(equal, 'feature')} {verb}")
     table = _table()
-    table.add_column("\nfeature", overflow="fold", max_width=26)
+    table.add_column("\nfeature", overflow="fold", max_width=32)
     table.add_column("effect on\nits score", justify="right", no_wrap=True)
     table.add_column(f"\n{escape(_short(item.item))}", justify="right", no_wrap=True)
     table.add_column(f"\n{escape(_short(comparison.other))}", justify="right", no_wrap=True)
@@ -321,6 +325,8 @@ def _number(value: float | None) -> str:
 def _signed(value: float | None) -> str:
     if value is None:
         return "-"
+    if isinstance(value, float) and not value:
+        return "tie"
     return f"{value:+d}" if isinstance(value, int) else f"{value:+.3g}"
 
 

@@ -1,6 +1,5 @@
 """One request of a log, found by its id and encoded for a run."""
 
-import difflib
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -11,17 +10,18 @@ import torch
 from cascaderank.batch import RequestBatch
 from cascaderank.data.encoding.encoded_log import EncodedLog, shuffled_order
 from cascaderank.data.encoding.encoder import check_same_features
-from cascaderank.data.labels import needs
+from cascaderank.data.labels import Target, needs
 from cascaderank.data.loading.loader import RequestLoader
 from cascaderank.data.log.request_log import RequestLog
-from cascaderank.errors import ConfigError, DataError
+from cascaderank.errors import ConfigError, DataError, did_you_mean
 from cascaderank.runs.build import schema_of_stages
 from cascaderank.runs.item_keys import ItemKeys
 from cascaderank.runs.load import TrainedRun
 from cascaderank.runs.log_defaults import target_of
 from cascaderank.schema import Role
 
-_MOST_SIMILAR = 20_000  # texts that are compared for a suggestion
+_COMPARED = 1_000  # texts that are compared for a suggestion
+_LONGEST = 64  # characters of a text that are compared
 
 
 @final
@@ -59,11 +59,12 @@ def read_request(
     schema = schema_of_stages(run.settings, run.schema)
     check_same_features(schema, log.schema, where=str(log.path))
     columns = log.manifest.columns
-    target = target_of(run.settings, log)
+    target: Target | None = target_of(run.settings, log)
+    of_target: tuple[str, ...] = ()
     try:
-        of_target = needs(target, columns, where=str(log.path))
+        of_target = needs(target, columns, where=str(log.path)) if target else ()
     except DataError:  # a log without labels can be explained, too
-        target, of_target = None, ()
+        target = None
     optional = [c for c in ("level", keys.column) if c in columns]
     names = list(dict.fromkeys(["request_id", *schema.names, *of_target, *optional]))
     row, frame = _found(run, log, request, names)
@@ -78,7 +79,7 @@ def read_request(
     order = shuffled_order(np.diff(encoded.offsets), np.array([row]))
     of_items = [f.name for f in schema.of(Role.ITEM)]
     lists = frame.select(list(dict.fromkeys([*of_items, *optional])))
-    candidates = lists.explode(pl.all())[order]
+    candidates = lists.explode(pl.selectors.all())[order]
     key = pl.Series(order) if keys.column is None else candidates[keys.column]
     return OneRequest(
         request_id=frame["request_id"][0],
@@ -90,17 +91,19 @@ def read_request(
 def similar(text: str, known: pl.Series) -> str:
     """Return ``" (did you mean 'x'?)"`` for the nearest known text, or an empty string.
 
-    Of many texts, those that share their first or their second half with ``text`` are compared.
+    Of many texts, those are compared that share most characters at their beginning and end.
 
     Examples:
         >>> similar("v18", pl.Series(["v17", "v9", "u3"]))
         " (did you mean 'v17'?)"
     """
-    half = len(text) // 2
-    shares = known.str.starts_with(text[:half]) | known.str.ends_with(text[half:])
-    near = known.filter(shares) if half else known
-    close = difflib.get_close_matches(text, near.unique(maintain_order=True)[:_MOST_SIMILAR], n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    if len(known) > _COMPARED:
+        shared = pl.zeros(len(known), dtype=pl.Int32, eager=True)
+        for length in range(1, min(len(text), _LONGEST) + 1):
+            shared += known.str.starts_with(text[:length]).cast(pl.Int32)
+            shared += known.str.ends_with(text[-length:]).cast(pl.Int32)
+        known = known.gather(shared.arg_sort(descending=True)[:_COMPARED])
+    return did_you_mean(text, known.to_list())
 
 
 def _found(
