@@ -67,3 +67,16 @@ def test_report(tmp_path):
     assert "country = FR: 0.58, elsewhere 0.90" in output
     assert (tmp_path / "runs" / "report.html").stat().st_size < 6_000_000
     assert (tmp_path / "runs" / "slides" / "funnel.png").exists()
+def test_why_an_item_was_kept_or_cut(tmp_path):
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    output = run_page("docs/explain.md", tmp_path)
+    assert re.search(
+        r"^retrieval \(quota 30\) cut \d+ candidates of the ground", output, re.MULTILINE
+    )
+    assert re.search(
+        r"^request 7: 40 candidates, 10 of ground truth; quotas:", output, re.MULTILINE
+    )
+    assert re.search(r"^item 2771 of request 7: level \w+, ", output, re.MULTILINE)
+    assert re.search(r"^sum +[+-]\d", output, re.MULTILINE)
+    assert re.search(r"^\[\('ranking', \d+\)\]$", output, re.MULTILINE)
+    assert max(map(len, output.splitlines())) <= 80

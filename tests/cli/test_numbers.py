@@ -95,6 +95,7 @@ def test_a_schema_that_is_nested_is_refused(tmp_path):
         (["heatmap", "c.toml", "--seeds", "1000000000"], "--seeds"),
         (["importance", "run", "log", "--repeats", "1000000000"], "--repeats"),
         (["importance", "run", "log", "--seed", str(2**63)], "--seed"),
+        (["explain", "run", "--lost", "--top", "0"], "--top"),
         (["evaluate", "run", "log", "--threshold", "nan"], "nan is not a finite number"),
         (["evaluate", "run", "log", "--threshold", "1e300"], "1e+300 is not a finite number"),
         (["profile", "run", "--seconds", "nan"], "--seconds"),
