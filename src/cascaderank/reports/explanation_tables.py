@@ -59,6 +59,7 @@ def candidate_tables(explanation: Explanation, *, top: int = 10) -> list[Rendera
         of_truth = f", {(own['ground_truth'] > 0).sum()} of ground truth" if known else ""
         title = f"\n{title}: {counted(own.height, 'candidate')}{of_truth}"
         table = _table()
+        table.collapse_padding = len(reached) > 2
         _add_columns(table, rows, reached, known=known)
         shown = own.with_row_index("place").filter(
             (pl.col("place") < top) | (of_ground_truth & (of_ground_truth.cum_sum() <= 2 * top))
@@ -192,9 +193,10 @@ def _sentence(item: ItemExplanation, comparison: MarginalComparison) -> str:
 
 def _part(start: str, features: Sequence[FeatureEffect], digits: int) -> str:
     """Return the sizes of the largest effects in words, and the sum of the others."""
-    sizes = {f.feature: f"{abs(f.effect):.{digits}f}" for f in features[:_NAMED]}
-    parts = [f"{size} is {name}" for name, size in sizes.items() if float(size)]
-    others = features[_NAMED:]
+    sizes = {f.feature: f"{abs(f.effect):.{digits}f}" for f in features}
+    named = len(features) if len(features) == _NAMED + 1 else _NAMED  # never "1 other feature"
+    parts = [f"{size} is {name}" for name, size in list(sizes.items())[:named] if float(size)]
+    others = features[named:]
     rest = abs(math.fsum(f.effect for f in others))
     if float(f"{rest:.{digits}f}"):
         parts.append(f"{rest:.{digits}f} is {counted(len(others), 'other feature')}")
@@ -276,7 +278,7 @@ def _table() -> Table:
 
 
 def _add_columns(table: Table, rows: pl.DataFrame, reached: Sequence[str], *, known: bool) -> None:
-    table.add_column("item", overflow="fold", max_width=22)
+    table.add_column("item", overflow="fold", min_width=12, max_width=22)
     if rows["level"].null_count() < rows.height:
         table.add_column("level", overflow="ellipsis", no_wrap=True, max_width=12)
     elif rows["label"].null_count() < rows.height:
@@ -284,7 +286,7 @@ def _add_columns(table: Table, rows: pl.DataFrame, reached: Sequence[str], *, kn
     if known:
         table.add_column("", no_wrap=True)
     for name in reached:
-        table.add_column(f"rank in\n{escape(name)}", justify="right", max_width=12)
+        table.add_column(f"rank in\n{escape(name)}", justify="right", overflow="fold", max_width=12)
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("ranks\nto cut", justify="right", no_wrap=True)
     table.add_column("score\nto cut", justify="right", no_wrap=True)
