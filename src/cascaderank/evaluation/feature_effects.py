@@ -124,7 +124,7 @@ def feature_effects(
 
 def _integrated(gradients: Any, end: Tensor, start: Tensor, difference: float) -> Tensor:
     """Return the integrated gradients ``[inputs]`` from ``start`` to ``end``, ``[1, inputs]``."""
-    edges = torch.linspace(0, 1, _SEGMENTS + 1, dtype=torch.float64)
+    edges = torch.linspace(0, 1, _SEGMENTS + 1, dtype=torch.float64, device=start.device)
     todo = torch.stack([edges[:-1], edges[1:]], -1)
     total, missed = torch.zeros_like(end[0]), 0.0
     for halving in range(_HALVINGS + 1):

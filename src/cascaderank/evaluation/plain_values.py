@@ -11,6 +11,7 @@ def plain(value: Any) -> Any:
     """Return records, containers and values as JSON-compatible ones; undefined numbers as ``None``.
 
     Examples:
+        >>> import datetime
         >>> plain({"a": (1.0, float("nan")), "b": datetime.date(2026, 1, 2)})
         {'a': [1.0, None], 'b': '2026-01-02'}
     """
