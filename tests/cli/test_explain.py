@@ -101,7 +101,11 @@ def test_long_ids_and_values_fit(tmp_path):
     request = frame["request_id"][2]
     rows = json.loads(cascaderank("explain", run, "--request", request, "--json").stdout)
     item = rows["candidates"][-1]["item_key"]
-    for words in (["--request", request], ["--request", request, "--item", item], ["--lost", "--part", "all"]):
+    for words in (
+        ["--request", request],
+        ["--request", request, "--item", item],
+        ["--lost", "--part", "all"],
+    ):
         done = explained(run, *words)
         assert "[red]" in done.stdout
 

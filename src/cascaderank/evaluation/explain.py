@@ -160,6 +160,31 @@ def explain(
         SchemaError: if the data set does not have the features that the stages read.
         DataError: if the data set is damaged, or a score is NaN.
 
+    Examples:
+        >>> import tempfile
+        >>> from cascaderank.data.sources import SOURCES
+        >>> from cascaderank.settings.run import check_settings
+        >>> from cascaderank.training.train_run import train_run
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = SOURCES["synthetic"](None, f"{folder}/log", requests=60, items=80)
+        ...     settings = check_settings(
+        ...         {
+        ...             "data": {"path": f"{folder}/log", "split": {"by": "request"}},
+        ...             "relevance": {"top": 5},
+        ...             "stages": {"ranking": {"model": "linear", "quota": 10}},
+        ...             "objective": {"name": "bce"},
+        ...             "train": {"epochs": 1},
+        ...         }
+        ...     )
+        ...     _ = train_run(settings, f"{folder}/run")
+        ...     rows = explain(f"{folder}/run", request=0).candidates
+        ...     last = rows["item_key"][-1]
+        ...     found = explain(f"{folder}/run", request=0, item=last)
+        >>> [(change.stage, change.quota) for change in found.item.rescue]
+        [('ranking', 40)]
+        >>> found.item.comparison.other == rows["item_key"][9]  # the last that is kept
+        True
+
     Source: this project.
     """
     run = run if isinstance(run, TrainedRun) else load_run(run)
