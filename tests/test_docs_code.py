@@ -67,6 +67,8 @@ def test_report(tmp_path):
     assert "country = FR: 0.58, elsewhere 0.90" in output
     assert (tmp_path / "runs" / "report.html").stat().st_size < 6_000_000
     assert (tmp_path / "runs" / "slides" / "funnel.png").exists()
+
+
 def test_why_an_item_was_kept_or_cut(tmp_path):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     output = run_page("docs/explain.md", tmp_path)
