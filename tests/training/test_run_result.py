@@ -85,7 +85,7 @@ def test_a_run_unpacks_as_the_tuple_of_version_0_1(run):
 
 def test_validation_without_ground_truth_is_undefined(funnel, settings_for, tmp_path, monkeypatch):
     # A log without any ground truth is refused; one whose validation requests have none is not.
-    monkeypatch.setattr("cascaderank.runs.data._check_lists", lambda *_: None)
+    monkeypatch.setattr("cascaderank.runs.data.check_lists", lambda *_: None)
     settings = settings_for(funnel, relevance={"threshold": 1e6}, train__epochs=1)
     settings = settings.changed({"objective": {"name": "ranknet"}})
     result = train_run(settings, tmp_path / "run")

@@ -2,7 +2,8 @@
 
 Results go to stdout, messages and progress bars to stderr. Exit code 0 means success, 2 a user
 error or output that cannot be written, reported in one line, 130 an interrupt, 143 a termination,
-141 a closed pipe, and 1 a bug. Heavy modules are imported only when a command runs.
+141 a closed pipe, and 1 a bug, or findings of ``check --strict``. Heavy modules are imported only
+when a command runs.
 """
 
 import os
@@ -14,6 +15,7 @@ from typing import Annotated
 import typer
 
 from cascaderank import __version__
+from cascaderank.cli.check import check
 from cascaderank.cli.compare import compare
 from cascaderank.cli.demo import demo
 from cascaderank.cli.evaluate import evaluate
@@ -75,6 +77,7 @@ for command in (
     demo,
     prepare,
     init,
+    check,
     simulate,
     train,
     evaluate,

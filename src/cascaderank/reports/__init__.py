@@ -3,6 +3,7 @@
 Tables are :mod:`rich` tables of at most 80 columns; plots and pages need the extra ``report``.
 """
 
+from cascaderank.reports.check_tables import check_table
 from cascaderank.reports.comparison_files import write_comparison, write_plot
 from cascaderank.reports.comparison_tables import comparison_tables
 from cascaderank.reports.dataset_tables import dataset_table
@@ -25,6 +26,7 @@ from cascaderank.reports.run_tables import fields_table, pruning_table
 __all__ = [
     "WrittenReport",
     "catalogue_table",
+    "check_table",
     "comparison_tables",
     "dataset_table",
     "fields_table",

@@ -116,8 +116,8 @@ def run_data(
     if settings.train.start is not None:
         schema = _extended(settings.train.start, schema)
     with encoded_data(settings, log, schema, split=split, folder=folder, progress=progress) as data:
-        _check_lists(settings, data)
-        _check_weights(data)
+        check_lists(settings, data)
+        check_weights(data)
         yield data
 
 
@@ -246,7 +246,7 @@ def trained_requests(encoded: EncodedLog) -> NDArray[np.bool_]:
     return trained
 
 
-def _check_weights(data: RunData) -> None:
+def check_weights(data: RunData) -> None:
     """Check that a training request is trained on.
 
     Raises:
@@ -263,7 +263,7 @@ def _check_weights(data: RunData) -> None:
     )
 
 
-def _check_lists(settings: RunSettings, data: RunData) -> None:
+def check_lists(settings: RunSettings, data: RunData) -> None:
     """Check that lists exceed the last quota and the ground truth, and that one has ground truth.
 
     Raises:
