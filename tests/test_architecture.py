@@ -25,7 +25,7 @@ TIERS = [
     },
     {"tensors", "registry", "schema", "batch"},
     {"sorting", "propensities", "relevance", "selection", "previous", "layers"},
-    {"stages", "losses", "metrics", "data"},
+    {"stages", "losses", "metrics", "data", "tracking"},
     {"objectives", "cascade", "settings"},
     {"runs", "evaluation", "components"},
     {"training", "simulation"},

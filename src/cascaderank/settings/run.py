@@ -21,6 +21,7 @@ from cascaderank.settings.evaluation_settings import EvaluationSettings
 from cascaderank.settings.files import check_as, flat, read_as, with_changes
 from cascaderank.settings.schedule import Schedule
 from cascaderank.tensors import check_quotas
+from cascaderank.tracking import TRACKERS
 
 AutoCount = Annotated[
     Annotated[Count, Tag("number")] | Annotated[Literal["auto"], Tag("auto")],
@@ -186,7 +187,24 @@ class TrainSettings(Settings):
         default=False,
         description="Whether torch.compile compiles the stages; compilation takes minutes.",
     )
+    track: tuple[str, ...] | None = Field(
+        None,
+        description="Trackers that show losses and metrics during training: tensorboard, wandb, "
+        "mlflow; default: none.",
+    )
     checkpoint_every: Count = Field(200, description="Number of steps between checkpoints.")
+
+    @model_validator(mode="after")
+    def _trackers_exist(self) -> Self:
+        for name in self.track or ():
+            if name not in TRACKERS:
+                raise ValueError(
+                    f"track: no tracker called '{name}'{did_you_mean(name, TRACKERS)}; available: "
+                    f"{', '.join(TRACKERS)}"
+                )
+        if len(set(self.track or ())) < len(self.track or ()):
+            raise ValueError(f"track must not repeat a tracker; got {[*(self.track or ())]}")
+        return self
 
     @model_validator(mode="after")
     def _sparse_adam_has_no_weight_decay(self) -> Self:

@@ -26,6 +26,7 @@ from cascaderank.training.memory import PeakMemory
 from cascaderank.training.number_warnings import number_warnings
 from cascaderank.training.retrieval import ItemRetrieval
 from cascaderank.training.run_result import RunResult, read_result, write_result
+from cascaderank.training.run_tracking import RunTracking
 from cascaderank.training.run_warnings import data_warnings, result_warnings
 from cascaderank.training.term_warnings import term_warnings
 from cascaderank.training.trainer import Trainer
@@ -59,6 +60,7 @@ def train_run(
         DataError: if the request log is missing or damaged, or does not fit these settings.
         SchemaError: if a stage uses a feature that the request log does not have.
         ConfigError: if the cascade or the objective cannot be built, or a metric fails.
+        MissingExtraError: if the library of a tracker of ``train.track`` is not installed.
     """
     progress = progress or Silent()
     log = data.log if data else RequestLog.open(settings.data.path)
@@ -78,6 +80,18 @@ def train_run(
 
 
 def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progress) -> RunResult:
+    trackers, name = settings.train.track or (), run.path.resolve().name
+    with RunTracking(trackers, run.path / "tracking", name=name) as tracking:
+        return _train_tracked(settings, run, data, progress, tracking)
+
+
+def _train_tracked(
+    settings: RunSettings,
+    run: RunFolder,
+    data: RunData,
+    progress: Progress,
+    tracking: RunTracking,
+) -> RunResult:
     started, device = time.monotonic(), pick_device(settings.train.device)
     try_metrics(settings, data)
     memory = PeakMemory(device)
@@ -92,11 +106,15 @@ def _train(settings: RunSettings, run: RunFolder, data: RunData, progress: Progr
             warm_start(cascade, data.schema, load_run(settings.train.start), settings)
         check_domains(settings, data, cascade)
         retrieval.check(cascade)
-        trainer = build_trainer(settings, cascade, data, retrieval, run, device, progress)
+        trainer = build_trainer(
+            settings, cascade, data, retrieval, run, device, progress, tracking=tracking
+        )
         state = trainer.fit()
     seconds, peak = time.monotonic() - started, memory.bytes()
     test = data.split.test
     report = evaluate_rows(settings, cascade, data, test, device=device, progress=progress)
+    tracking.result(state.step, report)
+    tracking.embeddings(state.step, cascade, data.schema)
     search = retrieval.evaluate(cascade, test) if retrieval.evaluates(cascade) else None
     result = RunResult(
         folder=run,
@@ -125,6 +143,8 @@ def build_trainer(
     folder: RunFolder,
     device: torch.device,
     progress: Progress,
+    *,
+    tracking: RunTracking | None = None,
 ) -> Trainer:
     """Build the trainer of a run with its objective, its loaders and its validation metric.
 
@@ -136,6 +156,7 @@ def build_trainer(
         folder: folder of the run.
         device: device of the computation.
         progress: receives the progress of training.
+        tracking: receives losses and metrics.
 
     Raises:
         ConfigError: if the objective cannot be built, or a setting needs a feature or level that
@@ -166,4 +187,5 @@ def build_trainer(
         folder=folder,
         device=device,
         progress=progress,
+        tracking=tracking,
     )

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
 from safetensors.torch import save
@@ -17,9 +17,7 @@ from cascaderank.atomic import writing
 from cascaderank.batch import RequestBatch
 from cascaderank.cascade import Cascade
 from cascaderank.data.loading.loader import RequestLoader
-from cascaderank.errors import ConfigError, DivergedError, RunError
-from cascaderank.metrics.cascade_recall import cascade_recall_metric
-from cascaderank.metrics.recall import recall_metric
+from cascaderank.errors import DivergedError, RunError
 from cascaderank.objectives import CascadeInputs, Objective, ObjectiveOutput
 from cascaderank.progress import Progress, Silent
 from cascaderank.regular_files import read_file
@@ -31,7 +29,9 @@ from cascaderank.training.forward import build_forward
 from cascaderank.training.learning_rate import LearningRate
 from cascaderank.training.length import training_length
 from cascaderank.training.optimizer import Optimizers, build_optimizer
+from cascaderank.training.run_tracking import RunTracking
 from cascaderank.training.scheduler import Scheduler, reached
+from cascaderank.training.validation_recalls import joint_recall_key, validation_recalls
 from cascaderank.training.weight_average import WeightAverage
 
 _CHECK_EVERY = 10  # steps between checks of the loss; reading its value synchronises with the GPU
@@ -71,6 +71,7 @@ class Trainer:
         folder: folder of the run, for checkpoints, metrics and weights.
         device: device of the computation; the CPU by default.
         progress: receives the progress of each epoch.
+        tracking: receives losses, metrics and norms of gradients; by default none are computed.
 
     Raises:
         ConfigError: if the settings require compiled stages and no compiler is installed, the
@@ -94,7 +95,9 @@ class Trainer:
         folder: RunFolder,
         device: torch.device | None = None,
         progress: Progress | None = None,
+        tracking: RunTracking | None = None,
     ) -> None:
+        self._tracking = tracking or RunTracking((), folder.path, name="")
         self.device = device or torch.device("cpu")
         self.cascade = cascade.to(self.device)
         self.objective = objective.to(self.device)
@@ -137,6 +140,8 @@ class Trainer:
         else:
             write_atomically(self._folder.metrics, b"")
             self._best_weights = _copied(self.cascade)
+        settings = self._settings.model_dump_json(indent=1, exclude_none=True)
+        self._tracking.begin(self._state.step, {"train": settings})
         while not self._state.stopped:
             self._train_epoch()
             self._end_epoch()
@@ -210,6 +215,7 @@ class Trainer:
             state.step, state.batch = state.step + 1, state.batch + 1
             checks = state.batch % _CHECK_EVERY == 0 or state.batch == total
             self._progress.advance(1, _note(self._finite_means(sums)) if checks else "")
+            self._tracking.step(state.step, out)
             if state.batch == total:
                 break
             if state.step % settings.checkpoint_every == 0:
@@ -232,6 +238,7 @@ class Trainer:
         )
         self._optimizer.zero_grad(set_to_none=True)
         out.total.backward()  # type: ignore[no-untyped-call]
+        self._tracking.gradients(self.cascade, self._state.step)
         self._optimizer.clip(self._settings.clip_norm)
         self._learning_rate.set(self._state.step)
         self._optimizer.step()
@@ -273,8 +280,14 @@ class Trainer:
         state, last_step = self._state, self._state.step - 1
         depth = self._scheduler.depth(last_step)
         with self._average.applied():
-            validation = self._validate(depth)
-            value = validation[_joint_recall_key(self.cascade, depth)]
+            validation = validation_recalls(
+                self.cascade,
+                self._validation,
+                relevance=self._relevance,
+                depth=depth,
+                device=self.device,
+            )
+            value = validation[joint_recall_key(self.cascade, depth)]
             if self._decides is not None:
                 decided = self._decides()
                 value = validation["decides"] = None if math.isnan(decided) else decided
@@ -297,41 +310,6 @@ class Trainer:
         state.epoch, state.batch, state.sums, state.counts = state.epoch + 1, 0, {}, {}
         self._save_checkpoint()
 
-    @torch.no_grad()
-    def _validate(self, depth: int) -> dict[str, float | None]:
-        """Return mean recalls over the validation requests, ``None`` if undefined for all.
-
-        These are the joint recall of the cascade, the joint recall of its first ``depth`` stages,
-        and the recall of each stage on the complete candidate lists. Without validation requests,
-        all are undefined.
-        """
-        self.cascade.eval()
-        values: dict[str, list[Tensor]] = {}
-        k, threshold = self._relevance.top, self._relevance.threshold
-        quotas = self.cascade.quotas
-        for batch in self._validation.epoch(0):
-            if batch.labels is None:
-                raise ConfigError(
-                    "validation needs labels, and the validation loader yielded a batch without; "
-                    "build it on a log that has the target"
-                )
-            scores = self.cascade(batch.to(self.device)).cpu()
-            options: dict[str, Any] = {"k": k, "threshold": threshold, "mask": batch.mask}
-            for d in sorted({depth, len(quotas)}):
-                recall = cascade_recall_metric(
-                    scores[:d], batch.labels, quotas=quotas[:d], **options
-                )
-                values.setdefault(_joint_recall_key(self.cascade, d), []).append(recall)
-            for name, stage_scores, quota in zip(
-                self.cascade.stage_names, scores, quotas, strict=True
-            ):
-                recall = recall_metric(stage_scores, batch.labels, m=quota, **options)
-                values.setdefault(f"recall/{name}", []).append(recall)
-        if not values:
-            names = [_joint_recall_key(self.cascade, d) for d in sorted({depth, len(quotas)})]
-            return dict.fromkeys([*names, *(f"recall/{n}" for n in self.cascade.stage_names)])
-        return {name: _mean(torch.cat(parts)) for name, parts in values.items()}
-
     def _log_epoch(self, validation: dict[str, float | None]) -> None:
         """Append a line about the epoch to ``metrics.jsonl``."""
         state = self._state
@@ -344,6 +322,7 @@ class Trainer:
             "weights": {name: float(weight) for name, weight in weights.items()},
             "validation": validation,
         }
+        self._tracking.epoch(record)
         line = json.dumps(record, allow_nan=False) + "\n"
         with writing(self._folder.metrics), self._folder.metrics.open("ab") as metrics:
             metrics.write(line.encode())
@@ -386,15 +365,3 @@ def _copied(module: nn.Module, *, to: str | None = None) -> dict[str, Tensor]:
         name: value.detach().to(to or value.device, copy=True).contiguous()
         for name, value in module.state_dict().items()
     }
-
-
-def _joint_recall_key(cascade: Cascade, depth: int) -> str:
-    """Return the name of the joint recall of the first ``depth`` stages."""
-    is_whole = depth == len(cascade.quotas)
-    return "joint_recall" if is_whole else f"joint_recall/{cascade.stage_names[depth - 1]}"
-
-
-def _mean(values: Tensor) -> float | None:
-    """Return the mean of the values that are not NaN, ``None`` if there are none."""
-    mean = float(values.double().nanmean())
-    return None if math.isnan(mean) else mean
