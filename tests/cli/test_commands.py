@@ -117,7 +117,7 @@ def test_every_component_and_named_metric_is_described():
 def test_a_kind_that_does_not_exist_is_reported_with_the_nearest():
     assert refused("ls", "metric") == (
         "cascaderank ls: no kind of component called 'metric' (did you mean 'metrics'?); there are "
-        "losses, metrics, stages, objectives, operators, sources, recipes\n"
+        "losses, metrics, stages, objectives, operators, sources, recipes, runs\n"
     )
     assert "Value error" not in refused("evaluate", "run", "log", "--part", "tset")
 

@@ -1,12 +1,13 @@
-"""``cascaderank ls``: list the components that a config can name."""
+"""``cascaderank ls``: list the components that a config can name, recipes, and runs."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cascaderank.cli.shell import AsJson, emit, emit_json, user_errors
 
-RECIPES = "recipes"
+RECIPES, RUNS = "recipes", "runs"
 
 
 @user_errors
@@ -15,21 +16,40 @@ def ls(
         str | None,
         typer.Argument(
             metavar="[KIND]",
-            help="losses, metrics, stages, objectives, operators, sources or recipes. Default: all "
-            "kinds of components.",
+            help="losses, metrics, stages, objectives, operators, sources, recipes or runs. "
+            "Default: all kinds of components.",
         ),
     ] = None,
-    name: Annotated[str | None, typer.Argument(help="Component to describe.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Component to describe; of runs, their folder.")
+    ] = None,
+    sort: Annotated[
+        str,
+        typer.Option(
+            help="Of runs, column to sort by: name, data, objective, validation, recall, steps or "
+            "date."
+        ),
+    ] = "date",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of runs, a text in name, data or objective, or COLUMN=TEXT; can be repeated."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List losses, metrics, stages, objectives, operators and sources, or describe one.
 
     `cascaderank ls stages mlp` prints the documentation and the options of the stage `mlp`;
-    `cascaderank ls recipes` lists the configs that `cascaderank init --recipe` writes.
+    `cascaderank ls recipes` lists the configs that `cascaderank init --recipe` writes;
+    `cascaderank ls runs` lists the runs below the folder runs, or another, with joint recall on
+    validation and test requests.
     """
     from cascaderank.components import SHELVES, components, documentation, options
     from cascaderank.errors import ConfigError, did_you_mean
     from cascaderank.reports.component_tables import component_table, documentation_text
+    from cascaderank.reports.listing_tables import runs_table
+    from cascaderank.runs.listing import list_runs
     from cascaderank.settings.recipes import recipe, recipes
 
     if what == RECIPES:
@@ -40,8 +60,14 @@ def ls(
             listed = {RECIPES: recipes()}
             emit_json(listed) if as_json else emit(component_table(RECIPES, listed[RECIPES]))
         return
+    if what == RUNS:
+        listing = list_runs(Path(name or RUNS), sort=sort, where=where or [])
+        emit_json(listing.to_json()) if as_json else emit(runs_table(listing))
+        return
+    if where or sort != "date":
+        raise ConfigError(f"--sort and --where apply to runs; write `cascaderank ls {RUNS}`")
     if what is not None and what not in SHELVES:
-        kinds = [*SHELVES, RECIPES]
+        kinds = [*SHELVES, RECIPES, RUNS]
         raise ConfigError(
             f"no kind of component called '{what}'{did_you_mean(what, kinds)}; "
             f"there are {', '.join(kinds)}"

@@ -17,6 +17,7 @@ from cascaderank.reports.heatmap_plot import heatmap_png
 from cascaderank.reports.heatmap_tables import heatmap_markdown, heatmap_tables
 from cascaderank.reports.html_report import WrittenReport, write_report
 from cascaderank.reports.importance_tables import importance_tables
+from cascaderank.reports.listing_tables import runs_table
 from cascaderank.reports.off_policy_tables import off_policy_tables
 from cascaderank.reports.paper_tables import latex, markdown
 from cascaderank.reports.profile_plot import profile_png
@@ -42,6 +43,7 @@ __all__ = [
     "profile_tables",
     "pruning_table",
     "report_tables",
+    "runs_table",
     "summary_table",
     "tradeoff_table",
     "write_comparison",
