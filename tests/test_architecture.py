@@ -16,6 +16,7 @@ TIERS = [
         "errors",
         "expansion",
         "extras",
+        "html_tables",
         "limits",
         "progress",
         "regular_files",

@@ -9,6 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from cascaderank.batch import RequestBatch
 from cascaderank.errors import CascadeRankError, ConfigError
+from cascaderank.html_tables import html_table
 from cascaderank.layers.named_modules import NamedModules
 from cascaderank.limits import check_fits
 from cascaderank.previous import Output, batch_with_previous, schema_with_previous
@@ -79,6 +80,17 @@ class Cascade(nn.Module):
     def stage_names(self) -> tuple[str, ...]:
         """Names of the stages, first stage first."""
         return tuple(self.stages)
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        return html_table(
+            f"cascade of {len(self.quotas)} stages",
+            ("stage", "model", "keeps", "parameters"),
+            (
+                (name, type(stage).__name__, quota, sum(p.numel() for p in stage.parameters()))
+                for (name, stage), quota in zip(self.stages.items(), self.quotas, strict=True)
+            ),
+        )
 
     def forward(self, batch: RequestBatch) -> Tensor:
         """Return the scores of every stage for every candidate, ``[stages, batch, list]``."""

@@ -26,8 +26,11 @@ from cascaderank.experiments.metric_results import StageMetric
 from cascaderank.experiments.results import summarise
 from cascaderank.reports.component_tables import component_table
 from cascaderank.reports.table_width import WIDTH, column_groups
+from cascaderank.runs.listing import ListedRun, Listing
 from cascaderank.stages import MultiplyAdds, Pruned
 from cascaderank.stages._cost import LookUps
+from cascaderank.training.check.check_data import DataCheck
+from cascaderank.training.check.findings import error, note, warning
 from cascaderank.training.field_selection import SelectedFields
 from tests.experiments.runs import runs_of, searched
 
@@ -150,6 +153,24 @@ def an_importance():
     )
 
 
+def a_check():
+    message = (
+        "feature 'a_feature_[red]" + "_with_a_long_name" * 9 + "' orders the ground truth. " * 9
+    )
+    findings = tuple(kind("learning rate", message) for kind in (error, warning, note))
+    return DataCheck(dataset="a shop [red]", requests=12_345_678, read=6_500, findings=findings)
+
+
+def a_listing():
+    run = ListedRun(
+        name="comparison/a_method_with_a_long_name" * 3, data="a_data_set[red]" * 3,
+        objective="conditional_survival", validation=0.8123, recall=0.8123, low=0.7912,
+        high=0.8354, steps=12_345_678, date="2026-11-30T20:12:13+00:00", complete=True,
+    )  # fmt: skip
+    unfinished = dataclasses.replace(run, recall=None, low=None, high=None, complete=False)
+    return Listing(runs=(run, unfinished), damaged={"runs/" * 20: "not [red] JSON: " * 20})
+
+
 PRUNED = Pruned(
     stage=torch.nn.Identity(),
     parameters=(123_456_789, 2_345),
@@ -162,6 +183,7 @@ FIELDS = SelectedFields(
 
 TABLES = {
     "catalogue_table": lambda of: of.catalogue_table(a_catalogue()),
+    "check_table": lambda of: of.check_table(a_check()),
     "dataset_table": lambda of: of.dataset_table(a_summary()),
     "fields_table": lambda of: of.fields_table(dict.fromkeys(STAGES, FIELDS)),
     "funnel_table": lambda of: of.funnel_table(a_report()),
@@ -171,6 +193,7 @@ TABLES = {
     "importance_tables": lambda of: of.importance_tables(an_importance()),
     "pruning_table": lambda of: of.pruning_table(dict.fromkeys(STAGES, PRUNED)),
     "report_tables": lambda of: of.report_tables(a_report()),
+    "runs_table": lambda of: of.runs_table(a_listing()),
     "summary_table": lambda of: of.summary_table(a_report()),
     "tradeoff_table": lambda of: of.tradeoff_table({"runs/" * 20: (0.8123, a_profile())}),
 }

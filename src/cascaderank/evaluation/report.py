@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from cascaderank.errors import ConfigError
 from cascaderank.evaluation.statistics.bootstrap import Summary
+from cascaderank.html_tables import html_table
 
 STAGE_METRICS = (
     "recall",
@@ -115,6 +118,76 @@ class Report:
     )
     """Values by name, ``[requests]`` each, from :meth:`Evaluator.per_request`; not in the JSON,
     and empty in a report read from JSON."""
+
+    def frame(self) -> pl.DataFrame:
+        """Return all metrics as a frame; ``.to_pandas()`` makes it one of pandas.
+
+        Returns:
+            One row per metric: ``stage`` (null for the cascade as a whole), ``metric``, ``mean``,
+            ``low``, ``high`` (null if undefined), ``requests`` and ``undefined``.
+
+        Examples:
+            >>> summary = Summary(mean=0.5, low=0.4, high=0.6, requests=9, undefined=1)
+            >>> Report(
+            ...     requests=10, without_ground_truth=1, k=5, threshold=None, bootstrap=0,
+            ...     confidence=0.95, metrics={"joint_recall": summary}, stages={},
+            ... ).frame().rows()
+            [(None, 'joint_recall', 0.5, 0.4, 0.6, 9, 1)]
+        """
+        rows: list[dict[str, object]] = [
+            {"stage": None, "metric": name, **summary.to_json()}
+            for name, summary in self.metrics.items()
+        ]
+        for stage, report in self.stages.items():
+            summaries = {name: getattr(report, name) for name in STAGE_METRICS}
+            summaries |= {f"{ALL_CANDIDATES}/{n}": x for n, x in report.over_all_candidates.items()}
+            rows += [
+                {"stage": stage, "metric": name, **summary.to_json()}
+                for name, summary in summaries.items()
+                if summary is not None
+            ]
+        numbers = dict.fromkeys(("mean", "low", "high"), pl.Float64())
+        counts = dict.fromkeys(("requests", "undefined"), pl.Int64())
+        text = dict.fromkeys(("stage", "metric"), pl.String())
+        return pl.DataFrame(rows, schema={**text, **numbers, **counts})
+
+    def per_request_frame(self) -> pl.DataFrame:
+        """Return the values of each request as a frame, one row per request.
+
+        Returns:
+            ``row``, the row of the request in the log, and one column per metric of
+            :attr:`per_request`; NaN where undefined.
+
+        Raises:
+            ConfigError: if the report was read from JSON, which has no values per request.
+        """
+        if not self.per_request:
+            raise ConfigError(
+                "expected values per request, found none, as in a report from JSON; evaluate the "
+                "run again, or read per_request.parquet in its folder"
+            )
+        return pl.DataFrame(dict(self.per_request))
+
+    def _repr_html_(self) -> str:
+        """Return the tables that a notebook shows."""
+        rules = [] if self.k is None else [f"the top {self.k} by label"]
+        rules += [] if self.threshold is None else [f"labels of at least {self.threshold:g}"]
+        truth = " among ".join(rules)
+        whole = html_table(
+            f"{self.requests:,} requests; ground truth: {truth}",
+            ("cascade", "mean", "low", "high", "requests"),
+            ((n, s.mean, s.low, s.high, s.requests) for n, s in self.metrics.items()),
+        )
+        stages = html_table(
+            "stages",
+            ("stage", "quota", "recall alone", "survival", "lost", "ceiling if perfect"),
+            (
+                (n, s.quota, s.recall.mean, s.survival.mean, s.lost.mean, s.ceiling_if_perfect.mean)
+                for n, s in self.stages.items()
+            ),
+            notes=" ".join(self.notes),
+        )
+        return whole + stages
 
     def to_json(self) -> dict[str, object]:
         """Return a JSON-compatible dict without NaN; its keys are stable."""

@@ -24,6 +24,7 @@ from cascaderank.experiments.retrieval_metrics import (
     deviation,
     search_metrics,
 )
+from cascaderank.html_tables import html_table
 from cascaderank.schema import matching
 from cascaderank.settings.run import RunSettings
 
@@ -147,6 +148,14 @@ class Comparison:
         """Return a JSON-compatible dict; undefined values are ``None``."""
         plain: dict[str, Any] = _without_nan(asdict(self))
         return plain
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        return html_table(
+            f"{self.dataset}: joint recall over {self.requests:,} test requests",
+            ("method", "joint recall", "low", "high", f"gain over {self.reference}", "p (Holm)"),
+            ((m.name, m.joint_recall, m.low, m.high, m.gain, m.p_holm) for m in self.methods),
+        )
 
 
 def check_reference(settings: RunSettings, methods: Sequence[str]) -> None:

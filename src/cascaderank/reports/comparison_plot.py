@@ -8,6 +8,7 @@ from typing import Any
 from cascaderank.experiments.results import Comparison, MethodResult
 from cascaderank.extras import require
 from cascaderank.reports import cells
+from cascaderank.reports.plot_axes import axes_for
 
 # The palette of Okabe and Ito, distinguishable with colour blindness. The reference is orange.
 _REFERENCE = "#D55E00"
@@ -56,13 +57,56 @@ def plot_files(comparison: Comparison) -> dict[str, bytes]:
     return files
 
 
-def _draw(c: Comparison, module: ModuleType) -> Any:
+def plot_joint_recall(comparison: Comparison, ax: Any = None) -> Any:
+    """Draw the joint recall of the methods of a comparison, with intervals and seeds.
+
+    Args:
+        comparison: result of the comparison.
+        ax: matplotlib axes to draw on; by default those of a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+    """
+    axes = axes_for(ax)
+    _joint_recall(axes, comparison, _shown(comparison)[1])
+    return axes
+
+
+def plot_survival(comparison: Comparison, ax: Any = None) -> Any:
+    """Draw the share of the ground truth that remains after each stage, by method.
+
+    Args:
+        comparison: result of the comparison.
+        ax: matplotlib axes to draw on; by default those of a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+    """
+    axes, (_, methods) = axes_for(ax), _shown(comparison)
+    _survival(axes, methods)
+    axes.tick_params(axis="y", left=True, labelleft=True)
+    axes.set_yticks(range(len(methods)), [cells.name(m) for m in methods])
+    return axes
+
+
+def _shown(c: Comparison) -> tuple[list[MethodResult], list[MethodResult]]:
+    """Return the methods with a joint recall, lowest first, and those that are not far below."""
     defined = sorted(
         (m for m in c.methods if not math.isnan(m.joint_recall)), key=lambda m: m.joint_recall
     )
+    low, _ = _range([m for m in defined if m.trained])
+    return defined, [m for m in defined if m.trained or m.joint_recall >= low]
+
+
+def _draw(c: Comparison, module: ModuleType) -> Any:
+    defined, methods = _shown(c)
     trained = [m for m in defined if m.trained]
-    low, _ = _range(trained)
-    methods = [m for m in defined if m.trained or m.joint_recall >= low]
     omitted = [
         f"{cells.name(m)} {cells.share(m.joint_recall, places=3)}"
         for m in defined

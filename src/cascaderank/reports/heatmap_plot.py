@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.experiments.heatmap import Heatmap
 from cascaderank.extras import require
+from cascaderank.reports.plot_axes import axes_for
 
 
 def heatmap_png(found: Heatmap) -> bytes:
@@ -52,6 +54,37 @@ def heatmap_png(found: Heatmap) -> bytes:
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=160, metadata={"Software": None})
     return content.getvalue()
+
+
+def plot_heatmap(found: Heatmap, loss: str, ax: Any = None) -> Any:
+    """Draw the map of one loss, as :func:`heatmap_png` does.
+
+    Args:
+        found: result of :func:`~cascaderank.experiments.heatmap.heatmap`.
+        loss: name of the loss.
+        ax: matplotlib axes to draw on; by default those of a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ConfigError: if the heat map does not have the loss.
+        MissingExtraError: if matplotlib is not installed.
+    """
+    maps = {result.loss: np.array(result.recall) for result in found.losses}
+    if loss not in maps:
+        raise ConfigError(
+            f"the heat map has no loss '{loss}'{did_you_mean(loss, maps)}; it has {', '.join(maps)}"
+        )
+    axes = axes_for(ax)
+    differences = {name: values - values.mean(0) for name, values in maps.items()}
+    limit = max(float(np.abs(values).max()) for values in differences.values()) or 1e-3
+    axes.imshow(differences[loss], cmap="PuOr_r", vmin=-limit, vmax=limit)
+    heads = [f"{a}@{b}" for a, b in found.grid]
+    _label(axes, heads, maps[loss], differences[loss], limit)
+    axes.set_ylabel("trained for m@k")
+    axes.set_title(loss)
+    return axes
 
 
 def _label(axes: Any, heads: list[str], values: Any, shades: Any, limit: float) -> None:
