@@ -18,6 +18,7 @@ COMMANDS = [
     "demo",
     "prepare",
     "init",
+    "check",
     "train",
     "evaluate",
     "score",

@@ -7,13 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cascaderank.data.encoding.fitting import fit_schema
 from cascaderank.data.log.request_log import RequestLog, RequestLogWriter
 from cascaderank.data.sources import SOURCES
 from cascaderank.data.split import split_requests
 from cascaderank.schema import Schema
 from cascaderank.settings.run import check_settings
 from cascaderank.training.check.check_data import check_data
-from cascaderank.training.check.sample import sample_rows
+from cascaderank.training.check.sample import read_sample, sample_rows
 from tests.command_line import cascaderank
 
 REQUESTS, LENGTH = 200, 8
@@ -335,6 +336,28 @@ def test_a_large_log_is_sampled(tmp_path, monkeypatch):
         assert (getattr(rows, part) == getattr(again, part)).all()
     check = check_data(log, settings)
     assert (check.read, check.requests, check.failed) == (75, 200, True)
+
+
+def test_parts_of_a_sample_are_those_of_the_split(tmp_path):
+    """The source defines its days, so the sample, whose days are in UTC, has another order."""
+    frame = pl.DataFrame({**columns(), "timestamp": times(4)})
+    features = [{"name": n, "role": r, "kind": k} for n, (r, k) in KINDS.items() if n in frame]
+    with RequestLogWriter(tmp_path / "log", name="log", schema=Schema(features=features)) as writer:
+        for day in range(4):
+            rows = frame[50 * day : 50 * (day + 1)]
+            writer.write(rows, day=(START - timedelta(days=day)).date())
+    log = RequestLog.open(tmp_path / "log")
+    settings = settings_of(tmp_path / "log", data__split={"by": "day"})
+    split = split_requests(log, settings.data.split)
+    ids = pl.concat([f["request_id"] for f in log.frames(["request_id"])])
+    schema = fit_schema(log.schema, log.frames(rows=split.train))
+    with read_sample(settings, log, split, schema) as sample:
+        assert sample.whole
+        for part in ("train", "validation", "test"):
+            found = sample.part(getattr(sample.data.split, part))["request_id"]
+            assert set(found) == set(ids[getattr(split, part)])
+            encoded = sample.data.encoded.request_ids[getattr(sample.data.split, part)]
+            assert encoded.to_list() == found.to_list()
 
 
 def test_the_command(tmp_path):
