@@ -82,6 +82,8 @@ def test_why_an_item_was_kept_or_cut(tmp_path):
     assert re.search(r"^sum +[+-]\d", output, re.MULTILINE)
     assert re.search(r"^\[\('ranking', \d+\)\]$", output, re.MULTILINE)
     assert max(map(len, output.splitlines())) <= 80
+
+
 def test_check_before_training(tmp_path):
     output = run_page("docs/check.md", tmp_path)
     assert "funnel: 0 findings; read all 2,000 requests" in output
