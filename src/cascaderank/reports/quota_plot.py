@@ -100,11 +100,13 @@ def _draw_front(report: QuotaReport, axes: Any) -> None:
         axes.annotate(
             f"without {name}"[:28],
             (point.cost, point.test.mean),
-            xytext=(-7 if right else 7, -3),
+            xytext=(-8 if right else 8, -4),
             ha="right" if right else "left",
             va="top",
             textcoords="offset points",
             fontsize=8,
+            zorder=5,
+            bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5},
         )
     axes.set_ylabel("joint recall")
     axes.set_title("Recall against cost")
