@@ -6,6 +6,7 @@ import pytest
 
 from cascaderank.errors import ConfigError, RunError
 from cascaderank.runs.listing import list_runs
+from cascaderank.runs.load import load_run
 from tests.command_line import cascaderank
 
 
@@ -78,6 +79,11 @@ def test_a_trained_run_is_listed(funnel, settings_for, tmp_path):
     recall = result.test.metrics["joint_recall"]
     assert (run.recall, run.low, run.high) == (recall.mean, recall.low, recall.high)
     assert (run.validation, run.objective, run.steps) == (result.validation, "lcron", 6)
+
+
+def test_a_folder_of_runs_is_no_run(runs):
+    with pytest.raises(RunError, match=r"expected the folder of a run, found runs in it: .*seed-0"):
+        load_run(runs)
 
 
 def test_wrong_names_are_refused(runs, tmp_path):

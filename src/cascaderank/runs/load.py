@@ -19,9 +19,10 @@ from cascaderank.regular_files import check_path, check_regular
 from cascaderank.runs.build import build_cascade, schema_of_stages
 from cascaderank.runs.folder import RunFolder
 from cascaderank.runs.frames import Frame, as_polars, like
+from cascaderank.runs.listing import list_runs
 from cascaderank.runs.recorded import recorded_settings
 from cascaderank.runs.score_frame import ScoredFrame, score_frame
-from cascaderank.schema import FittedSchema
+from cascaderank.schema import FittedSchema, abridged
 from cascaderank.selection import check_size
 from cascaderank.settings.run import RunSettings
 
@@ -135,6 +136,13 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
         raise RunError(
             f"{folder}: no such folder; expected the folder of a run that `cascaderank train` wrote"
         )
+    if folder.is_dir() and not (folder / "config.toml").exists():
+        below = [folder / run.name for run in list_runs(folder, sort="name").runs if run.complete]
+        if below:
+            raise RunError(
+                f"{folder}: expected the folder of a run, found runs in it: "
+                f"{abridged(map(str, below), 3)}; choose one"
+            )
     run = RunFolder(folder)
     if not run.weights.exists():
         raise RunError(

@@ -145,6 +145,13 @@ def test_a_category_that_tells_the_label(findings):
     assert message.startswith("the category 'flag' alone orders the ground truth")
 
 
+def test_the_identity_of_items_is_no_leak(findings):
+    item = [sorted(range(8), key=lambda i: (-row[i], i)) for row in np.array(columns()["label"])]
+    order = [[places.index(i) for i in range(8)] for places in item]  # 0 and 1 are relevant
+    assert [w for w, _ in found(findings({"item": order}), "leak")] == ["error"]
+    assert found(findings({"item": order}, options={"extra": {"item": "item"}}), "leak") == []
+
+
 def test_a_strong_feature_is_no_leak(findings):
     strong = (np.array(LABELS) + 0.6 * NOISE).tolist()  # AUC of about .88
     assert found(findings({"z": strong}), "leak") == []

@@ -9,6 +9,7 @@ from torch import Tensor
 from cascaderank.batch import RequestBatch
 from cascaderank.metrics.auc import auc_metric
 from cascaderank.relevance import ground_truth
+from cascaderank.runs.item_keys import item_keys
 from cascaderank.schema import Feature, Kind, Role
 from cascaderank.settings.run import RunSettings
 from cascaderank.training.check.findings import Finding, error
@@ -27,6 +28,9 @@ _MOST_CODES = 1_000
 def leak_findings(settings: RunSettings, sample: Sample) -> Iterator[Finding]:
     """Yield a finding for each item feature that alone orders candidates as the labels do.
 
+    The feature that identifies items is left out: where the same items are served again and again,
+    their number tells them apart, and is known before the ranking.
+
     Args:
         settings: settings of the run.
         sample: requests of the log.
@@ -34,8 +38,9 @@ def leak_findings(settings: RunSettings, sample: Sample) -> Iterator[Finding]:
     rows = sample.data.split.train
     rows = rows[:: max(1, -(-len(rows) // _MOST_REQUESTS))]
     batches = list(sample.data.loader(rows).epoch(0))
+    identity = item_keys(sample.data.log, settings).column
     for feature in sample.data.schema.of(Role.ITEM):
-        if feature.several:
+        if feature.several or feature.name == identity:
             continue
         numeric = feature.kind is Kind.NUMERIC
         for how, aucs in (_numeric if numeric else _categorical)(feature, batches, settings):
