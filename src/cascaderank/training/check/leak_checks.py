@@ -28,8 +28,8 @@ _MOST_CODES = 1_000
 def leak_findings(settings: RunSettings, sample: Sample) -> Iterator[Finding]:
     """Yield a finding for each item feature that alone orders candidates as the labels do.
 
-    The feature that identifies items is left out: where the same items are served again and again,
-    their number tells them apart, and is known before the ranking.
+    The feature that identifies items is left out: it is known before the ranking, and orders the
+    candidates where the same items are served in most requests.
 
     Args:
         settings: settings of the run.
