@@ -39,10 +39,20 @@ class CascadeRankError(Exception):
     """
 
     def __str__(self) -> str:
-        text = _CONTROL.sub(lambda found: repr(found[0])[1:-1], super().__str__())
+        text = printable(super().__str__())
         if len(text) <= _LONGEST:
             return text
         return f"{text[: _LONGEST // 2]} ... {text[5 - _LONGEST // 2 :]}"  # the end has the remedy
+
+
+def printable(text: str) -> str:
+    r"""Escape control characters other than tabs and line breaks: a terminal would execute them.
+
+    Examples:
+        >>> printable("id \x1b[31m7")
+        'id \\x1b[31m7'
+    """
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 class ConfigError(CascadeRankError, ValueError):

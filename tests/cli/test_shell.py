@@ -5,8 +5,11 @@ import re
 
 import pytest
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
-from cascaderank.cli.shell import Bars, notify_wrapped
+from cascaderank.cli.shell import Bars, emit, notify_wrapped
 
 NOTE = "loss 0.4211  recall/retrieval 0.8  recall/pre_ranking 0.7  recall/ranking 0.6 [red]"
 
@@ -64,3 +67,12 @@ def test_long_messages_are_wrapped_and_indented(capsys):
     assert max(map(len, lines)) <= 80
     assert lines[0].startswith("warning: Lower train.learning_rate,")
     assert all(line[:9] == " " * 9 and line[9] != " " for line in lines[1:])
+
+
+def test_a_result_has_no_control_characters(capsys):
+    table = Table("id")
+    table.add_row(escape("a\x1b[31m\x07b"))
+    emit(table, Text("request \x1b[2J7\nsecond line"))
+    out = capsys.readouterr().out
+    assert "a\\x1b[31mb" in out
+    assert out.endswith("request \\x1b[2J7\nsecond line\n")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec, Self, TypeVar, 
 import typer
 
 from cascaderank.cli.interrupts import forget, interrupted_by, outcome
-from cascaderank.errors import CascadeRankError, ConfigError, shown
+from cascaderank.errors import CascadeRankError, ConfigError, printable, shown
 from cascaderank.limits import LARGEST, LARGEST_FLOAT32
 from cascaderank.regular_files import check_path
 
@@ -215,14 +215,16 @@ def emit_json(value: object) -> None:
 
 
 def emit(*renderables: "RenderableType") -> None:
-    """Print a result as tables and text, on stdout."""
+    """Print a result as tables and text, on stdout; control characters in ids are escaped."""
     from rich.console import Console
+    from rich.segment import Segment, Segments
 
     from cascaderank.reports.table_width import WIDTH
 
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     for renderable in renderables:
-        console.print(renderable)
+        parts = [Segment(printable(s.text), s.style) for s in console.render(renderable)]
+        console.print(Segments(parts))
 
 
 @final

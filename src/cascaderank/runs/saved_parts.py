@@ -119,8 +119,8 @@ def _remove_if_empty(folder: Path) -> None:
 class SavedParts:
     """Complete parts in the hidden folder of a file; see :func:`saved_parts`."""
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self._folder = folder
+    def __init__(self, folder: str | os.PathLike[str], key: str) -> None:
+        self._folder = folder = Path(folder)
         remove_all_partials(folder)
         names = sorted(p.name for p in folder.iterdir() if p.name != _KEY)
         strange = [name for name in names if not _NAME.fullmatch(name)]

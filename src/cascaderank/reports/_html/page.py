@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cascaderank.atomic import writing
+from cascaderank.errors import printable
 from cascaderank.extras import require
 from cascaderank.reports._html.blocks import Chapter
 from cascaderank.reports._html.drawing import inline_svg, picture_files
@@ -50,7 +51,7 @@ def page_of(chapters: Sequence[Chapter], *, title: str) -> str:
         pictures={key: _safe(jinja2, svgs) for key, svgs in pictures.items()},
         style=jinja2.utils.markupsafe.Markup((_TEMPLATES / "report.css").read_text("utf-8")),
     )
-    return rendered
+    return printable(rendered)  # HTML has no control characters
 
 
 def _safe(jinja2: Any, svgs: Mapping[str, str]) -> dict[str, Any]:
