@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cascaderank.training.train_run import train_run as train_run
     from cascaderank.training.trainer import Trainer as Trainer
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 _HOME = {
     "Cascade": "cascade",
