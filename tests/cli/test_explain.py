@@ -115,6 +115,7 @@ def test_long_ids_and_values_fit(tmp_path):
     [
         ([], "expected either --request ID or --lost; found neither; give one"),
         (["--lost", "--request", "3"], "expected either --request ID or --lost; found both"),
+        (["--item", "3"], "--item needs --request ID, the request of the candidate; give both"),
         (["--lost", "--item", "3"], "--item and --stage need --request ID"),
         (["--request", "3", "--part", "all"], "--part needs --lost"),
         (["--request", "3", "--stage", "ranking"], "--stage needs --item KEY"),

@@ -78,6 +78,8 @@ def explain(
     candidate. With --lost instead of --request: the ground truth that the stages cut.
     """
     if lost == (request is not None):
+        if item is not None and not lost:
+            raise ConfigError("--item needs --request ID, the request of the candidate; give both")
         given = "both" if lost else "neither"
         raise ConfigError(f"expected either --request ID or --lost; found {given}; give one")
     if request is None:

@@ -307,6 +307,8 @@ def test_learning_rates(findings, rate, about):
 def test_few_steps(findings):
     ((_, message),) = found(findings(train__epochs=1, train__batch_size=100), "steps")
     assert message.startswith("training takes 2 steps at most.")
+    ((_, message),) = found(findings(train__epochs=1, train__batch_size=100_000), "steps")
+    assert message.startswith("training takes 1 step at most.")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from cascaderank.data.log.request_log import RequestLog
+from cascaderank.errors import counted
 from cascaderank.objectives import OBJECTIVES
 from cascaderank.settings.run import RunSettings
 from cascaderank.sorting import find_operator
@@ -48,7 +49,7 @@ def scale_findings(settings: RunSettings, log: RequestLog, requests: int) -> Ite
     if steps < _FEW_STEPS:
         yield warning(
             "steps",
-            f"training takes {steps} steps at most. Raise train.epochs, or lower "
+            f"training takes {counted(steps, 'step')} at most. Raise train.epochs, or lower "
             "train.batch_size; their defaults take some 3,000 steps.",
         )
 
