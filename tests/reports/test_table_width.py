@@ -25,6 +25,7 @@ from cascaderank.experiments.heatmap import Heatmap, LossMap
 from cascaderank.experiments.metric_results import StageMetric
 from cascaderank.experiments.results import summarise
 from cascaderank.reports.component_tables import component_table
+from cascaderank.reports.noted_table import noted_table
 from cascaderank.reports.table_width import WIDTH, column_groups
 from cascaderank.runs.listing import ListedRun, Listing
 from cascaderank.stages import MultiplyAdds, Pruned
@@ -251,3 +252,17 @@ def test_columns_are_divided_over_tables():
     assert column_groups([200, 3]) == [slice(0, 1), slice(1, 2)]
     groups = column_groups([12] * 9)
     assert [s.stop - s.start for s in groups] == [4, 4, 1]
+
+
+@pytest.mark.parametrize(("width", "lines"), [(200, 2), (80, 2), (40, 3)])
+def test_notes_are_as_wide_as_the_terminal_up_to_80(width, lines):
+    """Not as narrow as the columns above them."""
+    table = noted_table("a title " * 9, ["words [red] " * 8])
+    table.add_column("narrow")
+    table.add_row("1")
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(table)
+    text = console.file.getvalue()
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= min(width, WIDTH)
+    assert text.count("[red]") == 8
+    assert len(text[text.index("words") :].splitlines()) == lines

@@ -1,28 +1,54 @@
 """Tables with a title and notes below, and intervals in them."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.table import Table
+
 from cascaderank.evaluation.statistics.bootstrap import Summary
+from cascaderank.reports.table_width import WIDTH
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.text import TextType
 
 
-def noted_table(title: str, notes: Sequence[str] = ()) -> "Table":
+class _NotedTable(Table):
+    """Table whose title and caption may be wider than its columns, up to 80 characters."""
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        wide = options.update(width=min(WIDTH, options.max_width), justify="left")
+        columns = copy.copy(self)
+        columns.title = columns.caption = None
+        yield from _wide(self.title, "table.title", console, wide)
+        yield from Table.__rich_console__(columns, console, options)
+        yield from _wide(self.caption, "table.caption", console, wide)
+
+
+def _wide(
+    text: "TextType | None", style: str, console: "Console", options: "ConsoleOptions"
+) -> "RenderResult":
+    if text:
+        line = (
+            console.render_str(text, style=style, highlight=False)
+            if isinstance(text, str)
+            else text
+        )
+        yield from console.render(line, options)
+
+
+def noted_table(title: str, notes: Sequence[str] = ()) -> Table:
     """Return a table without columns, with a title above and notes below, one a line."""
     from rich.markup import escape
-    from rich.table import Table
 
-    return Table(
+    return _NotedTable(
         title=title,
-        title_justify="left",
         box=None,
         header_style="bold",
         pad_edge=False,
         caption=escape("\n".join(notes)) or None,
-        caption_justify="left",
     )
 
 
