@@ -122,11 +122,63 @@ def test_two_stages_of_which_one_can_be_left_out():
     assert math.isnan(found.best.test.low)
 
 
+def about(words, found):
+    return [note for note in found.notes if words in note]
+
+
+def test_a_stage_that_should_be_left_out_is_noted():
+    _, _, found = report(notes=["a sample"])
+    assert found.notes == ("a sample",), "each stage is worth its cost"
+    dear = dict(zip(costs(), linear((2, 1), (3, 40), (5, 20)).values(), strict=True))
+    requests = funnel(150, 30, NOISE, k=4, seed=1)
+    for goal in (None, Goal(kind="recall", value=0.7)):
+        found = report_quotas(
+            requests, requests, dear, present=(20, 10, 4), unit="ms", goal=goal, bootstrap=0
+        )
+        (note,) = found.notes
+        other, best = found.without["second"], found.best
+        cost = (
+            f"{other.cost:,.6g} instead of {best.cost:,.6g} ms per request; see 'Without a stage'"
+        )
+        recall = f"{other.recall:.4f} instead of {best.recall:.4f}"
+        assert note == "without second, " + (
+            f"the recall on validation is {recall}, for {cost}"
+            if goal is None
+            else f"the same goal costs {cost}"
+        )
+        assert other.cost < best.cost
+
+
+def test_few_validation_requests_are_noted():
+    few, test = (funnel(n, 30, NOISE, k=4, seed=n) for n in (99, 100))
+    options = {"present": (20, 10, 4), "unit": "ms", "bootstrap": 0}
+    (note,) = about("chosen on only", report_quotas(few, test, costs(), **options))
+    assert note.startswith("chosen on only 99 validation requests with ground truth")
+    assert not about("chosen on only", report_quotas(test, few, costs(), **options))
+
+
+def test_a_choice_that_does_not_hold_on_the_test_requests_is_noted():
+    """In validation the first stage is bad and the second one good; in test, the reverse."""
+    validation = funnel(250, 30, (1.2, 0.2, 0.1), k=4, seed=1)
+    test = funnel(250, 30, (0.2, 1.2, 0.1), k=4, seed=2)
+    for present, goal in ((10, 10, 4), None), ((10, 10, 4), Goal(kind="recall", value=0.5)):
+        found = report_quotas(
+            validation, test, costs(), present=present, unit="ms", goal=goal, bootstrap=100
+        )
+        assert found.best.gain.high < 0
+        notes = about("the choice did not hold on the test requests", found)
+        assert len(notes) == (goal is None), "a lower goal has a lower recall"
+
+
 def test_goals_that_cannot_be_reached_are_reported_with_the_nearest():
     with pytest.raises(ConfigError, match=r"cost at most 9 multiply-adds per request; the cheapest, 4, 4, 4, cost 12\d\.\d+ multiply-adds, with a recall of 0\.\d{4}; set a larger"):  # fmt: skip
         report(Goal(kind="budget", value=9.0))
     with pytest.raises(ConfigError, match=r"no quotas have a recall of 1 on the validation requests; the highest, 0\.\d+, is that of \d+, \d+, 4, which cost \d+"):  # fmt: skip
         report(Goal(kind="recall", value=1.0))
+    requests, million = funnel(20, 30, NOISE), dict.fromkeys("abc", linear((1e6, 1.0))["stage 0"])
+    goal = Goal(kind="budget", value=9e5)
+    with pytest.raises(ConfigError, match=r"at most 900,000 .*, cost 3,000,0\d\d multiply-adds"):
+        report_quotas(requests, requests, million, present=(9, 7, 5), unit="products", goal=goal)
     requests = funnel(20, 30, NOISE[:1])
     one = dict(list(costs().items())[:1])
     with pytest.raises(ConfigError, match="at least two stages"):

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from cascaderank.errors import ConfigError, ShapeError
+from cascaderank.errors import ConfigError, ShapeError, counted
 from cascaderank.evaluation.quotas.quota_choice import (
     Goal,
     QuotaChoice,
@@ -27,6 +27,8 @@ from cascaderank.tensors import check_quotas
 
 _POINTS = 40  # of the front that are evaluated on test requests
 _QUANTILES = (0.1, 0.5, 0.9)
+_FEW = 100  # validation requests; fewer have a note
+_NAMES = {"products": "multiply-adds", "ms": "ms"}
 
 
 def report_quotas(
@@ -145,8 +147,57 @@ def report_quotas(
         without=without,
         uneven=_uneven(validation, test, costs, choice, best, tested),
         costs=dict(costs),
-        notes=tuple(notes),
+        notes=(
+            *notes,
+            *_few(validation, present),
+            *_not_confirmed(points[0], points[1]),
+            *_cheaper_without(points[1], without, goal, unit),
+        ),
     )
+
+
+def _few(validation: ScoredRequests, quotas: Sequence[int]) -> list[str]:
+    """Return a note if the recall that quotas were chosen by is that of few requests."""
+    decided = int((~np.isnan(validation.recall(quotas))).sum())
+    if decided >= _FEW:
+        return []
+    of_these = counted(decided, "validation request")
+    return [f"chosen on only {of_these} with ground truth; other requests may need other quotas"]
+
+
+def _not_confirmed(present: EvaluatedQuotas, best: EvaluatedQuotas) -> list[str]:
+    """Return a note if the best quotas are worse on the test requests, but not on validation."""
+    if best.recall < present.recall or not best.gain.high < 0:  # high is NaN without intervals
+        return []
+    return [
+        "the choice did not hold on the test requests: the recall of the best quotas is below that "
+        "of the present ones"
+    ]
+
+
+def _cheaper_without(
+    best: EvaluatedQuotas, without: Mapping[str, EvaluatedQuotas | None], goal: Goal, unit: Unit
+) -> list[str]:
+    """Return a note if fewer stages reach the goal better, with the best stage to leave out."""
+    others = {name: point for name, point in without.items() if point is not None}
+    if goal.kind == "recall":
+        name = min(others, key=lambda n: others[n].cost, default=None)
+        if name is None or others[name].cost >= best.cost:
+            return []
+        found = (
+            f"the same goal costs {_number(others[name].cost)} instead of {_number(best.cost)} "
+            f"{_NAMES[unit]} per request"
+        )
+    else:
+        name = min(others, key=lambda n: (-others[n].recall, others[n].cost), default=None)
+        if name is None or (-others[name].recall, others[name].cost) >= (-best.recall, best.cost):
+            return []
+        found = (
+            f"the recall on validation is {others[name].recall:.4f} instead of {best.recall:.4f}, "
+            f"for {_number(others[name].cost)} instead of {_number(best.cost)} {_NAMES[unit]} per "
+            "request"
+        )
+    return [f"without {name}, {found}; see 'Without a stage'"]
 
 
 _Point = TypeVar("_Point", QuotaPoint, EvaluatedQuotas)
@@ -170,20 +221,24 @@ def thinned(front: Sequence[_Point], best: _Point, *, points: int) -> tuple[_Poi
 
 def unreachable(choice: QuotaChoice, goal: Goal, unit: Unit) -> str:
     """Return the message for a goal that no vector of quotas reaches."""
-    name = {"products": "multiply-adds", "ms": "ms"}[unit]
+    name = _NAMES[unit]
     nearest = choice.front[0 if goal.kind == "budget" else -1]
     quotas = ", ".join(map(str, nearest.quotas))
     if goal.kind == "budget":
         return (
-            f"no quotas cost at most {goal.value:,.6g} {name} per request; the cheapest, {quotas}, "
-            f"cost {nearest.cost:,.6g} {name}, with a recall of {nearest.recall:.4f}; set a larger "
-            "budget"
+            f"no quotas cost at most {_number(goal.value)} {name} per request; the cheapest, "
+            f"{quotas}, cost {_number(nearest.cost)} {name}, with a recall of "
+            f"{nearest.recall:.4f}; set a larger budget"
         )
     return (
         f"no quotas have a recall of {goal.value:g} on the validation requests; the highest, "
-        f"{nearest.recall:.4f}, is that of {quotas}, which cost {nearest.cost:,.6g} {name} per "
+        f"{nearest.recall:.4f}, is that of {quotas}, which cost {_number(nearest.cost)} {name} per "
         "request; set a lower recall, or train with a larger last quota"
     )
+
+
+def _number(cost: float) -> str:
+    return f"{cost:,.6g}" if cost < 999_999 else f"{cost:,.0f}"  # no exponent
 
 
 class _TestRequests:
