@@ -101,10 +101,25 @@ def test_the_command(runs):
     lines = shown.stdout.splitlines()
     assert lines[0].strip() == "3 runs"
     assert all(len(line) <= 80 for line in lines)
-    assert ".800  [.700, .900]" in shown.stdout
+    assert ".800 [.700, .900]" in shown.stdout
     assert "bad: damaged: " in shown.stdout
     by_default = cascaderank("ls", "runs", "--json", "--sort", "name", cwd=runs.parent)
     assert json.loads(by_default.stdout)["runs"][0]["name"] == "a"
     misplaced = cascaderank("ls", "losses", "--sort", "name")
     assert misplaced.returncode == 2
     assert "--sort and --where apply to runs" in misplaced.stderr
+
+
+def test_paths_and_times_are_whole_in_80_columns(tmp_path):
+    long = "grid/lcron/learning_rate=0.003_temperature=50.0/fold-0"
+    write(tmp_path / long / "seed-0", objective="conditional_survival", started="2026-03-04")
+    write(tmp_path / long / ("of many words " * 3) / "seed-1", recall=None)
+    done = cascaderank("ls", "runs", tmp_path)
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert "val., test: joint recall of the validation and the test requests" in done.stdout
+    assert f"{long}/seed-0" in lines
+    assert f"{long}/" in lines, "a path longer than a line is folded behind a slash"
+    assert lines[lines.index(f"{long}/seed-0") + 1].split(maxsplit=4) == [
+        "shop", "conditional_survival", ".510", ".500", "[.400, .600]      100 03-04 10:20"
+    ]  # fmt: skip
