@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -111,6 +112,9 @@ def test_worst_requests_are_those_that_lose_most(page, run):
     worst = values.sort("missing", descending=True, maintain_order=True)["request_id"][:15]
     rows = page.table("Requests that lose the largest number of good candidates")
     assert [row["Request"] for row in rows] == worst.to_list()
+    assert "Row" in rows[0], "ids are not numbers of rows"
+    command = shlex.join(["cascaderank", "explain", str(run), "--request", worst[0]])
+    assert f"Why candidates of a request were cut: {command}" in "".join(page.text)
 
 
 def test_epochs_are_those_of_the_run(page, run):

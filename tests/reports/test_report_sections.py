@@ -10,16 +10,19 @@ import torch
 from cascaderank.batch import RequestBatch
 from cascaderank.evaluation import Evaluator, Summary, ranking_consistency
 from cascaderank.objectives import build_objective
-from cascaderank.reports._html.agreement_section import Agreement
+from cascaderank.reports._html.agreement_section import Agreement, agreement_section
 from cascaderank.reports._html.calibration_section import Calibration
-from cascaderank.reports._html.cut_section import CutDistances
+from cascaderank.reports._html.cut_section import CutDistances, cut_section
 from cascaderank.reports._html.data_section import TiedScores
 from cascaderank.reports._html.feature_shift import stability_index
-from cascaderank.reports._html.quota_section import QuotaCurves, quota_grid
+from cascaderank.reports._html.funnel_section import _draw_funnel
+from cascaderank.reports._html.quota_section import QuotaCurves, quota_grid, quota_section
 from cascaderank.reports._html.scoring_pass import scored_batch
 from cascaderank.reports._html.slice_groupings import GroundTruthItems, item_groupings
 from cascaderank.reports._html.slice_names import category_slices, number_slices, original
+from cascaderank.reports._html.sources_section import _commit
 from cascaderank.reports._html.weakest_stage import Verdict
+from cascaderank.reports._html.wording import percent
 from cascaderank.schema import Feature, FittedSchema
 from cascaderank.selection import top
 
@@ -107,6 +110,68 @@ def test_distances_to_the_cut_are_those_of_loops(scored):
         half = found.quantile(stage, 0.5)
         assert sum(x for d, x in counts.items() if d <= half) >= total / 2 - 1e-9
         assert sum(x for d, x in counts.items() if d < half) < total / 2
+
+
+def test_distances_by_chance_are_those_of_losses_anywhere_below_the_cut(scored):
+    found, expected = CutDistances(3), [defaultdict(float) for _ in QUOTAS]
+    for part in scored:
+        found.add(part)
+        for t, quota in enumerate(QUOTAS):
+            received = part.mask.sum(-1) if t == 0 else part.mask.sum(-1).clamp(max=QUOTAS[t - 1])
+            lost = (part.relevant * (part.reached[t] & ~part.kept[t])).sum(-1)
+            for below, weight in zip((received - quota).tolist(), lost.tolist(), strict=True):
+                for distance in range(1, below + 1):
+                    expected[t][distance] += weight / below
+    for t, counts in enumerate(expected):
+        assert found.chance[t].sum() == pytest.approx(found.counts[t].sum()), "as much is lost"
+        near = sum(x for d, x in counts.items() if d <= 2) / sum(counts.values())
+        assert found.within_by_chance(t, 2) == pytest.approx(near)
+    section = cut_section(STAGES, found)
+    worst = max(range(3), key=lambda t: found.counts[t].sum())
+    half = found.quantile(worst, 0.5)
+    by_chance = percent(found.within_by_chance(worst, half))
+    assert section.finding.endswith(f" {half:.0f} ranks or fewer; by chance, {by_chance} would.")
+
+
+def test_the_quota_of_the_last_stage_is_not_in_the_finding(scored):
+    """It only lengthens the final list."""
+    curves = QuotaCurves(QUOTAS, longest=26)
+    for part in scored:
+        curves.add(part)
+    section = quota_section(("first", "second", "third"), curves)
+    assert "first" in section.finding
+    assert "third" not in section.finding
+    assert "The quota of the last stage, third, is the length of the final list" in section.notes[0]
+    alone = QuotaCurves((3,), longest=26)
+    for part in scored:
+        alone.add(scored_batch(part.batch, part.scores[:1], quotas=(3,), k=4, threshold=1))
+    finding = quota_section(("only",), alone).finding
+    assert finding == "The only quota is the length of the final list."
+
+
+def test_what_is_lost_is_written_right_of_its_part():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    _draw_funnel(figure, ["list", "a", "b"], [1.0, 0.9, 0.4], [0.0, 0.1, 0.5], narrow=False)
+    texts = figure.axes[0].texts
+    places = {text.get_text(): (text.xy[0], text.get_ha()) for text in texts}
+    assert places["-.100"] == (1, "left")
+    assert places["-.500"] == (1, "left")
+    assert places[".900"][0] < 0.1
+
+
+def test_the_legend_of_agreement_has_chance(scored):
+    figure, found = pytest.importorskip("matplotlib.figure").Figure(), Agreement(QUOTAS)
+    for part in scored:
+        found.add(part)
+    agreement_section(STAGES, found, resamples=0, seed=0).pictures[0].draw(figure, False)
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert texts == ["a and b", "b and c", "by chance"]
+
+
+def test_a_changed_commit_is_said_in_words():
+    assert _commit({"commit": "abc", "changed": True}) == "abc, with uncommitted changes"
+    assert _commit({"commit": "abc", "changed": False}) == "abc"
+    assert _commit(None) == "-"
 
 
 def test_agreement_is_the_ranking_consistency(scored):

@@ -139,7 +139,7 @@ def _draw(figure: Any, pairs: Sequence[str], found: Agreement, *, narrow: bool) 
             x, found.curves[shown, t], LINES[t % len(LINES)], color=stage_colour(t),
             marker=MARKERS[t % len(MARKERS)], ms=5,
         )  # fmt: skip
-        axes.plot(x, found.chance[shown, t], ":", color=MUTED, lw=1.2)
+        chance = axes.plot(x, found.chance[shown, t], ":", color=MUTED, lw=1.2)
     axes.set_xscale("log")
     ticks = [k for k in _TOPS if k <= found.tops[-1]]
     axes.set_xticks(ticks, [f"{k:,}" for k in ticks])
@@ -148,4 +148,4 @@ def _draw(figure: Any, pairs: Sequence[str], found: Agreement, *, narrow: bool) 
     axes.set_xlabel("size of the top")
     axes.set_ylabel("overlap")
     axes.grid(axis="y")
-    axes.legend(handles, list(pairs), loc="best")
+    axes.legend([*handles, *chance], [*pairs, "by chance"], loc="best")

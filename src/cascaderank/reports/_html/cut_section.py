@@ -26,6 +26,8 @@ class CutDistances:
     def __init__(self, stages: int) -> None:
         self.counts: list[NDArray[np.float64]] = [np.zeros(1) for _ in range(stages)]
         """``[distance]`` lost ground truth by stage; the index is the distance, at least 1."""
+        self.chance: list[NDArray[np.float64]] = [np.zeros(1) for _ in range(stages)]
+        """The same if what a stage lost were anywhere below its cut, with equal probability."""
 
     def add(self, scored: ScoredBatch, /) -> None:
         """Add a batch; the rank of a candidate is among those that its stage received."""
@@ -38,11 +40,23 @@ class CutDistances:
                 self.counts[stage],
                 np.bincount((ranks - quota)[found].numpy(), lost[found].numpy()),
             )
+            below = (reached.sum(-1) - quota).clamp(min=1).numpy()
+            each = np.bincount(below, lost.sum(-1).numpy() / below)
+            each = each[::-1].cumsum()[::-1].copy()  # from 1 to the ranks below the cut
+            each[0] = 0
+            self.chance[stage] = _sum(self.chance[stage], each)
 
     def within(self, stage: int, distance: int) -> float:
         """Return the share of a stage's losses within ``distance`` ranks below its quota."""
         counts = self.counts[stage]
         return float(counts[: distance + 1].sum() / counts.sum()) if counts.sum() else float("nan")
+
+    def within_by_chance(self, stage: int, distance: float) -> float:
+        """Return what :meth:`within` would be if the losses were anywhere below the cut."""
+        counts = self.chance[stage]
+        if not counts.sum() or np.isnan(distance):
+            return float("nan")
+        return float(counts[: int(distance) + 1].sum() / counts.sum())
 
     def quantile(self, stage: int, level: float) -> float:
         """Return the distance that a share of the lost ground truth does not exceed."""
@@ -68,9 +82,10 @@ def cut_section(names: Sequence[str], found: CutDistances) -> Section:
     """
     lost = [counts.sum() for counts in found.counts]
     losing = [t for t, total in enumerate(lost) if total > 0]
+    chance = [found.within_by_chance(t, found.quantile(t, 0.5)) for t in range(len(names))]
     in_words = [
         f"half of what {names[t]} lost missed the cut by {found.quantile(t, 0.5):,.0f} ranks or "
-        f"fewer, nine tenths by {found.quantile(t, 0.9):,.0f}"
+        f"fewer (by chance {percent(chance[t])}), nine tenths by {found.quantile(t, 0.9):,.0f}"
         for t in losing
     ]
     if not losing:
@@ -84,7 +99,8 @@ def cut_section(names: Sequence[str], found: CutDistances) -> Section:
         key="cuts",
         title="Distance to the cut: how far below it the lost ones were",
         finding=f"Half of what {names[worst]} lost missed the cut by "
-        f"{found.quantile(worst, 0.5):,.0f} ranks or fewer.",
+        f"{found.quantile(worst, 0.5):,.0f} ranks or fewer; by chance, {percent(chance[worst])} "
+        "would.",
         pictures=(
             Picture(
                 name="cuts",
@@ -98,12 +114,20 @@ def cut_section(names: Sequence[str], found: CutDistances) -> Section:
         tables=(
             DataTable(
                 caption="Lost ground truth by the number of ranks below the cut",
-                head=("Stage", "Lost", "Median", "90 %", *(f"≤ {d:,}" for d in shown)),
+                head=(
+                    "Stage",
+                    "Lost",
+                    "Median",
+                    "≤ median by chance",
+                    "90 %",
+                    *(f"≤ {d:,}" for d in shown),
+                ),
                 rows=tuple(
                     (
                         names[t],
                         size(round(float(lost[t]), 1)),
                         f"{found.quantile(t, 0.5):,.0f}",
+                        percent(chance[t]),
                         f"{found.quantile(t, 0.9):,.0f}",
                         *(percent(found.within(t, distance)) for distance in shown),
                     )
@@ -112,8 +136,10 @@ def cut_section(names: Sequence[str], found: CutDistances) -> Section:
             ),
         ),
         notes=(
-            "Ranks are among the candidates that the stage received. Losses close to the cut can "
-            "be saved by a slightly larger quota; losses far below it need a better stage.",
+            "Ranks are among the candidates that the stage received. By chance: if the lost ones "
+            "were anywhere below the cut. If half of them are much closer than that, a slightly "
+            "larger quota saves many; if not, a larger quota saves no more than its share of all "
+            "candidates, and the stage has to be better.",
         ),
     )
 

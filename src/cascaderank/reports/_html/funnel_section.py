@@ -172,15 +172,14 @@ def _draw_funnel(
         axes.barh(row, 1 - before, left=before, color=GRID, height=0.72)
         axes.annotate(number(here), (0.012, row), va="center", color=ON_FILL, weight="bold")
         if cut > 0:
-            outside = before > 0.86
             axes.annotate(
                 f"-{number(cut)}",
-                (here if outside else before, row),
-                xytext=(-4 if outside else 4, 0),
+                (1 if before > 0.86 else before, row),  # right of the bar if the space is short
+                xytext=(4, 0),
                 textcoords="offset points",
-                ha="right" if outside else "left",
                 va="center",
-                color=ON_FILL if outside else INK,
+                color=INK,
+                annotation_clip=False,
                 weight="bold",
             )
     axes.set_yticks(range(len(names)), [shortened(name, narrow=narrow) for name in names])

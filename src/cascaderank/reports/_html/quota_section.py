@@ -101,17 +101,22 @@ def quota_section(names: Sequence[str], found: QuotaCurves) -> Section:
             f"{name} {number(curve[i] - curve[grid.index(quota)], sign='+')} (from {quota:,} to "
             f"{grid[i]:,})",
         )
-        for name, quota, grid, curve in zip(names, found.quotas, found.grids, curves, strict=True)
+        for name, quota, grid, curve in [
+            *zip(names, found.quotas, found.grids, curves, strict=True)
+        ][:-1]  # the quota of the last stage only lengthens the final list
         if (i := _index(grid, quota * 5 / 4)) is not None
     ]
     larger.sort(reverse=True)
+    none = "No quota can be a quarter larger: the next stages would pass on more than they get."
+    if len(names) == 1:
+        none = "The only quota is the length of the final list."
     return Section(
         key="quotas",
         title="Quotas: joint recall as a function of each quota",
         finding=f"Joint recall with a quota a quarter larger, the others as they are: "
         f"{', '.join(text for _, text in larger)}."
         if larger
-        else "No quota can be a quarter larger: the next stages would pass on more than they get.",
+        else none,
         pictures=(
             Picture(
                 name="quotas",
@@ -133,7 +138,8 @@ def quota_section(names: Sequence[str], found: QuotaCurves) -> Section:
         ),
         notes=(
             "Exact for the scores of this run, which was trained for the present quotas. A quota "
-            "stays between those of its neighbours.",
+            f"stays between those of its neighbours. The quota of the last stage, {names[-1]}, is "
+            "the length of the final list: a longer list has a higher recall at no cost.",
         ),
     )
 

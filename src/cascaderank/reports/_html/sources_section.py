@@ -65,4 +65,4 @@ def sources_section(reported: ReportedRun, *, dataset: str) -> Section:
 def _commit(git: Any) -> str:
     if not isinstance(git, dict):
         return str(git) if git else "-"
-    return ", ".join(f"{name} {value}" for name, value in git.items())
+    return f"{git.get('commit') or '-'}{', with uncommitted changes' if git.get('changed') else ''}"

@@ -1,5 +1,7 @@
 """Section on the requests that lose most ground truth."""
 
+import shlex
+
 import numpy as np
 
 from cascaderank.reports._html.blocks import DataTable, Section
@@ -20,6 +22,14 @@ def worst_section(reported: ReportedRun) -> Section:
     total, defined = missing[missing > 0].sum(), ~np.isnan(joint)
     whole = int((joint[defined] == 0).sum())
     tenth = np.sort(missing[defined])[::-1][: max(1, int(defined.sum()) // 10)].sum()
+    ids = [str(reported.request_ids[int(i)]) for i in worst]
+    numbers = [f"{int(reported.test.per_request['row'][int(i)])}" for i in worst]
+    with_row, notes = ids != numbers, []
+    if with_row:
+        notes.append("Row: number of the request in the data set, from 0.")
+    if ids:
+        command = shlex.join(["cascaderank", "explain", str(reported.path), "--request", ids[0]])
+        notes.append(f"Why candidates of a request were cut: {command}")
     finding = "No request loses ground truth."
     if total > 0:
         finding = (
@@ -35,7 +45,7 @@ def worst_section(reported: ReportedRun) -> Section:
                 caption="Requests that lose the largest number of good candidates",
                 head=(
                     "Request",
-                    "Row",
+                    *(("Row",) if with_row else ()),
                     "Ground truth",
                     "Lost",
                     "Joint recall",
@@ -43,18 +53,18 @@ def worst_section(reported: ReportedRun) -> Section:
                 ),
                 rows=tuple(
                     (
-                        str(reported.request_ids[int(i)]),
-                        f"{int(reported.test.per_request['row'][i])}",
+                        name,
+                        *((row,) if with_row else ()),
                         f"{size[i]:g}",
                         f"{missing[i]:.3g}",
                         number(joint[i]),
                         *(number(of_stage[i]) for of_stage in lost.values()),
                     )
-                    for i in worst
+                    for name, row, i in zip(ids, numbers, worst, strict=True)
                 ),
             ),
         )
         if len(worst)
         else (),
-        notes=("Row: number of the request in the data set, from 0.",),
+        notes=tuple(notes),
     )
