@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -217,11 +218,23 @@ def test_other_runs_have_reports(changes, log, tmp_path):
         assert "there are no validation requests" in text
 
 
+def test_runs_with_the_same_last_folder_have_different_names(run, tmp_path):
+    folders = [tmp_path / name / "seed-0" for name in ("lcron", "mine")]
+    for folder in folders:
+        shutil.copytree(run, folder)
+    done = write_report(folders, tmp_path / "report.html", with_data=False)
+    assert list(done.chapters) == ["2 runs", "1. lcron", "2. lcron, mine"]
+    rows = Page((tmp_path / "report.html").read_text()).table("Runs")
+    assert [row["Run"] for row in rows] == ["1. lcron", "2. lcron, mine"]
+
+
 def test_several_runs_are_side_by_side(run, log, tmp_path):
     other = small_run(log, tmp_path / "other", train__seed=1, train__epochs=1)
     done = write_report([run, other], tmp_path / "report.html")
     page = Page((tmp_path / "report.html").read_text())
-    assert list(done.chapters) == ["2 runs", "1. two", "2. other"]
+    title, *names = done.chapters
+    assert title == "2 runs"
+    assert [re.sub(", .*/", ", ", name) for name in names] == ["1. lcron, two", "2. lcron, other"]
     rows = page.table("Runs")
     recalls = [
         json.loads((r / "report.json").read_text())["test"]["metrics"]["joint_recall"]["mean"]

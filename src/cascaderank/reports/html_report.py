@@ -14,6 +14,7 @@ from cascaderank.reports._html.blocks import Chapter
 from cascaderank.reports._html.comparison_chapter import comparison_chapter
 from cascaderank.reports._html.comparison_record import is_comparison
 from cascaderank.reports._html.page import page_of, picture_paths, write_pictures
+from cascaderank.reports._html.reported_run import different_parts
 from cascaderank.reports._html.run_chapter import MOST_REQUESTS, run_chapter
 from cascaderank.reports._html.runs_chapter import runs_chapter
 from cascaderank.runs.new_files import check_free, new_file
@@ -86,6 +87,7 @@ def write_report(
         require(module, extra="report")
     chapters: list[Chapter] = []
     options: dict[str, Any] = {"dataset": dataset, "with_data": with_data, "progress": progress}
+    parts = different_parts(folders)
     for i, folder in enumerate(folders, start=1):
         key = str(i) if len(folders) > 1 else ""
         run: Path | None = Path(folder)
@@ -94,12 +96,15 @@ def write_report(
             chapter, run = comparison_chapter(folder, key=f"comparison{key}", **options)
             chapters.append(chapter)
             name = f"In detail: {run.relative_to(folder)}" if run else None
-        elif len(folders) > 1:
-            name = f"{i}. {Path(folder).name}"
         if run is not None:
             chapters.append(
                 run_chapter(
-                    run, key=f"run{key}", title=name, most_requests=most_requests, **options
+                    run,
+                    key=f"run{key}",
+                    title=name,
+                    numbered=(i, parts[i - 1]) if run == Path(folder) and parts[1:] else None,
+                    most_requests=most_requests,
+                    **options,
                 )
             )
     if len(folders) > 1 and not any(map(is_comparison, folders)):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,6 +87,34 @@ class ReportedRun:
         if k is None:
             return f"candidates with {labels}"
         return f"the top {k} candidates by label" + f", with {labels}" * bool(labels)
+
+
+def different_parts(folders: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Return the part of each path that differs: without the folders that all begin or end with.
+
+    Examples:
+        >>> different_parts(["runs/grid/bce/seed-0", "runs/grid/lcron/seed-0"])
+        ['bce', 'lcron']
+        >>> different_parts(["runs/a", "runs/b/seed-0"])
+        ['a', 'b/seed-0']
+    """
+    paths = [Path(os.path.realpath(folder)).parts for folder in folders]
+    most = min(map(len, paths)) - 1  # at least one part of each path is left
+    first = next((i for i in range(most) if len({path[i] for path in paths}) > 1), most)
+    most -= first
+    last = next((i for i in range(most) if len({path[-1 - i] for path in paths}) > 1), most)
+    return ["/".join(path[first : len(path) - last]) for path in paths]
+
+
+def run_name(number: int, part: str, objective: str) -> str:
+    """Return the name of one of several runs, with its objective.
+
+    Examples:
+        >>> run_name(1, "seed-0", "bce"), run_name(2, "lcron/seed-0", "lcron")
+        ('1. bce, seed-0', '2. lcron/seed-0')
+    """
+    known = objective in part.split("/")
+    return f"{number}. {part}" if known else f"{number}. {objective}, {part}"
 
 
 def read_run(folder: str | os.PathLike[str]) -> ReportedRun:

@@ -17,7 +17,7 @@ from cascaderank.reports._html.data_section import TiedScores, data_section
 from cascaderank.reports._html.feature_shift import FeatureShift, feature_shifts
 from cascaderank.reports._html.funnel_section import attribution_section, funnel_section
 from cascaderank.reports._html.quota_section import QuotaCurves, quota_section
-from cascaderank.reports._html.reported_run import ReportedRun, dataset_of, read_run
+from cascaderank.reports._html.reported_run import ReportedRun, dataset_of, read_run, run_name
 from cascaderank.reports._html.scoring_pass import evenly, score_requests
 from cascaderank.reports._html.slice_groupings import (
     GroundTruthItems,
@@ -69,6 +69,7 @@ def run_chapter(
     *,
     key: str = "run",
     title: str | None = None,
+    numbered: tuple[int, str] | None = None,
     dataset: str | os.PathLike[str] | None = None,
     with_data: bool = True,
     most_requests: int = MOST_REQUESTS,
@@ -83,6 +84,8 @@ def run_chapter(
         folder: folder of a complete run.
         key: key of the chapter.
         title: title of the chapter; by default the objective and the data set.
+        numbered: of several runs, the number of this one and the part of its path that differs;
+            for the title.
         dataset: folder of the data set that the run was trained on; by default where it was then.
         with_data: whether the data set is read. Without it, sections that need scores are left out.
         most_requests: largest number of test requests that are scored, at equal distances.
@@ -93,6 +96,8 @@ def run_chapter(
         DataError: if the data set is missing, damaged, or another one.
     """
     reported = read_run(folder)
+    if numbered is not None:
+        title = run_name(*numbered, reported.settings.objective.name)
     if not with_data:
         where = reported.dataset["path"]
         return _chapter(reported, key, title, where, None, data_section(reported, None))

@@ -7,7 +7,7 @@ from typing import Any
 from cascaderank.evaluation import Summary, bootstrap_interval
 from cascaderank.reports._html.blocks import Chapter, DataTable, Picture, Section
 from cascaderank.reports._html.drawing import BLUE, columns_of, shortened
-from cascaderank.reports._html.reported_run import ReportedRun, read_run
+from cascaderank.reports._html.reported_run import ReportedRun, different_parts, read_run, run_name
 from cascaderank.reports._html.wording import number, span
 
 
@@ -23,7 +23,10 @@ def runs_chapter(folders: Sequence[str | os.PathLike[str]]) -> Chapter:
         RunError: if a folder does not hold a complete run.
     """
     runs = [read_run(folder) for folder in folders]
-    names = [f"{i}. {run.path.name}" for i, run in enumerate(runs, start=1)]
+    names = [
+        run_name(i, part, run.settings.objective.name)
+        for i, (part, run) in enumerate(zip(different_parts(folders), runs, strict=True), start=1)
+    ]
     joint = [run.test.metrics["joint_recall"] for run in runs]
     gains = [_gain(run, runs[0]) for run in runs]
     best = max(range(len(runs)), key=lambda i: joint[i].mean)
