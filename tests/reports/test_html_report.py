@@ -1,15 +1,19 @@
 """The report page: its numbers are those of the run, it is self-contained, and names are escaped."""
 
+import dataclasses
 import json
 import re
 import shlex
 import shutil
 
 import numpy as np
+import polars as pl
 import pytest
 
 from cascaderank.errors import ConfigError, DataError, MissingExtraError, RunError
 from cascaderank.reports import write_report
+from cascaderank.reports._html.reported_run import read_run
+from cascaderank.reports._html.worst_section import worst_section
 from tests.reports.report_pages import HOSTILE, Page, number, small_run, write_log
 
 pytest.importorskip("jinja2")
@@ -86,8 +90,6 @@ def test_the_present_quota_has_the_joint_recall_of_the_run(page, test_part):
 
 
 def test_distances_cover_what_was_lost(page, test_part, run):
-    import polars as pl
-
     values = pl.read_parquet(run / "per_request.parquet")
     for row in page.table("Lost ground truth by the number of ranks below the cut"):
         lost = (values[f"lost/{row['Stage']}"] * values["ground_truth"]).sum()
@@ -105,8 +107,6 @@ def test_the_planted_weakness_is_first(page):
 
 
 def test_worst_requests_are_those_that_lose_most(page, run):
-    import polars as pl
-
     values = pl.read_parquet(run / "per_request.parquet").with_columns(
         missing=pl.col("ground_truth") * (1 - pl.col("joint_recall"))
     )
@@ -116,6 +116,15 @@ def test_worst_requests_are_those_that_lose_most(page, run):
     assert "Row" in rows[0], "ids are not numbers of rows"
     command = shlex.join(["cascaderank", "explain", str(run), "--request", worst[0]])
     assert f"Why candidates of a request were cut: {command}" in "".join(page.text)
+
+
+def test_rows_are_left_out_where_they_are_the_ids(run):
+    reported = read_run(run)
+    rows = pl.Series([str(row) for row in reported.test.per_request["row"]])
+    section = worst_section(dataclasses.replace(reported, request_ids=rows))
+    assert section.tables[0].head[:2] == ("Request", "Ground truth")
+    (note,) = section.notes
+    assert note.endswith(f"--request {section.tables[0].rows[0][0]}")
 
 
 def test_epochs_are_those_of_the_run(page, run):
