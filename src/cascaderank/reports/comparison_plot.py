@@ -1,6 +1,5 @@
 """Plots of a comparison."""
 
-import io
 import math
 from types import ModuleType
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from cascaderank.experiments.results import Comparison, MethodResult
 from cascaderank.extras import require
 from cascaderank.reports import cells
+from cascaderank.reports.figure_files import STYLE, figure_bytes
 from cascaderank.reports.plot_axes import axes_for
 
 # The palette of Okabe and Ito, distinguishable with colour blindness. The reference is orange.
@@ -39,22 +39,9 @@ def plot_files(comparison: Comparison) -> dict[str, bytes]:
         MissingExtraError: if matplotlib is not installed.
     """
     matplotlib = require("matplotlib", extra="report")
-    style = {
-        "svg.hashsalt": "cascaderank",
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 10,
-        "axes.titlelocation": "left",
-    }
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(STYLE):
         figure = _draw(comparison, require("matplotlib.figure", extra="report"))
-        files = {}
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            content = io.BytesIO()
-            figure.savefig(content, format=kind, dpi=160, metadata=metadata)
-            files[kind] = content.getvalue()
-    return files
+        return {"png": figure_bytes(figure), "svg": figure_bytes(figure, "svg")}
 
 
 def plot_joint_recall(comparison: Comparison, ax: Any = None) -> Any:

@@ -1,6 +1,5 @@
 """Plot of a heat map: a row per (m, k) of training, a column per (m, k) of evaluation."""
 
-import io
 from typing import Any
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from cascaderank.errors import ConfigError, did_you_mean
 from cascaderank.experiments.heatmap import Heatmap
 from cascaderank.extras import require
+from cascaderank.reports.figure_files import figure_bytes
 from cascaderank.reports.plot_axes import axes_for
 
 
@@ -51,9 +51,7 @@ def heatmap_png(found: Heatmap) -> bytes:
             panel.set_title(f"{result.loss}\n{scores}")
         axes[0].set_ylabel("trained for m@k")
         figure.colorbar(image, ax=list(axes), label="difference to column mean", shrink=0.8)
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=160, metadata={"Software": None})
-    return content.getvalue()
+        return figure_bytes(figure)
 
 
 def plot_heatmap(found: Heatmap, loss: str, ax: Any = None) -> Any:

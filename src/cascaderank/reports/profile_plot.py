@@ -1,6 +1,5 @@
 """Plot of joint recall against serving cost."""
 
-import io
 import math
 import os
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from typing import Any, Literal
 
 from cascaderank.evaluation.profile import Profile
 from cascaderank.extras import require
+from cascaderank.reports.figure_files import figure_bytes
 from cascaderank.reports.plot_axes import axes_for
 
 Cost = Literal["multiply_adds", "milliseconds"]
@@ -48,9 +48,7 @@ def profile_png(found: Mapping[str, tuple[float, Profile]]) -> bytes:
         if any(not math.isnan(recall) for recall, _ in found.values()):
             # In a legend, labels of equal points do not cover each other.
             figure.legend(loc="outside right center", frameon=False, fontsize=8)
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=160, metadata={"Software": None})
-    return content.getvalue()
+        return figure_bytes(figure)
 
 
 def plot_tradeoff(

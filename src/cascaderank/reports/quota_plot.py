@@ -1,10 +1,10 @@
 """Plot of the front of recall against cost, and of the quotas along it."""
 
-import io
 from typing import Any, Literal
 
 from cascaderank.evaluation.quotas import QuotaReport
 from cascaderank.extras import require
+from cascaderank.reports.figure_files import STYLE, figure_bytes
 
 _BLUE, _ORANGE, _GREEN, _PINK, _SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 """Colours of Okabe and Ito, distinguishable by the colour-blind."""
@@ -32,15 +32,7 @@ def quota_plot(report: QuotaReport, kind: Literal["png", "svg"] = "png") -> byte
     """
     matplotlib = require("matplotlib", extra="report")
     figures = require("matplotlib.figure", extra="report")
-    style = {
-        "svg.hashsalt": "cascaderank",
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 10,
-        "axes.titlelocation": "left",
-    }
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(STYLE):
         figure = figures.Figure(figsize=(10.5, 4.4), layout="constrained")
         left, right = figure.subplots(1, 2, sharex=True)
         _draw_front(report, left)
@@ -59,10 +51,7 @@ def quota_plot(report: QuotaReport, kind: Literal["png", "svg"] = "png") -> byte
             axes.set_xlabel(f"mean {unit} of a request")
             axes.grid(color="#e6e6e6", lw=0.7)
             axes.set_axisbelow(True)
-        content = io.BytesIO()
-        metadata = {"Software": None} if kind == "png" else {"Date": None}
-        figure.savefig(content, format=kind, dpi=160, metadata=metadata)
-    return content.getvalue()
+        return figure_bytes(figure, kind)
 
 
 def _draw_front(report: QuotaReport, axes: Any) -> None:
