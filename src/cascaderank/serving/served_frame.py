@@ -161,14 +161,21 @@ class ServedFormat:
             values = [_plain([] if v is None and listed else v, dtype) for v in values]
             return pl.Series(name, values, dtype=dtype, strict=True)
         inner = dtype.inner  # type: ignore[attr-defined]
-        parts = []
-        for row, replaced in zip(rows, given, strict=True):
-            if name in replaced:
-                part = pl.Series(name, _plain(replaced[name], inner), dtype=inner, strict=True)
-            else:
-                part = _of_catalogue(name, row.logged, inner)
-            parts.append(part)
+        logged = [row.logged for row in rows]
+        if not any(name in replaced for replaced in given) and _one_bundle(logged):
+            flat = _of_catalogue(name, logged, inner)  # one look-up for all requests
+            return _in_lists(name, flat, [len(each.keys) for each in logged]).cast(dtype)
+        parts = [
+            pl.Series(name, _plain(replaced[name], inner), dtype=inner, strict=True)
+            if name in replaced
+            else _of_catalogue(name, [each], inner)
+            for each, replaced in zip(logged, given, strict=True)
+        ]
         return pl.Series(name, parts, dtype=dtype, strict=True)
+
+
+def _one_bundle(logged: Sequence[LoggedCandidates]) -> bool:
+    return all(each.bundle is logged[0].bundle for each in logged)
 
 
 def _given(row: ServedRow, schema: Schema) -> Mapping[str, Any]:
@@ -187,11 +194,12 @@ def _given(row: ServedRow, schema: Schema) -> Mapping[str, Any]:
         return logged.given
 
 
-def _of_catalogue(name: str, logged: LoggedCandidates, dtype: pl.DataType) -> pl.Series:
-    items = logged.bundle.items
+def _of_catalogue(name: str, logged: Sequence[LoggedCandidates], dtype: pl.DataType) -> pl.Series:
+    """Return the values of all candidates of some requests of one bundle, one after another."""
+    items = logged[0].bundle.items
     if items is None or name not in items.raw.columns:
-        return pl.Series(name, [None] * len(logged.keys), dtype=dtype)
-    places = pl.Series(logged.places)
+        return pl.Series(name, [None] * sum(len(each.keys) for each in logged), dtype=dtype)
+    places = pl.Series(np.concatenate([each.places for each in logged]))
     return items.raw[name].gather(places.set(places < 0, None)).cast(dtype)
 
 
@@ -199,7 +207,11 @@ def _lists(name: str, arrays: Sequence[NDArray[Any]]) -> pl.Series:
     """Return a column of lists; NaN is null."""
     flat = pl.Series(np.concatenate(arrays))
     flat = flat.fill_nan(None) if flat.dtype.is_float() else flat
-    offsets = pa.array(offsets_of(np.array([len(array) for array in arrays])))
+    return _in_lists(name, flat, [len(array) for array in arrays])
+
+
+def _in_lists(name: str, flat: pl.Series, lengths: Sequence[int]) -> pl.Series:
+    offsets = pa.array(offsets_of(np.array(lengths)))
     return pl.Series(name, pa.LargeListArray.from_arrays(offsets, flat.to_arrow()))
 
 
